@@ -1,0 +1,195 @@
+/** A pipeline rank's device: memory with an account, recorded kernels, submissions, reads and writes. */
+import type { Gpu } from "./gpu.ts";
+import type { Kernel } from "./kernel.ts";
+import { type Category, createLedger, type Ledger } from "./ledger.ts";
+import { createPool, type Pool, type Storage } from "./pool.ts";
+
+/** A stretch of a buffer, as a kernel is given it. */
+export interface View {
+  readonly storage: Storage;
+  /** Bytes from the start of the storage, a multiple of {@link alignment}. */
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Bytes that the start of every bound view must be a multiple of: WebGPU's default for storage buffers. */
+export const alignment = 256;
+
+/** Where a pass writes its start and end time: two neighbouring slots of a query set. */
+export interface TimestampSlot {
+  readonly querySet: GPUQuerySet;
+  readonly index: number;
+}
+
+/**
+ * One rank's device. Several ranks may share one {@link Gpu} (virtual devices); memory is accounted by rank all the same.
+ *
+ * Work is recorded by {@link Device.dispatch} and {@link Device.copy} and runs when {@link Device.submit} is called.
+ * Recording never waits; only {@link Device.read} and {@link Device.idle} do.
+ */
+export class Device {
+  readonly rank: number;
+  readonly gpu: Gpu;
+  readonly ledger: Ledger;
+  readonly pool: Pool;
+  readonly #bindGroups = new Map<string, GPUBindGroup>();
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+
+  constructor(rank: number, gpu: Gpu) {
+    this.rank = rank;
+    this.gpu = gpu;
+    this.ledger = createLedger();
+    this.pool = createPool(gpu.device, this.ledger, (message) => this.#fail(message));
+  }
+
+  /** Storage of at least `bytes` bytes; its content is whatever was there before. */
+  allocate(bytes: number, category: Category): Storage {
+    return this.pool.allocate(bytes, category);
+  }
+
+  /** Opens a compute pass, which kernels are recorded into until the next copy or submission; may be left out. */
+  beginPass(timestamps?: TimestampSlot): void {
+    this.#pass?.end();
+    this.#encoder ??= this.gpu.device.createCommandEncoder();
+    this.#pass = this.#encoder.beginComputePass(
+      timestamps && {
+        timestampWrites: {
+          querySet: timestamps.querySet,
+          beginningOfPassWriteIndex: timestamps.index,
+          endOfPassWriteIndex: timestamps.index + 1,
+        },
+      },
+    );
+  }
+
+  /**
+   * Records one kernel. `words` is its uniform block as 32-bit words (see `floatBits`), or undefined for a kernel without
+   * one; `views` are its storage buffers in the order of their bindings.
+   */
+  dispatch(
+    kernel: Kernel,
+    words: readonly number[] | undefined,
+    views: readonly View[],
+    workgroups: readonly [number, number?, number?],
+  ): void {
+    if (!this.#pass) this.beginPass();
+    const pass = this.#pass!;
+    pass.setPipeline(this.gpu.pipeline(kernel));
+    pass.setBindGroup(0, this.#bindGroup(kernel, words, views));
+    pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);
+  }
+
+  #bindGroup(kernel: Kernel, words: readonly number[] | undefined, views: readonly View[]): GPUBindGroup {
+    const block = words?.join(",");
+    let key = `${kernel.id}|${block ?? ""}`;
+    for (const { storage, offset, bytes } of views) key += `|${storage.id}:${offset}:${bytes}`;
+    let group = this.#bindGroups.get(key);
+    if (!group) {
+      if (this.#bindGroups.size >= mostBindGroups) this.#bindGroups.clear();
+      const resources = views.map(({ storage, offset, bytes }) => ({ buffer: storage.buffer, offset, size: bytes }));
+      if (words) {
+        resources.unshift({
+          buffer: this.gpu.uniform(block!, words),
+          offset: 0,
+          size: Math.ceil(words.length / 4) * 16,
+        });
+      }
+      group = this.gpu.device.createBindGroup({
+        layout: this.gpu.pipeline(kernel).getBindGroupLayout(0),
+        entries: resources.map((resource, binding) => ({ binding, resource })),
+      });
+      this.#bindGroups.set(key, group);
+    }
+    return group;
+  }
+
+  /** Records a copy between buffers of this GPU; `bytes` is a multiple of 4. */
+  copy(from: GPUBuffer, fromOffset: number, to: GPUBuffer, toOffset: number, bytes: number): void {
+    this.#endPass();
+    this.#encoder ??= this.gpu.device.createCommandEncoder();
+    this.#encoder.copyBufferToBuffer(from, fromOffset, to, toOffset, bytes);
+  }
+
+  /** Records the copy of a query set's first `count` values into `to`, 8 bytes each. */
+  resolveQueries(querySet: GPUQuerySet, count: number, to: GPUBuffer): void {
+    this.#endPass();
+    this.#encoder ??= this.gpu.device.createCommandEncoder();
+    this.#encoder.resolveQuerySet(querySet, 0, count, to, 0);
+  }
+
+  /** Hands everything recorded so far to the GPU, as one submission. */
+  submit(): void {
+    if (!this.#encoder) return;
+    this.#endPass();
+    const commands = this.#encoder.finish();
+    this.#encoder = undefined;
+    this.gpu.queue.submit([commands]);
+  }
+
+  /** Writes host data into a view, in order with the submissions around it. */
+  write(view: View, data: Float32Array | Uint32Array | ArrayBuffer): void {
+    this.submit(); // a write overtakes what is recorded but not yet submitted
+    this.gpu.queue.writeBuffer(view.storage.buffer, view.offset, data as Float32Array<ArrayBuffer>);
+  }
+
+  /** The bytes of a view, once everything before it has run. */
+  async read(view: View): Promise<ArrayBuffer> {
+    const bytes = Math.ceil(view.bytes / 4) * 4;
+    const staging = this.gpu.device.createBuffer({
+      size: bytes,
+      usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
+    });
+    try {
+      this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
+      this.submit();
+      await this.mapped(staging);
+      return staging.getMappedRange().slice(0, view.bytes);
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. */
+  async mapped(staging: GPUBuffer): Promise<void> {
+    try {
+      await this.gpu.wait(staging.mapAsync(GPUMapMode.READ));
+    } catch (error) {
+      this.check();
+      throw error;
+    }
+    this.check();
+  }
+
+  /** Waits until the GPU has done everything submitted. */
+  async idle(): Promise<void> {
+    this.submit();
+    await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone());
+    this.check();
+  }
+
+  /** Throws the first error that the GPU has reported, with the rank named. */
+  check(): void {
+    const error = this.gpu.takeError();
+    if (error) this.#fail(error);
+  }
+
+  #fail(message: string): never {
+    throw new Error(`Rank ${this.rank} (${this.gpu.info.name}): ${message}`);
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+  }
+
+  /** Forgets everything recorded and not submitted. */
+  abandon(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+    this.#encoder = undefined;
+  }
+}
+
+/** Far more than a step needs; keeps a process that tries thousands of shapes from growing without end. */
+const mostBindGroups = 20_000;

@@ -1,0 +1,72 @@
+/** Opens the devices of a pipeline, one a rank, and says whether they are real or virtual. */
+import { availableParallelism } from "node:os";
+import { UserError } from "../errors.ts";
+import { Device } from "./device.ts";
+import { type Driver, forcedDriver, listCards, openAdapter } from "./driver.ts";
+import { Gpu } from "./gpu.ts";
+
+/** *Real*: each rank has a GPU, or a core of a software driver, of its own. *Virtual*: all ranks share one GPU, one action at a time. */
+export type Mode = "real" | "virtual";
+
+/** The devices of a pipeline, rank by rank. */
+export interface DeviceSet {
+  readonly mode: Mode;
+  readonly devices: readonly Device[];
+  /** What the ranks run on, for tables: the adapter's description. */
+  readonly adapter: string;
+  readonly driver: Driver;
+  /** Why the devices are virtual although that was not asked for, if so. */
+  readonly notice?: string;
+  /** Frees everything on the GPUs. A process with no open devices ends by itself. */
+  close(): void;
+}
+
+/**
+ * Opens `count` devices. Real ones where there are that many GPUs, or where a software driver has a core for each;
+ * else, and whenever `virtual` is set, virtual ones on one GPU: two ranks never share a GPU unsaid.
+ * `driver` is by default what the environment variable `TWOBP_DRIVER` asks for, or else the best there is.
+ *
+ * ```ts
+ * import { openDevices } from "twobp";
+ * const { devices, mode, adapter, close } = await openDevices(2);
+ * console.log(`${devices.length} ${mode} devices on ${adapter}`);
+ * close();
+ * ```
+ */
+export async function openDevices(
+  count: number,
+  { virtual, driver = forcedDriver() }: { virtual?: boolean; driver?: Driver } = {},
+): Promise<DeviceSet> {
+  if (!Number.isInteger(count) || count < 1) throw new UserError(`${count} devices asked for; at least 1 is needed`);
+  const gpus = [new Gpu(await openAdapter(0, driver))];
+  try {
+    const { info } = gpus[0];
+    let notice: string | undefined;
+    if (!virtual && count > 1) {
+      const cards = info.software ? [] : listCards(info.vendor);
+      const available = info.software ? availableParallelism() : Math.max(1, cards.length);
+      if (available < count) {
+        virtual = true;
+        notice = `${count} devices asked for, ${available} ${
+          info.software ? (available === 1 ? "core" : "cores") : available === 1 ? "GPU" : "GPUs"
+        } found: the devices are virtual`;
+      } else {
+        if (!info.software) gpus.pop()!.close(); // reopened by its address, like the others
+        for (let rank = gpus.length; rank < count; rank++) {
+          gpus.push(new Gpu(await openAdapter(rank, info.driver, cards[rank])));
+        }
+      }
+    }
+    return {
+      mode: virtual ? "virtual" : "real",
+      devices: Array.from({ length: count }, (_, rank) => new Device(rank, virtual ? gpus[0] : gpus[rank])),
+      adapter: info.name,
+      driver: info.driver,
+      ...(notice ? { notice } : {}),
+      close: () => gpus.forEach((gpu) => gpu.close()),
+    };
+  } catch (error) {
+    gpus.forEach((gpu) => gpu.close());
+    throw error;
+  }
+}

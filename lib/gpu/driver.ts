@@ -1,0 +1,145 @@
+/**
+ * Which driver serves a rank: a real GPU, else the system's software driver, else the bundled one.
+ *
+ * Tried: one NVIDIA card, Mesa's lavapipe and SwiftShader, all on Linux x86-64. Written from documentation and source
+ * but never tried: several identical cards (told apart by PCI address through `DRI_PRIME`, which Mesa's device-select
+ * layer reads), macOS and Windows (Dawn's default adapter, one GPU).
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create, globals } from "webgpu";
+import { UserError } from "../errors.ts";
+import { bundledDriver } from "./bundled.ts";
+import { withEnvironment } from "./environment.ts";
+import { loadLibrary } from "./library.ts";
+import { installPolling } from "./poll.ts";
+
+/** Where a device comes from. `TWOBP_DRIVER` set to one of these forces it. */
+export type Driver = "gpu" | "system" | "bundled";
+const drivers: readonly Driver[] = ["gpu", "system", "bundled"];
+
+/** An adapter and the Dawn instance it lives in: the instance must stay referenced as long as the device is used. */
+export interface OpenAdapter {
+  readonly driver: Driver;
+  readonly instance: GPU;
+  readonly adapter: GPUAdapter;
+  readonly device: GPUDevice;
+}
+
+/**
+ * Dawn's switches. `allow_unsafe_apis` lets experimental features be asked for; `vulkan_enable_f16_on_nvidia` is needed
+ * for `shader-f16` there; without `timestamp_quantization` timestamps come in nanoseconds, not in steps of 65,536.
+ */
+const dawnFlags = [
+  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
+  "disable-dawn-features=timestamp_quantization",
+];
+
+/** The driver the environment asks for, if any. Throws a {@link UserError} on a value that is none. */
+export function forcedDriver(): Driver | undefined {
+  const value = process.env.TWOBP_DRIVER;
+  if (!value) return undefined;
+  if ((drivers as readonly string[]).includes(value)) return value as Driver;
+  throw new UserError(`TWOBP_DRIVER is "${value}", but must be one of ${drivers.join(", ")}`);
+}
+
+/**
+ * Opens a device for `rank` on the first driver that has one, or on `wanted` alone. `card` is the PCI address of the
+ * GPU to use where there are several.
+ */
+export async function openAdapter(rank: number, wanted?: Driver, card?: string): Promise<OpenAdapter> {
+  installPolling();
+  Object.assign(globalThis, globals);
+  const candidates = wanted ? [wanted] : process.platform === "linux" ? drivers : drivers.slice(0, 1);
+  for (const driver of candidates) {
+    const opened = await tryDriver(driver, rank, card);
+    if (opened) return opened;
+  }
+  throw new UserError(
+    wanted
+      ? `No device on the driver "${wanted}". ${remedies[wanted]}`
+      : "No WebGPU device: no GPU, no software Vulkan driver, and the bundled one is not installed (npm package " +
+        "@sparticuz/chromium). Install a Vulkan driver, or that package.",
+  );
+}
+
+const remedies: Record<Driver, string> = {
+  gpu: "No GPU with a Vulkan, Metal or D3D12 driver was found; unset TWOBP_DRIVER to take a software driver.",
+  system:
+    "No software Vulkan driver was found; on Debian or Ubuntu it is the package mesa-vulkan-drivers (Mesa 24 or newer).",
+  bundled: "The bundled driver needs Linux x86-64 and the npm package @sparticuz/chromium.",
+};
+
+async function tryDriver(driver: Driver, rank: number, card?: string): Promise<OpenAdapter | undefined> {
+  if (process.platform === "linux" && driver !== "bundled" && !loadLibrary("libvulkan.so.1")) return undefined;
+  const variables: Record<string, string | undefined> = {
+    // Without a runtime folder Mesa prints a warning for each instance.
+    XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR || tmpdir(),
+    // lavapipe: one core for each device, and the widest vectors the processor has (measured: 26-28 against 20-23 GFLOP/s).
+    LP_NUM_THREADS: process.env.LP_NUM_THREADS ?? "1",
+    LP_NATIVE_VECTOR_WIDTH: process.env.LP_NATIVE_VECTOR_WIDTH ?? (hasAvx512() ? "512" : undefined),
+  };
+  // Beside a GPU's driver, lavapipe has to be singled out ("fallback adapter" means SwiftShader alone to Dawn).
+  if (driver === "system" && !process.env.VK_DRIVER_FILES) variables.VK_LOADER_DRIVERS_SELECT = "*lvp*";
+  if (card) variables.DRI_PRIME = `pci-${card.replace(/[:.]/g, "_")}`;
+  const here = process.cwd();
+  if (driver === "bundled") {
+    const bundled = await bundledDriver(rank);
+    if (!bundled) return undefined;
+    variables.VK_DRIVER_FILES = bundled.icd;
+    process.chdir(bundled.folder); // SwiftShader looks for its configuration in the working directory only
+  }
+  try {
+    return await withEnvironment(variables, async () => {
+      const instance = create(dawnFlags);
+      const adapter = await instance.requestAdapter({ powerPreference: "high-performance" });
+      if (!adapter || adapter.info.isFallbackAdapter === (driver === "gpu")) return undefined;
+      const device = await adapter.requestDevice({
+        label: `rank ${rank}`,
+        requiredFeatures: usedFeatures.filter((feature) => adapter.features.has(feature)),
+        requiredLimits: Object.fromEntries(usedLimits.map((name) => [name, adapter.limits[name] as number])),
+      });
+      return { driver, instance, adapter, device };
+    });
+  } finally {
+    if (process.cwd() !== here) process.chdir(here);
+  }
+}
+
+const usedFeatures: GPUFeatureName[] = ["timestamp-query", "subgroups", "shader-f16"];
+/** Limits asked for at the adapter's best; the defaults (16 KiB of workgroup memory, say) are made for the web. */
+const usedLimits = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxStorageBuffersPerShaderStage",
+] as const;
+
+function hasAvx512(): boolean {
+  try {
+    return /\bavx512f\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
+  } catch {
+    return false; // not Linux
+  }
+}
+
+const pciVendors: Record<string, string> = { "0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel" };
+
+/**
+ * PCI addresses ("0000:65:00.0") of this machine's GPUs by the adapter's vendor, as Linux lists them under
+ * `/sys/bus/pci/devices`; empty where that cannot be read.
+ */
+export function listCards(vendor: string, root = "/sys/bus/pci/devices"): string[] {
+  const read = (address: string, file: string) => readFileSync(join(root, address, file), "utf8").trim();
+  try {
+    return readdirSync(root).sort().filter((address) =>
+      read(address, "class").startsWith("0x03") && pciVendors[read(address, "vendor")] === vendor
+    );
+  } catch {
+    return [];
+  }
+}

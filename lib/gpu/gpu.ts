@@ -1,0 +1,120 @@
+/** One opened GPU: its queue, what it can do, its compiled kernels, and the errors it reported. */
+import { type Driver, openAdapter } from "./driver.ts";
+import { type Kernel, source } from "./kernel.ts";
+import { noteProgress } from "./poll.ts";
+
+/** What ops look at to choose a kernel, and tables to name a machine. */
+export interface GpuInfo {
+  readonly driver: Driver;
+  /** The adapter's own description, "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)" or "NVIDIA H200". */
+  readonly name: string;
+  readonly vendor: string;
+  /** Whether the "GPU" is a processor: barriers and workgroup memory are dear there, registers cheap. */
+  readonly software: boolean;
+  /** Lanes in a subgroup, or 0 where subgroups are missing or their size varies. */
+  readonly subgroupSize: number;
+  readonly timestamps: boolean;
+  readonly f16: boolean;
+}
+
+/** A GPU device of WebGPU with the caches that belong to it. */
+export class Gpu {
+  readonly info: GpuInfo;
+  readonly device: GPUDevice;
+  readonly queue: GPUQueue;
+  /** Never read, and needed: once Dawn's instance is collected, no promise of its devices settles any more. */
+  readonly instance: GPU;
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #uniforms = new Map<string, GPUBuffer>();
+  #error: string | undefined;
+  #closed = false;
+
+  constructor(opened: Awaited<ReturnType<typeof openAdapter>>) {
+    const { driver, instance, adapter, device } = opened;
+    const info = adapter.info;
+    this.instance = instance;
+    this.device = device;
+    this.queue = device.queue;
+    this.info = {
+      driver,
+      name: info.description || info.device || info.vendor,
+      vendor: info.vendor,
+      software: info.isFallbackAdapter,
+      subgroupSize: device.features.has("subgroups") && info.subgroupMinSize === info.subgroupMaxSize
+        ? info.subgroupMinSize ?? 0
+        : 0,
+      timestamps: device.features.has("timestamp-query"),
+      f16: device.features.has("shader-f16"),
+    };
+    // An uncaptured error drops its submission without a word, and what is read later is zeros: keep the first one
+    // and throw it at the next wait.
+    device.addEventListener("uncapturederror", (event) => {
+      const { error } = event as GPUUncapturedErrorEvent;
+      this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${error.message}`;
+    });
+    device.lost.then((lost) => {
+      if (!this.#closed) this.#error ??= `device lost (${lost.reason}): ${lost.message}`;
+    });
+  }
+
+  /** The first error since the last call, or undefined. */
+  takeError(): string | undefined {
+    const error = this.#error;
+    this.#error = undefined;
+    return error;
+  }
+
+  /** The compiled pipeline of a kernel; compiled at first use (20 to 1,200 ms on a software driver). */
+  pipeline(kernel: Kernel): GPUComputePipeline {
+    let pipeline = this.#pipelines.get(kernel.id);
+    if (!pipeline) {
+      const module = this.device.createShaderModule({ label: kernel.id, code: source(kernel) });
+      pipeline = this.device.createComputePipeline({
+        label: kernel.id,
+        layout: "auto",
+        compute: { module, entryPoint: kernel.entry },
+      });
+      this.#pipelines.set(kernel.id, pipeline);
+    }
+    return pipeline;
+  }
+
+  /** A uniform buffer with these 32-bit words. Equal blocks share one buffer, so a steady step makes none. */
+  uniform(key: string, words: readonly number[]): GPUBuffer {
+    let buffer = this.#uniforms.get(key);
+    if (!buffer) {
+      const size = Math.max(16, Math.ceil(words.length / 4) * 16);
+      buffer = this.device.createBuffer({ size, usage: GPUBufferUsage.UNIFORM, mappedAtCreation: true });
+      new Uint32Array(buffer.getMappedRange()).set(words);
+      buffer.unmap();
+      this.#uniforms.set(key, buffer);
+    }
+    return buffer;
+  }
+
+  /** Waits for a promise of this GPU's, polling closely again once it has settled. */
+  async wait<T>(promise: Promise<T>): Promise<T> {
+    noteProgress();
+    try {
+      return await promise;
+    } finally {
+      noteProgress();
+    }
+  }
+
+  /** Frees everything on the GPU. With all GPUs closed, a process ends by itself. */
+  close(): void {
+    this.#closed = true;
+    this.device.destroy();
+    this.#pipelines.clear();
+    this.#uniforms.clear();
+  }
+}
+
+/** The bits of a 32-bit float, for a uniform block given as words. */
+export function floatBits(value: number): number {
+  floatView[0] = value;
+  return wordView[0];
+}
+const floatView = new Float32Array(1);
+const wordView = new Uint32Array(floatView.buffer);

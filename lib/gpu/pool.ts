@@ -1,0 +1,78 @@
+/** GPU buffers, reused by size, every byte entered into the rank's ledger. */
+import type { Category, Ledger } from "./ledger.ts";
+
+/** A buffer handed out by a pool. It returns when its last reference is released. */
+export interface Storage {
+  /** Unique in the process: names the buffer in cache keys. */
+  readonly id: number;
+  readonly buffer: GPUBuffer;
+  /** Size of the buffer, a multiple of 256. */
+  readonly bytes: number;
+  category: Category;
+  /** How many tensors hold it. */
+  references: number;
+}
+
+/** Buffers of one rank. */
+export interface Pool {
+  /** Storage of at least `bytes` bytes with one reference; content undefined. */
+  allocate(bytes: number, category: Category): Storage;
+  retain(storage: Storage): void;
+  /** Drops a reference; the last one returns the buffer to the pool. */
+  release(storage: Storage): void;
+  /** Bytes held by free buffers: what the pool occupies beyond what the ledger counts. */
+  slack(): number;
+  /** Destroys the free buffers. */
+  trim(): void;
+}
+
+const granularity = 256;
+let nextId = 1;
+
+/**
+ * A pool that keeps free buffers by exact size (rounded up to 256 bytes), last in first out: a step that allocates in the
+ * same order as the one before gets the same buffers, so that its bind groups are found again.
+ */
+export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: string) => never): Pool {
+  const free = new Map<number, Storage[]>();
+  let slack = 0;
+  return {
+    allocate(wanted, category) {
+      const bytes = Math.max(granularity, Math.ceil(wanted / granularity) * granularity);
+      const limit = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize);
+      if (bytes > limit) {
+        fail(`${wanted} bytes of ${category} asked for in one buffer, where this device allows ${limit}`);
+      }
+      let storage = free.get(bytes)?.pop();
+      if (storage) {
+        slack -= bytes;
+        storage.category = category;
+        storage.references = 1;
+      } else {
+        const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+        storage = { id: nextId++, buffer: device.createBuffer({ size: bytes, usage }), bytes, category, references: 1 };
+      }
+      ledger.add(category, bytes);
+      return storage;
+    },
+    retain(storage) {
+      if (storage.references < 1) fail(`storage ${storage.id} (${storage.category}) is used after its release`);
+      storage.references++;
+    },
+    release(storage) {
+      if (storage.references < 1) fail(`storage ${storage.id} (${storage.category}) is released twice`);
+      if (--storage.references > 0) return;
+      ledger.remove(storage.category, storage.bytes);
+      const list = free.get(storage.bytes);
+      if (list) list.push(storage);
+      else free.set(storage.bytes, [storage]);
+      slack += storage.bytes;
+    },
+    slack: () => slack,
+    trim() {
+      for (const list of free.values()) for (const storage of list) storage.buffer.destroy();
+      free.clear();
+      slack = 0;
+    },
+  };
+}
