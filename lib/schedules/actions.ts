@@ -1,0 +1,79 @@
+/**
+ * What a schedule is: for each rank an ordered list of actions, and nothing else. Generators make it, transforms change
+ * it, the validator, the simulator and the executor read it.
+ *
+ * @module
+ */
+
+/**
+ * Kind of an action: `F` forward; `I` input gradient (the paper's backward-p1); `W` weight gradient (backward-p2);
+ * `B` full backward, that is I then W with the gradient sent only after both.
+ */
+export type Kind = "F" | "I" | "W" | "B";
+
+/** One step of one rank. Only a `W` may carry several micro-batches: it then computes them as one concatenated matmul. */
+export interface Action {
+  /** What is computed. */
+  readonly kind: Kind;
+  /** Slice of the model, 0 nearest to the input. */
+  readonly stage: number;
+  /** Micro-batches computed, in order; exactly one unless the kind is `W`. */
+  readonly microbatches: readonly number[];
+}
+
+/**
+ * When the delayed weight gradients run: `fill` in idle slots, `end` after everything else, `mid` once at half time and
+ * once at the end, `every:k` as soon as k are pending, `cap:BYTES` in idle slots but never letting a rank hold more than
+ * so many bytes.
+ */
+export type Policy = "fill" | "end" | "mid" | `every:${number}` | `cap:${number}`;
+
+/** A pipeline schedule: who runs what, in which order. Times are not part of it: they come out of a simulation or a run. */
+export interface Schedule {
+  /** Name of the generator, or of the file it was read from. */
+  readonly name: string;
+  /** Number of ranks. */
+  readonly devices: number;
+  /** Number of slices of the model; a multiple of `devices` for the schedules with several stages a rank. */
+  readonly stages: number;
+  /** Number of micro-batches in a step. */
+  readonly microbatches: number;
+  /** Rank of each stage. */
+  readonly placement: readonly number[];
+  /** One ordered list of actions per rank. */
+  readonly actions: readonly (readonly Action[])[];
+  /** True when backward passes are split into I and W. */
+  readonly twoStage: boolean;
+  /** Policy that placed the weight gradients, when `twoStage()` did it. */
+  readonly policy?: Policy;
+  /** Most micro-batches that one W concatenates; 1 when nothing is split. */
+  readonly width: number;
+}
+
+/**
+ * An action in the notation of PyTorch's schedules: stage, kind, micro-batch, as in `0F3`. A W of several micro-batches
+ * lists them with plus signs, `0W2+3`.
+ */
+export function formatAction(action: Action): string {
+  return `${action.stage}${action.kind}${action.microbatches.join("+")}`;
+}
+
+/** Whether any backward pass of these lists is split into I and W. */
+export function isSplit(actions: readonly (readonly Action[])[]): boolean {
+  return actions.some((list) => list.some((action) => action.kind === "I" || action.kind === "W"));
+}
+
+/** Most micro-batches that one action of these lists carries, at least 1. */
+export function widest(actions: readonly (readonly Action[])[]): number {
+  let width = 1;
+  for (const list of actions) {
+    for (const action of list) width = Math.max(width, action.microbatches.length);
+  }
+  return width;
+}
+
+/** Builds actions of one micro-batch each; for a large schedule the arrays are shared among stages. */
+export function actionMaker(microbatches: number): (kind: Kind, stage: number, microbatch: number) => Action {
+  const single = Array.from({ length: microbatches }, (_, microbatch) => [microbatch]);
+  return (kind, stage, microbatch) => ({ kind, stage, microbatches: single[microbatch] });
+}

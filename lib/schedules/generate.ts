@@ -1,0 +1,67 @@
+import { UserError } from "../errors.ts";
+import type { Schedule } from "./actions.ts";
+import { gpipe } from "./gpipe.ts";
+import { naive } from "./naive.ts";
+import { oneFOneB } from "./one_f_one_b.ts";
+
+/** Sizes of a schedule to generate. */
+export interface GenerateOptions {
+  /** Number of ranks, N. */
+  devices: number;
+  /** Number of micro-batches, M; each schedule has its usual one as the default. */
+  microbatches?: number;
+  /** Stages on each rank, for the schedules that leave it open; default 2. */
+  chunks?: number;
+}
+
+interface Generator {
+  /** The usual number of micro-batches on so many devices. */
+  microbatches: (devices: number) => number;
+  make: (devices: number, microbatches: number, chunks: number) => Schedule;
+  /** Takes any number of stages a rank. */
+  chunked?: true;
+}
+
+const generators: Record<string, Generator> = {
+  "naive": { microbatches: () => 1, make: naive },
+  "gpipe": { microbatches: (n) => n, make: gpipe },
+  "1f1b-1": { microbatches: (n) => n, make: (n, m) => oneFOneB(n, m, "1f1b-1") },
+  "1f1b-2": { microbatches: (n) => 2 * n, make: (n, m) => oneFOneB(n, m, "1f1b-2") },
+  "1f1b": { microbatches: (n) => 2 * n, make: (n, m) => oneFOneB(n, m) },
+};
+
+/** The names that `generate()` knows. */
+export const scheduleNames: readonly string[] = Object.keys(generators);
+
+function positive(value: number, what: string, name: string): void {
+  if (!Number.isInteger(value) || value < 1) {
+    throw new UserError(`${name} needs a whole number of ${what}, 1 or more; got ${value}`);
+  }
+}
+
+/**
+ * Makes the schedule of that name.
+ *
+ * @example
+ * ```ts
+ * import { generate } from "twobp";
+ *
+ * const schedule = generate("1f1b-1", { devices: 4 });
+ * console.log(schedule.microbatches, schedule.actions[3].length); // 4 8
+ * ```
+ *
+ * @throws {UserError} For a name it does not know, or sizes the schedule is not defined for.
+ */
+export function generate(name: string, options: GenerateOptions): Schedule {
+  const generator = Object.hasOwn(generators, name) ? generators[name] : undefined;
+  if (!generator) throw new UserError(`Unknown schedule "${name}"; the schedules are ${scheduleNames.join(", ")}`);
+  const { devices, chunks } = options;
+  positive(devices, "devices", name);
+  const microbatches = options.microbatches ?? generator.microbatches(devices);
+  positive(microbatches, "micro-batches", name);
+  if (chunks !== undefined) {
+    positive(chunks, "chunks", name);
+    if (!generator.chunked) throw new UserError(`${name} fixes its stages a rank; only interleaved-1f1b takes chunks`);
+  }
+  return generator.make(devices, microbatches, chunks ?? 2);
+}

@@ -1,0 +1,101 @@
+import type { Action, Schedule } from "./actions.ts";
+import { type Costs, unitCosts } from "./costs.ts";
+import { type Memory, peakMemory, unitMemory } from "./memory.ts";
+import { validate } from "./validate.ts";
+import { walk } from "./walk.ts";
+
+export { type Costs, type StageCost, stageCosts, unitCosts } from "./costs.ts";
+
+/** One action with the times it ran at. */
+export interface Span {
+  /** Rank that ran it. */
+  readonly rank: number;
+  /** Position in the rank's list. */
+  readonly index: number;
+  /** What ran. */
+  readonly action: Action;
+  /** When it started, in the unit of the costs. */
+  readonly start: number;
+  /** When it ended. */
+  readonly end: number;
+}
+
+/** What a schedule costs. */
+export interface Simulation {
+  /** From the first start to the end of the slowest rank, its tail included. */
+  readonly makespan: number;
+  /** Idle device time over devices x makespan. */
+  readonly bubbleRatio: number;
+  /** Every action, rank by rank, in the order of their lists. */
+  readonly spans: readonly Span[];
+  /** Busy time of each rank, its tail included. */
+  readonly busy: readonly number[];
+  /** The chain of actions that sets the makespan, first to last: shorten one, and the step shortens. */
+  readonly criticalPath: readonly Span[];
+  /** Peak memory of each rank, in the unit of the memory model. */
+  readonly peak: readonly number[];
+}
+
+/**
+ * Runs a schedule on paper: every rank starts its next action as soon as it is free and what the action needs has
+ * arrived. The same input gives the same output, bit for bit.
+ *
+ * @param costs Unit costs when absent.
+ * @param memory One micro-batch's activations of a stage weigh 1 and its derivatives 1 when absent.
+ * @throws {UserError} What `validate()` says, when the schedule cannot run to its end.
+ *
+ * @example
+ * ```ts
+ * import { generate, simulate, twoStage } from "twobp";
+ *
+ * const schedule = generate("1f1b-1", { devices: 4 });
+ * console.log(simulate(schedule).makespan, simulate(twoStage(schedule)).makespan); // 21 15
+ * ```
+ */
+export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory: Memory = unitMemory): Simulation {
+  const { devices, stages, microbatches, actions } = schedule;
+  const first = new Int32Array(devices + 1);
+  for (let rank = 0; rank < devices; rank++) first[rank + 1] = first[rank] + actions[rank].length;
+  const spans: Span[] = new Array(first[devices]);
+  const because = new Int32Array(first[devices]).fill(-1);
+  const maker = new Int32Array(2 * stages * microbatches).fill(-1);
+  const free = new Float64Array(devices);
+  const busy: number[] = new Array(devices).fill(0);
+  const end = walk(schedule, (rank, index, action, source) => {
+    const number = first[rank] + index;
+    let start = free[rank];
+    if (index > 0) because[number] = number - 1;
+    if (source >= 0) {
+      const producer = spans[maker[source]];
+      const kind = producer.action.kind === "F" ? "F" : "I";
+      const arrival = producer.end + (producer.rank === rank ? 0 : costs.transfer?.(producer.rank, rank, kind) ?? 0);
+      if (arrival > start) {
+        start = arrival;
+        because[number] = maker[source];
+      }
+    }
+    const duration = costs.duration(action, rank, index);
+    spans[number] = { rank, index, action, start, end: start + duration };
+    free[rank] = start + duration;
+    busy[rank] += duration;
+    if (action.kind === "W") return;
+    maker[(action.kind === "F" ? 0 : stages * microbatches) + action.stage * microbatches + action.microbatches[0]] =
+      number;
+  });
+  if (end.some((count, rank) => count < actions[rank].length)) validate(schedule);
+  let last = 0;
+  for (let rank = 0; rank < devices; rank++) {
+    const tail = costs.tail?.(rank) ?? 0;
+    free[rank] += tail;
+    busy[rank] += tail;
+    if (free[rank] > free[last]) last = rank;
+  }
+  const makespan = free[last];
+  const criticalPath: Span[] = [];
+  const latest = actions[last].length > 0 ? first[last + 1] - 1 : -1;
+  for (let number = latest; number >= 0; number = because[number]) criticalPath.push(spans[number]);
+  criticalPath.reverse();
+  const total = busy.reduce((sum, time) => sum + time, 0);
+  const bubbleRatio = makespan > 0 ? Math.max(0, 1 - total / (devices * makespan)) : 0;
+  return { makespan, bubbleRatio, spans, busy, criticalPath, peak: peakMemory(schedule, memory) };
+}

@@ -1,0 +1,80 @@
+import { UserError } from "../errors.ts";
+import { type Action, formatAction, type Policy, type Schedule, widest } from "./actions.ts";
+import { type Costs, unitCosts } from "./costs.ts";
+import { fillIdle } from "./fill.ts";
+import { type Memory, unitMemory } from "./memory.ts";
+import { parsePolicy } from "./policy.ts";
+
+/** How `twoStage()` places the weight gradients. */
+export interface TwoStageOptions {
+  /** When they run; default `fill`. */
+  policy?: Policy;
+  /** How many micro-batches of a stage one W concatenates; default 1. The last W of a stage may be narrower. */
+  width?: number;
+  /** Costs that say what is idle, for `fill` and `cap`; unit costs when absent. */
+  costs?: Costs;
+  /** What each stage holds, for `cap`; activations 1 and derivatives 1 when absent. */
+  memory?: Memory;
+}
+
+/**
+ * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule into an I in its place, whose gradient leaves at
+ * once, and a W that the policy puts later. F and I keep the order of the schedule.
+ *
+ * @example
+ * ```ts
+ * import { generate, simulate, twoStage } from "twobp";
+ *
+ * const gpipe = generate("gpipe", { devices: 4 });
+ * const split = twoStage(gpipe, { policy: "end", width: 4 });
+ * console.log(simulate(gpipe).makespan, simulate(split).makespan); // 21 18
+ * ```
+ *
+ * @throws {UserError} For a schedule that already holds I or W, a bad policy or width, or a cap that cannot be kept.
+ */
+export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Schedule {
+  const { width = 1, costs = unitCosts(), memory = unitMemory } = options;
+  const policy = parsePolicy(options.policy ?? "fill");
+  if (!Number.isInteger(width) || width < 1) {
+    throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
+  }
+  schedule.actions.forEach((list, rank) => {
+    const split = list.find((action) => action.kind === "I" || action.kind === "W");
+    if (split) {
+      throw new UserError(
+        `2BP splits full backwards, and ${schedule.name} has already split some: device ${rank} runs ${
+          formatAction(split)
+        }`,
+      );
+    }
+  });
+  const [word, value] = policy.split(":");
+  const flushes = { end: Infinity, mid: Math.ceil(schedule.microbatches / 2), every: Number(value) };
+  const actions = word === "fill" || word === "cap"
+    ? fillIdle(schedule, width, costs, word === "cap" ? { bytes: Number(value), memory } : undefined)
+    : schedule.actions.map((list) => flushEvery(flushes[word as keyof typeof flushes], list, width));
+  return { ...schedule, actions, twoStage: true, policy, width: widest(actions) };
+}
+
+/** Runs the weight gradients of a stage as soon as `count` of them are pending, and the rest at the end. */
+function flushEvery(count: number, list: readonly Action[], width: number): Action[] {
+  const result: Action[] = [];
+  const pending = new Map<number, number[]>();
+  const flush = (stage: number, waiting: number[]) => {
+    while (waiting.length > 0) result.push({ kind: "W", stage, microbatches: waiting.splice(0, width) });
+  };
+  for (const action of list) {
+    if (action.kind === "F") {
+      result.push(action);
+      continue;
+    }
+    const { stage, microbatches } = action;
+    result.push({ kind: "I", stage, microbatches });
+    const waiting = pending.get(stage) ?? [];
+    pending.set(stage, waiting);
+    waiting.push(...microbatches);
+    if (waiting.length >= count) flush(stage, waiting);
+  }
+  pending.forEach((waiting, stage) => flush(stage, waiting));
+  return result;
+}

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { generate } from "../../lib/schedules/generate.ts";
+import { type Costs, simulate, stageCosts, unitCosts } from "../../lib/schedules/simulate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { names, random, schedule, slowMakespan } from "./support.ts";
+
+/** Random costs that differ by rank and stage, with links of their own. */
+function randomCosts(next: () => number, devices: number, stages: number): Costs {
+  const cost = stageCosts(
+    Array.from({ length: stages }, () => {
+      const w = next();
+      return { f: next(), i: next(), w: (width: number) => w * width ** 0.7, b: 1 + next() };
+    }),
+  );
+  const links = Array.from({ length: devices * devices }, next);
+  const tails = Array.from({ length: devices }, next);
+  return {
+    duration: cost.duration,
+    transfer: (from, to, kind) => from === to ? 0 : links[from * devices + to] * (kind === "F" ? 1 : 2),
+    tail: (rank) => tails[rank],
+  };
+}
+
+test("simulate() agrees with a longest-path relaxation on every schedule with random costs", () => {
+  const next = random(7);
+  for (const name of names) {
+    for (const devices of [1, 2, 4]) {
+      const base = generate(name, { devices, microbatches: 2 * devices });
+      for (const one of base.twoStage ? [base] : [base, twoStage(base, { policy: "every:2", width: 2 })]) {
+        const costs = randomCosts(next, devices, base.stages);
+        const { makespan } = simulate(one, costs);
+        assert.ok(Math.abs(makespan - slowMakespan(one, costs)) < 1e-9, `${name} on ${devices}`);
+      }
+    }
+  }
+});
+
+test("simulate() never starts an action before its rank is free or its input has arrived", () => {
+  const one = twoStage(generate("1f1b", { devices: 3, microbatches: 5 }));
+  const { spans, makespan } = simulate(one, unitCosts({ f: 1, i: 2, w: 0.5, comm: 0.25 }));
+  const end = new Map(
+    spans.map((span) => [`${span.action.stage}${span.action.kind}${span.action.microbatches}`, span.end]),
+  );
+  for (const { rank, index, action, start } of spans) {
+    if (index > 0) assert.ok(start >= spans.find((span) => span.rank === rank && span.index === index - 1)!.end);
+    if (action.kind === "F" && rank > 0) assert.ok(start >= end.get(`${rank - 1}F${action.microbatches}`)! + 0.25);
+    if (action.kind === "I" && rank < 2) assert.ok(start >= end.get(`${rank + 1}I${action.microbatches}`)! + 0.25);
+  }
+  assert.equal(Math.max(...spans.map((span) => span.end)), makespan);
+});
+
+test("the critical path runs without a gap from the first action to the last, transfers apart", () => {
+  const comm = 0.5;
+  const one = twoStage(generate("1f1b-2", { devices: 4 }));
+  const { criticalPath, makespan } = simulate(one, unitCosts({ f: 1, i: 1.5, w: 0.75, comm }));
+  assert.equal(criticalPath[0].start, 0);
+  assert.equal(criticalPath.at(-1)!.end, makespan);
+  for (let k = 1; k < criticalPath.length; k++) {
+    const [before, after] = [criticalPath[k - 1], criticalPath[k]];
+    assert.equal(after.start, before.end + (before.rank === after.rank ? 0 : comm));
+  }
+});
+
+test("a costlier action on the critical path makes the step longer by as much", () => {
+  const base = generate("gpipe", { devices: 3 });
+  const unit = unitCosts();
+  const { makespan, criticalPath } = simulate(base);
+  for (const { rank, index } of criticalPath) {
+    const slower: Costs = {
+      ...unit,
+      duration: (a, r, k) => unit.duration(a, r, k) + (r === rank && k === index ? 0.25 : 0),
+    };
+    assert.equal(simulate(base, slower).makespan, makespan + 0.25);
+  }
+});
+
+test("simulate() passes each action's rank and position, so that a measured run can be replayed", () => {
+  const base = generate("1f1b-1", { devices: 2 });
+  const seen: string[] = [];
+  simulate(base, {
+    duration: (action, rank, index) => (seen.push(`${rank}.${index}`), base.actions[rank][index] === action ? 1 : NaN),
+  });
+  assert.deepEqual(seen.sort(), ["0.0", "0.1", "0.2", "0.3", "1.0", "1.1", "1.2", "1.3"]);
+});
+
+test("simulate() counts a rank's tail as busy time and in the makespan", () => {
+  const base = generate("naive", { devices: 2 });
+  const { makespan, busy } = simulate(base, { ...unitCosts(), tail: (rank) => rank === 0 ? 5 : 0 });
+  assert.equal(makespan, 6 + 5);
+  assert.deepEqual(busy, [3 + 5, 3]);
+});
+
+test("a wider W costs what its cost function says", () => {
+  const one = schedule(["0F0 0F1 0I0 0I1 0W0+1"]);
+  assert.equal(simulate(one, stageCosts([{ f: 1, i: 1, w: (width) => width === 2 ? 1.5 : 1 }])).makespan, 5.5);
+});
+
+test("simulate() gives the same result twice", () => {
+  const one = generate("1f1b", { devices: 5, microbatches: 9 });
+  const costs = randomCosts(random(3), 5, 5);
+  assert.deepEqual(simulate(one, costs), simulate(one, costs));
+});
+
+test("simulate() explains a schedule that cannot run to its end", () => {
+  assert.throws(() => simulate(schedule(["0F0 0B0 0F1 0B1", "1F1 1F0 1B0 1B1"])), /^UserError: Deadlock: device 0/);
+});
+
+test("simulate() accepts ranks without actions and costs of zero", () => {
+  const one = schedule(["0F0 0B0"], { devices: 2, actions: [schedule(["0F0 0B0"]).actions[0], []], placement: [0] });
+  assert.equal(simulate(one).makespan, 3);
+  assert.equal(simulate(one, unitCosts({ f: 0, i: 0, w: 0 })).bubbleRatio, 0);
+});

@@ -1,0 +1,79 @@
+import type { Schedule } from "../../lib/schedules/actions.ts";
+import { scheduleNames } from "../../lib/schedules/generate.ts";
+import type { Costs } from "../../lib/schedules/simulate.ts";
+
+/** Every schedule of the zoo. */
+export const names = scheduleNames;
+
+/** A seeded generator of numbers in [0, 1) (mulberry32), so that a failing property test can be run again. */
+export function random(seed: number): () => number {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Lists of actions from the usual notation: `lists("0F0 0B0", "1F0 1B0")`. */
+export function lists(...ranks: string[]): Schedule["actions"] {
+  return ranks.map((rank) =>
+    rank.split(" ").filter(Boolean).map((cell) => {
+      const [, stage, kind, microbatches] = /^(\d+)([A-Z])(.*)$/.exec(cell)!;
+      return { stage: Number(stage), kind: kind as "F", microbatches: microbatches.split("+").map(Number) };
+    })
+  );
+}
+
+/** A schedule of those lists, one stage a rank unless a placement is given. */
+export function schedule(ranks: string[], rest: Partial<Schedule> = {}): Schedule {
+  const actions = lists(...ranks);
+  const placement = rest.placement ?? ranks.map((_, rank) => rank);
+  const flat = actions.flat();
+  return {
+    name: "test",
+    devices: ranks.length,
+    stages: placement.length,
+    microbatches: 1 + Math.max(...flat.flatMap((action) => action.microbatches)),
+    placement,
+    actions,
+    twoStage: flat.some((action) => action.kind === "I" || action.kind === "W"),
+    width: Math.max(...flat.map((action) => action.microbatches.length)),
+    ...rest,
+  };
+}
+
+/**
+ * An independent, slow simulator: asks for the earliest start of every action again and again until nothing changes
+ * (longest paths by relaxation), instead of walking the lists.
+ */
+export function slowMakespan({ actions, stages }: Schedule, costs: Costs): number {
+  const end = actions.map((list) => list.map(() => 0));
+  for (let changed = true; changed;) {
+    changed = false;
+    actions.forEach((list, rank) =>
+      list.forEach((action, index) => {
+        let start = index > 0 ? end[rank][index - 1] : 0;
+        actions.forEach((others, from) =>
+          others.forEach((other, at) => {
+            const step = action.kind === "F" ? -1 : 1;
+            const makes = action.kind === "F" ? other.kind === "F" : other.kind === "I" || other.kind === "B";
+            const needed = action.kind !== "W" && makes && other.stage === action.stage + step &&
+              action.stage + step >= 0 && action.stage + step < stages &&
+              other.microbatches[0] === action.microbatches[0];
+            if (needed) {
+              const kind = action.kind === "F" ? "F" : "I";
+              start = Math.max(start, end[from][at] + (costs.transfer?.(from, rank, kind) ?? 0));
+            }
+          })
+        );
+        const then = start + costs.duration(action, rank, index);
+        if (then !== end[rank][index]) {
+          end[rank][index] = then;
+          changed = true;
+        }
+      })
+    );
+  }
+  return Math.max(...end.map((list, rank) => (list.at(-1) ?? 0) + (costs.tail?.(rank) ?? 0)));
+}
