@@ -1,0 +1,57 @@
+// Matrix multiplication, the plain reference: one invocation an element of the result, which reads a row of a and a
+// column of b. Every tuned kernel is checked against it, and it serves what none of them takes.
+//
+// out (+)= scale * a b, for each matrix of a batch, one batch entry a z layer of the grid.
+
+struct Matrices {
+  rowStride: u32,
+  offset: u32,
+  stride0: u32, // between matrices along the first batch axis
+  stride1: u32, // along the second
+}
+
+struct Parameters {
+  m: u32,
+  n: u32,
+  k: u32,
+  batch1: u32, // length of the second batch axis
+  out: Matrices,
+  a: Matrices,
+  b: Matrices,
+  scale: f32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> a: array<f32>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+
+const TRANSPOSE_A = 0u;
+const TRANSPOSE_B = 0u;
+const WORKGROUP = 64u;
+
+fn start(x: Matrices, z: u32) -> u32 {
+  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn plain(
+  @builtin(global_invocation_id) id: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+) {
+  let element = id.x + id.y * grid.x * WORKGROUP;
+  if (element >= p.m * p.n) { return; }
+  let row = element / p.n;
+  let column = element % p.n;
+  var ai = start(p.a, id.z) + row * select(p.a.rowStride, 1u, TRANSPOSE_A == 1u);
+  var bi = start(p.b, id.z) + column * select(1u, p.b.rowStride, TRANSPOSE_B == 1u);
+  var sum = 0.0;
+  for (var k = 0u; k < p.k; k++) {
+    sum += a[ai] * b[bi];
+    ai += select(1u, p.a.rowStride, TRANSPOSE_A == 1u);
+    bi += select(p.b.rowStride, 1u, TRANSPOSE_B == 1u);
+  }
+  let yi = start(p.out, id.z) + row * p.out.rowStride + column;
+  if (p.accumulate == 1u) { y[yi] += p.scale * sum; } else { y[yi] = p.scale * sum; }
+}

@@ -1,0 +1,95 @@
+/** Matrix multiplication of f32 tensors, single and batched. */
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { choose, type Problem } from "./matmul_kernels.ts";
+
+/**
+ * A batch of row-major matrices inside a tensor: element (r, c) of matrix (i, j) is at
+ * `offset + i*strides[0] + j*strides[1] + r*rowStride + c`, in elements.
+ */
+export interface Matrices {
+  readonly tensor: Tensor;
+  /** Rows of a matrix as stored. */
+  readonly rows: number;
+  /** Columns of a matrix as stored. */
+  readonly columns: number;
+  readonly rowStride: number;
+  readonly offset: number;
+  readonly strides: readonly [number, number];
+}
+
+/** What {@link matmul} does beyond a plain product. */
+export interface MatmulOptions {
+  /** `a` is stored [K, M]. */
+  transposeA?: boolean;
+  /** `b` is stored [N, K]. */
+  transposeB?: boolean;
+  /** Add to `out` instead of replacing it. */
+  accumulate?: boolean;
+  /** Factor of the product, 1 by default: `out (+)= scale * a b`. */
+  scale?: number;
+}
+
+/**
+ * `out[M, N] = a[M, K] b[K, N]` for dense tensors; leading axes fold into the rows, so that an [S, T, D] tensor counts as
+ * [S*T, D]. Backward: `da = matmul(dout, b, transposeB)`, `db = matmul(a, dout, transposeA)`.
+ * Throws where the shapes do not fit. `out` must not share memory with `a` or `b`.
+ */
+export function matmul(out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
+  multiply("matmul", dense(out), dense(a), dense(b), [1, 1], options);
+}
+
+/**
+ * {@link matmul} for `batch[0]` x `batch[1]` matrices at strides of their own: the heads of an attention layer inside a
+ * [rows, 3 * heads * headSize] tensor, say. What lies between the matrices of `out` is left alone; a stride of 0 in `a`
+ * or `b` uses one matrix for all.
+ * Throws where the shapes do not fit or a matrix reaches beyond its tensor.
+ */
+export function matmulBatched(
+  out: Matrices,
+  a: Matrices,
+  b: Matrices,
+  batch: readonly [number, number],
+  options: MatmulOptions = {},
+): void {
+  for (const [name, matrices] of Object.entries({ out, a, b })) inside(name, matrices, batch);
+  multiply("matmulBatched", out, a, b, batch, options);
+}
+
+function multiply(
+  name: string,
+  out: Matrices,
+  a: Matrices,
+  b: Matrices,
+  batch: readonly [number, number],
+  { transposeA = false, transposeB = false, accumulate = false, scale = 1 }: MatmulOptions,
+) {
+  const [m, k] = transposeA ? [a.columns, a.rows] : [a.rows, a.columns];
+  const [depth, n] = transposeB ? [b.columns, b.rows] : [b.rows, b.columns];
+  if (k !== depth || out.rows !== m || out.columns !== n) {
+    const shape = ({ rows, columns }: Matrices, transposed: boolean) =>
+      `[${rows}, ${columns}]${transposed ? " transposed" : ""}`;
+    throw new Error(
+      `${name}: ${shape(a, transposeA)} times ${shape(b, transposeB)} does not give ${shape(out, false)}`,
+    );
+  }
+  if (m * n * batch[0] * batch[1] === 0) return;
+  const problem: Problem = { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate, scale };
+  choose(out.tensor.device.gpu.info, problem).dispatch(problem);
+}
+
+function dense(tensor: Tensor): Matrices {
+  const columns = tensor.shape[tensor.shape.length - 1] ?? 1;
+  const rows = sizeOf(tensor.shape.slice(0, -1));
+  return { tensor, rows, columns, rowStride: columns, offset: 0, strides: [0, 0] };
+}
+
+function inside(name: string, matrices: Matrices, batch: readonly [number, number]) {
+  const { tensor, rows, columns, rowStride, offset, strides } = matrices;
+  const end = offset + (batch[0] - 1) * strides[0] + (batch[1] - 1) * strides[1] + (rows - 1) * rowStride + columns;
+  if (end > sizeOf(tensor.shape)) {
+    throw new Error(
+      `matmulBatched: [${batch}] matrices [${rows}, ${columns}] of ${name} end at element ${end} of a tensor of shape ` +
+        `[${tensor.shape}]`,
+    );
+  }
+}
