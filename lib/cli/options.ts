@@ -1,0 +1,119 @@
+/**
+ * What every command line of this project has in common: values read with the range that would be right, mistakes as one
+ * line on standard error with exit code 2, and an exit of its own accord.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { CommanderError, InvalidArgumentError } from "commander";
+import { UserError } from "../errors.ts";
+
+/**
+ * Reads a whole number between two bounds; for commander's `option(flags, description, read)`.
+ *
+ * @example
+ * ```ts
+ * import { integer } from "twobp/lib/cli/options.ts";
+ *
+ * console.log(integer(1, 16)("4")); // 4
+ * ```
+ */
+export function integer(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : NaN;
+    if (value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+  };
+}
+
+/** Reads a number between two bounds, decimals and exponents allowed. */
+export function real(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === "" ? NaN : Number(text);
+    if (value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`It must be a number from ${least} to ${most}.`);
+  };
+}
+
+/** Reads names separated by commas, each one of `known`, none twice. */
+export function listOf(known: readonly string[]): (text: string) => string[] {
+  return (text) => {
+    const names = text.split(",").map((name) => name.trim());
+    for (const [index, name] of names.entries()) {
+      if (!known.includes(name)) throw new InvalidArgumentError(`"${name}" is not one of ${known.join(", ")}.`);
+      if (names.indexOf(name) < index) throw new InvalidArgumentError(`"${name}" is there twice.`);
+    }
+    return names;
+  };
+}
+
+/** Reads one of `known`. */
+export function oneOf<T extends string>(known: readonly T[]): (text: string) => T {
+  return (text) => {
+    if ((known as readonly string[]).includes(text)) return text as T;
+    throw new InvalidArgumentError(`"${text}" is not one of ${known.join(", ")}.`);
+  };
+}
+
+/** Turns a function of this library that throws UserErrors into a reader of option values. */
+export function reading<T>(read: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return read(text);
+    } catch (error) {
+      if (error instanceof UserError) throw new InvalidArgumentError(error.message);
+      throw error;
+    }
+  };
+}
+
+/** The part of commander's `Command` that `main()` uses. */
+export interface Program {
+  /** Name in error messages. */
+  name(): string;
+  /** Sub-commands. */
+  readonly commands: readonly Program[];
+  /** Throw instead of ending the process. */
+  exitOverride(): Program;
+  /** Whether to take arguments that no command declares. */
+  allowExcessArguments(allow: boolean): Program;
+  /** Where messages go. */
+  configureOutput(output: { writeErr: (text: string) => void }): Program;
+  /** How help is set. */
+  configureHelp(help: { helpWidth: number }): Program;
+  /** Reads the arguments and runs the action. */
+  parseAsync(argv: string[], options: { from: "user" }): Promise<unknown>;
+}
+
+/**
+ * Runs a program and ends the process: code 0 when it is done or has shown its help, 2 with one line on standard error
+ * for every mistake of the caller, 1 with a stack trace for a mistake of ours.
+ *
+ * Sub-commands must be added before, since the settings are made here for all of them.
+ */
+export async function main(program: Program, argv: readonly string[] = process.argv.slice(2)): Promise<never> {
+  prepare(program);
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) process.exit(0);
+    // The reader of a pipe has seen enough, as in `... | head`.
+    if ((error as { code?: string }).code === "EPIPE") process.exit(0);
+    if (!(error instanceof CommanderError || error instanceof UserError)) {
+      process.stderr.write(`${(error as Error).stack ?? error}\n`);
+      process.exit(1);
+    }
+    const line = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+    process.stderr.write(`${program.name()}: ${line}\n`);
+    process.exit(2);
+  }
+  // Open GPU drivers would keep the process alive.
+  process.exit(0);
+}
+
+function prepare(command: Program): void {
+  command.exitOverride().allowExcessArguments(false).configureOutput({ writeErr: () => {} });
+  command.configureHelp({ helpWidth: Math.min(100, process.stdout.columns ?? 100) });
+  for (const child of command.commands) prepare(child);
+}

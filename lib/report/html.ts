@@ -1,0 +1,106 @@
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { writeOutput } from "./output.ts";
+import { type Figure, houseLayout } from "./style.ts";
+
+/** A table: the names of its columns, and rows of texts and numbers. Numbers stand on the right. */
+export interface Table {
+  /** Column names. */
+  columns: readonly string[];
+  /** One list of cells a row. */
+  rows: readonly (readonly (string | number)[])[];
+}
+
+/** A part of a page; everything but the heading may be left out. */
+export interface Section {
+  /** Heading. */
+  heading: string;
+  /** Paragraphs under the heading, separated by empty lines. */
+  text?: string;
+  /** A plotly figure; its layout's `height` sets its height in pixels. */
+  figure?: Figure;
+  /** A table, under the figure. */
+  table?: Table;
+}
+
+/**
+ * Writes one self-contained HTML page: figures drawn by plotly, which is part of the page, and tables. It opens without
+ * a network and prints. `-` writes it to standard output.
+ *
+ * @throws {UserError} When the file cannot be written.
+ */
+export function writePage(path: string, title: string, sections: readonly Section[]): void {
+  writeOutput(path, page(title, sections));
+}
+
+/** The page that `writePage()` writes. */
+export function page(title: string, sections: readonly Section[]): string {
+  const figures = sections.map((section) => section.figure);
+  const plotly = figures.some(Boolean) ? `<script>${plotlySource()}</script>` : "";
+  const calls = figures.map((figure, index) =>
+    figure && `Plotly.newPlot("figure-${index}", ${json(figure.data)}, ${json(houseLayout(figure.layout))}, ` +
+      `{ responsive: true, displaylogo: false });`
+  );
+  return `<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escape(title)}</title>
+<style>${css}</style>
+${plotly}
+</head>
+<body>
+<h1>${escape(title)}</h1>
+${sections.map(sectionHtml).join("\n")}
+<script>
+${calls.filter(Boolean).join("\n")}
+</script>
+</body>
+</html>
+`;
+}
+
+const css = `
+body { font: 15px/1.45 Inter, Helvetica, Arial, sans-serif; color: #1a1a1a; max-width: 1400px; margin: 2rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin: 2rem 0 0.5rem; }
+table { border-collapse: collapse; margin: 0.5rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #d8d8d8; text-align: left; }
+th { border-bottom: 2px solid #808080; } .number { text-align: right; }
+@media print { body { margin: 0; max-width: none; } section { break-inside: avoid; } .modebar { display: none; } }
+`;
+
+function sectionHtml({ heading, text, figure, table }: Section, index: number): string {
+  const paragraphs = (text ?? "").split(/\n\s*\n/).filter((part) => part.trim()).map((part) =>
+    `<p>${escape(part)}</p>`
+  );
+  const height = Number(figure?.layout?.height ?? 450);
+  const drawing = figure ? `<div id="figure-${index}" style="height: ${height}px"></div>` : "";
+  return `<section>\n<h2>${escape(heading)}</h2>\n${paragraphs.join("\n")}\n${drawing}\n${
+    table ? tableHtml(table) : ""
+  }</section>`;
+}
+
+function tableHtml({ columns, rows }: Table): string {
+  const isNumber = columns.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === "number"));
+  const cell = (tag: string) => (value: string | number, column: number) =>
+    `<${tag}${isNumber[column] ? ' class="number"' : ""}>${escape(String(value))}</${tag}>`;
+  const lines = rows.map((row) => `<tr>${row.map(cell("td")).join("")}</tr>`);
+  return `<table>\n<thead><tr>${columns.map(cell("th")).join("")}</tr></thead>\n<tbody>\n${
+    lines.join("\n")
+  }\n</tbody>\n</table>\n`;
+}
+
+function escape(text: string): string {
+  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+  return text.replace(/[&<>"]/g, (letter) => entities[letter]);
+}
+
+/** JSON that may stand inside a script element: no text in it can end the element. */
+function json(value: unknown): string {
+  return JSON.stringify(value).replaceAll("<", "\\u003c");
+}
+
+function plotlySource(): string {
+  return readFileSync(createRequire(import.meta.url).resolve("plotly.js-dist-min"), "utf8");
+}

@@ -1,0 +1,73 @@
+/**
+ * The house style of every figure: one font, one background, one colour for each kind of action.
+ *
+ * @module
+ */
+
+import type { Kind } from "../schedules/actions.ts";
+
+/**
+ * Colours of the four kinds of action, after Okabe and Ito: they differ in lightness as well as in hue, so that they
+ * hold in grey print and for colour-blind readers.
+ */
+export const kindColours: Readonly<Record<Kind, string>> = { F: "#0072b2", I: "#f0c24b", W: "#4db592", B: "#e39bc4" };
+
+/** Colour of text on those. */
+export const kindTextColours: Readonly<Record<Kind, string>> = {
+  F: "#ffffff",
+  I: "#1a1a1a",
+  W: "#1a1a1a",
+  B: "#1a1a1a",
+};
+
+/** What the four kinds are called in legends. */
+export const kindNames: Readonly<Record<Kind, string>> = {
+  F: "F: forward",
+  I: "I: input gradient",
+  W: "W: weight gradient",
+  B: "B: full backward",
+};
+
+/** Colours for anything else that comes in series. */
+export const seriesColours: readonly string[] = [
+  "#0072b2",
+  "#d55e00",
+  "#4db592",
+  "#e39bc4",
+  "#56b4e9",
+  "#f0c24b",
+  "#5a5a5a",
+];
+
+/** A plotly figure as data: what `Plotly.newPlot` takes. */
+export interface Figure {
+  /** Traces. */
+  data: Record<string, unknown>[];
+  /** Layout; `houseLayout()` fills in what it leaves open. */
+  layout?: Record<string, unknown>;
+}
+
+/** The layout of a figure in the house style; what the figure says itself wins. */
+export function houseLayout(layout: Record<string, unknown> = {}): Record<string, unknown> {
+  const axis = {
+    automargin: true,
+    gridcolor: "#e4e4e4",
+    zerolinecolor: "#b0b0b0",
+    linecolor: "#808080",
+    ticks: "outside",
+  };
+  const axes: Record<string, unknown> = { xaxis: {}, yaxis: {}, ...layout };
+  for (const [key, value] of Object.entries(axes)) {
+    if (/^[xy]axis\d*$/.test(key)) axes[key] = { ...axis, ...value as object };
+  }
+  return {
+    font: { family: "Inter, Helvetica, Arial, sans-serif", size: 13, color: "#1a1a1a" },
+    paper_bgcolor: "#ffffff",
+    plot_bgcolor: "#ffffff",
+    colorway: seriesColours,
+    margin: { l: 70, r: 30, t: 40, b: 50 },
+    hoverlabel: { align: "left" },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    ...axes,
+  };
+}
