@@ -71,21 +71,26 @@ export function release(...tensors: readonly (Tensor | undefined)[]): void {
 }
 
 /**
- * Merges tensors that follow one another in memory into longer ones, along the first axis: neighbouring slots of several
- * micro-batches become one tensor, so that one kernel serves them all. Tensors that do not touch stay as they are.
- * The results hold no references; they are good as long as the tensors given are.
+ * Merges micro-batches whose tensors follow one another in memory: neighbouring slots become one longer tensor along the
+ * first axis, so that one kernel serves them all. Each row of `rows` holds the tensors of one micro-batch; two rows are
+ * merged only where all their tensors touch. The results hold no references; they are good as long as the tensors given.
  */
-export function joinAdjacent(tensors: readonly Tensor[]): Tensor[] {
-  const joined: Tensor[] = [];
-  for (const tensor of tensors) {
+export function joinAdjacent<Row extends readonly Tensor[]>(rows: readonly Row[]): Row[] {
+  const joined: Row[] = [];
+  for (const row of rows) {
     const last = joined[joined.length - 1];
-    if (last && last.storage === tensor.storage && last.offset + last.bytes === tensor.offset) {
-      joined[joined.length - 1] = {
-        ...last,
-        bytes: last.bytes + tensor.bytes,
-        shape: [last.shape[0] + tensor.shape[0], ...last.shape.slice(1)],
-      };
-    } else joined.push(tensor);
+    if (last && row.every((tensor, column) => follows(last[column], tensor))) {
+      joined[joined.length - 1] = row.map((tensor, column) => extended(last[column], tensor)) as unknown as Row;
+    } else joined.push(row);
   }
   return joined;
+}
+
+function follows(first: Tensor, second: Tensor): boolean {
+  return first.storage === second.storage && first.offset + first.bytes === second.offset;
+}
+
+function extended(first: Tensor, second: Tensor): Tensor {
+  const shape = [first.shape[0] + second.shape[0], ...first.shape.slice(1)];
+  return { ...first, bytes: first.bytes + second.bytes, shape };
 }

@@ -1,0 +1,25 @@
+/** Softmax cross-entropy at the end of the last stage: no parameters, so no third function. */
+import { crossEntropy, crossEntropyBackward, sum } from "../ops/loss.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+import type { Saved } from "./saved.ts";
+
+/**
+ * Writes `loss` [1], the sum over the rows of `logits` [rows, classes] of -log softmax at `targets` (u32 [rows]), times `scale`.
+ */
+export function lossForward(loss: Tensor, logits: Tensor, targets: Tensor, scale: number, saved: Saved): void {
+  const rows = logits.shape[0];
+  const losses = empty(logits.device, [rows], "workspace");
+  const logSumExp = empty(logits.device, [rows], "activations");
+  crossEntropy(losses, logSumExp, logits, targets);
+  sum(loss, losses, { scale });
+  saved.keep("logits", logits);
+  saved.keep("logSumExp", logSumExp);
+  saved.keep("targets", targets);
+  release(losses, logSumExp);
+}
+
+/** Writes `dlogits`, the gradient of the loss with respect to the logits, and releases what the forward kept. */
+export function lossBackward(dlogits: Tensor, scale: number, saved: Saved): void {
+  crossEntropyBackward(dlogits, saved.get("logits"), saved.get("logSumExp"), saved.get("targets"), scale);
+  saved.drop("logits", "logSumExp", "targets");
+}

@@ -1,0 +1,40 @@
+/** What a layer is: a forward pass and a backward pass in two halves (2BP, arXiv 2405.18047, section 3). */
+import type { Tensor } from "../tensor.ts";
+import type { Parameter } from "./parameter.ts";
+import type { Saved } from "./saved.ts";
+
+/** Floating-point operations of a layer's three functions; a multiply and an add count as two. */
+export interface Flops {
+  readonly f: number;
+  readonly i: number;
+  readonly w: number;
+}
+
+/**
+ * A layer. Activations are matrices [rows, width], where the rows are the tokens of all sequences of a micro-batch.
+ * The caller owns `x`, `y`, `dy` and `dx`; a layer that needs one later keeps a reference in `saved`.
+ */
+export interface Layer {
+  /** Trainable parameters, children's included. */
+  readonly parameters: readonly Parameter[];
+  /** Whether `backwardWeight` reads `x`: then whoever makes `x` puts it into a slot of the micro-batch's group. */
+  readonly keepsInput: boolean;
+  /** The same for `dy`. */
+  readonly keepsGradient: boolean;
+  /** Shape of `y` for an `x` of this shape. */
+  outputShape(inputShape: readonly number[]): readonly number[];
+  /** Work for an `x` of this shape. */
+  flops(inputShape: readonly number[]): Flops;
+  /** Writes `y`. */
+  forward(y: Tensor, x: Tensor, saved: Saved): void;
+  /**
+   * Backward-p1: writes `dx`, the gradient of the loss with respect to `x`, from `dy`, that with respect to `y`. Without
+   * `dx` (first layer of stage 0) that work is skipped. Afterwards `saved` holds only what `backwardWeight` needs.
+   */
+  backwardInput(dx: Tensor | undefined, dy: Tensor, saved: Saved): void;
+  /**
+   * Backward-p2: adds the gradients with respect to the parameters of any number of micro-batches. Absent where
+   * there are no parameters. The caller clears `saved` afterwards.
+   */
+  backwardWeight?(saved: readonly Saved[]): void;
+}

@@ -1,0 +1,109 @@
+/** Trainable parameters: described by layers, placed on a device stage by stage. */
+import { alignment, type Device } from "../gpu/device.ts";
+import { empty, release, sizeOf, type Tensor, view } from "../tensor.ts";
+import { generator } from "../train/random.ts";
+
+/** How a parameter starts: drawn from a normal distribution, or all ones (gains), or all zeros (biases). */
+export type Initial = { readonly normal: number } | "ones" | "zeros";
+
+/** One trainable tensor. `value` and `gradient` exist once its stage is placed. */
+export interface Parameter {
+  /** Unique in a model, for example "blocks.0.mlp.down.weight". */
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly initial: Initial;
+  value: Tensor;
+  gradient: Tensor;
+}
+
+/** Describes a parameter; reading its tensors before it is placed is an error. */
+export function parameter(name: string, shape: readonly number[], initial: Initial): Parameter {
+  const unplaced = (): never => {
+    throw new Error(`Parameter "${name}" is not placed on a device yet`);
+  };
+  return {
+    name,
+    shape,
+    initial,
+    get value() {
+      return unplaced();
+    },
+    get gradient() {
+      return unplaced();
+    },
+  };
+}
+
+/**
+ * Parameters side by side in one buffer, and their gradients in another, so that an optimizer takes them in one kernel.
+ * The first `decayed` elements are matrices, which weight decay applies to; gains and biases follow.
+ */
+export interface ParameterBlock {
+  readonly values: Tensor;
+  readonly gradients: Tensor;
+  readonly decayed: number;
+}
+
+/**
+ * Places parameters on a device: values initialised, gradients zero. The initial values depend on `seed` and on a
+ * parameter's name alone, so that every partition of a model starts from the same point. Several blocks come back only
+ * where one would not fit the device's largest binding.
+ */
+export function placeParameters(parameters: readonly Parameter[], device: Device, seed: number): ParameterBlock[] {
+  const matrices = parameters.filter((parameter) => parameter.shape.length > 1);
+  const vectors = parameters.filter((parameter) => parameter.shape.length <= 1);
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.device.limits;
+  const most = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / alignment) * alignment;
+  const blocks: Parameter[][] = [];
+  let bytes = Infinity;
+  for (const parameter of [...matrices, ...vectors]) {
+    if (bytes + padded(parameter) > most) {
+      blocks.push([]);
+      bytes = 0;
+    }
+    blocks[blocks.length - 1].push(parameter);
+    bytes += padded(parameter);
+  }
+  return blocks.map((block) => placeBlock(block, device, seed));
+}
+
+function placeBlock(block: readonly Parameter[], device: Device, seed: number): ParameterBlock {
+  const count = block.reduce((sum, parameter) => sum + padded(parameter), 0) / 4;
+  const values = empty(device, [count], "parameters");
+  const gradients = empty(device, [count], "gradients");
+  const initial = new Float32Array(count);
+  let offset = 0;
+  let decayed = 0;
+  for (const parameter of block) {
+    fillInitial(initial.subarray(offset / 4, offset / 4 + sizeOf(parameter.shape)), parameter, seed);
+    Object.defineProperties(parameter, {
+      value: { value: view(values, parameter.shape, offset), configurable: true, enumerable: true },
+      gradient: { value: view(gradients, parameter.shape, offset), configurable: true, enumerable: true },
+    });
+    offset += padded(parameter);
+    if (parameter.shape.length > 1) decayed = offset / 4;
+  }
+  device.write(values, initial);
+  device.write(gradients, new Float32Array(count));
+  return { values, gradients, decayed };
+}
+
+/** Gives back what {@link placeParameters} took. */
+export function releaseParameters(parameters: readonly Parameter[], blocks: readonly ParameterBlock[]): void {
+  for (const { value, gradient } of parameters) release(value, gradient);
+  for (const { values, gradients } of blocks) release(values, gradients);
+}
+
+function padded(parameter: Parameter): number {
+  return Math.ceil(sizeOf(parameter.shape) * 4 / alignment) * alignment;
+}
+
+function fillInitial(target: Float32Array, { name, initial }: Parameter, seed: number) {
+  if (initial === "zeros") return;
+  if (initial === "ones") {
+    target.fill(1);
+    return;
+  }
+  const random = generator(`${seed}:${name}`);
+  for (let i = 0; i < target.length; i++) target[i] = initial.normal * random.normal();
+}

@@ -1,0 +1,94 @@
+/** What layers keep of a micro-batch between its forward, its backward-p1 (I) and its backward-p2 (W). */
+import { alignment, type Device } from "../gpu/device.ts";
+import type { Category } from "../gpu/ledger.ts";
+import { empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";
+
+/**
+ * The micro-batches that one W takes together. What that W reads of each of them lies in *slabs*, one buffer with a slot
+ * for each micro-batch, so that the slots of a group are neighbours and one matmul serves them all, without a copy.
+ */
+export interface Group {
+  readonly device: Device;
+  readonly size: number;
+  /** Slab by name, made when the first micro-batch asks for its slot. */
+  readonly slabs: Map<string, Tensor>;
+}
+
+/** A group of `size` micro-batches, with no memory yet. */
+export function createGroup(device: Device, size: number): Group {
+  return { device, size, slabs: new Map() };
+}
+
+/** Gives up the group's slabs; slots still held by somebody live on. */
+export function releaseGroup(group: Group): void {
+  release(...group.slabs.values());
+  group.slabs.clear();
+}
+
+/** The tensors that one layer keeps of one micro-batch, by name; composite layers give each child its own. */
+export interface Saved {
+  readonly device: Device;
+  /** The part of a child layer. */
+  child(name: string): Saved;
+  /**
+   * A new tensor in this micro-batch's slot of its group's slab `name`: for what W will read of several micro-batches at
+   * once. The caller owns a reference.
+   */
+  slot(name: string, shape: readonly number[], category: Category): Tensor;
+  /** Keeps a reference to `tensor` under `name` until {@link Saved.drop} or {@link Saved.clear}. */
+  keep(name: string, tensor: Tensor): void;
+  /** A kept tensor; no new reference. */
+  get(name: string): Tensor;
+  /** Releases kept tensors: whatever W does not need goes right after I. */
+  drop(...names: string[]): void;
+  /** Releases everything, children's included. */
+  clear(): void;
+  /** Paths of all that is kept, "attention.out.x" for example: what the memory tests look at. */
+  names(): string[];
+}
+
+/** The store of one micro-batch, which is number `index` of its group. */
+export function createSaved(group: Group, index: number, path = ""): Saved {
+  const tensors = new Map<string, Tensor>();
+  const children = new Map<string, Saved>();
+  return {
+    device: group.device,
+    child(name) {
+      let child = children.get(name);
+      if (!child) children.set(name, child = createSaved(group, index, `${path}${name}.`));
+      return child;
+    },
+    slot(name, shape, category) {
+      // A slot starts where a kernel can be bound to it. Slots whose size is no multiple of that do not touch; W then takes
+      // the micro-batches one after the other (see joinAdjacent).
+      const stride = Math.ceil(sizeOf(shape) * 4 / alignment) * alignment;
+      let slab = group.slabs.get(path + name);
+      if (!slab) group.slabs.set(path + name, slab = empty(group.device, [group.size * stride / 4], category));
+      return view(slab, shape, index * stride);
+    },
+    keep(name, tensor) {
+      if (tensors.has(name)) throw new Error(`"${path}${name}" is kept already`);
+      tensors.set(name, retain(tensor));
+    },
+    get(name) {
+      const tensor = tensors.get(name);
+      if (!tensor) throw new Error(`"${path}${name}" is not kept: was the forward run, and W not before I?`);
+      return tensor;
+    },
+    drop(...names) {
+      for (const name of names) {
+        release(this.get(name));
+        tensors.delete(name);
+      }
+    },
+    clear() {
+      release(...tensors.values());
+      tensors.clear();
+      for (const child of children.values()) child.clear();
+    },
+    names: () => [
+      ...[...tensors.keys()].map((name) => path + name),
+      ...[...children.values()].flatMap((child) => child.names()),
+    ],
+  };
+}

@@ -1,0 +1,69 @@
+/** Layers one after another. */
+import { empty, release, type Tensor } from "../tensor.ts";
+import type { Layer } from "./layer.ts";
+import type { Saved } from "./saved.ts";
+
+/**
+ * A chain of layers, itself a layer. A tensor between two layers lies in the micro-batch's slot of a slab where a W will read
+ * it, in memory of its own otherwise.
+ */
+export function sequential(layers: readonly Layer[]): Layer {
+  const last = layers.length - 1;
+  /** Of each micro-batch on its way, the shape of every layer's input: that of the gradient its I will write. */
+  const inputShapes = new WeakMap<Saved, (readonly number[])[]>();
+  return {
+    parameters: layers.flatMap((layer) => layer.parameters),
+    keepsInput: layers[0].keepsInput,
+    keepsGradient: layers[last].keepsGradient,
+    outputShape: (shape) => layers.reduce((current, layer) => layer.outputShape(current), shape),
+    flops(shape) {
+      const total = { f: 0, i: 0, w: 0 };
+      for (const layer of layers) {
+        const { f, i, w } = layer.flops(shape);
+        total.f += f;
+        total.i += i;
+        total.w += w;
+        shape = layer.outputShape(shape);
+      }
+      return total;
+    },
+    forward(y, x, saved) {
+      let input = x;
+      inputShapes.set(saved, layers.map((_, index) => shapeBefore(index, x.shape)));
+      for (const [index, layer] of layers.entries()) {
+        const shape = layer.outputShape(input.shape);
+        const output = index === last
+          ? y
+          : layers[index + 1].keepsInput
+          ? saved.slot(`${index}.y`, shape, "activations")
+          : empty(x.device, shape, "activations");
+        layer.forward(output, input, saved.child(`${index}`));
+        if (index > 0) release(input);
+        input = output;
+      }
+    },
+    backwardInput(dx, dy, saved) {
+      let gradient = dy;
+      for (let index = last; index >= 0; index--) {
+        const inputGradient = index === 0 ? dx : gradientFor(index);
+        layers[index].backwardInput(inputGradient, gradient, saved.child(`${index}`));
+        if (index < last) release(gradient);
+        if (inputGradient) gradient = inputGradient;
+      }
+      function gradientFor(index: number): Tensor {
+        const shape = inputShapes.get(saved)![index];
+        return layers[index - 1].keepsGradient
+          ? saved.slot(`${index}.dx`, shape, "derivatives")
+          : empty(dy.device, shape, "derivatives");
+      }
+    },
+    backwardWeight(saved) {
+      for (const [index, layer] of layers.entries()) {
+        layer.backwardWeight?.(saved.map((each) => each.child(`${index}`)));
+      }
+    },
+  };
+  function shapeBefore(index: number, shape: readonly number[]) {
+    return layers.slice(0, index).reduce((current, layer) => layer.outputShape(current), shape);
+  }
+}

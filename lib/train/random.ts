@@ -1,0 +1,36 @@
+/** Seeded random numbers: the same on every machine and in every runtime. */
+
+/** A stream of random numbers. */
+export interface Generator {
+  /** Uniform in [0, 1). */
+  uniform(): number;
+  /** Uniform over 0 ... below - 1. */
+  integer(below: number): number;
+  /** Standard normal. */
+  normal(): number;
+}
+
+/** The stream that belongs to `seed`; streams of different seeds are unrelated. */
+export function generator(seed: number | string): Generator {
+  let state = hash(String(seed));
+  // mulberry32 (T. Ettinger): 32 bits of state, good enough for initial weights and for drawing batches.
+  const next = () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+  return {
+    uniform: next,
+    integer: (below) => Math.floor(next() * below),
+    // Box and Muller's transform; 1 - u keeps the logarithm finite.
+    normal: () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()),
+  };
+}
+
+/** FNV-1a, 32 bits. */
+function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
+  return value;
+}
