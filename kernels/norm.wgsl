@@ -1,0 +1,57 @@
+// RMSNorm (Zhang, Sennrich 2019), the plain reference: one invocation a row.
+//   y = gain * x * rstd,  rstd = 1 / sqrt(mean(x^2) + epsilon)
+
+struct Parameters {
+  rows: u32,
+  width: u32,
+  epsilon: f32,
+  residual: u32, // backward_input: whether dx starts from the residual's gradient
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> rstd_out: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<f32>;
+@group(0) @binding(4) var<storage, read> gain: array<f32>;
+
+const WORKGROUP = 64u;
+
+@compute @workgroup_size(WORKGROUP)
+fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let row = id.x + id.y * n.x * WORKGROUP;
+  if (row >= p.rows) { return; }
+  let start = row * p.width;
+  var squares = 0.0;
+  for (var i = 0u; i < p.width; i++) {
+    let value = x[start + i];
+    squares += value * value;
+  }
+  let rstd = 1.0 / sqrt(squares / f32(p.width) + p.epsilon);
+  rstd_out[row] = rstd;
+  for (var i = 0u; i < p.width; i++) { y[start + i] = x[start + i] * rstd * gain[i]; }
+}
+
+@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read> x_in: array<f32>;
+@group(0) @binding(4) var<storage, read> rstd_in: array<f32>;
+@group(0) @binding(5) var<storage, read> gain_in: array<f32>;
+@group(0) @binding(6) var<storage, read> residual: array<f32>;
+
+// With g = dy * gain:  dx = rstd * (g - x * rstd^2 * mean(g * x))
+@compute @workgroup_size(WORKGROUP)
+fn backward_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let row = id.x + id.y * n.x * WORKGROUP;
+  if (row >= p.rows) { return; }
+  let start = row * p.width;
+  let rstd = rstd_in[row];
+  var products = 0.0;
+  for (var i = 0u; i < p.width; i++) { products += dy[start + i] * gain_in[i] * x_in[start + i]; }
+  let along = products / f32(p.width) * rstd * rstd * rstd;
+  for (var i = 0u; i < p.width; i++) {
+    var value = rstd * dy[start + i] * gain_in[i] - along * x_in[start + i];
+    if (p.residual != 0u) { value += residual[start + i]; }
+    dx[start + i] = value;
+  }
+}

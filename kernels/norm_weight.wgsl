@@ -1,0 +1,66 @@
+// RMSNorm, gradient of the gain:  dgain[c] += sum over rows of dy * x * rstd.
+// A column is split into blocks of rows. With one block, `partials` is dgain itself and is added to; else each block
+// writes a sum of its own, and `gather` adds these up in their order: the same bits in every run.
+
+struct Parameters {
+  rows: u32,
+  width: u32,
+  block: u32, // rows in a block
+  accumulate: u32, // whether a sum is added to what is there
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> partials: array<f32>; // [blocks, width]
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<f32>;
+@group(0) @binding(4) var<storage, read> rstd: array<f32>;
+
+const WORKGROUP = 64u;
+
+// One invocation a column and block.
+@compute @workgroup_size(WORKGROUP)
+fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
+  let column = id.x;
+  if (column >= p.width) { return; }
+  var sum = 0.0;
+  let end = min(p.rows, (id.y + 1u) * p.block);
+  for (var row = id.y * p.block; row < end; row++) {
+    let i = row * p.width + column;
+    sum += dy[i] * x[i] * rstd[row];
+  }
+  let i = id.y * p.width + column;
+  if (p.accumulate != 0u) { sum += partials[i]; }
+  partials[i] = sum;
+}
+
+@group(0) @binding(1) var<storage, read_write> partials4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> dy4: array<vec4f>;
+@group(0) @binding(3) var<storage, read> x4: array<vec4f>;
+
+// The same, four columns an invocation; here `width` counts vec4s.
+@compute @workgroup_size(WORKGROUP)
+fn backward_weight4(@builtin(global_invocation_id) id: vec3u) {
+  let column = id.x;
+  if (column >= p.width) { return; }
+  var sum = vec4f();
+  let end = min(p.rows, (id.y + 1u) * p.block);
+  for (var row = id.y * p.block; row < end; row++) {
+    let i = row * p.width + column;
+    sum += dy4[i] * x4[i] * rstd[row];
+  }
+  let i = id.y * p.width + column;
+  if (p.accumulate != 0u) { sum += partials4[i]; }
+  partials4[i] = sum;
+}
+
+@group(0) @binding(1) var<storage, read_write> dgain: array<f32>;
+@group(0) @binding(2) var<storage, read> sums: array<f32>; // [rows, width]: one row a block
+
+@compute @workgroup_size(WORKGROUP)
+fn gather(@builtin(global_invocation_id) id: vec3u) {
+  let column = id.x;
+  if (column >= p.width) { return; }
+  var sum = dgain[column];
+  for (var row = 0u; row < p.rows; row++) { sum += sums[row * p.width + column]; }
+  dgain[column] = sum;
+}

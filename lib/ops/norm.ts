@@ -1,0 +1,95 @@
+/** RMSNorm: forward, and its two backward halves. */
+import { floatBits } from "../gpu/gpu.ts";
+import { kernel } from "../gpu/kernel.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { rowVariant } from "./variants.ts";
+
+const forward = {
+  plain: kernel("norm", "forward"),
+  vec4: kernel("norm_vec4", "forward"),
+  group: kernel("norm_group", "forward"),
+};
+const backwardInput = {
+  plain: kernel("norm", "backward_input"),
+  vec4: kernel("norm_vec4", "backward_input"),
+  group: kernel("norm_group", "backward_input"),
+};
+const backwardWeight = {
+  plain: kernel("norm_weight", "backward_weight"),
+  vec4: kernel("norm_weight", "backward_weight4"),
+  gather: kernel("norm_weight", "gather"),
+};
+
+/** Rows that one invocation of a GPU adds up for the gain's gradient. */
+const blockRows = 32;
+
+/**
+ * `y = gain * x * rstd` with `rstd = 1 / sqrt(mean(x^2) + epsilon)` over each row (Zhang, Sennrich, "Root Mean Square
+ * Layer Normalization", 2019). y, x: [R, D]; rstd: [R], kept for the backward; gain: [D].
+ */
+export function rmsNorm(y: Tensor, rstd: Tensor, x: Tensor, gain: Tensor, epsilon = 1e-5): void {
+  const rows = rowsOf(x), width = widthOf(x);
+  expectShape("rmsNorm", "y", y, x.shape);
+  expectShape("rmsNorm", "rstd", rstd, [rows]);
+  expectShape("rmsNorm", "gain", gain, [width]);
+  const variant = rowVariant(x.device, width);
+  const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon), 0];
+  x.device.dispatch(forward[variant], words, [y, rstd, x, gain], lanes(rows, variant === "group" ? 1 : 64));
+}
+
+/**
+ * The gradient of {@link rmsNorm} with respect to x: `dx = rstd * (dy * gain - x * rstd^2 * mean(dy * gain * x))`, plus
+ * `residual` where one is given (the gradient that a pre-norm block's skip connection carries past the norm).
+ * dx, dy, x, residual: [R, D]; rstd: [R]; gain: [D].
+ */
+export function rmsNormBackwardInput(
+  dx: Tensor,
+  dy: Tensor,
+  x: Tensor,
+  rstd: Tensor,
+  gain: Tensor,
+  residual?: Tensor,
+): void {
+  const rows = rowsOf(x), width = widthOf(x);
+  expectShape("rmsNormBackwardInput", "dx", dx, x.shape);
+  expectShape("rmsNormBackwardInput", "dy", dy, x.shape);
+  expectShape("rmsNormBackwardInput", "rstd", rstd, [rows]);
+  expectShape("rmsNormBackwardInput", "gain", gain, [width]);
+  if (residual) expectShape("rmsNormBackwardInput", "residual", residual, x.shape);
+  const variant = rowVariant(x.device, width);
+  const words = [rows, variant === "vec4" ? width / 4 : width, 0, residual ? 1 : 0];
+  x.device.dispatch(
+    backwardInput[variant],
+    words,
+    [dx, dy, x, rstd, gain, residual ?? dy], // dy stands in where there is none, and is not read
+    lanes(rows, variant === "group" ? 1 : 64),
+  );
+}
+
+/**
+ * The gradient of {@link rmsNorm} with respect to the gain, added to `dgain`: the sum over rows of `dy * x * rstd`.
+ * dgain: [D]; dy, x: [R, D]; rstd: [R].
+ */
+export function rmsNormBackwardWeight(dgain: Tensor, dy: Tensor, x: Tensor, rstd: Tensor): void {
+  const rows = rowsOf(x), width = widthOf(x);
+  expectShape("rmsNormBackwardWeight", "dgain", dgain, [width]);
+  expectShape("rmsNormBackwardWeight", "dy", dy, x.shape);
+  expectShape("rmsNormBackwardWeight", "rstd", rstd, [rows]);
+  const device = x.device;
+  const variant = rowVariant(device, width);
+  if (variant !== "group") {
+    const columns = variant === "vec4" ? width / 4 : width;
+    device.dispatch(backwardWeight[variant], [rows, columns, rows, 1], [dgain, dy, x, rstd], lanes(columns));
+    return;
+  }
+  // A GPU has far more invocations than there are columns: blocks of rows go side by side.
+  const block = Math.max(blockRows, Math.ceil(rows / 65_535));
+  const blocks = Math.ceil(rows / block);
+  const sums = empty(device, [blocks, width], "workspace");
+  const [columnGroups] = lanes(width);
+  device.dispatch(backwardWeight.plain, [rows, width, block, 0], [sums, dy, x, rstd], [columnGroups, blocks]);
+  device.dispatch(backwardWeight.gather, [blocks, width, 0, 0], [dgain, sums], lanes(width));
+  release(sums); // reused at the earliest by a kernel recorded after these
+}
