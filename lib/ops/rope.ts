@@ -1,0 +1,72 @@
+/** Rotary position embedding, in place on the heads of a packed tensor. It has no parameters: p1 only. */
+import { floatBits } from "../gpu/gpu.ts";
+import { type Kernel, kernel } from "../gpu/kernel.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+
+/** Where the heads lie that {@link rope} turns. */
+export interface RopeShape {
+  /** Rows of a sequence, T: the position of a row is `row % T`. */
+  readonly length: number;
+  /** Heads to turn, of queries and keys together. They lie first in a row, one after the other. */
+  readonly heads: number;
+  /** Elements of a head, even. */
+  readonly headSize: number;
+  /** Elements of a row. */
+  readonly rowStride: number;
+  /** 10,000 by default. */
+  readonly base?: number;
+}
+
+/**
+ * Turns the pair (i, i + headSize / 2) of each head by `position * base^(-2i / headSize)` (Su et al., "RoFormer", 2021,
+ * with the pairs of Hugging Face's LLaMA). x: [R, rowStride], in place; what lies behind the heads is left alone.
+ */
+export function rope(x: Tensor, shape: RopeShape): void {
+  turn("rope", x, shape, 1);
+}
+
+/** The gradient of {@link rope}, in place on dx: [R, rowStride]: the same turn backwards. */
+export function ropeBackward(dx: Tensor, shape: RopeShape): void {
+  turn("ropeBackward", dx, shape, -1);
+}
+
+function turn(operation: string, x: Tensor, shape: RopeShape, direction: 1 | -1) {
+  const { length, heads, headSize, rowStride } = shape;
+  const rows = sizeOf(x.shape) / rowStride;
+  if (!Number.isInteger(rows) || headSize % 2 !== 0 || heads * headSize > rowStride) {
+    throw new Error(
+      `${operation}: [${x.shape}] does not hold rows of ${rowStride} that begin with ${heads} heads of ${headSize}`,
+    );
+  }
+  const plan = planOf(shape);
+  const pairs = headSize / 2 / plan.perLane;
+  const words = [rows, length, heads, rowStride / plan.perLane, pairs, floatBits(direction), 0, 0];
+  x.device.dispatch(plan.kernel, words.concat(plan.frequencies), [x], lanes(rows * pairs));
+}
+
+interface Plan {
+  kernel: Kernel;
+  /** Pairs that an invocation turns in each head. */
+  perLane: 1 | 4;
+  frequencies: number[];
+}
+
+const plans = new Map<string, Plan>();
+
+/** Frequencies are rounded to float32 once, as PyTorch has them, not computed on the GPU: exp2() there is inexact. */
+function planOf({ headSize, rowStride, base = 10_000 }: RopeShape): Plan {
+  const key = `${headSize},${rowStride % 4},${base}`;
+  let plan = plans.get(key);
+  if (!plan) {
+    const perLane = headSize % 8 === 0 && rowStride % 4 === 0 ? 4 : 1;
+    const vectors = Math.ceil(headSize / 8);
+    plan = {
+      perLane,
+      kernel: kernel("rope", perLane === 4 ? "rotate4" : "rotate", { FREQUENCIES: vectors }),
+      frequencies: Array.from({ length: vectors * 4 }, (_, i) => floatBits(base ** (-2 * i / headSize))),
+    };
+    plans.set(key, plan);
+  }
+  return plan;
+}
