@@ -1,0 +1,55 @@
+/** Token embedding: a lookup, and a scatter for its weight gradient. It has no input gradient: p2 only. */
+import { kernel } from "../gpu/kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+
+const forward = { 1: kernel("embedding", "forward"), 4: kernel("embedding", "forward4") };
+const backwardWeight = { 1: kernel("embedding", "backward_weight"), 4: kernel("embedding", "backward_weight4") };
+
+const later = 0x8000_0000;
+const end = 0x7fff_ffff;
+
+/**
+ * What both passes need of a micro-batch's R tokens, as [2, R]: the tokens, then for each position the next position
+ * with the same token (or 2^31 - 1), its top bit set where there is an earlier one. WebGPU has no atomic addition of
+ * floats; along these chains the scatter needs none and gives the same bits in every run.
+ */
+export function packIds(ids: Uint32Array): Uint32Array<ArrayBuffer> {
+  const packed = new Uint32Array(2 * ids.length);
+  const next = packed.subarray(ids.length).fill(end);
+  packed.set(ids);
+  const last = new Map<number, number>();
+  for (let row = 0; row < ids.length; row++) {
+    const before = last.get(ids[row]);
+    if (before !== undefined) {
+      next[before] = (next[before] & later) | row;
+      next[row] |= later;
+    }
+    last.set(ids[row], row);
+  }
+  return packed;
+}
+
+/** `out[r] = table[ids[r]]`. out: [R, D]; ids: u32 [2, R] of {@link packIds}; table: [V, D]. */
+export function embedding(out: Tensor, ids: Tensor, table: Tensor): void {
+  const rows = rowsOf(out), width = widthOf(out);
+  expectShape("embedding", "ids", ids, [2, rows], "u32");
+  expectShape("embedding", "table", table, [rowsOf(table), width]);
+  const perLane = width % 4 === 0 ? 4 : 1;
+  const words = [rows, width / perLane];
+  out.device.dispatch(forward[perLane], words, [out, ids, table], lanes(rows * width / perLane));
+}
+
+/**
+ * The gradient of {@link embedding} with respect to the table, added to `dTable`: [V, D]. dy: [R, D]; ids: u32 [2, R] of
+ * {@link packIds}.
+ */
+export function embeddingBackwardWeight(dTable: Tensor, dy: Tensor, ids: Tensor): void {
+  const rows = rowsOf(dy), width = widthOf(dy);
+  expectShape("embeddingBackwardWeight", "ids", ids, [2, rows], "u32");
+  expectShape("embeddingBackwardWeight", "dTable", dTable, [rowsOf(dTable), width]);
+  const perLane = width % 4 === 0 ? 4 : 1;
+  const words = [rows, width / perLane];
+  dy.device.dispatch(backwardWeight[perLane], words, [dTable, ids, dy], lanes(rows * width / perLane));
+}
