@@ -1,0 +1,51 @@
+// Cross-entropy, one workgroup a row, for GPUs. See loss.wgsl.
+
+struct Parameters {
+  rows: u32,
+  width: u32, // classes
+  scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(2) var<storage, read_write> log_sum_exp: array<f32>;
+@group(0) @binding(3) var<storage, read> logits: array<f32>;
+@group(0) @binding(4) var<storage, read> targets: array<u32>;
+
+const WORKGROUP = 128u;
+
+var<workgroup> partial: array<f32, WORKGROUP>;
+
+@compute @workgroup_size(WORKGROUP)
+fn forward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * n.x;
+  if (row >= p.rows) { return; }
+  let start = row * p.width;
+  var mine = logits[start];
+  for (var i = lane; i < p.width; i += WORKGROUP) { mine = max(mine, logits[start + i]); }
+  partial[lane] = mine;
+  workgroupBarrier();
+  for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] = max(partial[lane], partial[lane + half]); }
+    workgroupBarrier();
+  }
+  let highest = partial[0];
+  workgroupBarrier(); // all have read before `partial` is used again
+  var sum = 0.0;
+  for (var i = lane; i < p.width; i += WORKGROUP) { sum += exp(logits[start + i] - highest); }
+  partial[lane] = sum;
+  workgroupBarrier();
+  for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  if (lane == 0u) {
+    let result = highest + log(partial[0]);
+    log_sum_exp[row] = result;
+    losses[row] = result - logits[start + targets[row]];
+  }
+}

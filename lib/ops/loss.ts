@@ -1,0 +1,66 @@
+/** Cross-entropy over rows of logits, and the sum that makes one number of the rows' losses. p1 only. */
+import { floatBits } from "../gpu/gpu.ts";
+import { kernel } from "../gpu/kernel.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { rowVariant } from "./variants.ts";
+
+const forward = {
+  plain: kernel("loss", "forward"),
+  vec4: kernel("loss_vec4", "forward"),
+  group: kernel("loss_group", "forward"),
+};
+const backward = { 1: kernel("loss", "backward"), 4: kernel("loss_vec4", "backward") };
+const sumKernel = kernel("sum", "sum");
+
+/**
+ * `losses = logSumExp(logits) - logits[target]` for each row. losses: [R]; logSumExp: [R], kept for the backward;
+ * logits: [R, V]; targets: u32 [R], each below V.
+ */
+export function crossEntropy(losses: Tensor, logSumExp: Tensor, logits: Tensor, targets: Tensor): void {
+  const rows = rowsOf(logits), width = widthOf(logits);
+  expectShape("crossEntropy", "losses", losses, [rows]);
+  expectShape("crossEntropy", "logSumExp", logSumExp, [rows]);
+  expectShape("crossEntropy", "targets", targets, [rows], "u32");
+  const variant = rowVariant(logits.device, width);
+  const words = [rows, variant === "vec4" ? width / 4 : width, 0];
+  const views = [losses, logSumExp, logits, targets];
+  logits.device.dispatch(forward[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+}
+
+/**
+ * The gradient of {@link crossEntropy} with respect to the logits, of all losses times `scale` (one over the number of
+ * rows of a whole batch, for a mean): `dlogits = scale * (softmax(logits) - onehot(target))`.
+ * dlogits, logits: [R, V]; logSumExp: [R]; targets: u32 [R].
+ */
+export function crossEntropyBackward(
+  dlogits: Tensor,
+  logits: Tensor,
+  logSumExp: Tensor,
+  targets: Tensor,
+  scale: number,
+): void {
+  const rows = rowsOf(logits), width = widthOf(logits);
+  expectShape("crossEntropyBackward", "dlogits", dlogits, logits.shape);
+  expectShape("crossEntropyBackward", "logSumExp", logSumExp, [rows]);
+  expectShape("crossEntropyBackward", "targets", targets, [rows], "u32");
+  const perLane = width % 4 === 0 ? 4 : 1;
+  const words = [rows, width / perLane, floatBits(scale)];
+  const views = [dlogits, logits, logSumExp, targets];
+  logits.device.dispatch(backward[perLane], words, views, lanes(rows * width / perLane));
+}
+
+/** How {@link sum} puts its result away. */
+export interface SumOptions {
+  /** Add to `out` instead of replacing it. */
+  accumulate?: boolean;
+  /** Factor of the sum, 1 by default. */
+  scale?: number;
+}
+
+/** `out (+)= scale * sum of x`, the same bits in every run. out: [1]; x: any shape, up to some thousand elements. */
+export function sum(out: Tensor, x: Tensor, { accumulate = false, scale = 1 }: SumOptions = {}): void {
+  expectShape("sum", "out", out, [1]);
+  out.device.dispatch(sumKernel, [sizeOf(x.shape), floatBits(scale), accumulate ? 1 : 0], [out, x], [1]);
+}

@@ -1,0 +1,80 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { crossEntropy, crossEntropyBackward, sum } from "../../lib/ops/loss.ts";
+import * as reference from "../reference/loss.ts";
+import {
+  assertGradient,
+  assertTensor,
+  close,
+  device,
+  dirty,
+  normal,
+  rowVariants,
+  tensor,
+  tokens,
+  withRowVariant,
+} from "./support.ts";
+
+after(close);
+
+for (const [rows, width] of [[7, 20], [70, 37], [3, 516], [2, 1]]) {
+  // An offset that exp() alone would not survive.
+  const logits = normal(rows * width, 1).map((value, i) => 5 * value + (i < width ? 200 : -200));
+  const targets = tokens(rows, width, 2);
+  const { losses, logSumExp } = reference.crossEntropy(logits, targets, width);
+
+  for (const variant of rowVariants(width)) {
+    test(`crossEntropy() of ${rows} x ${width} (${variant}) equals the float64 reference`, async () => {
+      const on = await device();
+      const out = dirty(on, [rows]), outLogSumExp = dirty(on, [rows]);
+      withRowVariant(
+        variant,
+        () => crossEntropy(out, outLogSumExp, tensor(on, [rows, width], logits), tensor(on, [rows], targets)),
+      );
+      // The logits around 200 are float32 numbers with a last place of 1.5e-5.
+      await assertTensor(out, losses, 4e-6, "losses");
+      await assertTensor(outLogSumExp, logSumExp, 1e-6, "logSumExp");
+    });
+  }
+
+  test(`crossEntropyBackward() of ${rows} x ${width} equals the float64 reference`, async () => {
+    const on = await device();
+    const out = dirty(on, [rows, width]);
+    crossEntropyBackward(
+      out,
+      tensor(on, [rows, width], logits),
+      tensor(on, [rows], Float32Array.from(logSumExp)),
+      tensor(on, [rows], targets),
+      1 / rows,
+    );
+    const expected = reference.crossEntropyBackward(logits, targets, width, 1 / rows);
+    await assertTensor(out, expected, 3e-5, "dlogits");
+  });
+}
+
+test("the crossEntropy reference's backward equals finite differences of its forward", () => {
+  const logits = normal(3 * 5, 1), targets = [4, 0, 2];
+  const total = (x: Float64Array) => 0.5 * reference.crossEntropy(x, targets, 5).losses.reduce((a, b) => a + b);
+  assertGradient(total, logits, reference.crossEntropyBackward(logits, targets, 5, 0.5), "dlogits");
+});
+
+for (const count of [1, 64, 1003]) {
+  const x = normal(count, 1);
+  const total = Array.from(x).reduce((a, b) => a + b, 0);
+
+  test(`sum() of ${count} elements replaces, scales and accumulates`, async () => {
+    const on = await device();
+    const out = dirty(on, [1]);
+    sum(out, tensor(on, [count], x), { scale: 0.25 });
+    sum(out, tensor(on, [count], x), { accumulate: true });
+    await assertTensor(out, [1.25 * total], 2e-5);
+  });
+}
+
+test("crossEntropy() rejects targets of the wrong type", async () => {
+  const on = await device();
+  assert.throws(
+    () => crossEntropy(dirty(on, [2]), dirty(on, [2]), dirty(on, [2, 3]), dirty(on, [2])),
+    /crossEntropy: targets is f32 \[2\] where u32 \[2\] is needed/,
+  );
+});
