@@ -1,8 +1,12 @@
 import { UserError } from "../errors.ts";
 import type { Schedule } from "./actions.ts";
+import { dualPipeV } from "./dualpipe_v.ts";
 import { gpipe } from "./gpipe.ts";
+import { interleaved } from "./interleaved.ts";
 import { naive } from "./naive.ts";
 import { oneFOneB } from "./one_f_one_b.ts";
+import { vHalf, vMin, zbV } from "./v_shape.ts";
+import { zbH1, zbH2 } from "./zero_bubble.ts";
 
 /** Sizes of a schedule to generate. */
 export interface GenerateOptions {
@@ -28,6 +32,13 @@ const generators: Record<string, Generator> = {
   "1f1b-1": { microbatches: (n) => n, make: (n, m) => oneFOneB(n, m, "1f1b-1") },
   "1f1b-2": { microbatches: (n) => 2 * n, make: (n, m) => oneFOneB(n, m, "1f1b-2") },
   "1f1b": { microbatches: (n) => 2 * n, make: (n, m) => oneFOneB(n, m) },
+  "interleaved-1f1b": { microbatches: (n) => 2 * n, make: interleaved, chunked: true },
+  "zb-h1": { microbatches: (n) => 2 * n, make: zbH1 },
+  "zb-h2": { microbatches: (n) => 2 * n, make: zbH2 },
+  "zb-v": { microbatches: (n) => 2 * n, make: zbV },
+  "v-half": { microbatches: (n) => 2 * n, make: vHalf },
+  "v-min": { microbatches: (n) => 2 * n, make: vMin },
+  "dualpipe-v": { microbatches: (n) => 2 * n, make: dualPipeV },
 };
 
 /** The names that `generate()` knows. */

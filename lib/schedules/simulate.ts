@@ -26,6 +26,12 @@ export interface Simulation {
   readonly makespan: number;
   /** Idle device time over devices x makespan. */
   readonly bubbleRatio: number;
+  /**
+   * The same with each rank's own clock: the idle share of the rank that takes longest from its first action to its
+   * last, which is what is left when steps follow each other without a barrier. The zero-bubble papers count this way
+   * (arXiv 2401.10241, section 5.4).
+   */
+  readonly steadyBubbleRatio: number;
   /** Every action, rank by rank, in the order of their lists. */
   readonly spans: readonly Span[];
   /** Busy time of each rank, its tail included. */
@@ -97,5 +103,8 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
   criticalPath.reverse();
   const total = busy.reduce((sum, time) => sum + time, 0);
   const bubbleRatio = makespan > 0 ? Math.max(0, 1 - total / (devices * makespan)) : 0;
-  return { makespan, bubbleRatio, spans, busy, criticalPath, peak: peakMemory(schedule, memory) };
+  const own = busy.map((time, rank) => ({ time, span: free[rank] - (spans[first[rank]]?.start ?? 0) }));
+  const longest = own.reduce((a, b) => b.span > a.span ? b : a);
+  const steadyBubbleRatio = longest.span > 0 ? Math.max(0, 1 - longest.time / longest.span) : 0;
+  return { makespan, bubbleRatio, steadyBubbleRatio, spans, busy, criticalPath, peak: peakMemory(schedule, memory) };
 }

@@ -63,5 +63,5 @@ test("a page holds its figures, tables and texts without letting any of them end
   assert.match(html, /<td>&lt;i&gt;<\/td><td class="number">1\.5<\/td>/);
   assert.ok(!html.includes("</script><b>"));
   assert.ok(html.includes("plotly.js v"), "plotly is part of the page");
-  assert.ok(!/(src|href)="http/.test(html));
+  assert.ok(!/<(script|link|img)[^>]+(src|href)=/.test(html.replace(/<script>\/\*\*\n\* plotly[^]*?<\/script>/, "")));
 });
