@@ -20,6 +20,10 @@ export interface Pool {
   retain(storage: Storage): void;
   /** Drops a reference; the last one returns the buffer to the pool. */
   release(storage: Storage): void;
+  /** What is handed out now; with {@link Pool.rollback} a way back to here. */
+  mark(): ReadonlySet<Storage>;
+  /** Takes back everything handed out since the mark, whoever holds it: the end of a step that failed. */
+  rollback(mark: ReadonlySet<Storage>): void;
   /** Bytes held by free buffers: what the pool occupies beyond what the ledger counts. */
   slack(): number;
   /** Destroys the free buffers. */
@@ -35,7 +39,19 @@ let nextId = 1;
  */
 export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: string) => never): Pool {
   const free = new Map<number, Storage[]>();
+  const live = new Set<Storage>();
   let slack = 0;
+
+  function giveBack(storage: Storage) {
+    storage.references = 0;
+    live.delete(storage);
+    ledger.remove(storage.category, storage.bytes);
+    const list = free.get(storage.bytes);
+    if (list) list.push(storage);
+    else free.set(storage.bytes, [storage]);
+    slack += storage.bytes;
+  }
+
   return {
     allocate(wanted, category) {
       const bytes = Math.max(granularity, Math.ceil(wanted / granularity) * granularity);
@@ -52,6 +68,7 @@ export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: st
         const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
         storage = { id: nextId++, buffer: device.createBuffer({ size: bytes, usage }), bytes, category, references: 1 };
       }
+      live.add(storage);
       ledger.add(category, bytes);
       return storage;
     },
@@ -61,12 +78,11 @@ export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: st
     },
     release(storage) {
       if (storage.references < 1) fail(`storage ${storage.id} (${storage.category}) is released twice`);
-      if (--storage.references > 0) return;
-      ledger.remove(storage.category, storage.bytes);
-      const list = free.get(storage.bytes);
-      if (list) list.push(storage);
-      else free.set(storage.bytes, [storage]);
-      slack += storage.bytes;
+      if (--storage.references === 0) giveBack(storage);
+    },
+    mark: () => new Set(live),
+    rollback(mark) {
+      for (const storage of live) if (!mark.has(storage)) giveBack(storage);
     },
     slack: () => slack,
     trim() {

@@ -1,0 +1,98 @@
+/** Costs of the actions of each stage, out of the device times of measured steps. */
+import type { Interval } from "../gpu/timing.ts";
+import type { Costs } from "../schedules/costs.ts";
+import type { Action, Schedule } from "../schedules/actions.ts";
+import { median } from "./statistics.ts";
+
+/** What one stage's actions take, in milliseconds of device time: medians over all that were measured. */
+export interface MeasuredStage {
+  readonly f: number;
+  readonly i: number;
+  /** Full backward. */
+  readonly b: number;
+  /** Weight gradient by the number of micro-batches it concatenates. */
+  readonly w: Readonly<Record<number, number>>;
+}
+
+/** Costs of a pipeline: each stage's actions, and each rank's optimizer step. */
+export interface MeasuredCosts {
+  readonly stages: readonly MeasuredStage[];
+  readonly optimizer: readonly number[];
+}
+
+/** Collects durations step by step. */
+export interface CostCollector {
+  /** Enters a step's intervals, as `StepResult.intervals` gives them. */
+  add(schedule: Schedule, intervals: readonly (readonly Interval[])[]): void;
+  costs(): MeasuredCosts;
+}
+
+/** A collector for pipelines of `stages` stages on `devices` ranks. */
+export function createCostCollector(stages: number, devices: number): CostCollector {
+  const durations = new Map<string, number[]>();
+  const enter = (key: string, { start, end }: Interval) => {
+    const list = durations.get(key);
+    if (list) list.push(end - start);
+    else durations.set(key, [end - start]);
+  };
+  const of = (key: string) => median(durations.get(key) ?? []);
+  return {
+    add(schedule, intervals) {
+      schedule.actions.forEach((actions, rank) => {
+        actions.forEach((action, index) => enter(keyOf(action), intervals[rank][index]));
+        if (intervals[rank].length > actions.length) enter(`optimizer ${rank}`, intervals[rank][actions.length]);
+      });
+    },
+    costs: () => ({
+      stages: Array.from({ length: stages }, (_, stage) => {
+        const w: Record<number, number> = {};
+        for (const key of durations.keys()) {
+          const [kind, of_, width] = key.split(" ");
+          if (kind === "W" && Number(of_) === stage) w[Number(width)] = of(key);
+        }
+        return { f: of(`F ${stage} 1`), i: of(`I ${stage} 1`), b: of(`B ${stage} 1`), w };
+      }),
+      optimizer: Array.from({ length: devices }, (_, rank) => of(`optimizer ${rank}`)),
+    }),
+  };
+}
+
+const keyOf = ({ kind, stage, microbatches }: Action) => `${kind} ${stage} ${microbatches.length}`;
+
+/** The time of a message between two ranks, in milliseconds. */
+export type Transfer = (fromRank: number, toRank: number) => number;
+
+/**
+ * The measured costs for the simulator. A W costs what one of its width was measured at. With `batching: false` it costs as much as
+ * the same number of single ones, each what a full backward takes beyond its I.
+ */
+export function simulatorCosts(
+  { stages, optimizer }: MeasuredCosts,
+  { batching = true, transfer = () => 0 }: { batching?: boolean; transfer?: Transfer } = {},
+): Costs {
+  return {
+    duration({ kind, stage, microbatches: { length } }) {
+      const { f, i, b, w } = stages[stage];
+      if (kind === "F") return f;
+      if (kind === "I") return i;
+      if (kind === "B") return b;
+      return batching ? w[length] : length * (b - i);
+    },
+    transfer,
+    tail: (rank) => optimizer[rank] || 0,
+  };
+}
+
+/** The costs of one step as it ran: each action its own device time. */
+export function replayCosts(
+  schedule: Schedule,
+  intervals: readonly (readonly Interval[])[],
+  transfer: Transfer = () => 0,
+): Costs {
+  const length = (interval: Interval | undefined) => interval ? interval.end - interval.start : 0;
+  return {
+    duration: (_, rank, index) => length(intervals[rank][index]),
+    transfer,
+    tail: (rank) => length(intervals[rank][schedule.actions[rank].length]),
+  };
+}

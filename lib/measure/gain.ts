@@ -1,0 +1,54 @@
+/** What 2BP gains over the schedule it was made from, measured and taken apart. */
+import type { Schedule } from "../schedules/actions.ts";
+import { simulate } from "../schedules/simulate.ts";
+import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
+import { median, quantile } from "./statistics.ts";
+
+/** A measured gain, `gain = bubbleGain x batchingGain x rest`. */
+export interface Gain {
+  readonly schedule: string;
+  /** Median over the pairs of (step time without 2BP) / (step time with). */
+  readonly gain: number;
+  /** Lower and upper quartile of the pairs' ratios. */
+  readonly spread: readonly [number, number];
+  readonly pairs: number;
+  /** What the simulator makes of the measured costs of F, I, W and B: bubbleGain x batchingGain. NaN without device times. */
+  readonly predicted: number;
+  /** From the schedule alone: the simulated gain where a W of k micro-batches costs k single ones. */
+  readonly bubbleGain: number;
+  /** From concatenation: what the measured cost of the W's, narrow or wide, adds to that. */
+  readonly batchingGain: number;
+  /** What neither explains. */
+  readonly rest: number;
+}
+
+/**
+ * Takes the gain of one schedule apart.
+ *
+ * @param pairs Step times of interleaved steps, [without 2BP, with 2BP], in milliseconds.
+ */
+export function explainGain(
+  base: Schedule,
+  split: Schedule,
+  pairs: readonly (readonly [number, number])[],
+  measured?: MeasuredCosts,
+  transfer?: Transfer,
+): Gain {
+  const ratios = pairs.map(([without, with_]) => without / with_);
+  const gain = median(ratios);
+  const makespan = (schedule: Schedule, batching: boolean) =>
+    measured ? simulate(schedule, simulatorCosts(measured, { batching, transfer })).makespan : NaN;
+  const without = makespan(base, true);
+  const unbatched = makespan(split, false);
+  const predicted = without / makespan(split, true);
+  return {
+    schedule: base.name,
+    gain,
+    spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
+    pairs: pairs.length,
+    predicted,
+    bubbleGain: without / unbatched,
+    batchingGain: predicted / (without / unbatched),
+    rest: gain / predicted,
+  };
+}

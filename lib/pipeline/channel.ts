@@ -1,0 +1,122 @@
+/**
+ * Channels between ranks. WebGPU has no copy from device to device, so a tensor goes through host memory: the sender
+ * copies it into a staging buffer that the host can map, and the receiver's queue writes it from there, without a copy in between.
+ */
+import type { Device } from "../gpu/device.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+
+/** The channels of one pipeline. A message is named by its key; each key is sent once and received once a step. */
+export interface Channels {
+  /**
+   * Records the copy of `tensor` out of `from`, submits everything recorded there, and goes on: nothing waits.
+   */
+  send(from: Device, to: Device, key: string, tensor: Tensor): void;
+  /** Waits for the message, then writes it into the tensor that `allocate` gives, which the caller owns. */
+  receive(key: string, allocate: () => Tensor): Promise<Tensor>;
+  /** Ends every wait with this error: a rank has failed, and what the others wait for will not come. */
+  fail(error: unknown): void;
+  /** Forgets failures and messages that nobody received. */
+  reset(): void;
+  /** Destroys the staging buffers. */
+  close(): void;
+}
+
+/** Writes a message where it goes, and frees what carried it. */
+type Deliver = (target: Tensor) => void;
+
+interface Mail {
+  readonly promise: Promise<Deliver>;
+  resolve(deliver: Deliver): void;
+  reject(error: unknown): void;
+}
+
+/** Channels for any pairs of ranks; those on one GPU copy there instead. */
+export function createChannels(): Channels {
+  const mails = new Map<string, Mail>();
+  const rings = new Map<Device, Map<number, GPUBuffer[]>>();
+  /** Takes back the staging buffer of a message that was sent and never received. */
+  const underway = new Set<() => void>();
+  let failure: { error: unknown } | undefined;
+
+  function mail(key: string): Mail {
+    let entry = mails.get(key);
+    if (!entry) {
+      let resolve!: Mail["resolve"], reject!: Mail["reject"];
+      const promise = new Promise<Deliver>((yes, no) => [resolve, reject] = [yes, no]);
+      promise.catch(() => {}); // a failure that nobody waits for is reported by the rank that failed
+      mails.set(key, entry = { promise, resolve, reject });
+      if (failure) reject(failure.error);
+    }
+    return entry;
+  }
+
+  function stagingOf(device: Device, bytes: number): GPUBuffer[] {
+    let ring = rings.get(device);
+    if (!ring) rings.set(device, ring = new Map());
+    let free = ring.get(bytes);
+    if (!free) ring.set(bytes, free = []);
+    return free;
+  }
+
+  return {
+    send(from, to, key, tensor) {
+      const { storage, offset, bytes } = tensor;
+      if (from.gpu === to.gpu) {
+        const parcel = empty(from, tensor.shape, "transfer", tensor.dtype);
+        from.copy(storage.buffer, offset, parcel.storage.buffer, 0, bytes);
+        from.submit();
+        mail(key).resolve((target) => {
+          target.device.copy(parcel.storage.buffer, 0, target.storage.buffer, target.offset, bytes);
+          release(parcel);
+        });
+        return;
+      }
+      const free = stagingOf(from, bytes);
+      const staging = free.pop() ??
+        from.gpu.device.createBuffer({ size: bytes, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+      from.ledger.add("transfer", bytes);
+      from.copy(storage.buffer, offset, staging, 0, bytes);
+      from.submit();
+      const done = () => {
+        free.push(staging);
+        from.ledger.remove("transfer", bytes);
+        underway.delete(lost);
+      };
+      const lost = () => {
+        staging.destroy(); // its map may still be pending
+        from.ledger.remove("transfer", bytes);
+      };
+      underway.add(lost);
+      from.mapped(staging).then(
+        () =>
+          mail(key).resolve((target) => {
+            target.device.write(target, staging.getMappedRange());
+            staging.unmap();
+            done();
+          }),
+        (error) => mail(key).reject(error),
+      );
+    },
+    async receive(key, allocate) {
+      const deliver = await mail(key).promise;
+      mails.delete(key);
+      const target = allocate();
+      deliver(target);
+      return target;
+    },
+    fail(error) {
+      failure ??= { error };
+      for (const { reject } of mails.values()) reject(error);
+    },
+    reset() {
+      mails.clear();
+      for (const lost of underway) lost();
+      underway.clear();
+      failure = undefined;
+    },
+    close() {
+      for (const ring of rings.values()) for (const free of ring.values()) for (const buffer of free) buffer.destroy();
+      rings.clear();
+    },
+  };
+}

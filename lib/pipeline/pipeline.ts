@@ -1,0 +1,109 @@
+/** A model cut into stages on several devices, ready to run schedules. */
+import { UserError } from "../errors.ts";
+import type { DeviceSet } from "../gpu/devices.ts";
+import { createTimer } from "../gpu/timing.ts";
+import type { Layer } from "../layers/layer.ts";
+import { type Model, parametersOf } from "../models/model.ts";
+import type { Schedule } from "../schedules/actions.ts";
+import { toArray } from "../tensor.ts";
+import type { Batch } from "../train/data.ts";
+import type { OptimizerSpec } from "../train/optimizers.ts";
+import { createChannels } from "./channel.ts";
+import { type ExecutorContext, runStep, type StepResult } from "./executor.ts";
+import { partition } from "./partition.ts";
+import { placeStage } from "./stage.ts";
+
+/** How a pipeline is made. */
+export interface PipelineOptions {
+  readonly optimizer: OptimizerSpec;
+  /** Rank of each stage; by default one stage a rank, in order. */
+  readonly placement?: readonly number[];
+  /** The layers of each stage; by default cut so that the heaviest stage is as light as it can be. */
+  readonly parts?: readonly (readonly Layer[])[];
+  /** Seed of the initial parameters; the same for every partition gives the same model. */
+  readonly seed?: number;
+}
+
+/** A model in training. Any schedule for its number of devices and stages can be run on it, step by step. */
+export interface Pipeline {
+  readonly model: Model;
+  readonly parts: readonly (readonly Layer[])[];
+  /** Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. */
+  step(schedule: Schedule, batch: Batch, options?: { optimize?: boolean }): Promise<StepResult>;
+  /** All gradients by parameter name, as they are now. */
+  gradients(): Promise<Map<string, Float32Array>>;
+  /** All parameter values by name. */
+  parameters(): Promise<Map<string, Float32Array>>;
+  /** Sets all gradients to zero, as the optimizer does after each of its steps. */
+  clearGradients(): void;
+  /** Gives back everything the pipeline holds on its devices, which stay open. */
+  close(): void;
+}
+
+/**
+ * Cuts a model into stages and places them.
+ *
+ * ```ts
+ * import { adamw, createPipeline, generate, llamaTiny, openDevices, textSource, twoStage } from "twobp";
+ *
+ * const set = await openDevices(2);
+ * const model = llamaTiny();
+ * const pipeline = createPipeline(set, model, { optimizer: adamw({ learningRate: 1e-3 }) });
+ * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: model.length, seed: 1 });
+ * const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
+ * for (let i = 0; i < 3; i++) console.log((await pipeline.step(schedule, text.next(4))).loss);
+ * pipeline.close();
+ * set.close();
+ * ```
+ */
+export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
+  const { devices } = set;
+  const placement = options.placement ?? devices.map((_, rank) => rank);
+  const stray = placement.find((rank) => !devices[rank]);
+  if (stray !== undefined) throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
+  const parts = options.parts ?? partition(model, placement.length);
+  const stages = parts.map((layers, index) => placeStage(index, layers, devices[placement[index]], options.seed ?? 0));
+  const context: ExecutorContext = {
+    devices,
+    stages,
+    optimizers: devices.map((device) =>
+      stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
+        blocks.map(({ values, gradients, decayed }) => options.optimizer.create(values, gradients, decayed))
+      )
+    ),
+    timers: devices.map(createTimer),
+    channels: createChannels(),
+  };
+  let running = false;
+  const read = async (which: "value" | "gradient") => {
+    const tensors = new Map<string, Float32Array>();
+    for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
+    return tensors;
+  };
+  return {
+    model,
+    parts,
+    async step(schedule, batch, stepOptions) {
+      if (running) throw new Error("The pipeline is in a step already; wait for it to end");
+      running = true;
+      try {
+        return await runStep(context, schedule, batch, stepOptions);
+      } finally {
+        running = false;
+      }
+    },
+    gradients: () => read("gradient"),
+    parameters: () => read("value"),
+    clearGradients() {
+      for (const { device, blocks } of stages) {
+        for (const { gradients } of blocks) device.write(gradients, new Float32Array(gradients.bytes / 4));
+      }
+    },
+    close() {
+      for (const rank of context.optimizers) rank.forEach((optimizer) => optimizer.release());
+      context.timers.forEach((timer) => timer?.close());
+      context.channels.close();
+      stages.forEach((stage) => stage.release());
+    },
+  };
+}

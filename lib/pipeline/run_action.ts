@@ -1,0 +1,165 @@
+/** One action of a schedule: what it receives, records and sends. */
+import { alignment, type Device } from "../gpu/device.ts";
+import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
+import { createGroup, createSaved, type Group, releaseGroup, type Saved } from "../layers/saved.ts";
+import { packIds } from "../ops/embedding.ts";
+import type { Action } from "../schedules/actions.ts";
+import { empty, fromArray, release, type Tensor, view } from "../tensor.ts";
+import { type Batch, microbatchOf } from "../train/data.ts";
+import type { Channels } from "./channel.ts";
+import type { Plan } from "./plan.ts";
+import type { Stage } from "./stage.ts";
+
+/** The state of a step under way. */
+export interface Step {
+  readonly stages: readonly Stage[];
+  readonly channels: Channels;
+  readonly plan: Plan;
+  readonly batch: Batch;
+  readonly microbatches: number;
+  /** Shape of each stage's input for one micro-batch; last, that of the logits. */
+  readonly shapes: readonly (readonly number[])[];
+  /** One row for each micro-batch, as wide as a view's alignment; its loss stands in the first column. */
+  readonly losses: Tensor;
+  /** What each micro-batch in flight keeps, by stage and micro-batch. */
+  readonly saved: Map<string, Saved>;
+  /** Groups in flight, by the W or B that ends them. */
+  readonly groups: Map<Action, Group>;
+  /** Tensors on their way between two stages of one rank. */
+  readonly handed: Map<string, Tensor>;
+}
+
+/**
+ * Waits for the action's input, records its kernels in one pass (opened by `beginPass`), sends its output and submits.
+ */
+export async function runAction(step: Step, device: Device, action: Action, beginPass: () => void): Promise<void> {
+  const stage = step.stages[action.stage];
+  const [microbatch] = action.microbatches;
+  if (action.kind === "F") await forward(step, stage, microbatch, beginPass);
+  else if (action.kind === "I") {
+    const dx = await backwardInput(step, stage, microbatch, beginPass);
+    if (dx) send(step, "I", stage.index, microbatch, dx);
+  } else if (action.kind === "W") {
+    beginPass();
+    backwardWeight(step, stage, action);
+  } else {
+    // The gradient leaves after the whole backward: sent any earlier, the baseline would be 2BP already.
+    const dx = await backwardInput(step, stage, microbatch, beginPass);
+    backwardWeight(step, stage, action);
+    if (dx) send(step, "I", stage.index, microbatch, dx);
+  }
+  device.submit();
+}
+
+async function forward(step: Step, stage: Stage, microbatch: number, beginPass: () => void): Promise<void> {
+  const { device, layer, index } = stage;
+  const saved = savedOf(step, index, microbatch);
+  const { inputs, targets } = microbatchOf(step.batch, microbatch, step.microbatches);
+  const x = index === 0
+    ? fromArray(device, step.shapes[0], packIds(inputs), "activations")
+    : await receive(step, "F", index, microbatch);
+  if (index < step.stages.length - 1) {
+    const y = outgoing(step, "F", index, microbatch);
+    beginPass();
+    layer.forward(y, x, saved);
+    release(x);
+    send(step, "F", index, microbatch, y);
+    return;
+  }
+  const wanted = fromArray(device, [targets.length], targets, "activations");
+  const logits = empty(device, step.shapes[index + 1], "activations");
+  const loss = view(step.losses, [1], microbatch * alignment);
+  beginPass();
+  layer.forward(logits, x, saved);
+  lossForward(loss, logits, wanted, lossScale(step), saved.child("loss"));
+  release(x, wanted, logits, loss);
+}
+
+/** Records I; returns the gradient to send, which stage 0 has none of. */
+async function backwardInput(
+  step: Step,
+  stage: Stage,
+  microbatch: number,
+  beginPass: () => void,
+): Promise<Tensor | undefined> {
+  const { layer, index } = stage;
+  const saved = savedOf(step, index, microbatch);
+  const isLast = index === step.stages.length - 1;
+  const dy = isLast ? incoming(step, "I", index, microbatch) : await receive(step, "I", index, microbatch);
+  const dx = index > 0 ? outgoing(step, "I", index, microbatch) : undefined;
+  beginPass();
+  if (isLast) lossBackward(dy, lossScale(step), saved.child("loss"));
+  layer.backwardInput(dx, dy, saved);
+  release(dy);
+  return dx;
+}
+
+/** Records the weight gradient of all the action's micro-batches, and ends their stay. */
+function backwardWeight(step: Step, stage: Stage, action: Action): void {
+  const saved = action.microbatches.map((microbatch) => savedOf(step, stage.index, microbatch));
+  stage.layer.backwardWeight?.(saved);
+  for (const [at, microbatch] of action.microbatches.entries()) {
+    saved[at].clear();
+    step.saved.delete(`${stage.index}:${microbatch}`);
+  }
+  releaseGroup(step.groups.get(action)!);
+  step.groups.delete(action);
+}
+
+/** The mean over the batch's tokens, whichever micro-batch they are in. */
+const lossScale = (step: Step) => 1 / step.batch.inputs.length;
+
+function savedOf(step: Step, stage: number, microbatch: number): Saved {
+  const key = `${stage}:${microbatch}`;
+  let saved = step.saved.get(key);
+  if (!saved) {
+    const { action, position, size } = step.plan[stage][microbatch];
+    let group = step.groups.get(action);
+    if (!group) step.groups.set(action, group = createGroup(step.stages[stage].device, size));
+    step.saved.set(key, saved = createSaved(group, position));
+  }
+  return saved;
+}
+
+/** Memory for what a stage is given: an F's input or an I's output gradient, in a slot where W will read it. */
+function incoming(step: Step, kind: "F" | "I", stage: number, microbatch: number): Tensor {
+  const { device, layer } = step.stages[stage];
+  const [name, kept, category] = kind === "F"
+    ? ["x", layer.keepsInput, "activations"] as const
+    : ["dy", layer.keepsGradient, "derivatives"] as const;
+  const shape = step.shapes[kind === "F" ? stage : stage + 1];
+  return kept ? savedOf(step, stage, microbatch).slot(name, shape, category) : empty(device, shape, category);
+}
+
+const neighbour = (kind: "F" | "I", stage: number) => kind === "F" ? stage + 1 : stage - 1;
+const keyOf = (kind: "F" | "I", to: number, microbatch: number) => `${to}${kind}${microbatch}`;
+
+/** Memory for what a stage passes on: its neighbour's own if that is on the same rank. */
+function outgoing(step: Step, kind: "F" | "I", stage: number, microbatch: number): Tensor {
+  const to = neighbour(kind, stage);
+  const { device } = step.stages[stage];
+  if (step.stages[to].device === device) return incoming(step, kind, to, microbatch);
+  return empty(device, step.shapes[kind === "F" ? to : stage], kind === "F" ? "activations" : "derivatives");
+}
+
+/** Passes a tensor on and gives up the reference to it. */
+function send(step: Step, kind: "F" | "I", stage: number, microbatch: number, tensor: Tensor): void {
+  const to = neighbour(kind, stage);
+  const target = step.stages[to].device;
+  const key = keyOf(kind, to, microbatch);
+  if (target === tensor.device) step.handed.set(key, tensor);
+  else {
+    step.channels.send(tensor.device, target, key, tensor);
+    release(tensor);
+  }
+}
+
+async function receive(step: Step, kind: "F" | "I", stage: number, microbatch: number): Promise<Tensor> {
+  const key = keyOf(kind, stage, microbatch);
+  const handed = step.handed.get(key);
+  if (handed) {
+    step.handed.delete(key);
+    return handed;
+  }
+  return await step.channels.receive(key, () => incoming(step, kind, stage, microbatch));
+}

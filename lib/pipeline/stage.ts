@@ -1,0 +1,22 @@
+/** A slice of a model on the device that runs it. */
+import type { Device } from "../gpu/device.ts";
+import type { Layer } from "../layers/layer.ts";
+import { type ParameterBlock, placeParameters, releaseParameters } from "../layers/parameter.ts";
+import { sequential } from "../layers/sequential.ts";
+
+/** Stage `index` of a pipeline. */
+export interface Stage {
+  readonly index: number;
+  readonly device: Device;
+  /** The stage's layers as one. */
+  readonly layer: Layer;
+  readonly blocks: readonly ParameterBlock[];
+  release(): void;
+}
+
+/** Puts the layers of a stage on its device, with fresh parameters. */
+export function placeStage(index: number, layers: readonly Layer[], device: Device, seed: number): Stage {
+  const layer = sequential(layers);
+  const blocks = placeParameters(layer.parameters, device, seed);
+  return { index, device, layer, blocks, release: () => releaseParameters(layer.parameters, blocks) };
+}

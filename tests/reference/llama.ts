@@ -1,0 +1,84 @@
+/** The whole LLaMa-like model in float64, forward only: gradients come from finite differences of its loss. */
+import type { LlamaConfiguration } from "../../lib/models/llama.ts";
+import type { Batch } from "../../lib/train/data.ts";
+
+/** Parameter values by name. */
+export type Parameters = ReadonlyMap<string, ArrayLike<number>>;
+
+/** Mean cross-entropy over all tokens of the batch. */
+export function llamaLoss(configuration: LlamaConfiguration, parameters: Parameters, batch: Batch): number {
+  const { width, blocks, heads, hidden, vocabulary, length } = configuration;
+  const weight = (name: string) => {
+    const values = parameters.get(`${name}.weight`);
+    if (!values) throw new Error(`no parameter ${name}.weight`);
+    return values;
+  };
+  let total = 0;
+  for (let sequence = 0; sequence < batch.sequences; sequence++) {
+    const ids = batch.inputs.subarray(sequence * length, (sequence + 1) * length);
+    const table = weight("embedding");
+    let x = [...ids].map((id) => Array.from({ length: width }, (_, c) => table[id * width + c]));
+    for (let block = 0; block < blocks; block++) {
+      const name = `blocks.${block}`;
+      const normed = x.map((row) => norm(row, weight(`${name}.attention.norm`)));
+      const qkv = normed.map((row) => project(row, weight(`${name}.attention.qkv`), 3 * width));
+      const context = attend(qkv, width, heads);
+      x = x.map((row, t) => sum(row, project(context[t], weight(`${name}.attention.out`), width)));
+      x = x.map((row) => {
+        const inner = project(norm(row, weight(`${name}.mlp.norm`)), weight(`${name}.mlp.gate_up`), 2 * hidden);
+        const gated = inner.slice(0, hidden).map((gate, c) => gate / (1 + Math.exp(-gate)) * inner[hidden + c]);
+        return sum(row, project(gated, weight(`${name}.mlp.down`), width));
+      });
+    }
+    x.forEach((row, t) => {
+      const logits = project(norm(row, weight("norm")), weight("head"), vocabulary);
+      const largest = Math.max(...logits);
+      const logSumExp = largest + Math.log(logits.reduce((all, logit) => all + Math.exp(logit - largest), 0));
+      total += logSumExp - logits[batch.targets[sequence * length + t]];
+    });
+  }
+  return total / batch.inputs.length;
+}
+
+function norm(row: number[], gain: ArrayLike<number>): number[] {
+  const meanSquare = row.reduce((all, value) => all + value * value, 0) / row.length;
+  return row.map((value, c) => gain[c] * value / Math.sqrt(meanSquare + 1e-5));
+}
+
+function project(row: number[], weight: ArrayLike<number>, outputs: number): number[] {
+  return Array.from(
+    { length: outputs },
+    (_, n) => row.reduce((all, value, k) => all + value * weight[k * outputs + n], 0),
+  );
+}
+
+function sum(a: number[], b: number[]): number[] {
+  return a.map((value, c) => value + b[c]);
+}
+
+/** Causal attention over one sequence of rows [q | k | v], rotary positions included. */
+function attend(qkv: number[][], width: number, heads: number): number[][] {
+  const size = width / heads;
+  const part = (t: number, which: number, head: number) =>
+    qkv[t].slice(which * width + head * size, which * width + (head + 1) * size);
+  const rotate = (vector: number[], t: number) =>
+    vector.map((value, c) => {
+      const half = size / 2;
+      const angle = t * 10_000 ** (-2 * (c % half) / size);
+      const partner = c < half ? -vector[c + half] : vector[c - half];
+      return value * Math.cos(angle) + partner * Math.sin(angle);
+    });
+  return qkv.map((_, t) =>
+    Array.from({ length: heads }, (_, head) => {
+      const query = rotate(part(t, 0, head), t);
+      const scores = Array.from({ length: t + 1 }, (_, s) =>
+        rotate(part(s, 1, head), s).reduce((all, value, c) => all + value * query[c], 0) / Math.sqrt(size));
+      const largest = Math.max(...scores);
+      const weights = scores.map((score) => Math.exp(score - largest));
+      const total = weights.reduce((all, value) => all + value, 0);
+      const mixed = new Array<number>(size).fill(0);
+      weights.forEach((value, s) => part(s, 2, head).forEach((v, c) => mixed[c] += value / total * v));
+      return mixed;
+    }).flat()
+  );
+}
