@@ -1,4 +1,5 @@
 /** What operations ask of the shapes they are given. */
+import type { View } from "../gpu/device.ts";
 import { type DType, sizeOf, type Tensor } from "../tensor.ts";
 
 /** Length of a tensor's last axis. */
@@ -27,4 +28,12 @@ export function expectShape(
   if (!fits) {
     throw new Error(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${dtype} [${shape}] is needed`);
   }
+}
+
+/**
+ * The view of a tensor for a kernel that handles it as vec4s: its end moves up to a whole one. Every tensor starts at a
+ * multiple of 256 bytes, so the bytes gained belong to nobody.
+ */
+export function inVectors(tensor: Tensor): View {
+  return { storage: tensor.storage, offset: tensor.offset, bytes: Math.ceil(tensor.bytes / 16) * 16 };
 }
