@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { adamw, sgd } from "../../lib/train/optimizers.ts";
+import { release, toArray } from "../../lib/tensor.ts";
+import * as reference from "../reference/optimizers.ts";
+import { assertClose, close, device, normal, tensor } from "./support.ts";
+
+after(close);
+
+const count = 1003, decayed = 601;
+const rates = [0.01, 0.01, 0.003, 0.02, 0.01];
+
+for (const momentum of [0, 0.9]) {
+  test(`sgd() with momentum ${momentum} follows the float64 reference over ${rates.length} steps`, async () => {
+    const on = await device();
+    const parameters = tensor(on, [count], normal(count, 1)), gradients = tensor(on, [count], new Float32Array(count));
+    const optimizer = sgd({ learningRate: 0.01, momentum }).create(parameters, gradients, decayed);
+    const expected = Float64Array.from(normal(count, 1)), velocity = new Float64Array(count);
+    for (const [step, rate] of rates.entries()) {
+      const gradient = normal(count, 2 + step);
+      on.write(gradients, gradient);
+      optimizer.step(rate === 0.01 ? undefined : rate);
+      reference.sgd(expected, velocity, gradient, rate, momentum);
+      assertClose(await toArray(parameters), expected, 1e-6, `step ${step}`);
+      assert.ok((await toArray(gradients)).every((value) => value === 0), "gradients are zero after a step");
+    }
+  });
+}
+
+test(`adamw() follows the float64 reference over ${rates.length} steps, with a part that is not decayed`, async () => {
+  const on = await device();
+  const parameters = tensor(on, [count], normal(count, 1)), gradients = tensor(on, [count], new Float32Array(count));
+  const options = { learningRate: 0.01, betas: [0.8, 0.95] as [number, number], epsilon: 1e-6, weightDecay: 0.3 };
+  const optimizer = adamw(options).create(parameters, gradients, decayed);
+  const expected = Float64Array.from(normal(count, 1));
+  const state = { ...options, mean: new Float64Array(count), square: new Float64Array(count), steps: 0 };
+  for (const [step, rate] of rates.entries()) {
+    const gradient = normal(count, 2 + step);
+    on.write(gradients, gradient);
+    optimizer.step(rate === 0.01 ? undefined : rate);
+    state.learningRate = rate;
+    reference.adamw(expected, gradient, decayed, state);
+    assertClose(await toArray(parameters), expected, 1e-6, `step ${step}`);
+    assert.ok((await toArray(gradients)).every((value) => value === 0), "gradients are zero after a step");
+  }
+});
+
+test("an optimizer starts from zero moments in reused memory and gives all of it back", async () => {
+  const on = await device();
+  const parameters = tensor(on, [8], new Float32Array(8)), gradients = tensor(on, [8], new Float32Array(8).fill(1));
+  const before = on.ledger.live.optimizer;
+  for (let round = 0; round < 2; round++) {
+    const optimizer = adamw({ learningRate: 0.5, weightDecay: 0 }).create(parameters, gradients, 0);
+    assert.equal(on.ledger.live.optimizer - before, 3 * 256); // two moments and the scalars
+    on.write(parameters, new Float32Array(8));
+    on.write(gradients, new Float32Array(8).fill(3));
+    optimizer.step(); // Adam's first step is the learning rate, whatever the gradient
+    assertClose(await toArray(parameters), new Float32Array(8).fill(-0.5), 1e-6);
+    optimizer.release();
+    assert.equal(on.ledger.live.optimizer, before);
+  }
+  release(parameters, gradients);
+});
+
+test("adamw() rejects gradients of another length", async () => {
+  const on = await device();
+  const parameters = tensor(on, [8], normal(8, 1)), gradients = tensor(on, [7], normal(7, 1));
+  assert.throws(() => adamw().create(parameters, gradients, 0), /gradients \[7\] .* do not fit parameters \[8\]/);
+});
