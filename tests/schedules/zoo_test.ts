@@ -52,10 +52,10 @@ test("v-min holds a third of 1F1B's activations at about two thirds of its bubbl
   for (const devices of [2, 4, 5, 7, 8, 10, 16]) {
     const { peak } = simulate(generate("v-min", { devices }), unitCosts(), activations);
     assert.ok(Math.max(...peak) <= 2 * Math.floor((devices + 4) / 3));
-    assert.ok(bubble("v-min", devices, 4 * devices) <= 4 * (devices - 1), `${devices} devices`);
+    assert.ok(bubble("v-min", devices, 4 * devices) <= 4 * (devices - 1) + 1e-9, `${devices} devices`);
   }
   // Where N is a multiple of 3, two blocks would collide, and a gap costs one unit.
-  for (const devices of [3, 6, 9, 15]) assert.ok(bubble("v-min", devices, 4 * devices) <= 4 * (devices - 1) + 1);
+  for (const devices of [3, 6, 9, 15]) assert.ok(bubble("v-min", devices, 4 * devices) <= 4 * (devices - 1) + 1 + 1e-9);
 });
 
 test("interleaved 1F1B with v chunks a rank has 1F1B's bubble over v (2104.04473, section 2.2)", () => {
