@@ -5,7 +5,7 @@ import type { Interval, Timer } from "../gpu/timing.ts";
 import { formatAction, type Schedule } from "../schedules/actions.ts";
 import { empty, release, type Tensor, toArray } from "../tensor.ts";
 import { type Batch, checkBatch } from "../train/data.ts";
-import type { StageOptimizer } from "../train/optimizers.ts";
+import type { Optimizer } from "../train/optimizers.ts";
 import type { Channels } from "./channel.ts";
 import { planOf } from "./plan.ts";
 import { runAction, type Step } from "./run_action.ts";
@@ -31,7 +31,7 @@ export interface ExecutorContext {
   readonly devices: readonly Device[];
   readonly stages: readonly Stage[];
   /** Of each rank. */
-  readonly optimizers: readonly (readonly StageOptimizer[])[];
+  readonly optimizers: readonly (readonly Optimizer[])[];
   readonly timers: readonly (Timer | undefined)[];
   readonly channels: Channels;
 }

@@ -11,10 +11,12 @@ import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
 /** An optimizer of one stage. */
 export interface Optimizer {
   /**
-   * Records one update of the parameters by the gradients, and sets the gradients to zero. `learningRate` is for this
-   * step alone; by default the spec's.
+   * Begins an update: writes what changes from step to step to the device, which submits what is recorded there.
+   * `learningRate` is for this step alone; by default the spec's.
    */
-  step(learningRate?: number): void;
+  prepare(learningRate?: number): void;
+  /** Records the update of the parameters by the gradients, and sets the gradients to zero. Call `prepare` before. */
+  step(): void;
   /** Gives the moments' memory back. */
   release(): void;
 }
@@ -117,9 +119,11 @@ function optimizer(name: string, parameters: Tensor, gradients: Tensor, decayed:
   let t = 0;
   let written = "";
   return {
-    step(learningRate) {
+    prepare(learningRate) {
       const values = plan.scalars(++t, learningRate);
       if (written !== (written = values.join())) device.write(scalars, Float32Array.from(values));
+    },
+    step() {
       device.dispatch(plan.kernel, words, views, lanes(vectors));
     },
     release() {

@@ -19,7 +19,8 @@ for (const momentum of [0, 0.9]) {
     for (const [step, rate] of rates.entries()) {
       const gradient = normal(count, 2 + step);
       on.write(gradients, gradient);
-      optimizer.step(rate === 0.01 ? undefined : rate);
+      optimizer.prepare(rate === 0.01 ? undefined : rate);
+    optimizer.step();
       reference.sgd(expected, velocity, gradient, rate, momentum);
       assertClose(await toArray(parameters), expected, 1e-6, `step ${step}`);
       assert.ok((await toArray(gradients)).every((value) => value === 0), "gradients are zero after a step");
@@ -37,7 +38,8 @@ test(`adamw() follows the float64 reference over ${rates.length} steps, with a p
   for (const [step, rate] of rates.entries()) {
     const gradient = normal(count, 2 + step);
     on.write(gradients, gradient);
-    optimizer.step(rate === 0.01 ? undefined : rate);
+    optimizer.prepare(rate === 0.01 ? undefined : rate);
+    optimizer.step();
     state.learningRate = rate;
     reference.adamw(expected, gradient, decayed, state);
     assertClose(await toArray(parameters), expected, 1e-6, `step ${step}`);
@@ -54,6 +56,7 @@ test("an optimizer starts from zero moments in reused memory and gives all of it
     assert.equal(on.ledger.live.optimizer - before, 3 * 256); // two moments and the scalars
     on.write(parameters, new Float32Array(8));
     on.write(gradients, new Float32Array(8).fill(3));
+    optimizer.prepare();
     optimizer.step(); // Adam's first step is the learning rate, whatever the gradient
     assertClose(await toArray(parameters), new Float32Array(8).fill(-0.5), 1e-6);
     optimizer.release();

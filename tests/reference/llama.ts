@@ -74,7 +74,9 @@ function attend(qkv: number[][], width: number, heads: number): number[][] {
       const scores = Array.from({ length: t + 1 }, (_, s) =>
         rotate(part(s, 1, head), s).reduce((all, value, c) => all + value * query[c], 0) / Math.sqrt(size));
       const largest = Math.max(...scores);
-      const weights = scores.map((score) => Math.exp(score - largest));
+      const weights = scores.map((score) =>
+        Math.exp(score - largest)
+      );
       const total = weights.reduce((all, value) => all + value, 0);
       const mixed = new Array<number>(size).fill(0);
       weights.forEach((value, s) => part(s, 2, head).forEach((v, c) => mixed[c] += value / total * v));

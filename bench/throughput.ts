@@ -1,0 +1,178 @@
+/**
+ * `deno task bench`: step times of the four schedules of the 2BP paper, without and with 2BP, on several devices.
+ * Also runs under Bun and Node, by itself.
+ */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { SingleBar } from "cli-progress";
+import { Command } from "commander";
+import { integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
+import { UserError } from "../lib/errors.ts";
+import { openDevices } from "../lib/gpu/devices.ts";
+import { describeMachine } from "../lib/measure/machine.ts";
+import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
+import { createModel, modelNames } from "../lib/models/registry.ts";
+import { createPipeline, type Pipeline } from "../lib/pipeline/pipeline.ts";
+import { writePage } from "../lib/report/html.ts";
+import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { tableText } from "../lib/report/table.ts";
+import {
+  gainTable,
+  throughputNotes,
+  throughputSections,
+  throughputTable,
+  throughputTitle,
+} from "../lib/report/throughput.ts";
+import { generate } from "../lib/schedules/generate.ts";
+import { simulate } from "../lib/schedules/simulate.ts";
+import { twoStage } from "../lib/schedules/two_stage.ts";
+import { type TextSource, textSource } from "../lib/train/data.ts";
+import { adamw } from "../lib/train/optimizers.ts";
+
+const paperSchedules = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
+/** What the pairs may take by default; set-up and compilation come on top, two minutes are allowed in all. */
+const budgetMs = 60_000;
+
+interface Options {
+  model: string;
+  devices: number;
+  virtual?: boolean;
+  schedules: string[];
+  repeats: number;
+  sequences?: number;
+  data?: string;
+  seed: number;
+  latency: number;
+  bandwidth: number;
+  json?: string;
+  html?: string;
+}
+
+const program = new Command("bench throughput")
+  .description("Step times of pipeline schedules without and with 2BP: gain measured, predicted, and taken apart.")
+  .option("--model <name>", `model to train: ${modelNames.join(", ")}`, oneOf(modelNames), "llama-tiny")
+  .option("--devices <n>", "pipeline ranks, 1 to 16", integer(1, 16), 2)
+  .option("--virtual", "run all ranks on one device and compose the step times (default where devices are too few)")
+  .option("--schedules <a,b>", `any of ${paperSchedules.join(", ")}`, listOf(paperSchedules), paperSchedules)
+  .option("--repeats <n>", "pairs of steps for each schedule, 1 to 10000", integer(1, 10_000), 21)
+  .option("--sequences <n>", "sequences in a micro-batch, 1 to 65536 (default: what fits about a minute)", integer(1, 65_536))
+  .option("--data <file>", "text to train on, bytes as tokens (default: this project's own sources)")
+  .option("--seed <n>", "seed of parameters and batches", integer(0, 2 ** 31), 1)
+  .option("--latency <us>", "of a link between virtual devices, microseconds", real(0, 1e6), 0)
+  .option("--bandwidth <GB/s>", "of a link between virtual devices (default: unlimited)", real(1e-6, 1e6), Infinity)
+  .option("--json <file>", "write the results as JSON (- for standard output)")
+  .option("--html <file>", "write a page with a figure and the tables")
+  .action(run);
+
+async function run(options: Options): Promise<void> {
+  checkOutputs({ "--json": options.json, "--html": options.html });
+  const say = options.json === "-" || options.html === "-" ? console.error : console.log;
+  const model = createModel(options.model);
+  const source = textSource(readText(options.data), { length: model.length, seed: options.seed });
+  const pairs = options.schedules.map((name) => schedulePair(name, options.devices));
+  const set = await openDevices(options.devices, { virtual: options.virtual });
+  try {
+    if (set.notice) say(`${set.notice}.`);
+    const pipeline = createPipeline(set, model, { optimizer: adamw({ learningRate: 2e-3 }), seed: options.seed });
+    const { repeats } = options;
+    const sequences = options.sequences ?? await chooseSequences(pipeline, source, pairs, repeats, set.mode === "real");
+    const message = sequences * model.length * model.configuration.width * 4; // bytes of an activation
+    const transferMs = options.latency / 1e3 + message / (options.bandwidth * 1e6);
+    const bar = progressBar(countSteps({ pairs, repeats }));
+    const report = await measureThroughput(set, pipeline, {
+      pairs,
+      source,
+      sequences,
+      repeats,
+      transfer: (from, to) => set.mode === "virtual" && from !== to ? transferMs : 0,
+      onStep: (loss) => bar.increment({ loss: loss.toFixed(3) }),
+    });
+    bar.stop();
+    pipeline.close();
+    say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
+    for (const note of throughputNotes(report)) say(note);
+    const settings = { command: `bench throughput ${process.argv.slice(2).join(" ")}`.trim(), seed: options.seed };
+    if (options.json) {
+      writeOutput(options.json, JSON.stringify({ ...report, ...settings, machine: describeMachine() }, null, 1) + "\n");
+    }
+    if (options.html) writePage(options.html, "2BP throughput", throughputSections(report));
+    if (report.loss.last >= report.loss.first) {
+      say("The loss did not fall: the run is too short, or something is wrong.");
+    }
+  } finally {
+    set.close();
+  }
+}
+
+/** GPipe runs its W at the end, all micro-batches concatenated, as the paper has it; the others fill idle slots. */
+function schedulePair(name: string, devices: number): SchedulePair {
+  const base = generate(name, { devices });
+  return {
+    base,
+    split: name === "gpipe" ? twoStage(base, { policy: "end", width: base.microbatches }) : twoStage(base),
+  };
+}
+
+/**
+ * The largest power of two for which all pairs fit the time that a run may take: large micro-batches drown the host's
+ * share of a step, small machines finish all the same.
+ */
+async function chooseSequences(
+  pipeline: Pipeline,
+  source: TextSource,
+  pairs: readonly SchedulePair[],
+  repeats: number,
+  parallel: boolean,
+): Promise<number> {
+  const probe = pairs[0].base;
+  const timed = async (sequences: number) =>
+    (await pipeline.step(probe, source.next(sequences * probe.microbatches))).wallMs;
+  const unitsOf = (schedule: SchedulePair["base"]) => {
+    const { makespan, busy } = simulate(schedule);
+    return parallel ? makespan : busy.reduce((sum, time) => sum + time, 0);
+  };
+  const units = pairs.reduce((sum, { base, split }) => sum + unitsOf(base) + unitsOf(split), 0) * (repeats + 1);
+  await timed(1); // compiles
+  let sequences = 1;
+  for (; sequences < 4096; sequences *= 2) {
+    const perUnit = Math.min(await timed(2 * sequences), await timed(2 * sequences)) / unitsOf(probe);
+    if (perUnit * units > budgetMs) break;
+  }
+  return sequences;
+}
+
+function progressBar(total: number): SingleBar {
+  const bar = new SingleBar({
+    format: "{bar} {value}/{total} steps, loss {loss}, {eta_formatted} left",
+    barsize: 30,
+    stream: process.stderr,
+    noTTYOutput: true,
+    notTTYSchedule: 10_000,
+    hideCursor: true,
+  });
+  bar.start(total, 0, { loss: "-" });
+  return bar;
+}
+
+/** The file's bytes, or the project's README and sources. */
+function readText(path?: string): Uint8Array {
+  if (path !== undefined) {
+    try {
+      return readFileSync(path);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      throw new UserError(`Cannot read --data ${path}: ${code === "ENOENT" ? "there is no such file" : code}`);
+    }
+  }
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  const sources = ["lib", "kernels", "bench"].flatMap((folder) =>
+    (readdirSync(join(root, folder), { recursive: true }) as string[]).sort()
+      .filter((name) => /\.(ts|wgsl)$/.test(name)).map((name) => join(root, folder, name))
+  );
+  const files = [join(root, "README.md"), join(root, "mod.ts"), ...sources].filter((file) => existsSync(file));
+  return new Uint8Array(Buffer.concat(files.map((file) => readFileSync(file))));
+}
+
+await main(program);

@@ -1,0 +1,119 @@
+/** A throughput run as tables and as a figure. */
+import type { ThroughputReport, ThroughputRow } from "../measure/throughput.ts";
+import type { Section, Table } from "./html.ts";
+import { type Figure, seriesColours } from "./style.ts";
+
+/** One line on what was run on what. */
+export function throughputTitle({ mode, devices, adapter, model, sequences }: ThroughputReport): string {
+  const { name, parameters, length } = model;
+  return `${name} (${millions(Number(parameters))} parameters) on ${devices} ${mode} devices, ${adapter}; ` +
+    `micro-batches of ${sequences} x ${length} tokens`;
+}
+
+/** Step times, throughput, bubble and memory of each schedule. */
+export function throughputTable({ rows }: ThroughputReport): Table {
+  return {
+    columns: ["schedule", "2BP", "micro-batches", "step ms", "min - max", "samples/s", "bubble", "peak MiB"],
+    rows: rows.map((row) => [
+      row.schedule,
+      variant(row),
+      row.microbatches,
+      row.stepMs.median.toFixed(1),
+      `${row.stepMs.min.toFixed(1)} - ${row.stepMs.max.toFixed(1)}`,
+      row.samplesPerSecond.toFixed(1),
+      percent(row.bubbleRatio),
+      row.peakBytes.map((bytes) => (bytes / 2 ** 20).toFixed(1)).join(" / "),
+    ]),
+  };
+}
+
+/** What 2BP gains on each schedule, and where the gain comes from. */
+export function gainTable({ gains }: ThroughputReport): Table {
+  return {
+    columns: ["schedule", "gain", "quartiles", "pairs", "predicted", "of predicted", "= bubble", "x batching", "x rest"],
+    rows: gains.map((gain) => [
+      gain.schedule,
+      gain.gain.toFixed(3),
+      gain.spread.map((value) => value.toFixed(3)).join(" - "),
+      gain.pairs,
+      number(gain.predicted),
+      number(gain.gain / gain.predicted),
+      number(gain.bubbleGain),
+      number(gain.batchingGain),
+      number(gain.rest),
+    ]),
+  };
+}
+
+/** What else there is to say, a sentence each. */
+export function throughputNotes({ mode, unexplained, loss }: ThroughputReport): string[] {
+  return [
+    "Gain: step time without 2BP over step time with, median of interleaved pairs. Predicted: simulated on the measured " +
+    "device times of F, I, W and B.",
+    mode === "virtual"
+      ? "Virtual: every action was really computed, one at a time on one device; step times are composed from their device times."
+      : Number.isNaN(unexplained)
+      ? "The device has no timestamps: gains are measured but not explained."
+      : `Step time that the actions' own device times do not explain: ${percent(unexplained)}.`,
+    `Loss ${loss.first.toFixed(3)} in the first round, ${loss.last.toFixed(3)} in the last.`,
+  ];
+}
+
+/** Throughput with and without 2BP, schedule by schedule, with the gain written above. */
+export function throughputFigure(report: ThroughputReport): Figure {
+  const { rows, gains, mode } = report;
+  const schedules = gains.map(({ schedule }) => schedule);
+  const bars = (twoStage: boolean, name: string, color: string) => {
+    const chosen = schedules.map((schedule) =>
+      rows.find((row) => row.schedule === schedule && row.twoStage === twoStage)!
+    );
+    const rate = (ms: number, { samplesPerSecond, stepMs }: ThroughputRow) => samplesPerSecond * stepMs.median / ms;
+    return {
+      type: "bar",
+      name,
+      x: schedules,
+      y: chosen.map((row) => row.samplesPerSecond),
+      marker: { color },
+      text: chosen.map((row, index) =>
+        `${row.samplesPerSecond.toFixed(1)}${twoStage ? `<br>gain ${gains[index].gain.toFixed(2)}` : ""}`
+      ),
+      textposition: "inside",
+      insidetextanchor: "middle",
+      error_y: {
+        type: "data",
+        symmetric: false,
+        array: chosen.map((row) => rate(row.stepMs.min, row) - row.samplesPerSecond),
+        arrayminus: chosen.map((row) => row.samplesPerSecond - rate(row.stepMs.max, row)),
+        color: "#5a5a5a",
+        thickness: 1,
+      },
+    };
+  };
+  return {
+    data: [bars(false, "without 2BP", seriesColours[0]), bars(true, "with 2BP", seriesColours[5])],
+    layout: {
+      title: { text: `Throughput, ${report.devices} ${mode} devices (median; whiskers: slowest and fastest step)` },
+      barmode: "group",
+      height: 460,
+      margin: { t: 80 },
+      xaxis: { title: { text: "schedule" } },
+      yaxis: { title: { text: "samples per second" }, rangemode: "tozero" },
+    },
+  };
+}
+
+/** The run as sections of a page. */
+export function throughputSections(report: ThroughputReport): Section[] {
+  return [
+    { heading: "Throughput", text: throughputTitle(report), figure: throughputFigure(report), table: throughputTable(report) },
+    { heading: "Gain of 2BP", text: throughputNotes(report).join("\n\n"), table: gainTable(report) },
+  ];
+}
+
+function variant({ twoStage, policy, width }: ThroughputRow): string {
+  return twoStage ? `${policy}, width ${width}` : "no";
+}
+
+const number = (value: number) => Number.isNaN(value) ? "-" : value.toFixed(3);
+const percent = (share: number) => Number.isNaN(share) ? "-" : `${(100 * share).toFixed(1)} %`;
+const millions = (count: number) => `${(count / 1e6).toFixed(1)} M`;
