@@ -67,6 +67,7 @@ export function createChannels(): Channels {
         from.submit();
         mail(key).resolve((target) => {
           target.device.copy(parcel.storage.buffer, 0, target.storage.buffer, target.offset, bytes);
+          target.device.submit(); // before the parcel's memory can be written again
           release(parcel);
         });
         return;
