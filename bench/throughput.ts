@@ -1,6 +1,6 @@
 /**
- * `deno task bench`: step times of the four schedules of the 2BP paper, without and with 2BP, on several devices.
- * Also runs under Bun and Node, by itself.
+ * `deno task bench throughput`: step times of the four schedules of the 2BP paper, without and with 2BP, on several
+ * devices. Bun runs this file as it is, Node runs `bench/main.ts`.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -50,14 +50,19 @@ interface Options {
   html?: string;
 }
 
-const program = new Command("bench throughput")
+/** The command line; `bench/main.ts` adds it to the others. */
+export const throughput = new Command("throughput")
   .description("Step times of pipeline schedules without and with 2BP: gain measured, predicted, and taken apart.")
   .option("--model <name>", `model to train: ${modelNames.join(", ")}`, oneOf(modelNames), "llama-tiny")
   .option("--devices <n>", "pipeline ranks, 1 to 16", integer(1, 16), 2)
   .option("--virtual", "run all ranks on one device and compose the step times (default where devices are too few)")
   .option("--schedules <a,b>", `any of ${paperSchedules.join(", ")}`, listOf(paperSchedules), paperSchedules)
   .option("--repeats <n>", "pairs of steps for each schedule, 1 to 10000", integer(1, 10_000), 21)
-  .option("--sequences <n>", "sequences in a micro-batch, 1 to 65536 (default: what fits about a minute)", integer(1, 65_536))
+  .option(
+    "--sequences <n>",
+    "sequences in a micro-batch, 1 to 65536 (default: what fits about a minute)",
+    integer(1, 65_536),
+  )
   .option("--data <file>", "text to train on, bytes as tokens (default: this project's own sources)")
   .option("--seed <n>", "seed of parameters and batches", integer(0, 2 ** 31), 1)
   .option("--latency <us>", "of a link between virtual devices, microseconds", real(0, 1e6), 0)
@@ -93,7 +98,7 @@ async function run(options: Options): Promise<void> {
     pipeline.close();
     say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
     for (const note of throughputNotes(report)) say(note);
-    const settings = { command: `bench throughput ${process.argv.slice(2).join(" ")}`.trim(), seed: options.seed };
+    const settings = { command: `bench ${process.argv.slice(2).join(" ")}`.trim(), seed: options.seed };
     if (options.json) {
       writeOutput(options.json, JSON.stringify({ ...report, ...settings, machine: describeMachine() }, null, 1) + "\n");
     }
@@ -175,4 +180,4 @@ function readText(path?: string): Uint8Array {
   return new Uint8Array(Buffer.concat(files.map((file) => readFileSync(file))));
 }
 
-await main(program);
+if (import.meta.main) await main(throughput);

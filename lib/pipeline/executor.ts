@@ -3,7 +3,7 @@ import { alignment, type Device } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
 import type { Interval, Timer } from "../gpu/timing.ts";
 import { formatAction, type Schedule } from "../schedules/actions.ts";
-import { empty, release, type Tensor, toArray } from "../tensor.ts";
+import { empty, release, toArray } from "../tensor.ts";
 import { type Batch, checkBatch } from "../train/data.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { Channels } from "./channel.ts";

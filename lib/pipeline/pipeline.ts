@@ -44,11 +44,11 @@ export interface Pipeline {
  * Cuts a model into stages and places them.
  *
  * ```ts
- * import { adamw, createPipeline, generate, llamaTiny, openDevices, textSource, twoStage } from "twobp";
+ * import { adamw, createModel, createPipeline, generate, openDevices, textSource, twoStage } from "twobp";
  *
  * const set = await openDevices(2);
- * const model = llamaTiny();
- * const pipeline = createPipeline(set, model, { optimizer: adamw({ learningRate: 1e-3 }) });
+ * const model = createModel("llama-tiny");
+ * const pipeline = createPipeline(set, model, { optimizer: adamw() });
  * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: model.length, seed: 1 });
  * const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
  * for (let i = 0; i < 3; i++) console.log((await pipeline.step(schedule, text.next(4))).loss);
@@ -60,7 +60,9 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   const { devices } = set;
   const placement = options.placement ?? devices.map((_, rank) => rank);
   const stray = placement.find((rank) => !devices[rank]);
-  if (stray !== undefined) throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
+  if (stray !== undefined) {
+    throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
+  }
   const parts = options.parts ?? partition(model, placement.length);
   const stages = parts.map((layers, index) => placeStage(index, layers, devices[placement[index]], options.seed ?? 0));
   const context: ExecutorContext = {

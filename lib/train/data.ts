@@ -47,7 +47,9 @@ export function textSource(text: Uint8Array, { length, seed }: { length: number;
 /** Throws unless the batch can be cut into so many equal micro-batches of whole sequences. */
 export function checkBatch(batch: Batch, microbatches: number): void {
   if (batch.sequences % microbatches !== 0 || batch.sequences < 1) {
-    throw new UserError(`A batch of ${batch.sequences} sequences cannot be cut into ${microbatches} equal micro-batches`);
+    throw new UserError(
+      `A batch of ${batch.sequences} sequences cannot be cut into ${microbatches} equal micro-batches`,
+    );
   }
 }
 

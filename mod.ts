@@ -1,0 +1,56 @@
+/**
+ * twobp: pipeline-parallel training research on WebGPU, with backward passes split in two (2BP).
+ *
+ * Plan a schedule, prove it correct, run it on several devices, measure it:
+ *
+ * ```ts
+ * import { adamw, createModel, createPipeline, generate, openDevices, simulate, textSource, twoStage } from "twobp";
+ *
+ * const base = generate("1f1b-1", { devices: 2 });
+ * const split = twoStage(base);
+ * console.log(`simulated gain ${simulate(base).makespan / simulate(split).makespan}`);
+ *
+ * const set = await openDevices(2);
+ * const model = createModel("llama-tiny");
+ * const pipeline = createPipeline(set, model, { optimizer: adamw() });
+ * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: model.length, seed: 1 });
+ * for (let step = 0; step < 3; step++) console.log(await pipeline.step(split, text.next(4)));
+ * pipeline.close();
+ * set.close();
+ * ```
+ *
+ * @module
+ */
+export { UserError } from "./lib/errors.ts";
+
+export { Device, type View } from "./lib/gpu/device.ts";
+export { type DeviceSet, type Mode, openDevices } from "./lib/gpu/devices.ts";
+export type { Driver } from "./lib/gpu/driver.ts";
+export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
+export { type Bytes, categories, type Category, type Ledger } from "./lib/gpu/ledger.ts";
+export type { Interval } from "./lib/gpu/timing.ts";
+export { empty, fromArray, release, retain, type Tensor, toArray, view } from "./lib/tensor.ts";
+
+export type { Flops, Layer } from "./lib/layers/layer.ts";
+export type { Parameter } from "./lib/layers/parameter.ts";
+export type { Saved } from "./lib/layers/saved.ts";
+export { llama, type LlamaConfiguration } from "./lib/models/llama.ts";
+export { countParameters, type Model } from "./lib/models/model.ts";
+export { createModel, modelNames } from "./lib/models/registry.ts";
+
+export type { Action, Kind, Policy, Schedule } from "./lib/schedules/actions.ts";
+export { generate, scheduleNames } from "./lib/schedules/generate.ts";
+export { type Costs, simulate, type Simulation, stageCosts, unitCosts } from "./lib/schedules/simulate.ts";
+export { twoStage } from "./lib/schedules/two_stage.ts";
+export { validate } from "./lib/schedules/validate.ts";
+
+export { partition } from "./lib/pipeline/partition.ts";
+export { createPipeline, type Pipeline, type PipelineOptions } from "./lib/pipeline/pipeline.ts";
+export type { StepResult } from "./lib/pipeline/executor.ts";
+export { type Batch, byteVocabulary, type TextSource, textSource } from "./lib/train/data.ts";
+export { adamw, type Optimizer, type OptimizerSpec, sgd } from "./lib/train/optimizers.ts";
+
+export type { MeasuredCosts, MeasuredStage } from "./lib/measure/costs.ts";
+export { explainGain, type Gain } from "./lib/measure/gain.ts";
+export { measureThroughput, type ThroughputReport, type ThroughputRow } from "./lib/measure/throughput.ts";
+export { throughputFigure } from "./lib/report/throughput.ts";
