@@ -4,6 +4,7 @@
  */
 import type { Device } from "../gpu/device.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
+import { type Promised, promised } from "./promised.ts";
 
 /** The channels of one pipeline. A message is named by its key; each key is sent once and received once a step. */
 export interface Channels {
@@ -24,28 +25,19 @@ export interface Channels {
 /** Writes a message where it goes, and frees what carried it. */
 type Deliver = (target: Tensor) => void;
 
-interface Mail {
-  readonly promise: Promise<Deliver>;
-  resolve(deliver: Deliver): void;
-  reject(error: unknown): void;
-}
-
 /** Channels for any pairs of ranks; those on one GPU copy there instead. */
 export function createChannels(): Channels {
-  const mails = new Map<string, Mail>();
+  const mails = new Map<string, Promised<Deliver>>();
   const rings = new Map<Device, Map<number, GPUBuffer[]>>();
   /** Takes back the staging buffer of a message that was sent and never received. */
   const underway = new Set<() => void>();
   let failure: { error: unknown } | undefined;
 
-  function mail(key: string): Mail {
+  function mail(key: string): Promised<Deliver> {
     let entry = mails.get(key);
     if (!entry) {
-      let resolve!: Mail["resolve"], reject!: Mail["reject"];
-      const promise = new Promise<Deliver>((yes, no) => [resolve, reject] = [yes, no]);
-      promise.catch(() => {}); // a failure that nobody waits for is reported by the rank that failed
-      mails.set(key, entry = { promise, resolve, reject });
-      if (failure) reject(failure.error);
+      mails.set(key, entry = promised());
+      if (failure) entry.reject(failure.error);
     }
     return entry;
   }
@@ -61,11 +53,12 @@ export function createChannels(): Channels {
   return {
     send(from, to, key, tensor) {
       const { storage, offset, bytes } = tensor;
+      const entry = mail(key); // now: after a failed step, what still comes in must not meet the next step's message
       if (from.gpu === to.gpu) {
         const parcel = empty(from, tensor.shape, "transfer", tensor.dtype);
         from.copy(storage.buffer, offset, parcel.storage.buffer, 0, bytes);
         from.submit();
-        mail(key).resolve((target) => {
+        entry.resolve((target) => {
           target.device.copy(parcel.storage.buffer, 0, target.storage.buffer, target.offset, bytes);
           target.device.submit(); // before the parcel's memory can be written again
           release(parcel);
@@ -90,12 +83,12 @@ export function createChannels(): Channels {
       underway.add(lost);
       from.mapped(staging).then(
         () =>
-          mail(key).resolve((target) => {
+          entry.resolve((target) => {
             target.device.write(target, staging.getMappedRange());
             staging.unmap();
             done();
           }),
-        (error) => mail(key).reject(error),
+        entry.reject,
       );
     },
     async receive(key, allocate) {

@@ -8,6 +8,7 @@ import { type Batch, checkBatch } from "../train/data.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { Channels } from "./channel.ts";
 import { planOf } from "./plan.ts";
+import { type Promised, promised } from "./promised.ts";
 import { runAction, type Step } from "./run_action.ts";
 import type { Stage } from "./stage.ts";
 
@@ -70,19 +71,19 @@ export async function runStep(
       handed: new Map(),
     };
     const start = performance.now();
+    const loss = promised<number>();
     const outcomes = await Promise.allSettled(
-      devices.map((_, rank) => runRank(context, step, schedule, rank, optimize)),
+      devices.map((_, rank) => runRank(context, step, schedule, rank, optimize, loss)),
     );
     const wallMs = performance.now() - start;
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (failed) throw failed.reason;
-    const loss = meanLoss(await toArray(losses), schedule, stages.length - 1);
     release(losses);
     const intervals = timers.every((timer) => timer)
       ? await Promise.all(timers.map((timer, rank) => timer!.read(schedule.actions[rank].length + (optimize ? 1 : 0))))
       : undefined;
     const peaks = devices.map(({ ledger }) => ({ total: ledger.totalPeak(), categories: { ...ledger.peak } }));
-    return { loss, wallMs, ...(intervals ? { intervals } : {}), peaks };
+    return { loss: await loss.promise, wallMs, ...(intervals ? { intervals } : {}), peaks };
   } catch (error) {
     channels.reset();
     devices.forEach((device, rank) => {
@@ -99,17 +100,25 @@ async function runRank(
   schedule: Schedule,
   rank: number,
   optimize: boolean,
+  loss: Promised<number>,
 ): Promise<void> {
   const device = devices[rank];
   const actions = schedule.actions[rank];
+  const lastStage = step.stages.length - 1;
+  let losses = 0;
   let current = "start";
   try {
     for (const [index, action] of actions.entries()) {
       current = formatAction(action);
       await runAction(step, device, action, () => device.beginPass(timers[rank]?.slot(index)));
+      if (action.kind === "F" && action.stage === lastStage && ++losses === step.microbatches) {
+        // Read while the backward goes on: it is long known when the optimizers ask for it.
+        toArray(step.losses).then((values) => loss.resolve(meanLoss(values, schedule, rank))).catch(loss.reject);
+      }
     }
     if (optimize) {
       current = "optimizer";
+      await loss.promise; // no parameter changes in a step whose loss is not a number
       optimizers[rank].forEach((optimizer) => optimizer.prepare());
       device.beginPass(timers[rank]?.slot(actions.length));
       optimizers[rank].forEach((optimizer) => optimizer.step());
@@ -120,6 +129,7 @@ async function runRank(
       ? error // another rank failed first, and this one waited for it
       : new RankError(`Rank ${rank} failed at ${current}: ${(error as Error).message}`, { cause: error });
     channels.fail(explained);
+    loss.reject(explained);
     throw explained;
   }
 }
@@ -134,13 +144,13 @@ function shapesOf(stages: readonly Stage[], tokens: number): (readonly number[])
   return shapes;
 }
 
-function meanLoss(losses: Float32Array, schedule: Schedule, lastStage: number): number {
+/** The sum of the micro-batches' shares of the batch's mean. */
+function meanLoss(losses: Float32Array, { microbatches, stages }: Schedule, rank: number): number {
   let sum = 0;
-  for (let microbatch = 0; microbatch < schedule.microbatches; microbatch++) {
+  for (let microbatch = 0; microbatch < microbatches; microbatch++) {
     const loss = losses[microbatch * alignment / 4];
     if (!Number.isFinite(loss)) {
-      const rank = schedule.placement[lastStage];
-      throw new RankError(`Rank ${rank} failed at ${lastStage}F${microbatch}: the loss of the micro-batch is ${loss}`);
+      throw new RankError(`Rank ${rank} failed at ${stages - 1}F${microbatch}: the loss of the micro-batch is ${loss}`);
     }
     sum += loss;
   }

@@ -43,7 +43,10 @@ async function assertEqualsFullBatch(
   const what = `${schedule.name}, ${schedule.policy ?? "without 2BP"}, width ${schedule.width}`;
   pipeline.clearGradients();
   const { loss } = await pipeline.step(schedule, randomBatch(configuration, sequences), { optimize: false });
-  assert.ok(Math.abs(loss - expected.loss) <= 1e-5 * expected.loss, `${what}: loss ${loss} instead of ${expected.loss}`);
+  assert.ok(
+    Math.abs(loss - expected.loss) <= 1e-5 * expected.loss,
+    `${what}: loss ${loss} instead of ${expected.loss}`,
+  );
   assertSameGradients(await pipeline.gradients(), expected.gradients, 1e-5, what);
 }
 

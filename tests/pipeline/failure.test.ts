@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import type { Layer } from "../../lib/layers/layer.ts";
+import { parametersOf } from "../../lib/models/model.ts";
+import { partition } from "../../lib/pipeline/partition.ts";
+import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { sgd } from "../../lib/train/optimizers.ts";
+import { randomBatch, tiny, tinyModel } from "./support.ts";
+
+const optimizer = sgd({ learningRate: 0.1 });
+let set: DeviceSet;
+before(async () => {
+  set = await openDevices(2);
+});
+after(() => set.close());
+
+const inUse = () => set.devices.map(({ ledger }) => ledger.total());
+
+test("a loss that is not a number stops the step with rank and action named, and changes nothing", async () => {
+  const model = tinyModel();
+  const pipeline = createPipeline(set, model, { optimizer });
+  const schedule = generate("1f1b-1", { devices: 2 });
+  const batch = randomBatch(tiny, 4);
+  const { loss } = await pipeline.step(schedule, batch, { optimize: false });
+  const untouched = await pipeline.parameters();
+  const gain = parametersOf(model).find(({ name }) => name === "norm.weight")!;
+  const before = inUse();
+  gain.value.device.write(gain.value, new Float32Array(tiny.width).fill(NaN));
+  await assert.rejects(
+    pipeline.step(schedule, batch),
+    /^RankError: Rank 1 failed at 1F0: the loss of the micro-batch is NaN$/,
+  );
+  assert.deepEqual(inUse(), before);
+  gain.value.device.write(gain.value, untouched.get("norm.weight")!);
+  assert.deepEqual(await pipeline.parameters(), untouched);
+  pipeline.clearGradients();
+  assert.equal((await pipeline.step(schedule, batch)).loss, loss);
+  pipeline.close();
+});
+
+test("a rank that fails stops the others, names itself and its action, and the next step works", async () => {
+  const model = tinyModel();
+  const parts = partition(model, 2);
+  let broken = false;
+  const fragile: Layer = {
+    ...parts[1][0],
+    backwardInput(dx, dy, saved) {
+      if (broken) throw new Error("the layer is broken");
+      parts[1][0].backwardInput(dx, dy, saved);
+    },
+  };
+  const pipeline = createPipeline(set, model, { optimizer, parts: [parts[0], [fragile, ...parts[1].slice(1)]] });
+  const schedule = twoStage(generate("1f1b-2", { devices: 2 }), { width: 2 });
+  const batch = randomBatch(tiny, 4);
+  const { loss } = await pipeline.step(schedule, batch, { optimize: false });
+  const before = inUse();
+  broken = true;
+  await assert.rejects(pipeline.step(schedule, batch), /^RankError: Rank 1 failed at 1I0: the layer is broken$/);
+  assert.deepEqual(inUse(), before);
+  broken = false;
+  assert.equal((await pipeline.step(schedule, batch, { optimize: false })).loss, loss);
+  assert.deepEqual(inUse(), before);
+  pipeline.close();
+});
+
+test("a schedule or batch that does not fit the pipeline is refused before anything runs", async () => {
+  const pipeline = createPipeline(set, tinyModel(), { optimizer });
+  const before = inUse();
+  await assert.rejects(pipeline.step(generate("gpipe", { devices: 4 }), randomBatch(tiny, 4)), {
+    name: "UserError",
+    message: "Schedule gpipe is for 4 stages on 4 devices, the pipeline has 2 on 2",
+  });
+  await assert.rejects(pipeline.step(generate("gpipe", { devices: 2 }), randomBatch(tiny, 3)), {
+    name: "UserError",
+    message: "A batch of 3 sequences cannot be cut into 2 equal micro-batches",
+  });
+  assert.deepEqual(inUse(), before);
+  pipeline.close();
+});
+
+test("a model with fewer layers than stages is refused", () => {
+  assert.throws(() => partition(tinyModel(), 7), {
+    name: "UserError",
+    message: "tiny has 6 layers, which cannot be cut into 7 stages",
+  });
+});
