@@ -1,0 +1,113 @@
+import { after, test } from "node:test";
+import { selfAttention } from "../../lib/layers/attention.ts";
+import { embeddingLayer } from "../../lib/layers/embedding.ts";
+import { linear } from "../../lib/layers/linear.ts";
+import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
+import { sequential } from "../../lib/layers/sequential.ts";
+import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
+import { packIds } from "../../lib/ops/embedding.ts";
+import { close, device, tokens } from "../ops/support.ts";
+import { attention } from "../reference/attention.ts";
+import { embedding } from "../reference/embedding.ts";
+import { rmsNorm } from "../reference/norm.ts";
+import { rope } from "../reference/rope.ts";
+import { swiglu } from "../reference/swiglu.ts";
+import { checkLayer, checkSkippedInputGradient, type Reference } from "./support.ts";
+
+after(close);
+
+/** x [rows, inputs] times the parameter `name` [inputs, outputs]. */
+const project = (x: ArrayLike<number>, weight: ArrayLike<number>, inputs: number) => {
+  const outputs = weight.length / inputs;
+  return Float64Array.from({ length: x.length / inputs * outputs }, (_, i) => {
+    const row = Math.floor(i / outputs), column = i % outputs;
+    let sum = 0;
+    for (let k = 0; k < inputs; k++) sum += x[row * inputs + k] * weight[k * outputs + column];
+    return sum;
+  });
+};
+const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
+
+const attentionReference = (name: string, width: number, heads: number, length: number): Reference => (x, p) => {
+  const rows = x.length / width;
+  const headSize = width / heads;
+  const qkv = project(rmsNorm(x, p.get(`${name}.norm.weight`)!).y, p.get(`${name}.qkv.weight`)!, width);
+  const turned = rope(qkv, { length, heads: 2 * heads, headSize, rowStride: 3 * width });
+  const { out } = attention(turned, { sequences: rows / length, length, heads, headSize });
+  return plus(x, project(out, p.get(`${name}.out.weight`)!, width));
+};
+const mlpReference = (name: string, width: number, hidden: number): Reference => (x, p) => {
+  const inner = project(rmsNorm(x, p.get(`${name}.norm.weight`)!).y, p.get(`${name}.gate_up.weight`)!, width);
+  return plus(x, project(swiglu(inner, hidden), p.get(`${name}.down.weight`)!, hidden));
+};
+
+test("linear: y, dx and dW equal the reference; W needs x and dy", async () => {
+  await checkLayer(await device(), {
+    layer: linear("l", 6, 5),
+    inputShape: [9, 6],
+    reference: (x, p) => project(x, p.get("l.weight")!, 6),
+    keeps: ["x", "dy"],
+  });
+});
+
+test("RMSNorm: y, dx and the gain's gradient equal the reference; W needs x, its deviations and dy", async () => {
+  await checkLayer(await device(), {
+    layer: rmsNormLayer("n", 10),
+    inputShape: [7, 10],
+    reference: (x, p) => rmsNorm(x, p.get("n.weight")!).y,
+    keeps: ["x", "rstd", "dy"],
+  });
+});
+
+test("embedding: y and the table's gradient equal the reference; W needs ids and dy", async () => {
+  await checkLayer(await device(), {
+    layer: embeddingLayer("e", 5, 6),
+    inputShape: [2, 11],
+    input: (index) => packIds(tokens(11, 5, index)),
+    reference: (packed, p) => embedding(Array.from(packed).slice(0, 11), p.get("e.weight")!, 6),
+    keeps: ["ids", "dy"],
+  });
+});
+
+test("self-attention: y, dx and all gradients equal the reference; the core is released after I", async () => {
+  await checkLayer(await device(), {
+    layer: selfAttention("a", { width: 8, heads: 2, length: 5, outputDeviation: 0.02 }),
+    inputShape: [10, 8],
+    reference: attentionReference("a", 8, 2, 5),
+    keeps: ["norm.x", "norm.rstd", "norm.dy", "qkv.x", "qkv.dy", "out.x", "out.dy"],
+  });
+});
+
+test("SwiGLU feed-forward: y, dx and all gradients equal the reference; the gate is released after I", async () => {
+  await checkLayer(await device(), {
+    layer: swigluMlp("m", { width: 8, hidden: 6, outputDeviation: 0.02 }),
+    inputShape: [16, 8],
+    reference: mlpReference("m", 8, 6),
+    keeps: ["norm.x", "norm.rstd", "norm.dy", "gate_up.x", "gate_up.dy", "down.x", "down.dy"],
+  });
+});
+
+test("a chain of layers equals its layers one after another", async () => {
+  const [first, second] = [attentionReference("a", 8, 2, 4), mlpReference("m", 8, 6)];
+  await checkLayer(await device(), {
+    layer: sequential([
+      selfAttention("a", { width: 8, heads: 2, length: 4, outputDeviation: 0.02 }),
+      swigluMlp("m", { width: 8, hidden: 6, outputDeviation: 0.02 }),
+      linear("head", 8, 3),
+    ]),
+    inputShape: [8, 8],
+    reference: (x, p) => project(second(first(x, p), p), p.get("head.weight")!, 8),
+    keeps: [
+      ...["norm.x", "norm.rstd", "norm.dy", "qkv.x", "qkv.dy", "out.x", "out.dy"].map((name) => `0.${name}`),
+      ...["norm.x", "norm.rstd", "norm.dy", "gate_up.x", "gate_up.dy", "down.x", "down.dy"].map((name) => `1.${name}`),
+      ...["2.x", "2.dy"],
+    ],
+  });
+});
+
+test("the first layer of stage 0 computes no input gradient, and its weight gradients are the same", async () => {
+  await checkSkippedInputGradient(await device(), linear("l", 6, 5), [9, 6]);
+  await checkSkippedInputGradient(await device(), rmsNormLayer("n", 6), [9, 6]);
+  const options = { width: 8, heads: 2, length: 4, outputDeviation: 0.02 };
+  await checkSkippedInputGradient(await device(), selfAttention("a", options), [8, 8]);
+});

@@ -1,0 +1,141 @@
+/** Checks a layer's three functions against a float64 forward pass and finite differences of it. */
+import assert from "node:assert/strict";
+import type { Device } from "../../lib/gpu/device.ts";
+import type { Layer } from "../../lib/layers/layer.ts";
+import { placeParameters, releaseParameters } from "../../lib/layers/parameter.ts";
+import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
+import { empty, fromArray, release, sizeOf, toArray } from "../../lib/tensor.ts";
+import { generator } from "../../lib/train/random.ts";
+import { assertTensor, dirty, normal } from "../ops/support.ts";
+
+/** The layer in float64: y of x, with the parameters by name. */
+export type Reference = (x: ArrayLike<number>, parameters: ReadonlyMap<string, ArrayLike<number>>) => ArrayLike<number>;
+
+/** What to check. */
+export interface LayerCase {
+  readonly layer: Layer;
+  readonly inputShape: readonly number[];
+  readonly reference: Reference;
+  /** Input of micro-batch `index`, where normal numbers will not do. */
+  readonly input?: (index: number) => Uint32Array;
+  /** What is kept after I: W's needs and nothing else. */
+  readonly keeps: readonly string[];
+}
+
+const microbatches = 3;
+
+/**
+ * Runs three micro-batches, grouped two and one as a W of width 2 would, through forward, I and W. Gradients are checked at
+ * every element of x and at some of each parameter, W twice over to see that it accumulates.
+ */
+export async function checkLayer(
+  device: Device,
+  { layer, inputShape, reference, input, keeps }: LayerCase,
+): Promise<void> {
+  const atStart = device.ledger.total();
+  const blocks = placeParameters(layer.parameters, device, 3);
+  for (const { value, shape } of layer.parameters) {
+    device.write(value, normal(sizeOf(shape), sizeOf(shape)).map((number) => 0.5 + 0.3 * number));
+  }
+  const parameters = new Map<string, Float64Array>();
+  for (const { name, value } of layer.parameters) parameters.set(name, Float64Array.from(await toArray(value)));
+
+  const outputShape = layer.outputShape(inputShape);
+  const groups = [createGroup(device, 2), createGroup(device, 1)];
+  const runs = Array.from({ length: microbatches }, (_, index) => ({
+    saved: createSaved(groups[index >> 1], index & 1),
+    x: input?.(index) ?? normal(sizeOf(inputShape), 10 + index),
+    dy: normal(sizeOf(outputShape), 20 + index),
+  }));
+  const lossOf = ({ x, dy }: { x: ArrayLike<number>; dy: ArrayLike<number> }) => {
+    const y = reference(x, parameters);
+    return Array.from(y).reduce((sum, value, i) => sum + value * dy[i], 0);
+  };
+
+  for (const { saved, x, dy } of runs) {
+    const inputTensor = layer.keepsInput ? saved.slot("x", inputShape, "activations") : undefined;
+    const xt = inputTensor ?? fromArray(device, inputShape, x, "activations");
+    if (inputTensor) device.write(inputTensor, x);
+    const y = dirty(device, outputShape);
+    layer.forward(y, xt, saved);
+    release(xt);
+    await assertTensor(y, reference(x, parameters), 1e-5, "y");
+    const dyt = saved.slot("dy", outputShape, "derivatives");
+    device.write(dyt, dy);
+    const dx = input ? undefined : dirty(device, inputShape);
+    layer.backwardInput(dx, dyt, saved);
+    release(dyt);
+    if (dx) {
+      const at = Float64Array.from(x);
+      const expected = at.map((_, i) => derivative(at, i, () => lossOf({ x: at, dy })));
+      await assertTensor(dx, expected, 1e-5, "dx");
+    }
+    assert.deepEqual(saved.names().sort(), [...keeps].sort(), "kept after I");
+  }
+
+  const random = generator("probes");
+  for (const times of [1, 2]) {
+    layer.backwardWeight?.(runs.slice(0, 2).map(({ saved }) => saved));
+    layer.backwardWeight?.(runs.slice(2).map(({ saved }) => saved));
+    for (const { name, gradient } of layer.parameters) {
+      const values = parameters.get(name)!;
+      const actual = await toArray(gradient);
+      const largest = actual.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      for (let probe = 0; probe < 12; probe++) {
+        const i = random.integer(values.length);
+        const expected = times * derivative(values, i, () => runs.reduce((sum, run) => sum + lossOf(run), 0));
+        assert.ok(
+          Math.abs(actual[i] - expected) <= 1e-5 * largest,
+          `gradient of ${name}[${i}] is ${actual[i]}, expected ${expected} after ${times}`,
+        );
+      }
+    }
+  }
+  for (const { saved } of runs) saved.clear();
+  groups.forEach(releaseGroup);
+  releaseParameters(layer.parameters, blocks);
+  assert.equal(device.ledger.total(), atStart, "the ledger is where it was");
+}
+
+/** Central differences of `f` in element `i`, extrapolated to fourth order. */
+function derivative(at: Float64Array, i: number, f: () => number): number {
+  const value = at[i];
+  const slope = (h: number) => {
+    at[i] = value + h;
+    const above = f();
+    at[i] = value - h;
+    const below = f();
+    at[i] = value;
+    return (above - below) / (2 * h);
+  };
+  return (4 * slope(5e-4) - slope(1e-3)) / 3;
+}
+
+/** I without an input gradient, as stage 0 runs it, leaves W's gradients as they are with one. */
+export async function checkSkippedInputGradient(
+  device: Device,
+  layer: Layer,
+  inputShape: readonly number[],
+): Promise<void> {
+  const blocks = placeParameters(layer.parameters, device, 4);
+  const results: Float32Array[][] = [];
+  for (const wanted of [true, false]) {
+    for (const { gradient, shape } of layer.parameters) device.write(gradient, new Float32Array(sizeOf(shape)));
+    const group = createGroup(device, 1);
+    const saved = createSaved(group, 0);
+    const x = fromArray(device, inputShape, normal(sizeOf(inputShape), 1), "activations");
+    const outputShape = layer.outputShape(inputShape);
+    const y = empty(device, outputShape, "activations");
+    const dy = fromArray(device, outputShape, normal(sizeOf(outputShape), 2), "derivatives");
+    const dx = wanted ? empty(device, inputShape, "derivatives") : undefined;
+    layer.forward(y, x, saved);
+    layer.backwardInput(dx, dy, saved);
+    layer.backwardWeight?.([saved]);
+    results.push(await Promise.all(layer.parameters.map(({ gradient }) => toArray(gradient))));
+    saved.clear();
+    releaseGroup(group);
+    release(x, y, dy, dx);
+  }
+  assert.deepEqual(results[1], results[0]);
+  releaseParameters(layer.parameters, blocks);
+}
