@@ -14,6 +14,7 @@ import { openDevices } from "../lib/gpu/devices.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
+import { partition } from "../lib/pipeline/partition.ts";
 import { createPipeline, type Pipeline } from "../lib/pipeline/pipeline.ts";
 import { writePage } from "../lib/report/html.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
@@ -76,11 +77,16 @@ async function run(options: Options): Promise<void> {
   const say = options.json === "-" || options.html === "-" ? console.error : console.log;
   const model = createModel(options.model);
   const source = textSource(readText(options.data), { length: model.length, seed: options.seed });
+  const parts = partition(model, options.devices);
   const pairs = options.schedules.map((name) => schedulePair(name, options.devices));
   const set = await openDevices(options.devices, { virtual: options.virtual });
   try {
     if (set.notice) say(`${set.notice}.`);
-    const pipeline = createPipeline(set, model, { optimizer: adamw({ learningRate: 2e-3 }), seed: options.seed });
+    const pipeline = createPipeline(set, model, {
+      optimizer: adamw({ learningRate: 2e-3 }),
+      parts,
+      seed: options.seed,
+    });
     const { repeats } = options;
     const sequences = options.sequences ?? await chooseSequences(pipeline, source, pairs, repeats, set.mode === "real");
     const message = sequences * model.length * model.configuration.width * 4; // bytes of an activation

@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import type { ThroughputReport } from "../../lib/measure/throughput.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "twobp-bench-"));
+after(() => rmSync(folder, { recursive: true }));
+
+function bench(...args: string[]) {
+  return spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", ...args], {
+    cwd: root,
+    encoding: "utf8",
+    timeout: 120_000,
+  });
+}
+
+test("bench explains every bad argument in one line on standard error, with exit code 2 and no file written", () => {
+  const empty = join(folder, "empty.txt");
+  writeFileSync(empty, "");
+  const output = join(folder, "out.json");
+  const cases: [string[], RegExp][] = [
+    [["--devices", "0"], /--devices.*'0' is invalid\. It must be a whole number from 1 to 16\.$/],
+    [["--devices", "99"], /--devices.*'99' is invalid\. It must be a whole number from 1 to 16\.$/],
+    [["--devices", "two"], /--devices.*'two' is invalid/],
+    [["--devices", "16"], /llama-tiny has 10 layers, which cannot be cut into 16 stages$/],
+    [["--model", "nope"], /--model.*"nope" is not one of llama-tiny, llama-small\.$/],
+    [["--data", join(folder, "missing")], /Cannot read --data .*missing: there is no such file$/],
+    [["--data", folder], /Cannot read --data .*: EISDIR$/],
+    [["--data", empty], /The text has 0 bytes; a sequence needs at least 65$/],
+    [["--schedules", "foo"], /--schedules.*"foo" is not one of naive, gpipe, 1f1b-1, 1f1b-2\.$/],
+    [["--schedules", "naive,naive"], /--schedules.*"naive" is there twice\.$/],
+    [["--repeats", "0"], /--repeats.*It must be a whole number from 1 to 10000\.$/],
+    [
+      ["--json", join(folder, "no", "such", "folder.json")],
+      /Cannot write .*folder\.json: there is no directory .*such$/,
+    ],
+    [["--html", folder], /Cannot write .*: it is a directory; give the name of a file$/],
+    [["--colour"], /unknown option '--colour'$/],
+    [["speed"], /too many arguments|unknown command/],
+  ];
+  for (const [args, message] of cases) {
+    const { status, stderr, stdout } = bench(...args, ...(args[0] === "--json" ? [] : ["--json", output]));
+    const lines = stderr.split("\n").filter((line) => line && !line.startsWith("Warning: maxDynamic"));
+    assert.equal(status, 2, `${args.join(" ")}: ${stderr}`);
+    assert.equal(lines.length, 1, `${args.join(" ")}: ${stderr}`);
+    assert.match(lines[0], message);
+    assert.equal(stdout, "");
+  }
+  assert.deepEqual(readdirSync(folder), ["empty.txt"]);
+});
+
+function assertContract(report: ThroughputReport, mode: string, devices: number, schedules: readonly string[]) {
+  assert.deepEqual([report.schema, report.mode, report.devices], [1, mode, devices]);
+  assert.deepEqual(report.rows.map((row) => [row.schedule, row.twoStage]), [
+    ...schedules.flatMap((name) => [[name, false], [name, true]]),
+  ]);
+  for (const row of report.rows) {
+    assert.ok(row.stepMs.min > 0 && row.stepMs.min <= row.stepMs.median && row.stepMs.median <= row.stepMs.max);
+    const samples = report.sequences * row.microbatches;
+    assert.ok(Math.abs(row.samplesPerSecond - samples / row.stepMs.median * 1000) < 1e-6 * row.samplesPerSecond);
+    assert.ok(row.bubbleRatio > 0 && row.bubbleRatio < 1, `${row.schedule}: bubble ${row.bubbleRatio}`);
+    assert.equal(row.peakBytes.length, devices);
+    assert.ok(row.peakBytes.every((bytes) => bytes > 100_000));
+  }
+  assert.deepEqual(report.gains.map(({ schedule }) => schedule), schedules);
+  for (const gain of report.gains) {
+    assert.ok(gain.spread[0] <= gain.gain && gain.gain <= gain.spread[1]);
+    const product = gain.bubbleGain * gain.batchingGain * gain.rest;
+    assert.ok(Math.abs(product - gain.gain) < 1e-9, `${gain.schedule}: ${product} is not ${gain.gain}`);
+    assert.ok(Math.abs(gain.bubbleGain * gain.batchingGain - gain.predicted) < 1e-9);
+  }
+}
+
+test("bench writes the JSON of the contract and a page for a real run on two devices", () => {
+  const json = join(folder, "real.json"), html = join(folder, "real.html");
+  const schedules = ["naive", "1f1b-1"];
+  const args = ["--repeats", "3", "--sequences", "1", "--schedules", schedules.join(), "--json", json, "--html", html];
+  const { status, stdout, stderr } = bench(...args);
+  assert.equal(status, 0, stderr);
+  const report = JSON.parse(readFileSync(json, "utf8"));
+  assertContract(report, "real", 2, schedules);
+  assert.ok(report.unexplained < 0.5, `unexplained ${report.unexplained}`);
+  assert.equal(report.model.name, "llama-tiny");
+  assert.equal(report.gains[0].pairs, 3);
+  assert.ok(report.loss.last < report.loss.first);
+  assert.match(stdout, /real devices/);
+  assert.match(readFileSync(html, "utf8"), /Throughput, 2 real devices/);
+});
+
+test("bench composes four virtual devices, with slower links making slower steps", () => {
+  const run = (...links: string[]) => {
+    const args = [
+      "--virtual",
+      "--devices",
+      "4",
+      "--repeats",
+      "2",
+      "--sequences",
+      "1",
+      "--schedules",
+      "gpipe",
+      "--json",
+      "-",
+    ];
+    const { status, stdout, stderr } = bench(...args, ...links);
+    assert.equal(status, 0, stderr);
+    return JSON.parse(stdout) as ThroughputReport;
+  };
+  const free = run(), slow = run("--latency", "1000000");
+  assertContract(free, "virtual", 4, ["gpipe"]);
+  assert.equal(free.unexplained, null);
+  // Six links lie on the critical path of GPipe: three down with the activations, three up with the gradients.
+  const added = slow.rows[0].stepMs.median - free.rows[0].stepMs.median;
+  assert.ok(added > 5000 && added < 7000, `links of a second add ${added} ms`);
+});
