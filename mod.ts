@@ -23,34 +23,52 @@
  */
 export { UserError } from "./lib/errors.ts";
 
-export { Device, type View } from "./lib/gpu/device.ts";
+export { Device, type TimestampSlot, type View } from "./lib/gpu/device.ts";
 export { type DeviceSet, type Mode, openDevices } from "./lib/gpu/devices.ts";
 export type { Driver } from "./lib/gpu/driver.ts";
 export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
+export type { Kernel } from "./lib/gpu/kernel.ts";
 export { type Bytes, categories, type Category, type Ledger } from "./lib/gpu/ledger.ts";
+export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
-export { empty, fromArray, release, retain, type Tensor, toArray, view } from "./lib/tensor.ts";
+export { type DType, empty, fromArray, release, retain, type Tensor, toArray, view } from "./lib/tensor.ts";
 
 export type { Flops, Layer } from "./lib/layers/layer.ts";
-export type { Parameter } from "./lib/layers/parameter.ts";
+export type { Initial, Parameter } from "./lib/layers/parameter.ts";
 export type { Saved } from "./lib/layers/saved.ts";
 export { llama, type LlamaConfiguration } from "./lib/models/llama.ts";
 export { countParameters, type Model } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
 export type { Action, Kind, Policy, Schedule } from "./lib/schedules/actions.ts";
-export { generate, scheduleNames } from "./lib/schedules/generate.ts";
-export { type Costs, simulate, type Simulation, stageCosts, unitCosts } from "./lib/schedules/simulate.ts";
-export { twoStage } from "./lib/schedules/two_stage.ts";
+export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generate.ts";
+export { type Costs, type StageCost, stageCosts, unitCosts } from "./lib/schedules/costs.ts";
+export { simulate, type Simulation, type Span } from "./lib/schedules/simulate.ts";
+export type { Memory, StageMemory } from "./lib/schedules/memory.ts";
+export { twoStage, type TwoStageOptions } from "./lib/schedules/two_stage.ts";
 export { validate } from "./lib/schedules/validate.ts";
 
 export { partition } from "./lib/pipeline/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions } from "./lib/pipeline/pipeline.ts";
 export type { StepResult } from "./lib/pipeline/executor.ts";
 export { type Batch, byteVocabulary, type TextSource, textSource } from "./lib/train/data.ts";
-export { adamw, type Optimizer, type OptimizerSpec, sgd } from "./lib/train/optimizers.ts";
+export {
+  adamw,
+  type AdamWOptions,
+  type Optimizer,
+  type OptimizerSpec,
+  sgd,
+  type SgdOptions,
+} from "./lib/train/optimizers.ts";
 
-export type { MeasuredCosts, MeasuredStage } from "./lib/measure/costs.ts";
+export type { MeasuredCosts, MeasuredStage, Transfer } from "./lib/measure/costs.ts";
 export { explainGain, type Gain } from "./lib/measure/gain.ts";
-export { measureThroughput, type ThroughputReport, type ThroughputRow } from "./lib/measure/throughput.ts";
+export {
+  measureThroughput,
+  type SchedulePair,
+  type ThroughputOptions,
+  type ThroughputReport,
+  type ThroughputRow,
+} from "./lib/measure/throughput.ts";
+export type { Figure } from "./lib/report/style.ts";
 export { throughputFigure } from "./lib/report/throughput.ts";

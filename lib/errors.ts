@@ -3,5 +3,6 @@
  * Command lines print its message alone, without a stack trace, and exit with code 2.
  */
 export class UserError extends Error {
+  /** Always "UserError". */
   override name = "UserError";
 }

@@ -7,8 +7,11 @@ export type DType = "f32" | "u32";
 
 /** A dense, row-major tensor. Made by {@link empty}, {@link fromArray} or {@link view}; given back by {@link release}. */
 export interface Tensor extends View {
+  /** Where it lives. */
   readonly device: Device;
+  /** Axes, outermost first. */
   readonly shape: readonly number[];
+  /** Element type. */
   readonly dtype: DType;
 }
 

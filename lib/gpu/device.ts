@@ -6,9 +6,11 @@ import { createPool, type Pool, type Storage } from "./pool.ts";
 
 /** A stretch of a buffer, as a kernel is given it. */
 export interface View {
+  /** The buffer. */
   readonly storage: Storage;
   /** Bytes from the start of the storage, a multiple of {@link alignment}. */
   readonly offset: number;
+  /** Length in bytes. */
   readonly bytes: number;
 }
 
@@ -17,7 +19,9 @@ export const alignment = 256;
 
 /** Where a pass writes its start and end time: two neighbouring slots of a query set. */
 export interface TimestampSlot {
+  /** A set of timestamp queries. */
   readonly querySet: GPUQuerySet;
+  /** Slot of the start; that of the end follows. */
   readonly index: number;
 }
 
@@ -28,14 +32,19 @@ export interface TimestampSlot {
  * Recording never waits; only {@link Device.read} and {@link Device.idle} do.
  */
 export class Device {
+  /** Position in the pipeline. */
   readonly rank: number;
+  /** What runs the work; shared among virtual devices. */
   readonly gpu: Gpu;
+  /** Bytes in use, by category. */
   readonly ledger: Ledger;
+  /** Where buffers come from and go back to. */
   readonly pool: Pool;
   readonly #bindGroups = new Map<string, GPUBindGroup>();
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
 
+  /** The device of `rank` on `gpu`; `openDevices` makes these. */
   constructor(rank: number, gpu: Gpu) {
     this.rank = rank;
     this.gpu = gpu;

@@ -10,10 +10,13 @@ export type Mode = "real" | "virtual";
 
 /** The devices of a pipeline, rank by rank. */
 export interface DeviceSet {
+  /** Whether every rank has a device of its own. */
   readonly mode: Mode;
+  /** One device a rank, rank 0 first. */
   readonly devices: readonly Device[];
   /** What the ranks run on, for tables: the adapter's description. */
   readonly adapter: string;
+  /** Which kind of driver serves them. */
   readonly driver: Driver;
   /** Why the devices are virtual although that was not asked for, if so. */
   readonly notice?: string;

@@ -5,22 +5,29 @@ import { noteProgress } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
 export interface GpuInfo {
+  /** Which kind of driver this is. */
   readonly driver: Driver;
   /** The adapter's own description, "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)" or "NVIDIA H200". */
   readonly name: string;
+  /** Short name of the maker, "nvidia" or "mesa". */
   readonly vendor: string;
   /** Whether the "GPU" is a processor: barriers and workgroup memory are dear there, registers cheap. */
   readonly software: boolean;
   /** Lanes in a subgroup, or 0 where subgroups are missing or their size varies. */
   readonly subgroupSize: number;
+  /** Whether passes can be timed on the device. */
   readonly timestamps: boolean;
+  /** Whether shaders may use 16-bit floats. */
   readonly f16: boolean;
 }
 
 /** A GPU device of WebGPU with the caches that belong to it. */
 export class Gpu {
+  /** What it is and can do. */
   readonly info: GpuInfo;
+  /** WebGPU's device. */
   readonly device: GPUDevice;
+  /** Its one queue. */
   readonly queue: GPUQueue;
   /** Never read, and needed: once Dawn's instance is collected, no promise of its devices settles any more. */
   readonly instance: GPU;
@@ -29,6 +36,7 @@ export class Gpu {
   #error: string | undefined;
   #closed = false;
 
+  /** Takes over an opened adapter; `openDevices` makes these. */
   constructor(opened: Awaited<ReturnType<typeof openAdapter>>) {
     const { driver, instance, adapter, device } = opened;
     const info = adapter.info;

@@ -8,9 +8,13 @@ import { readFileSync } from "node:fs";
  * starts its storage buffers at 0.
  */
 export interface Kernel {
+  /** Unique among all kernels, constants included. */
   readonly id: string;
+  /** Name of the file in `kernels/`, without its ending. */
   readonly file: string;
+  /** Name of the entry point. */
   readonly entry: string;
+  /** Values put in place of those in the source. */
   readonly constants: Readonly<Record<string, number>>;
 }
 

@@ -37,7 +37,9 @@ export interface Ledger {
   totalPeak(): number;
   /** Starts a new account of peaks from what is in use now. */
   resetPeak(): void;
+  /** Enters bytes that come into use. */
   add(category: Category, bytes: number): void;
+  /** Takes out bytes that go out of use. */
   remove(category: Category, bytes: number): void;
 }
 

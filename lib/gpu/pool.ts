@@ -5,9 +5,11 @@ import type { Category, Ledger } from "./ledger.ts";
 export interface Storage {
   /** Unique in the process: names the buffer in cache keys. */
   readonly id: number;
+  /** WebGPU's buffer. */
   readonly buffer: GPUBuffer;
   /** Size of the buffer, a multiple of 256. */
   readonly bytes: number;
+  /** What it is counted under. */
   category: Category;
   /** How many tensors hold it. */
   references: number;
@@ -17,6 +19,7 @@ export interface Storage {
 export interface Pool {
   /** Storage of at least `bytes` bytes with one reference; content undefined. */
   allocate(bytes: number, category: Category): Storage;
+  /** Another reference to storage in use. */
   retain(storage: Storage): void;
   /** Drops a reference; the last one returns the buffer to the pool. */
   release(storage: Storage): void;

@@ -3,7 +3,9 @@ import type { Device, TimestampSlot } from "./device.ts";
 
 /** Start and end of a pass in milliseconds on the device's own clock. */
 export interface Interval {
+  /** When the pass began. */
   readonly start: number;
+  /** When it ended. */
   readonly end: number;
 }
 

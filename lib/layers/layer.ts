@@ -5,8 +5,11 @@ import type { Saved } from "./saved.ts";
 
 /** Floating-point operations of a layer's three functions; a multiply and an add count as two. */
 export interface Flops {
+  /** Forward. */
   readonly f: number;
+  /** Backward-p1, the input gradient. */
   readonly i: number;
+  /** Backward-p2, the weight gradient. */
   readonly w: number;
 }
 

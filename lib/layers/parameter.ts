@@ -10,9 +10,13 @@ export type Initial = { readonly normal: number } | "ones" | "zeros";
 export interface Parameter {
   /** Unique in a model, for example "blocks.0.mlp.down.weight". */
   readonly name: string;
+  /** Axes, outermost first; one axis for gains and biases. */
   readonly shape: readonly number[];
+  /** What it holds before training. */
   readonly initial: Initial;
+  /** The values, on the device of the stage. */
   value: Tensor;
+  /** The gradient that W's add to. */
   gradient: Tensor;
 }
 

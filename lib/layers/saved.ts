@@ -27,6 +27,7 @@ export function releaseGroup(group: Group): void {
 
 /** The tensors that one layer keeps of one micro-batch, by name; composite layers give each child its own. */
 export interface Saved {
+  /** Where the tensors live. */
   readonly device: Device;
   /** The part of a child layer. */
   child(name: string): Saved;

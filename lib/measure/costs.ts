@@ -6,7 +6,9 @@ import { median } from "./statistics.ts";
 
 /** What one stage's actions take, in milliseconds of device time: medians over all that were measured. */
 export interface MeasuredStage {
+  /** Forward. */
   readonly f: number;
+  /** Input gradient. */
   readonly i: number;
   /** Full backward. */
   readonly b: number;
@@ -16,7 +18,9 @@ export interface MeasuredStage {
 
 /** Costs of a pipeline: each stage's actions, and each rank's optimizer step. */
 export interface MeasuredCosts {
+  /** By stage. */
   readonly stages: readonly MeasuredStage[];
+  /** By rank; NaN where no optimizer ran. */
   readonly optimizer: readonly number[];
 }
 

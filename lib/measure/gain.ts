@@ -6,11 +6,13 @@ import { median, quantile } from "./statistics.ts";
 
 /** A measured gain, `gain = bubbleGain x batchingGain x rest`. */
 export interface Gain {
+  /** Name of the schedule without 2BP. */
   readonly schedule: string;
   /** Median over the pairs of (step time without 2BP) / (step time with). */
   readonly gain: number;
   /** Lower and upper quartile of the pairs' ratios. */
   readonly spread: readonly [number, number];
+  /** Pairs of steps measured. */
   readonly pairs: number;
   /** What the simulator makes of the measured costs of F, I, W and B: bubbleGain x batchingGain. NaN without device times. */
   readonly predicted: number;

@@ -11,18 +11,27 @@ import { median } from "./statistics.ts";
 
 /** A schedule without 2BP, and what `twoStage` made of it. */
 export interface SchedulePair {
+  /** Made of F and B. */
   readonly base: Schedule;
+  /** Made of F, I and W. */
   readonly split: Schedule;
 }
 
 /** Measured throughput of one schedule. */
 export interface ThroughputRow {
+  /** Name of the schedule. */
   readonly schedule: string;
+  /** Whether backward passes were split. */
   readonly twoStage: boolean;
+  /** When the delayed W ran. */
   readonly policy?: string;
+  /** Most micro-batches in one W. */
   readonly width: number;
+  /** Micro-batches in a step. */
   readonly microbatches: number;
+  /** Step times: wall clock on real devices, composed on virtual ones. */
   readonly stepMs: { readonly median: number; readonly min: number; readonly max: number };
+  /** Sequences trained in a second, at the median step time. */
   readonly samplesPerSecond: number;
   /** Idle device time over devices x step time, median over the steps; NaN without device timestamps. */
   readonly bubbleRatio: number;
@@ -32,14 +41,21 @@ export interface ThroughputRow {
 
 /** A throughput run. Times are milliseconds; a sample is a sequence. */
 export interface ThroughputReport {
+  /** Version of this form. */
   readonly schema: 1;
+  /** Real or virtual devices. */
   readonly mode: Mode;
+  /** Number of ranks. */
   readonly devices: number;
+  /** What they are. */
   readonly adapter: string;
+  /** The model's name, number of parameters and sizes. */
   readonly model: Readonly<Record<string, string | number>>;
   /** Sequences in a micro-batch. */
   readonly sequences: number;
+  /** Each schedule without and with 2BP. */
   readonly rows: readonly ThroughputRow[];
+  /** One for each pair of schedules. */
   readonly gains: readonly Gain[];
   /**
    * Share of the real step time that the run's own action times, composed by the simulator, do not account for: host,
@@ -54,7 +70,9 @@ export interface ThroughputReport {
 
 /** What to measure. */
 export interface ThroughputOptions {
+  /** What to compare. */
   readonly pairs: readonly SchedulePair[];
+  /** Where batches come from. */
   readonly source: TextSource;
   /** Sequences in a micro-batch. */
   readonly sequences: number;

@@ -9,9 +9,13 @@ import type { Model } from "./model.ts";
 
 /** Sizes of a LLaMa-like model. */
 export interface LlamaConfiguration {
+  /** Number of different tokens. */
   readonly vocabulary: number;
+  /** Features of the residual stream. */
   readonly width: number;
+  /** Pairs of attention and feed-forward layers. */
   readonly blocks: number;
+  /** Attention heads; they share the width. */
   readonly heads: number;
   /** Width of the feed-forward layers' inside. */
   readonly hidden: number;

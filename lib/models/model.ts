@@ -5,6 +5,7 @@ import { sizeOf } from "../tensor.ts";
 
 /** A model of token sequences. */
 export interface Model {
+  /** For tables, "llama-tiny". */
   readonly name: string;
   /** What the model is made of, for tables and JSON. */
   readonly configuration: Readonly<Record<string, number>>;

@@ -15,6 +15,7 @@ import { placeStage } from "./stage.ts";
 
 /** How a pipeline is made. */
 export interface PipelineOptions {
+  /** Updates the parameters at the end of each step. */
   readonly optimizer: OptimizerSpec;
   /** Rank of each stage; by default one stage a rank, in order. */
   readonly placement?: readonly number[];
@@ -26,7 +27,9 @@ export interface PipelineOptions {
 
 /** A model in training. Any schedule for its number of devices and stages can be run on it, step by step. */
 export interface Pipeline {
+  /** What is trained. */
   readonly model: Model;
+  /** The layers of each stage. */
   readonly parts: readonly (readonly Layer[])[];
   /** Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. */
   step(schedule: Schedule, batch: Batch, options?: { optimize?: boolean }): Promise<StepResult>;

@@ -30,7 +30,17 @@ export function throughputTable({ rows }: ThroughputReport): Table {
 /** What 2BP gains on each schedule, and where the gain comes from. */
 export function gainTable({ gains }: ThroughputReport): Table {
   return {
-    columns: ["schedule", "gain", "quartiles", "pairs", "predicted", "of predicted", "= bubble", "x batching", "x rest"],
+    columns: [
+      "schedule",
+      "gain",
+      "quartiles",
+      "pairs",
+      "predicted",
+      "of predicted",
+      "= bubble",
+      "x batching",
+      "x rest",
+    ],
     rows: gains.map((gain) => [
       gain.schedule,
       gain.gain.toFixed(3),
@@ -105,7 +115,12 @@ export function throughputFigure(report: ThroughputReport): Figure {
 /** The run as sections of a page. */
 export function throughputSections(report: ThroughputReport): Section[] {
   return [
-    { heading: "Throughput", text: throughputTitle(report), figure: throughputFigure(report), table: throughputTable(report) },
+    {
+      heading: "Throughput",
+      text: throughputTitle(report),
+      figure: throughputFigure(report),
+      table: throughputTable(report),
+    },
     { heading: "Gain of 2BP", text: throughputNotes(report).join("\n\n"), table: gainTable(report) },
   ];
 }

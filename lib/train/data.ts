@@ -4,16 +4,19 @@ import { generator } from "./random.ts";
 
 /** Sequences of tokens and, for each token, the one that follows it. */
 export interface Batch {
+  /** Number of sequences. */
   readonly sequences: number;
   /** Tokens in a sequence. */
   readonly length: number;
   /** Token ids, sequences x length. */
   readonly inputs: Uint32Array;
+  /** The token after each of the inputs, as many. */
   readonly targets: Uint32Array;
 }
 
 /** Draws batches without end. */
 export interface TextSource {
+  /** Draws so many sequences. */
   next(sequences: number): Batch;
 }
 

@@ -23,6 +23,7 @@ export interface Optimizer {
 
 /** Which optimizer, with which settings. */
 export interface OptimizerSpec {
+  /** Short name. */
   readonly name: "sgd" | "adamw";
   /** Values kept for each parameter from step to step: the optimizer's memory, in multiples of the parameters'. */
   readonly moments: 0 | 1 | 2;
@@ -35,6 +36,7 @@ export interface OptimizerSpec {
 
 /** Settings of {@link sgd}. */
 export interface SgdOptions {
+  /** Step size. */
   readonly learningRate: number;
   /** 0 by default. */
   readonly momentum?: number;

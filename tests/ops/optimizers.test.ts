@@ -20,7 +20,7 @@ for (const momentum of [0, 0.9]) {
       const gradient = normal(count, 2 + step);
       on.write(gradients, gradient);
       optimizer.prepare(rate === 0.01 ? undefined : rate);
-    optimizer.step();
+      optimizer.step();
       reference.sgd(expected, velocity, gradient, rate, momentum);
       assertClose(await toArray(parameters), expected, 1e-6, `step ${step}`);
       assert.ok((await toArray(gradients)).every((value) => value === 0), "gradients are zero after a step");
