@@ -4,6 +4,7 @@ import { UserError } from "../errors.ts";
 import { Device } from "./device.ts";
 import { type Driver, forcedDriver, listCards, openAdapter } from "./driver.ts";
 import { Gpu } from "./gpu.ts";
+import { shareHardware } from "./separate.ts";
 
 /** *Real*: each rank has a GPU, or a core of a software driver, of its own. *Virtual*: all ranks share one GPU, one action at a time. */
 export type Mode = "real" | "virtual";
@@ -60,9 +61,11 @@ export async function openDevices(
         }
       }
     }
+    const devices = Array.from({ length: count }, (_, rank) => new Device(rank, virtual ? gpus[0] : gpus[rank]));
+    if (!virtual && !info.software) await expectSeparate(devices);
     return {
       mode: virtual ? "virtual" : "real",
-      devices: Array.from({ length: count }, (_, rank) => new Device(rank, virtual ? gpus[0] : gpus[rank])),
+      devices,
       adapter: info.name,
       driver: info.driver,
       ...(notice ? { notice } : {}),
@@ -71,5 +74,14 @@ export async function openDevices(
   } catch (error) {
     gpus.forEach((gpu) => gpu.close());
     throw error;
+  }
+}
+
+/** Cards are told apart by address, but a driver may ignore the address: then all ranks would be on one GPU. */
+async function expectSeparate(devices: readonly Device[]) {
+  for (let rank = 1; rank < devices.length; rank++) {
+    if (await shareHardware(devices[0], devices[rank])) {
+      throw new UserError(`Ranks 0 and ${rank} turn out to share one GPU: ask for virtual devices instead`);
+    }
   }
 }

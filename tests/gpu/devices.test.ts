@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
 import { listCards } from "../../lib/gpu/driver.ts";
+import { shareHardware } from "../../lib/gpu/separate.ts";
 import { add } from "../../lib/ops/elementwise.ts";
 import { empty, fromArray, release, toArray, view } from "../../lib/tensor.ts";
 
@@ -35,6 +36,24 @@ test("openDevices() turns to virtual devices, and says so, where there are not e
       set.notice ?? "",
       new RegExp(`^${count} devices asked for, ${count - 1} cores? found: the devices are virtual`),
     );
+  }
+});
+
+test("shareHardware() tells two devices of their own from two ranks on one", async () => {
+  const [real, virtual] = [await openDevices(2), await openDevices(2, { virtual: true })];
+  try {
+    if (real.mode === "real") {
+      // Whatever else this machine is doing takes part in the race, so they may run it more than once.
+      let shared = true;
+      for (let attempt = 0; attempt < 5 && shared; attempt++) {
+        shared = await shareHardware(real.devices[0], real.devices[1]);
+      }
+      assert.equal(shared, false);
+    }
+    assert.equal(await shareHardware(virtual.devices[0], virtual.devices[1]), true);
+  } finally {
+    real.close();
+    virtual.close();
   }
 });
 
