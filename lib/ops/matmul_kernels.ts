@@ -1,6 +1,5 @@
 /** The kernels that can multiply matrices, and which one a device is given. */
-import type { GpuInfo } from "../gpu/gpu.ts";
-import { floatBits } from "../gpu/gpu.ts";
+import { floatBits, type GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
@@ -37,32 +36,61 @@ export interface Candidate {
   dispatch(problem: Problem): void;
 }
 
-/** Every kernel, the plain reference first. */
+/** Every kernel, the plain reference first: `file:entry` in `kernels/`, and the elements that a workgroup makes. */
 export const candidates: readonly Candidate[] = [
-  tiled("plain", () => true, () => kernel("matmul", "plain"), () => 64, () => 1),
+  candidate("matmul:plain", () => true, (_, { m, n }) => Math.ceil(m * n / 64)),
+  candidate("matmul_registers:scalars", () => true, tiles(16, () => 16)),
+  candidate("matmul_registers:vectors", (_, problem) => inFours(problem), tiles(32, () => 32)),
+  candidate("matmul_subgroup:broadcastScalars", hasLanes, tiles(16, (info) => 4 * laneCount(info))),
+  candidate(
+    "matmul_subgroup:broadcast",
+    (info, problem) => hasLanes(info) && inFours(problem),
+    tiles(32, (info) => 4 * laneCount(info)),
+  ),
+  candidate("matmul_workgroup:workgroupTile", () => true, tiles(64, () => 64)),
 ];
 
-/** The candidate that is right and, by the figures in the kernels' headers, fast for this device and shape. */
-export function choose(_info: GpuInfo, _problem: Problem): Candidate {
-  return candidates[0];
+/**
+ * The candidate for this device and shape: workgroup memory on a GPU, registers on a processor that poses as one, with
+ * broadcasts where it has subgroups. The figures behind this rule stand at the head of each kernel. Shapes decide nothing more:
+ * a single row or column costs no more in a tile that is mostly empty than in the plain kernel (128 x 128 times one
+ * column, lavapipe: PLAIN and BROADCAST microseconds).
+ */
+export function choose(info: GpuInfo, problem: Problem): Candidate {
+  const fits = (name: string) => candidates.find((each) => each.name === name && each.supports(info, problem));
+  if (!info.software) return fits("matmul_workgroup:workgroupTile")!;
+  return fits("matmul_subgroup:broadcast") ?? fits("matmul_subgroup:broadcastScalars") ??
+    fits("matmul_registers:vectors") ?? fits("matmul_registers:scalars")!;
 }
 
-function tiled(
-  name: string,
-  supports: Candidate["supports"],
-  kernelFor: (info: GpuInfo) => Kernel,
-  _rows: (info: GpuInfo) => number,
-  _columns: (info: GpuInfo) => number,
-): Candidate {
+/** How many workgroups make one matrix of the result. */
+type GroupCount = (info: GpuInfo, problem: Problem) => number;
+
+function tiles(rows: number, columns: (info: GpuInfo) => number): GroupCount {
+  return (info, { m, n }) => Math.ceil(m / rows) * Math.ceil(n / columns(info));
+}
+
+function candidate(name: string, supports: Candidate["supports"], groups: GroupCount): Candidate {
+  const [file, entry] = name.split(":");
+  const variants = new Map<number, Kernel>();
   return {
     name,
     supports,
     dispatch(problem) {
-      const { m, n, batch, transposeA, transposeB, out, a, b } = problem;
+      const { batch, transposeA, transposeB, out, a, b } = problem;
       const { device } = out.tensor;
-      const { file, entry } = kernelFor(device.gpu.info);
-      const variant = kernel(file, entry, { TRANSPOSE_A: Number(transposeA), TRANSPOSE_B: Number(transposeB) });
-      const [x, y] = lanes(m * n);
+      const { info } = device.gpu;
+      const key = laneCount(info) * 4 + Number(transposeA) * 2 + Number(transposeB);
+      let variant = variants.get(key);
+      if (!variant) {
+        variant = kernel(file, entry, {
+          TRANSPOSE_A: Number(transposeA),
+          TRANSPOSE_B: Number(transposeB),
+          ...(file === "matmul_subgroup" ? { LANES: laneCount(info) } : {}),
+        });
+        variants.set(key, variant);
+      }
+      const [x, y] = lanes(groups(info, problem), 1);
       device.dispatch(variant, words(problem), [out.tensor, a.tensor, b.tensor], [x, y, batch[0] * batch[1]]);
     },
   };
@@ -73,3 +101,30 @@ function words({ m, n, k, batch, out, a, b, scale, accumulate }: Problem): numbe
   const layout = ({ rowStride, offset, strides }: Layout) => [rowStride, offset, ...strides];
   return [m, n, k, batch[1], ...layout(out), ...layout(a), ...layout(b), floatBits(scale), Number(accumulate)];
 }
+
+/** Whether every load, store and step of k can be four elements at once. */
+function inFours({ m, n, k, out, a, b, transposeA }: Problem): boolean {
+  const sizes = transposeA ? [m, n, k] : [n, k];
+  for (const { rowStride, offset, strides } of [out, a, b]) sizes.push(rowStride, offset, ...strides);
+  return sizes.every((size) => size % 4 === 0);
+}
+
+function hasLanes(info: GpuInfo): boolean {
+  return [4, 8, 16].includes(laneCount(info));
+}
+
+/**
+ * Lanes that a subgroup really has. lavapipe reads LP_NATIVE_VECTOR_WIDTH twice: when the device is made, for the size that it
+ * reports, and at the first compilation, for the code that it makes. A variable set for the first alone makes broadcasts
+ * reach half a subgroup, and results wrong. What it reads the second time is the process's own environment, and 256
+ * without the variable; the kernel for 8 lanes is right with 16 too.
+ */
+function laneCount(info: GpuInfo): number {
+  let count = laneCounts.get(info);
+  if (count === undefined) {
+    const compiled = info.vendor === "mesa" ? (Number(process.env.LP_NATIVE_VECTOR_WIDTH) || 256) / 32 : Infinity;
+    laneCounts.set(info, count = Math.min(info.subgroupSize, compiled));
+  }
+  return count;
+}
+const laneCounts = new WeakMap<GpuInfo, number>();

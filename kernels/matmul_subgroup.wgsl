@@ -1,0 +1,320 @@
+// Matrix multiplication for processors that pose as GPUs and have subgroups: registers and broadcasts, no barriers.
+//
+// A workgroup is one subgroup and makes a tile of 32 rows by 4 columns a lane. For four steps of k at a time each lane
+// loads its share of the tile's 32 x 4 block of a; then every value is broadcast to all lanes, each of which owns its
+// columns of b. Nothing is loaded twice.
+//
+// That is what counts. lavapipe loads lane by lane and component by component, about 11 instructions a float with the
+// bounds checks, at a uniform address or not: two thirds of the time with 16 rows. fma() changes nothing, it multiplies and adds.
+// 512 x 512 x 512, one thread, GFLOP/s, rows x columns a lane: with 8 lanes 8 x 4 17.5, 16 x 4 22.3, 16 x 8 23.0, 24 x 4
+// 24.3, 32 x 4 27.0, 48 x 4 28; with 16 lanes 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.0, 32 x 4 25. Eight steps of k at a time
+// spill: 20.1 for 22.3. a in a uniform buffer instead of broadcasts: 12.
+enable subgroups;
+
+struct Matrices {
+  rowStride: u32,
+  offset: u32,
+  stride0: u32, // between matrices along the first batch axis
+  stride1: u32, // along the second
+}
+
+struct Parameters {
+  m: u32,
+  n: u32,
+  k: u32,
+  batch1: u32, // length of the second batch axis
+  out: Matrices,
+  a: Matrices,
+  b: Matrices,
+  scale: f32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(2) var<storage, read> a: array<vec4f>;
+@group(0) @binding(3) var<storage, read> b: array<vec4f>;
+// The same buffers for `broadcastScalars`.
+@group(0) @binding(1) var<storage, read_write> ys: array<f32>;
+@group(0) @binding(2) var<storage, read> xs: array<f32>;
+@group(0) @binding(3) var<storage, read> zs: array<f32>;
+
+const TRANSPOSE_A = 0u;
+const TRANSPOSE_B = 0u;
+const LANES = 8u; // in a subgroup: 4, 8 or 16
+const ROWS = 32u; // of a tile
+
+// Where the broadcasts find column i of the 4 x 4 block of rows 4q to 4q+3: value (q * QUAD + i * STEP) of the tile's share
+// of a, dealt out to the lanes in turn. A value is four steps of k of one row or, where a is stored transposed, four rows of one step.
+const QUAD = select(4u, 1u, TRANSPOSE_A == 1u);
+const STEP = select(1u, ROWS / 4, TRANSPOSE_A == 1u);
+
+fn start(x: Matrices, z: u32) -> u32 {
+  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
+}
+
+// Where in a (in vec4f) a lane finds the value of this number at k = 0; rows past the end are read at the last one.
+fn place(value: u32, row: u32, z: u32) -> u32 {
+  let i = start(p.a, z);
+  if (TRANSPOSE_A == 1) { return (i + value / (ROWS / 4) * p.a.rowStride + min(row + value % (ROWS / 4) * 4, p.m - 4)) / 4; }
+  return (i + min(row + value, p.m - 1) * p.a.rowStride) / 4;
+}
+
+// Needs m (if a is transposed), n and k, offsets and strides divisible by 4.
+@compute @workgroup_size(LANES)
+fn broadcast(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let across = (p.n + 4 * LANES - 1) / (4 * LANES);
+  let tile = group.x + group.y * grid.x;
+  if (tile >= across * ((p.m + ROWS - 1) / ROWS)) { return; }
+  let row = tile / across * ROWS;
+  let column = tile % across * 4 * LANES + lane * 4;
+
+  var ai: array<u32, 8>;
+  for (var i = 0u; i < ROWS / LANES; i++) { ai[i] = place(i * LANES + lane, row, group.z); }
+  let aStep = select(1, p.a.rowStride, TRANSPOSE_A == 1);
+  let bStride = p.b.rowStride / 4;
+  var bi = start(p.b, group.z) / 4 + min(column, p.n - 4) / 4 * select(1, p.b.rowStride, TRANSPOSE_B == 1);
+
+  var c0 = vec4f();
+  var c1 = vec4f();
+  var c2 = vec4f();
+  var c3 = vec4f();
+  var c4 = vec4f();
+  var c5 = vec4f();
+  var c6 = vec4f();
+  var c7 = vec4f();
+  var c8 = vec4f();
+  var c9 = vec4f();
+  var c10 = vec4f();
+  var c11 = vec4f();
+  var c12 = vec4f();
+  var c13 = vec4f();
+  var c14 = vec4f();
+  var c15 = vec4f();
+  var c16 = vec4f();
+  var c17 = vec4f();
+  var c18 = vec4f();
+  var c19 = vec4f();
+  var c20 = vec4f();
+  var c21 = vec4f();
+  var c22 = vec4f();
+  var c23 = vec4f();
+  var c24 = vec4f();
+  var c25 = vec4f();
+  var c26 = vec4f();
+  var c27 = vec4f();
+  var c28 = vec4f();
+  var c29 = vec4f();
+  var c30 = vec4f();
+  var c31 = vec4f();
+  for (var k = 0u; k < p.k; k += 4) {
+    var x: array<vec4f, 8>;
+    for (var i = 0u; i < ROWS / LANES; i++) { x[i] = a[ai[i]]; ai[i] += aStep; }
+    let z = mat4x4f(b[bi], b[bi + bStride], b[bi + 2 * bStride], b[bi + 3 * bStride]);
+    bi += select(4 * bStride, 1, TRANSPOSE_B == 1);
+
+    let x0 = turned(mat4x4f(
+      subgroupBroadcast(x[(0 * QUAD + 0 * STEP) / LANES], (0 * QUAD + 0 * STEP) % LANES),
+      subgroupBroadcast(x[(0 * QUAD + 1 * STEP) / LANES], (0 * QUAD + 1 * STEP) % LANES),
+      subgroupBroadcast(x[(0 * QUAD + 2 * STEP) / LANES], (0 * QUAD + 2 * STEP) % LANES),
+      subgroupBroadcast(x[(0 * QUAD + 3 * STEP) / LANES], (0 * QUAD + 3 * STEP) % LANES),
+    ));
+    c0 += product(x0[0], z);
+    c1 += product(x0[1], z);
+    c2 += product(x0[2], z);
+    c3 += product(x0[3], z);
+
+    let x1 = turned(mat4x4f(
+      subgroupBroadcast(x[(1 * QUAD + 0 * STEP) / LANES], (1 * QUAD + 0 * STEP) % LANES),
+      subgroupBroadcast(x[(1 * QUAD + 1 * STEP) / LANES], (1 * QUAD + 1 * STEP) % LANES),
+      subgroupBroadcast(x[(1 * QUAD + 2 * STEP) / LANES], (1 * QUAD + 2 * STEP) % LANES),
+      subgroupBroadcast(x[(1 * QUAD + 3 * STEP) / LANES], (1 * QUAD + 3 * STEP) % LANES),
+    ));
+    c4 += product(x1[0], z);
+    c5 += product(x1[1], z);
+    c6 += product(x1[2], z);
+    c7 += product(x1[3], z);
+
+    let x2 = turned(mat4x4f(
+      subgroupBroadcast(x[(2 * QUAD + 0 * STEP) / LANES], (2 * QUAD + 0 * STEP) % LANES),
+      subgroupBroadcast(x[(2 * QUAD + 1 * STEP) / LANES], (2 * QUAD + 1 * STEP) % LANES),
+      subgroupBroadcast(x[(2 * QUAD + 2 * STEP) / LANES], (2 * QUAD + 2 * STEP) % LANES),
+      subgroupBroadcast(x[(2 * QUAD + 3 * STEP) / LANES], (2 * QUAD + 3 * STEP) % LANES),
+    ));
+    c8 += product(x2[0], z);
+    c9 += product(x2[1], z);
+    c10 += product(x2[2], z);
+    c11 += product(x2[3], z);
+
+    let x3 = turned(mat4x4f(
+      subgroupBroadcast(x[(3 * QUAD + 0 * STEP) / LANES], (3 * QUAD + 0 * STEP) % LANES),
+      subgroupBroadcast(x[(3 * QUAD + 1 * STEP) / LANES], (3 * QUAD + 1 * STEP) % LANES),
+      subgroupBroadcast(x[(3 * QUAD + 2 * STEP) / LANES], (3 * QUAD + 2 * STEP) % LANES),
+      subgroupBroadcast(x[(3 * QUAD + 3 * STEP) / LANES], (3 * QUAD + 3 * STEP) % LANES),
+    ));
+    c12 += product(x3[0], z);
+    c13 += product(x3[1], z);
+    c14 += product(x3[2], z);
+    c15 += product(x3[3], z);
+
+    let x4 = turned(mat4x4f(
+      subgroupBroadcast(x[(4 * QUAD + 0 * STEP) / LANES], (4 * QUAD + 0 * STEP) % LANES),
+      subgroupBroadcast(x[(4 * QUAD + 1 * STEP) / LANES], (4 * QUAD + 1 * STEP) % LANES),
+      subgroupBroadcast(x[(4 * QUAD + 2 * STEP) / LANES], (4 * QUAD + 2 * STEP) % LANES),
+      subgroupBroadcast(x[(4 * QUAD + 3 * STEP) / LANES], (4 * QUAD + 3 * STEP) % LANES),
+    ));
+    c16 += product(x4[0], z);
+    c17 += product(x4[1], z);
+    c18 += product(x4[2], z);
+    c19 += product(x4[3], z);
+
+    let x5 = turned(mat4x4f(
+      subgroupBroadcast(x[(5 * QUAD + 0 * STEP) / LANES], (5 * QUAD + 0 * STEP) % LANES),
+      subgroupBroadcast(x[(5 * QUAD + 1 * STEP) / LANES], (5 * QUAD + 1 * STEP) % LANES),
+      subgroupBroadcast(x[(5 * QUAD + 2 * STEP) / LANES], (5 * QUAD + 2 * STEP) % LANES),
+      subgroupBroadcast(x[(5 * QUAD + 3 * STEP) / LANES], (5 * QUAD + 3 * STEP) % LANES),
+    ));
+    c20 += product(x5[0], z);
+    c21 += product(x5[1], z);
+    c22 += product(x5[2], z);
+    c23 += product(x5[3], z);
+
+    let x6 = turned(mat4x4f(
+      subgroupBroadcast(x[(6 * QUAD + 0 * STEP) / LANES], (6 * QUAD + 0 * STEP) % LANES),
+      subgroupBroadcast(x[(6 * QUAD + 1 * STEP) / LANES], (6 * QUAD + 1 * STEP) % LANES),
+      subgroupBroadcast(x[(6 * QUAD + 2 * STEP) / LANES], (6 * QUAD + 2 * STEP) % LANES),
+      subgroupBroadcast(x[(6 * QUAD + 3 * STEP) / LANES], (6 * QUAD + 3 * STEP) % LANES),
+    ));
+    c24 += product(x6[0], z);
+    c25 += product(x6[1], z);
+    c26 += product(x6[2], z);
+    c27 += product(x6[3], z);
+
+    let x7 = turned(mat4x4f(
+      subgroupBroadcast(x[(7 * QUAD + 0 * STEP) / LANES], (7 * QUAD + 0 * STEP) % LANES),
+      subgroupBroadcast(x[(7 * QUAD + 1 * STEP) / LANES], (7 * QUAD + 1 * STEP) % LANES),
+      subgroupBroadcast(x[(7 * QUAD + 2 * STEP) / LANES], (7 * QUAD + 2 * STEP) % LANES),
+      subgroupBroadcast(x[(7 * QUAD + 3 * STEP) / LANES], (7 * QUAD + 3 * STEP) % LANES),
+    ));
+    c28 += product(x7[0], z);
+    c29 += product(x7[1], z);
+    c30 += product(x7[2], z);
+    c31 += product(x7[3], z);
+  }
+
+  if (column >= p.n) { return; }
+  var yi = (start(p.out, group.z) + row * p.out.rowStride + column) / 4;
+  let yStride = p.out.rowStride / 4;
+  // A loop, though it has to move the sums about: sixteen stores written out took 1.4 s to compile where this takes 0.4.
+  for (var r = row; r < min(row + ROWS, p.m); r += 4) {
+    store(yi, r, c0);
+    store(yi + yStride, r + 1, c1);
+    store(yi + 2 * yStride, r + 2, c2);
+    store(yi + 3 * yStride, r + 3, c3);
+    yi += 4 * yStride;
+    c0 = c4; c1 = c5; c2 = c6; c3 = c7;
+    c4 = c8; c5 = c9; c6 = c10; c7 = c11;
+    c8 = c12; c9 = c13; c10 = c14; c11 = c15;
+    c12 = c16; c13 = c17; c14 = c18; c15 = c19;
+    c16 = c20; c17 = c21; c18 = c22; c19 = c23;
+    c20 = c24; c21 = c25; c22 = c26; c23 = c27;
+    c24 = c28; c25 = c29; c26 = c30; c27 = c31;
+  }
+}
+
+// Columns of the result are rows, each with four steps of k.
+fn turned(x: mat4x4f) -> mat4x4f {
+  if (TRANSPOSE_A == 1) { return transpose(x); }
+  return x;
+}
+
+// One row's four steps of k times this lane's 4 x 4 block of b.
+fn product(x: vec4f, z: mat4x4f) -> vec4f {
+  if (TRANSPOSE_B == 1) { return x * z; }
+  return z * x;
+}
+
+fn store(i: u32, row: u32, value: vec4f) {
+  if (row >= p.m) { return; }
+  var old = vec4f();
+  if (p.accumulate == 1) { old = y[i]; }
+  y[i] = old + p.scale * value;
+}
+
+// Any sizes, strides and offsets: 16 rows by 4 columns a lane, one step of k and one element at a time.
+@compute @workgroup_size(LANES)
+fn broadcastScalars(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let across = (p.n + 4 * LANES - 1) / (4 * LANES);
+  let tile = group.x + group.y * grid.x;
+  if (tile >= across * ((p.m + 15) / 16)) { return; }
+  let row = tile / across * 16;
+  let column = tile % across * 4 * LANES + lane; // and every LANES-th after it
+
+  let rows = min(row + lane + vec4u(0, 1, 2, 3) * LANES, vec4u(p.m - 1));
+  let columns = min(column + vec4u(0, 1, 2, 3) * LANES, vec4u(p.n - 1));
+  var ai = start(p.a, group.z) + rows * select(p.a.rowStride, 1, TRANSPOSE_A == 1);
+  var bi = start(p.b, group.z) + columns * select(1, p.b.rowStride, TRANSPOSE_B == 1);
+  let aStep = select(1, p.a.rowStride, TRANSPOSE_A == 1);
+  let bStep = select(p.b.rowStride, 1, TRANSPOSE_B == 1);
+
+  var c0 = vec4f();
+  var c1 = vec4f();
+  var c2 = vec4f();
+  var c3 = vec4f();
+  var c4 = vec4f();
+  var c5 = vec4f();
+  var c6 = vec4f();
+  var c7 = vec4f();
+  var c8 = vec4f();
+  var c9 = vec4f();
+  var c10 = vec4f();
+  var c11 = vec4f();
+  var c12 = vec4f();
+  var c13 = vec4f();
+  var c14 = vec4f();
+  var c15 = vec4f();
+  for (var k = 0u; k < p.k; k++) {
+    var x: array<f32, 4>;
+    for (var i = 0u; i < 16 / LANES; i++) { x[i] = xs[ai[i]]; }
+    let z = vec4f(zs[bi.x], zs[bi.y], zs[bi.z], zs[bi.w]);
+    ai += vec4u(aStep);
+    bi += vec4u(bStep);
+    c0 += subgroupBroadcast(x[0 / LANES], 0 % LANES) * z;
+    c1 += subgroupBroadcast(x[1 / LANES], 1 % LANES) * z;
+    c2 += subgroupBroadcast(x[2 / LANES], 2 % LANES) * z;
+    c3 += subgroupBroadcast(x[3 / LANES], 3 % LANES) * z;
+    c4 += subgroupBroadcast(x[4 / LANES], 4 % LANES) * z;
+    c5 += subgroupBroadcast(x[5 / LANES], 5 % LANES) * z;
+    c6 += subgroupBroadcast(x[6 / LANES], 6 % LANES) * z;
+    c7 += subgroupBroadcast(x[7 / LANES], 7 % LANES) * z;
+    c8 += subgroupBroadcast(x[8 / LANES], 8 % LANES) * z;
+    c9 += subgroupBroadcast(x[9 / LANES], 9 % LANES) * z;
+    c10 += subgroupBroadcast(x[10 / LANES], 10 % LANES) * z;
+    c11 += subgroupBroadcast(x[11 / LANES], 11 % LANES) * z;
+    c12 += subgroupBroadcast(x[12 / LANES], 12 % LANES) * z;
+    c13 += subgroupBroadcast(x[13 / LANES], 13 % LANES) * z;
+    c14 += subgroupBroadcast(x[14 / LANES], 14 % LANES) * z;
+    c15 += subgroupBroadcast(x[15 / LANES], 15 % LANES) * z;
+  }
+
+  var yi = start(p.out, group.z) + row * p.out.rowStride + column;
+  for (var r = row; r < min(row + 16, p.m); r++) {
+    for (var j = 0u; j < 4 && column + j * LANES < p.n; j++) {
+      var old = 0.0;
+      if (p.accumulate == 1) { old = ys[yi + j * LANES]; }
+      ys[yi + j * LANES] = old + p.scale * c0[j];
+    }
+    yi += p.out.rowStride;
+    c0 = c1; c1 = c2; c2 = c3; c3 = c4; c4 = c5;
+    c5 = c6; c6 = c7; c7 = c8; c8 = c9; c9 = c10;
+    c10 = c11; c11 = c12; c12 = c13; c13 = c14; c14 = c15;
+  }
+}

@@ -1,0 +1,189 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import type { GpuInfo } from "../../lib/gpu/gpu.ts";
+import { matmul, matmulBatched } from "../../lib/ops/matmul.ts";
+import { type Candidate, candidates, choose, type Layout, type Problem } from "../../lib/ops/matmul_kernels.ts";
+import { release, toArray } from "../../lib/tensor.ts";
+import { assertTensor, close, device, dirty, normal, tensor } from "./support.ts";
+
+after(close);
+
+const transposes = [[false, false], [false, true], [true, false], [true, true]] as const;
+const sign = (transposed: boolean) => transposed ? "T" : "N";
+
+/** What a problem is made of, besides its numbers. */
+interface Case {
+  /** m, n, k */
+  size: [number, number, number];
+  batch?: [number, number];
+  /** Unused elements between the rows of every operand, and before the first. */
+  gap?: number;
+  accumulate?: boolean;
+  scale?: number;
+}
+
+// Sizes around the tiles' (16, 32, 64 and 4 lanes), never a multiple of them; the first ones and the batches with even gaps are
+// for the kernels that need fours.
+const cases: Case[] = [
+  { size: [4, 4, 4] },
+  { size: [36, 68, 20], scale: -0.5 },
+  { size: [68, 132, 36], accumulate: true },
+  { size: [12, 20, 8], batch: [2, 3], gap: 4, accumulate: true, scale: 0.25 },
+  { size: [1, 1, 1] },
+  { size: [33, 67, 5], accumulate: true, scale: 2 },
+  { size: [66, 3, 18] },
+  { size: [5, 17, 1], batch: [3, 2], gap: 3, scale: 3 },
+  { size: [7, 40, 6], batch: [1, 4], gap: 1, accumulate: true },
+];
+
+for (const candidate of candidates) {
+  for (const [transposeA, transposeB] of transposes) {
+    test(`${candidate.name} agrees with float64, ${sign(transposeA)}${sign(transposeB)}`, async (t) => {
+      const { info } = (await device()).gpu;
+      let supported = 0;
+      for (const [seed, each] of cases.entries()) {
+        if (await check(candidate, each, transposeA, transposeB, seed)) supported++;
+      }
+      if (supported === 0) t.skip(`not for ${info.name}`);
+    });
+  }
+}
+
+/** Runs a case on a candidate and compares every element of the output's tensor, also those between the matrices. */
+async function check(candidate: Candidate, each: Case, transposeA: boolean, transposeB: boolean, seed: number) {
+  const on = await device();
+  const { size: [m, n, k], batch = [1, 1], gap = 0, accumulate = false, scale = 1 } = each;
+  const a = await operand(transposeA ? k : m, transposeA ? m : k, batch, gap, seed);
+  const b = await operand(transposeB ? n : k, transposeB ? k : n, batch, gap, seed + 100);
+  const out = await operand(m, n, batch, gap, seed + 200, !accumulate);
+  const problem: Problem = { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate, scale };
+  const supported = candidate.supports(on.gpu.info, problem);
+  if (supported) {
+    candidate.dispatch(problem);
+    const actual = await toArray(out.tensor), expected = reference(problem, a.data, b.data, out.data);
+    for (let i = 0; i < expected.length; i++) {
+      const near = Math.abs(actual[i] - expected[i]) <= 2e-6 * Math.abs(scale) * Math.sqrt(k) * 10;
+      if (!near && !(Number.isNaN(actual[i]) && Number.isNaN(expected[i]))) {
+        assert.fail(`${JSON.stringify(each)}: element ${i} is ${actual[i]} where ${expected[i]} was expected`);
+      }
+    }
+  }
+  release(out.tensor, a.tensor, b.tensor);
+  return supported;
+}
+
+/** Matrices as attention heads are: the second batch axis side by side in the columns, the first one below the other. */
+async function operand(
+  rows: number,
+  columns: number,
+  batch: readonly [number, number],
+  gap: number,
+  seed: number,
+  nan = false,
+): Promise<Layout & { data: Float32Array }> {
+  const rowStride = batch[1] * (columns + gap);
+  const data = normal(gap + batch[0] * rows * rowStride, seed);
+  if (nan) data.fill(NaN);
+  return {
+    tensor: tensor(await device(), [data.length], data),
+    data,
+    rowStride,
+    offset: gap,
+    strides: [rows * rowStride, columns + gap],
+  };
+}
+
+/** The definition, in float64. */
+function reference(problem: Problem, a: Float32Array, b: Float32Array, out: Float32Array): Float64Array {
+  const { m, n, k, batch, transposeA, transposeB, accumulate, scale } = problem;
+  const result = Float64Array.from(out);
+  const at = (layout: Layout, i: number, j: number, row: number, column: number) =>
+    layout.offset + i * layout.strides[0] + j * layout.strides[1] + row * layout.rowStride + column;
+  for (let i = 0; i < batch[0]; i++) {
+    for (let j = 0; j < batch[1]; j++) {
+      for (let row = 0; row < m; row++) {
+        for (let column = 0; column < n; column++) {
+          let sum = 0;
+          for (let l = 0; l < k; l++) {
+            sum += a[transposeA ? at(problem.a, i, j, l, row) : at(problem.a, i, j, row, l)] *
+              b[transposeB ? at(problem.b, i, j, column, l) : at(problem.b, i, j, l, column)];
+          }
+          const place = at(problem.out, i, j, row, column);
+          result[place] = (accumulate ? result[place] : 0) + scale * sum;
+        }
+      }
+    }
+  }
+  return result;
+}
+
+test("matmul() folds the leading axes of its operands into rows", async () => {
+  const on = await device();
+  const x = tensor(on, [2, 3, 2], Float32Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]));
+  const w = tensor(on, [2, 2], Float32Array.from([1, 10, 100, 1000]));
+  const y = dirty(on, [2, 3, 2]);
+  matmul(y, x, w);
+  await assertTensor(y, [201, 2010, 403, 4030, 605, 6050, 807, 8070, 1009, 10090, 1211, 12110]);
+  const dw = tensor(on, [2, 2], Float32Array.from([1, 2, 3, 4]));
+  matmul(dw, x, x, { transposeA: true, accumulate: true, scale: 0.5 });
+  await assertTensor(dw, [1 + 143, 2 + 161, 3 + 161, 4 + 182]);
+});
+
+test("matmul() reaches every row of a matrix that needs more than 65,535 workgroups", async () => {
+  const on = await device();
+  const rows = 64 * 65_535 + 7, a = normal(rows, 1);
+  const y = dirty(on, [rows, 1]);
+  matmul(y, tensor(on, [rows, 1], a), tensor(on, [1, 1], Float32Array.of(2)));
+  await assertTensor(y, a.map((value) => 2 * value), 0);
+});
+
+test("matmulBatched() uses one matrix for all at a stride of 0", async () => {
+  const on = await device();
+  const matrix = { rows: 1, columns: 2, rowStride: 2, offset: 0 };
+  const a = { ...matrix, tensor: tensor(on, [2, 2], Float32Array.of(1, 2, 3, 4)), strides: [2, 0] as const };
+  const b = { ...matrix, tensor: tensor(on, [1, 2], Float32Array.of(10, 100)), strides: [0, 0] as const };
+  const y = { ...matrix, columns: 1, tensor: dirty(on, [2]), strides: [1, 0] as const };
+  matmulBatched(y, a, b, [2, 1], { transposeB: true });
+  await assertTensor(y.tensor, [210, 430]);
+});
+
+test("matmul() rejects shapes that do not fit, naming them all", async () => {
+  const on = await device();
+  const a = dirty(on, [2, 2, 5]), b = dirty(on, [5, 3]);
+  assert.throws(() => matmul(dirty(on, [4, 4]), a, b), /matmul: \[4, 5\] times \[5, 3\] does not give \[4, 4\]/);
+  assert.throws(
+    () => matmul(dirty(on, [4, 3]), a, b, { transposeA: true }),
+    /matmul: \[4, 5\] transposed times \[5, 3\] does not give \[4, 3\]/,
+  );
+});
+
+test("matmulBatched() rejects a matrix that reaches beyond its tensor", async () => {
+  const on = await device();
+  const inside = (shape: number[], offset: number) =>
+    ({ tensor: dirty(on, shape), rows: 2, columns: 2, rowStride: 2, offset, strides: [4, 0] }) as const;
+  assert.throws(
+    () => matmulBatched(inside([3, 4], 0), inside([3, 4], 0), inside([3, 4], 1), [3, 1]),
+    /matmulBatched: \[3,1\] matrices \[2, 2\] of b end at element 13 of a tensor of shape \[3,4\]/,
+  );
+});
+
+test("choose() takes workgroup memory on a GPU and registers on a processor, scalars where fours do not fit", async () => {
+  const on = await device();
+  const layout: Layout = { tensor: dirty(on, [16]), rowStride: 4, offset: 0, strides: [0, 0] };
+  const even: Problem = {
+    ...{ m: 4, n: 4, k: 4, batch: [1, 1], out: layout, a: layout, b: layout },
+    ...{ transposeA: false, transposeB: false, accumulate: false, scale: 1 },
+  };
+  const odd: Problem = { ...even, b: { ...layout, offset: 2 } };
+  const gpu: GpuInfo = {
+    ...{ driver: "gpu", name: "a GPU", vendor: "nvidia", software: false },
+    ...{ subgroupSize: 32, timestamps: true, f16: true },
+  };
+  const processor: GpuInfo = { ...gpu, software: true, subgroupSize: 8 };
+  const bare: GpuInfo = { ...processor, subgroupSize: 0 };
+  assert.equal(choose(gpu, even).name, "matmul_workgroup:workgroupTile");
+  assert.equal(choose(processor, even).name, "matmul_subgroup:broadcast");
+  assert.equal(choose(processor, odd).name, "matmul_subgroup:broadcastScalars");
+  assert.equal(choose(bare, even).name, "matmul_registers:vectors");
+  assert.equal(choose(bare, odd).name, "matmul_registers:scalars");
+});
