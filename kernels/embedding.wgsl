@@ -11,7 +11,7 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read> ids: array<u32>;
 @group(0) @binding(3) var<storage, read> values: array<f32>; // the table; backward_weight: dy
 
-const WORKGROUP = 64u;
+const WORKGROUP = 256u;
 const LATER = 0x80000000u;
 const END = 0x7fffffffu;
 

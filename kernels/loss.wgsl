@@ -15,6 +15,7 @@ struct Parameters {
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
 const WORKGROUP = 64u;
+const BACKWARD_WORKGROUP = 256u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -36,9 +37,9 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
 @group(0) @binding(4) var<storage, read> targets_in: array<u32>;
 
 // One invocation an element, on every device.
-@compute @workgroup_size(WORKGROUP)
+@compute @workgroup_size(BACKWARD_WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
+  let i = id.x + id.y * n.x * BACKWARD_WORKGROUP;
   let row = i / p.width;
   if (row >= p.rows) { return; }
   let hit = select(0.0, 1.0, i % p.width == targets_in[row]);

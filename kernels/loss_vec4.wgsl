@@ -14,6 +14,7 @@ struct Parameters {
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
 const WORKGROUP = 64u;
+const BACKWARD_WORKGROUP = 256u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -36,9 +37,9 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
 @group(0) @binding(3) var<storage, read> log_sum_exp_in: array<f32>;
 @group(0) @binding(4) var<storage, read> targets_in: array<u32>;
 
-@compute @workgroup_size(WORKGROUP)
+@compute @workgroup_size(BACKWARD_WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
+  let i = id.x + id.y * n.x * BACKWARD_WORKGROUP;
   let row = i / p.width;
   if (row >= p.rows) { return; }
   let columns = vec4u(4u * (i % p.width)) + vec4u(0, 1, 2, 3);

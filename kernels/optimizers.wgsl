@@ -26,7 +26,7 @@ struct Step {
 @group(0) @binding(4) var<storage, read_write> first: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> second: array<vec4f>;
 
-const WORKGROUP = 64u;
+const WORKGROUP = 256u;
 
 @compute @workgroup_size(WORKGROUP)
 fn sgd(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {

@@ -9,7 +9,7 @@ struct Parameters {
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
 @group(0) @binding(2) var<storage, read> gate_up: array<f32>;
 
-const WORKGROUP = 64u;
+const WORKGROUP = 256u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {

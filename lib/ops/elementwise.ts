@@ -2,40 +2,38 @@
 import { floatBits } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
-import { inVectors } from "./shapes.ts";
 
-const addKernel = kernel("elementwise", "add");
-const scaleKernel = kernel("elementwise", "scale");
-const fillKernel = kernel("elementwise", "fill");
+/** Kernels by the elements that one invocation takes. */
+type ByWidth = Record<1 | 4, Kernel>;
+const addKernels: ByWidth = { 1: kernel("elementwise", "add"), 4: kernel("elementwise", "add4") };
+const scaleKernels: ByWidth = { 1: kernel("elementwise", "scale"), 4: kernel("elementwise", "scale4") };
+const fillKernels: ByWidth = { 1: kernel("elementwise", "fill"), 4: kernel("elementwise", "fill4") };
 
 /** `out = a + b`. Its gradient with respect to either is the output's, so it has no backward of its own. */
 export function add(out: Tensor, a: Tensor, b: Tensor): void {
-  run("add", addKernel, 0, out, a, b);
+  run("add", addKernels, 0, out, a, b);
 }
 
 /** `out = factor * a`; backward: the same with the output's gradient. */
 export function scale(out: Tensor, a: Tensor, factor: number): void {
-  run("scale", scaleKernel, factor, out, a);
+  run("scale", scaleKernels, factor, out, a);
 }
 
 /** `out = value`, everywhere. */
 export function fill(out: Tensor, value: number): void {
-  run("fill", fillKernel, value, out);
+  run("fill", fillKernels, value, out);
 }
 
-function run(operation: string, kernel: Kernel, value: number, out: Tensor, ...operands: Tensor[]) {
-  const count = sizeOf(out.shape);
+function run(operation: string, kernels: ByWidth, value: number, out: Tensor, ...operands: Tensor[]) {
+  const size = sizeOf(out.shape);
   for (const operand of operands) {
-    if (sizeOf(operand.shape) !== count) {
+    if (sizeOf(operand.shape) !== size) {
       throw new Error(`${operation}: shape [${operand.shape}] does not fit the result's [${out.shape}]`);
     }
   }
-  out.device.dispatch(
-    kernel,
-    [count, floatBits(value)],
-    [out, ...operands].map(inVectors),
-    lanes(Math.ceil(count / 4)),
-  );
+  const perLane = size % 4 === 0 ? 4 : 1;
+  const count = size / perLane;
+  out.device.dispatch(kernels[perLane], [count, floatBits(value)], [out, ...operands], lanes(count, 256));
 }
 
 /** The grid for `count` invocations in workgroups of `size`, spread over two axes where one is too short (65,535). */

@@ -38,7 +38,7 @@ export function embedding(out: Tensor, ids: Tensor, table: Tensor): void {
   expectShape("embedding", "table", table, [rowsOf(table), width]);
   const perLane = width % 4 === 0 ? 4 : 1;
   const words = [rows, width / perLane];
-  out.device.dispatch(forward[perLane], words, [out, ids, table], lanes(rows * width / perLane));
+  out.device.dispatch(forward[perLane], words, [out, ids, table], lanes(rows * width / perLane, 256));
 }
 
 /**
@@ -51,5 +51,5 @@ export function embeddingBackwardWeight(dTable: Tensor, dy: Tensor, ids: Tensor)
   expectShape("embeddingBackwardWeight", "dTable", dTable, [rowsOf(dTable), width]);
   const perLane = width % 4 === 0 ? 4 : 1;
   const words = [rows, width / perLane];
-  dy.device.dispatch(backwardWeight[perLane], words, [dTable, ids, dy], lanes(rows * width / perLane));
+  dy.device.dispatch(backwardWeight[perLane], words, [dTable, ids, dy], lanes(rows * width / perLane, 256));
 }

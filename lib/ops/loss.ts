@@ -48,7 +48,7 @@ export function crossEntropyBackward(
   const perLane = width % 4 === 0 ? 4 : 1;
   const words = [rows, width / perLane, floatBits(scale)];
   const views = [dlogits, logits, logSumExp, targets];
-  logits.device.dispatch(backward[perLane], words, views, lanes(rows * width / perLane));
+  logits.device.dispatch(backward[perLane], words, views, lanes(rows * width / perLane, 256));
 }
 
 /** How {@link sum} puts its result away. */

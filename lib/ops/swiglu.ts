@@ -13,14 +13,14 @@ const backward = { 1: kernel("swiglu", "backward"), 4: kernel("swiglu", "backwar
  */
 export function swiglu(out: Tensor, gateUp: Tensor): void {
   const { perLane, words, count } = plan("swiglu", out, gateUp);
-  out.device.dispatch(forward[perLane], words, [out, gateUp], lanes(count));
+  out.device.dispatch(forward[perLane], words, [out, gateUp], lanes(count, 256));
 }
 
 /** The gradient of {@link swiglu} with respect to gateUp. dGateUp, gateUp: [R, 2H]; dout: [R, H]. */
 export function swigluBackward(dGateUp: Tensor, dout: Tensor, gateUp: Tensor): void {
   const { perLane, words, count } = plan("swigluBackward", dout, gateUp);
   expectShape("swigluBackward", "dGateUp", dGateUp, gateUp.shape);
-  dout.device.dispatch(backward[perLane], words, [dGateUp, dout, gateUp], lanes(count));
+  dout.device.dispatch(backward[perLane], words, [dGateUp, dout, gateUp], lanes(count, 256));
 }
 
 function plan(operation: string, out: Tensor, gateUp: Tensor) {

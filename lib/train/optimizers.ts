@@ -126,7 +126,7 @@ function optimizer(name: string, parameters: Tensor, gradients: Tensor, decayed:
       if (written !== (written = values.join())) device.write(scalars, Float32Array.from(values));
     },
     step() {
-      device.dispatch(plan.kernel, words, views, lanes(vectors));
+      device.dispatch(plan.kernel, words, views, lanes(vectors, 256));
     },
     release() {
       release(scalars, ...moments);
