@@ -1,0 +1,199 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { generate } from "../../lib/schedules/generate.ts";
+import type { Memory, StageMemory } from "../../lib/schedules/memory.ts";
+import { search } from "../../lib/schedules/search.ts";
+import { type Costs, simulate, stageCosts, unitCosts } from "../../lib/schedules/simulate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { validate } from "../../lib/schedules/validate.ts";
+import { random } from "./support.ts";
+
+const activations: Memory = () => ({ activations: 1, derivatives: 0 });
+
+interface Case {
+  /** F, I and W of each rank, whole numbers. */
+  times: [number, number, number][];
+  comm: number;
+  microbatches: number;
+  memory: StageMemory;
+  cap: number;
+}
+
+/**
+ * The least makespan, by looking at every state that can be reached at every moment: each free rank starts whatever it
+ * can, or idles. Whole costs only; nothing of it is shared with the search.
+ */
+function bruteForce({ times, comm, microbatches: m, memory, cap }: Case): number {
+  const n = times.length;
+  const { activations: a, derivatives: d, released = 0 } = memory;
+  interface Rank {
+    ran: readonly number[];
+    busy: number;
+    /** For each activation and gradient on its way here, the time it still takes. */
+    forward: readonly number[];
+    gradient: readonly number[];
+  }
+  const tick = (left: readonly number[]) => left.map((time) => Math.max(0, time - 1));
+  const none = { ran: [0, 0, 0], busy: 0, forward: [], gradient: [] };
+  let states = [times.map((_, r): Rank => r === 0 ? { ...none, forward: Array(m).fill(0) } : none)];
+  for (let now = 0;; now++) {
+    const after = new Map<string, Rank[]>();
+    const step = (state: Rank[], rank: number) => {
+      if (rank === n) {
+        const next = state.map(({ ran, busy, forward, gradient }) => ({
+          ran,
+          busy: Math.max(0, busy - 1),
+          forward: tick(forward),
+          gradient: tick(gradient),
+        }));
+        const key = next.map(({ ran, busy, forward, gradient }) => [ran, busy, forward, gradient].join(" ")).join("|");
+        after.set(key, next);
+        return;
+      }
+      step(state, rank + 1);
+      const { ran, busy, forward, gradient } = state[rank];
+      const [f, i, w] = ran;
+      if (busy > 0) return;
+      const held = f * a + i * (d - released) - w * (a - released + d);
+      const start = (kind: number) => {
+        const time = times[rank][kind];
+        const next = state.with(rank, { ...state[rank], ran: ran.with(kind, ran[kind] + 1), busy: time });
+        const send = (to: number, what: "forward" | "gradient") => {
+          next[to] = { ...next[to], [what]: [...next[to][what], time + comm] };
+        };
+        if (kind === 0 && rank < n - 1) send(rank + 1, "forward");
+        if (kind === 1 && rank > 0) send(rank - 1, "gradient");
+        step(next, rank + 1);
+      };
+      if (f < m && forward[f] === 0 && held + a <= cap) start(0);
+      if (i < f && (rank === n - 1 || gradient[i] === 0) && held + d <= cap) start(1);
+      if (w < i) start(2);
+    };
+    for (const state of states) {
+      if (state.every(({ ran, busy }) => ran[2] === m && busy === 0)) return now;
+      step(state, 0);
+    }
+    states = [...after.values()];
+  }
+}
+
+function costsOf({ times, comm }: Case): Costs {
+  return stageCosts(times.map(([f, i, w]) => ({ f, i, w })), comm);
+}
+
+async function compare(one: Case): Promise<void> {
+  const { memory, cap, microbatches } = one;
+  const costs = costsOf(one);
+  const found = await search({ devices: one.times.length, microbatches, costs, memory: () => memory, cap });
+  validate(found.schedule);
+  const { makespan, peak } = simulate(found.schedule, costs, () => memory);
+  const where = JSON.stringify(one);
+  assert.ok(Math.abs(makespan - found.makespan) < 1e-9, where);
+  assert.ok(Math.max(...peak) <= cap, where);
+  assert.ok(found.proven, where);
+  assert.equal(makespan, bruteForce(one), where);
+}
+
+test("search() is optimal against brute force for every N and M up to 3 x 4 with unit costs, at every cap", async () => {
+  for (let devices = 1; devices <= 3; devices++) {
+    for (let microbatches = 1; microbatches <= 4; microbatches++) {
+      for (let cap = 1; cap <= microbatches; cap++) {
+        const times = Array.from({ length: devices }, () => [1, 1, 1] as [number, number, number]);
+        await compare({ times, comm: 0, microbatches, memory: { activations: 1, derivatives: 0 }, cap });
+      }
+    }
+  }
+});
+
+test("search() is optimal against brute force with random whole costs, links and memory", async () => {
+  const next = random(29);
+  const draw = (least: number, most: number) => least + Math.floor(next() * (most - least + 1));
+  for (let turn = 0; turn < 30; turn++) {
+    const [devices, microbatches] = turn % 3 === 0 ? [3, 2] : [2, draw(1, 4)];
+    const times = Array.from(
+      { length: devices },
+      () => [draw(1, 3), draw(1, 3), draw(1, 3)] as [number, number, number],
+    );
+    const memory = { activations: 3, derivatives: draw(0, 3), released: draw(0, 2) };
+    const cap = draw(3 + memory.derivatives, (3 + memory.derivatives) * microbatches);
+    await compare({ times, comm: draw(0, 2), microbatches, memory, cap });
+  }
+});
+
+test("search() reaches 27 for 4 devices and 8 micro-batches with unit costs at 1F1B's memory", async () => {
+  const { schedule, makespan, proven } = await search({ devices: 4, microbatches: 8, memory: activations, cap: 4 });
+  assert.equal(makespan, 27);
+  assert.ok(proven);
+  assert.equal(Math.max(...simulate(schedule, undefined, activations).peak), 4);
+});
+
+test("search() beats the greedy filling where w is small", async () => {
+  const costs = unitCosts({ w: 0.4 });
+  const { makespan, proven } = await search({ devices: 4, microbatches: 8, costs });
+  const greedy = simulate(twoStage(generate("1f1b-2", { devices: 4 }), { costs }), costs).makespan;
+  assert.ok(proven && makespan < greedy, `${makespan} against ${greedy}`);
+});
+
+test("search() proves 4 x 4 with costs that differ by stage and links", async () => {
+  const next = random(31);
+  for (let turn = 0; turn < 12; turn++) {
+    const cost = () => 0.1 + next();
+    const costs = stageCosts(Array.from({ length: 4 }, () => ({ f: cost(), i: cost(), w: cost() })), next() / 2);
+    const { proven } = await search({ devices: 4, microbatches: 4, costs, memory: activations, cap: 1 + turn % 4 });
+    assert.ok(proven);
+  }
+});
+
+test("search() is never below its lower bound nor above the zoo at the same memory", async () => {
+  for (const [devices, microbatches] of [[2, 6], [5, 10], [8, 16]]) {
+    for (const comm of [0, 0.3]) {
+      const costs = unitCosts({ comm });
+      const found = await search({ devices, microbatches, costs, memory: activations, cap: devices, budget: 30_000 });
+      const h1 = simulate(generate("zb-h1", { devices, microbatches }), costs).makespan;
+      assert.ok(found.lowerBound <= found.makespan + 1e-9 && found.makespan <= h1 + 1e-9);
+    }
+  }
+});
+
+test("search() stops on its signal with the best so far and says it is not proven", async () => {
+  const stop = new AbortController();
+  const options = {
+    devices: 8,
+    microbatches: 24,
+    costs: unitCosts({ comm: 0.5 }),
+    memory: activations,
+    cap: 6,
+    budget: 1e9,
+  };
+  let lowest = Infinity;
+  const found = await search({
+    ...options,
+    signal: stop.signal,
+    onProgress: ({ best }) => {
+      lowest = best;
+      stop.abort();
+    },
+  });
+  assert.ok(found.makespan <= lowest && !found.proven && found.lowerBound < found.makespan);
+  validate(found.schedule);
+});
+
+test("search() gives the same schedule twice", async () => {
+  const options = {
+    devices: 5,
+    microbatches: 7,
+    costs: unitCosts({ comm: 0.4 }),
+    memory: activations,
+    cap: 4,
+    budget: 20_000,
+  };
+  assert.deepEqual(await search(options), await search(options));
+});
+
+test("search() explains a cap under which nothing fits, and bad sizes", async () => {
+  await assert.rejects(search({ devices: 2, microbatches: 2, cap: 1 }), {
+    name: "UserError",
+    message: "A cap of 1 is too small: device 0 needs 2 for a single micro-batch",
+  });
+  await assert.rejects(search({ devices: 0, microbatches: 2 }), /whole number of devices/);
+});
