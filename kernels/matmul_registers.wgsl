@@ -1,9 +1,9 @@
 // Matrix multiplication in registers alone: no subgroups, no workgroup memory, no barriers. For processors that pose as
-// GPUs and have no subgroups, and for SwiftShader, where broadcasts bring nothing.
+// GPUs and have no subgroups.
 //
-// Each invocation makes 8 rows by 8 columns, four steps of k at a time. 256 x 256 x 256, one thread, GFLOP/s: SwiftShader
-// 4 x 4 2.2, 8 x 4 and 4 x 8 2.8, 8 x 8 3.7, 16 x 4 with broadcasts 3.4; lavapipe (8 lanes) 4 x 4 6.6, 8 x 8 7.3.
-// The size of the workgroup makes no difference: 16, for the least waste at the edges.
+// Each invocation makes 8 rows by 8 columns, four steps of k at a time. GFLOP/s at 256 x 256 x 256 on one thread:
+// SwiftShader 4 x 4 2.2, 8 x 4 and 4 x 8 2.8, 8 x 8 3.7, no more and no less than matmul_subgroup.wgsl; lavapipe (8 lanes)
+// 4 x 4 6.6, 8 x 8 8.5. The size of the workgroup makes no difference; 16 wastes least at the edges.
 
 struct Matrices {
   rowStride: u32,
@@ -29,7 +29,7 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read> a: array<vec4f>;
 @group(0) @binding(3) var<storage, read> b: array<vec4f>;
 
-// The same buffers for `scalars`.
+// The same buffers as single elements, for scalars.
 @group(0) @binding(1) var<storage, read_write> ys: array<f32>;
 @group(0) @binding(2) var<storage, read> xs: array<f32>;
 @group(0) @binding(3) var<storage, read> zs: array<f32>;
@@ -37,7 +37,7 @@ struct Parameters {
 const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
 const ROWS = 32u; // of a workgroup's tile: 4 x 4 invocations
-const COLUMNS = 32u; // `scalars` has half as many of each
+const COLUMNS = 32u; // scalars has half as many of each
 
 fn start(x: Matrices, z: u32) -> u32 {
   return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
@@ -65,9 +65,11 @@ fn vectors(
   var bt: array<u32, 8>; // columns of b likewise
   for (var i = 0u; i < 8; i++) {
     if (TRANSPOSE_A == 1) { at[i] = min(row + i * 4, p.m - 4) / 4; } else { at[i] = min(row + i, p.m - 1) * aStride; }
-    if (TRANSPOSE_B == 0) { bt[i] = min(column + i * 4, p.n - 4) / 4; } else { bt[i] = min(column + i, p.n - 1) * bStride; }
+    if (TRANSPOSE_B == 1) { bt[i] = min(column + i, p.n - 1) * bStride; }
+    else { bt[i] = min(column + i * 4, p.n - 4) / 4; }
   }
 
+  // c: the sums of the left four columns, row by row; d: of the right four.
   var c0 = vec4f(); var d0 = vec4f();
   var c1 = vec4f(); var d1 = vec4f();
   var c2 = vec4f(); var d2 = vec4f();
@@ -114,7 +116,7 @@ fn vectors(
   }
 
   let yi = start(p.out, group.z) + column;
-  // A loop, though it has to move the sums about: stores written out took lavapipe 1.4 s to compile, this NNN.
+  // A loop, though it has to move the sums about: stores written out took lavapipe 1.4 s to compile, this 0.8.
   for (var r = row; r < min(row + 8, p.m); r++) {
     store(yi + r * p.out.rowStride, c0);
     if (column + 4 < p.n) { store(yi + r * p.out.rowStride + 4, d0); }
@@ -154,10 +156,7 @@ fn scalars(
   var bi = start(p.b, group.z) + columns * select(1, p.b.rowStride, TRANSPOSE_B == 1);
   let aStep = select(1, p.a.rowStride, TRANSPOSE_A == 1);
   let bStep = select(p.b.rowStride, 1, TRANSPOSE_B == 1);
-  var c0 = vec4f();
-  var c1 = vec4f();
-  var c2 = vec4f();
-  var c3 = vec4f();
+  var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
   for (var k = 0u; k < p.k; k++) {
     let z = vec4f(zs[bi.x], zs[bi.y], zs[bi.z], zs[bi.w]);
     c0 += xs[ai.x] * z;

@@ -4,11 +4,14 @@
 // loads its share of the tile's 32 x 4 block of a; then every value is broadcast to all lanes, each of which owns its
 // columns of b. Nothing is loaded twice.
 //
-// That is what counts. lavapipe loads lane by lane and component by component, about 11 instructions a float with the
-// bounds checks, at a uniform address or not: two thirds of the time with 16 rows. fma() changes nothing, it multiplies and adds.
-// 512 x 512 x 512, one thread, GFLOP/s, rows x columns a lane: with 8 lanes 8 x 4 17.5, 16 x 4 22.3, 16 x 8 23.0, 24 x 4
-// 24.3, 32 x 4 27.0, 48 x 4 28; with 16 lanes 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.0, 32 x 4 25. Eight steps of k at a time
-// spill: 20.1 for 22.3. a in a uniform buffer instead of broadcasts: 12.
+// That is what counts: lavapipe loads lane by lane and component by component, 11 instructions a float with the bounds
+// checks, uniform address or not, and with 16 rows that is two thirds of the time. Tiles tried, rows by columns a lane,
+// GFLOP/s at 512 x 512 x 512 on one thread of lavapipe:
+//   8 lanes: 8 x 4 17.5, 16 x 4 22.3, 16 x 8 23.0, 24 x 4 24.3, 32 x 4 27.0, 48 x 4 27.5
+//   16 lanes: 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.0, 32 x 4 27.0, but 1.5 s to compile for 0.6
+// Rejected (16 rows): eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() the same, it is
+// made a product and a sum; a in a uniform buffer and no broadcasts 12. The stores cost as much as 22 steps of k, so a
+// k of 32 reaches 16. SwiftShader: 3.5.
 enable subgroups;
 
 struct Matrices {
@@ -34,7 +37,7 @@ struct Parameters {
 @group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(2) var<storage, read> a: array<vec4f>;
 @group(0) @binding(3) var<storage, read> b: array<vec4f>;
-// The same buffers for `broadcastScalars`.
+// The same buffers as single elements, for broadcastScalars.
 @group(0) @binding(1) var<storage, read_write> ys: array<f32>;
 @group(0) @binding(2) var<storage, read> xs: array<f32>;
 @group(0) @binding(3) var<storage, read> zs: array<f32>;
@@ -44,8 +47,8 @@ const TRANSPOSE_B = 0u;
 const LANES = 8u; // in a subgroup: 4, 8 or 16
 const ROWS = 32u; // of a tile
 
-// Where the broadcasts find column i of the 4 x 4 block of rows 4q to 4q+3: value (q * QUAD + i * STEP) of the tile's share
-// of a, dealt out to the lanes in turn. A value is four steps of k of one row or, where a is stored transposed, four rows of one step.
+// The tile's 32 x 4 block of a is dealt out to the lanes in turn, as 32 values: each four steps of k of one row or, where
+// a is stored transposed, four rows of one step. The values of rows 4q to 4q + 3 are q * QUAD + i * STEP, i from 0 to 3.
 const QUAD = select(4u, 1u, TRANSPOSE_A == 1u);
 const STEP = select(1u, ROWS / 4, TRANSPOSE_A == 1u);
 
@@ -56,7 +59,9 @@ fn start(x: Matrices, z: u32) -> u32 {
 // Where in a (in vec4f) a lane finds the value of this number at k = 0; rows past the end are read at the last one.
 fn place(value: u32, row: u32, z: u32) -> u32 {
   let i = start(p.a, z);
-  if (TRANSPOSE_A == 1) { return (i + value / (ROWS / 4) * p.a.rowStride + min(row + value % (ROWS / 4) * 4, p.m - 4)) / 4; }
+  if (TRANSPOSE_A == 1) {
+    return (i + value / (ROWS / 4) * p.a.rowStride + min(row + value % (ROWS / 4) * 4, p.m - 4)) / 4;
+  }
   return (i + min(row + value, p.m - 1) * p.a.rowStride) / 4;
 }
 
@@ -79,38 +84,14 @@ fn broadcast(
   let bStride = p.b.rowStride / 4;
   var bi = start(p.b, group.z) / 4 + min(column, p.n - 4) / 4 * select(1, p.b.rowStride, TRANSPOSE_B == 1);
 
-  var c0 = vec4f();
-  var c1 = vec4f();
-  var c2 = vec4f();
-  var c3 = vec4f();
-  var c4 = vec4f();
-  var c5 = vec4f();
-  var c6 = vec4f();
-  var c7 = vec4f();
-  var c8 = vec4f();
-  var c9 = vec4f();
-  var c10 = vec4f();
-  var c11 = vec4f();
-  var c12 = vec4f();
-  var c13 = vec4f();
-  var c14 = vec4f();
-  var c15 = vec4f();
-  var c16 = vec4f();
-  var c17 = vec4f();
-  var c18 = vec4f();
-  var c19 = vec4f();
-  var c20 = vec4f();
-  var c21 = vec4f();
-  var c22 = vec4f();
-  var c23 = vec4f();
-  var c24 = vec4f();
-  var c25 = vec4f();
-  var c26 = vec4f();
-  var c27 = vec4f();
-  var c28 = vec4f();
-  var c29 = vec4f();
-  var c30 = vec4f();
-  var c31 = vec4f();
+  var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
+  var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
+  var c8 = vec4f(); var c9 = vec4f(); var c10 = vec4f(); var c11 = vec4f();
+  var c12 = vec4f(); var c13 = vec4f(); var c14 = vec4f(); var c15 = vec4f();
+  var c16 = vec4f(); var c17 = vec4f(); var c18 = vec4f(); var c19 = vec4f();
+  var c20 = vec4f(); var c21 = vec4f(); var c22 = vec4f(); var c23 = vec4f();
+  var c24 = vec4f(); var c25 = vec4f(); var c26 = vec4f(); var c27 = vec4f();
+  var c28 = vec4f(); var c29 = vec4f(); var c30 = vec4f(); var c31 = vec4f();
   for (var k = 0u; k < p.k; k += 4) {
     var x: array<vec4f, 8>;
     for (var i = 0u; i < ROWS / LANES; i++) { x[i] = a[ai[i]]; ai[i] += aStep; }
@@ -209,7 +190,7 @@ fn broadcast(
   if (column >= p.n) { return; }
   var yi = (start(p.out, group.z) + row * p.out.rowStride + column) / 4;
   let yStride = p.out.rowStride / 4;
-  // A loop, though it has to move the sums about: sixteen stores written out took 1.4 s to compile where this takes 0.4.
+  // A loop, though it has to move the sums about: with 16 stores written out it took 1.4 s to compile, so 0.4.
   for (var r = row; r < min(row + ROWS, p.m); r += 4) {
     store(yi, r, c0);
     store(yi + yStride, r + 1, c1);
@@ -265,22 +246,10 @@ fn broadcastScalars(
   let aStep = select(1, p.a.rowStride, TRANSPOSE_A == 1);
   let bStep = select(p.b.rowStride, 1, TRANSPOSE_B == 1);
 
-  var c0 = vec4f();
-  var c1 = vec4f();
-  var c2 = vec4f();
-  var c3 = vec4f();
-  var c4 = vec4f();
-  var c5 = vec4f();
-  var c6 = vec4f();
-  var c7 = vec4f();
-  var c8 = vec4f();
-  var c9 = vec4f();
-  var c10 = vec4f();
-  var c11 = vec4f();
-  var c12 = vec4f();
-  var c13 = vec4f();
-  var c14 = vec4f();
-  var c15 = vec4f();
+  var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
+  var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
+  var c8 = vec4f(); var c9 = vec4f(); var c10 = vec4f(); var c11 = vec4f();
+  var c12 = vec4f(); var c13 = vec4f(); var c14 = vec4f(); var c15 = vec4f();
   for (var k = 0u; k < p.k; k++) {
     var x: array<f32, 4>;
     for (var i = 0u; i < 16 / LANES; i++) { x[i] = xs[ai[i]]; }

@@ -1,9 +1,8 @@
 // Matrix multiplication for real GPUs: tiles of a and b in workgroup memory, 4 x 4 sums an invocation in registers.
 //
-// 256 invocations make 64 x 64 elements, 16 steps of k at a time: each step reads 2 vec4f for 16 multiplications, and 8.5
-// KiB of workgroup memory are within every device's 16. The shape is the portable one of the literature (4 x 4 an
-// invocation: about 80 % of the best on GPUs of four vendors); checked on lavapipe and SwiftShader, where barriers make it slow (lavapipe:
-// LVP GFLOP/s), not yet timed on a GPU. Takes any sizes, strides and offsets.
+// 256 invocations make 64 x 64 elements, 16 steps of k at a time: a step reads two vec4f for 16 multiplications, the tiles
+// take 8.5 KiB, and every device has 16. 4 x 4 an invocation is what others found portable: about 80 % of the best on
+// GPUs of four vendors. Not timed on a GPU yet; checked on lavapipe and SwiftShader, where barriers make it slow (3.3 and 0.8 GFLOP/s). Takes any sizes, strides and offsets.
 
 struct Matrices {
   rowStride: u32,
@@ -33,7 +32,7 @@ const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
 const SIDE = 64u; // of the tile, both ways
 
-// Rows of 17 where 16 are used: whichever way an operand is stored, neighbouring invocations then write to different banks.
+// Rows of 17, of which 16 are used: neighbours then write to different banks, whichever way an operand is stored.
 var<workgroup> aTile: array<vec4f, 16 * 17>; // [row / 4][k], four rows each
 var<workgroup> bTile: array<vec4f, 16 * 17>; // [k][column / 4], four columns each
 

@@ -30,7 +30,7 @@ export interface MatmulOptions {
 }
 
 /**
- * `out[M, N] = a[M, K] b[K, N]` for dense tensors; leading axes fold into the rows, so that an [S, T, D] tensor counts as
+ * `out[M, N] = a[M, K] b[K, N]` for dense tensors; leading axes fold into the rows: an [S, T, D] tensor counts as
  * [S*T, D]. Backward: `da = matmul(dout, b, transposeB)`, `db = matmul(a, dout, transposeA)`.
  * Throws where the shapes do not fit. `out` must not share memory with `a` or `b`.
  */
@@ -88,8 +88,8 @@ function inside(name: string, matrices: Matrices, batch: readonly [number, numbe
   const end = offset + (batch[0] - 1) * strides[0] + (batch[1] - 1) * strides[1] + (rows - 1) * rowStride + columns;
   if (end > sizeOf(tensor.shape)) {
     throw new Error(
-      `matmulBatched: [${batch}] matrices [${rows}, ${columns}] of ${name} end at element ${end} of a tensor of shape ` +
-        `[${tensor.shape}]`,
+      `matmulBatched: [${batch}] matrices [${rows}, ${columns}] of ${name} end at element ${end} of a tensor ` +
+        `of shape [${tensor.shape}]`,
     );
   }
 }
