@@ -56,3 +56,37 @@ export function unitCosts(
     transfer: (from, to) => from === to ? 0 : comm,
   };
 }
+
+/** A link between two ranks, in the unit of time of the costs it is added to. */
+export interface Link {
+  /** Time until the first byte arrives. */
+  latency: number;
+  /** Bytes in a unit of time. */
+  bandwidth: number;
+}
+
+/**
+ * Costs whose transfers take latency plus bytes over bandwidth of the link they use. Transfers do not slow each other.
+ *
+ * @param link The link from one rank to another.
+ * @param bytes Size of an activation (`F`) and of a gradient (`I`).
+ */
+export function withLinks(
+  costs: Costs,
+  link: (from: number, to: number) => Link,
+  bytes: Record<"F" | "I", number>,
+): Costs {
+  return {
+    ...costs,
+    transfer(from, to, kind) {
+      if (from === to) return 0;
+      const { latency, bandwidth } = link(from, to);
+      return latency + bytes[kind] / bandwidth;
+    },
+  };
+}
+
+/** Costs with the time that the host takes to issue each action, during which the device waits. */
+export function withHostOverhead(costs: Costs, perAction: number): Costs {
+  return { ...costs, duration: (action, rank, index) => perAction + costs.duration(action, rank, index) };
+}

@@ -27,7 +27,7 @@ export type Memory = (stage: number) => StageMemory;
 export const unitMemory: Memory = (): StageMemory => ({ activations: 1, derivatives: 1 });
 
 /** What each category of a memory model stands for; the names are those of the run's ledger. */
-export const categories = [
+export const memoryCategories = [
   "parameters",
   "gradients",
   "optimizer",
@@ -38,10 +38,10 @@ export const categories = [
 ] as const;
 
 /** A category of memory. */
-export type Category = typeof categories[number];
+export type MemoryCategory = typeof memoryCategories[number];
 
 /** What a rank holds at one moment, by category. */
-export type Held = Record<Category, number>;
+export type Held = Record<MemoryCategory, number>;
 
 /** What the stages of a rank hold when no micro-batch is in flight. */
 export function heldAtRest(schedule: Schedule, rank: number, memory: Memory): Held {
@@ -87,7 +87,7 @@ export function giveBack(held: Held, action: Action, stage: StageMemory): void {
 /** Sum over the categories. */
 export function totalHeld(held: Held): number {
   let total = 0;
-  for (const category of categories) total += held[category];
+  for (const category of memoryCategories) total += held[category];
   return total;
 }
 

@@ -1,0 +1,192 @@
+import { formatAction, type Kind, type Schedule } from "../schedules/actions.ts";
+import { memoryCategories } from "../schedules/memory.ts";
+import type { MemoryPoint, RankMemory } from "../schedules/memory_timeline.ts";
+import type { Span } from "../schedules/simulate.ts";
+import { type Figure, kindColours, kindNames, kindTextColours } from "./style.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** How to draw. */
+export interface GanttOptions {
+  /** What each rank holds, drawn in a panel of its own under the bars. */
+  memory?: readonly RankMemory[];
+  /** Unit of time; default `units`. */
+  unit?: string;
+  /** Unit of memory; default `units`. */
+  memoryUnit?: string;
+  /** Where the time axis ends, for figures that are to be compared; default the makespan. */
+  until?: number;
+  /** Where the memory axes end, likewise; default the highest peak. */
+  memoryUntil?: number;
+}
+
+/** Above this many ranks their memory is drawn as lines in one panel. */
+const ranksWithPanels = 16;
+const rowPixels = 44;
+const panelPixels = 74;
+
+const memoryColours = ["#8c8c8c", "#a8a8a8", "#c4c4c4", "#dedede", "#7fb8d8", "#f7dfa0", "#d55e00"];
+
+/**
+ * A step as a figure: a row of bars for each rank, kinds by colour, micro-batches as text, details on hover; the critical
+ * path outlined and joined by a line; and under the bars what each rank holds over time, by category.
+ */
+export function ganttFigure(schedule: Schedule, timeline: Timeline, options: GanttOptions = {}): Figure {
+  const { memory, unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
+  const memoryUntil = options.memoryUntil ?? Math.max(0, ...(memory ?? []).map(({ peak }) => peak));
+  const ranks = Array.from({ length: schedule.devices }, (_, rank) => rank);
+  const panels = !memory ? 0 : schedule.devices > ranksWithPanels ? 1 : schedule.devices;
+  const barPixels = rowPixels * schedule.devices;
+  const space = barPixels + panelPixels * panels + (panels > 0 ? 30 : 0);
+  const data = bars(schedule, timeline, unit);
+  const layout: Record<string, unknown> = {
+    height: space + 130,
+    barmode: "overlay",
+    bargap: 0.18,
+    // Both above the bars, so that neither covers them.
+    legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", yref: "paper" },
+    margin: { l: 90, r: 30, t: 60, b: 50 },
+    uniformtext: { mode: "hide", minsize: 8 },
+    xaxis: { range: [0, until], title: { text: `time (${unit})` }, anchor: panels > 0 ? `y${panels + 1}` : "y" },
+    yaxis: {
+      domain: [1 - barPixels / space, 1],
+      range: [schedule.devices - 0.5, -0.5],
+      tickvals: ranks,
+      ticktext: ranks.map((rank) => `device ${rank}`),
+      showgrid: false,
+      zeroline: false,
+    },
+  };
+  if (memory) {
+    for (let panel = 0; panel < panels; panel++) {
+      const top = (panels - panel) * panelPixels / space;
+      layout[`yaxis${panel + 2}`] = {
+        domain: [top - 0.82 * panelPixels / space, top],
+        range: [0, memoryUntil * 1.05],
+        nticks: 3,
+        title: panels === 1 ? { text: memoryUnit } : { text: `device ${panel}`, font: { size: 11 }, standoff: 4 },
+        zeroline: false,
+      };
+    }
+    data.push(
+      ...(panels === 1 && schedule.devices > 1 ? lines(memory, until, memoryUnit) : areas(memory, until, memoryUnit)),
+    );
+    layout.annotations = [{
+      text: `memory (${memoryUnit})`,
+      xref: "paper",
+      yref: "paper",
+      x: 0,
+      y: (panels * panelPixels) / space,
+      xanchor: "left",
+      yanchor: "bottom",
+      showarrow: false,
+      font: { size: 12 },
+    }];
+    layout.legend2 = { orientation: "h", x: 1, xanchor: "right", y: (panels * panelPixels) / space, yanchor: "bottom" };
+  }
+  return { data, layout };
+}
+
+function bars(schedule: Schedule, { spans, criticalPath = [] }: Timeline, unit: string): Record<string, unknown>[] {
+  const critical = new Set(criticalPath);
+  const traces = (["F", "I", "W", "B"] as Kind[]).map((kind) => {
+    const own = spans.filter(({ action }) => action.kind === kind);
+    return own.length === 0 ? [] : [{
+      type: "bar",
+      orientation: "h",
+      name: kindNames[kind],
+      y: own.map(({ rank }) => rank),
+      base: own.map(({ start }) => start),
+      x: own.map(({ start, end }) => end - start),
+      width: 0.82,
+      text: own.map((span) => label(schedule, span)),
+      textposition: "inside",
+      insidetextanchor: "middle",
+      textangle: 0,
+      textfont: { size: 12, color: kindTextColours[kind] },
+      marker: {
+        color: kindColours[kind],
+        line: {
+          color: own.map((span) => critical.has(span) ? "#000000" : "#ffffff"),
+          width: own.map((span) => critical.has(span) ? 2 : 0.5),
+        },
+      },
+      customdata: own.map((
+        { action, start, end },
+      ) => [formatAction(action), round(start), round(end), round(end - start)]),
+      hovertemplate:
+        `%{customdata[0]}<br>%{customdata[1]} to %{customdata[2]}: %{customdata[3]} ${unit}<extra></extra>`,
+    }];
+  });
+  const data: Record<string, unknown>[] = traces.flat();
+  if (criticalPath.length > 0) {
+    data.push({
+      type: "scatter",
+      mode: "lines",
+      name: "critical path",
+      x: criticalPath.flatMap(({ start, end }) => [start, end]),
+      y: criticalPath.flatMap(({ rank }) => [rank + 0.41, rank + 0.41]),
+      line: { color: "#000000", width: 1.5 },
+      hoverinfo: "skip",
+    });
+  }
+  return data;
+}
+
+/** Micro-batch, and the stage before it where a rank has several. */
+function label(schedule: Schedule, { action: { stage, microbatches } }: Span): string {
+  const last = microbatches[microbatches.length - 1];
+  const numbers = microbatches.length > 1 ? `${microbatches[0]}-${last}` : `${last}`;
+  return schedule.stages > schedule.devices ? `${stage}:${numbers}` : numbers;
+}
+
+const round = (time: number) => Number(time.toPrecision(6));
+
+/** Stacked areas, one panel a rank; categories that are nowhere used are left out. */
+function areas(memory: readonly RankMemory[], until: number, unit: string): Record<string, unknown>[] {
+  const used = memoryCategories.filter((name) =>
+    memory.some(({ points }) => points.some(({ held }) => held[name] > 0))
+  );
+  return memory.flatMap(({ points }, rank) =>
+    used.map((name) => ({
+      type: "scatter",
+      mode: "lines",
+      stackgroup: `memory of ${rank}`,
+      ...steps(points, until, ({ held }) => held[name]),
+      line: { shape: "hv", width: 0.5, color: memoryColours[memoryCategories.indexOf(name)] },
+      fillcolor: memoryColours[memoryCategories.indexOf(name)],
+      name,
+      legend: "legend2",
+      legendgroup: name,
+      showlegend: rank === 0,
+      yaxis: `y${rank + 2}`,
+      hovertemplate: `${name}: %{y} ${unit}<extra>device ${rank}</extra>`,
+    }))
+  );
+}
+
+function lines(memory: readonly RankMemory[], until: number, unit: string): Record<string, unknown>[] {
+  return memory.map(({ points }, rank) => ({
+    type: "scatter",
+    mode: "lines",
+    ...steps(points, until, ({ held }) => memoryCategories.reduce((sum, name) => sum + held[name], 0)),
+    line: { shape: "hv", width: 1 },
+    name: `device ${rank}`,
+    showlegend: false,
+    yaxis: "y2",
+    hovertemplate: `%{y} ${unit}<extra>device ${rank}</extra>`,
+  }));
+}
+
+/** The curve with one point a moment, the last that counts, up to the end of the axis. */
+function steps(points: readonly MemoryPoint[], until: number, value: (point: MemoryPoint) => number) {
+  const x: number[] = [];
+  const y: number[] = [];
+  for (const point of points) {
+    if (x[x.length - 1] === point.time) y[y.length - 1] = value(point);
+    else {
+      x.push(point.time);
+      y.push(value(point));
+    }
+  }
+  return { x: [...x, until], y: [...y, y[y.length - 1]] };
+}

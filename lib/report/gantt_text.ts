@@ -1,0 +1,90 @@
+import type { Action, Schedule } from "../schedules/actions.ts";
+import type { Span } from "../schedules/simulate.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** How to draw in a terminal. */
+export interface GanttTextOptions {
+  /** Columns to use; default 100. */
+  width?: number;
+  /** Whether to colour with ANSI sequences; default false. */
+  colour?: boolean;
+}
+
+/** Foreground and background in the 256 colours of a terminal, near those of the figures. */
+const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72", B: "38;5;16;48;5;175" };
+
+/**
+ * A step as lines of text: one line a rank, each action its kind and micro-batch over its time, blanks where the rank
+ * idles, and a scale below. Where there is no room for names, kinds alone remain, in lower case for any but the first
+ * stage of a rank.
+ *
+ * @example
+ * ```ts
+ * import { ganttText, generate, simulate } from "twobp";
+ *
+ * const schedule = generate("naive", { devices: 2 });
+ * console.log(ganttText(schedule, simulate(schedule), { width: 40 }));
+ * ```
+ */
+export function ganttText(schedule: Schedule, timeline: Timeline, options: GanttTextOptions = {}): string {
+  const { width = 100, colour = false } = options;
+  const label = (rank: number) => `device ${rank} `.padStart(`device ${schedule.devices - 1} `.length);
+  const room = Math.max(10, width - label(0).length);
+  const perUnit = scaleOf(schedule, timeline, room);
+  const columns = Math.max(1, Math.round(timeline.makespan * perUnit));
+  const lines: Span[][] = Array.from({ length: schedule.devices }, () => []);
+  for (const span of timeline.spans) lines[span.rank].push(span);
+  const drawn = lines.map((spans, rank) => label(rank) + line(schedule, spans, perUnit, columns, colour));
+  return `${[...drawn, " ".repeat(label(0).length) + axis(columns, perUnit)].join("\n")}\n`;
+}
+
+/** Columns a unit of time: enough for the names where they fit, else as many whole ones for the shortest as there are. */
+function scaleOf(schedule: Schedule, { spans, makespan }: Timeline, room: number): number {
+  if (makespan <= 0) return 1;
+  const shortest = spans.reduce(
+    (least, { start, end }) => end > start ? Math.min(least, end - start) : least,
+    makespan,
+  );
+  const names = spans.reduce((most, { action }) => Math.max(most, name(schedule, action).length), 0) + 1;
+  if (names / shortest * makespan <= room) return names / shortest;
+  const whole = Math.floor(room / makespan * shortest) / shortest;
+  return whole > 0 ? whole : room / makespan;
+}
+
+/** Kind and micro-batches, and the stage where a rank has several. */
+function name(schedule: Schedule, { kind, stage, microbatches }: Action): string {
+  const last = microbatches[microbatches.length - 1];
+  const numbers = microbatches.length > 1 ? `${microbatches[0]}-${last}` : `${last}`;
+  return `${schedule.stages > schedule.devices ? stage : ""}${kind}${numbers}`;
+}
+
+function line(schedule: Schedule, spans: readonly Span[], perUnit: number, columns: number, colour: boolean): string {
+  const first = Math.min(...spans.map(({ action }) => action.stage));
+  let text = "";
+  let at = 0;
+  for (const { action, start, end } of spans) {
+    const from = Math.max(at, Math.round(start * perUnit));
+    const to = Math.min(columns, Math.round(end * perUnit));
+    if (to <= from) continue;
+    // The last column stays free, so that neighbours of one kind can be told apart.
+    const space = to - from > 1 ? to - from - 1 : 1;
+    const full = name(schedule, action);
+    const short = action.stage === first ? action.kind : action.kind.toLowerCase();
+    const shown = (full.length <= space ? full : short).padEnd(space, colour ? " " : "-");
+    text += " ".repeat(from - at) + (colour ? `\x1b[${ansi[action.kind]}m${shown}\x1b[0m` : shown) +
+      " ".repeat(to - from - space);
+    at = to;
+  }
+  return text + " ".repeat(columns - at);
+}
+
+function axis(columns: number, perUnit: number): string {
+  const steps = [1, 2, 5].flatMap((digit) => [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].map((power) => digit * 10 ** power));
+  const step = steps.sort((a, b) => a - b).find((time) => time * perUnit >= 10) ?? columns / perUnit;
+  let text = "";
+  for (let k = 0; Math.round(k * step * perUnit) <= columns; k++) {
+    const mark = `|${Number((k * step).toPrecision(6))}`;
+    text = text.padEnd(Math.round(k * step * perUnit)) + mark;
+  }
+  return text;
+}
