@@ -2,8 +2,8 @@
 // GPUs and have no subgroups.
 //
 // Each invocation makes 8 rows by 8 columns, four steps of k at a time. GFLOP/s at 256 x 256 x 256 on one thread:
-// SwiftShader 4 x 4 2.2, 8 x 4 and 4 x 8 2.8, 8 x 8 3.7, no more and no less than matmul_subgroup.wgsl; lavapipe (8 lanes)
-// 4 x 4 6.6, 8 x 8 8.5. The size of the workgroup makes no difference; 16 wastes least at the edges.
+// SwiftShader 4 x 4 2.2, 8 x 4 and 4 x 8 2.8, 8 x 8 3.7, no more and no less than matmul_subgroup.wgsl; lavapipe (8
+// lanes) 4 x 4 6.6, 8 x 8 8.5. The size of the workgroup makes no difference; 16 wastes least at the edges.
 
 struct Matrices {
   rowStride: u32,

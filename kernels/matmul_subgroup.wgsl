@@ -7,11 +7,11 @@
 // That is what counts: lavapipe loads lane by lane and component by component, 11 instructions a float with the bounds
 // checks, uniform address or not, and with 16 rows that is two thirds of the time. Tiles tried, rows by columns a lane,
 // GFLOP/s at 512 x 512 x 512 on one thread of lavapipe:
-//   8 lanes: 8 x 4 17.5, 16 x 4 22.3, 16 x 8 23.0, 24 x 4 24.3, 32 x 4 27.0, 48 x 4 27.5
-//   16 lanes: 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.0, 32 x 4 27.0, but 1.5 s to compile for 0.6
-// Rejected (16 rows): eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() the same, it is
-// made a product and a sum; a in a uniform buffer and no broadcasts 12. The stores cost as much as 22 steps of k, so a
-// k of 32 reaches 16. SwiftShader: 3.5.
+//   8 lanes: 8 x 4 19.0, 16 x 2 19.7, 16 x 4 23.2, 16 x 8 24.1, 24 x 4 24.3, 32 x 4 27.5, 48 x 4 27.6
+//   16 lanes: 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.8, 32 x 4 28.5, but 1.5 s to compile for 0.6
+// Rejected (16 rows): eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() 22.3, it is made
+// a product and a sum; a in a uniform buffer and no broadcasts 12. The stores cost as much as 22 steps of k, so a k of
+// 32 reaches 16. SwiftShader: 3.6.
 enable subgroups;
 
 struct Matrices {
@@ -47,8 +47,8 @@ const TRANSPOSE_B = 0u;
 const LANES = 8u; // in a subgroup: 4, 8 or 16
 const ROWS = 32u; // of a tile
 
-// The tile's 32 x 4 block of a is dealt out to the lanes in turn, as 32 values: each four steps of k of one row or, where
-// a is stored transposed, four rows of one step. The values of rows 4q to 4q + 3 are q * QUAD + i * STEP, i from 0 to 3.
+// The tile's 32 x 4 block of a is dealt out to the lanes in turn, as 32 values: each four steps of k of one row or,
+// where a is stored transposed, four rows of one step. Rows 4q to 4q + 3 are in the values q * QUAD + i * STEP, i < 4.
 const QUAD = select(4u, 1u, TRANSPOSE_A == 1u);
 const STEP = select(1u, ROWS / 4, TRANSPOSE_A == 1u);
 
