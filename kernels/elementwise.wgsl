@@ -1,7 +1,7 @@
-// Elementwise operations on f32. Long tensors spread over the y axis of the grid.
+// Elementwise operations on f32. Each invocation goes over the tensor in strides of the grid.
 
 struct Parameters {
-  count: u32, // of elements, or of vec4s where an invocation takes four
+  count: u32, // of elements, or of vec4s (add4, scale4, fill4)
   value: f32, // scale's factor, fill's value
 }
 
@@ -10,31 +10,27 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read> a: array<f32>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
 
-// Large, because starting a workgroup costs a processor 0.1 us.
-const WORKGROUP = 256u;
+const WORKGROUP = 64u;
 
 // y = a + b
 @compute @workgroup_size(WORKGROUP)
 fn add(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i < p.count) { y[i] = a[i] + b[i]; }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = a[i] + b[i]; }
 }
 
 // y = value * a
 @compute @workgroup_size(WORKGROUP)
 fn scale(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i < p.count) { y[i] = p.value * a[i]; }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = p.value * a[i]; }
 }
 
 // y = value
 @compute @workgroup_size(WORKGROUP)
 fn fill(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i < p.count) { y[i] = p.value; }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = p.value; }
 }
 
-// The same, four elements an invocation.
+// The same, four elements a step.
 
 @group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
 @group(0) @binding(2) var<storage, read> a4: array<vec4f>;
@@ -42,18 +38,15 @@ fn fill(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: ve
 
 @compute @workgroup_size(WORKGROUP)
 fn add4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i < p.count) { y4[i] = a4[i] + b4[i]; }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = a4[i] + b4[i]; }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn scale4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i < p.count) { y4[i] = p.value * a4[i]; }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = p.value * a4[i]; }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn fill4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i < p.count) { y4[i] = vec4f(p.value); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = vec4f(p.value); }
 }

@@ -3,7 +3,6 @@
 struct Parameters {
   rows: u32,
   width: u32, // classes
-  scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -15,6 +14,11 @@ struct Parameters {
 const WORKGROUP = 128u;
 
 var<workgroup> partial: array<f32, WORKGROUP>;
+var<workgroup> row_worst: atomic<u32>;
+
+// See loss.wgsl: a NaN among the logits must show in the loss.
+const INFINITY = 0x7f800000u;
+fn unless_nan(loss: f32, worst: u32) -> f32 { return select(loss, bitcast<f32>(worst), worst > INFINITY); }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -26,7 +30,13 @@ fn forward(
   if (row >= p.rows) { return; }
   let start = row * p.width;
   var mine = logits[start];
-  for (var i = lane; i < p.width; i += WORKGROUP) { mine = max(mine, logits[start + i]); }
+  var worst = 0u;
+  for (var i = lane; i < p.width; i += WORKGROUP) {
+    let value = logits[start + i];
+    mine = max(mine, value);
+    worst = max(worst, bitcast<u32>(value) & 0x7fffffffu);
+  }
+  atomicMax(&row_worst, worst); // starts at 0
   partial[lane] = mine;
   workgroupBarrier();
   for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
@@ -46,6 +56,6 @@ fn forward(
   if (lane == 0u) {
     let result = highest + log(partial[0]);
     log_sum_exp[row] = result;
-    losses[row] = result - logits[start + targets[row]];
+    losses[row] = unless_nan(result - logits[start + targets[row]], atomicLoad(&row_worst));
   }
 }

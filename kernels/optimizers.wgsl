@@ -1,4 +1,4 @@
-// One step of an optimizer over all parameters of a stage, four an invocation. The gradients are set to zero on the way:
+// One step of an optimizer over all parameters of a stage, four a step, in strides of the grid. The gradients are set to zero on the way:
 // the next step adds into them.
 
 struct Parameters {
@@ -26,37 +26,37 @@ struct Step {
 @group(0) @binding(4) var<storage, read_write> first: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> second: array<vec4f>;
 
-const WORKGROUP = 256u;
+const WORKGROUP = 64u;
 
 @compute @workgroup_size(WORKGROUP)
 fn sgd(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i >= p.count) { return; }
-  parameters[i] -= step.rate * gradients[i];
-  gradients[i] = vec4f(0);
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
+    parameters[i] -= step.rate * gradients[i];
+    gradients[i] = vec4f(0);
+  }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn sgd_momentum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i >= p.count) { return; }
-  let velocity = p.beta1 * first[i] + gradients[i];
-  first[i] = velocity;
-  parameters[i] -= step.rate * velocity;
-  gradients[i] = vec4f(0);
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
+    let velocity = p.beta1 * first[i] + gradients[i];
+    first[i] = velocity;
+    parameters[i] -= step.rate * velocity;
+    gradients[i] = vec4f(0);
+  }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn adamw(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
-  if (i >= p.count) { return; }
-  let gradient = gradients[i];
-  gradients[i] = vec4f(0);
-  let mean = p.beta1 * first[i] + p.rest1 * gradient;
-  let square = p.beta2 * second[i] + p.rest2 * gradient * gradient;
-  first[i] = mean;
-  second[i] = square;
-  let element = vec4u(4u * i) + vec4u(0, 1, 2, 3);
-  let kept = select(vec4f(1), vec4f(1.0 - step.rate * p.decay), element < vec4u(p.decayed));
-  parameters[i] = kept * parameters[i] - step.corrected_rate * mean / (sqrt(square) * step.correction + p.epsilon);
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
+    let gradient = gradients[i];
+    gradients[i] = vec4f(0);
+    let mean = p.beta1 * first[i] + p.rest1 * gradient;
+    let square = p.beta2 * second[i] + p.rest2 * gradient * gradient;
+    first[i] = mean;
+    second[i] = square;
+    let element = vec4u(4u * i) + vec4u(0, 1, 2, 3);
+    let kept = select(vec4f(1), vec4f(1.0 - step.rate * p.decay), element < vec4u(p.decayed));
+    parameters[i] = kept * parameters[i] - step.corrected_rate * mean / (sqrt(square) * step.correction + p.epsilon);
+  }
 }

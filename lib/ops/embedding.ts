@@ -1,11 +1,10 @@
 /** Token embedding: a lookup, and a scatter for its weight gradient. It has no input gradient: p2 only. */
-import { kernel } from "../gpu/kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { rowKernel } from "./variants.ts";
 
-const forward = { 1: kernel("embedding", "forward"), 4: kernel("embedding", "forward4") };
-const backwardWeight = { 1: kernel("embedding", "backward_weight"), 4: kernel("embedding", "backward_weight4") };
+const forward = rowKernel("embedding", "forward");
+const backwardWeight = rowKernel("embedding", "backward_weight");
 
 const later = 0x8000_0000;
 const end = 0x7fff_ffff;
@@ -36,9 +35,8 @@ export function embedding(out: Tensor, ids: Tensor, table: Tensor): void {
   const rows = rowsOf(out), width = widthOf(out);
   expectShape("embedding", "ids", ids, [2, rows], "u32");
   expectShape("embedding", "table", table, [rowsOf(table), width]);
-  const perLane = width % 4 === 0 ? 4 : 1;
-  const words = [rows, width / perLane];
-  out.device.dispatch(forward[perLane], words, [out, ids, table], lanes(rows * width / perLane, 256));
+  const { kernel, perLane, grid } = forward(out.device, rows, width);
+  out.device.dispatch(kernel, [rows, width / perLane], [out, ids, table], grid);
 }
 
 /**
@@ -49,7 +47,6 @@ export function embeddingBackwardWeight(dTable: Tensor, dy: Tensor, ids: Tensor)
   const rows = rowsOf(dy), width = widthOf(dy);
   expectShape("embeddingBackwardWeight", "ids", ids, [2, rows], "u32");
   expectShape("embeddingBackwardWeight", "dTable", dTable, [rowsOf(dTable), width]);
-  const perLane = width % 4 === 0 ? 4 : 1;
-  const words = [rows, width / perLane];
-  dy.device.dispatch(backwardWeight[perLane], words, [dTable, ids, dy], lanes(rows * width / perLane, 256));
+  const { kernel, perLane, grid } = backwardWeight(dy.device, rows, width);
+  dy.device.dispatch(kernel, [rows, width / perLane], [dTable, ids, dy], grid);
 }

@@ -4,14 +4,14 @@ import { kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowVariant } from "./variants.ts";
+import { rowKernel, rowVariant } from "./variants.ts";
 
 const forward = {
   plain: kernel("loss", "forward"),
   vec4: kernel("loss_vec4", "forward"),
   group: kernel("loss_group", "forward"),
 };
-const backward = { 1: kernel("loss", "backward"), 4: kernel("loss_vec4", "backward") };
+const backward = rowKernel("loss_backward", "backward");
 const sumKernel = kernel("sum", "sum");
 
 /**
@@ -24,7 +24,7 @@ export function crossEntropy(losses: Tensor, logSumExp: Tensor, logits: Tensor, 
   expectShape("crossEntropy", "logSumExp", logSumExp, [rows]);
   expectShape("crossEntropy", "targets", targets, [rows], "u32");
   const variant = rowVariant(logits.device, width);
-  const words = [rows, variant === "vec4" ? width / 4 : width, 0];
+  const words = [rows, variant === "vec4" ? width / 4 : width];
   const views = [losses, logSumExp, logits, targets];
   logits.device.dispatch(forward[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
 }
@@ -45,10 +45,9 @@ export function crossEntropyBackward(
   expectShape("crossEntropyBackward", "dlogits", dlogits, logits.shape);
   expectShape("crossEntropyBackward", "logSumExp", logSumExp, [rows]);
   expectShape("crossEntropyBackward", "targets", targets, [rows], "u32");
-  const perLane = width % 4 === 0 ? 4 : 1;
+  const { kernel, perLane, grid } = backward(logits.device, rows, width);
   const words = [rows, width / perLane, floatBits(scale)];
-  const views = [dlogits, logits, logSumExp, targets];
-  logits.device.dispatch(backward[perLane], words, views, lanes(rows * width / perLane, 256));
+  logits.device.dispatch(kernel, words, [dlogits, logits, logSumExp, targets], grid);
 }
 
 /** How {@link sum} puts its result away. */

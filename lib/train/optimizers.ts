@@ -4,7 +4,7 @@
  */
 import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
-import { fill, lanes } from "../ops/elementwise.ts";
+import { fill, strides } from "../ops/elementwise.ts";
 import { inVectors } from "../ops/shapes.ts";
 import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
 
@@ -126,7 +126,7 @@ function optimizer(name: string, parameters: Tensor, gradients: Tensor, decayed:
       if (written !== (written = values.join())) device.write(scalars, Float32Array.from(values));
     },
     step() {
-      device.dispatch(plan.kernel, words, views, lanes(vectors, 256));
+      device.dispatch(plan.kernel, words, views, strides(device, vectors));
     },
     release() {
       release(scalars, ...moments);

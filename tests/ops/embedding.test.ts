@@ -2,29 +2,50 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { embedding, embeddingBackwardWeight, packIds } from "../../lib/ops/embedding.ts";
 import * as reference from "../reference/embedding.ts";
-import { assertGradient, assertTensor, close, device, dirty, normal, tensor, tokens, weigh } from "./support.ts";
+import {
+  assertGradient,
+  assertTensor,
+  close,
+  device,
+  dirty,
+  normal,
+  rowVariants,
+  tensor,
+  tokens,
+  weigh,
+  withRowVariant,
+} from "./support.ts";
 
 after(close);
 
-for (const [rows, width, vocabulary] of [[70, 20, 9], [37, 5, 50], [1, 4, 1], [6, 3, 2]]) {
-  const name = `of ${rows} tokens out of ${vocabulary}, width ${width},`;
+for (const [rows, width, vocabulary] of [[70, 20, 9], [5, 260, 3], [37, 5, 50], [1, 4, 1], [6, 3, 2]]) {
   const ids = tokens(rows, vocabulary, 1), table = normal(vocabulary * width, 2), dy = normal(rows * width, 3);
 
-  test(`embedding() ${name} equals the float64 reference`, async () => {
-    const on = await device();
-    const out = dirty(on, [rows, width]);
-    embedding(out, tensor(on, [2, rows], packIds(ids)), tensor(on, [vocabulary, width], table));
-    await assertTensor(out, reference.embedding(ids, table, width), 0);
-  });
+  for (const variant of rowVariants(width)) {
+    const of = `of ${rows} tokens out of ${vocabulary}, width ${width} (${variant}),`;
 
-  test(`embeddingBackwardWeight() ${name} adds what the float64 reference says`, async () => {
-    const on = await device();
-    const before = normal(vocabulary * width, 4);
-    const out = tensor(on, [vocabulary, width], before);
-    embeddingBackwardWeight(out, tensor(on, [rows, width], dy), tensor(on, [2, rows], packIds(ids)));
-    const gradient = reference.embeddingBackward(dy, ids, vocabulary, width);
-    await assertTensor(out, gradient.map((value, i) => value + before[i]));
-  });
+    test(`embedding() ${of} equals the float64 reference`, async () => {
+      const on = await device();
+      const out = dirty(on, [rows, width]);
+      withRowVariant(
+        variant,
+        () => embedding(out, tensor(on, [2, rows], packIds(ids)), tensor(on, [vocabulary, width], table)),
+      );
+      await assertTensor(out, reference.embedding(ids, table, width), 0);
+    });
+
+    test(`embeddingBackwardWeight() ${of} adds what the float64 reference says`, async () => {
+      const on = await device();
+      const before = normal(vocabulary * width, 4);
+      const out = tensor(on, [vocabulary, width], before);
+      withRowVariant(
+        variant,
+        () => embeddingBackwardWeight(out, tensor(on, [rows, width], dy), tensor(on, [2, rows], packIds(ids))),
+      );
+      const gradient = reference.embeddingBackward(dy, ids, vocabulary, width);
+      await assertTensor(out, gradient.map((value, i) => value + before[i]));
+    });
+  }
 }
 
 test("packIds() chains the positions of each token and flags all but the first", () => {

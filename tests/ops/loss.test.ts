@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { crossEntropy, crossEntropyBackward, sum } from "../../lib/ops/loss.ts";
+import { toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/loss.ts";
 import {
   assertGradient,
@@ -35,22 +36,41 @@ for (const [rows, width] of [[7, 20], [70, 37], [3, 516], [2, 1]]) {
       await assertTensor(out, losses, 4e-6, "losses");
       await assertTensor(outLogSumExp, logSumExp, 1e-6, "logSumExp");
     });
-  }
 
-  test(`crossEntropyBackward() of ${rows} x ${width} equals the float64 reference`, async () => {
-    const on = await device();
-    const out = dirty(on, [rows, width]);
-    crossEntropyBackward(
-      out,
-      tensor(on, [rows, width], logits),
-      tensor(on, [rows], Float32Array.from(logSumExp)),
-      tensor(on, [rows], targets),
-      1 / rows,
-    );
-    const expected = reference.crossEntropyBackward(logits, targets, width, 1 / rows);
-    await assertTensor(out, expected, 3e-5, "dlogits");
-  });
+    test(`crossEntropyBackward() of ${rows} x ${width} (${variant}) equals the float64 reference`, async () => {
+      const on = await device();
+      const out = dirty(on, [rows, width]);
+      withRowVariant(variant, () =>
+        crossEntropyBackward(
+          out,
+          tensor(on, [rows, width], logits),
+          tensor(on, [rows], Float32Array.from(logSumExp)),
+          tensor(on, [rows], targets),
+          1 / rows,
+        ));
+      await assertTensor(out, reference.crossEntropyBackward(logits, targets, width, 1 / rows), 3e-5, "dlogits");
+    });
+  }
 }
+
+test("crossEntropy() of a row with a NaN is NaN, and not finite where a logit is infinite", async () => {
+  const on = await device();
+  const logits = normal(3 * 8, 1);
+  logits[13] = NaN;
+  logits[18] = Infinity;
+  for (const variant of rowVariants(8)) {
+    const losses = dirty(on, [3]), logSumExp = dirty(on, [3]);
+    withRowVariant(
+      variant,
+      () => crossEntropy(losses, logSumExp, tensor(on, [3, 8], logits), tensor(on, [3], Uint32Array.of(0, 0, 0))),
+    );
+    const [fine, nan, infinite] = await toArray(losses);
+    assert.ok(
+      Number.isFinite(fine) && Number.isNaN(nan) && !Number.isFinite(infinite),
+      `${variant}: ${nan} ${infinite}`,
+    );
+  }
+});
 
 test("the crossEntropy reference's backward equals finite differences of its forward", () => {
   const logits = normal(3 * 5, 1), targets = [4, 0, 2];

@@ -93,3 +93,14 @@ test("rmsNorm() takes tensors with more axes as rows", async () => {
   const expected = reference.rmsNorm(x, gain);
   await assertTensor(out, expected.y);
 });
+
+test("rmsNorm() reaches every row where each has a workgroup and they are more than 65,535", async () => {
+  const on = await device();
+  const rows = 65_540;
+  // SwiftShader takes 0.1 ms for a workgroup with barriers, 7 s for all of them.
+  const variant = on.gpu.info.driver === "bundled" ? "plain" : "group";
+  const x = normal(rows * 2, 1), gain = normal(2, 2);
+  const out = dirty(on, [rows, 2]), rstd = dirty(on, [rows]);
+  withRowVariant(variant, () => rmsNorm(out, rstd, tensor(on, [rows, 2], x), tensor(on, [2], gain)));
+  await assertTensor(out, reference.rmsNorm(x, gain).y, 4e-6);
+});

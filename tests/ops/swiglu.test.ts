@@ -2,27 +2,45 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { swiglu, swigluBackward } from "../../lib/ops/swiglu.ts";
 import * as reference from "../reference/swiglu.ts";
-import { assertGradient, assertTensor, close, device, dirty, normal, tensor, weigh } from "./support.ts";
+import {
+  assertGradient,
+  assertTensor,
+  close,
+  device,
+  dirty,
+  normal,
+  rowVariants,
+  tensor,
+  weigh,
+  withRowVariant,
+} from "./support.ts";
 
 after(close);
 
-for (const [rows, width] of [[7, 20], [13, 5], [1, 352]]) {
+for (const [rows, width] of [[7, 20], [70, 5], [1, 352], [6, 300]]) {
   // Wide enough a spread to reach both ends of the sigmoid.
   const gateUp = normal(rows * 2 * width, 1).map((value) => 6 * value), dout = normal(rows * width, 2);
 
-  test(`swiglu() of ${rows} x ${width} equals the float64 reference`, async () => {
-    const on = await device();
-    const out = dirty(on, [rows, width]);
-    swiglu(out, tensor(on, [rows, 2 * width], gateUp));
-    await assertTensor(out, reference.swiglu(gateUp, width), 1e-6);
-  });
+  for (const variant of rowVariants(width)) {
+    const of = `of ${rows} x ${width} (${variant})`;
 
-  test(`swigluBackward() of ${rows} x ${width} equals the float64 reference`, async () => {
-    const on = await device();
-    const out = dirty(on, [rows, 2 * width]);
-    swigluBackward(out, tensor(on, [rows, width], dout), tensor(on, [rows, 2 * width], gateUp));
-    await assertTensor(out, reference.swigluBackward(dout, gateUp, width), 1e-6);
-  });
+    test(`swiglu() ${of} equals the float64 reference`, async () => {
+      const on = await device();
+      const out = dirty(on, [rows, width]);
+      withRowVariant(variant, () => swiglu(out, tensor(on, [rows, 2 * width], gateUp)));
+      await assertTensor(out, reference.swiglu(gateUp, width), 1e-6);
+    });
+
+    test(`swigluBackward() ${of} equals the float64 reference`, async () => {
+      const on = await device();
+      const out = dirty(on, [rows, 2 * width]);
+      withRowVariant(
+        variant,
+        () => swigluBackward(out, tensor(on, [rows, width], dout), tensor(on, [rows, 2 * width], gateUp)),
+      );
+      await assertTensor(out, reference.swigluBackward(dout, gateUp, width), 1e-6);
+    });
+  }
 }
 
 test("swiglu() and its backward stay finite at gates of -100 and 100", async () => {
