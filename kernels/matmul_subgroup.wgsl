@@ -9,9 +9,9 @@
 // GFLOP/s at 512 x 512 x 512 on one thread of lavapipe:
 //   8 lanes: 8 x 4 19.0, 16 x 2 19.7, 16 x 4 23.2, 16 x 8 24.1, 24 x 4 24.3, 32 x 4 27.5, 48 x 4 27.6
 //   16 lanes: 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.8, 32 x 4 28.5, but 1.5 s to compile for 0.6
-// Rejected (16 rows): eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() 22.3, it is made
-// a product and a sum; a in a uniform buffer and no broadcasts 12. The stores cost as much as 22 steps of k, so a k of
-// 32 reaches 16. SwiftShader: 3.6.
+// Rejected (16 rows): eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() 22.3, it is
+// made a product and a sum; a in a uniform buffer and no broadcasts 12. The stores cost as much as 22 steps of k, so a
+// k of 32 reaches 16. SwiftShader: 3.6.
 enable subgroups;
 
 struct Matrices {

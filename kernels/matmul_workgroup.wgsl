@@ -1,9 +1,9 @@
 // Matrix multiplication for real GPUs: tiles of a and b in workgroup memory, 4 x 4 sums an invocation in registers.
 //
-// 256 invocations make 64 x 64 elements, 16 steps of k at a time: a step reads two vec4f for 16 multiplications, and the
-// tiles take 8.5 KiB where every device has 16. 4 x 4 an invocation is what others found portable: about 80 % of the best
-// on GPUs of four vendors. Not timed on a GPU yet; checked on lavapipe and SwiftShader, where barriers make it slow (3.3
-// and 0.8 GFLOP/s). Takes any sizes, strides and offsets.
+// 256 invocations make 64 x 64 elements, 16 steps of k at a time: a step reads two vec4f for 16 multiplications, the
+// tiles take 8.5 KiB, and every device has 16. 4 x 4 an invocation is what others found portable: about 80 % of the
+// best on GPUs of four vendors. Not timed on a GPU yet; checked on lavapipe and SwiftShader, where barriers are dear
+// (3.3 and 0.8 GFLOP/s). Takes any sizes, strides and offsets.
 
 struct Matrices {
   rowStride: u32,

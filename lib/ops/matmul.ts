@@ -1,20 +1,16 @@
 /** Matrix multiplication of f32 tensors, single and batched. */
 import { sizeOf, type Tensor } from "../tensor.ts";
-import { choose, type Problem } from "./matmul_kernels.ts";
+import { choose, type Layout, type Problem } from "./matmul_kernels.ts";
 
 /**
  * A batch of row-major matrices inside a tensor: element (r, c) of matrix (i, j) is at
  * `offset + i*strides[0] + j*strides[1] + r*rowStride + c`, in elements.
  */
-export interface Matrices {
-  readonly tensor: Tensor;
+export interface Matrices extends Layout {
   /** Rows of a matrix as stored. */
   readonly rows: number;
   /** Columns of a matrix as stored. */
   readonly columns: number;
-  readonly rowStride: number;
-  readonly offset: number;
-  readonly strides: readonly [number, number];
 }
 
 /** What {@link matmul} does beyond a plain product. */
