@@ -119,11 +119,13 @@ function optimizer(name: string, parameters: Tensor, gradients: Tensor, decayed:
   const words = [vectors, decayed, ...Array.from({ length: 6 }, (_, i) => floatBits(plan.settings[i] ?? 0))];
   const views = [inVectors(parameters), inVectors(gradients), scalars, ...moments.map(inVectors)];
   let t = 0;
-  let written = "";
+  let written: readonly number[] = [];
   return {
     prepare(learningRate) {
       const values = plan.scalars(++t, learningRate);
-      if (written !== (written = values.join())) device.write(scalars, Float32Array.from(values));
+      // Plain SGD at a constant rate writes once: a write submits what is recorded.
+      if (values.some((value, i) => value !== written[i])) device.write(scalars, Float32Array.from(values));
+      written = values;
     },
     step() {
       device.dispatch(plan.kernel, words, views, strides(device, vectors));
