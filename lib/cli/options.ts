@@ -56,6 +56,26 @@ export function oneOf<T extends string>(known: readonly T[]): (text: string) => 
   };
 }
 
+/**
+ * Reads pairs such as `f=1,comm=0.5`: numbers of 0 or more for some of the names in `defaults`, which fills in the rest.
+ */
+export function pairs<T extends Record<string, number>>(defaults: T): (text: string) => T {
+  return (text) => {
+    const values: Record<string, number> = {};
+    for (const pair of text.split(",")) {
+      const [, name, digits] = /^\s*(\w+)\s*=\s*(\S+)\s*$/.exec(pair) ?? [];
+      const value = Number(digits);
+      if (!Object.hasOwn(defaults, name ?? "") || !(value >= 0 && value < Infinity)) {
+        const form = Object.keys(defaults).map((key) => `${key}=NUMBER`).join(",");
+        throw new InvalidArgumentError(`"${pair}" is not one of ${form} with a number of 0 or more.`);
+      }
+      if (Object.hasOwn(values, name)) throw new InvalidArgumentError(`"${name}" is there twice.`);
+      values[name] = value;
+    }
+    return { ...defaults, ...values };
+  };
+}
+
 /** Turns a function of this library that throws UserErrors into a reader of option values. */
 export function reading<T>(read: (text: string) => T): (text: string) => T {
   return (text) => {
@@ -103,6 +123,13 @@ export async function main(program: Program, argv: readonly string[] = process.a
     if (!(error instanceof CommanderError || error instanceof UserError)) {
       process.stderr.write(`${(error as Error).stack ?? error}\n`);
       process.exit(1);
+    }
+    if ((error as { code?: string }).code === "commander.help") {
+      const names = program.commands.map((command) => command.name()).join(", ");
+      process.stderr.write(
+        `${program.name()}: a command is missing; the commands are ${names}, and --help explains them\n`,
+      );
+      process.exit(2);
     }
     const line = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
     process.stderr.write(`${program.name()}: ${line}\n`);

@@ -57,11 +57,11 @@ export const candidates: readonly Candidate[] = [
   candidate("matmul:plain", () => true, (_, { m, n }) => Math.ceil(m * n / 64)),
   candidate("matmul_registers:scalars", () => true, tiles(16, () => 16)),
   candidate("matmul_registers:vectors", (_, problem) => inFours(problem), tiles(32, () => 32)),
-  candidate("matmul_subgroup:broadcastScalars", hasLanes, tiles(16, (info) => 4 * laneCount(info))),
+  candidate("matmul_subgroup:broadcastScalars", hasLanes, tiles(16, (info) => 4 * info.subgroupSize)),
   candidate(
     "matmul_subgroup:broadcast",
     (info, problem) => hasLanes(info) && inFours(problem),
-    tiles(32, (info) => 4 * laneCount(info)),
+    tiles(32, (info) => 4 * info.subgroupSize),
   ),
   candidate("matmul_workgroup:workgroupTile", () => true, tiles(64, () => 64)),
 ];
@@ -95,13 +95,13 @@ function candidate(name: string, supports: Candidate["supports"], groups: GroupC
       const { batch, transposeA, transposeB, out, a, b } = problem;
       const { device } = out.tensor;
       const { info } = device.gpu;
-      const key = laneCount(info) * 4 + Number(transposeA) * 2 + Number(transposeB);
+      const key = info.subgroupSize * 4 + Number(transposeA) * 2 + Number(transposeB);
       let variant = variants.get(key);
       if (!variant) {
         variant = kernel(file, entry, {
           TRANSPOSE_A: Number(transposeA),
           TRANSPOSE_B: Number(transposeB),
-          ...(file === "matmul_subgroup" ? { LANES: laneCount(info) } : {}),
+          ...(file === "matmul_subgroup" ? { LANES: info.subgroupSize } : {}),
         });
         variants.set(key, variant);
       }
@@ -125,21 +125,5 @@ function inFours({ m, n, k, out, a, b, transposeA }: Problem): boolean {
 }
 
 function hasLanes(info: GpuInfo): boolean {
-  return [4, 8, 16].includes(laneCount(info));
+  return [4, 8, 16].includes(info.subgroupSize);
 }
-
-/**
- * Lanes that a subgroup really has. lavapipe reads LP_NATIVE_VECTOR_WIDTH twice: when the device is made, for the size
- * that it reports, and at the first compilation, for the code that it makes. With the variable set for the first alone,
- * broadcasts reach half a subgroup and results are wrong. What counts is the process's own environment, 256 without the
- * variable; a kernel for 8 lanes is right on 16 too.
- */
-function laneCount(info: GpuInfo): number {
-  let count = laneCounts.get(info);
-  if (count === undefined) {
-    const compiled = info.vendor === "mesa" ? (Number(process.env.LP_NATIVE_VECTOR_WIDTH) || 256) / 32 : Infinity;
-    laneCounts.set(info, count = Math.min(info.subgroupSize, compiled));
-  }
-  return count;
-}
-const laneCounts = new WeakMap<GpuInfo, number>();
