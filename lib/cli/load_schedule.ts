@@ -1,0 +1,57 @@
+import { readFileSync, statSync } from "node:fs";
+import { basename, extname } from "node:path";
+import { UserError } from "../errors.ts";
+import type { Schedule } from "../schedules/actions.ts";
+import { fromCsv } from "../schedules/csv.ts";
+import { generate, scheduleNames } from "../schedules/generate.ts";
+
+/** Sizes asked for on the command line; absent where a flag is. */
+export interface Sizes {
+  /** `--devices`. */
+  devices?: number;
+  /** `--microbatches`. */
+  microbatches?: number;
+  /** `--chunks`. */
+  chunks?: number;
+}
+
+/** A schedule of 256 devices and 2,048 micro-batches with its transfers has about 50 MB. */
+const mostBytes = 64 * 2 ** 20;
+
+/**
+ * The schedule that a command line names: of a generator, on 4 devices unless said otherwise, or in a CSV file, whose own
+ * sizes then hold.
+ *
+ * @throws {UserError} For a name that is neither, sizes that do not fit, and a file that is no schedule.
+ */
+export function loadSchedule(name: string, sizes: Sizes): Schedule {
+  if (scheduleNames.includes(name)) return generate(name, { devices: 4, ...sizes });
+  const stat = statSync(name, { throwIfNoEntry: false });
+  if (!stat) {
+    const isPath = /[/\\]|\.csv$/i.test(name);
+    const names = scheduleNames.join(", ");
+    throw new UserError(
+      isPath
+        ? `There is no file ${name}`
+        : `Unknown schedule "${name}", and no file of that name; the schedules are ${names}`,
+    );
+  }
+  if (!stat.isFile()) throw new UserError(`${name} is not a file; give a schedule's CSV file`);
+  if (stat.size > mostBytes) {
+    throw new UserError(
+      `${name} has ${Math.ceil(stat.size / 2 ** 20)} MiB; a schedule has at most ${mostBytes / 2 ** 20} MiB`,
+    );
+  }
+  if (sizes.chunks !== undefined) throw new UserError("--chunks is for a generator; a CSV file has its own stages");
+  let text: string;
+  try {
+    text = readFileSync(name, "utf8");
+  } catch (error) {
+    throw new UserError(`Cannot read ${name}: ${(error as Error).message}`);
+  }
+  const schedule = fromCsv(text, { name: basename(name, extname(name)), devices: sizes.devices });
+  if (sizes.microbatches !== undefined && sizes.microbatches !== schedule.microbatches) {
+    throw new UserError(`${name} has ${schedule.microbatches} micro-batches, not ${sizes.microbatches}`);
+  }
+  return schedule;
+}

@@ -1,0 +1,260 @@
+/**
+ * `deno task schedule`: shows, validates, prices and searches schedules, without a GPU.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { SingleBar } from "cli-progress";
+import { Command } from "commander";
+import { UserError } from "../errors.ts";
+import { ganttText } from "../report/gantt_text.ts";
+import { page } from "../report/html.ts";
+import { checkOutputs, writeOutput } from "../report/output.ts";
+import {
+  criticalPathText,
+  type Priced,
+  scheduleJson,
+  scheduleSections,
+  scheduleTable,
+  variantOf,
+} from "../report/schedule.ts";
+import { tableText } from "../report/table.ts";
+import { chromeTrace } from "../report/trace.ts";
+import type { Policy, Schedule } from "../schedules/actions.ts";
+import { type Costs, stageCosts, withHostOverhead } from "../schedules/costs.ts";
+import { toCsv } from "../schedules/csv.ts";
+import { scheduleNames } from "../schedules/generate.ts";
+import type { Memory } from "../schedules/memory.ts";
+import { memoryTimeline } from "../schedules/memory_timeline.ts";
+import { parsePolicy } from "../schedules/policy.ts";
+import { search, type SearchResult } from "../schedules/search.ts";
+import { simulate } from "../schedules/simulate.ts";
+import { twoStage } from "../schedules/two_stage.ts";
+import { validate } from "../schedules/validate.ts";
+import { loadSchedule } from "./load_schedule.ts";
+import { integer, pairs, reading, real } from "./options.ts";
+
+const defaultCosts = { f: 1, i: 1, w: 1, b: NaN, comm: 0, host: 0 };
+const defaultMemory = { activations: 1, released: 0, derivatives: 1 };
+
+interface Flags {
+  devices?: number;
+  microbatches?: number;
+  chunks?: number;
+  twoStage?: boolean;
+  policy?: Policy;
+  width?: number;
+  costs?: typeof defaultCosts;
+  memory?: typeof defaultMemory;
+  cap?: number;
+  budget?: number;
+  json?: string;
+  csv?: string;
+  transfers?: boolean;
+  trace?: string;
+  html?: string;
+}
+
+/** Above so many actions a browser no longer draws a page, or opens a trace, in good time. */
+const mostDrawn = { "--html": 20_000, "--trace": 400_000 };
+
+/** The command with its four sub-commands. */
+export function scheduleCommand(): Command {
+  const program = new Command("schedule").description(
+    "Pipeline schedules as data: show, validate, simulate and search them, without a GPU. " +
+      `A schedule is a name (${scheduleNames.join(", ")}) or a CSV file in PyTorch's format.`,
+  );
+  const sub = (name: string, description: string, argument = "<schedule>") =>
+    outputs(
+      sizes(program.command(name).description(description).argument(argument, "name of a schedule, or a CSV file")),
+    );
+  transforms(sub("show", "Draw a schedule in the terminal.")).action((name: string, flags: Flags) => {
+    const rows = price(name, flags);
+    write(flags, rows, (say) => {
+      for (const { schedule, simulation } of rows) {
+        const colour = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
+        say(`${title(schedule)}\n${ganttText(schedule, simulation, { width: process.stdout.columns ?? 120, colour })}`);
+      }
+    });
+  });
+  transforms(sub("validate", "Check that a schedule is complete, in order, and cannot deadlock."))
+    .action((name: string, flags: Flags) => {
+      const rows = price(name, flags);
+      const { schedule } = rows[rows.length - 1];
+      const count = schedule.actions.reduce((sum, list) => sum + list.length, 0);
+      write(flags, rows, (say) => say(`${title(schedule)}: valid, ${count} actions\n`));
+    });
+  transforms(sub("simulate", "Price a schedule: makespan, bubble, memory, critical path."))
+    .action((name: string, flags: Flags) => {
+      const rows = price(name, flags);
+      write(flags, rows, (say) => {
+        const { schedule, simulation } = rows[rows.length - 1];
+        say(`${title(schedule)} (simulated)\n${tableText(scheduleTable(rows))}\n${criticalPathText(simulation)}\n`);
+      });
+    });
+  sub("search", "Find the fastest schedule of F, I and W with one stage a device.", "[schedule]")
+    .option("--cap <amount>", "most memory a device may hold, in the unit of --memory", real(0, Number.MAX_VALUE))
+    .option("--budget <count>", "candidates to look at before giving up on a proof", integer(1, 1e9), 1e6)
+    .action(runSearch);
+  return program;
+}
+
+function sizes(command: Command): Command {
+  return command
+    .option("--devices <n>", "number of devices (default: 4, or the rows of the file)", integer(1, 1024))
+    .option("--microbatches <m>", "number of micro-batches (default: the schedule's usual one)", integer(1, 65536))
+    .option("--chunks <v>", "stages on each device, for interleaved-1f1b (default: 2)", integer(1, 64))
+    .option(
+      "--costs <pairs>",
+      "time of F, I, W and B on a stage, of a transfer, and of the host for each action " +
+        "(default: f=1,i=1,w=1,comm=0,host=0, and b=i+w)",
+      pairs(defaultCosts),
+    )
+    .option(
+      "--memory <pairs>",
+      "what a stage holds: activations from F on, the part released after I, derivatives from I to W " +
+        "(default: activations=1,released=0,derivatives=1)",
+      pairs(defaultMemory),
+    );
+}
+
+function transforms(command: Command): Command {
+  return command
+    .option("--two-stage", "split every backward in two: 2BP")
+    .option(
+      "--policy <policy>",
+      "when W runs: fill, end, mid, every:K or cap:BYTES (default: fill)",
+      reading(parsePolicy),
+    )
+    .option("--width <k>", "micro-batches that one W concatenates (default: 1)", integer(1, 65536));
+}
+
+function outputs(command: Command): Command {
+  return command
+    .option("--json <file>", "write figures and actions as JSON; - for standard output")
+    .option("--csv <file>", "write the schedule as PyTorch's CSV")
+    .option("--transfers", "with --csv: add SEND and RECV cells")
+    .option("--trace <file>", "write a trace for ui.perfetto.dev")
+    .option("--html <file>", "write a page with drawings, memory curves and the critical path");
+}
+
+function costsOf({ costs = defaultCosts }: Flags, stages: number): Costs {
+  const { f, i, w, b, comm, host } = costs;
+  const stage = Number.isNaN(b) ? { f, i, w } : { f, i, w, b };
+  const priced = stageCosts(Array.from({ length: stages }, () => stage), comm);
+  return host > 0 ? withHostOverhead(priced, host) : priced;
+}
+
+function memoryOf({ memory = defaultMemory }: Flags): Memory {
+  if (memory.released > memory.activations) {
+    throw new UserError(`--memory releases ${memory.released} of ${memory.activations} activations; it cannot be more`);
+  }
+  return () => memory;
+}
+
+/** The schedule that the flags ask for, with its price; before it the one without 2BP, where they ask for 2BP. */
+function price(name: string, flags: Flags): Priced[] {
+  const { policy, width } = flags;
+  checkFlags(flags);
+  const base = loadSchedule(name, flags);
+  if (!flags.twoStage && (policy || width)) {
+    throw new UserError(`${policy ? "--policy" : "--width"} says how --two-stage places W; add --two-stage`);
+  }
+  const costs = costsOf(flags, base.stages);
+  const memory = memoryOf(flags);
+  const schedules = flags.twoStage ? [base, twoStage(base, { policy, width, costs, memory })] : [base];
+  return schedules.map((schedule) => {
+    validate(schedule);
+    return { schedule, simulation: simulate(schedule, costs, memory) };
+  });
+}
+
+function checkFlags(flags: Flags): void {
+  checkOutputs({ "--json": flags.json, "--csv": flags.csv, "--trace": flags.trace, "--html": flags.html });
+  if (flags.transfers && !flags.csv) throw new UserError("--transfers says how --csv writes; add --csv FILE");
+  memoryOf(flags);
+}
+
+function title(schedule: Schedule): string {
+  const { devices, stages, microbatches } = schedule;
+  return `${variantOf(schedule)} on ${devices} devices, ${stages} stages, ${microbatches} micro-batches`;
+}
+
+/** Writes what the flags ask for, of the last row, and says the rest; aside, where a result goes to standard output. */
+function write(flags: Flags, rows: readonly Priced[], text: (say: (line: string) => void) => void): void {
+  const last = rows[rows.length - 1];
+  const { schedule, simulation } = last;
+  const memory = memoryOf(flags);
+  for (const flag of ["--html", "--trace"] as const) {
+    if (flags[flag.slice(2) as "html" | "trace"] && simulation.spans.length > mostDrawn[flag]) {
+      throw new UserError(
+        `${flag} draws at most ${mostDrawn[flag]} actions, and ${schedule.name} has ${simulation.spans.length}`,
+      );
+    }
+  }
+  const { json, csv, trace, html } = flags;
+  const aside = [json, csv, trace, html].includes("-");
+  text((line) => (aside ? process.stderr : process.stdout).write(line));
+  if (json) writeOutput(json, `${JSON.stringify(scheduleJson(last))}\n`);
+  if (csv) writeOutput(csv, toCsv(schedule, { transfers: flags.transfers }));
+  if (trace) {
+    const held = memoryTimeline(schedule, simulation.spans, memory);
+    writeOutput(trace, chromeTrace(schedule, simulation, { memory: held, title: `${title(schedule)} (simulated)` }));
+  }
+  if (html) writeOutput(html, page(`${title(rows[0].schedule)} (simulated)`, scheduleSections(rows, memory)));
+}
+
+async function runSearch(name: string | undefined, flags: Flags): Promise<void> {
+  checkFlags(flags);
+  const base = name === undefined ? undefined : loadSchedule(name, flags);
+  if (base && base.stages > base.devices) {
+    throw new UserError(
+      `search plans one stage a device, and ${base.name} has ${base.stages} stages on ${base.devices}`,
+    );
+  }
+  const devices = base?.devices ?? flags.devices ?? 4;
+  const microbatches = base?.microbatches ?? flags.microbatches ?? 2 * devices;
+  const memory = memoryOf(flags);
+  const costs = costsOf(flags, devices);
+  const stop = new AbortController();
+  // The first Ctrl-C ends the search and keeps the best so far; the next one ends the process as always.
+  process.once("SIGINT", () => stop.abort());
+  const bar = new SingleBar({
+    format: "searching {bar} {percentage} % | best {best} | none below {bound} | Ctrl-C keeps the best",
+    stream: process.stderr,
+    clearOnComplete: true,
+  });
+  let shown = false;
+  const result = await search({
+    devices,
+    microbatches,
+    costs,
+    memory,
+    cap: flags.cap,
+    budget: flags.budget,
+    signal: stop.signal,
+    onProgress({ done, budget, best, lowerBound }) {
+      const payload = { best: best.toPrecision(6), bound: lowerBound.toPrecision(6) };
+      if (shown) bar.update(done, payload);
+      else bar.start(budget, done, payload);
+      shown = true;
+    },
+  });
+  bar.stop();
+  const rows = (base ? [base, result.schedule] : [result.schedule])
+    .map((schedule) => ({ schedule, simulation: simulate(schedule, costs, memory) }));
+  write(flags, rows, (say) => {
+    say(`${title(result.schedule)} (simulated)\n${tableText(scheduleTable(rows))}\n`);
+    say(`${verdict(result, stop.signal.aborted)}\n${criticalPathText(rows[rows.length - 1].simulation)}\n`);
+  });
+}
+
+function verdict({ makespan, lowerBound, proven }: SearchResult, interrupted: boolean): string {
+  if (proven) {
+    return `Proven optimal: no schedule of one stage a device is faster than ${Number(makespan.toPrecision(6))}`;
+  }
+  const gap = (100 * (makespan / lowerBound - 1)).toFixed(1);
+  return `${interrupted ? "Interrupted; not" : "Not"} proven optimal: no schedule is faster than ` +
+    `${Number(lowerBound.toPrecision(6))}, and this one is ${gap} % above`;
+}

@@ -1,0 +1,108 @@
+/**
+ * What there is to say about a simulated schedule: as JSON, as a table, in sentences and as a page.
+ *
+ * @module
+ */
+
+import { formatAction, type Kind, type Schedule } from "../schedules/actions.ts";
+import type { Memory } from "../schedules/memory.ts";
+import { memoryTimeline } from "../schedules/memory_timeline.ts";
+import type { Simulation } from "../schedules/simulate.ts";
+import { ganttFigure } from "./gantt.ts";
+import type { Section, Table } from "./html.ts";
+
+/** A schedule and what it costs. */
+export interface Priced {
+  /** The schedule. */
+  schedule: Schedule;
+  /** Its simulation. */
+  simulation: Simulation;
+}
+
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+const time = (value: number) => String(Number(value.toPrecision(6)));
+
+/** Name and 2BP variant: `1f1b-2, 2BP fill, width 2`. */
+export function variantOf({ name, twoStage, policy, width }: Schedule): string {
+  const how = policy ? `2BP ${policy}` : twoStage ? "split" : "";
+  return [name, how, width > 1 ? `width ${width}` : ""].filter(Boolean).join(", ");
+}
+
+/** The project's JSON of a simulated schedule, version 1; actions carry their times. */
+export function scheduleJson({ schedule, simulation }: Priced): Record<string, unknown> {
+  const { name, devices, stages, microbatches, placement, twoStage, policy = null, width } = schedule;
+  const { makespan, bubbleRatio, steadyBubbleRatio, spans, busy, peak, criticalPath } = simulation;
+  const actions: Record<string, unknown>[][] = Array.from({ length: devices }, () => []);
+  for (const { rank, action, start, end } of spans) actions[rank].push({ action: formatAction(action), start, end });
+  return {
+    schema: 1,
+    mode: "simulated",
+    schedule: name,
+    devices,
+    stages,
+    microbatches,
+    placement,
+    twoStage,
+    policy,
+    width,
+    makespan,
+    bubbleRatio,
+    steadyBubbleRatio,
+    busy,
+    peak,
+    criticalPath: criticalPath.map(({ action }) => formatAction(action)),
+    actions,
+  };
+}
+
+/** One line a schedule; speed-ups are against the first. */
+export function scheduleTable(rows: readonly Priced[]): Table {
+  return {
+    columns: ["schedule", "makespan", "speed-up", "bubble", "steady bubble", "peak memory by device"],
+    rows: rows.map(({ schedule, simulation }) => [
+      variantOf(schedule),
+      time(simulation.makespan),
+      simulation.makespan > 0 ? (rows[0].simulation.makespan / simulation.makespan).toFixed(3) : "-",
+      percent(simulation.bubbleRatio),
+      percent(simulation.steadyBubbleRatio),
+      peaks(simulation.peak),
+    ]),
+  };
+}
+
+function peaks(peak: readonly number[]): string {
+  if (peak.length <= 8) return peak.map(time).join(" / ");
+  const [least, most] = [Math.min(...peak), Math.max(...peak)];
+  return least === most ? `${time(most)} on each` : `${time(least)} to ${time(most)}`;
+}
+
+/** What the critical path consists of, in one sentence. */
+export function criticalPathText({ criticalPath, makespan }: Simulation): string {
+  const sums: Partial<Record<Kind, number>> = {};
+  let busy = 0;
+  for (const { action, start, end } of criticalPath) {
+    sums[action.kind] = (sums[action.kind] ?? 0) + end - start;
+    busy += end - start;
+  }
+  const parts = (["F", "I", "W", "B"] as Kind[]).filter((kind) => sums[kind]).map((kind) =>
+    `${kind} ${time(sums[kind]!)}`
+  );
+  if (makespan - busy > 1e-9 * makespan) parts.push(`transfers and tail ${time(makespan - busy)}`);
+  return `Critical path: ${criticalPath.length} actions, ${parts.join(", ")}`;
+}
+
+/** A drawing for each schedule, all on the same axes, and the table. */
+export function scheduleSections(rows: readonly Priced[], memory: Memory): Section[] {
+  const until = Math.max(...rows.map(({ simulation }) => simulation.makespan));
+  const memoryUntil = Math.max(...rows.flatMap(({ simulation }) => simulation.peak));
+  const sections = rows.map(({ schedule, simulation }) => ({
+    heading: `${variantOf(schedule)}: ${time(simulation.makespan)} units, bubble ${percent(simulation.bubbleRatio)}`,
+    text: criticalPathText(simulation),
+    figure: ganttFigure(schedule, simulation, {
+      memory: memoryTimeline(schedule, simulation.spans, memory),
+      until,
+      memoryUntil,
+    }),
+  }));
+  return [...sections, { heading: "In numbers", table: scheduleTable(rows) }];
+}

@@ -1,0 +1,151 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { fromCsv } from "../../lib/schedules/csv.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const entry = ["run", "-A", "--no-check", "lib/cli/schedule.ts"];
+
+function schedule(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [...entry, ...args], { cwd: root, encoding: "utf8" });
+}
+
+const folder = mkdtempSync(join(tmpdir(), "twobp-cli-"));
+after(() => rmSync(folder, { recursive: true }));
+const file = (name: string, text: string) => {
+  writeFileSync(join(folder, name), text);
+  return join(folder, name);
+};
+
+test("schedule simulate gives the golden makespans as JSON", () => {
+  const goldens: [args: string, makespan: number][] = [
+    ["naive", 12],
+    ["naive --two-stage", 9],
+    ["gpipe", 21],
+    ["gpipe --two-stage --policy end", 18],
+    ["1f1b-1", 21],
+    ["1f1b-1 --two-stage", 15],
+    ["1f1b-1 --two-stage --policy end", 18],
+    ["1f1b-2 --two-stage --policy fill", 27],
+    ["1f1b-2 --two-stage --policy end", 30],
+    ["1f1b-2 --costs f=2,i=2,w=2", 66],
+    ["1f1b-2 --costs b=3", 44],
+    ["naive --costs host=0.5,comm=1", 8 * 0.5 + 12 + 6],
+  ];
+  for (const [args, makespan] of goldens) {
+    const { status, stdout } = schedule("simulate", ...args.split(" "), "--devices", "4", "--json", "-");
+    assert.equal(status, 0);
+    const json = JSON.parse(stdout);
+    assert.deepEqual([json.schema, json.mode, json.devices, json.makespan], [1, "simulated", 4, makespan], args);
+    assert.equal(json.peak.length, 4);
+    assert.equal(json.actions.length, 4);
+    assert.deepEqual(json.actions[0][0].action, "0F0");
+  }
+});
+
+test("schedule show writes CSV, trace and page, whole and with nothing beside them", () => {
+  const [csv, trace, html] = ["a.csv", "a.json", "a.html"].map((name) => join(folder, name));
+  const { status, stdout } = schedule("show", "1f1b-2", "--two-stage", "--csv", csv, "--trace", trace, "--html", html);
+  assert.equal(status, 0);
+  assert.match(stdout, /device 3 +F0 I0 F1 I1/);
+  assert.equal(fromCsv(readFileSync(csv, "utf8")).microbatches, 8);
+  assert.ok(JSON.parse(readFileSync(trace, "utf8")).traceEvents.length > 96);
+  const page = readFileSync(html, "utf8");
+  assert.match(page, /<h2>1f1b-2: 33 units, bubble 27\.3 %<\/h2>/);
+  assert.match(page, /<h2>1f1b-2, 2BP fill: 27 units, bubble 11\.1 %<\/h2>/);
+  assert.deepEqual(readdirSync(folder).sort(), ["a.csv", "a.html", "a.json"]);
+});
+
+test("schedule reads the CSV that it writes, with transfers", () => {
+  const { stdout } = schedule("show", "zb-v", "--devices", "3", "--csv", "-", "--transfers");
+  const path = file("zb-v.csv", stdout);
+  assert.deepEqual(fromCsv(stdout).actions, generate("zb-v", { devices: 3 }).actions);
+  const { status, stdout: answer } = schedule("validate", path, "--devices", "3");
+  assert.equal(status, 0);
+  assert.equal(answer, "zb-v, split on 3 devices, 6 stages, 6 micro-batches: valid, 108 actions\n");
+});
+
+test("schedule search says what it found and that it is proven", () => {
+  const { status, stdout } = schedule("search", "1f1b-2", "--devices", "4", "--cap", "4", "--memory", "derivatives=0");
+  assert.equal(status, 0);
+  assert.match(stdout, /Proven optimal: no schedule of one stage a device is faster than 27\n/);
+});
+
+test("Ctrl-C ends a search with the best so far", async () => {
+  const args = [
+    "search",
+    "--devices",
+    "8",
+    "--microbatches",
+    "24",
+    "--cap",
+    "6",
+    "--costs",
+    "comm=0.5",
+    "--budget",
+    "999999999",
+  ];
+  const child = spawn(process.execPath, [...entry, ...args], { cwd: root });
+  let output = "";
+  child.stdout.on("data", (data) => output += data);
+  await new Promise((resolve) => setTimeout(resolve, 2500));
+  process.kill(child.pid!, "SIGINT");
+  const status = await new Promise((resolve) => child.on("close", resolve));
+  assert.equal(status, 0);
+  assert.match(
+    output,
+    /Interrupted; not proven optimal: no schedule is faster than [\d.]+, and this one is [\d.]+ % above/,
+  );
+});
+
+test("every mistake on the command line is one line and exit code 2", () => {
+  const mistakes: [args: string[], message: RegExp][] = [
+    [[], /a command is missing; the commands are show, validate, simulate, search/],
+    [["draw"], /unknown command 'draw'/],
+    [["show", "foo"], /Unknown schedule "foo", and no file of that name; the schedules are naive, gpipe/],
+    [["show", "foo.csv"], /There is no file foo\.csv/],
+    [["show", folder], /is not a file/],
+    [["show", "gpipe", "--devices", "0"], /argument '0' is invalid\. It must be a whole number from 1 to 1024/],
+    [["show", "gpipe", "--bogus"], /unknown option '--bogus'/],
+    [["show", "gpipe", "--width", "2"], /--width says how --two-stage places W; add --two-stage/],
+    [["show", "gpipe", "--two-stage", "--policy", "some"], /Unknown policy "some"/],
+    [["show", "zb-h1", "--two-stage"], /2BP splits full backwards, and zb-h1 has already split some/],
+    [["show", "gpipe", "--costs", "f=1,g=2"], /"g=2" is not one of f=NUMBER/],
+    [["show", "gpipe", "--memory", "released=2"], /releases 2 of 1 activations/],
+    [["simulate", "gpipe", "--json", join(folder, "no", "a")], /Cannot write .*: there is no directory/],
+    [["simulate", "gpipe", "--json", "-", "--csv", "-"], /--json and --csv both write to -/],
+    [["validate", file("empty.csv", "")], /The CSV file holds no action/],
+    [["validate", file("z.csv", "0F0,0Z0\n")], /CSV row 1, column 2: unknown action "Z"/],
+    [["validate", file("w.csv", "0F0,0W0,0I0\n")], /it needs the input gradient 0I0 first/],
+    [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 devices/],
+    [["search", "--cap", "1"], /A cap of 1 is too small/],
+    [
+      ["show", "gpipe", "--devices", "100", "--microbatches", "200", "--html", join(folder, "x")],
+      /draws at most 20000 actions/,
+    ],
+  ];
+  for (const [args, message] of mistakes) {
+    const { status, stdout, stderr } = schedule(...args);
+    assert.equal(status, 2, args.join(" "));
+    assert.match(stderr, message);
+    assert.match(stderr, /^schedule: [^\n]*\n$/, "one line");
+    assert.equal(stdout, "");
+  }
+});
+
+test("--help explains every command and flag with exit code 0", () => {
+  assert.match(schedule("--help").stdout, /show[^]*validate[^]*simulate[^]*search/);
+  for (const command of ["show", "validate", "simulate", "search"]) {
+    const { status, stdout } = schedule(command, "--help");
+    assert.equal(status, 0);
+    for (const line of stdout.split("\n").filter((line) => /^ {2}--/.test(line))) {
+      assert.match(line, /^ {2}--\S+( <\w+>)? {2,}\S/);
+    }
+  }
+});
