@@ -127,13 +127,17 @@ export class Device {
     this.#encoder.resolveQuerySet(querySet, 0, count, to, 0);
   }
 
-  /** Hands everything recorded so far to the GPU, as one submission. */
-  submit(): void {
-    if (!this.#encoder) return;
+  /** Ends the recording and returns it, to be handed to the GPU's queue later: for work whose input is still on its way. */
+  finish(): GPUCommandBuffer | undefined {
     this.#endPass();
-    const commands = this.#encoder.finish();
+    const commands = this.#encoder?.finish();
     this.#encoder = undefined;
-    this.gpu.queue.submit([commands]);
+    return commands;
+  }
+
+  /** Hands what is recorded, or a finished recording, to the GPU as one submission. */
+  submit(commands: GPUCommandBuffer | undefined = this.finish()): void {
+    if (commands) this.gpu.queue.submit([commands]);
   }
 
   /** Writes host data into a view, in order with the submissions around it. */

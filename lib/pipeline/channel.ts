@@ -9,11 +9,12 @@ import { type Promised, promised } from "./promised.ts";
 /** The channels of one pipeline. A message is named by its key; each key is sent once and received once a step. */
 export interface Channels {
   /**
-   * Records the copy of `tensor` out of `from`, submits everything recorded there, and goes on: nothing waits.
+   * Records the copy of `tensor` out of its device. To be called once that is submitted: the returned function, which posts
+   * the message as soon as the copy has been made. Nothing waits.
    */
-  send(from: Device, to: Device, key: string, tensor: Tensor): void;
-  /** Waits for the message, then writes it into the tensor that `allocate` gives, which the caller owns. */
-  receive(key: string, allocate: () => Tensor): Promise<Tensor>;
+  send(to: Device, key: string, tensor: Tensor): () => void;
+  /** Waits for the message, then writes it into `target`, ahead of whatever is submitted there afterwards. */
+  receive(key: string, target: Tensor): Promise<void>;
   /** Ends every wait with this error: a rank has failed, and what the others wait for will not come. */
   fail(error: unknown): void;
   /** Forgets failures and messages that nobody received. */
@@ -51,26 +52,24 @@ export function createChannels(): Channels {
   }
 
   return {
-    send(from, to, key, tensor) {
-      const { storage, offset, bytes } = tensor;
+    send(to, key, tensor) {
+      const { device: from, storage, offset, bytes } = tensor;
       const entry = mail(key); // now: after a failed step, what still comes in must not meet the next step's message
       if (from.gpu === to.gpu) {
         const parcel = empty(from, tensor.shape, "transfer", tensor.dtype);
         from.copy(storage.buffer, offset, parcel.storage.buffer, 0, bytes);
-        from.submit();
-        entry.resolve((target) => {
-          target.device.copy(parcel.storage.buffer, 0, target.storage.buffer, target.offset, bytes);
-          target.device.submit(); // before the parcel's memory can be written again
-          release(parcel);
-        });
-        return;
+        return () =>
+          entry.resolve((target) => {
+            to.copy(parcel.storage.buffer, 0, target.storage.buffer, target.offset, bytes);
+            to.submit(); // before the parcel's memory can be written again
+            release(parcel);
+          });
       }
       const free = stagingOf(from, bytes);
       const staging = free.pop() ??
         from.gpu.device.createBuffer({ size: bytes, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
       from.ledger.add("transfer", bytes);
       from.copy(storage.buffer, offset, staging, 0, bytes);
-      from.submit();
       const done = () => {
         free.push(staging);
         from.ledger.remove("transfer", bytes);
@@ -81,22 +80,17 @@ export function createChannels(): Channels {
         from.ledger.remove("transfer", bytes);
       };
       underway.add(lost);
-      from.mapped(staging).then(
-        () =>
-          entry.resolve((target) => {
-            target.device.write(target, staging.getMappedRange());
-            staging.unmap();
-            done();
-          }),
-        entry.reject,
-      );
+      const deliver: Deliver = (target) => {
+        to.write(target, staging.getMappedRange());
+        staging.unmap();
+        done();
+      };
+      return () => void from.mapped(staging).then(() => entry.resolve(deliver), entry.reject);
     },
-    async receive(key, allocate) {
+    async receive(key, target) {
       const deliver = await mail(key).promise;
       mails.delete(key);
-      const target = allocate();
       deliver(target);
-      return target;
     },
     fail(error) {
       failure ??= { error };

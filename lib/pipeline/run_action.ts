@@ -4,7 +4,7 @@ import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
 import { createGroup, createSaved, type Group, releaseGroup, type Saved } from "../layers/saved.ts";
 import { packIds } from "../ops/embedding.ts";
 import type { Action } from "../schedules/actions.ts";
-import { empty, fromArray, release, type Tensor, view } from "../tensor.ts";
+import { empty, fromArray, release, retain, type Tensor, view } from "../tensor.ts";
 import { type Batch, microbatchOf } from "../train/data.ts";
 import type { Channels } from "./channel.ts";
 import type { Plan } from "./plan.ts";
@@ -29,42 +29,55 @@ export interface Step {
   readonly handed: Map<string, Tensor>;
 }
 
-/**
- * Waits for the action's input, records its kernels in one pass (opened by `beginPass`), sends its output and submits.
- */
-export async function runAction(step: Step, device: Device, action: Action, beginPass: () => void): Promise<void> {
-  const stage = step.stages[action.stage];
-  const [microbatch] = action.microbatches;
-  if (action.kind === "F") await forward(step, stage, microbatch, beginPass);
-  else if (action.kind === "I") {
-    const dx = await backwardInput(step, stage, microbatch, beginPass);
-    if (dx) send(step, "I", stage.index, microbatch, dx);
-  } else if (action.kind === "W") {
-    beginPass();
-    backwardWeight(step, stage, action);
-  } else {
-    // The gradient leaves after the whole backward: sent any earlier, the baseline would be 2BP already.
-    const dx = await backwardInput(step, stage, microbatch, beginPass);
-    backwardWeight(step, stage, action);
-    if (dx) send(step, "I", stage.index, microbatch, dx);
-  }
-  device.submit();
+/** What goes in and out of an action besides its kernels. */
+interface Traffic {
+  /** A message to wait for, and where it goes: a reference of its own, to be released after the submission. */
+  receive?: { key: string; target: Tensor };
+  /** Posts what the action sends, once it is submitted. */
+  post?: () => void;
 }
 
-async function forward(step: Step, stage: Stage, microbatch: number, beginPass: () => void): Promise<void> {
+/**
+ * Records the action's kernels in one pass (opened by `beginPass`) and submits them when the action's input has come. The
+ * recording is made before the wait, so that the host's part of it (a millisecond or two) is over when the GPU could start.
+ */
+export async function runAction(step: Step, device: Device, action: Action, beginPass: () => void): Promise<void> {
+  const { receive, post } = recordAction(step, action, beginPass);
+  const commands = device.finish();
+  if (receive) await step.channels.receive(receive.key, receive.target);
+  device.submit(commands);
+  if (receive) release(receive.target);
+  post?.();
+}
+
+function recordAction(step: Step, action: Action, beginPass: () => void): Traffic {
+  const stage = step.stages[action.stage];
+  const [microbatch] = action.microbatches;
+  if (action.kind === "F") return recordForward(step, stage, microbatch, beginPass);
+  if (action.kind === "W") {
+    beginPass();
+    recordBackwardWeight(step, stage, action);
+    return {};
+  }
+  const { receive, dx } = recordBackwardInput(step, stage, microbatch, beginPass);
+  // The gradient leaves after the whole backward: sent any earlier, the baseline would be 2BP already.
+  if (action.kind === "B") recordBackwardWeight(step, stage, action);
+  return { receive, post: dx && send(step, "I", stage.index, microbatch, dx) };
+}
+
+function recordForward(step: Step, stage: Stage, microbatch: number, beginPass: () => void): Traffic {
   const { device, layer, index } = stage;
   const saved = savedOf(step, index, microbatch);
   const { inputs, targets } = microbatchOf(step.batch, microbatch, step.microbatches);
-  const x = index === 0
-    ? fromArray(device, step.shapes[0], packIds(inputs), "activations")
-    : await receive(step, "F", index, microbatch);
+  const { receive, tensor: x } = index === 0
+    ? { tensor: fromArray(device, step.shapes[0], packIds(inputs), "activations") }
+    : given(step, "F", index, microbatch);
   if (index < step.stages.length - 1) {
     const y = outgoing(step, "F", index, microbatch);
     beginPass();
     layer.forward(y, x, saved);
     release(x);
-    send(step, "F", index, microbatch, y);
-    return;
+    return { receive, post: send(step, "F", index, microbatch, y) };
   }
   const wanted = fromArray(device, [targets.length], targets, "activations");
   const logits = empty(device, step.shapes[index + 1], "activations");
@@ -73,29 +86,27 @@ async function forward(step: Step, stage: Stage, microbatch: number, beginPass: 
   layer.forward(logits, x, saved);
   lossForward(loss, logits, wanted, lossScale(step), saved.child("loss"));
   release(x, wanted, logits, loss);
+  return { receive };
 }
 
-/** Records I; returns the gradient to send, which stage 0 has none of. */
-async function backwardInput(
-  step: Step,
-  stage: Stage,
-  microbatch: number,
-  beginPass: () => void,
-): Promise<Tensor | undefined> {
+/** Records I; `dx` is the gradient to send, which stage 0 has none of. */
+function recordBackwardInput(step: Step, stage: Stage, microbatch: number, beginPass: () => void) {
   const { layer, index } = stage;
   const saved = savedOf(step, index, microbatch);
   const isLast = index === step.stages.length - 1;
-  const dy = isLast ? incoming(step, "I", index, microbatch) : await receive(step, "I", index, microbatch);
+  const { receive, tensor: dy } = isLast
+    ? { tensor: incoming(step, "I", index, microbatch) }
+    : given(step, "I", index, microbatch);
   const dx = index > 0 ? outgoing(step, "I", index, microbatch) : undefined;
   beginPass();
   if (isLast) lossBackward(dy, lossScale(step), saved.child("loss"));
   layer.backwardInput(dx, dy, saved);
   release(dy);
-  return dx;
+  return { receive, dx };
 }
 
 /** Records the weight gradient of all the action's micro-batches, and ends their stay. */
-function backwardWeight(step: Step, stage: Stage, action: Action): void {
+function recordBackwardWeight(step: Step, stage: Stage, action: Action): void {
   const saved = action.microbatches.map((microbatch) => savedOf(step, stage.index, microbatch));
   stage.layer.backwardWeight?.(saved);
   for (const [at, microbatch] of action.microbatches.entries()) {
@@ -142,24 +153,39 @@ function outgoing(step: Step, kind: "F" | "I", stage: number, microbatch: number
   return empty(device, step.shapes[kind === "F" ? to : stage], kind === "F" ? "activations" : "derivatives");
 }
 
-/** Passes a tensor on and gives up the reference to it. */
-function send(step: Step, kind: "F" | "I", stage: number, microbatch: number, tensor: Tensor): void {
+/** Passes a tensor on and gives up the reference to it; what it returns is to be called after the submission. */
+function send(
+  step: Step,
+  kind: "F" | "I",
+  stage: number,
+  microbatch: number,
+  tensor: Tensor,
+): (() => void) | undefined {
   const to = neighbour(kind, stage);
   const target = step.stages[to].device;
   const key = keyOf(kind, to, microbatch);
-  if (target === tensor.device) step.handed.set(key, tensor);
-  else {
-    step.channels.send(tensor.device, target, key, tensor);
-    release(tensor);
+  if (target === tensor.device) {
+    step.handed.set(key, tensor);
+    return undefined;
   }
+  const post = step.channels.send(target, key, tensor);
+  release(tensor);
+  return post;
 }
 
-async function receive(step: Step, kind: "F" | "I", stage: number, microbatch: number): Promise<Tensor> {
+/** A stage's input: here already if it comes from the same rank, on its way otherwise. */
+function given(
+  step: Step,
+  kind: "F" | "I",
+  stage: number,
+  microbatch: number,
+): { tensor: Tensor; receive?: { key: string; target: Tensor } } {
   const key = keyOf(kind, stage, microbatch);
   const handed = step.handed.get(key);
   if (handed) {
     step.handed.delete(key);
-    return handed;
+    return { tensor: handed };
   }
-  return await step.channels.receive(key, () => incoming(step, kind, stage, microbatch));
+  const target = incoming(step, kind, stage, microbatch);
+  return { tensor: target, receive: { key, target: retain(target) } };
 }
