@@ -27,6 +27,9 @@ export interface Cap {
  */
 export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] {
   const { devices, stages, microbatches, placement } = schedule;
+  const order = schedule.actions.map((list) =>
+    list.map((action): Action => action.kind === "B" ? { ...action, kind: "I" } : action)
+  );
   const result: Action[][] = Array.from({ length: devices }, () => []);
   const pending: Pending[] = Array.from({ length: devices }, pendingWeights);
   const overCap = cap ? capKeeper(schedule, cap) : undefined;
@@ -57,12 +60,11 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
 
   while (queue.size() > 0) {
     const { time, rank } = queue.pop();
-    const base = schedule.actions[rank][position[rank]];
-    if (!base) {
+    const action = order[rank][position[rank]];
+    if (!action) {
       for (let w = pending[rank].next(width); w; w = pending[rank].next(width)) run(rank, w, time);
       continue;
     }
-    const action: Action = base.kind === "B" ? { ...base, kind: "I" } : base;
     const ready = arrival(rank, action);
     // Sums of the same costs in another order differ in their last bits; that must not read as idle time.
     const isReady = ready <= time + 1e-9 * (1 + Math.abs(time));

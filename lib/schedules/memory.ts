@@ -96,10 +96,11 @@ export function peakMemory(schedule: Schedule, memory: Memory = unitMemory): num
   const stages = Array.from({ length: schedule.stages }, (_, stage) => memory(stage));
   return schedule.actions.map((list, rank) => {
     const held = heldAtRest(schedule, rank, memory);
-    let peak = totalHeld(held);
+    const atRest = totalHeld(held);
+    let peak = atRest;
     for (const action of list) {
       take(held, action, stages[action.stage]);
-      peak = Math.max(peak, totalHeld(held));
+      peak = Math.max(peak, atRest + held.activations + held.derivatives + held.workspace);
       giveBack(held, action, stages[action.stage]);
     }
     return peak;

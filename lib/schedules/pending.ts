@@ -13,23 +13,28 @@ export interface Pending {
 
 /** Starts with nothing pending. */
 export function pendingWeights(): Pending {
-  const queues = new Map<number, { microbatch: number; order: number }[]>();
-  let order = 0;
+  // Taken ones stay in front of `head`: shifting an array of thousands for each W would dominate the whole filling.
+  const queues = new Map<number, { microbatches: number[]; since: number[]; head: number }>();
+  let now = 0;
   return {
     add(stage, microbatch) {
-      const queue = queues.get(stage) ?? [];
-      queues.set(stage, queue);
-      queue.push({ microbatch, order: order++ });
+      let queue = queues.get(stage);
+      if (!queue) queues.set(stage, queue = { microbatches: [], since: [], head: 0 });
+      queue.microbatches.push(microbatch);
+      queue.since.push(now++);
     },
     next(width, least = 1) {
-      let oldest: number | undefined;
-      for (const [stage, queue] of queues) {
-        if (queue.length < Math.max(1, least)) continue;
-        if (oldest === undefined || queue[0].order < queues.get(oldest)![0].order) oldest = stage;
+      let chosen = -1;
+      let oldest = Infinity;
+      for (const [stage, { since, head }] of queues) {
+        if (since.length - head < least || !(since[head] < oldest)) continue;
+        [chosen, oldest] = [stage, since[head]];
       }
-      if (oldest === undefined) return undefined;
-      const taken = queues.get(oldest)!.splice(0, width);
-      return { kind: "W", stage: oldest, microbatches: taken.map((entry) => entry.microbatch) };
+      if (chosen < 0) return undefined;
+      const queue = queues.get(chosen)!;
+      const microbatches = queue.microbatches.slice(queue.head, queue.head + width);
+      queue.head += microbatches.length;
+      return { kind: "W", stage: chosen, microbatches };
     },
   };
 }

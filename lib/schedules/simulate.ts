@@ -62,33 +62,36 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
   const { devices, stages, microbatches, actions } = schedule;
   const first = new Int32Array(devices + 1);
   for (let rank = 0; rank < devices; rank++) first[rank + 1] = first[rank] + actions[rank].length;
-  const spans: Span[] = new Array(first[devices]);
+  const starts = new Float64Array(first[devices]);
+  const ends = new Float64Array(first[devices]);
+  /** The number of the action that an action's start waited for. */
   const because = new Int32Array(first[devices]).fill(-1);
   const maker = new Int32Array(2 * stages * microbatches).fill(-1);
   const free = new Float64Array(devices);
   const busy: number[] = new Array(devices).fill(0);
-  const end = walk(schedule, (rank, index, action, source) => {
+  const position = walk(schedule, (rank, index, action, source) => {
     const number = first[rank] + index;
     let start = free[rank];
     if (index > 0) because[number] = number - 1;
     if (source >= 0) {
-      const producer = spans[maker[source]];
-      const kind = producer.action.kind === "F" ? "F" : "I";
-      const arrival = producer.end + (producer.rank === rank ? 0 : costs.transfer?.(producer.rank, rank, kind) ?? 0);
-      if (arrival > start) {
-        start = arrival;
-        because[number] = maker[source];
+      const producer = maker[source];
+      const from = schedule.placement[source < stages * microbatches ? action.stage - 1 : action.stage + 1];
+      const transfer = from === rank ? 0 : costs.transfer?.(from, rank, action.kind === "F" ? "F" : "I") ?? 0;
+      if (ends[producer] + transfer > start) {
+        start = ends[producer] + transfer;
+        because[number] = producer;
       }
     }
     const duration = costs.duration(action, rank, index);
-    spans[number] = { rank, index, action, start, end: start + duration };
-    free[rank] = start + duration;
+    starts[number] = start;
+    ends[number] = free[rank] = start + duration;
     busy[rank] += duration;
     if (action.kind === "W") return;
     maker[(action.kind === "F" ? 0 : stages * microbatches) + action.stage * microbatches + action.microbatches[0]] =
       number;
   });
-  if (end.some((count, rank) => count < actions[rank].length)) validate(schedule);
+  if (position.some((count, rank) => count < actions[rank].length)) validate(schedule);
+
   let last = 0;
   for (let rank = 0; rank < devices; rank++) {
     const tail = costs.tail?.(rank) ?? 0;
@@ -97,14 +100,38 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
     if (free[rank] > free[last]) last = rank;
   }
   const makespan = free[last];
-  const criticalPath: Span[] = [];
-  const latest = actions[last].length > 0 ? first[last + 1] - 1 : -1;
-  for (let number = latest; number >= 0; number = because[number]) criticalPath.push(spans[number]);
-  criticalPath.reverse();
   const total = busy.reduce((sum, time) => sum + time, 0);
   const bubbleRatio = makespan > 0 ? Math.max(0, 1 - total / (devices * makespan)) : 0;
-  const own = busy.map((time, rank) => ({ time, span: free[rank] - (spans[first[rank]]?.start ?? 0) }));
+  const own = busy.map((time, rank) => ({
+    time,
+    span: free[rank] - (actions[rank].length > 0 ? starts[first[rank]] : 0),
+  }));
   const longest = own.reduce((a, b) => b.span > a.span ? b : a);
   const steadyBubbleRatio = longest.span > 0 ? Math.max(0, 1 - longest.time / longest.span) : 0;
-  return { makespan, bubbleRatio, steadyBubbleRatio, spans, busy, criticalPath, peak: peakMemory(schedule, memory) };
+
+  // Only for who asks: for a million actions the objects take longer than the simulation.
+  let spans: Span[] | undefined;
+  const allSpans = (): Span[] =>
+    spans ??= actions.flatMap((list, rank) =>
+      list.map((action, index) => {
+        const number = first[rank] + index;
+        return { rank, index, action, start: starts[number], end: ends[number] };
+      })
+    );
+  return {
+    makespan,
+    bubbleRatio,
+    steadyBubbleRatio,
+    busy,
+    peak: peakMemory(schedule, memory),
+    get spans() {
+      return allSpans();
+    },
+    get criticalPath() {
+      const path: Span[] = [];
+      const latest = actions[last].length > 0 ? first[last + 1] - 1 : -1;
+      for (let number = latest; number >= 0; number = because[number]) path.push(allSpans()[number]);
+      return path.reverse();
+    },
+  };
 }

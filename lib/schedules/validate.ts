@@ -1,7 +1,7 @@
 import { UserError } from "../errors.ts";
 import { type Action, formatAction, isSplit, type Schedule } from "./actions.ts";
 import { explainDeadlock } from "./deadlock.ts";
-import { sourceOf, walk } from "./walk.ts";
+import { walk } from "./walk.ts";
 
 const kinds = ["F", "I", "W", "B"];
 
@@ -128,14 +128,14 @@ function checkSources(schedule: Schedule, where: Where): void {
   const { stages, microbatches } = schedule;
   schedule.actions.forEach((list, rank) => {
     for (const action of list) {
-      const source = sourceOf(action, stages);
-      if (!source) continue;
-      const made = source.kind === "F" ? where.forward : where.backward;
-      if (made[source.stage * microbatches + source.microbatch] >= 0) continue;
-      const what = source.kind === "F" ? "activation" : "gradient";
+      const { kind, stage } = action;
+      if (kind === "W" || stage === (kind === "F" ? 0 : stages - 1)) continue;
+      const from = kind === "F" ? stage - 1 : stage + 1;
+      const [microbatch] = action.microbatches;
+      if ((kind === "F" ? where.forward : where.backward)[from * microbatches + microbatch] >= 0) continue;
       throw new UserError(
-        `Device ${rank} waits for the ${what} of micro-batch ${source.microbatch} from stage ${source.stage}, ` +
-          "which no action sends",
+        `Device ${rank} waits for the ${kind === "F" ? "activation" : "gradient"} of micro-batch ${microbatch} ` +
+          `from stage ${from}, which no action sends`,
       );
     }
   });
