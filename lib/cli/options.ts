@@ -9,16 +9,7 @@ import process from "node:process";
 import { CommanderError, InvalidArgumentError } from "commander";
 import { UserError } from "../errors.ts";
 
-/**
- * Reads a whole number between two bounds; for commander's `option(flags, description, read)`.
- *
- * @example
- * ```ts
- * import { integer } from "twobp/lib/cli/options.ts";
- *
- * console.log(integer(1, 16)("4")); // 4
- * ```
- */
+/** Reads a whole number between two bounds; for commander's `option(flags, description, read)`. */
 export function integer(least: number, most: number): (text: string) => number {
   return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : NaN;

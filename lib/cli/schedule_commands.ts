@@ -14,6 +14,7 @@ import { checkOutputs, writeOutput } from "../report/output.ts";
 import {
   criticalPathText,
   type Priced,
+  priceOf,
   scheduleJson,
   scheduleSections,
   scheduleTable,
@@ -29,7 +30,6 @@ import type { Memory } from "../schedules/memory.ts";
 import { memoryTimeline } from "../schedules/memory_timeline.ts";
 import { parsePolicy } from "../schedules/policy.ts";
 import { search, type SearchResult } from "../schedules/search.ts";
-import { simulate } from "../schedules/simulate.ts";
 import { twoStage } from "../schedules/two_stage.ts";
 import { validate } from "../schedules/validate.ts";
 import { loadSchedule } from "./load_schedule.ts";
@@ -166,7 +166,7 @@ function price(name: string, flags: Flags): Priced[] {
   const schedules = flags.twoStage ? [base, twoStage(base, { policy, width, costs, memory })] : [base];
   return schedules.map((schedule) => {
     validate(schedule);
-    return { schedule, simulation: simulate(schedule, costs, memory) };
+    return priceOf(schedule, costs, memory);
   });
 }
 
@@ -243,7 +243,7 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
   });
   bar.stop();
   const rows = (base ? [base, result.schedule] : [result.schedule])
-    .map((schedule) => ({ schedule, simulation: simulate(schedule, costs, memory) }));
+    .map((schedule) => priceOf(schedule, costs, memory));
   write(flags, rows, (say) => {
     say(`${title(result.schedule)} (simulated)\n${tableText(scheduleTable(rows))}\n`);
     say(`${verdict(result, stop.signal.aborted)}\n${criticalPathText(rows[rows.length - 1].simulation)}\n`);

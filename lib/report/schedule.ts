@@ -5,9 +5,10 @@
  */
 
 import { formatAction, type Kind, type Schedule } from "../schedules/actions.ts";
-import type { Memory } from "../schedules/memory.ts";
+import type { Costs } from "../schedules/costs.ts";
+import { type Memory, peakMemory } from "../schedules/memory.ts";
 import { memoryTimeline } from "../schedules/memory_timeline.ts";
-import type { Simulation } from "../schedules/simulate.ts";
+import { simulate, type Simulation } from "../schedules/simulate.ts";
 import { ganttFigure } from "./gantt.ts";
 import type { Section, Table } from "./html.ts";
 
@@ -17,6 +18,22 @@ export interface Priced {
   schedule: Schedule;
   /** Its simulation. */
   simulation: Simulation;
+  /** The most activations that each rank holds at once, which is what papers compare. */
+  peakActivations: readonly number[];
+}
+
+/**
+ * Simulates a schedule.
+ *
+ * @throws {UserError} What `validate()` says, when the schedule cannot run to its end.
+ */
+export function priceOf(schedule: Schedule, costs: Costs, memory: Memory): Priced {
+  const alone: Memory = (stage) => {
+    const { activations, released } = memory(stage);
+    return { activations, released, derivatives: 0 };
+  };
+  const simulation = simulate(schedule, costs, memory);
+  return { schedule, simulation, peakActivations: peakMemory(schedule, alone) };
 }
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
@@ -29,7 +46,7 @@ export function variantOf({ name, twoStage, policy, width }: Schedule): string {
 }
 
 /** The project's JSON of a simulated schedule, version 1; actions carry their times. */
-export function scheduleJson({ schedule, simulation }: Priced): Record<string, unknown> {
+export function scheduleJson({ schedule, simulation, peakActivations }: Priced): Record<string, unknown> {
   const { name, devices, stages, microbatches, placement, twoStage, policy = null, width } = schedule;
   const { makespan, bubbleRatio, steadyBubbleRatio, spans, busy, peak, criticalPath } = simulation;
   const actions: Record<string, unknown>[][] = Array.from({ length: devices }, () => []);
@@ -50,6 +67,7 @@ export function scheduleJson({ schedule, simulation }: Priced): Record<string, u
     steadyBubbleRatio,
     busy,
     peak,
+    peakActivations,
     criticalPath: criticalPath.map(({ action }) => formatAction(action)),
     actions,
   };
@@ -58,14 +76,23 @@ export function scheduleJson({ schedule, simulation }: Priced): Record<string, u
 /** One line a schedule; speed-ups are against the first. */
 export function scheduleTable(rows: readonly Priced[]): Table {
   return {
-    columns: ["schedule", "makespan", "speed-up", "bubble", "steady bubble", "peak memory by device"],
-    rows: rows.map(({ schedule, simulation }) => [
+    columns: [
+      "schedule",
+      "makespan",
+      "speed-up",
+      "bubble",
+      "steady bubble",
+      "peak memory by device",
+      "activations alone",
+    ],
+    rows: rows.map(({ schedule, simulation, peakActivations }) => [
       variantOf(schedule),
       time(simulation.makespan),
       simulation.makespan > 0 ? (rows[0].simulation.makespan / simulation.makespan).toFixed(3) : "-",
       percent(simulation.bubbleRatio),
       percent(simulation.steadyBubbleRatio),
       peaks(simulation.peak),
+      peaks(peakActivations),
     ]),
   };
 }
