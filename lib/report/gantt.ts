@@ -23,11 +23,13 @@ export interface GanttOptions {
 const ranksWithPanels = 16;
 const rowPixels = 44;
 const panelPixels = 74;
+const onePanelPixels = 220;
 
 const memoryColours = ["#8c8c8c", "#a8a8a8", "#c4c4c4", "#dedede", "#7fb8d8", "#f7dfa0", "#d55e00"];
 
 /**
- * A step as a figure: a row of bars for each rank, kinds by colour, micro-batches as text, details on hover; the critical
+ * A step as a figure: a row of bars for each rank, kinds by colour, later stages of a rank
+ * paler, micro-batches as text, details on hover; the critical
  * path outlined and joined by a line; and under the bars what each rank holds over time, by category.
  */
 export function ganttFigure(schedule: Schedule, timeline: Timeline, options: GanttOptions = {}): Figure {
@@ -36,17 +38,22 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   const ranks = Array.from({ length: schedule.devices }, (_, rank) => rank);
   const panels = !memory ? 0 : schedule.devices > ranksWithPanels ? 1 : schedule.devices;
   const barPixels = rowPixels * schedule.devices;
-  const space = barPixels + panelPixels * panels + (panels > 0 ? 30 : 0);
+  const panel = panels === 1 && schedule.devices > 1 ? onePanelPixels : panelPixels;
+  const space = barPixels + panel * panels + (panels > 0 ? 30 : 0);
   const data = bars(schedule, timeline, unit);
   const layout: Record<string, unknown> = {
-    height: space + 130,
+    height: space + 140,
     barmode: "overlay",
     bargap: 0.18,
     // Both above the bars, so that neither covers them.
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", yref: "paper" },
-    margin: { l: 90, r: 30, t: 60, b: 50 },
+    margin: { l: 90, r: 30, t: 60, b: 80 },
     uniformtext: { mode: "hide", minsize: 8 },
-    xaxis: { range: [0, until], title: { text: `time (${unit})` }, anchor: panels > 0 ? `y${panels + 1}` : "y" },
+    xaxis: {
+      range: [0, until],
+      title: { text: `time (${unit})`, standoff: 8 },
+      anchor: panels > 0 ? `y${panels + 1}` : "y",
+    },
     yaxis: {
       domain: [1 - barPixels / space, 1],
       range: [schedule.devices - 0.5, -0.5],
@@ -57,13 +64,13 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
     },
   };
   if (memory) {
-    for (let panel = 0; panel < panels; panel++) {
-      const top = (panels - panel) * panelPixels / space;
-      layout[`yaxis${panel + 2}`] = {
-        domain: [top - 0.82 * panelPixels / space, top],
+    for (let rank = 0; rank < panels; rank++) {
+      const top = (panels - rank) * panel / space;
+      layout[`yaxis${rank + 2}`] = {
+        domain: [top - 0.82 * panel / space, top],
         range: [0, memoryUntil * 1.05],
         nticks: 3,
-        title: panels === 1 ? { text: memoryUnit } : { text: `device ${panel}`, font: { size: 11 }, standoff: 4 },
+        title: panels === 1 ? { text: memoryUnit } : { text: `device ${rank}`, font: { size: 11 }, standoff: 4 },
         zeroline: false,
       };
     }
@@ -75,19 +82,23 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
       xref: "paper",
       yref: "paper",
       x: 0,
-      y: (panels * panelPixels) / space,
+      y: panels * panel / space,
       xanchor: "left",
       yanchor: "bottom",
       showarrow: false,
       font: { size: 12 },
     }];
-    layout.legend2 = { orientation: "h", x: 1, xanchor: "right", y: (panels * panelPixels) / space, yanchor: "bottom" };
+    // Not without entries: plotly then cuts off a part of the panel.
+    if (panels === schedule.devices) {
+      layout.legend2 = { orientation: "h", x: 1, xanchor: "right", y: panels * panel / space, yanchor: "bottom" };
+    }
   }
   return { data, layout };
 }
 
 function bars(schedule: Schedule, { spans, criticalPath = [] }: Timeline, unit: string): Record<string, unknown>[] {
   const critical = new Set(criticalPath);
+  const first = schedule.actions.map((_, rank) => schedule.placement.indexOf(rank));
   const traces = (["F", "I", "W", "B"] as Kind[]).map((kind) => {
     const own = spans.filter(({ action }) => action.kind === kind);
     return own.length === 0 ? [] : [{
@@ -98,13 +109,15 @@ function bars(schedule: Schedule, { spans, criticalPath = [] }: Timeline, unit: 
       base: own.map(({ start }) => start),
       x: own.map(({ start, end }) => end - start),
       width: 0.82,
-      text: own.map((span) => label(schedule, span)),
+      text: own.map(label),
       textposition: "inside",
       insidetextanchor: "middle",
       textangle: 0,
       textfont: { size: 12, color: kindTextColours[kind] },
       marker: {
         color: kindColours[kind],
+        // Later stages of a rank are paler.
+        opacity: own.map(({ rank, action }) => action.stage === first[rank] ? 1 : 0.6),
         line: {
           color: own.map((span) => critical.has(span) ? "#000000" : "#ffffff"),
           width: own.map((span) => critical.has(span) ? 2 : 0.5),
@@ -132,11 +145,10 @@ function bars(schedule: Schedule, { spans, criticalPath = [] }: Timeline, unit: 
   return data;
 }
 
-/** Micro-batch, and the stage before it where a rank has several. */
-function label(schedule: Schedule, { action: { stage, microbatches } }: Span): string {
+/** Micro-batch, or the first and the last of several. */
+function label({ action: { microbatches } }: Span): string {
   const last = microbatches[microbatches.length - 1];
-  const numbers = microbatches.length > 1 ? `${microbatches[0]}-${last}` : `${last}`;
-  return schedule.stages > schedule.devices ? `${stage}:${numbers}` : numbers;
+  return microbatches.length > 1 ? `${microbatches[0]}-${last}` : `${last}`;
 }
 
 const round = (time: number) => Number(time.toPrecision(6));

@@ -70,7 +70,8 @@ function line(schedule: Schedule, spans: readonly Span[], perUnit: number, colum
     const space = to - from > 1 ? to - from - 1 : 1;
     const full = name(schedule, action);
     const short = action.stage === first ? action.kind : action.kind.toLowerCase();
-    const shown = (full.length <= space ? full : short).padEnd(space, colour ? " " : "-");
+    const some = action.microbatches.length > 1 ? `${short}${action.microbatches[0]}+` : short;
+    const shown = ([full, some].find((text) => text.length <= space) ?? short).padEnd(space, colour ? " " : "-");
     text += " ".repeat(from - at) + (colour ? `\x1b[${ansi[action.kind]}m${shown}\x1b[0m` : shown) +
       " ".repeat(to - from - space);
     at = to;
