@@ -1,6 +1,6 @@
 import { UserError } from "../errors.ts";
 import { type Action, formatAction, type Schedule } from "./actions.ts";
-import { type Cell, type CellAction, cellOf, type Row } from "./csv_table.ts";
+import { type Cell, type CellAction, cellKey, cellOf, type Row } from "./csv_table.ts";
 import { simulate } from "./simulate.ts";
 
 /** Where the output of an action goes: the stage that needs it, or undefined where nobody or the same rank does. */
@@ -10,6 +10,7 @@ function receiverOf({ kind, stage }: Action, { stages, placement }: Schedule): n
   return receiver < 0 || receiver >= stages || placement[receiver] === placement[stage] ? undefined : receiver;
 }
 
+const isTransfer = (name: string) => name.startsWith("SEND_") || name.startsWith("RECV_");
 const letter = ({ kind }: Action) => kind === "F" ? "F" : "B";
 
 /**
@@ -19,45 +20,47 @@ const letter = ({ kind }: Action) => kind === "F" ? "F" : "B";
  * @throws {UserError} Names the transfer that is missing, misplaced or superfluous.
  */
 export function checkTransfers(rows: readonly Row[], schedule: Schedule): void {
-  const columns = new Map<string, { rank: number; order: number }>();
   let found = 0;
-  rows.forEach(({ cells }, rank) => {
-    let order = 0;
+  for (const { cells } of rows) {
+    for (const { actions } of cells) for (const { name } of actions) if (isTransfer(name)) found++;
+  }
+  if (found === 0) return;
+  /** Where in its row an action is. */
+  const order = new Map<number, number>();
+  for (const { cells } of rows) {
+    let count = 0;
     for (const { actions } of cells) {
       for (const { stage, name, microbatch } of actions) {
-        if (/^(SEND|RECV)_/.test(name)) found++;
         // Either spelling of a backward makes the gradient.
         const spelt = name === "I" || name === "BW" ? "B" : name;
-        columns.set(`${stage}${spelt}${microbatch}`, { rank, order: order++ });
+        if (microbatch !== undefined) order.set(cellKey(stage, spelt, microbatch), count++);
       }
     }
-  });
-  if (found === 0) return;
+  }
   for (const action of schedule.actions.flat()) {
     const receiver = receiverOf(action, schedule);
     if (receiver === undefined) continue;
     const [microbatch] = action.microbatches;
     const [from, to] = [schedule.placement[action.stage], schedule.placement[receiver]];
+    const way = letter(action);
     const what = `the ${
-      action.kind === "F" ? "activation" : "gradient"
+      way === "F" ? "activation" : "gradient"
     } of micro-batch ${microbatch} from stage ${action.stage}`;
-    const send = `${action.stage}SEND_${letter(action)}${microbatch}`;
-    const receive = `${receiver}RECV_${letter(action)}${microbatch}`;
-    const made = columns.get(`${action.stage}${letter(action)}${microbatch}`)!;
-    const used = columns.get(`${receiver}${letter(action)}${microbatch}`)!;
-    const sent = columns.get(send);
-    const received = columns.get(receive);
-    if (!sent) {
-      throw new UserError(`Device ${to} waits for ${what}, which device ${from} never sends: ${send} is missing`);
+    const sent = order.get(cellKey(action.stage, `SEND_${way}`, microbatch));
+    const received = order.get(cellKey(receiver, `RECV_${way}`, microbatch));
+    const send = () => `${action.stage}SEND_${way}${microbatch}`;
+    const receive = () => `${receiver}RECV_${way}${microbatch}`;
+    if (sent === undefined) {
+      throw new UserError(`Device ${to} waits for ${what}, which device ${from} never sends: ${send()} is missing`);
     }
-    if (!received) throw new UserError(`Device ${to} never receives ${what}: ${receive} is missing`);
-    if (sent.order < made.order) {
+    if (received === undefined) throw new UserError(`Device ${to} never receives ${what}: ${receive()} is missing`);
+    if (sent < order.get(cellKey(action.stage, way, microbatch))!) {
       throw new UserError(
-        `Device ${from} sends ${what} before it is made: ${send} must come after ${formatAction(action)}`,
+        `Device ${from} sends ${what} before it is made: ${send()} must come after ${formatAction(action)}`,
       );
     }
-    if (received.order > used.order) {
-      throw new UserError(`Device ${to} receives ${what} after it is used: ${receive} must come earlier`);
+    if (received > order.get(cellKey(receiver, way, microbatch))!) {
+      throw new UserError(`Device ${to} receives ${what} after it is used: ${receive()} must come earlier`);
     }
     found -= 2;
   }
