@@ -132,6 +132,6 @@ export async function main(program: Program, argv: readonly string[] = process.a
 
 function prepare(command: Program): void {
   command.exitOverride().allowExcessArguments(false).configureOutput({ writeErr: () => {} });
-  command.configureHelp({ helpWidth: Math.min(100, process.stdout.columns ?? 100) });
+  command.configureHelp({ helpWidth: Math.min(100, process.stdout.columns || 100) });
   for (const child of command.commands) prepare(child);
 }

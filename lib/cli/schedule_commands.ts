@@ -74,7 +74,7 @@ export function scheduleCommand(): Command {
     write(flags, rows, (say) => {
       for (const { schedule, simulation } of rows) {
         const colour = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
-        say(`${title(schedule)}\n${ganttText(schedule, simulation, { width: process.stdout.columns ?? 120, colour })}`);
+        say(`${title(schedule)}\n${ganttText(schedule, simulation, { width: process.stdout.columns || 120, colour })}`);
       }
     });
   });
