@@ -42,12 +42,12 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   const space = barPixels + panel * panels + (panels > 0 ? 30 : 0);
   const data = bars(schedule, timeline, unit);
   const layout: Record<string, unknown> = {
-    height: space + 140,
+    height: space + 120,
     barmode: "overlay",
     bargap: 0.18,
     // Both above the bars, so that neither covers them.
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", yref: "paper" },
-    margin: { l: 90, r: 30, t: 60, b: 80 },
+    margin: { l: 90, r: 30, t: 60, b: 60 },
     uniformtext: { mode: "hide", minsize: 8 },
     xaxis: {
       range: [0, until],

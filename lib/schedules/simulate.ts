@@ -4,8 +4,6 @@ import { type Memory, peakMemory, unitMemory } from "./memory.ts";
 import { validate } from "./validate.ts";
 import { walk } from "./walk.ts";
 
-export { type Costs, type StageCost, stageCosts, unitCosts } from "./costs.ts";
-
 /** One action with the times it ran at. */
 export interface Span {
   /** Rank that ran it. */

@@ -7,7 +7,8 @@ import { chromeTrace } from "../../lib/report/trace.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { peakMemory } from "../../lib/schedules/memory.ts";
 import { memoryTimeline } from "../../lib/schedules/memory_timeline.ts";
-import { simulate, unitCosts } from "../../lib/schedules/simulate.ts";
+import { unitCosts } from "../../lib/schedules/costs.ts";
+import { simulate } from "../../lib/schedules/simulate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
 
 const base = generate("1f1b-2", { devices: 4 });

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { generate } from "../../lib/schedules/generate.ts";
-import { type Costs, simulate, stageCosts, unitCosts } from "../../lib/schedules/simulate.ts";
+import { type Costs, stageCosts, unitCosts } from "../../lib/schedules/costs.ts";
+import { simulate } from "../../lib/schedules/simulate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
 import { names, random, schedule, slowMakespan } from "./support.ts";
 

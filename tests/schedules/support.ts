@@ -1,19 +1,12 @@
 import type { Schedule } from "../../lib/schedules/actions.ts";
 import { scheduleNames } from "../../lib/schedules/generate.ts";
-import type { Costs } from "../../lib/schedules/simulate.ts";
+import type { Costs } from "../../lib/schedules/costs.ts";
 
 /** Every schedule of the zoo. */
 export const names = scheduleNames;
 
-/** A seeded generator of numbers in [0, 1) (mulberry32), so that a failing property test can be run again. */
-export function random(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+/** Numbers from a seed, so that a failing property test can be run again. */
+export { seededRandom as random } from "../../lib/schedules/local_search.ts";
 
 /** Lists of actions from the usual notation: `lists("0F0 0B0", "1F0 1B0")`. */
 export function lists(...ranks: string[]): Schedule["actions"] {
