@@ -37,8 +37,10 @@ const granularity = 256;
 let nextId = 1;
 
 /**
- * A pool that keeps free buffers by exact size (rounded up to 256 bytes), last in first out: a step that allocates in the
- * same order as the one before gets the same buffers, so that its bind groups are found again.
+ * A pool that keeps free buffers by exact size (rounded up to 256 bytes) and gives out the oldest: a step that allocates in
+ * the same order as the one before gets the same buffers, so that its bind groups are found again. (Last in, first out,
+ * the buffers changed places from step to step; the new bind groups of every step cost lavapipe a mapping each, seconds
+ * of stalls, and in the end the process.)
  */
 export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: string) => never): Pool {
   const free = new Map<number, Storage[]>();
@@ -49,9 +51,11 @@ export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: st
     storage.references = 0;
     live.delete(storage);
     ledger.remove(storage.category, storage.bytes);
-    const list = free.get(storage.bytes);
-    if (list) list.push(storage);
-    else free.set(storage.bytes, [storage]);
+    let list = free.get(storage.bytes);
+    if (!list) free.set(storage.bytes, list = []);
+    let at = list.length; // from the newest to the oldest, which is taken next
+    while (at > 0 && list[at - 1].id < storage.id) at--;
+    list.splice(at, 0, storage);
     slack += storage.bytes;
   }
 
