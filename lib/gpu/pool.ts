@@ -45,6 +45,7 @@ let nextId = 1;
 export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: string) => never): Pool {
   const free = new Map<number, Storage[]>();
   const live = new Set<Storage>();
+  const limit = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize);
   let slack = 0;
 
   function giveBack(storage: Storage) {
@@ -62,7 +63,6 @@ export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: st
   return {
     allocate(wanted, category) {
       const bytes = Math.max(granularity, Math.ceil(wanted / granularity) * granularity);
-      const limit = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize);
       if (bytes > limit) {
         fail(`${wanted} bytes of ${category} asked for in one buffer, where this device allows ${limit}`);
       }

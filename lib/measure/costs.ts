@@ -67,8 +67,9 @@ const keyOf = ({ kind, stage, microbatches }: Action) => `${kind} ${stage} ${mic
 export type Transfer = (fromRank: number, toRank: number) => number;
 
 /**
- * The measured costs for the simulator. A W costs what one of its width was measured at. With `batching: false` it costs as much as
- * the same number of single ones, each what a full backward takes beyond its I.
+ * The measured costs for the simulator. A W costs what those of its width were measured at. With `batching: false` it
+ * costs as much as the same number of single ones; where no single one was measured, that is what a full backward takes
+ * beyond its I.
  */
 export function simulatorCosts(
   { stages, optimizer }: MeasuredCosts,
@@ -80,7 +81,7 @@ export function simulatorCosts(
       if (kind === "F") return f;
       if (kind === "I") return i;
       if (kind === "B") return b;
-      return batching ? w[length] : length * (b - i);
+      return batching ? w[length] : length * (w[1] ?? b - i);
     },
     transfer,
     tail: (rank) => optimizer[rank] || 0,

@@ -16,9 +16,9 @@ export interface Gain {
   readonly pairs: number;
   /** What the simulator makes of the measured costs of F, I, W and B: bubbleGain x batchingGain. NaN without device times. */
   readonly predicted: number;
-  /** From the schedule alone: the simulated gain where a W of k micro-batches costs k single ones. */
+  /** From the schedule alone: the simulated gain if a W of k micro-batches cost as much as k single ones. */
   readonly bubbleGain: number;
-  /** From concatenation: what the measured cost of the W's, narrow or wide, adds to that. */
+  /** From concatenation: what it adds that a wide W costs what it was measured at; 1 where every W is a single one. */
   readonly batchingGain: number;
   /** What neither explains. */
   readonly rest: number;

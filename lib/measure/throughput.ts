@@ -7,6 +7,7 @@ import { simulate } from "../schedules/simulate.ts";
 import type { TextSource } from "../train/data.ts";
 import { createCostCollector, type MeasuredCosts, replayCosts, type Transfer } from "./costs.ts";
 import { explainGain, type Gain } from "./gain.ts";
+import { collectGarbage } from "./garbage.ts";
 import { median } from "./statistics.ts";
 
 /** A schedule without 2BP, and what `twoStage` made of it. */
@@ -58,8 +59,8 @@ export interface ThroughputReport {
   /** One for each pair of schedules. */
   readonly gains: readonly Gain[];
   /**
-   * Share of the real step time that the run's own action times, composed by the simulator, do not account for: host,
-   * transfers, waits. NaN for virtual devices, whose step times are composed, and without device timestamps.
+   * Share of the real step time that the step's own action times, composed by the simulator, do not account for: host,
+   * transfers, waits. Median over all steps. NaN for virtual devices, whose step times are composed, and without device timestamps.
    */
   readonly unexplained: number;
   /** Device times that the predictions rest on, schedule by schedule. */
@@ -105,12 +106,14 @@ export async function measureThroughput(
     collector: createCostCollector(stages, set.devices.length),
   }));
   const losses: number[][] = [];
-  const wall = { total: 0, composed: 0 };
+  const unexplained: number[] = [];
   for (let round = 0; round <= repeats; round++) {
     losses.push([]);
     for (const [index, { base, split }] of pairs.entries()) {
       for (const [schedule, row] of [[base, measured[index].base], [split, measured[index].split]] as const) {
-        const result = await pipeline.step(schedule, source.next(sequences * schedule.microbatches));
+        const batch = source.next(sequences * schedule.microbatches);
+        collectGarbage();
+        const result = await pipeline.step(schedule, batch);
         losses[round].push(result.loss);
         onStep?.(result.loss);
         if (round === 0) continue; // kernels are compiled and buffers made
@@ -125,12 +128,11 @@ export async function measureThroughput(
         row.bubble.push(1 - busy / (set.devices.length * stepMs));
         peaks.forEach(({ total }, rank) => row.peakBytes[rank] = Math.max(row.peakBytes[rank] ?? 0, total));
         if (intervals) measured[index].collector.add(schedule, intervals);
-        wall.total += wallMs;
-        wall.composed += simulated?.makespan ?? NaN;
+        unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
       }
     }
   }
-  const hasTimes = !Number.isNaN(wall.composed);
+  const hasTimes = !unexplained.some(Number.isNaN);
   const costs = measured.map(({ collector }) => hasTimes ? collector.costs() : undefined);
   const { model } = pipeline;
   return {
@@ -146,7 +148,7 @@ export async function measureThroughput(
       const times = steps.base.stepMs.map((time, at) => [time, steps.split.stepMs[at]] as const);
       return explainGain(base, split, times, costs[index], transfer);
     }),
-    unexplained: set.mode === "virtual" ? NaN : (wall.total - wall.composed) / wall.total,
+    unexplained: set.mode === "virtual" || !hasTimes ? NaN : median(unexplained),
     costs: Object.fromEntries(pairs.flatMap(({ base }, index) => costs[index] ? [[base.name, costs[index]]] : [])),
     loss: { first: mean(losses[0]), last: mean(losses[repeats]) },
   };
