@@ -40,11 +40,32 @@ export { llama, type LlamaConfiguration } from "./lib/models/llama.ts";
 export { countParameters, type Model } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
-export type { Action, Kind, Policy, Schedule } from "./lib/schedules/actions.ts";
+export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/actions.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generate.ts";
-export { type Costs, type StageCost, stageCosts, unitCosts } from "./lib/schedules/costs.ts";
+export {
+  type Costs,
+  type Link,
+  type StageCost,
+  stageCosts,
+  unitCosts,
+  withHostOverhead,
+  withLinks,
+} from "./lib/schedules/costs.ts";
+export { fromCsv, type FromCsvOptions, toCsv, type ToCsvOptions } from "./lib/schedules/csv.ts";
 export { simulate, type Simulation, type Span } from "./lib/schedules/simulate.ts";
-export type { Memory, StageMemory } from "./lib/schedules/memory.ts";
+export {
+  type Held,
+  type Memory,
+  memoryCategories,
+  type MemoryCategory,
+  peakMemory,
+  type StageMemory,
+  unitMemory,
+} from "./lib/schedules/memory.ts";
+export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/memory_timeline.ts";
+export { mergeBackward } from "./lib/schedules/merge.ts";
+export { parsePolicy } from "./lib/schedules/policy.ts";
+export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search.ts";
 export { twoStage, type TwoStageOptions } from "./lib/schedules/two_stage.ts";
 export { validate } from "./lib/schedules/validate.ts";
 
@@ -70,5 +91,10 @@ export {
   type ThroughputReport,
   type ThroughputRow,
 } from "./lib/measure/throughput.ts";
+export { ganttFigure, type GanttOptions } from "./lib/report/gantt.ts";
+export { ganttText, type GanttTextOptions } from "./lib/report/gantt_text.ts";
+export { page, type Section, type Table, writePage } from "./lib/report/html.ts";
+export type { Timeline } from "./lib/report/timeline.ts";
+export { chromeTrace, type TraceOptions } from "./lib/report/trace.ts";
 export type { Figure } from "./lib/report/style.ts";
 export { throughputFigure } from "./lib/report/throughput.ts";

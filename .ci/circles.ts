@@ -9,7 +9,7 @@ interface Graph {
 
 const root = pathToFileURL(`${process.cwd()}/`).href;
 const imports = new Map<string, string[]>();
-for (const entry of ["mod.ts", "bench/main.ts"]) {
+for (const entry of ["mod.ts", "bench/main.ts", "lib/cli/schedule.ts"]) {
   const graph: Graph = JSON.parse(execFileSync("deno", ["info", "--json", entry], { encoding: "utf8" }));
   for (const { specifier, dependencies = [] } of graph.modules) {
     if (!specifier.startsWith(root)) continue;

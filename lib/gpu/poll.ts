@@ -12,8 +12,8 @@
 /** The first stretch of a wait is polled without parking: short kernels and copies end here. */
 const SPIN_MS = 0.05;
 /** Length of a park as a share of the time waited so far. */
-const SLACK = 1 / 64;
-const SHORTEST_PARK_MS = 0.05;
+const SLACK = 1 / 32;
+const SHORTEST_PARK_MS = 0.1;
 const LONGEST_PARK_MS = 0.5;
 
 const cell = new Int32Array(new SharedArrayBuffer(4));

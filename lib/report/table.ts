@@ -14,5 +14,5 @@ export function tableText({ columns, rows }: Table): string {
 }
 
 function looksNumeric(cell: string | number) {
-  return typeof cell === "number" || /^[-+]?[\d.,]/.test(cell);
+  return typeof cell === "number" || /^[-+]?[\d.,]+( ?%)?$|^-$/.test(cell);
 }
