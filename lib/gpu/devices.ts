@@ -27,7 +27,8 @@ export interface DeviceSet {
 
 /**
  * Opens `count` devices. Real ones where there are that many GPUs, or where a software driver has a core for each;
- * else, and whenever `virtual` is set, virtual ones on one GPU: two ranks never share a GPU unsaid.
+ * else, and whenever `virtual` is set, virtual ones on one GPU: two ranks never share a GPU unsaid. `virtual: false` insists
+ * on real ones; on a software driver they may then outnumber the cores, which is good for tests and not for timing.
  * `driver` is by default what the environment variable `TWOBP_DRIVER` asks for, or else the best there is.
  *
  * ```ts
@@ -49,11 +50,13 @@ export async function openDevices(
     if (!virtual && count > 1) {
       const cards = info.software ? [] : listCards(info.vendor);
       const available = info.software ? availableParallelism() : Math.max(1, cards.length);
-      if (available < count) {
+      const found = `${count} devices asked for, ${available} ${info.software ? "core" : "GPU"}${
+        available === 1 ? "" : "s"
+      } found`;
+      if (available < count && virtual === false && !info.software) throw new UserError(found);
+      if (available < count && virtual === undefined) {
         virtual = true;
-        notice = `${count} devices asked for, ${available} ${
-          info.software ? (available === 1 ? "core" : "cores") : available === 1 ? "GPU" : "GPUs"
-        } found: the devices are virtual`;
+        notice = `${found}: the devices are virtual`;
       } else {
         if (!info.software) gpus.pop()!.close(); // reopened by its address, like the others
         for (let rank = gpus.length; rank < count; rank++) {

@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { isNumericColumn } from "./columns.ts";
 import { writeOutput } from "./output.ts";
 import { type Figure, houseLayout } from "./style.ts";
 
-/** A table: the names of its columns, and rows of texts and numbers. Numbers stand on the right. */
+/** A table: the names of its columns, and rows of texts and numbers. Columns of numbers stand on the right. */
 export interface Table {
   /** Column names. */
   columns: readonly string[];
@@ -82,7 +83,7 @@ function sectionHtml({ heading, text, figure, table }: Section, index: number): 
 }
 
 function tableHtml({ columns, rows }: Table): string {
-  const isNumber = columns.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === "number"));
+  const isNumber = columns.map((_, column) => isNumericColumn(rows, column));
   const cell = (tag: string) => (value: string | number, column: number) =>
     `<${tag}${isNumber[column] ? ' class="number"' : ""}>${escape(String(value))}</${tag}>`;
   const lines = rows.map((row) => `<tr>${row.map(cell("td")).join("")}</tr>`);

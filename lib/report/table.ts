@@ -1,5 +1,6 @@
 /** Tables in the terminal. */
 import CliTable from "cli-table3";
+import { isNumericColumn } from "./columns.ts";
 import type { Table } from "./html.ts";
 
 /** The table as text with box-drawing lines; columns that hold only numbers stand on the right. */
@@ -7,12 +8,8 @@ export function tableText({ columns, rows }: Table): string {
   const table = new CliTable({
     head: [...columns],
     style: { head: [], border: [], compact: true },
-    colAligns: columns.map((_, column) => rows.every((row) => looksNumeric(row[column])) ? "right" : "left"),
+    colAligns: columns.map((_, column) => isNumericColumn(rows, column) ? "right" : "left"),
   });
   table.push(...rows.map((row) => [...row]));
   return table.toString();
-}
-
-function looksNumeric(cell: string | number) {
-  return typeof cell === "number" || /^[-+]?[\d.,]+( ?%)?$|^-$/.test(cell);
 }

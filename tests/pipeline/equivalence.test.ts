@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { LlamaConfiguration } from "../../lib/models/llama.ts";
 import { createPipeline, type Pipeline } from "../../lib/pipeline/pipeline.ts";
 import type { Policy, Schedule } from "../../lib/schedules/actions.ts";
-import { generate } from "../../lib/schedules/generate.ts";
+import { fromCsv } from "../../lib/schedules/csv.ts";
+import { generate, scheduleNames } from "../../lib/schedules/generate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
-import { aligned, assertSameGradients, type Gradients, randomBatch, tiny, tinyModel } from "./support.ts";
+import { aligned, assertSameGradients, deep, type Gradients, randomBatch, tiny, tinyModel } from "./support.ts";
 
 const optimizer = sgd({ learningRate: 0.1 });
 const names = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
@@ -79,12 +81,31 @@ for (const [mode, devices] of [["real", 2], ["virtual", 4]] as const) {
   }
 }
 
-test("a pipeline with several stages a rank equals one full-batch pass", async () => {
-  const expected = await fullBatch(aligned, 8);
-  const base = generate("interleaved-1f1b", { devices: 2, microbatches: 4, chunks: 2 });
-  const pipeline = createPipeline(sets.real, tinyModel(aligned), { optimizer, placement: base.placement });
-  for (const schedule of [base, twoStage(base), twoStage(base, { policy: "end", width: 2 })]) {
-    await assertEqualsFullBatch(pipeline, aligned, 8, schedule, expected);
-  }
+for (const devices of [2, 4]) {
+  test(`the whole zoo equals one full-batch pass on ${devices} real devices, as it is and with 2BP`, async () => {
+    const microbatches = 2 * devices;
+    const expected = await fullBatch(deep, microbatches);
+    const set = devices === 2 ? sets.real : await openDevices(devices, { virtual: false });
+    assert.equal(set.mode, "real");
+    for (const name of scheduleNames) {
+      const base = generate(name, { devices, microbatches });
+      const schedules = base.twoStage ? [base] : [base, twoStage(base, { width: 2 })];
+      const pipeline = createPipeline(set, tinyModel(deep), { optimizer, placement: base.placement });
+      for (const schedule of schedules) await assertEqualsFullBatch(pipeline, deep, microbatches, schedule, expected);
+      pipeline.close();
+    }
+    assert.deepEqual(set.devices.map(({ ledger }) => ledger.total()), set.devices.map(() => 0));
+    if (set !== sets.real) set.close();
+  });
+}
+
+test("a schedule read from PyTorch's CSV runs and equals one full-batch pass", async () => {
+  const csv = new URL("../schedules/fixtures/ZBVZeroBubble.compute_only.csv", import.meta.url);
+  const schedule = fromCsv(readFileSync(csv, "utf8"));
+  const set = await openDevices(schedule.devices, { virtual: true });
+  const expected = await fullBatch(deep, schedule.microbatches);
+  const pipeline = createPipeline(set, tinyModel(deep), { optimizer, placement: schedule.placement });
+  await assertEqualsFullBatch(pipeline, deep, schedule.microbatches, schedule, expected);
   pipeline.close();
+  set.close();
 });

@@ -10,6 +10,9 @@ export const tiny: LlamaConfiguration = { vocabulary: 19, width: 12, blocks: 2, 
 /** As small, with sizes that make slots of micro-batches touch: rows x width x 4 bytes a multiple of 256. */
 export const aligned: LlamaConfiguration = { vocabulary: 32, width: 16, blocks: 2, heads: 2, hidden: 16, length: 16 };
 
+/** Enough layers for schedules with many stages. */
+export const deep: LlamaConfiguration = { ...aligned, blocks: 4 };
+
 export const tinyModel = (configuration = tiny) => llama("tiny", configuration);
 
 /** Random tokens, the same in every run. */
