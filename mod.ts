@@ -13,7 +13,7 @@
  * const set = await openDevices(2);
  * const model = createModel("llama-tiny");
  * const pipeline = createPipeline(set, model, { optimizer: adamw() });
- * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: model.length, seed: 1 });
+ * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
  * for (let step = 0; step < 3; step++) console.log(await pipeline.step(split, text.next(4)));
  * pipeline.close();
  * set.close();
@@ -37,7 +37,7 @@ export type { Flops, Layer } from "./lib/layers/layer.ts";
 export type { Initial, Parameter } from "./lib/layers/parameter.ts";
 export type { Saved } from "./lib/layers/saved.ts";
 export { llama, type LlamaConfiguration } from "./lib/models/llama.ts";
-export { countParameters, type Model } from "./lib/models/model.ts";
+export { countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
 export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/actions.ts";
@@ -72,7 +72,14 @@ export { validate } from "./lib/schedules/validate.ts";
 export { partition } from "./lib/pipeline/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions } from "./lib/pipeline/pipeline.ts";
 export type { StepResult } from "./lib/pipeline/executor.ts";
-export { type Batch, byteVocabulary, type TextSource, textSource } from "./lib/train/data.ts";
+export {
+  type Batch,
+  type BatchSource,
+  byteVocabulary,
+  ignored,
+  maskedTextSource,
+  textSource,
+} from "./lib/train/data.ts";
 export {
   adamw,
   type AdamWOptions,

@@ -29,7 +29,8 @@ import {
 import { generate } from "../lib/schedules/generate.ts";
 import { simulate } from "../lib/schedules/simulate.ts";
 import { twoStage } from "../lib/schedules/two_stage.ts";
-import { type TextSource, textSource } from "../lib/train/data.ts";
+import { type BatchSource, textSource } from "../lib/train/data.ts";
+import { sizeOf } from "../lib/tensor.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 
 const paperSchedules = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
@@ -42,7 +43,7 @@ interface Options {
   virtual?: boolean;
   schedules: string[];
   repeats: number;
-  sequences?: number;
+  samples?: number;
   data?: string;
   seed: number;
   latency: number;
@@ -60,8 +61,8 @@ export const throughput = new Command("throughput")
   .option("--schedules <a,b>", `any of ${paperSchedules.join(", ")}`, listOf(paperSchedules), paperSchedules)
   .option("--repeats <n>", "pairs of steps for each schedule, 1 to 10000", integer(1, 10_000), 21)
   .option(
-    "--sequences <n>",
-    "sequences in a micro-batch, 1 to 65536 (default: what fits about a minute)",
+    "--samples <n>",
+    "samples in a micro-batch, 1 to 65536 (default: what fits about a minute)",
     integer(1, 65_536),
   )
   .option("--data <file>", "text to train on, bytes as tokens (default: this project's own sources)")
@@ -76,7 +77,7 @@ async function run(options: Options): Promise<void> {
   checkOutputs({ "--json": options.json, "--html": options.html });
   const say = options.json === "-" || options.html === "-" ? console.error : console.log;
   const model = createModel(options.model);
-  const source = textSource(readText(options.data), { length: model.length, seed: options.seed });
+  const source = textSource(readText(options.data), { length: model.configuration.length, seed: options.seed });
   const parts = partition(model, options.devices);
   const pairs = options.schedules.map((name) => schedulePair(name, options.devices));
   const set = await openDevices(options.devices, { virtual: options.virtual });
@@ -88,14 +89,14 @@ async function run(options: Options): Promise<void> {
       seed: options.seed,
     });
     const { repeats } = options;
-    const sequences = options.sequences ?? await chooseSequences(pipeline, source, pairs, repeats, set.mode === "real");
-    const message = sequences * model.length * model.configuration.width * 4; // bytes of an activation
+    const samples = options.samples ?? await chooseSamples(pipeline, source, pairs, repeats, set.mode === "real");
+    const message = 4 * sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
     const transferMs = options.latency / 1e3 + message / (options.bandwidth * 1e6);
     const bar = progressBar(countSteps({ pairs, repeats }));
     const report = await measureThroughput(set, pipeline, {
       pairs,
       source,
-      sequences,
+      samples,
       repeats,
       transfer: (from, to) => set.mode === "virtual" && from !== to ? transferMs : 0,
       onStep: (loss) => bar.increment({ loss: loss.toFixed(3) }),
@@ -130,28 +131,28 @@ function schedulePair(name: string, devices: number): SchedulePair {
  * The largest power of two for which all pairs fit the time that a run may take: large micro-batches drown the host's
  * share of a step, small machines finish all the same.
  */
-async function chooseSequences(
+async function chooseSamples(
   pipeline: Pipeline,
-  source: TextSource,
+  source: BatchSource,
   pairs: readonly SchedulePair[],
   repeats: number,
   parallel: boolean,
 ): Promise<number> {
   const probe = pairs[0].base;
-  const timed = async (sequences: number) =>
-    (await pipeline.step(probe, source.next(sequences * probe.microbatches))).wallMs;
+  const timed = async (samples: number) =>
+    (await pipeline.step(probe, source.next(samples * probe.microbatches))).wallMs;
   const unitsOf = (schedule: SchedulePair["base"]) => {
     const { makespan, busy } = simulate(schedule);
     return parallel ? makespan : busy.reduce((sum, time) => sum + time, 0);
   };
   const units = pairs.reduce((sum, { base, split }) => sum + unitsOf(base) + unitsOf(split), 0) * (repeats + 1);
   await timed(1); // compiles
-  let sequences = 1;
-  for (; sequences < 4096; sequences *= 2) {
-    const perUnit = Math.min(await timed(2 * sequences), await timed(2 * sequences)) / unitsOf(probe);
+  let samples = 1;
+  for (; samples < 4096; samples *= 2) {
+    const perUnit = Math.min(await timed(2 * samples), await timed(2 * samples)) / unitsOf(probe);
     if (perUnit * units > budgetMs) break;
   }
-  return sequences;
+  return samples;
 }
 
 function progressBar(total: number): SingleBar {

@@ -24,6 +24,8 @@ export interface Layer {
   readonly keepsInput: boolean;
   /** The same for `dy`. */
   readonly keepsGradient: boolean;
+  /** Names of the side inputs it reads: "lengths", u32 [samples], and "seed", u32 [2], see {@link Saved.side}. */
+  readonly sides?: readonly string[];
   /** Shape of `y` for an `x` of this shape. */
   outputShape(inputShape: readonly number[]): readonly number[];
   /** Work for an `x` of this shape. */

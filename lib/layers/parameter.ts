@@ -50,10 +50,15 @@ export interface ParameterBlock {
 
 /**
  * Places parameters on a device: values initialised, gradients zero. The initial values depend on `seed` and on a
- * parameter's name alone, so that every partition of a model starts from the same point. Several blocks come back only
- * where one would not fit the device's largest binding.
+ * parameter's name alone, so that every partition of a model starts from the same point; `originals` names the parameter that
+ * another starts as a copy of. Several blocks come back only where one would not fit the device's largest binding.
  */
-export function placeParameters(parameters: readonly Parameter[], device: Device, seed: number): ParameterBlock[] {
+export function placeParameters(
+  parameters: readonly Parameter[],
+  device: Device,
+  seed: number,
+  originals: ReadonlyMap<string, string> = new Map(),
+): ParameterBlock[] {
   const matrices = parameters.filter((parameter) => parameter.shape.length > 1);
   const vectors = parameters.filter((parameter) => parameter.shape.length <= 1);
   const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.device.limits;
@@ -68,10 +73,15 @@ export function placeParameters(parameters: readonly Parameter[], device: Device
     blocks[blocks.length - 1].push(parameter);
     bytes += padded(parameter);
   }
-  return blocks.map((block) => placeBlock(block, device, seed));
+  return blocks.map((block) => placeBlock(block, device, seed, originals));
 }
 
-function placeBlock(block: readonly Parameter[], device: Device, seed: number): ParameterBlock {
+function placeBlock(
+  block: readonly Parameter[],
+  device: Device,
+  seed: number,
+  originals: ReadonlyMap<string, string>,
+): ParameterBlock {
   const count = block.reduce((sum, parameter) => sum + padded(parameter), 0) / 4;
   const values = empty(device, [count], "parameters");
   const gradients = empty(device, [count], "gradients");
@@ -79,7 +89,12 @@ function placeBlock(block: readonly Parameter[], device: Device, seed: number): 
   let offset = 0;
   let decayed = 0;
   for (const parameter of block) {
-    fillInitial(initial.subarray(offset / 4, offset / 4 + sizeOf(parameter.shape)), parameter, seed);
+    const name = originals.get(parameter.name) ?? parameter.name;
+    fillInitial(
+      initial.subarray(offset / 4, offset / 4 + sizeOf(parameter.shape)),
+      parameter.initial,
+      `${seed}:${name}`,
+    );
     Object.defineProperties(parameter, {
       value: { value: view(values, parameter.shape, offset), configurable: true, enumerable: true },
       gradient: { value: view(gradients, parameter.shape, offset), configurable: true, enumerable: true },
@@ -102,12 +117,12 @@ function padded(parameter: Parameter): number {
   return Math.ceil(sizeOf(parameter.shape) * 4 / alignment) * alignment;
 }
 
-function fillInitial(target: Float32Array, { name, initial }: Parameter, seed: number) {
+function fillInitial(target: Float32Array, initial: Initial, seed: string) {
   if (initial === "zeros") return;
   if (initial === "ones") {
     target.fill(1);
     return;
   }
-  const random = generator(`${seed}:${name}`);
+  const random = generator(seed);
   for (let i = 0; i < target.length; i++) target[i] = initial.normal * random.normal();
 }

@@ -36,6 +36,12 @@ export interface Saved {
    * once. The caller owns a reference.
    */
   slot(name: string, shape: readonly number[], category: Category): Tensor;
+  /**
+   * What the micro-batch brings along besides the first stage's input, on every stage that has a layer which asks for it: "lengths",
+   * u32 [samples], the valid tokens of each sample; "seed", u32 [2], the batch's seed and the number of the
+   * micro-batch's first sample in the batch.
+   */
+  side(name: string): Tensor;
   /** Keeps a reference to `tensor` under `name` until {@link Saved.drop} or {@link Saved.clear}. */
   keep(name: string, tensor: Tensor): void;
   /** A kept tensor; no new reference. */
@@ -48,15 +54,20 @@ export interface Saved {
   names(): string[];
 }
 
-/** The store of one micro-batch, which is number `index` of its group. */
-export function createSaved(group: Group, index: number, path = ""): Saved {
+/** The store of one micro-batch, which is number `index` of its group; `sides` become its own. */
+export function createSaved(
+  group: Group,
+  index: number,
+  sides: ReadonlyMap<string, Tensor> = new Map(),
+  path = "",
+): Saved {
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
   return {
     device: group.device,
     child(name) {
       let child = children.get(name);
-      if (!child) children.set(name, child = createSaved(group, index, `${path}${name}.`));
+      if (!child) children.set(name, child = createSaved(group, index, sides, `${path}${name}.`));
       return child;
     },
     slot(name, shape, category) {
@@ -66,6 +77,11 @@ export function createSaved(group: Group, index: number, path = ""): Saved {
       let slab = group.slabs.get(path + name);
       if (!slab) group.slabs.set(path + name, slab = empty(group.device, [group.size * stride / 4], category));
       return view(slab, shape, index * stride);
+    },
+    side(name) {
+      const tensor = sides.get(name);
+      if (!tensor) throw new Error(`There is no side input "${name}": does the layer that reads it list it?`);
+      return tensor;
     },
     keep(name, tensor) {
       if (tensors.has(name)) throw new Error(`"${path}${name}" is kept already`);
@@ -85,6 +101,7 @@ export function createSaved(group: Group, index: number, path = ""): Saved {
     clear() {
       release(...tensors.values());
       tensors.clear();
+      if (path === "") release(...sides.values());
       for (const child of children.values()) child.clear();
     },
     names: () => [

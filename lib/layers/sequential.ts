@@ -15,6 +15,7 @@ export function sequential(layers: readonly Layer[]): Layer {
     parameters: layers.flatMap((layer) => layer.parameters),
     keepsInput: layers[0].keepsInput,
     keepsGradient: layers[last].keepsGradient,
+    sides: [...new Set(layers.flatMap((layer) => layer.sides ?? []))],
     outputShape: (shape) => layers.reduce((current, layer) => layer.outputShape(current), shape),
     flops(shape) {
       const total = { f: 0, i: 0, w: 0 };

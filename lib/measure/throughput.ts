@@ -4,7 +4,7 @@ import { countParameters } from "../models/model.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { simulate } from "../schedules/simulate.ts";
-import type { TextSource } from "../train/data.ts";
+import type { BatchSource } from "../train/data.ts";
 import { createCostCollector, type MeasuredCosts, replayCosts, type Transfer } from "./costs.ts";
 import { explainGain, type Gain } from "./gain.ts";
 import { collectGarbage } from "./garbage.ts";
@@ -32,7 +32,7 @@ export interface ThroughputRow {
   readonly microbatches: number;
   /** Step times: wall clock on real devices, composed on virtual ones. */
   readonly stepMs: { readonly median: number; readonly min: number; readonly max: number };
-  /** Sequences trained in a second, at the median step time. */
+  /** Samples trained in a second, at the median step time. */
   readonly samplesPerSecond: number;
   /** Idle device time over devices x step time, median over the steps; NaN without device timestamps. */
   readonly bubbleRatio: number;
@@ -40,7 +40,7 @@ export interface ThroughputRow {
   readonly peakBytes: readonly number[];
 }
 
-/** A throughput run. Times are milliseconds; a sample is a sequence. */
+/** A throughput run. Times are milliseconds; a sample is a sequence or an image. */
 export interface ThroughputReport {
   /** Version of this form. */
   readonly schema: 1;
@@ -52,8 +52,8 @@ export interface ThroughputReport {
   readonly adapter: string;
   /** The model's name, number of parameters and sizes. */
   readonly model: Readonly<Record<string, string | number>>;
-  /** Sequences in a micro-batch. */
-  readonly sequences: number;
+  /** Samples in a micro-batch. */
+  readonly samples: number;
   /** Each schedule without and with 2BP. */
   readonly rows: readonly ThroughputRow[];
   /** One for each pair of schedules. */
@@ -74,9 +74,9 @@ export interface ThroughputOptions {
   /** What to compare. */
   readonly pairs: readonly SchedulePair[];
   /** Where batches come from. */
-  readonly source: TextSource;
-  /** Sequences in a micro-batch. */
-  readonly sequences: number;
+  readonly source: BatchSource;
+  /** Samples in a micro-batch. */
+  readonly samples: number;
   /** Pairs of steps for each schedule, after one round that is not counted. */
   readonly repeats: number;
   /** Time of a message between virtual devices; free by default. */
@@ -97,7 +97,7 @@ export function countSteps({ pairs, repeats }: Pick<ThroughputOptions, "pairs" |
 export async function measureThroughput(
   set: DeviceSet,
   pipeline: Pipeline,
-  { pairs, source, sequences, repeats, transfer, onStep }: ThroughputOptions,
+  { pairs, source, samples, repeats, transfer, onStep }: ThroughputOptions,
 ): Promise<ThroughputReport> {
   const stages = pipeline.parts.length;
   const measured = pairs.map(({ base, split }) => ({
@@ -111,7 +111,7 @@ export async function measureThroughput(
     losses.push([]);
     for (const [index, { base, split }] of pairs.entries()) {
       for (const [schedule, row] of [[base, measured[index].base], [split, measured[index].split]] as const) {
-        const batch = source.next(sequences * schedule.microbatches);
+        const batch = source.next(samples * schedule.microbatches);
         collectGarbage();
         const result = await pipeline.step(schedule, batch);
         losses[round].push(result.loss);
@@ -141,8 +141,8 @@ export async function measureThroughput(
     devices: set.devices.length,
     adapter: set.adapter,
     model: { name: model.name, parameters: countParameters(model), ...model.configuration },
-    sequences,
-    rows: measured.flatMap(({ base, split }) => [finishRow(base, sequences), finishRow(split, sequences)]),
+    samples,
+    rows: measured.flatMap(({ base, split }) => [finishRow(base, samples), finishRow(split, samples)]),
     gains: pairs.map(({ base, split }, index) => {
       const steps = measured[index];
       const times = steps.base.stepMs.map((time, at) => [time, steps.split.stepMs[at]] as const);
@@ -165,7 +165,7 @@ function createRow(schedule: Schedule): Row {
   return { schedule, stepMs: [], bubble: [], peakBytes: [] };
 }
 
-function finishRow({ schedule, stepMs, bubble, peakBytes }: Row, sequences: number): ThroughputRow {
+function finishRow({ schedule, stepMs, bubble, peakBytes }: Row, samples: number): ThroughputRow {
   const { name, twoStage, policy, width, microbatches } = schedule;
   const middle = median(stepMs);
   return {
@@ -175,7 +175,7 @@ function finishRow({ schedule, stepMs, bubble, peakBytes }: Row, sequences: numb
     width,
     microbatches,
     stepMs: { median: middle, min: Math.min(...stepMs), max: Math.max(...stepMs) },
-    samplesPerSecond: sequences * microbatches / middle * 1000,
+    samplesPerSecond: samples * microbatches / middle * 1000,
     bubbleRatio: median(bubble),
     peakBytes,
   };

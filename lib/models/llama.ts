@@ -5,6 +5,7 @@ import { linear } from "../layers/linear.ts";
 import { rmsNormLayer } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
+import { packIds } from "../ops/embedding.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a LLaMa-like model. */
@@ -34,8 +35,9 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
   return {
     name,
     configuration: { ...configuration },
-    length,
-    vocabulary,
+    task: "next-token",
+    inputShape: (samples) => [2, samples * length],
+    packInputs: packIds,
     layers: [
       embeddingLayer("embedding", vocabulary, width),
       ...Array.from({ length: blocks }, (_, block) => [

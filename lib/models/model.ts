@@ -1,28 +1,39 @@
-/** What a model is: a chain of layers that can be cut into stages, and a loss at its end. */
+/** What a model is: a chain of layers that can be cut into stages, with softmax cross-entropy at its end. */
 import type { Layer } from "../layers/layer.ts";
 import type { Parameter } from "../layers/parameter.ts";
 import { sizeOf } from "../tensor.ts";
 
-/** A model of token sequences. */
+/** What a model learns: the next token, tokens that were masked, or the class of an image. */
+export type Task = "next-token" | "masked-token" | "image";
+
+/** A model. Its parameters are placed by the pipeline it is given to: one pipeline at a time. */
 export interface Model {
   /** For tables, "llama-tiny". */
   readonly name: string;
   /** What the model is made of, for tables and JSON. */
   readonly configuration: Readonly<Record<string, number>>;
-  /** Tokens in a sequence. */
-  readonly length: number;
-  /** Number of different tokens. */
-  readonly vocabulary: number;
-  /** From token ids to logits. A pipeline may cut between any two. */
+  /** What it learns, and so which data it takes. */
+  readonly task: Task;
+  /** From the input to logits [rows, classes]. A pipeline may cut between any two. */
   readonly layers: readonly Layer[];
+  /**
+   * Pairs of parameters that are one (an embedding and the output head), as two copies, each in a stage of its own perhaps:
+   * they start alike, and the pipeline adds the gradients of both before it updates them.
+   */
+  readonly tied?: readonly (readonly [Parameter, Parameter])[];
+  /** Shape of the first layer's input for so many samples. */
+  inputShape(samples: number): readonly number[];
+  /** A batch's inputs as the first layer takes them. */
+  packInputs(inputs: Uint32Array | Float32Array): Uint32Array | Float32Array;
 }
 
-/** All trainable parameters, in order. */
+/** All parameters, in order, tied ones both. */
 export function parametersOf(model: Model): Parameter[] {
   return model.layers.flatMap((layer) => [...layer.parameters]);
 }
 
-/** Number of trainable scalars. */
+/** Number of trainable scalars; tied ones count once. */
 export function countParameters(model: Model): number {
-  return parametersOf(model).reduce((sum, parameter) => sum + sizeOf(parameter.shape), 0);
+  const copies = new Set(model.tied?.map(([, copy]) => copy));
+  return parametersOf(model).reduce((sum, parameter) => sum + (copies.has(parameter) ? 0 : sizeOf(parameter.shape)), 0);
 }

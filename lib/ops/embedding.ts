@@ -14,7 +14,7 @@ const end = 0x7fff_ffff;
  * with the same token (or 2^31 - 1), its top bit set where there is an earlier one. WebGPU has no atomic addition of
  * floats; along these chains the scatter needs none and gives the same bits in every run.
  */
-export function packIds(ids: Uint32Array): Uint32Array<ArrayBuffer> {
+export function packIds(ids: ArrayLike<number>): Uint32Array<ArrayBuffer> {
   const packed = new Uint32Array(2 * ids.length);
   const next = packed.subarray(ids.length).fill(end);
   packed.set(ids);

@@ -2,19 +2,21 @@
 import { alignment, type Device } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
 import type { Interval, Timer } from "../gpu/timing.ts";
+import type { Model } from "../models/model.ts";
 import { formatAction, type Schedule } from "../schedules/actions.ts";
 import { empty, release, toArray } from "../tensor.ts";
-import { type Batch, checkBatch } from "../train/data.ts";
+import { type Batch, checkBatch, countTargets } from "../train/data.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { Channels } from "./channel.ts";
 import { planOf } from "./plan.ts";
 import { type Promised, promised } from "./promised.ts";
 import { runAction, type Step } from "./run_action.ts";
 import type { Stage } from "./stage.ts";
+import { exchangeTied } from "./tied.ts";
 
 /** What a step gave. */
 export interface StepResult {
-  /** Mean loss over the tokens of the batch. */
+  /** Mean loss over the targets of the batch that count. */
   readonly loss: number;
   /** Wall-clock time from the first action to the moment when every device has finished. */
   readonly wallMs: number;
@@ -29,6 +31,7 @@ export interface StepResult {
 
 /** What the executor works on; made by `createPipeline`. */
 export interface ExecutorContext {
+  readonly model: Model;
   readonly devices: readonly Device[];
   readonly stages: readonly Stage[];
   /** Of each rank. */
@@ -50,7 +53,7 @@ export async function runStep(
   batch: Batch,
   { optimize = true }: { optimize?: boolean } = {},
 ): Promise<StepResult> {
-  const { devices, stages, timers, channels } = context;
+  const { model, devices, stages, timers, channels } = context;
   const plan = planOf(schedule, devices.length, stages.length);
   checkBatch(batch, schedule.microbatches);
   const marks = devices.map((device) => device.pool.mark());
@@ -59,13 +62,15 @@ export async function runStep(
     const { device: lossDevice } = stages[stages.length - 1];
     const losses = empty(lossDevice, [schedule.microbatches, alignment / 4], "workspace");
     const step: Step = {
+      model,
       stages,
       channels,
       plan,
       batch,
       microbatches: schedule.microbatches,
-      shapes: shapesOf(stages, batch.inputs.length / schedule.microbatches),
+      shapes: shapesOf(stages, model.inputShape(batch.samples / schedule.microbatches)),
       losses,
+      lossScale: 1 / countTargets(batch),
       saved: new Map(),
       groups: new Map(),
       handed: new Map(),
@@ -95,13 +100,14 @@ export async function runStep(
 }
 
 async function runRank(
-  { devices, optimizers, timers, channels }: ExecutorContext,
+  context: ExecutorContext,
   step: Step,
   schedule: Schedule,
   rank: number,
   optimize: boolean,
   loss: Promised<number>,
 ): Promise<void> {
+  const { devices, optimizers, timers, channels } = context;
   const device = devices[rank];
   const actions = schedule.actions[rank];
   const lastStage = step.stages.length - 1;
@@ -119,6 +125,7 @@ async function runRank(
     if (optimize) {
       current = "optimizer";
       await loss.promise; // no parameter changes in a step whose loss is not a number
+      await exchangeTied(context, device);
       optimizers[rank].forEach((optimizer) => optimizer.prepare());
       device.beginPass(timers[rank]?.slot(actions.length));
       optimizers[rank].forEach((optimizer) => optimizer.step());
@@ -138,8 +145,8 @@ class RankError extends Error {
   override name = "RankError";
 }
 
-function shapesOf(stages: readonly Stage[], tokens: number): (readonly number[])[] {
-  const shapes: (readonly number[])[] = [[2, tokens]];
+function shapesOf(stages: readonly Stage[], inputShape: readonly number[]): (readonly number[])[] {
+  const shapes = [inputShape];
   for (const { layer } of stages) shapes.push(layer.outputShape(shapes[shapes.length - 1]));
   return shapes;
 }

@@ -17,13 +17,13 @@ export function stageFlops(layers: readonly Layer[], inputShape: readonly number
  * @throws {UserError} When there are more stages than layers.
  */
 export function partition(model: Model, stages: number): Layer[][] {
-  const { layers, length } = model;
+  const { layers } = model;
   if (stages > layers.length) {
     throw new UserError(`${model.name} has ${layers.length} layers, which cannot be cut into ${stages} stages`);
   }
-  // One sequence is enough: every layer's work grows with the number of sequences alike.
+  // One sample is enough: every layer's work grows with the number of samples alike.
   const weights: number[] = [];
-  let shape: readonly number[] = [2, length];
+  let shape = model.inputShape(1);
   for (const layer of layers) {
     weights.push(stageFlops([layer], shape));
     shape = layer.outputShape(shape);

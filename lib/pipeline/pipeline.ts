@@ -33,7 +33,7 @@ export interface Pipeline {
   readonly parts: readonly (readonly Layer[])[];
   /** Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. */
   step(schedule: Schedule, batch: Batch, options?: { optimize?: boolean }): Promise<StepResult>;
-  /** All gradients by parameter name, as they are now. */
+  /** All gradients by parameter name, as they are now; tied parameters have the sum of both. */
   gradients(): Promise<Map<string, Float32Array>>;
   /** All parameter values by name. */
   parameters(): Promise<Map<string, Float32Array>>;
@@ -52,7 +52,7 @@ export interface Pipeline {
  * const set = await openDevices(2);
  * const model = createModel("llama-tiny");
  * const pipeline = createPipeline(set, model, { optimizer: adamw() });
- * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: model.length, seed: 1 });
+ * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
  * const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
  * for (let i = 0; i < 3; i++) console.log((await pipeline.step(schedule, text.next(4))).loss);
  * pipeline.close();
@@ -67,8 +67,12 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
   }
   const parts = options.parts ?? partition(model, placement.length);
-  const stages = parts.map((layers, index) => placeStage(index, layers, devices[placement[index]], options.seed ?? 0));
+  const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
+  const stages = parts.map((layers, index) =>
+    placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals)
+  );
   const context: ExecutorContext = {
+    model,
     devices,
     stages,
     optimizers: devices.map((device) =>
@@ -97,7 +101,14 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
         running = false;
       }
     },
-    gradients: () => read("gradient"),
+    async gradients() {
+      const gradients = await read("gradient");
+      for (const [a, b] of model.tied ?? []) {
+        const sum = gradients.get(a.name)!.map((value, i) => value + gradients.get(b.name)![i]);
+        gradients.set(a.name, sum).set(b.name, sum);
+      }
+      return gradients;
+    },
     parameters: () => read("value"),
     clearGradients() {
       for (const { device, blocks } of stages) {

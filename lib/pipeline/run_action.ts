@@ -2,7 +2,7 @@
 import { alignment, type Device } from "../gpu/device.ts";
 import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
 import { createGroup, createSaved, type Group, releaseGroup, type Saved } from "../layers/saved.ts";
-import { packIds } from "../ops/embedding.ts";
+import type { Model } from "../models/model.ts";
 import type { Action } from "../schedules/actions.ts";
 import { empty, fromArray, release, retain, type Tensor, view } from "../tensor.ts";
 import { type Batch, microbatchOf } from "../train/data.ts";
@@ -12,6 +12,7 @@ import type { Stage } from "./stage.ts";
 
 /** The state of a step under way. */
 export interface Step {
+  readonly model: Model;
   readonly stages: readonly Stage[];
   readonly channels: Channels;
   readonly plan: Plan;
@@ -21,6 +22,8 @@ export interface Step {
   readonly shapes: readonly (readonly number[])[];
   /** One row for each micro-batch, as wide as a view's alignment; its loss stands in the first column. */
   readonly losses: Tensor;
+  /** What a row's loss counts for: the mean over the batch, whichever micro-batch the row is in. */
+  readonly lossScale: number;
   /** What each micro-batch in flight keeps, by stage and micro-batch. */
   readonly saved: Map<string, Saved>;
   /** Groups in flight, by the W or B that ends them. */
@@ -70,7 +73,7 @@ function recordForward(step: Step, stage: Stage, microbatch: number, beginPass: 
   const saved = savedOf(step, index, microbatch);
   const { inputs, targets } = microbatchOf(step.batch, microbatch, step.microbatches);
   const { receive, tensor: x } = index === 0
-    ? { tensor: fromArray(device, step.shapes[0], packIds(inputs), "activations") }
+    ? { receive: undefined, tensor: uploadInput(step, stage, microbatch, inputs) }
     : given(step, "F", index, microbatch);
   if (index < step.stages.length - 1) {
     const y = outgoing(step, "F", index, microbatch);
@@ -84,7 +87,7 @@ function recordForward(step: Step, stage: Stage, microbatch: number, beginPass: 
   const loss = view(step.losses, [1], microbatch * alignment);
   beginPass();
   layer.forward(logits, x, saved);
-  lossForward(loss, logits, wanted, lossScale(step), saved.child("loss"));
+  lossForward(loss, logits, wanted, step.lossScale, saved.child("loss"));
   release(x, wanted, logits, loss);
   return { receive };
 }
@@ -99,7 +102,7 @@ function recordBackwardInput(step: Step, stage: Stage, microbatch: number, begin
     : given(step, "I", index, microbatch);
   const dx = index > 0 ? outgoing(step, "I", index, microbatch) : undefined;
   beginPass();
-  if (isLast) lossBackward(dy, lossScale(step), saved.child("loss"));
+  if (isLast) lossBackward(dy, step.lossScale, saved.child("loss"));
   layer.backwardInput(dx, dy, saved);
   release(dy);
   return { receive, dx };
@@ -117,9 +120,6 @@ function recordBackwardWeight(step: Step, stage: Stage, action: Action): void {
   step.groups.delete(action);
 }
 
-/** The mean over the batch's tokens, whichever micro-batch they are in. */
-const lossScale = (step: Step) => 1 / step.batch.inputs.length;
-
 function savedOf(step: Step, stage: number, microbatch: number): Saved {
   const key = `${stage}:${microbatch}`;
   let saved = step.saved.get(key);
@@ -127,9 +127,31 @@ function savedOf(step: Step, stage: number, microbatch: number): Saved {
     const { action, position, size } = step.plan[stage][microbatch];
     let group = step.groups.get(action);
     if (!group) step.groups.set(action, group = createGroup(step.stages[stage].device, size));
-    step.saved.set(key, saved = createSaved(group, position));
+    step.saved.set(key, saved = createSaved(group, position, sidesOf(step, step.stages[stage], microbatch)));
   }
   return saved;
+}
+
+/** Uploads the side inputs that the stage's layers ask for. */
+function sidesOf(step: Step, { device, layer }: Stage, microbatch: number): Map<string, Tensor> {
+  const { samples, lengths, seed = 0, inputs } = microbatchOf(step.batch, microbatch, step.microbatches);
+  return new Map(
+    layer.sides?.map((name) => {
+      const data = name === "seed"
+        ? Uint32Array.of(seed, microbatch * samples)
+        : lengths ?? new Uint32Array(samples).fill(inputs.length / samples);
+      return [name, fromArray(device, [data.length], data, "activations")];
+    }),
+  );
+}
+
+/** The first stage's input, in a slot where W will read it. */
+function uploadInput(step: Step, { device, layer }: Stage, microbatch: number, inputs: Batch["inputs"]): Tensor {
+  const data = step.model.packInputs(inputs);
+  if (!layer.keepsInput) return fromArray(device, step.shapes[0], data, "activations");
+  const x = incoming(step, "F", 0, microbatch);
+  device.write(x, data);
+  return x;
 }
 
 /** Memory for what a stage is given: an F's input or an I's output gradient, in a slot where W will read it. */

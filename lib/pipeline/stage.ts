@@ -14,9 +14,15 @@ export interface Stage {
   release(): void;
 }
 
-/** Puts the layers of a stage on its device, with fresh parameters. */
-export function placeStage(index: number, layers: readonly Layer[], device: Device, seed: number): Stage {
+/** Puts the layers of a stage on its device, with fresh parameters; see `placeParameters` for the rest. */
+export function placeStage(
+  index: number,
+  layers: readonly Layer[],
+  device: Device,
+  seed: number,
+  originals?: ReadonlyMap<string, string>,
+): Stage {
   const layer = sequential(layers);
-  const blocks = placeParameters(layer.parameters, device, seed);
+  const blocks = placeParameters(layer.parameters, device, seed, originals);
   return { index, device, layer, blocks, release: () => releaseParameters(layer.parameters, blocks) };
 }

@@ -4,10 +4,11 @@ import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
 
 /** One line on what was run on what. */
-export function throughputTitle({ mode, devices, adapter, model, sequences }: ThroughputReport): string {
+export function throughputTitle({ mode, devices, adapter, model, samples }: ThroughputReport): string {
   const { name, parameters, length } = model;
+  const size = length ? `${samples} x ${length} tokens` : `${samples} images`;
   return `${name} (${millions(Number(parameters))} parameters) on ${devices} ${mode} devices, ${adapter}; ` +
-    `micro-batches of ${sequences} x ${length} tokens`;
+    `micro-batches of ${size}`;
 }
 
 /** Step times, throughput, bubble and memory of each schedule. */

@@ -1,64 +1,119 @@
-/** Batches of text: bytes as tokens. */
+/** Batches, and where those of text come from: bytes as tokens. */
 import { UserError } from "../errors.ts";
 import { generator } from "./random.ts";
 
-/** Sequences of tokens and, for each token, the one that follows it. */
+/** Samples and what a model is to make of them; every sample has as many inputs, and as many targets. */
 export interface Batch {
-  /** Number of sequences. */
-  readonly sequences: number;
-  /** Tokens in a sequence. */
-  readonly length: number;
-  /** Token ids, sequences x length. */
-  readonly inputs: Uint32Array;
-  /** The token after each of the inputs, as many. */
+  /** Number of samples. */
+  readonly samples: number;
+  /** Token ids or pixels, sample after sample. */
+  readonly inputs: Uint32Array | Float32Array;
+  /** Classes that the model's rows are to predict, or {@link ignored}, sample after sample. */
   readonly targets: Uint32Array;
+  /** Valid tokens of each sample, for models that look at whole sequences; all of them by default. */
+  readonly lengths?: Uint32Array;
+  /** What random choices inside the model (dropout) depend on; 0 by default. */
+  readonly seed?: number;
 }
 
+/** A target that counts neither for the loss nor for its gradient. */
+export const ignored = 0xffff_ffff;
+
 /** Draws batches without end. */
-export interface TextSource {
-  /** Draws so many sequences. */
-  next(sequences: number): Batch;
+export interface BatchSource {
+  /** Draws so many samples. */
+  next(samples: number): Batch;
 }
 
 /** Number of different tokens that text has here: the values of a byte. */
 export const byteVocabulary = 256;
 
 /**
- * Draws sequences of `length` bytes from anywhere in `text`. Equal seeds draw equal sequences.
+ * Draws sequences of `length` bytes from anywhere in `text`; the target of each is the byte after it. Equal seeds draw
+ * equal sequences.
  *
  * @throws {UserError} When the text is shorter than one sequence and the byte that follows it.
  */
-export function textSource(text: Uint8Array, { length, seed }: { length: number; seed: number }): TextSource {
-  if (text.length < length + 1) {
-    throw new UserError(`The text has ${text.length} bytes; a sequence needs at least ${length + 1}`);
-  }
-  const random = generator(`text:${seed}`);
+export function textSource(text: Uint8Array, { length, seed }: { length: number; seed: number }): BatchSource {
+  const draw = sequences(text, length, seed);
   return {
-    next(sequences) {
-      const inputs = new Uint32Array(sequences * length);
-      const targets = new Uint32Array(sequences * length);
-      for (let sequence = 0; sequence < sequences; sequence++) {
-        const start = random.integer(text.length - length);
-        inputs.set(text.subarray(start, start + length), sequence * length);
-        targets.set(text.subarray(start + 1, start + length + 1), sequence * length);
+    next(samples) {
+      const inputs = new Uint32Array(samples * length);
+      const targets = new Uint32Array(samples * length);
+      for (let sample = 0; sample < samples; sample++) {
+        const sequence = draw();
+        inputs.set(sequence.subarray(0, length), sample * length);
+        targets.set(sequence.subarray(1), sample * length);
       }
-      return { sequences, length, inputs, targets };
+      return { samples, inputs, targets };
     },
   };
 }
 
-/** Throws unless the batch can be cut into so many equal micro-batches of whole sequences. */
-export function checkBatch(batch: Batch, microbatches: number): void {
-  if (batch.sequences % microbatches !== 0 || batch.sequences < 1) {
-    throw new UserError(
-      `A batch of ${batch.sequences} sequences cannot be cut into ${microbatches} equal micro-batches`,
-    );
-  }
+/**
+ * Draws sequences as {@link textSource} does, for masked language models (Devlin et al., arXiv 1810.04805, section 3.1): 15 % of
+ * the bytes are to be predicted; of these 80 % are replaced by `mask`, 10 % by a random byte, and 10 % stay.
+ *
+ * @throws {UserError} As {@link textSource}.
+ */
+export function maskedTextSource(
+  text: Uint8Array,
+  { length, seed, mask }: { length: number; seed: number; mask: number },
+): BatchSource {
+  const draw = sequences(text, length, seed);
+  const random = generator(`masks:${seed}`);
+  return {
+    next(samples) {
+      const inputs = new Uint32Array(samples * length);
+      const targets = new Uint32Array(samples * length).fill(ignored);
+      for (let sample = 0; sample < samples; sample++) inputs.set(draw().subarray(0, length), sample * length);
+      for (let at = 0; at < inputs.length; at++) {
+        // The first byte of a batch is always asked for: a batch without a question has no loss.
+        if (at > 0 && random.uniform() >= 0.15) continue;
+        targets[at] = inputs[at];
+        const choice = random.uniform();
+        if (choice < 0.8) inputs[at] = mask;
+        else if (choice < 0.9) inputs[at] = random.integer(byteVocabulary);
+      }
+      return { samples, inputs, targets, seed: random.integer(2 ** 31) };
+    },
+  };
 }
 
-/** Micro-batch `index` of `count`. */
-export function microbatchOf(batch: Batch, index: number, count: number): Pick<Batch, "inputs" | "targets"> {
-  const tokens = batch.inputs.length / count;
-  const range = [index * tokens, (index + 1) * tokens] as const;
-  return { inputs: batch.inputs.subarray(...range), targets: batch.targets.subarray(...range) };
+/** Draws stretches of `length` + 1 bytes. */
+function sequences(text: Uint8Array, length: number, seed: number): () => Uint8Array {
+  if (text.length < length + 1) {
+    throw new UserError(`The text has ${text.length} bytes; a sequence needs at least ${length + 1}`);
+  }
+  const random = generator(`text:${seed}`);
+  return () => {
+    const start = random.integer(text.length - length);
+    return text.subarray(start, start + length + 1);
+  };
+}
+
+/** Throws unless the batch can be cut into so many equal micro-batches of whole samples. */
+export function checkBatch(batch: Batch, microbatches: number): void {
+  if (batch.samples % microbatches !== 0 || batch.samples < 1) {
+    throw new UserError(`A batch of ${batch.samples} samples cannot be cut into ${microbatches} equal micro-batches`);
+  }
+  if (countTargets(batch) === 0) throw new UserError("All targets of the batch are ignored: it has no loss");
+}
+
+/** Micro-batch `index` of `count`, as a batch. */
+export function microbatchOf(batch: Batch, index: number, count: number): Batch {
+  const part = <T extends Uint32Array | Float32Array>(array: T) =>
+    array.subarray(index * array.length / count, (index + 1) * array.length / count) as T;
+  return {
+    samples: batch.samples / count,
+    inputs: part(batch.inputs),
+    targets: part(batch.targets),
+    ...(batch.lengths ? { lengths: part(batch.lengths) } : {}),
+    ...(batch.seed === undefined ? {} : { seed: batch.seed }),
+  };
+}
+
+/** Targets that count. */
+export function countTargets({ targets }: Batch): number {
+  return targets.reduce((count, target) => count + (target === ignored ? 0 : 1), 0);
 }

@@ -62,7 +62,7 @@ function assertContract(report: ThroughputReport, mode: string, devices: number,
   ]);
   for (const row of report.rows) {
     assert.ok(row.stepMs.min > 0 && row.stepMs.min <= row.stepMs.median && row.stepMs.median <= row.stepMs.max);
-    const samples = report.sequences * row.microbatches;
+    const samples = report.samples * row.microbatches;
     assert.ok(Math.abs(row.samplesPerSecond - samples / row.stepMs.median * 1000) < 1e-6 * row.samplesPerSecond);
     assert.ok(row.bubbleRatio > 0 && row.bubbleRatio < 1, `${row.schedule}: bubble ${row.bubbleRatio}`);
     assert.equal(row.peakBytes.length, devices);
@@ -80,7 +80,7 @@ function assertContract(report: ThroughputReport, mode: string, devices: number,
 test("bench writes the JSON of the contract and a page for a real run on two devices", () => {
   const json = join(folder, "real.json"), html = join(folder, "real.html");
   const schedules = ["naive", "1f1b-1"];
-  const args = ["--repeats", "3", "--sequences", "1", "--schedules", schedules.join(), "--json", json, "--html", html];
+  const args = ["--repeats", "3", "--samples", "1", "--schedules", schedules.join(), "--json", json, "--html", html];
   const { status, stdout, stderr } = bench(...args);
   assert.equal(status, 0, stderr);
   const report = JSON.parse(readFileSync(json, "utf8"));
@@ -101,7 +101,7 @@ test("bench composes four virtual devices, with slower links making slower steps
       "4",
       "--repeats",
       "2",
-      "--sequences",
+      "--samples",
       "1",
       "--schedules",
       "gpipe",

@@ -75,7 +75,7 @@ test("a schedule or batch that does not fit the pipeline is refused before anyth
   });
   await assert.rejects(pipeline.step(generate("gpipe", { devices: 2 }), randomBatch(tiny, 3)), {
     name: "UserError",
-    message: "A batch of 3 sequences cannot be cut into 2 equal micro-batches",
+    message: "A batch of 3 samples cannot be cut into 2 equal micro-batches",
   });
   assert.deepEqual(inUse(), before);
   pipeline.close();

@@ -16,10 +16,10 @@ export const deep: LlamaConfiguration = { ...aligned, blocks: 4 };
 export const tinyModel = (configuration = tiny) => llama("tiny", configuration);
 
 /** Random tokens, the same in every run. */
-export function randomBatch({ vocabulary, length }: LlamaConfiguration, sequences: number, seed = 1): Batch {
+export function randomBatch({ vocabulary, length }: LlamaConfiguration, samples: number, seed = 1): Batch {
   const random = generator(seed);
-  const tokens = () => Uint32Array.from({ length: sequences * length }, () => random.integer(vocabulary));
-  return { sequences, length, inputs: tokens(), targets: tokens() };
+  const tokens = () => Uint32Array.from({ length: samples * length }, () => random.integer(vocabulary));
+  return { samples, inputs: tokens(), targets: tokens() };
 }
 
 export type Gradients = ReadonlyMap<string, Float32Array>;

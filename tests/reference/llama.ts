@@ -14,7 +14,7 @@ export function llamaLoss(configuration: LlamaConfiguration, parameters: Paramet
     return values;
   };
   let total = 0;
-  for (let sequence = 0; sequence < batch.sequences; sequence++) {
+  for (let sequence = 0; sequence < batch.samples; sequence++) {
     const ids = batch.inputs.subarray(sequence * length, (sequence + 1) * length);
     const table = weight("embedding");
     let x = [...ids].map((id) => Array.from({ length: width }, (_, c) => table[id * width + c]));
