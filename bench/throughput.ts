@@ -18,6 +18,7 @@ import { partition } from "../lib/pipeline/partition.ts";
 import { createPipeline, type Pipeline } from "../lib/pipeline/pipeline.ts";
 import { writePage } from "../lib/report/html.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { partitionTable } from "../lib/report/partition.ts";
 import { tableText } from "../lib/report/table.ts";
 import {
   gainTable,
@@ -83,6 +84,7 @@ async function run(options: Options): Promise<void> {
   const set = await openDevices(options.devices, { virtual: options.virtual });
   try {
     if (set.notice) say(`${set.notice}.`);
+    say(tableText(partitionTable(model, parts)));
     const pipeline = createPipeline(set, model, {
       optimizer: adamw({ learningRate: 2e-3 }),
       parts,
