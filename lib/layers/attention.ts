@@ -28,7 +28,7 @@ export function selfAttention(name: string, { width, heads, length, outputDeviat
   }
   const norm = rmsNormLayer(`${name}.norm`, width);
   const qkvProjection = linear(`${name}.qkv`, width, 3 * width);
-  const output = linear(`${name}.out`, width, width, { normal: outputDeviation });
+  const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation } });
   const parts = [["norm", norm], ["qkv", qkvProjection], ["out", output]] as const;
   const positions = { length, heads: 2 * heads, headSize, rowStride: 3 * width };
   const core = (rows: number) => ({ sequences: rows / length, length, heads, headSize });

@@ -1,32 +1,55 @@
-/** Linear projection, y = x W. */
+/** Linear projection, y = x W, or y = x W + b. */
+import { addBias, columnSum } from "../ops/bias.ts";
 import { matmul } from "../ops/matmul.ts";
 import { joinAdjacent } from "../tensor.ts";
 import type { Layer } from "./layer.ts";
 import { type Initial, parameter } from "./parameter.ts";
 
-/** A projection from `inputs` to `outputs` features; its weight [inputs, outputs] is stored the way the forward reads it. */
-export function linear(name: string, inputs: number, outputs: number, initial: Initial = { normal: 0.02 }): Layer {
-  const weight = parameter(`${name}.weight`, [inputs, outputs], initial);
+/** What a projection has besides its sizes. */
+export interface LinearOptions {
+  /** What the weight starts with; normal numbers of deviation 0.02 by default. */
+  readonly initial?: Initial;
+  /** Whether there is a bias, or what it starts with; `true` is zeros. None by default. */
+  readonly bias?: boolean | Initial;
+  /** Whether the weight is stored [outputs, inputs], like the table of an embedding that it is tied to. */
+  readonly transposed?: boolean;
+}
+
+/**
+ * A projection from `inputs` to `outputs` features; its weight [inputs, outputs] is stored the way the forward reads it, its
+ * bias is [outputs].
+ */
+export function linear(
+  name: string,
+  inputs: number,
+  outputs: number,
+  { initial = { normal: 0.02 }, bias: biased = false, transposed = false }: LinearOptions = {},
+): Layer {
+  const weight = parameter(`${name}.weight`, transposed ? [outputs, inputs] : [inputs, outputs], initial);
+  const bias = biased && parameter(`${name}.bias`, [outputs], biased === true ? "zeros" : biased);
   return {
-    parameters: [weight],
+    parameters: bias ? [weight, bias] : [weight],
     keepsInput: true,
     keepsGradient: true,
     outputShape: ([rows]) => [rows, outputs],
     flops([rows]) {
-      const each = 2 * rows * inputs * outputs;
-      return { f: each, i: each, w: each };
+      const each = 2 * rows * inputs * outputs, once = bias ? rows * outputs : 0;
+      return { f: each + once, i: each, w: each + once };
     },
     forward(y, x, saved) {
       saved.keep("x", x);
-      matmul(y, x, weight.value);
+      matmul(y, x, weight.value, { transposeB: transposed });
+      if (bias) addBias(y, bias.value);
     },
     backwardInput(dx, dy, saved) {
       saved.keep("dy", dy);
-      if (dx) matmul(dx, dy, weight.value, { transposeB: true });
+      if (dx) matmul(dx, dy, weight.value, { transposeB: !transposed });
     },
     backwardWeight(saved) {
       for (const [x, dy] of joinAdjacent(saved.map((each) => [each.get("x"), each.get("dy")] as const))) {
-        matmul(weight.gradient, x, dy, { transposeA: true, accumulate: true });
+        const [a, b] = transposed ? [dy, x] : [x, dy];
+        matmul(weight.gradient, a, b, { transposeA: true, accumulate: true });
+        if (bias) columnSum(bias.gradient, dy);
       }
     },
   };

@@ -18,7 +18,7 @@ export interface SwigluOptions {
 export function swigluMlp(name: string, { width, hidden, outputDeviation }: SwigluOptions): Layer {
   const norm = rmsNormLayer(`${name}.norm`, width);
   const gateUpProjection = linear(`${name}.gate_up`, width, 2 * hidden);
-  const down = linear(`${name}.down`, hidden, width, { normal: outputDeviation });
+  const down = linear(`${name}.down`, hidden, width, { initial: { normal: outputDeviation } });
   const parts = [["norm", norm], ["gate_up", gateUpProjection], ["down", down]] as const;
 
   return {

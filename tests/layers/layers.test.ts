@@ -8,6 +8,7 @@ import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
 import { packIds } from "../../lib/ops/embedding.ts";
 import { close, device, tokens } from "../ops/support.ts";
 import { attention } from "../reference/attention.ts";
+import { addBias } from "../reference/bias.ts";
 import { embedding } from "../reference/embedding.ts";
 import { rmsNorm } from "../reference/norm.ts";
 import { rope } from "../reference/rope.ts";
@@ -25,6 +26,11 @@ const project = (x: ArrayLike<number>, weight: ArrayLike<number>, inputs: number
     for (let k = 0; k < inputs; k++) sum += x[row * inputs + k] * weight[k * outputs + column];
     return sum;
   });
+};
+/** [rows, columns] as [columns, rows]. */
+const transpose = (a: ArrayLike<number>, columns: number) => {
+  const rows = a.length / columns;
+  return Float64Array.from(a, (_, i) => a[i % rows * columns + Math.floor(i / rows)]);
 };
 const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
 
@@ -46,6 +52,24 @@ test("linear: y, dx and dW equal the reference; W needs x and dy", async () => {
     layer: linear("l", 6, 5),
     inputShape: [9, 6],
     reference: (x, p) => project(x, p.get("l.weight")!, 6),
+    keeps: ["x", "dy"],
+  });
+});
+
+test("linear with a bias: y, dx, dW and db equal the reference; W needs no more than without", async () => {
+  await checkLayer(await device(), {
+    layer: linear("l", 6, 5, { bias: true }),
+    inputShape: [9, 6],
+    reference: (x, p) => addBias(project(x, p.get("l.weight")!, 6), p.get("l.bias")!),
+    keeps: ["x", "dy"],
+  });
+});
+
+test("linear with its weight stored [outputs, inputs]: y, dx and dW equal the reference", async () => {
+  await checkLayer(await device(), {
+    layer: linear("l", 6, 5, { transposed: true, bias: true }),
+    inputShape: [9, 6],
+    reference: (x, p) => addBias(project(x, transpose(p.get("l.weight")!, 6), 6), p.get("l.bias")!),
     keeps: ["x", "dy"],
   });
 });

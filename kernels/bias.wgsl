@@ -1,0 +1,42 @@
+// A vector added to each row, in place.
+
+struct Parameters {
+  rows: u32,
+  width: u32, // in elements, or vec4s (add4)
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+
+const COLUMNS = 1u;
+const ROWS = 64u;
+
+@compute @workgroup_size(COLUMNS, ROWS)
+fn add(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_id) lane: vec3u,
+) {
+  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+  if (row >= p.rows) { return; }
+  let start = row * p.width;
+  for (var i = lane.x; i < p.width; i += COLUMNS) { y[start + i] += bias[i]; }
+}
+
+// The same, four elements a step.
+
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> bias4: array<vec4f>;
+
+@compute @workgroup_size(COLUMNS, ROWS)
+fn add4(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_id) lane: vec3u,
+) {
+  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+  if (row >= p.rows) { return; }
+  let start = row * p.width;
+  for (var i = lane.x; i < p.width; i += COLUMNS) { y4[start + i] += bias4[i]; }
+}

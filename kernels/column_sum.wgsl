@@ -1,0 +1,55 @@
+// Sums of columns:  out[c] += sum over rows of x.
+// A column is split into blocks of rows. With one block, `partials` is the result itself and is added to; else each block
+// writes a sum of its own, and `gather` adds these up in their order: the same bits in every run.
+
+struct Parameters {
+  rows: u32,
+  width: u32, // in elements, or vec4s (sum4)
+  block: u32, // rows in a block
+  accumulate: u32, // whether a sum is added to what is there
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> partials: array<f32>; // [blocks, width]; gather: [width]
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+
+const WORKGROUP = 64u;
+
+// One invocation a column and block.
+@compute @workgroup_size(WORKGROUP)
+fn sum(@builtin(global_invocation_id) id: vec3u) {
+  let column = id.x;
+  if (column >= p.width) { return; }
+  var total = 0.0;
+  let end = min(p.rows, (id.y + 1u) * p.block);
+  for (var row = id.y * p.block; row < end; row++) { total += x[row * p.width + column]; }
+  let i = id.y * p.width + column;
+  if (p.accumulate != 0u) { total += partials[i]; }
+  partials[i] = total;
+}
+
+// The blocks' sums, added to what is there; here `rows` counts blocks.
+@compute @workgroup_size(WORKGROUP)
+fn gather(@builtin(global_invocation_id) id: vec3u) {
+  let column = id.x;
+  if (column >= p.width) { return; }
+  var total = partials[column];
+  for (var row = 0u; row < p.rows; row++) { total += x[row * p.width + column]; }
+  partials[column] = total;
+}
+
+@group(0) @binding(1) var<storage, read_write> partials4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> x4: array<vec4f>;
+
+// `sum`, four columns an invocation.
+@compute @workgroup_size(WORKGROUP)
+fn sum4(@builtin(global_invocation_id) id: vec3u) {
+  let column = id.x;
+  if (column >= p.width) { return; }
+  var total = vec4f();
+  let end = min(p.rows, (id.y + 1u) * p.block);
+  for (var row = id.y * p.block; row < end; row++) { total += x4[row * p.width + column]; }
+  let i = id.y * p.width + column;
+  if (p.accumulate != 0u) { total += partials4[i]; }
+  partials4[i] = total;
+}

@@ -1,0 +1,45 @@
+/** A vector added to every row, and its gradient, the sums of the columns. */
+import { kernel } from "../gpu/kernel.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { rowKernel, rowVariant } from "./variants.ts";
+
+const addKernel = rowKernel("bias", "add");
+const sumKernels = {
+  plain: kernel("column_sum", "sum"),
+  vec4: kernel("column_sum", "sum4"),
+  gather: kernel("column_sum", "gather"),
+};
+
+/** Rows that one invocation of a GPU adds up. */
+const blockRows = 32;
+
+/** `y += bias` for each row, in place. y: [R, D]; bias: [D]. Its gradient with respect to what y was is the output's. */
+export function addBias(y: Tensor, bias: Tensor): void {
+  const rows = rowsOf(y), width = widthOf(y);
+  expectShape("addBias", "bias", bias, [width]);
+  const { kernel, perLane, grid } = addKernel(y.device, rows, width);
+  y.device.dispatch(kernel, [rows, width / perLane], [y, bias], grid);
+}
+
+/** The gradient of {@link addBias} with respect to the bias, added to `dbias`: the sum over the rows of dy. dbias: [D]; dy: [R, D]. */
+export function columnSum(dbias: Tensor, dy: Tensor): void {
+  const rows = rowsOf(dy), width = widthOf(dy);
+  expectShape("columnSum", "dbias", dbias, [width]);
+  const device = dy.device;
+  const variant = rowVariant(device, width);
+  // A GPU has far more invocations than a narrow tensor has columns: blocks of rows go side by side.
+  const block = variant === "group" ? Math.max(blockRows, Math.ceil(rows / 65_535)) : rows;
+  if (block >= rows) {
+    const [entry, columns] = variant === "vec4" ? ["vec4", width / 4] as const : ["plain", width] as const;
+    device.dispatch(sumKernels[entry], [rows, columns, rows, 1], [dbias, dy], lanes(columns));
+    return;
+  }
+  const blocks = Math.ceil(rows / block);
+  const sums = empty(device, [blocks, width], "workspace");
+  const [columnGroups] = lanes(width);
+  device.dispatch(sumKernels.plain, [rows, width, block, 0], [sums, dy], [columnGroups, blocks]);
+  device.dispatch(sumKernels.gather, [blocks, width, 0, 0], [dbias, sums], lanes(width));
+  release(sums); // reused at the earliest by a kernel recorded after these
+}
