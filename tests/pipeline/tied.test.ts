@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { embeddingHead } from "../../lib/layers/embedding_head.ts";
+import { linear } from "../../lib/layers/linear.ts";
 import { countParameters, type Model } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { generate } from "../../lib/schedules/generate.ts";
@@ -16,7 +16,7 @@ after(() => [one, two].forEach((set) => set.close()));
 /** The tiny model with its head tied to the embedding. */
 function tiedModel(): Model {
   const model = tinyModel(aligned);
-  const head = embeddingHead("tied_head", aligned.vocabulary, aligned.width);
+  const head = linear("tied_head", aligned.width, aligned.vocabulary, { transposed: true });
   const blocks = model.layers.slice(0, -1);
   return { ...model, layers: [...blocks, head], tied: [[blocks[0].parameters[0], head.parameters[0]]] };
 }
