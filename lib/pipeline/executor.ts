@@ -100,14 +100,13 @@ export async function runStep(
 }
 
 async function runRank(
-  context: ExecutorContext,
+  { model, devices, optimizers, timers, channels }: ExecutorContext,
   step: Step,
   schedule: Schedule,
   rank: number,
   optimize: boolean,
   loss: Promised<number>,
 ): Promise<void> {
-  const { devices, optimizers, timers, channels } = context;
   const device = devices[rank];
   const actions = schedule.actions[rank];
   const lastStage = step.stages.length - 1;
@@ -125,7 +124,7 @@ async function runRank(
     if (optimize) {
       current = "optimizer";
       await loss.promise; // no parameter changes in a step whose loss is not a number
-      await exchangeTied(context, device);
+      await exchangeTied(model, channels, device);
       optimizers[rank].forEach((optimizer) => optimizer.prepare());
       device.beginPass(timers[rank]?.slot(actions.length));
       optimizers[rank].forEach((optimizer) => optimizer.step());

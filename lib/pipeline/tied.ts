@@ -1,14 +1,15 @@
 /** Tied parameters: one parameter in two places, whose gradients belong together. */
 import type { Device } from "../gpu/device.ts";
+import type { Model } from "../models/model.ts";
 import { add } from "../ops/elementwise.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
-import type { ExecutorContext } from "./executor.ts";
+import type { Channels } from "./channel.ts";
 
 /**
  * Gives both copies of each tied parameter the sum of their gradients, so that both are updated alike. Each rank calls
  * this once its own gradients are complete; copies on two ranks cross paths through the channels.
  */
-export async function exchangeTied({ model, channels }: ExecutorContext, device: Device): Promise<void> {
+export async function exchangeTied(model: Model, channels: Channels, device: Device): Promise<void> {
   const posts: (() => void)[] = [];
   const arrivals: { key: string; own: Tensor; other: Tensor }[] = [];
   for (const [index, pair] of (model.tied ?? []).entries()) {
