@@ -1,5 +1,5 @@
 // Cross-entropy of logits, the plain reference: one invocation a row.
-//   loss = logSumExp - logits[target]
+//   loss = logSumExp - logits[target],  0 for a target that is IGNORED
 
 struct Parameters {
   rows: u32,
@@ -14,6 +14,7 @@ struct Parameters {
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
 const WORKGROUP = 64u;
+const IGNORED = 0xffffffffu;
 
 // The bits of |value|: for a NaN, and nothing else, more than INFINITY.
 fn magnitude(value: f32) -> u32 { return bitcast<u32>(value) & 0x7fffffffu; }
@@ -27,6 +28,11 @@ fn unless_nan(loss: f32, worst: u32) -> f32 { return select(loss, bitcast<f32>(w
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let row = id.x + id.y * n.x * WORKGROUP;
   if (row >= p.rows) { return; }
+  if (targets[row] == IGNORED) {
+    log_sum_exp[row] = 0.0;
+    losses[row] = 0.0;
+    return;
+  }
   let start = row * p.width;
   var highest = logits[start];
   var worst = 0u;

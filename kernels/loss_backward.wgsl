@@ -1,4 +1,4 @@
-// Cross-entropy, gradient of the logits:  dlogits = scale * (softmax - onehot(target))
+// Cross-entropy, gradient of the logits:  dlogits = scale * (softmax - onehot(target)),  0 where the target is IGNORED
 
 struct Parameters {
   rows: u32,
@@ -14,6 +14,7 @@ struct Parameters {
 
 const COLUMNS = 1u;
 const ROWS = 64u;
+const IGNORED = 0xffffffffu;
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn backward(
@@ -26,6 +27,10 @@ fn backward(
   let start = row * p.width;
   let shift = log_sum_exp[row];
   let hit = targets[row];
+  if (hit == IGNORED) {
+    for (var i = lane.x; i < p.width; i += COLUMNS) { dlogits[start + i] = 0.0; }
+    return;
+  }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     dlogits[start + i] = p.scale * (exp(logits[start + i] - shift) - select(0.0, 1.0, i == hit));
   }
@@ -47,6 +52,10 @@ fn backward4(
   let start = row * p.width;
   let shift = log_sum_exp[row];
   let hit = vec4u(targets[row]);
+  if (hit.x == IGNORED) {
+    for (var i = lane.x; i < p.width; i += COLUMNS) { dlogits4[start + i] = vec4f(0); }
+    return;
+  }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let onehot = select(vec4f(0), vec4f(1), 4u * i + vec4u(0, 1, 2, 3) == hit);
     dlogits4[start + i] = p.scale * (exp(logits4[start + i] - shift) - onehot);

@@ -12,6 +12,7 @@ struct Parameters {
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
 const WORKGROUP = 128u;
+const IGNORED = 0xffffffffu;
 
 var<workgroup> partial: array<f32, WORKGROUP>;
 var<workgroup> row_worst: atomic<u32>;
@@ -28,6 +29,14 @@ fn forward(
 ) {
   let row = group.x + group.y * n.x;
   if (row >= p.rows) { return; }
+  let hit = targets[row];
+  if (hit == IGNORED) {
+    if (lane == 0u) {
+      log_sum_exp[row] = 0.0;
+      losses[row] = 0.0;
+    }
+    return;
+  }
   let start = row * p.width;
   var mine = logits[start];
   var worst = 0u;
@@ -56,6 +65,6 @@ fn forward(
   if (lane == 0u) {
     let result = highest + log(partial[0]);
     log_sum_exp[row] = result;
-    losses[row] = unless_nan(result - logits[start + targets[row]], atomicLoad(&row_worst));
+    losses[row] = unless_nan(result - logits[start + hit], atomicLoad(&row_worst));
   }
 }

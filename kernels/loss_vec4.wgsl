@@ -13,6 +13,7 @@ struct Parameters {
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
 const WORKGROUP = 64u;
+const IGNORED = 0xffffffffu;
 
 // See loss.wgsl: a NaN among the logits must show in the loss.
 const INFINITY = 0x7f800000u;
@@ -22,6 +23,12 @@ fn unless_nan(loss: f32, worst: u32) -> f32 { return select(loss, bitcast<f32>(w
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let row = id.x + id.y * n.x * WORKGROUP;
   if (row >= p.rows) { return; }
+  let hit = targets[row];
+  if (hit == IGNORED) {
+    log_sum_exp[row] = 0.0;
+    losses[row] = 0.0;
+    return;
+  }
   let start = row * p.width;
   var highest4 = logits[start];
   var worst4 = vec4u();
@@ -36,6 +43,5 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   for (var i = 0u; i < p.width; i++) { sum += exp(logits[start + i] - highest); }
   let result = highest + log(dot(sum, vec4f(1)));
   log_sum_exp[row] = result;
-  let hit = targets[row];
   losses[row] = unless_nan(result - logits[start + hit / 4u][hit % 4u], worst);
 }

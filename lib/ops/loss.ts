@@ -16,7 +16,7 @@ const sumKernel = kernel("sum", "sum");
 
 /**
  * `losses = logSumExp(logits) - logits[target]` for each row. losses: [R]; logSumExp: [R], kept for the backward;
- * logits: [R, V]; targets: u32 [R], each below V.
+ * logits: [R, V]; targets: u32 [R], each below V, or 2^32 - 1 to be ignored: then the loss is 0, whatever the logits.
  */
 export function crossEntropy(losses: Tensor, logSumExp: Tensor, logits: Tensor, targets: Tensor): void {
   const rows = rowsOf(logits), width = widthOf(logits);
@@ -31,7 +31,7 @@ export function crossEntropy(losses: Tensor, logSumExp: Tensor, logits: Tensor, 
 
 /**
  * The gradient of {@link crossEntropy} with respect to the logits, of all losses times `scale` (one over the number of
- * rows of a whole batch, for a mean): `dlogits = scale * (softmax(logits) - onehot(target))`.
+ * rows of a whole batch, for a mean): `dlogits = scale * (softmax(logits) - onehot(target))`, 0 where the target is ignored.
  * dlogits, logits: [R, V]; logSumExp: [R]; targets: u32 [R].
  */
 export function crossEntropyBackward(

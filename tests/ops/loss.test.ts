@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { crossEntropy, crossEntropyBackward, sum } from "../../lib/ops/loss.ts";
 import { toArray } from "../../lib/tensor.ts";
+import { ignored } from "../../lib/train/data.ts";
 import * as reference from "../reference/loss.ts";
 import {
   assertGradient,
@@ -22,6 +23,7 @@ for (const [rows, width] of [[7, 20], [70, 37], [3, 516], [2, 1]]) {
   // An offset that exp() alone would not survive.
   const logits = normal(rows * width, 1).map((value, i) => 5 * value + (i < width ? 200 : -200));
   const targets = tokens(rows, width, 2);
+  for (let row = 1; row < rows; row += 3) targets[row] = ignored;
   const { losses, logSumExp } = reference.crossEntropy(logits, targets, width);
 
   for (const variant of rowVariants(width)) {
@@ -72,8 +74,23 @@ test("crossEntropy() of a row with a NaN is NaN, and not finite where a logit is
   }
 });
 
+test("a row with an ignored target has no loss and no gradient, not even where its logits are NaN", async () => {
+  const on = await device();
+  const logits = normal(2 * 8, 1).fill(NaN, 8), targets = Uint32Array.of(3, ignored);
+  for (const variant of rowVariants(8)) {
+    const losses = dirty(on, [2]), logSumExp = dirty(on, [2]), dlogits = dirty(on, [2, 8]);
+    const [logitsTensor, targetsTensor] = [tensor(on, [2, 8], logits), tensor(on, [2], targets)];
+    withRowVariant(variant, () => {
+      crossEntropy(losses, logSumExp, logitsTensor, targetsTensor);
+      crossEntropyBackward(dlogits, logitsTensor, logSumExp, targetsTensor, 1);
+    });
+    await assertTensor(losses, reference.crossEntropy(logits, targets, 8).losses);
+    await assertTensor(dlogits, reference.crossEntropyBackward(logits, targets, 8, 1));
+  }
+});
+
 test("the crossEntropy reference's backward equals finite differences of its forward", () => {
-  const logits = normal(3 * 5, 1), targets = [4, 0, 2];
+  const logits = normal(3 * 5, 1), targets = [4, ignored, 2];
   const total = (x: Float64Array) => 0.5 * reference.crossEntropy(x, targets, 5).losses.reduce((a, b) => a + b);
   assertGradient(total, logits, reference.crossEntropyBackward(logits, targets, 5, 0.5), "dlogits");
 });

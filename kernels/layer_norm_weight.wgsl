@@ -1,0 +1,68 @@
+// LayerNorm, gradients of gain and bias:  dgain[c] += sum over rows of dy * (x - mean) * rstd,  dbias[c] += sum of dy.
+// A column is split into blocks of rows. With one block, the partials are the gradients themselves and are added to; else
+// each block writes sums of its own, and column_sum.wgsl adds these up in their order: the same bits in every run.
+
+struct Parameters {
+  rows: u32,
+  width: u32, // in elements, or vec4s (backward_weight4)
+  block: u32, // rows in a block
+  accumulate: u32, // whether a sum is added to what is there
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> gains: array<f32>; // [blocks, width]
+@group(0) @binding(2) var<storage, read_write> biases: array<f32>; // [blocks, width]
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read> x: array<f32>;
+@group(0) @binding(5) var<storage, read> statistics: array<vec2f>; // of each row: mean, rstd
+
+const WORKGROUP = 64u;
+
+// One invocation a column and block.
+@compute @workgroup_size(WORKGROUP)
+fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
+  let column = id.x;
+  if (column >= p.width) { return; }
+  var gain = 0.0;
+  var bias = 0.0;
+  let end = min(p.rows, (id.y + 1u) * p.block);
+  for (var row = id.y * p.block; row < end; row++) {
+    let i = row * p.width + column;
+    bias += dy[i];
+    gain += dy[i] * (x[i] - statistics[row].x) * statistics[row].y;
+  }
+  let i = id.y * p.width + column;
+  if (p.accumulate != 0u) {
+    gain += gains[i];
+    bias += biases[i];
+  }
+  gains[i] = gain;
+  biases[i] = bias;
+}
+
+@group(0) @binding(1) var<storage, read_write> gains4: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> biases4: array<vec4f>;
+@group(0) @binding(3) var<storage, read> dy4: array<vec4f>;
+@group(0) @binding(4) var<storage, read> x4: array<vec4f>;
+
+// The same, four columns an invocation.
+@compute @workgroup_size(WORKGROUP)
+fn backward_weight4(@builtin(global_invocation_id) id: vec3u) {
+  let column = id.x;
+  if (column >= p.width) { return; }
+  var gain = vec4f();
+  var bias = vec4f();
+  let end = min(p.rows, (id.y + 1u) * p.block);
+  for (var row = id.y * p.block; row < end; row++) {
+    let i = row * p.width + column;
+    bias += dy4[i];
+    gain += dy4[i] * (x4[i] - statistics[row].x) * statistics[row].y;
+  }
+  let i = id.y * p.width + column;
+  if (p.accumulate != 0u) {
+    gain += gains4[i];
+    bias += biases4[i];
+  }
+  gains4[i] = gain;
+  biases4[i] = bias;
+}

@@ -1,0 +1,37 @@
+/** GELU, exact and approximate. It has no parameters: p1 only. */
+import { kernel } from "../gpu/kernel.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { strides } from "./elementwise.ts";
+import { expectShape } from "./shapes.ts";
+
+/** Which GELU: `erf` is exact (BERT), `tanh` its approximation (GPT-2). */
+export type GeluForm = "erf" | "tanh";
+
+const kernels = (entry: string, TANH: number) => ({
+  1: kernel("gelu", entry, { TANH }),
+  4: kernel("gelu", `${entry}4`, { TANH }),
+});
+const forward = { erf: kernels("forward", 0), tanh: kernels("forward", 1) };
+const backward = { erf: kernels("backward", 0), tanh: kernels("backward", 1) };
+
+/**
+ * `out = x * P(n < x)` for a standard normal n (Hendrycks, Gimpel, "Gaussian Error Linear Units", 2016). out, x: of one shape.
+ */
+export function gelu(out: Tensor, x: Tensor, form: GeluForm): void {
+  expectShape("gelu", "out", out, x.shape);
+  run(forward[form], [out, x]);
+}
+
+/** The gradient of {@link gelu} with respect to x. dx, dout, x: of one shape. */
+export function geluBackward(dx: Tensor, dout: Tensor, x: Tensor, form: GeluForm): void {
+  expectShape("geluBackward", "dx", dx, x.shape);
+  expectShape("geluBackward", "dout", dout, x.shape);
+  run(backward[form], [dx, x, dout]);
+}
+
+function run(kernels: typeof forward.erf, views: Tensor[]) {
+  const [{ device, shape }] = views;
+  const size = sizeOf(shape);
+  const perLane = size % 4 === 0 ? 4 : 1;
+  device.dispatch(kernels[perLane], [size / perLane], views, strides(device, size / perLane));
+}
