@@ -73,19 +73,21 @@ export function checkOutputs(paths: Record<string, string | undefined>): void {
 }
 
 /**
- * Writes a text under a temporary name and renames it, so that no reader sees half of it; `-` is standard output.
+ * Writes a text, or bytes piece by piece, under a temporary name and renames it, so that no reader sees half of it; `-` is
+ * standard output.
  *
  * @throws {UserError} When the file cannot be written; nothing is left behind then.
  */
-export function writeOutput(path: string, text: string): void {
-  if (path === "-") return writeWhole(1, text);
+export function writeOutput(path: string, content: string | Iterable<Uint8Array>): void {
+  const pieces = typeof content === "string" ? [new TextEncoder().encode(content)] : content;
+  if (path === "-") return writeWhole(1, pieces);
   try {
     const { target, special } = resolve(path);
     const name = special ? target : temporary(target);
     try {
       const file = openSync(name, "w");
       try {
-        writeWhole(file, text);
+        writeWhole(file, pieces);
       } finally {
         closeSync(file);
       }
@@ -100,14 +102,15 @@ export function writeOutput(path: string, text: string): void {
 }
 
 /** Writes until everything is out: a pipe may take less than it is given, or nothing for the moment. */
-function writeWhole(file: number, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  for (let at = 0; at < bytes.length;) {
-    try {
-      at += writeSync(file, bytes, at);
-    } catch (error) {
-      if ((error as { code?: string }).code !== "EAGAIN") throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+function writeWhole(file: number, pieces: Iterable<Uint8Array>): void {
+  for (const bytes of pieces) {
+    for (let at = 0; at < bytes.length;) {
+      try {
+        at += writeSync(file, bytes, at, Math.min(bytes.length - at, 2 ** 30)); // the system takes 2 GB at once at most
+      } catch (error) {
+        if ((error as { code?: string }).code !== "EAGAIN") throw error;
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+      }
     }
   }
 }

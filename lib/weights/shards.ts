@@ -1,0 +1,80 @@
+/** Checkpoints in several safetensors files, with an index that says which tensor is in which. */
+import { closeSync, readFileSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { UserError } from "../errors.ts";
+import { parseJson, quoted } from "./json.ts";
+import { openFile, openTensorFile, type TensorFile } from "./safetensors.ts";
+
+/**
+ * Opens a checkpoint: a `.safetensors` file, the `.safetensors.index.json` of several, or a folder with Hugging Face's names
+ * for either.
+ *
+ * @throws {UserError} As {@link openTensorFile}; and where index and files disagree.
+ */
+export function openCheckpoint(path: string): TensorFile {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+    const whole = join(path, "model.safetensors");
+    const index = `${whole}.index.json`;
+    if (statSync(whole, { throwIfNoEntry: false })) return openTensorFile(whole);
+    if (statSync(index, { throwIfNoEntry: false })) return openShards(index);
+    throw new UserError(`There is neither ${basename(whole)} nor ${basename(index)} in ${path}`);
+  }
+  return path.endsWith(".json") ? openShards(path) : openTensorFile(path);
+}
+
+function openShards(index: string): TensorFile {
+  const shardOf = readIndex(index);
+  const shards = new Map<string, TensorFile>();
+  const close = () => shards.forEach((shard) => shard.close());
+  try {
+    const tensors = new Map<string, { dtype: string; shape: readonly number[] }>();
+    for (const shard of new Set(shardOf.values())) {
+      const opened = openTensorFile(join(dirname(index), shard));
+      shards.set(shard, opened);
+      for (const [name, entry] of opened.tensors) {
+        const right = shardOf.get(name);
+        if (right === shard) tensors.set(name, entry);
+        else {
+          throw new UserError(
+            `${index}: tensor ${quoted(name)} is in ${shard}, the index ${right ? `has it in ${right}` : "lacks it"}`,
+          );
+        }
+      }
+    }
+    for (const [name, shard] of shardOf) {
+      if (!tensors.has(name)) throw new UserError(`${index}: tensor ${quoted(name)} is not in ${shard}`);
+    }
+    return {
+      tensors,
+      read(name) {
+        const shard = shardOf.get(name);
+        if (!shard) throw new UserError(`${index}: there is no tensor ${quoted(name)}`);
+        return shards.get(shard)!.read(name);
+      },
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** The file of each tensor. */
+function readIndex(path: string): Map<string, string> {
+  const file = openFile(path);
+  try {
+    const map = (parseJson(readFileSync(file)) as { weight_map?: unknown } | null)?.weight_map;
+    if (typeof map !== "object" || map === null || Array.isArray(map)) throw new Error("has no weight_map");
+    for (const [name, shard] of Object.entries(map)) {
+      // Shards lie beside their index; a path out of there is a mistake at best.
+      if (typeof shard !== "string" || !/^[^/\\\p{Cc}]+\.safetensors$/u.test(shard)) {
+        throw new Error(`names no safetensors file beside it for tensor ${quoted(name)}`);
+      }
+    }
+    return new Map(Object.entries(map));
+  } catch (error) {
+    throw new UserError(`${path}: the index ${(error as Error).message}`);
+  } finally {
+    closeSync(file);
+  }
+}
