@@ -5,7 +5,7 @@ import { createTimer } from "../gpu/timing.ts";
 import type { Layer } from "../layers/layer.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import { toArray } from "../tensor.ts";
+import { sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
@@ -37,6 +37,12 @@ export interface Pipeline {
   gradients(): Promise<Map<string, Float32Array>>;
   /** All parameter values by name. */
   parameters(): Promise<Map<string, Float32Array>>;
+  /**
+   * Gives every parameter new values, by name; of tied parameters the original's count for both, and the copy may be left out.
+   *
+   * @throws {UserError} When a name is missing or unknown, or a size is wrong; nothing has changed then.
+   */
+  setParameters(values: ReadonlyMap<string, Float32Array>): void;
   /** Sets all gradients to zero, as the optimizer does after each of its steps. */
   clearGradients(): void;
   /** Gives back everything the pipeline holds on its devices, which stay open. */
@@ -110,6 +116,20 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       return gradients;
     },
     parameters: () => read("value"),
+    setParameters(values) {
+      if (running) throw new Error("The pipeline is in a step; set its parameters when that has ended");
+      const parameters = parametersOf(model);
+      const names = new Set(parameters.map(({ name }) => name));
+      const unknown = [...values.keys()].find((name) => !names.has(name));
+      if (unknown !== undefined) throw new UserError(`${model.name} has no parameter "${unknown}"`);
+      const fresh = parameters.map(({ name, value, shape }) => {
+        const array = values.get(originals.get(name) ?? name);
+        if (!array) throw new UserError(`There are no values for parameter "${name}" of ${model.name}`);
+        if (array.length === sizeOf(shape)) return { value, array };
+        throw new UserError(`Parameter "${name}" is [${shape}], which ${array.length} values do not fill`);
+      });
+      for (const { value, array } of fresh) value.device.write(value, array);
+    },
     clearGradients() {
       for (const { device, blocks } of stages) {
         for (const { gradients } of blocks) device.write(gradients, new Float32Array(gradients.bytes / 4));

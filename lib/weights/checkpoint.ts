@@ -1,0 +1,120 @@
+/** A pipeline's weights in safetensors files, with the names and layouts of the reference implementations. */
+import { UserError } from "../errors.ts";
+import { type Model, parametersOf } from "../models/model.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
+import { sizeOf } from "../tensor.ts";
+import { referenceModel } from "./families.ts";
+import { quoted } from "./json.ts";
+import { fromReference, type Reference, toReference } from "./reference.ts";
+import { checkReadable, type TensorFile, writeTensorFile } from "./safetensors.ts";
+import { openCheckpoint } from "./shards.ts";
+
+/**
+ * Writes a pipeline's parameters to one safetensors file that the reference implementation can load: Hugging Face's for LLaMa, BERT
+ * and Mamba, torchvision's for ResNet. How the model is cut does not matter.
+ *
+ * ```ts
+ * import { createModel, createPipeline, loadWeights, openDevices, saveWeights, sgd } from "twobp";
+ *
+ * const set = await openDevices(2);
+ * const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: sgd({ learningRate: 0.1 }) });
+ * await saveWeights(pipeline, "llama-tiny.safetensors");
+ * loadWeights(pipeline, "llama-tiny.safetensors");
+ * pipeline.close();
+ * set.close();
+ * ```
+ *
+ * @throws {UserError} When the file cannot be written, or the model is of no family with a reference implementation.
+ */
+export async function saveWeights(pipeline: Pipeline, path: string): Promise<void> {
+  const { references } = referenceModel(pipeline.model);
+  const values = await pipeline.parameters();
+  writeTensorFile(
+    path,
+    references.map((reference) => ({
+      name: reference.name,
+      shape: reference.shape,
+      dtype: "F32",
+      values: () => toReference(reference, values.get(reference.parameter)!),
+    })),
+  );
+}
+
+/**
+ * Loads a checkpoint, ours or the reference implementation's, into a pipeline, whose parameters change only after all of it
+ * has been read. F16 and BF16 are converted to f32.
+ *
+ * @param path A safetensors file, the index of several, or a folder with `model.safetensors` or its index.
+ * @throws {UserError} When a file is damaged, or does not have exactly the tensors of the model.
+ */
+export function loadWeights(pipeline: Pipeline, path: string): void {
+  const file = openCheckpoint(path);
+  try {
+    pipeline.setParameters(readWeights(file, path, pipeline.model));
+  } finally {
+    file.close();
+  }
+}
+
+/** The values of all parameters but tied copies. */
+function readWeights(file: TensorFile, path: string, model: Model): Map<string, Float32Array> {
+  const { family, references } = referenceModel(model);
+  const tied = model.tied !== undefined && model.tied.length > 0;
+  const stored = new Map<string, string[]>();
+  for (const name of file.tensors.keys()) {
+    const canonical = family.rename ? family.rename(name, tied) : name;
+    if (canonical !== undefined) stored.set(canonical, [...stored.get(canonical) ?? [], name]);
+  }
+  checkFit(file, path, model.name, references, stored);
+  const values = new Map(parametersOf(model).map(({ name, shape }) => [name, new Float32Array(sizeOf(shape))]));
+  for (const reference of references) {
+    const [name, ...others] = stored.get(reference.name)!;
+    const theirs = file.read(name);
+    for (const other of others) {
+      const again = file.read(other);
+      if (theirs.every((value, i) => Object.is(value, again[i]))) continue;
+      throw new UserError(`${path}: ${quoted(name)} and ${quoted(other)} are one parameter, but not equal`);
+    }
+    fromReference(reference, theirs, values.get(reference.parameter)!);
+  }
+  for (const [, copy] of model.tied ?? []) values.delete(copy.name);
+  return values;
+}
+
+function checkFit(
+  { tensors }: TensorFile,
+  path: string,
+  model: string,
+  references: readonly Reference[],
+  stored: ReadonlyMap<string, readonly string[]>,
+): void {
+  const missing: string[] = [];
+  const misshapen: string[] = [];
+  for (const { name, shape } of references) {
+    const names = stored.get(name);
+    if (!names) missing.push(quoted(name));
+    for (const each of names ?? []) {
+      const found = tensors.get(each)!;
+      if (found.shape.join() !== shape.join()) {
+        misshapen.push(`${quoted(each)} is [${found.shape}] instead of [${shape}]`);
+      }
+    }
+  }
+  const known = new Set(references.map(({ name }) => name));
+  const extra = [...stored].flatMap(([canonical, names]) => known.has(canonical) ? [] : names.map(quoted));
+  const faults = [
+    ...(missing.length ? [`it lacks ${some(missing)}`] : []),
+    ...(extra.length ? [`the model has no ${some(extra)}`] : []),
+    ...(misshapen.length ? [some(misshapen)] : []),
+  ];
+  if (faults.length) throw new UserError(`${path} does not fit ${model}: ${faults.join("; ")}`);
+  for (const names of stored.values()) {
+    for (const name of names) checkReadable(path, name, tensors.get(name)!.dtype);
+  }
+}
+
+/** The first few of a list. */
+function some(items: readonly string[]): string {
+  const most = 3;
+  return items.slice(0, most).join(", ") + (items.length > most ? ` and ${items.length - most} more` : "");
+}

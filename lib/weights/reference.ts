@@ -1,0 +1,99 @@
+/** How the tensors of reference implementations lie in our parameters. */
+import type { Parameter } from "../layers/parameter.ts";
+import { sizeOf } from "../tensor.ts";
+
+/**
+ * One tensor of a reference implementation, which is a strided part of one of our parameters: element (i, j, ...) is the
+ * parameter's element offset + i * strides[0] + j * strides[1] + ...
+ */
+export interface Reference {
+  /** Its name there. */
+  readonly name: string;
+  /** Its shape there. */
+  readonly shape: readonly number[];
+  /** Name of our parameter. */
+  readonly parameter: string;
+  readonly offset: number;
+  readonly strides: readonly number[];
+}
+
+/** What a parameter's name and shape say; see `Parameter`. */
+export type Shaped = Pick<Parameter, "name" | "shape">;
+
+/** A reference implementation of a family of models. */
+export interface Family {
+  /** For messages, "LLaMa". */
+  readonly title: string;
+  /** The reference's tensors that lie in a parameter, all of it together; undefined where the family has no such parameter. */
+  references(parameter: Shaped): readonly Reference[] | undefined;
+  /**
+   * The name that `references` uses for a tensor found in a checkpoint, which may have an older name, or be stored a second time
+   * because it is `tied`; undefined for one that checkpoints have and our model needs not.
+   */
+  rename?(name: string, tied: boolean): string | undefined;
+}
+
+/** The whole parameter in its own order; `shape` where the reference has other axes of the same elements. */
+export function same(name: string, parameter: Shaped, shape: readonly number[] = parameter.shape): Reference[] {
+  const strides = shape.map((_, axis) => sizeOf(shape.slice(axis + 1)));
+  return [{ name, shape, parameter: parameter.name, offset: 0, strides }];
+}
+
+/** A weight [inputs, outputs], which the reference has as [outputs, inputs]. */
+export function transposed(name: string, parameter: Shaped): Reference[] {
+  return columns([name], parameter, [parameter.shape[1]]);
+}
+
+/**
+ * Projections side by side in one weight [inputs, outputs] or bias [outputs], which the reference has apart, each weight as
+ * [outputs, inputs]. `widths` are their numbers of outputs; all the same by default.
+ */
+export function columns(
+  names: readonly string[],
+  { name: parameter, shape }: Shaped,
+  widths: readonly number[] = names.map(() => shape[shape.length - 1] / names.length),
+): Reference[] {
+  const outputs = shape[shape.length - 1];
+  let offset = 0;
+  return names.map((name, index) => {
+    const width = widths[index];
+    const reference = shape.length === 1
+      ? { name, shape: [width], parameter, offset, strides: [1] }
+      : { name, shape: [width, shape[0]], parameter, offset, strides: [1, outputs] };
+    offset += width;
+    return reference;
+  });
+}
+
+/** The reference's tensor out of our parameter's values, or its gradient out of our gradient. */
+export function toReference(reference: Reference, ours: Float32Array): Float32Array<ArrayBuffer> {
+  const theirs = new Float32Array(sizeOf(reference.shape));
+  walk(reference, (at, start, stride, count) => {
+    for (let i = 0; i < count; i++) theirs[at + i] = ours[start + i * stride];
+  });
+  return theirs;
+}
+
+/** Puts the reference's tensor where it belongs in our parameter's values. */
+export function fromReference(reference: Reference, theirs: Float32Array, ours: Float32Array): void {
+  walk(reference, (at, start, stride, count) => {
+    for (let i = 0; i < count; i++) ours[start + i * stride] = theirs[at + i];
+  });
+}
+
+/** Visits the rows of the last axis: `count` elements from `at` on there, from `start` on in steps of `stride` here. */
+function walk(
+  { shape, strides, offset }: Reference,
+  visit: (at: number, start: number, stride: number, count: number) => void,
+): void {
+  const last = shape.length - 1;
+  const count = shape[last] ?? 1;
+  let at = 0;
+  const descend = (axis: number, start: number) => {
+    if (axis >= last) {
+      visit(at, start, strides[last] ?? 1, count);
+      at += count;
+    } else for (let i = 0; i < shape[axis]; i++) descend(axis + 1, start + i * strides[axis]);
+  };
+  descend(0, offset);
+}

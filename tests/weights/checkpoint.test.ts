@@ -1,0 +1,189 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { createModel } from "../../lib/models/registry.ts";
+import { type Model, parametersOf } from "../../lib/models/model.ts";
+import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { sizeOf } from "../../lib/tensor.ts";
+import { sgd } from "../../lib/train/optimizers.ts";
+import { loadWeights, saveWeights } from "../../lib/weights/checkpoint.ts";
+import { referenceModel } from "../../lib/weights/families.ts";
+import { fromReference, toReference } from "../../lib/weights/reference.ts";
+import { type NamedTensor, openTensorFile, writeTensorFile } from "../../lib/weights/safetensors.ts";
+import { randomBatch, tiny, tinyModel } from "../pipeline/support.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "twobp-checkpoint-"));
+const path = join(folder, "model.safetensors");
+const optimizer = sgd({ learningRate: 0.1 });
+let set: DeviceSet;
+before(async () => {
+  set = await openDevices(2);
+});
+after(() => {
+  set.close();
+  rmSync(folder, { recursive: true });
+});
+
+const models: Model[] = [tinyModel(), createModel("llama-tiny")];
+
+for (const model of models) {
+  test(`every element of ${model.name} has one place in the reference's tensors, and comes back from it`, () => {
+    const { references } = referenceModel(model);
+    const copies = new Set(model.tied?.map(([, copy]) => copy));
+    assert.equal(new Set(references.map(({ name }) => name)).size, references.length);
+    for (const parameter of parametersOf(model).filter((parameter) => !copies.has(parameter))) {
+      const ours = Float32Array.from({ length: sizeOf(parameter.shape) }, (_, i) => i + 1);
+      const back = new Float32Array(ours.length);
+      for (const reference of references.filter((each) => each.parameter === parameter.name)) {
+        const before = back.slice();
+        fromReference(reference, toReference(reference, ours), back);
+        const written = back.filter((value, i) => value !== before[i]).length;
+        assert.equal(written, sizeOf(reference.shape), `${reference.name} shares no element with another`);
+      }
+      assert.deepEqual(back, ours, parameter.name);
+    }
+  });
+}
+
+test("a projection's parts are transposed and cut apart as the reference has them", () => {
+  const model = tinyModel(); // width 12
+  const { references } = referenceModel(model);
+  const key = references.find(({ name }) => name === "model.layers.1.self_attn.k_proj.weight")!;
+  assert.deepEqual(key.shape, [12, 12]);
+  const ours = Float32Array.from({ length: 12 * 36 }, (_, i) => i);
+  const theirs = toReference(key, ours);
+  for (const [output, input] of [[0, 0], [3, 7], [11, 2]]) {
+    assert.equal(theirs[output * 12 + input], ours[input * 36 + 12 + output]);
+  }
+});
+
+test("a checkpoint saved after training gives the same loss in the same model cut into other stages", async () => {
+  const batch = randomBatch(tiny, 4);
+  const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
+  const model = tinyModel();
+  const first = createPipeline(set, model, { optimizer, seed: 1 });
+  for (let step = 0; step < 3; step++) await first.step(schedule, batch);
+  const { loss } = await first.step(schedule, batch, { optimize: false });
+  const trained = await first.parameters();
+  await saveWeights(first, path);
+  first.close();
+
+  const other = tinyModel();
+  const parts = [other.layers.slice(0, 1), other.layers.slice(1)];
+  assert.notEqual(parts[0].length, first.parts[0].length);
+  const second = createPipeline(set, other, { optimizer, seed: 2, parts });
+  assert.notEqual((await second.step(schedule, batch, { optimize: false })).loss, loss);
+  loadWeights(second, path);
+  assert.deepEqual(await second.parameters(), trained);
+  assert.equal((await second.step(schedule, batch, { optimize: false })).loss, loss);
+  second.close();
+
+  const interleaved = generate("interleaved-1f1b", { devices: 2, microbatches: 4 });
+  const third = createPipeline(set, tinyModel(), { optimizer, seed: 3, placement: interleaved.placement });
+  loadWeights(third, path);
+  const again = await third.step(interleaved, batch, { optimize: false });
+  assert.ok(Math.abs(again.loss - loss) < 1e-6 * loss); // four micro-batches instead of two: the sum rounds otherwise
+  third.close();
+});
+
+/** The tensors of a file, to be changed and written again. */
+function tensorsOf(path: string): Map<string, NamedTensor> {
+  const file = openTensorFile(path);
+  const tensors = new Map([...file.tensors].map(([name, { shape }]) => {
+    const values = file.read(name);
+    return [name, { name, shape, dtype: "F32" as const, values: () => values }];
+  }));
+  file.close();
+  return tensors;
+}
+
+test("a checkpoint that does not fit the model is refused before anything changes", async () => {
+  const pipeline = createPipeline(set, tinyModel(), { optimizer, seed: 1 });
+  await saveWeights(pipeline, path);
+  const untouched = await pipeline.parameters();
+  const good = [...tensorsOf(path).values()];
+  const changed = join(folder, "changed.safetensors");
+  const one = (name: string): NamedTensor => ({
+    name,
+    shape: [1],
+    dtype: "F32",
+    values: () => Float32Array.of(1),
+  });
+  const without = (...names: string[]) => good.filter(({ name }) => !names.some((part) => name.includes(part)));
+  const wide = (tensor: NamedTensor): NamedTensor => ({ ...tensor, shape: [tensor.shape[0], 1, tensor.shape[1]] });
+  const cases: [NamedTensor[], string][] = [
+    [without("lm_head"), `${changed} does not fit tiny: it lacks "lm_head.weight"`],
+    [
+      without("self_attn"),
+      `${changed} does not fit tiny: it lacks "model.layers.0.self_attn.q_proj.weight", ` +
+      `"model.layers.0.self_attn.k_proj.weight", "model.layers.0.self_attn.v_proj.weight" and 5 more`,
+    ],
+    [[...good, one("lm_head.bias")], `${changed} does not fit tiny: the model has no "lm_head.bias"`],
+    [
+      good.map((tensor) => tensor.name === "lm_head.weight" ? wide(tensor) : tensor),
+      `${changed} does not fit tiny: "lm_head.weight" is [19,1,12] instead of [19,12]`,
+    ],
+    [
+      [...without("model.norm"), one("norm"), { ...one("counter"), dtype: "I64", values: () => BigInt64Array.of(1n) }],
+      `${changed} does not fit tiny: it lacks "model.norm.weight"; the model has no "counter", "norm"`,
+    ],
+    [
+      [...without("model.norm"), {
+        name: "model.norm.weight",
+        shape: [12],
+        dtype: "I64",
+        values: () => new BigInt64Array(12),
+      }],
+      `${changed}: tensor "model.norm.weight" is I64; what can be read is F32, F16, BF16`,
+    ],
+  ];
+  for (const [tensors, message] of cases) {
+    writeTensorFile(changed, tensors);
+    assert.throws(() => loadWeights(pipeline, changed), { name: "UserError", message });
+  }
+  writeFileSync(changed, "noise".repeat(1000));
+  assert.throws(() => loadWeights(pipeline, changed), /^UserError: .*changed.safetensors: not a safetensors file/);
+  assert.deepEqual(await pipeline.parameters(), untouched);
+
+  const inverse = { ...one("model.layers.0.self_attn.rotary_emb.inv_freq") };
+  writeTensorFile(changed, [...good, inverse]); // what older checkpoints have besides does no harm
+  loadWeights(pipeline, changed);
+  pipeline.close();
+});
+
+test("a pipeline takes new values for all its parameters or for none", async () => {
+  const pipeline = createPipeline(set, tinyModel(), { optimizer });
+  const values = await pipeline.parameters();
+  const doubled = new Map([...values].map(([name, array]) => [name, array.map((value) => 2 * value)]));
+  const refused = (change: (values: Map<string, Float32Array>) => void, message: string) => {
+    const changed = new Map(doubled);
+    change(changed);
+    assert.throws(() => pipeline.setParameters(changed), { name: "UserError", message });
+  };
+  refused((values) => values.delete("head.weight"), 'There are no values for parameter "head.weight" of tiny');
+  refused((values) => values.set("nose.weight", new Float32Array(1)), 'tiny has no parameter "nose.weight"');
+  refused(
+    (values) => values.set("head.weight", new Float32Array(19)),
+    'Parameter "head.weight" is [12,19], which 19 values do not fill',
+  );
+  assert.deepEqual(await pipeline.parameters(), values);
+  pipeline.setParameters(doubled);
+  assert.deepEqual(await pipeline.parameters(), doubled);
+  pipeline.close();
+});
+
+test("a model of no family has no names to be saved under", async () => {
+  const model: Model = { ...tinyModel(), name: "mine" };
+  parametersOf(model).forEach((parameter) => Object.assign(parameter, { name: `my.${parameter.name}` }));
+  const pipeline = createPipeline(set, model, { optimizer });
+  await assert.rejects(saveWeights(pipeline, path), {
+    name: "UserError",
+    message: /^The weights of mine have no names to be stored under: it is none of LLaMa/,
+  });
+  pipeline.close();
+});
