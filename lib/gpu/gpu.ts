@@ -1,5 +1,5 @@
 /** One opened GPU: its queue, what it can do, its compiled kernels, and the errors it reported. */
-import { type Driver, openAdapter } from "./driver.ts";
+import type { Driver, OpenAdapter } from "./driver.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { noteProgress } from "./poll.ts";
 
@@ -19,6 +19,8 @@ export interface GpuInfo {
   readonly timestamps: boolean;
   /** Whether shaders may use 16-bit floats. */
   readonly f16: boolean;
+  /** Whether nothing is computed and no memory taken: shapes and accounts only, see `dryDevices`. */
+  readonly dry: boolean;
 }
 
 /** A GPU device of WebGPU with the caches that belong to it. */
@@ -37,7 +39,7 @@ export class Gpu {
   #closed = false;
 
   /** Takes over an opened adapter; `openDevices` makes these. */
-  constructor(opened: Awaited<ReturnType<typeof openAdapter>>) {
+  constructor(opened: OpenAdapter, dry = false) {
     const { driver, instance, adapter, device } = opened;
     const info = adapter.info;
     this.instance = instance;
@@ -53,6 +55,7 @@ export class Gpu {
         : 0,
       timestamps: device.features.has("timestamp-query"),
       f16: device.features.has("shader-f16"),
+      dry,
     };
     // An uncaptured error drops its submission without a word, and what is read later is zeros: keep the first one
     // and throw it at the next wait.

@@ -85,16 +85,9 @@ function placeBlock(
   const count = block.reduce((sum, parameter) => sum + padded(parameter), 0) / 4;
   const values = empty(device, [count], "parameters");
   const gradients = empty(device, [count], "gradients");
-  const initial = new Float32Array(count);
   let offset = 0;
   let decayed = 0;
   for (const parameter of block) {
-    const name = originals.get(parameter.name) ?? parameter.name;
-    fillInitial(
-      initial.subarray(offset / 4, offset / 4 + sizeOf(parameter.shape)),
-      parameter.initial,
-      `${seed}:${name}`,
-    );
     Object.defineProperties(parameter, {
       value: { value: view(values, parameter.shape, offset), configurable: true, enumerable: true },
       gradient: { value: view(gradients, parameter.shape, offset), configurable: true, enumerable: true },
@@ -102,9 +95,27 @@ function placeBlock(
     offset += padded(parameter);
     if (parameter.shape.length > 1) decayed = offset / 4;
   }
-  device.write(values, initial);
-  device.write(gradients, new Float32Array(count));
+  if (!device.gpu.info.dry) { // where nothing is computed, nobody reads billions of numbers
+    device.write(values, initialValues(block, count, seed, originals));
+    device.write(gradients, new Float32Array(count));
+  }
   return { values, gradients, decayed };
+}
+
+function initialValues(
+  block: readonly Parameter[],
+  count: number,
+  seed: number,
+  originals: ReadonlyMap<string, string>,
+): Float32Array {
+  const values = new Float32Array(count);
+  let start = 0;
+  for (const parameter of block) {
+    const name = originals.get(parameter.name) ?? parameter.name;
+    fillInitial(values.subarray(start, start + sizeOf(parameter.shape)), parameter.initial, `${seed}:${name}`);
+    start += padded(parameter) / 4;
+  }
+  return values;
 }
 
 /** Gives back what {@link placeParameters} took. */

@@ -1,0 +1,45 @@
+/**
+ * Devices that compute nothing and take no memory: everything else runs as on real ones, so that the ledger of a step on
+ * them is the ledger of the same step anywhere, for models of any size.
+ */
+import { Device } from "./device.ts";
+import type { OpenAdapter } from "./driver.ts";
+import { Gpu } from "./gpu.ts";
+
+/**
+ * `count` dry devices. `software` says which kind of device they stand for: kernels, and with them workspaces, are chosen
+ * by it.
+ */
+export function dryDevices(count: number, { software = false }: { software?: boolean } = {}): Device[] {
+  return Array.from({ length: count }, (_, rank) => new Device(rank, new Gpu(stub(software), true)));
+}
+
+/** The largest buffer that the common Vulkan drivers bind. */
+const largestBinding = 2 ** 31 - 4;
+
+/** The part of WebGPU that this project calls, doing nothing. */
+function stub(software: boolean): OpenAdapter {
+  const nothing = () => {};
+  const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
+  const buffer = ({ size }: GPUBufferDescriptor) => ({
+    mapAsync: () => Promise.resolve(),
+    getMappedRange: (_from = 0, bytes = size) => new ArrayBuffer(bytes),
+    unmap: nothing,
+    destroy: nothing,
+  });
+  const device = {
+    features: new Set<string>(),
+    limits: { maxBufferSize: largestBinding, maxStorageBufferBindingSize: largestBinding },
+    lost: new Promise(nothing),
+    queue: { submit: nothing, writeBuffer: nothing, onSubmittedWorkDone: () => Promise.resolve() },
+    addEventListener: nothing,
+    destroy: nothing,
+    createShaderModule: () => ({}),
+    createComputePipeline: () => ({ getBindGroupLayout: () => ({}) }),
+    createBindGroup: () => ({}),
+    createBuffer: buffer,
+    createCommandEncoder: () => ({ beginComputePass: () => pass, copyBufferToBuffer: nothing, finish: () => ({}) }),
+  };
+  const info = { vendor: "", description: "no device, shapes only", isFallbackAdapter: software };
+  return { driver: software ? "system" : "gpu", instance: {}, adapter: { info }, device } as unknown as OpenAdapter;
+}

@@ -1,0 +1,187 @@
+/** Memory of schedules: what a step needs on each device, by category, predicted from shapes alone and measured. */
+import type { DeviceSet, Mode } from "../gpu/devices.ts";
+import { dryDevices } from "../gpu/dry.ts";
+import type { Bytes } from "../gpu/ledger.ts";
+import type { Layer } from "../layers/layer.ts";
+import { countParameters, type Model } from "../models/model.ts";
+import { createPipeline } from "../pipeline/pipeline.ts";
+import type { Schedule } from "../schedules/actions.ts";
+import type { Batch } from "../train/data.ts";
+import type { OptimizerSpec } from "../train/optimizers.ts";
+
+/** The most bytes in use at once on one device. */
+export interface Peak {
+  /** All categories together. */
+  readonly total: number;
+  /** Each category at its own worst moment. */
+  readonly categories: Bytes;
+}
+
+/** What a prediction is for. */
+export interface MemoryOptions {
+  /** Its moments take memory too. */
+  readonly optimizer: OptimizerSpec;
+  /** The layers of each stage; by default cut by work. */
+  readonly parts?: readonly (readonly Layer[])[];
+  /** Whether the devices are software drivers, whose kernels need other workspaces; no by default. */
+  readonly software?: boolean;
+}
+
+/**
+ * The peaks of a step of `schedule` with micro-batches of `samples`, on each device, without any device: the step is run
+ * with shapes alone. The model must not be in a pipeline.
+ *
+ * ```ts
+ * import { adamw, createModel, generate, predictMemory } from "twobp";
+ *
+ * const schedule = generate("1f1b-1", { devices: 2 });
+ * const peaks = await predictMemory(createModel("llama-tiny"), schedule, 8, { optimizer: adamw() });
+ * console.log(peaks.map(({ total }) => total));
+ * ```
+ *
+ * @throws {UserError} What `validate` says of the schedule.
+ */
+export async function predictMemory(
+  model: Model,
+  schedule: Schedule,
+  samples: number,
+  { optimizer, parts, software = false }: MemoryOptions,
+): Promise<readonly Peak[]> {
+  const { placement } = schedule;
+  const set: DeviceSet = {
+    mode: "real",
+    devices: dryDevices(schedule.devices, { software }),
+    adapter: "no device, shapes only",
+    driver: software ? "system" : "gpu",
+    close: () => {},
+  };
+  const pipeline = createPipeline(set, model, { optimizer, placement, ...(parts ? { parts } : {}) });
+  try {
+    return (await pipeline.step(schedule, blankBatch(model, samples * schedule.microbatches))).peaks;
+  } finally {
+    pipeline.close();
+  }
+}
+
+/** A batch of the right size with nothing in it. */
+export function blankBatch(model: Model, samples: number): Batch {
+  const { length, size } = model.configuration;
+  return model.task === "image"
+    ? { samples, inputs: new Float32Array(samples * 3 * size * size), targets: new Uint32Array(samples) }
+    : { samples, inputs: new Uint32Array(samples * length), targets: new Uint32Array(samples * length) };
+}
+
+/** Peaks of one device. */
+export interface DeviceMemory {
+  /** Which one. */
+  readonly rank: number;
+  /** Bytes by category, from shapes. */
+  readonly predicted: Bytes;
+  /** Bytes by category, of a step that was run. */
+  readonly measured?: Bytes;
+  /** All categories together, from shapes. */
+  readonly predictedPeak: number;
+  /** All categories together, of a step that was run. */
+  readonly measuredPeak?: number;
+}
+
+/** Memory of one schedule. */
+export interface MemoryRow {
+  /** Name of the schedule. */
+  readonly schedule: string;
+  /** Whether backward passes are split. */
+  readonly twoStage: boolean;
+  /** When the delayed W run. */
+  readonly policy?: string;
+  /** Most micro-batches in one W. */
+  readonly width: number;
+  /** What is computed again instead of kept. */
+  readonly recompute: "none";
+  /** By rank. */
+  readonly devices: readonly DeviceMemory[];
+}
+
+/** A memory run. */
+export interface MemoryReport {
+  /** Version of this form. */
+  readonly schema: 1;
+  /** What was measured on; "predicted" where nothing was run. */
+  readonly mode: Mode | "predicted";
+  /** Number of ranks. */
+  readonly devices: number;
+  /** The model's name, number of parameters and sizes. */
+  readonly model: Readonly<Record<string, string | number>>;
+  /** Samples in a micro-batch. */
+  readonly samples: number;
+  /** One for each schedule. */
+  readonly rows: readonly MemoryRow[];
+}
+
+/** What to look at. */
+export interface MemoryRunOptions {
+  /** All for the same number of devices and stages. */
+  readonly schedules: readonly Schedule[];
+  /** Samples in a micro-batch. */
+  readonly samples: number;
+  /** The optimizer in use. */
+  readonly optimizer: OptimizerSpec;
+  /** Where to measure; without devices there are only predictions. */
+  readonly set?: DeviceSet;
+  /** Called after each schedule. */
+  readonly onSchedule?: () => void;
+}
+
+/** Predicts the memory of each schedule, and measures it where there are devices. */
+export async function reportMemory(
+  model: () => Model,
+  { schedules, samples, optimizer, set, onSchedule }: MemoryRunOptions,
+): Promise<MemoryReport> {
+  const rows: MemoryRow[] = [];
+  for (const schedule of schedules) {
+    const software = set?.devices[0].gpu.info.software ?? false;
+    const predicted = await predictMemory(model(), schedule, samples, { optimizer, software });
+    const measured = set && await measureMemory(set, model(), schedule, samples, optimizer);
+    const { name, twoStage, policy, width } = schedule;
+    rows.push({
+      schedule: name,
+      twoStage,
+      ...(policy ? { policy } : {}),
+      width,
+      recompute: "none",
+      devices: predicted.map(({ total, categories }, rank) => ({
+        rank,
+        predicted: categories,
+        predictedPeak: total,
+        ...(measured ? { measured: measured[rank].categories, measuredPeak: measured[rank].total } : {}),
+      })),
+    });
+    onSchedule?.();
+  }
+  const { name, configuration } = model();
+  return {
+    schema: 1,
+    mode: set?.mode ?? "predicted",
+    devices: schedules[0].devices,
+    model: { name, parameters: countParameters(model()), ...configuration },
+    samples,
+    rows,
+  };
+}
+
+/** The peaks of a second step: in the first, staging buffers and kernels are still being made. */
+async function measureMemory(
+  set: DeviceSet,
+  model: Model,
+  schedule: Schedule,
+  samples: number,
+  optimizer: OptimizerSpec,
+): Promise<readonly Peak[]> {
+  const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement });
+  try {
+    const batch = blankBatch(model, samples * schedule.microbatches);
+    await pipeline.step(schedule, batch);
+    return (await pipeline.step(schedule, batch)).peaks;
+  } finally {
+    pipeline.close();
+  }
+}

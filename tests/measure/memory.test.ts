@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { predictMemory } from "../../lib/measure/memory.ts";
+import { countParameters } from "../../lib/models/model.ts";
+import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import type { Policy } from "../../lib/schedules/actions.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { adamw } from "../../lib/train/optimizers.ts";
+import { aligned, randomBatch, tinyModel } from "../pipeline/support.ts";
+
+let set: DeviceSet;
+before(async () => {
+  set = await openDevices(2);
+});
+after(() => set.close());
+
+test("predicted peaks equal those of a real step, by device and category, for every schedule and policy", async () => {
+  const optimizer = adamw();
+  const { software } = set.devices[0].gpu.info;
+  for (const name of ["naive", "gpipe", "1f1b-1", "1f1b-2"]) {
+    const base = generate(name, { devices: 2 });
+    const policies: Policy[] = ["fill", "end", "mid", "every:2"];
+    for (const schedule of [base, ...policies.map((policy) => twoStage(base, { policy, width: 2 }))]) {
+      const predicted = await predictMemory(tinyModel(aligned), schedule, 2, { optimizer, software });
+      const pipeline = createPipeline(set, tinyModel(aligned), { optimizer });
+      await pipeline.step(schedule, randomBatch(aligned, 2 * schedule.microbatches)); // staging buffers are made
+      const { peaks } = await pipeline.step(schedule, randomBatch(aligned, 2 * schedule.microbatches));
+      pipeline.close();
+      for (const [rank, { total, categories }] of peaks.entries()) {
+        const what = `${name} ${schedule.policy ?? ""} rank ${rank}`;
+        for (const [category, bytes] of Object.entries(categories)) {
+          // When a staging buffer comes back depends on when the other rank gets to it.
+          const slack = category === "transfer" ? 0.5 * bytes : 0.02 * bytes;
+          const guess = predicted[rank].categories[category as "activations"];
+          assert.ok(Math.abs(guess - bytes) <= slack, `${what}: ${category} ${guess} predicted, ${bytes} measured`);
+        }
+        const difference = Math.abs(predicted[rank].total - total);
+        assert.ok(difference <= 0.02 * total + categories.transfer, `${what}: ${predicted[rank].total}, ${total}`);
+      }
+    }
+  }
+});
+
+test("a model's parameters, gradients and moments are what a prediction holds of them", async () => {
+  const model = tinyModel(aligned);
+  const count = countParameters(model);
+  const peaks = await predictMemory(model, generate("naive", { devices: 1 }), 1, { optimizer: adamw() });
+  // Every tensor is padded to 256 bytes.
+  assert.ok(peaks[0].categories.parameters >= 4 * count && peaks[0].categories.parameters < 4.5 * count);
+  assert.equal(peaks[0].categories.gradients, peaks[0].categories.parameters);
+  assert.equal(peaks[0].categories.optimizer, 2 * peaks[0].categories.parameters + 256);
+});
