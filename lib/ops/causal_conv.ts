@@ -1,0 +1,81 @@
+/** Mamba's causal depthwise convolution with its silu: forward, and its two backward halves. */
+import { kernel } from "../gpu/kernel.ts";
+import { release, type Tensor, view } from "../tensor.ts";
+import { columnSum } from "./bias.ts";
+import { lanes } from "./elementwise.ts";
+import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+
+const forward = kernel("causal_conv", "forward");
+const backward = kernel("causal_conv", "backward");
+
+/** Taps of the convolution: a token sees itself and the three before it. */
+export const convTaps = 4;
+
+/**
+ * `y[t] = silu(bias + sum over k of weight[k] * x[t - 3 + k])` for each channel and sequence by itself (Gu, Dao, "Mamba",
+ * 2023, section 3.4). y: [R, C], its rows the tokens of R / length sequences; x: [R, C or more], of which the first C
+ * columns are taken; weight: [C, 4]; bias: [C].
+ */
+export function causalConv(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, length: number): void {
+  const channels = widthOf(y);
+  const sequences = checkShapes("causalConv", y, x, weight, bias, length);
+  // Each block loads three tokens of the one before it; a GPU has more invocations than there are channels.
+  const block = x.device.gpu.info.software ? 64 : 16;
+  const grid = lanes(sequences * Math.ceil(length / block) * channels);
+  x.device.dispatch(forward, [sequences, length, channels, widthOf(x), block], [y, x, weight, bias], grid);
+}
+
+/**
+ * I of {@link causalConv}: from `dy`, the gradient with respect to y, makes x into that with respect to x, in place, and
+ * writes to `dweight` and `dbias` the sums over each sequence that W needs: they fall out of the same loop, and to keep them
+ * takes less memory than the x and dy of three tokens. dy: [R, C]; x: [R, C or more], beyond C left alone;
+ * weight: [C, 4]; bias: [C]; dweight: [R / length, C * 4]; dbias: [R / length, C].
+ */
+export function causalConvBackwardInput(
+  x: Tensor,
+  dweight: Tensor,
+  dbias: Tensor,
+  dy: Tensor,
+  weight: Tensor,
+  bias: Tensor,
+  length: number,
+): void {
+  const channels = widthOf(dy);
+  const sequences = checkShapes("causalConvBackwardInput", dy, x, weight, bias, length);
+  expectShape("causalConvBackwardInput", "dweight", dweight, [sequences, channels * convTaps]);
+  expectShape("causalConvBackwardInput", "dbias", dbias, [sequences, channels]);
+  x.device.dispatch(
+    backward,
+    [sequences, length, channels, widthOf(x), 0],
+    [x, dweight, dbias, dy, weight, bias],
+    lanes(sequences * channels),
+  );
+}
+
+/**
+ * W of {@link causalConv}: adds the sums that I left of any number S of sequences to the gradients.
+ * dweight: [C, 4]; dbias: [C]; dweightSums: [S, C * 4]; dbiasSums: [S, C].
+ */
+export function causalConvBackwardWeight(
+  dweight: Tensor,
+  dbias: Tensor,
+  dweightSums: Tensor,
+  dbiasSums: Tensor,
+): void {
+  const flat = view(dweight, [widthOf(dweightSums)]);
+  columnSum(flat, dweightSums);
+  release(flat);
+  columnSum(dbias, dbiasSums);
+}
+
+/** The number of sequences. */
+function checkShapes(operation: string, y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, length: number): number {
+  const rows = rowsOf(y), channels = widthOf(y);
+  if (rows % length !== 0) throw new Error(`${operation}: [${y.shape}] is no number of sequences of ${length} tokens`);
+  if (rowsOf(x) !== rows || widthOf(x) < channels) {
+    throw new Error(`${operation}: x is [${x.shape}] where [${rows},${channels}] or wider is needed`);
+  }
+  expectShape(operation, "weight", weight, [channels, convTaps]);
+  expectShape(operation, "bias", bias, [channels]);
+  return rows / length;
+}
