@@ -1,12 +1,15 @@
-// Causal softmax in place, one workgroup a row, for GPUs. See softmax.wgsl.
+// Softmax in place, one workgroup a row, for GPUs. See softmax.wgsl.
 
 struct Parameters {
   rows: u32,
   length: u32, // of a row, and rows of a matrix
+  heads: u32, // matrices of a sequence
+  causal: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(2) var<storage, read> ends: array<u32>; // of each sequence: its valid positions
 
 const WORKGROUP = 64u;
 
@@ -41,9 +44,29 @@ fn forward(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let row = group.x + group.y * n.x;
-  if (row >= p.rows) { return; }
+  if (row < p.rows) { softmax(row, p.length, lane); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn forward_padded(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * n.x;
+  if (row < p.rows) { softmax(row, ends[sequence_of(row)], lane); }
+}
+
+fn sequence_of(row: u32) -> u32 { return row / (p.heads * p.length); }
+
+// See softmax.wgsl.
+fn seen_of(row: u32, valid: u32) -> u32 {
+  return clamp(min(select(p.length, row % p.length + 1u, p.causal != 0u), valid), 1u, p.length);
+}
+
+fn softmax(row: u32, valid: u32, lane: u32) {
   let start = row * p.length;
-  let seen = row % p.length + 1u;
+  let seen = seen_of(row, valid);
   var mine = x[start];
   for (var i = lane; i < seen; i += WORKGROUP) { mine = max(mine, x[start + i]); }
   let highest = largest(lane, mine);
@@ -62,6 +85,7 @@ fn forward(
 
 @group(0) @binding(1) var<storage, read_write> dx: array<f32>; // in: gradient of y
 @group(0) @binding(2) var<storage, read> y: array<f32>;
+@group(0) @binding(3) var<storage, read> ends_in: array<u32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward(
@@ -70,9 +94,22 @@ fn backward(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let row = group.x + group.y * n.x;
-  if (row >= p.rows) { return; }
+  if (row < p.rows) { softmax_backward(row, p.length, lane); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn backward_padded(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * n.x;
+  if (row < p.rows) { softmax_backward(row, ends_in[sequence_of(row)], lane); }
+}
+
+fn softmax_backward(row: u32, valid: u32, lane: u32) {
   let start = row * p.length;
-  let seen = row % p.length + 1u;
+  let seen = seen_of(row, valid);
   var products = 0.0;
   for (var i = lane; i < seen; i += WORKGROUP) { products += y[start + i] * dx[start + i]; }
   let sum = total(lane, products);

@@ -1,12 +1,15 @@
-// Causal softmax in place, one invocation a row, four elements a load; the length divides by 4. See softmax.wgsl.
+// Softmax in place, one invocation a row, four elements a load; the length divides by 4. See softmax.wgsl.
 
 struct Parameters {
   rows: u32,
   length: u32, // rows of a matrix
+  heads: u32, // matrices of a sequence
+  causal: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> x: array<vec4f>;
+@group(0) @binding(2) var<storage, read> ends: array<u32>; // of each sequence: its valid positions
 
 const WORKGROUP = 64u;
 const LOWEST = -3.4e38;
@@ -14,11 +17,27 @@ const LOWEST = -3.4e38;
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let row = id.x + id.y * n.x * WORKGROUP;
-  if (row >= p.rows) { return; }
+  if (row < p.rows) { softmax(row, p.length); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn forward_padded(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let row = id.x + id.y * n.x * WORKGROUP;
+  if (row < p.rows) { softmax(row, ends[sequence_of(row)]); }
+}
+
+fn sequence_of(row: u32) -> u32 { return row / (p.heads * p.length); }
+
+// See softmax.wgsl.
+fn seen_of(row: u32, valid: u32) -> u32 {
+  return clamp(min(select(p.length, row % p.length + 1u, p.causal != 0u), valid), 1u, p.length);
+}
+
+fn softmax(row: u32, valid: u32) {
   let width = p.length / 4u;
   let start = row * width;
-  let last = row % p.length;
-  let whole = last / 4u; // vec4s before the one that the diagonal goes through
+  let last = seen_of(row, valid) - 1u;
+  let whole = last / 4u; // vec4s before the one that holds the last score
   let seen = vec4u(0, 1, 2, 3) <= vec4u(last % 4u);
   let edge = select(vec4f(LOWEST), x[start + whole], seen);
   var highest4 = edge;
@@ -36,17 +55,27 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
 
 @group(0) @binding(1) var<storage, read_write> dx: array<vec4f>; // in: gradient of y
 @group(0) @binding(2) var<storage, read> y: array<vec4f>;
+@group(0) @binding(3) var<storage, read> ends_in: array<u32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let row = id.x + id.y * n.x * WORKGROUP;
-  if (row >= p.rows) { return; }
+  if (row < p.rows) { softmax_backward(row, p.length); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn backward_padded(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let row = id.x + id.y * n.x * WORKGROUP;
+  if (row < p.rows) { softmax_backward(row, ends_in[sequence_of(row)]); }
+}
+
+fn softmax_backward(row: u32, valid: u32) {
   let width = p.length / 4u;
   let start = row * width;
-  let last = row % p.length;
+  let last = seen_of(row, valid) - 1u;
   let whole = last / 4u;
   let seen = vec4u(0, 1, 2, 3) <= vec4u(last % 4u);
-  // Behind the diagonal dx may be infinite: it is left out, not multiplied with y's 0.
+  // Behind the last score dx may be infinite: it is left out, not multiplied with y's 0.
   let edge = select(vec4f(0), dx[start + whole], seen);
   let edge_y = y[start + whole];
   var products = edge_y * edge;

@@ -1,8 +1,9 @@
-/** The core of causal self-attention: scores, softmax, weighted sum. It has no parameters: p1 only. */
+/** The core of self-attention: scores, softmax, weighted sum. It has no parameters: p1 only. */
 import { kernel } from "../gpu/kernel.ts";
-import type { Tensor } from "../tensor.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+import { dropout, type DropoutMask } from "./dropout.ts";
 import { lanes } from "./elementwise.ts";
-import { matmulBatched, type Matrices } from "./matmul.ts";
+import { matmulBatched, type MatmulOptions, type Matrices } from "./matmul.ts";
 import { expectShape } from "./shapes.ts";
 import { rowVariant } from "./variants.ts";
 
@@ -11,44 +12,63 @@ export interface AttentionShape {
   readonly sequences: number;
   /** Positions of a sequence, T. */
   readonly length: number;
+  /** Query heads. */
   readonly heads: number;
+  /** Key and value heads, as many by default; `heads` is a multiple: neighbouring query heads share one. */
+  readonly kvHeads?: number;
   readonly headSize: number;
+  /** Whether a position sees those up to itself only, the default, or all. */
+  readonly causal?: boolean;
 }
 
-const forward = {
-  plain: kernel("softmax", "forward"),
-  vec4: kernel("softmax_vec4", "forward"),
-  group: kernel("softmax_group", "forward"),
-};
-const backward = {
-  plain: kernel("softmax", "backward"),
-  vec4: kernel("softmax_vec4", "backward"),
-  group: kernel("softmax_group", "backward"),
-};
+/** What an attention layer leaves out. */
+export interface AttentionMasks {
+  /** Valid positions of each sequence, u32 [sequences]: those behind are seen by none, but see. All of them by default. */
+  readonly lengths?: Tensor;
+  /** Drops probabilities; none by default. */
+  readonly dropout?: DropoutMask;
+}
+
+const softmaxKernels = (entry: string) => ({
+  plain: kernel("softmax", entry),
+  vec4: kernel("softmax_vec4", entry),
+  group: kernel("softmax_group", entry),
+});
+const forward = { whole: softmaxKernels("forward"), padded: softmaxKernels("forward_padded") };
+const backward = { whole: softmaxKernels("backward"), padded: softmaxKernels("backward_padded") };
+
+/** Elements of a row of qkv: query heads, key heads, value heads. */
+export function qkvWidth({ heads, kvHeads = heads, headSize }: Omit<AttentionShape, "sequences" | "length">): number {
+  return (heads + 2 * kvHeads) * headSize;
+}
 
 /**
- * `out = softmax(q k^T / sqrt(headSize)) v` for each head, each position seeing those up to itself (Vaswani et al., 2017,
- * section 3.2.1). With R = sequences * length and W = heads * headSize: out [R, W]; probabilities
- * [sequences, heads, length, length], kept for the backward, 0 above the diagonal; qkv [R, 3W], each row the query heads,
- * the key heads, the value heads.
+ * `out = softmax(q k^T / sqrt(headSize)) v` for each head (Vaswani et al., 2017, section 3.2.1; heads that share keys and
+ * values: Ainslie et al., "GQA", 2023). With R = sequences * length: out [R, heads * headSize]; probabilities
+ * [sequences, heads, length, length], kept for the backward, before dropout, 0 where a position is not seen; qkv
+ * [R, {@link qkvWidth}], each row the query heads, the key heads, the value heads.
  */
-export function attention(out: Tensor, probabilities: Tensor, qkv: Tensor, shape: AttentionShape): void {
-  const { sequences, length, heads, headSize } = shape;
-  const rows = sequences * length, width = heads * headSize;
-  expectShape("attention", "out", out, [rows, width]);
-  expectShape("attention", "probabilities", probabilities, [sequences, heads, length, length]);
-  expectShape("attention", "qkv", qkv, [rows, 3 * width]);
-  const batch = [sequences, heads] as const;
-  const scale = 1 / Math.sqrt(headSize);
+export function attention(
+  out: Tensor,
+  probabilities: Tensor,
+  qkv: Tensor,
+  shape: AttentionShape,
+  masks: AttentionMasks = {},
+): void {
+  check("attention", shape, { out, probabilities, qkv, masks });
+  const { q, k, v } = partsOf(qkv, shape);
+  const scale = 1 / Math.sqrt(shape.headSize);
   const squares = squaresOf(probabilities, shape);
-  matmulBatched(squares, headsOf(qkv, 0, shape), headsOf(qkv, 1, shape), batch, { transposeB: true, scale });
-  softmax(forward, probabilities, [probabilities], shape);
-  matmulBatched(headsOf(out, 0, shape, 1), squares, headsOf(qkv, 2, shape), batch);
+  multiply(shape, squares, q, k, { transposeB: true, scale });
+  softmax(forward, probabilities, [probabilities], shape, masks);
+  const dropped = masks.dropout && drop(probabilities, masks.dropout, shape);
+  multiply(shape, headsOf(out, shape), dropped ? squaresOf(dropped, shape) : squares, v);
+  release(dropped);
 }
 
 /**
- * The gradient of {@link attention} with respect to qkv. dqkv, qkv: [R, 3W]; dout: [R, W]; probabilities as the forward
- * left them; scratch: as large, for the gradient of the scores.
+ * The gradient of {@link attention} with respect to qkv. dqkv, qkv: [R, {@link qkvWidth}]; dout: [R, heads * headSize];
+ * probabilities as the forward left them; scratch: as large, for the gradient of the scores; the masks of the forward.
  */
 export function attentionBackward(
   dqkv: Tensor,
@@ -57,48 +77,127 @@ export function attentionBackward(
   probabilities: Tensor,
   scratch: Tensor,
   shape: AttentionShape,
+  masks: AttentionMasks = {},
 ): void {
-  const { sequences, length, heads, headSize } = shape;
-  const rows = sequences * length, width = heads * headSize;
-  expectShape("attentionBackward", "dqkv", dqkv, [rows, 3 * width]);
-  expectShape("attentionBackward", "dout", dout, [rows, width]);
-  expectShape("attentionBackward", "qkv", qkv, [rows, 3 * width]);
-  expectShape("attentionBackward", "probabilities", probabilities, [sequences, heads, length, length]);
-  expectShape("attentionBackward", "scratch", scratch, [sequences, heads, length, length]);
-  const batch = [sequences, heads] as const;
-  const scale = 1 / Math.sqrt(headSize);
-  const dheads = headsOf(dout, 0, shape, 1);
-  const [q, k, v] = [0, 1, 2].map((part) => headsOf(qkv, part, shape));
-  const [dq, dk, dv] = [0, 1, 2].map((part) => headsOf(dqkv, part, shape));
-  const squares = squaresOf(probabilities, shape), dsquares = squaresOf(scratch, shape);
-  matmulBatched(dv, squares, dheads, batch, { transposeA: true });
-  matmulBatched(dsquares, dheads, v, batch, { transposeB: true });
-  softmax(backward, scratch, [scratch, probabilities], shape);
-  matmulBatched(dq, dsquares, k, batch, { scale });
-  matmulBatched(dk, dsquares, q, batch, { transposeA: true, scale });
+  check("attentionBackward", shape, { dqkv, dout, qkv, probabilities, scratch, masks });
+  const scale = 1 / Math.sqrt(shape.headSize);
+  const dheads = headsOf(dout, shape);
+  const { q, k, v } = partsOf(qkv, shape), { q: dq, k: dk, v: dv } = partsOf(dqkv, shape);
+  const dropped = masks.dropout && drop(probabilities, masks.dropout, shape);
+  multiplyShared(shape, dv, squaresOf(dropped ?? probabilities, shape), dheads, 1);
+  release(dropped);
+  multiply(shape, squaresOf(scratch, shape), dheads, v, { transposeB: true });
+  const gradient = masks.dropout ? drop(scratch, masks.dropout, shape) : scratch;
+  softmax(backward, gradient, [gradient, probabilities], shape, masks);
+  const dsquares = squaresOf(gradient, shape);
+  multiply(shape, dq, dsquares, k, { scale });
+  multiplyShared(shape, dk, dsquares, q, scale);
+  if (gradient !== scratch) release(gradient);
 }
 
-function softmax(kernels: typeof forward, x: Tensor, views: Tensor[], { sequences, heads, length }: AttentionShape) {
+interface Operands {
+  out?: Tensor;
+  dout?: Tensor;
+  probabilities: Tensor;
+  scratch?: Tensor;
+  qkv: Tensor;
+  dqkv?: Tensor;
+  masks: AttentionMasks;
+}
+
+function check(operation: string, shape: AttentionShape, { masks, ...tensors }: Operands) {
+  const { sequences, length, heads, kvHeads = heads, headSize } = shape;
+  if (heads % kvHeads !== 0) {
+    throw new Error(`${operation}: ${heads} query heads cannot share ${kvHeads} key heads evenly`);
+  }
+  const rows = sequences * length;
+  const squares = [sequences, heads, length, length], row = [rows, heads * headSize], packed = [rows, qkvWidth(shape)];
+  const shapes = { out: row, dout: row, probabilities: squares, scratch: squares, qkv: packed, dqkv: packed };
+  for (const [name, tensor] of Object.entries(tensors)) {
+    expectShape(operation, name, tensor, shapes[name as keyof typeof shapes]);
+  }
+  if (masks.lengths) expectShape(operation, "lengths", masks.lengths, [sequences], "u32");
+}
+
+function softmax(
+  kernels: typeof forward,
+  x: Tensor,
+  views: Tensor[],
+  { sequences, heads, length, causal = true }: AttentionShape,
+  { lengths }: AttentionMasks,
+) {
   const variant = rowVariant(x.device, length);
   const rows = sequences * heads * length;
-  x.device.dispatch(kernels[variant], [rows, length], views, lanes(rows, variant === "group" ? 1 : 64));
+  x.device.dispatch(
+    kernels[lengths ? "padded" : "whole"][variant],
+    [rows, length, heads, causal ? 1 : 0],
+    lengths ? [...views, lengths] : views,
+    lanes(rows, variant === "group" ? 1 : 64),
+  );
 }
 
-/** The heads of part `part` of a tensor whose rows are `parts` parts: queries, keys and values. */
-function headsOf(tensor: Tensor, part: number, { length, heads, headSize }: AttentionShape, parts = 3): Matrices {
-  const width = heads * headSize, rowStride = parts * width;
-  return {
+function drop(squares: Tensor, mask: DropoutMask, { heads, length }: AttentionShape): Tensor {
+  const out = empty(squares.device, squares.shape, "workspace");
+  dropout(out, squares, mask, heads * length);
+  return out;
+}
+
+/** The matrices of an operand: one for each query head, or one for those that share keys and values. */
+interface Heads extends Matrices {
+  readonly shared: boolean;
+}
+
+/** `out = a b` for each query head. A batch has two axes, so query heads that share keys have a pass each. */
+function multiply(shape: AttentionShape, out: Heads, a: Heads, b: Heads, options: MatmulOptions = {}) {
+  const { sequences, heads, kvHeads = heads } = shape;
+  for (let member = 0; member < heads / kvHeads; member++) {
+    const of = (matrices: Heads) => memberOf(matrices, member, shape);
+    matmulBatched(of(out), of(a), of(b), [sequences, kvHeads], options);
+  }
+}
+
+/** `out = scale * a^T b`, summed over the query heads that share the keys or values whose gradient `out` is. */
+function multiplyShared(shape: AttentionShape, out: Heads, a: Heads, b: Heads, scale: number) {
+  const { sequences, heads, kvHeads = heads } = shape;
+  for (let member = 0; member < heads / kvHeads; member++) {
+    const [left, right] = [memberOf(a, member, shape), memberOf(b, member, shape)];
+    matmulBatched(out, left, right, [sequences, kvHeads], { transposeA: true, scale, accumulate: member > 0 });
+  }
+}
+
+/** Of query head matrices those that are number `member` among the ones which share keys; of shared matrices all. */
+function memberOf(matrices: Heads, member: number, { heads, kvHeads = heads }: AttentionShape): Matrices {
+  if (matrices.shared) return matrices;
+  const { offset, strides: [sequence, head] } = matrices;
+  return { ...matrices, offset: offset + member * head, strides: [sequence, heads / kvHeads * head] };
+}
+
+/** Queries, keys and values in a tensor of packed rows. */
+function partsOf(tensor: Tensor, shape: AttentionShape): Record<"q" | "k" | "v", Heads> {
+  const { length, heads, kvHeads = heads, headSize } = shape;
+  const rowStride = qkvWidth(shape);
+  const part = (before: number, shared: boolean): Heads => ({
     tensor,
     rows: length,
     columns: headSize,
     rowStride,
-    offset: part * width,
+    offset: before * headSize,
     strides: [length * rowStride, headSize],
-  };
+    shared,
+  });
+  return { q: part(0, false), k: part(heads, true), v: part(heads + kvHeads, true) };
+}
+
+/** The heads of a [sequences * length, heads * headSize] tensor. */
+function headsOf(tensor: Tensor, { length, heads, headSize }: AttentionShape): Heads {
+  const rowStride = heads * headSize;
+  const strides = [length * rowStride, headSize] as const;
+  return { tensor, rows: length, columns: headSize, rowStride, offset: 0, strides, shared: false };
 }
 
 /** The square matrices of a [sequences, heads, length, length] tensor. */
-function squaresOf(tensor: Tensor, { length, heads }: AttentionShape): Matrices {
+function squaresOf(tensor: Tensor, { length, heads }: AttentionShape): Heads {
   const size = length * length;
-  return { tensor, rows: length, columns: length, rowStride: length, offset: 0, strides: [heads * size, size] };
+  const strides = [heads * size, size] as const;
+  return { tensor, rows: length, columns: length, rowStride: length, offset: 0, strides, shared: false };
 }

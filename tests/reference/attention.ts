@@ -1,7 +1,15 @@
 import type { AttentionShape } from "../../lib/ops/attention.ts";
 
-/** Causal self-attention in float64: `softmax(q k^T / sqrt(headSize)) v` for each head; rows [q heads | k heads | v heads]. */
-export function attention(qkv: ArrayLike<number>, shape: AttentionShape) {
+/** What attention leaves out. */
+export interface Masks {
+  /** Valid positions of each sequence. */
+  readonly lengths?: ArrayLike<number>;
+  /** What dropout multiplies each probability with. */
+  readonly factors?: ArrayLike<number>;
+}
+
+/** Self-attention in float64: `softmax(q k^T / sqrt(headSize)) v` for each head; rows [q heads | k heads | v heads]. */
+export function attention(qkv: ArrayLike<number>, shape: AttentionShape, masks: Masks = {}) {
   const { sequences, length, heads, headSize } = shape;
   const { q, k, v } = parts(shape);
   const out = new Float64Array(sequences * length * heads * headSize);
@@ -9,16 +17,18 @@ export function attention(qkv: ArrayLike<number>, shape: AttentionShape) {
   for (let s = 0; s < sequences; s++) {
     for (let h = 0; h < heads; h++) {
       for (let i = 0; i < length; i++) {
-        const row = probabilities.subarray(square(shape, s, h) + i * length, square(shape, s, h) + (i + 1) * length);
-        for (let j = 0; j <= i; j++) {
+        const start = square(shape, s, h) + i * length, seen = seenBy(shape, masks, s, i);
+        const row = probabilities.subarray(start, start + length);
+        for (let j = 0; j < seen; j++) {
           for (let c = 0; c < headSize; c++) row[j] += qkv[q(s, h, i, c)] * qkv[k(s, h, j, c)] / Math.sqrt(headSize);
         }
-        const highest = Math.max(...row.subarray(0, i + 1));
-        for (let j = 0; j <= i; j++) row[j] = Math.exp(row[j] - highest);
-        const sum = row.subarray(0, i + 1).reduce((a, b) => a + b);
-        for (let j = 0; j <= i; j++) row[j] /= sum;
-        for (let j = 0; j <= i; j++) {
-          for (let c = 0; c < headSize; c++) out[output(shape, s, h, i, c)] += row[j] * qkv[v(s, h, j, c)];
+        const highest = Math.max(...row.subarray(0, seen));
+        for (let j = 0; j < seen; j++) row[j] = Math.exp(row[j] - highest);
+        const sum = row.subarray(0, seen).reduce((a, b) => a + b);
+        for (let j = 0; j < seen; j++) row[j] /= sum;
+        for (let j = 0; j < seen; j++) {
+          const p = row[j] * (masks.factors?.[start + j] ?? 1);
+          for (let c = 0; c < headSize; c++) out[output(shape, s, h, i, c)] += p * qkv[v(s, h, j, c)];
         }
       }
     }
@@ -32,6 +42,7 @@ export function attentionBackward(
   qkv: ArrayLike<number>,
   probabilities: ArrayLike<number>,
   shape: AttentionShape,
+  masks: Masks = {},
 ): Float64Array {
   const { sequences, length, heads, headSize } = shape;
   const { q, k, v } = parts(shape);
@@ -39,16 +50,18 @@ export function attentionBackward(
   for (let s = 0; s < sequences; s++) {
     for (let h = 0; h < heads; h++) {
       for (let i = 0; i < length; i++) {
-        const p = (j: number) => probabilities[square(shape, s, h) + i * length + j];
-        const dp = new Float64Array(i + 1);
-        for (let j = 0; j <= i; j++) {
+        const start = square(shape, s, h) + i * length, seen = seenBy(shape, masks, s, i);
+        const p = (j: number) => probabilities[start + j];
+        const dp = new Float64Array(seen);
+        for (let j = 0; j < seen; j++) {
+          const factor = masks.factors?.[start + j] ?? 1;
           for (let c = 0; c < headSize; c++) {
-            dp[j] += dout[output(shape, s, h, i, c)] * qkv[v(s, h, j, c)];
-            dqkv[v(s, h, j, c)] += p(j) * dout[output(shape, s, h, i, c)];
+            dp[j] += factor * dout[output(shape, s, h, i, c)] * qkv[v(s, h, j, c)];
+            dqkv[v(s, h, j, c)] += factor * p(j) * dout[output(shape, s, h, i, c)];
           }
         }
         const mean = dp.reduce((sum, value, j) => sum + p(j) * value, 0);
-        for (let j = 0; j <= i; j++) {
+        for (let j = 0; j < seen; j++) {
           const dscore = p(j) * (dp[j] - mean) / Math.sqrt(headSize);
           for (let c = 0; c < headSize; c++) {
             dqkv[q(s, h, i, c)] += dscore * qkv[k(s, h, j, c)];
@@ -61,11 +74,17 @@ export function attentionBackward(
   return dqkv;
 }
 
-/** Where element `c` of head `h` at position `i` of sequence `s` lies in qkv, as query, key and value. */
-function parts({ length, heads, headSize }: AttentionShape) {
-  const at = (part: number) => (s: number, h: number, i: number, c: number) =>
-    (s * length + i) * 3 * heads * headSize + part * heads * headSize + h * headSize + c;
-  return { q: at(0), k: at(1), v: at(2) };
+/** How many positions, from the first on, position `i` of sequence `s` sees. */
+function seenBy({ length, causal = true }: AttentionShape, { lengths }: Masks, s: number, i: number): number {
+  return Math.min(causal ? i + 1 : length, lengths?.[s] ?? length);
+}
+
+/** Where element `c` of query head `h`, or of the key or value head it uses, lies at position `i` of sequence `s` in qkv. */
+function parts({ length, heads, kvHeads = heads, headSize }: AttentionShape) {
+  const rowStride = (heads + 2 * kvHeads) * headSize;
+  const at = (before: number, sharing: number) => (s: number, h: number, i: number, c: number) =>
+    (s * length + i) * rowStride + (before + Math.floor(h / sharing)) * headSize + c;
+  return { q: at(0, 1), k: at(heads, heads / kvHeads), v: at(heads + kvHeads, heads / kvHeads) };
 }
 
 function output({ length, heads, headSize }: AttentionShape, s: number, h: number, i: number, c: number): number {

@@ -1,0 +1,32 @@
+/** Dropout with a mask that is computed, not stored. It has no parameters: p1 only. */
+import { floatBits } from "../gpu/gpu.ts";
+import type { Tensor } from "../tensor.ts";
+import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { rowKernel } from "./variants.ts";
+
+const apply = rowKernel("dropout", "apply");
+
+/** Which mask {@link dropout} takes. */
+export interface DropoutMask {
+  /** Share of the elements that become 0, below 1. */
+  readonly rate: number;
+  /** u32 [2]: the step's seed, and the number of the micro-batch's first sample in the batch. */
+  readonly seed: Tensor;
+  /** A u32 of the layer's own, so that no two layers share a mask. */
+  readonly salt: number;
+}
+
+/**
+ * `out = x / (1 - rate)`, or 0 where the mask drops an element (Srivastava et al., 2014). The mask is a hash of seed, salt, row
+ * and column, the row counted from the batch's first sample: batches cut in other ways drop the same elements. Its gradient
+ * is the same function of the output's. out, x: [R, D], with R / samples = `rowsPerSample`.
+ */
+export function dropout(out: Tensor, x: Tensor, { rate, seed, salt }: DropoutMask, rowsPerSample: number): void {
+  const rows = rowsOf(x), width = widthOf(x);
+  expectShape("dropout", "out", out, x.shape);
+  expectShape("dropout", "seed", seed, [2], "u32");
+  const { kernel, perLane, grid } = apply(x.device, rows, width);
+  const threshold = Math.min(Math.round(rate * 2 ** 32), 2 ** 32 - 1);
+  const words = [rows, width / perLane, threshold, floatBits(1 / (1 - rate)), salt, rowsPerSample];
+  x.device.dispatch(kernel, words, [out, x, seed], grid);
+}
