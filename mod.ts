@@ -92,6 +92,16 @@ export {
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./lib/measure/costs.ts";
 export { explainGain, type Gain } from "./lib/measure/gain.ts";
 export {
+  type DeviceMemory,
+  type MemoryOptions,
+  type MemoryReport,
+  type MemoryRow,
+  type MemoryRunOptions,
+  type Peak,
+  predictMemory,
+  reportMemory,
+} from "./lib/measure/memory.ts";
+export {
   measureThroughput,
   type SchedulePair,
   type ThroughputOptions,

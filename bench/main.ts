@@ -1,11 +1,13 @@
 /** `deno task bench`: all measurements of this project; `throughput` is the default. */
 import { Command } from "commander";
 import { main } from "../lib/cli/options.ts";
+import { memory } from "./memory.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
 
 await main(
   new Command("bench").description("Measurements.")
     .addCommand(throughput, { isDefault: true })
+    .addCommand(memory)
     .addCommand(schedules),
 );

@@ -34,7 +34,8 @@ import { type BatchSource, textSource } from "../lib/train/data.ts";
 import { sizeOf } from "../lib/tensor.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 
-const paperSchedules = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
+/** The four schedules of the 2BP paper. */
+export const paperSchedules = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
 /** What the pairs may take by default; set-up and compilation come on top, two minutes are allowed in all. */
 const budgetMs = 60_000;
 

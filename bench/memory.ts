@@ -1,0 +1,86 @@
+/** `deno task bench memory`: peak memory of each schedule, predicted from shapes and measured, by device and category. */
+import { Command } from "commander";
+import process from "node:process";
+import { integer, listOf, main, oneOf } from "../lib/cli/options.ts";
+import { openDevices } from "../lib/gpu/devices.ts";
+import { describeMachine } from "../lib/measure/machine.ts";
+import { reportMemory } from "../lib/measure/memory.ts";
+import { createModel, modelNames } from "../lib/models/registry.ts";
+import { partition } from "../lib/pipeline/partition.ts";
+import { memoryTable } from "../lib/report/memory.ts";
+import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { tableText } from "../lib/report/table.ts";
+import type { Policy } from "../lib/schedules/actions.ts";
+import { generate } from "../lib/schedules/generate.ts";
+import { parsePolicy } from "../lib/schedules/policy.ts";
+import { twoStage } from "../lib/schedules/two_stage.ts";
+import { adamw } from "../lib/train/optimizers.ts";
+import { paperSchedules } from "./throughput.ts";
+
+interface Options {
+  model: string;
+  devices: number;
+  virtual?: boolean;
+  predict?: boolean;
+  schedules: string[];
+  policies: Policy[];
+  samples: number;
+  json?: string;
+}
+
+/** The command line; `bench/main.ts` adds it to the others. */
+export const memory = new Command("memory")
+  .description(
+    "Peak memory of pipeline schedules without and with 2BP, by device and category: predicted and measured.",
+  )
+  .option("--model <name>", `model: ${modelNames.join(", ")}`, oneOf(modelNames), "llama-tiny")
+  .option("--devices <n>", "pipeline ranks, 1 to 64", integer(1, 64), 2)
+  .option("--virtual", "run all ranks on one device (default where devices are too few)")
+  .option("--predict", "run nothing: predictions alone, for a model of any size")
+  .option("--schedules <a,b>", `any of ${paperSchedules.join(", ")}`, listOf(paperSchedules), paperSchedules)
+  .option("--policies <a,b>", "of 2BP: fill, end, mid, every:k", (text) => text.split(",").map(parsePolicy), [
+    "fill",
+    "end",
+    "mid",
+    "every:2",
+  ])
+  .option("--samples <n>", "samples in a micro-batch, 1 to 65536", integer(1, 65_536), 4)
+  .option("--json <file>", "write the results as JSON (- for standard output)")
+  .action(run);
+
+async function run({ policies, samples, ...options }: Options): Promise<void> {
+  checkOutputs({ "--json": options.json });
+  const say = options.json === "-" ? console.error : console.log;
+  const model = () => createModel(options.model);
+  partition(model(), options.devices); // explains too many devices before one is opened
+  const schedules = options.schedules.flatMap((name) => {
+    const base = generate(name, { devices: options.devices });
+    return [base, ...policies.map((policy) => twoStage(base, { policy }))];
+  });
+  const set = options.predict ? undefined : await openDevices(options.devices, { virtual: options.virtual });
+  try {
+    if (set?.notice) say(`${set.notice}.`);
+    let done = 0;
+    const report = await reportMemory(model, {
+      schedules,
+      samples,
+      optimizer: adamw(),
+      ...(set ? { set } : {}),
+      onSchedule: () => process.stderr.isTTY && process.stderr.write(`\r${++done} of ${schedules.length} schedules`),
+    });
+    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+    const on = set
+      ? `${set.devices.length} ${set.mode} devices, ${set.adapter}`
+      : `${options.devices} devices, predicted`;
+    say(`Peak MiB of ${report.model.name} on ${on}; micro-batches of ${samples}; AdamW`);
+    say(tableText(memoryTable(report)));
+    const command = `bench ${process.argv.slice(2).join(" ")}`.trim();
+    if (options.json) {
+      writeOutput(options.json, JSON.stringify({ ...report, command, machine: describeMachine() }, null, 1) + "\n");
+    }
+  } finally {
+    set?.close();
+  }
+}
+
+if (import.meta.main) await main(memory);
