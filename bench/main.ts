@@ -9,5 +9,6 @@ await main(
   new Command("bench").description("Measurements.")
     .addCommand(throughput, { isDefault: true })
     .addCommand(memory)
-    .addCommand(schedules),
+    .addCommand(schedules)
+    .addHelpText("after", () => `\nWithout a command:\n\n${throughput.helpInformation()}`),
 );

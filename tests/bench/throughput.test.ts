@@ -55,6 +55,14 @@ test("bench explains every bad argument in one line on standard error, with exit
   assert.deepEqual(readdirSync(folder), ["empty.txt"]);
 });
 
+test("bench --help explains every flag of throughput", () => {
+  const { status, stdout } = bench("--help");
+  assert.equal(status, 0);
+  for (const flag of ["model", "devices", "virtual", "schedules", "repeats", "data", "seed", "json", "html"]) {
+    assert.match(stdout, new RegExp(`--${flag}\\b.* {2,}\\w`), `--${flag}`);
+  }
+});
+
 function assertContract(report: ThroughputReport, mode: string, devices: number, schedules: readonly string[]) {
   assert.deepEqual([report.schema, report.mode, report.devices], [1, mode, devices]);
   assert.deepEqual(report.rows.map((row) => [row.schedule, row.twoStage]), [
