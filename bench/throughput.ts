@@ -49,7 +49,7 @@ interface Options {
   data?: string;
   seed: number;
   latency: number;
-  bandwidth: number;
+  bandwidth?: number;
   json?: string;
   html?: string;
 }
@@ -70,7 +70,7 @@ export const throughput = new Command("throughput")
   .option("--data <file>", "text to train on, bytes as tokens (default: this project's own sources)")
   .option("--seed <n>", "seed of parameters and batches", integer(0, 2 ** 31), 1)
   .option("--latency <us>", "of a link between virtual devices, microseconds", real(0, 1e6), 0)
-  .option("--bandwidth <GB/s>", "of a link between virtual devices (default: unlimited)", real(1e-6, 1e6), Infinity)
+  .option("--bandwidth <GB/s>", "of a link between virtual devices (default: unlimited)", real(1e-6, 1e6))
   .option("--json <file>", "write the results as JSON (- for standard output)")
   .option("--html <file>", "write a page with a figure and the tables")
   .action(run);
@@ -94,7 +94,7 @@ async function run(options: Options): Promise<void> {
     const { repeats } = options;
     const samples = options.samples ?? await chooseSamples(pipeline, source, pairs, repeats, set.mode === "real");
     const message = 4 * sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
-    const transferMs = options.latency / 1e3 + message / (options.bandwidth * 1e6);
+    const transferMs = options.latency / 1e3 + message / ((options.bandwidth ?? Infinity) * 1e6);
     const bar = progressBar(countSteps({ pairs, repeats }));
     const report = await measureThroughput(set, pipeline, {
       pairs,

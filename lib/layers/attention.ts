@@ -1,64 +1,82 @@
-/** Causal self-attention with rotary positions, pre-norm and residual: y = x + out(attention(rope(qkv(norm(x))))). */
-import { attention, attentionBackward } from "../ops/attention.ts";
-import { add } from "../ops/elementwise.ts";
+/** Self-attention: y = out(attention(rope(qkv(x)))). */
+import { attention, attentionBackward, type AttentionMasks, qkvWidth } from "../ops/attention.ts";
 import { rope, ropeBackward } from "../ops/rope.ts";
 import { empty, release } from "../tensor.ts";
+import { hash } from "../train/random.ts";
 import type { Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
-import { rmsNormLayer } from "./rms_norm.ts";
+import type { Saved } from "./saved.ts";
 
-/** Shape of a self-attention layer. */
+/** Shape of a self-attention layer. The defaults are those of LLaMa. */
 export interface AttentionOptions {
   readonly width: number;
+  /** Query heads; they share the width. */
   readonly heads: number;
+  /** Key and value heads, as many by default; fewer are shared by `heads / kvHeads` neighbouring query heads each. */
+  readonly kvHeads?: number;
   /** Tokens in a sequence: a micro-batch of R rows holds R / length sequences. */
   readonly length: number;
   /** Standard deviation that the output projection starts with. */
   readonly outputDeviation: number;
+  /** Whether a token sees those up to itself only; true by default. */
+  readonly causal?: boolean;
+  /** Whether queries and keys are turned by their positions; true by default. */
+  readonly rotary?: boolean;
+  /** Whether the projections have biases; false by default. */
+  readonly bias?: boolean;
+  /** Whether the side input "lengths" says where sequences end, beyond which tokens see but are not seen; false by default. */
+  readonly padded?: boolean;
+  /** Share of the probabilities that are dropped; 0 by default. */
+  readonly dropout?: number;
 }
 
 /**
- * The attention half of a transformer block. Query, key and value are one projection, so that each pass runs one
- * matmul for the three. The attention core has no parameters: I releases its tensors at once.
+ * The attention of a transformer block, without normalisation and residual (see `preNorm` and `postNorm`). Query, key and
+ * value are one projection, so that each pass runs one matmul for the three. The attention core has no parameters: I
+ * releases its tensors at once.
  */
-export function selfAttention(name: string, { width, heads, length, outputDeviation }: AttentionOptions): Layer {
+export function selfAttention(name: string, options: AttentionOptions): Layer {
+  const { width, heads, kvHeads = heads, length, outputDeviation, causal = true } = options;
+  const { rotary = true, bias = false, padded = false, dropout = 0 } = options;
   const headSize = width / heads;
-  if (!Number.isInteger(headSize) || headSize % 2) {
-    throw new Error(`${name}: width ${width} over ${heads} heads gives no even head size`);
+  if (!Number.isInteger(headSize) || (rotary && headSize % 2)) {
+    throw new Error(`${name}: width ${width} over ${heads} heads gives no ${rotary ? "even" : "whole"} head size`);
   }
-  const norm = rmsNormLayer(`${name}.norm`, width);
-  const qkvProjection = linear(`${name}.qkv`, width, 3 * width);
-  const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation } });
-  const parts = [["norm", norm], ["qkv", qkvProjection], ["out", output]] as const;
-  const positions = { length, heads: 2 * heads, headSize, rowStride: 3 * width };
-  const core = (rows: number) => ({ sequences: rows / length, length, heads, headSize });
+  const packed = qkvWidth({ heads, kvHeads, headSize });
+  const qkvProjection = linear(`${name}.qkv`, width, packed, { bias });
+  const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation }, bias });
+  const parts = [["qkv", qkvProjection], ["out", output]] as const;
+  const positions = { length, heads: heads + kvHeads, headSize, rowStride: packed };
+  const core = (rows: number) => ({ sequences: rows / length, length, heads, kvHeads, headSize, causal });
+  const salt = hash(name);
+  const masks = (saved: Saved): AttentionMasks => ({
+    ...(padded ? { lengths: saved.side("lengths") } : {}),
+    ...(dropout > 0 ? { dropout: { rate: dropout, salt, seed: saved.side("seed") } } : {}),
+  });
 
   return {
     parameters: parts.flatMap(([, layer]) => layer.parameters),
     keepsInput: true,
     keepsGradient: true,
+    sides: [...(padded ? ["lengths"] : []), ...(dropout > 0 ? ["seed"] : [])],
     outputShape: (shape) => shape,
     flops(shape) {
-      const [n, q, o] = [norm.flops(shape), qkvProjection.flops(shape), output.flops(shape)];
+      const [q, o] = [qkvProjection.flops(shape), output.flops(shape)];
       const scores = 4 * shape[0] * length * width; // scores and weighted sum, each over the whole square
-      return { f: n.f + q.f + o.f + scores, i: n.i + q.i + o.i + 2 * scores, w: n.w + q.w + o.w };
+      return { f: q.f + o.f + scores, i: q.i + o.i + 2 * scores, w: q.w + o.w };
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
-      const normed = saved.slot("normed", [rows, width], "activations");
-      norm.forward(normed, x, saved.child("norm"));
-      const qkv = empty(x.device, [rows, 3 * width], "activations");
-      qkvProjection.forward(qkv, normed, saved.child("qkv"));
-      rope(qkv, positions);
+      const qkv = empty(x.device, [rows, packed], "activations");
+      qkvProjection.forward(qkv, x, saved.child("qkv"));
+      if (rotary) rope(qkv, positions);
       const probabilities = empty(x.device, [rows / length, heads, length, length], "activations");
       const context = saved.slot("context", [rows, width], "activations");
-      attention(context, probabilities, qkv, core(rows));
-      const projected = empty(x.device, [rows, width], "workspace");
-      output.forward(projected, context, saved.child("out"));
-      add(y, x, projected);
+      attention(context, probabilities, qkv, core(rows), masks(saved));
+      output.forward(y, context, saved.child("out"));
       saved.keep("qkv", qkv);
       saved.keep("probabilities", probabilities);
-      release(normed, qkv, probabilities, context, projected);
+      release(qkv, probabilities, context);
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0];
@@ -66,15 +84,13 @@ export function selfAttention(name: string, { width, heads, length, outputDeviat
       output.backwardInput(dcontext, dy, saved.child("out"));
       const probabilities = saved.get("probabilities");
       const scratch = empty(dy.device, probabilities.shape, "workspace");
-      const dqkv = saved.slot("dqkv", [rows, 3 * width], "derivatives");
-      attentionBackward(dqkv, dcontext, saved.get("qkv"), probabilities, scratch, core(rows));
+      const dqkv = saved.slot("dqkv", [rows, packed], "derivatives");
+      attentionBackward(dqkv, dcontext, saved.get("qkv"), probabilities, scratch, core(rows), masks(saved));
       saved.drop("qkv", "probabilities");
       release(dcontext, scratch);
-      ropeBackward(dqkv, positions);
-      const dnormed = saved.slot("dnormed", [rows, width], "derivatives");
-      qkvProjection.backwardInput(dnormed, dqkv, saved.child("qkv"));
-      norm.backwardInput(dx, dnormed, saved.child("norm"), dy);
-      release(dqkv, dnormed);
+      if (rotary) ropeBackward(dqkv, positions);
+      qkvProjection.backwardInput(dx, dqkv, saved.child("qkv"));
+      release(dqkv);
     },
     backwardWeight(saved) {
       for (const [child, layer] of parts) layer.backwardWeight!(saved.map((each) => each.child(child)));
