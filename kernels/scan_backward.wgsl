@@ -1,0 +1,203 @@
+// The selective scan's backward, one chunk of every sequence a dispatch, from the last chunk to the first. Each recomputes the
+// chunk's states from the one kept before it. With g[t] the gradient with respect to h[t], y' and dt' those with respect
+// to y and dt, and [n] running over the state:
+//   y' = out' silu(z),  z' = out' y silu'(z),  g[t] = C[t] y' + exp(dt[t+1] A) g[t+1],
+//   C' = sum over channels of y' h[t],  B' = sum over channels of dt x g[t],  x' = D y' + dt (B . g),
+//   u = g[t] exp(dt A) h[t-1],  dt' = x (B . g) + A . u,  A' = sum over t of dt u,  A_log' = A A',  D' = sum of y' x,
+//   dt_raw' = dt' sigmoid(dt_raw + bias),  bias' = sum of dt_raw'
+
+struct Parameters {
+  sequences: u32,
+  length: u32,
+  channels: u32,
+  projection_stride: u32,
+  gate_stride: u32,
+  chunk: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+
+const WORKGROUP = 64u;
+const VECTORS = 4u;
+const CHUNK = 16u;
+const BLOCK = 8u; // channels that one invocation takes one after another
+
+const LN2 = 0.6931471805599453;
+
+@group(0) @binding(1) var<storage, read_write> out: array<f32>; // out' becomes x'
+@group(0) @binding(2) var<storage, read_write> dt_raw: array<f32>; // becomes dt_raw'
+@group(0) @binding(3) var<storage, read_write> gate: array<f32>; // z becomes z'
+@group(0) @binding(4) var<storage, read_write> states: array<vec4f>; // h before the chunk becomes exp(dt A) g of its first token
+@group(0) @binding(5) var<storage, read_write> partials: array<vec4f>; // [sequences, blocks, CHUNK, 2 VECTORS]: B', C'
+@group(0) @binding(6) var<storage, read_write> sums: array<vec4f>; // [sequences, channels, VECTORS + 1]: A_log'; D', bias'
+@group(0) @binding(7) var<storage, read> x: array<f32>;
+@group(0) @binding(8) var<storage, read> projection: array<vec4f>;
+@group(0) @binding(9) var<storage, read> constants: array<vec4f>;
+
+// One invocation a sequence and block of channels: what B' and C' gather from a block stays with it.
+@compute @workgroup_size(WORKGROUP)
+fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let lane = id.x + id.y * n.x * WORKGROUP;
+  let blocks = (p.channels + BLOCK - 1u) / BLOCK;
+  if (lane >= p.sequences * blocks) { return; }
+  let sequence = lane / blocks;
+  let chunks = (p.length + CHUNK - 1u) / CHUNK;
+  let start = p.chunk * CHUNK;
+  let count = min(CHUNK, p.length - start);
+  let first = sequence * p.length + start;
+  let kept = (sequence * chunks + p.chunk) * VECTORS;
+  let last = p.chunk + 1u == chunks;
+
+  var db: array<vec4f, CHUNK * VECTORS>;
+  var dc: array<vec4f, CHUNK * VECTORS>;
+  for (var i = 0u; i < CHUNK * VECTORS; i++) {
+    db[i] = vec4f();
+    dc[i] = vec4f();
+  }
+  var before: array<vec4f, CHUNK * VECTORS>; // h[t - 1]
+  for (var k = 0u; k < BLOCK; k++) {
+    // Neighbouring invocations take neighbouring channels.
+    let channel = lane % blocks + k * blocks;
+    if (channel >= p.channels) { break; }
+    let own = channel * (VECTORS + 1u);
+    var a: array<vec4f, VECTORS>;
+    var h: array<vec4f, VECTORS>;
+    var carry: array<vec4f, VECTORS>;
+    var da: array<vec4f, VECTORS>;
+    for (var v = 0u; v < VECTORS; v++) {
+      a[v] = constants[own + v];
+      h[v] = states[(kept + v) * p.channels + channel];
+      carry[v] = vec4f();
+      if (!last) { carry[v] = states[(kept + VECTORS + v) * p.channels + channel]; }
+      da[v] = vec4f();
+    }
+    let rest = constants[own + VECTORS];
+
+    for (var t = 0u; t < count; t++) {
+      let row = first + t;
+      let dt = softplus(dt_raw[row * p.channels + channel] + rest.y).x;
+      let scaled = dt * x[row * p.channels + channel];
+      let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      for (var v = 0u; v < VECTORS; v++) {
+        before[t * VECTORS + v] = h[v];
+        h[v] = exp2(dt * a[v]) * h[v] + scaled * projection[b + v];
+      }
+    }
+
+    var d_sum = 0.0;
+    var bias_sum = 0.0;
+    for (var t = count; t > 0u;) {
+      t--;
+      let row = first + t;
+      let at = row * p.channels + channel;
+      let value = x[at];
+      let dt = softplus(dt_raw[at] + rest.y);
+      let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      let z_at = (row + 1u) * p.gate_stride - p.channels + channel;
+      let z = gate[z_at];
+      let sigmoid = 1.0 / (1.0 + exp(-z));
+      let dout = out[at];
+      let dy = dout * z * sigmoid;
+      var y4 = vec4f();
+      var bg4 = vec4f();
+      var au4 = vec4f();
+      for (var v = 0u; v < VECTORS; v++) {
+        let i = t * VECTORS + v;
+        let input = projection[b + v];
+        let output = projection[b + VECTORS + v];
+        let decay = exp2(dt.x * a[v]);
+        let decayed = decay * before[i];
+        let state = decayed + dt.x * value * input;
+        let g = output * dy + carry[v];
+        y4 += output * state;
+        dc[i] += dy * state;
+        db[i] += dt.x * value * g;
+        bg4 += input * g;
+        let u = g * decayed;
+        au4 += a[v] * u;
+        da[v] += dt.x * u;
+        carry[v] = decay * g;
+      }
+      let y = dot(y4, vec4f(1.0)) + rest.x * value;
+      let bg = dot(bg4, vec4f(1.0));
+      gate[z_at] = dout * y * sigmoid * (1.0 + z * (1.0 - sigmoid));
+      out[at] = rest.x * dy + dt.x * bg;
+      let ddt = (value * bg + LN2 * dot(au4, vec4f(1.0))) * dt.y;
+      dt_raw[at] = ddt;
+      d_sum += dy * value;
+      bias_sum += ddt;
+    }
+
+    let sums_at = (sequence * p.channels + channel) * (VECTORS + 1u);
+    for (var v = 0u; v < VECTORS; v++) {
+      states[(kept + v) * p.channels + channel] = carry[v];
+      var sum = LN2 * a[v] * da[v];
+      if (!last) { sum += sums[sums_at + v]; }
+      sums[sums_at + v] = sum;
+    }
+    var sum = vec4f(d_sum, bias_sum, 0.0, 0.0);
+    if (!last) { sum += sums[sums_at + VECTORS]; }
+    sums[sums_at + VECTORS] = sum;
+  }
+  for (var t = 0u; t < count; t++) {
+    let to = (lane * CHUNK + t) * 2u * VECTORS;
+    for (var v = 0u; v < VECTORS; v++) {
+      partials[to + v] = db[t * VECTORS + v];
+      partials[to + VECTORS + v] = dc[t * VECTORS + v];
+    }
+  }
+}
+
+// softplus as in scan.wgsl, and its derivative, the sigmoid.
+fn softplus(value: f32) -> vec2f {
+  let e = exp(-abs(value));
+  let s = e / (2.0 + e);
+  let q = s * s;
+  let series = 1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q / 13.0)))));
+  return vec2f(max(value, 0.0) + 2.0 * s * series, select(e, 1.0, value > 0.0) / (1.0 + e));
+}
+
+@group(0) @binding(1) var<storage, read_write> dprojection: array<vec4f>;
+@group(0) @binding(2) var<storage, read> partials_in: array<vec4f>;
+
+// B' and C' of the chunk's tokens: the blocks' parts, added up in their order. One invocation a token and vec4.
+@compute @workgroup_size(WORKGROUP)
+fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let lane = id.x + id.y * n.x * WORKGROUP;
+  let count = min(CHUNK, p.length - p.chunk * CHUNK);
+  let width = 2u * VECTORS;
+  if (lane >= p.sequences * count * width) { return; }
+  let column = lane % width;
+  let t = lane / width % count;
+  let sequence = lane / width / count;
+  let blocks = (p.channels + BLOCK - 1u) / BLOCK;
+  var sum = vec4f();
+  for (var block = sequence * blocks; block < (sequence + 1u) * blocks; block++) {
+    sum += partials_in[(block * CHUNK + t) * width + column];
+  }
+  let row = sequence * p.length + p.chunk * CHUNK + t;
+  dprojection[(row + 1u) * p.projection_stride - width + column] = sum;
+}
+
+@group(0) @binding(1) var<storage, read_write> da_log: array<vec4f>; // [channels, VECTORS]
+@group(0) @binding(2) var<storage, read_write> dd: array<f32>; // [channels]
+@group(0) @binding(3) var<storage, read_write> dbias: array<f32>; // [channels]
+@group(0) @binding(4) var<storage, read> sums_in: array<vec4f>;
+
+// The sums of any number of sequences, added to the gradients. One invocation a channel and vec4.
+@compute @workgroup_size(WORKGROUP)
+fn backward_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let lane = id.x + id.y * n.x * WORKGROUP;
+  let width = p.channels * (VECTORS + 1u);
+  if (lane >= width) { return; }
+  let channel = lane / (VECTORS + 1u);
+  let v = lane % (VECTORS + 1u);
+  var sum = vec4f();
+  for (var sequence = 0u; sequence < p.sequences; sequence++) { sum += sums_in[sequence * width + lane]; }
+  if (v < VECTORS) {
+    da_log[channel * VECTORS + v] += sum;
+  } else {
+    dd[channel] += sum.x;
+    dbias[channel] += sum.y;
+  }
+}

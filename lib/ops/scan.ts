@@ -1,0 +1,187 @@
+/** Mamba's selective scan with its gate: forward, and its two backward halves. */
+import type { Device } from "../gpu/device.ts";
+import { type Kernel, kernel } from "../gpu/kernel.ts";
+import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+
+/** Tokens between two kept states. */
+const chunk = 16;
+
+/** The learned tensors of a scan of C channels with states of N numbers, a multiple of 4. */
+export interface ScanParameters {
+  /** [C, N] or flat; the decay rates are A = -exp(aLog). */
+  readonly aLog: Tensor;
+  /** [C], the part of x that passes beside the state. */
+  readonly d: Tensor;
+  /** [C], added to dtRaw. */
+  readonly dtBias: Tensor;
+}
+
+/** What a scan reads besides its parameters; R rows are the tokens of R / length sequences. */
+export interface ScanInputs {
+  /** [R, C]. */
+  readonly x: Tensor;
+  /** [R, C], the step sizes before bias and softplus. */
+  readonly dtRaw: Tensor;
+  /** [R, 2N or more]: B and C are the last 2N columns; a row's length is a multiple of 4. */
+  readonly projection: Tensor;
+  /** [R, C or more]: the gate z is the last C columns. */
+  readonly gate: Tensor;
+}
+
+/** Shape of the states that {@link selectiveScan} keeps: one at the start of each 16 tokens. */
+export function scanStatesShape(rows: number, length: number, channels: number, state: number): readonly number[] {
+  return [rows / length, Math.ceil(length / chunk), state, channels];
+}
+
+/** Shape of the sums that {@link selectiveScanBackwardInput} leaves for W, whose first axis is the sequences. */
+export function scanSumsShape(rows: number, length: number, channels: number, state: number): readonly number[] {
+  return [rows / length, channels * (state + 4)];
+}
+
+/**
+ * `out = y * silu(z)` with `h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] x[t]`, `y[t] = C[t] . h[t] + D x[t]` and
+ * `dt = softplus(dtRaw + dtBias)` for each channel and sequence (Gu, Dao, "Mamba", 2023, algorithm 2). out: [R, C];
+ * states: {@link scanStatesShape}, kept for the backward.
+ */
+export function selectiveScan(
+  out: Tensor,
+  states: Tensor,
+  inputs: ScanInputs,
+  parameters: ScanParameters,
+  length: number,
+): void {
+  const { x, dtRaw, projection, gate } = inputs;
+  const problem = describe("selectiveScan", inputs, parameters, length, { out, states });
+  const { device, kernels, sequences, channels, words } = problem;
+  const constants = prepare(problem, parameters);
+  device.dispatch(
+    kernels.forward,
+    words,
+    [out, states, x, dtRaw, projection, gate, constants],
+    lanes(sequences * channels),
+  );
+  release(constants);
+}
+
+/**
+ * I of {@link selectiveScan}, in place: from `dout`, the gradient with respect to out, makes dout into dx, dtRaw into
+ * its gradient and z into its; writes the last 2N columns of `dprojection`, dB and dC; and leaves in `sums`
+ * ({@link scanSumsShape}) the sums over each sequence that are all that W needs. They fall out of the same loop; for W to
+ * recompute them, x, dtRaw, the projection, the gate and dout would have to be kept. The states are recomputed chunk by
+ * chunk from those kept, and `states` is used up.
+ */
+export function selectiveScanBackwardInput(
+  dout: Tensor,
+  dprojection: Tensor,
+  sums: Tensor,
+  states: Tensor,
+  inputs: ScanInputs,
+  parameters: ScanParameters,
+  length: number,
+): void {
+  const { x, dtRaw, projection, gate } = inputs;
+  const problem = describe("selectiveScanBackwardInput", inputs, parameters, length, { out: dout, states });
+  const { device, kernels, sequences, channels, state, words } = problem;
+  expectShape("selectiveScanBackwardInput", "dprojection", dprojection, projection.shape);
+  expectShape("selectiveScanBackwardInput", "sums", sums, [sequences, channels * (state + 4)]);
+  const constants = prepare(problem, parameters);
+  const blocks = Math.ceil(channels / kernels.block);
+  const partials = empty(device, [sequences, blocks, chunk, 2 * state], "workspace");
+  const chunks = Math.ceil(length / chunk);
+  for (let index = chunks - 1; index >= 0; index--) {
+    device.dispatch(
+      kernels.backward,
+      [...words, index],
+      [dout, dtRaw, gate, states, partials, sums, x, projection, constants],
+      lanes(sequences * blocks),
+    );
+    const tokens = sequences * Math.min(chunk, length - index * chunk);
+    device.dispatch(kernels.gather, [...words, index], [dprojection, partials], lanes(tokens * state / 2));
+  }
+  release(constants, partials);
+}
+
+/** W of {@link selectiveScan}: adds the sums that I left of any number of sequences to the gradients of the parameters. */
+export function selectiveScanBackwardWeight(gradients: ScanParameters, sums: Tensor): void {
+  const { aLog, d, dtBias } = gradients;
+  const channels = sizeOf(d.shape), state = sizeOf(aLog.shape) / channels;
+  expectShape("selectiveScanBackwardWeight", "dtBias", dtBias, [channels]);
+  expectShape("selectiveScanBackwardWeight", "sums", sums, [rowsOf(sums), channels * (state + 4)]);
+  const { backwardWeight } = scanKernels(sums.device, state);
+  const words = [rowsOf(sums), 0, channels, 0, 0, 0];
+  sums.device.dispatch(backwardWeight, words, [aLog, d, dtBias, sums], lanes(channels * (state / 4 + 1)));
+}
+
+/** The kernels for states of `state` numbers, and how many channels an invocation of the backward takes. */
+function scanKernels(device: Device, state: number) {
+  // On a processor eight channels share one part of dB and dC, and so their stores; a GPU needs the invocations more.
+  const block = device.gpu.info.software ? 8 : 1;
+  const constants = { VECTORS: state / 4, CHUNK: chunk };
+  const make = () => ({
+    block,
+    prepare: kernel("scan", "prepare", constants),
+    forward: kernel("scan", "forward", constants),
+    backward: kernel("scan_backward", "backward", { ...constants, BLOCK: block }),
+    gather: kernel("scan_backward", "gather", { ...constants, BLOCK: block }),
+    backwardWeight: kernel("scan_backward", "backward_weight", constants),
+  });
+  const key = `${state}/${block}`;
+  let kernels = made.get(key);
+  if (!kernels) made.set(key, kernels = make());
+  return kernels;
+}
+const made = new Map<string, { readonly block: number } & Record<Entry, Kernel>>();
+type Entry = "prepare" | "forward" | "backward" | "gather" | "backwardWeight";
+
+/** Sizes of a scan, checked. */
+function describe(
+  operation: string,
+  { x, dtRaw, projection, gate }: ScanInputs,
+  { aLog, d, dtBias }: ScanParameters,
+  length: number,
+  { out, states }: { out: Tensor; states: Tensor },
+) {
+  const rows = rowsOf(x), channels = widthOf(x);
+  const state = sizeOf(aLog.shape) / channels;
+  const columns = widthOf(projection), gateColumns = widthOf(gate);
+  if (rows % length !== 0) {
+    throw new Error(`${operation}: x [${x.shape}] is no number of sequences of ${length} tokens`);
+  }
+  if (state % 4 !== 0) {
+    throw new Error(`${operation}: aLog [${aLog.shape}] is no multiple of 4 for ${channels} channels`);
+  }
+  if (rowsOf(projection) !== rows || columns < 2 * state || columns % 4 !== 0) {
+    throw new Error(
+      `${operation}: projection is [${projection.shape}] where [${rows},${2 * state}] or wider, by fours, is needed`,
+    );
+  }
+  if (rowsOf(gate) !== rows || gateColumns < channels) {
+    throw new Error(`${operation}: gate is [${gate.shape}] where [${rows},${channels}] or wider is needed`);
+  }
+  expectShape(operation, "out", out, x.shape);
+  expectShape(operation, "dtRaw", dtRaw, x.shape);
+  expectShape(operation, "states", states, scanStatesShape(rows, length, channels, state));
+  expectShape(operation, "d", d, [channels]);
+  expectShape(operation, "dtBias", dtBias, [channels]);
+  const sequences = rows / length;
+  return {
+    device: x.device,
+    kernels: scanKernels(x.device, state),
+    sequences,
+    channels,
+    state,
+    words: [sequences, length, channels, columns / 4, gateColumns],
+  };
+}
+
+/** What depends on the channel alone, as the kernels read it; to be released. */
+function prepare(
+  { device, kernels, channels, state, words }: ReturnType<typeof describe>,
+  { aLog, d, dtBias }: ScanParameters,
+): Tensor {
+  const constants = empty(device, [channels, state + 4], "workspace");
+  device.dispatch(kernels.prepare, words, [constants, aLog, d, dtBias], lanes(channels));
+  return constants;
+}

@@ -1,0 +1,195 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import {
+  scanStatesShape,
+  scanSumsShape,
+  selectiveScan,
+  selectiveScanBackwardInput,
+  selectiveScanBackwardWeight,
+} from "../../lib/ops/scan.ts";
+import { release, type Tensor, toArray } from "../../lib/tensor.ts";
+import * as reference from "../reference/scan.ts";
+import { assertClose, assertGradient, assertTensor, close, device, dirty, normal, tensor, weigh } from "./support.ts";
+
+after(close);
+
+interface Sizes {
+  readonly sequences: number;
+  readonly length: number;
+  readonly channels: number;
+  readonly state: number;
+  /** Columns of the projection before B and C. */
+  readonly rank: number;
+}
+
+/** Inputs as they are at the start of training: dt between 0.0003 and 1, A from -1 to -state. */
+function inputs({ sequences, length, channels, state }: Sizes): reference.Scan {
+  const rows = sequences * length;
+  return {
+    x: normal(rows * channels, 1),
+    dtRaw: normal(rows * channels, 2),
+    b: normal(rows * state, 3),
+    c: normal(rows * state, 4),
+    z: normal(rows * channels, 5).map((value) => 3 * value),
+    aLog: Float32Array.from({ length: channels * state }, (_, i) => Math.log(1 + i % state) + 0.1 * Math.sin(i)),
+    d: normal(channels, 6),
+    dtBias: normal(channels, 7).map((value) => value - 3),
+  };
+}
+
+/** The parts side by side in each row, after `before` columns of 7. */
+function beside(rows: number, before: number, ...parts: ArrayLike<number>[]): Float32Array {
+  const row = (index: number) =>
+    parts.flatMap((part) => {
+      const width = part.length / rows;
+      return Array.from({ length: width }, (_, column) => part[index * width + column]);
+    });
+  return new Float32Array(
+    Array.from({ length: rows }, (_, index) => [...new Array<number>(before).fill(7), ...row(index)]).flat(),
+  );
+}
+
+async function place(sizes: Sizes, scan: reference.Scan) {
+  const on = await device();
+  const { sequences, length, channels, state, rank } = sizes;
+  const rows = sequences * length;
+  const all = (values: ArrayLike<number>, shape: number[]) => tensor(on, shape, Float32Array.from(values));
+  return {
+    on,
+    rows,
+    inputs: {
+      x: all(scan.x, [rows, channels]),
+      dtRaw: all(scan.dtRaw, [rows, channels]),
+      projection: tensor(on, [rows, rank + 2 * state], beside(rows, rank, scan.b, scan.c)),
+      gate: tensor(on, [rows, 2 * channels], beside(rows, channels, scan.z)),
+    },
+    parameters: {
+      aLog: all(scan.aLog, [channels, state]),
+      d: all(scan.d, [channels]),
+      dtBias: all(scan.dtBias, [channels]),
+    },
+    out: dirty(on, [rows, channels]),
+    states: dirty(on, scanStatesShape(rows, length, channels, state)),
+    sums: dirty(on, scanSumsShape(rows, length, channels, state)),
+    dprojection: dirty(on, [rows, rank + 2 * state]),
+  };
+}
+
+/** The last `count` columns of rows `width` long. */
+const lastColumns = (values: ArrayLike<number>, width: number, count: number, end = width) =>
+  Float64Array.from(values).filter((_, i) => i % width >= end - count && i % width < end);
+
+const cases: Sizes[] = [
+  { sequences: 1, length: 1, channels: 1, state: 4, rank: 0 },
+  { sequences: 2, length: 5, channels: 3, state: 4, rank: 4 },
+  { sequences: 1, length: 16, channels: 8, state: 16, rank: 8 },
+  { sequences: 3, length: 37, channels: 70, state: 16, rank: 4 },
+  { sequences: 2, length: 64, channels: 9, state: 8, rank: 0 },
+];
+
+for (const sizes of cases) {
+  const { sequences, length, channels, state, rank } = sizes;
+  const of = `of ${sequences} x ${length} tokens, ${channels} channels, states of ${state}`;
+  const scan = inputs(sizes);
+
+  test(`selectiveScan() ${of} equals the float64 reference`, async () => {
+    const { inputs, parameters, out, states } = await place(sizes, scan);
+    selectiveScan(out, states, inputs, parameters, length);
+    const { out: expected, h } = reference.selectiveScan(scan, length);
+    await assertTensor(out, expected, 4e-6);
+    const kept = await toArray(states);
+    const at = (sequence: number, index: number, n: number, channel: number) => {
+      const row = sequence * length + index * 16 - 1;
+      return index === 0 ? 0 : h[(row * channels + channel) * state + n];
+    };
+    const chunks = Math.ceil(length / 16);
+    const wanted = Float64Array.from({ length: kept.length }, (_, i) => {
+      // Four numbers of a state lie together: [sequences, chunks, state / 4, channels, 4].
+      const channel = Math.floor(i / 4) % channels;
+      const v = Math.floor(i / 4 / channels) % (state / 4);
+      const part = Math.floor(i / channels / state);
+      return at(Math.floor(part / chunks), part % chunks, v * 4 + i % 4, channel);
+    });
+    assertClose(kept, wanted, 4e-6, "states");
+  });
+
+  test(`the backward halves of selectiveScan() ${of} equal the float64 reference`, async () => {
+    const { on, rows, inputs, parameters, out, states, sums, dprojection } = await place(sizes, scan);
+    selectiveScan(out, states, inputs, parameters, length);
+    const dout = normal(rows * channels, 8);
+    const to = reference.selectiveScanBackward(dout, scan, length);
+    const dx = tensor(on, [rows, channels], dout);
+    selectiveScanBackwardInput(dx, dprojection, sums, states, inputs, parameters, length);
+    await assertTensor(dx, to.x, 1e-5, "dx");
+    await assertTensor(inputs.dtRaw, to.dtRaw, 1e-5, "ddtRaw");
+    const gate = await toArray(inputs.gate);
+    assertClose(lastColumns(gate, 2 * channels, channels), to.z, 1e-5, "dz");
+    assert.ok(lastColumns(gate, 2 * channels, channels, channels).every((value) => value === 7), "beside z");
+    const width = rank + 2 * state, gradient = await toArray(dprojection);
+    assertClose(lastColumns(gradient, width, state), to.c, 1e-5, "dC");
+    assertClose(lastColumns(gradient, width, state, width - state), to.b, 1e-5, "dB");
+    assert.ok(lastColumns(gradient, width, rank, rank).every(Number.isNaN), "beside dB and dC");
+
+    const ones = (shape: number[]) => tensor(on, shape, new Float32Array(shape.reduce((a, b) => a * b)).fill(1));
+    const gradients = { aLog: ones([channels, state]), d: ones([channels]), dtBias: ones([channels]) };
+    for (const times of [1, 2]) {
+      selectiveScanBackwardWeight(gradients, sums);
+      for (const name of ["aLog", "d", "dtBias"] as const) {
+        const expected = to[name].map((value) => 1 + times * value);
+        assertClose(await toArray(gradients[name]), expected, 1e-5, `gradient of ${name}, added ${times} times`);
+      }
+    }
+  });
+}
+
+test("selectiveScan() keeps steps far below float32's precision of 1, and stays finite for huge ones", async () => {
+  const sizes = { sequences: 1, length: 4, channels: 4, state: 4, rank: 0 };
+  const scan = { ...inputs(sizes), dtRaw: Float32Array.from({ length: 16 }, (_, i) => [-25, -12, 30, 90][i % 4]) };
+  const { inputs: placed, parameters, out, states } = await place(sizes, scan);
+  selectiveScan(out, states, placed, parameters, 4);
+  const expected = reference.selectiveScan(scan, 4).out, actual = await toArray(out);
+  for (let channel = 0; channel < 4; channel++) {
+    const of = (values: ArrayLike<number>) => Float64Array.from(values).filter((_, i) => i % 4 === channel);
+    assertClose(of(actual), of(expected), 2e-5, `channel ${channel}`);
+  }
+});
+
+test("the selectiveScan reference's backward equals finite differences of its forward", () => {
+  const sizes = { sequences: 2, length: 5, channels: 3, state: 4, rank: 0 };
+  const scan = inputs(sizes), dout = normal(30, 8);
+  const to = reference.selectiveScanBackward(dout, scan, 5);
+  for (const name of Object.keys(scan) as (keyof reference.Scan)[]) {
+    const f = (values: Float64Array) => weigh(reference.selectiveScan({ ...scan, [name]: values }, 5).out, dout);
+    assertGradient(f, scan[name], to[name], name);
+  }
+});
+
+test("the selective scan's backward gives the same bits in every run", async () => {
+  const sizes = cases[3];
+  const runs: Float32Array[][] = [];
+  for (let run = 0; run < 2; run++) {
+    const { on, rows, inputs: placed, parameters, out, states, sums, dprojection } = await place(sizes, inputs(sizes));
+    selectiveScan(out, states, placed, parameters, sizes.length);
+    const dout = tensor(on, [rows, sizes.channels], normal(rows * sizes.channels, 8));
+    selectiveScanBackwardInput(dout, dprojection, sums, states, placed, parameters, sizes.length);
+    const results: Tensor[] = [dout, placed.dtRaw, placed.gate, dprojection, sums];
+    runs.push(await Promise.all(results.map(toArray)));
+    release(...results);
+  }
+  assert.deepEqual(runs[0].slice(0, 3), runs[1].slice(0, 3));
+  assert.deepEqual(runs[0].slice(4), runs[1].slice(4));
+});
+
+test("selectiveScan() rejects states that do not fit and projections not by fours, naming the shapes", async () => {
+  const sizes = { sequences: 2, length: 5, channels: 3, state: 4, rank: 4 };
+  const { on, inputs: placed, parameters, out, states } = await place(sizes, inputs(sizes));
+  assert.throws(
+    () => selectiveScan(out, dirty(on, [2, 2, 4, 3]), placed, parameters, 5),
+    /selectiveScan: states is f32 \[2,2,4,3\] where f32 \[2,1,4,3\] is needed/,
+  );
+  assert.throws(
+    () => selectiveScan(out, states, { ...placed, projection: dirty(on, [10, 9]) }, parameters, 5),
+    /projection is \[10,9\] where \[10,8\] or wider, by fours, is needed/,
+  );
+  assert.throws(() => selectiveScan(out, states, placed, parameters, 4), /x \[10,3\].* 4 tokens/);
+});
