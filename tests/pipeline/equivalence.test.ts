@@ -99,6 +99,19 @@ for (const devices of [2, 4]) {
   });
 }
 
+test("the kernels that a GPU is given compute the same gradients", async () => {
+  const set = await openDevices(2);
+  for (const { gpu } of set.devices) Object.assign(gpu.info, { software: false }); // what kernels are chosen by
+  for (const configuration of [tiny, aligned]) {
+    const expected = await fullBatch(configuration, 4);
+    const pipeline = createPipeline(set, tinyModel(configuration), { optimizer });
+    const schedule = twoStage(generate("1f1b-1", { devices: 2 }), { width: 2 });
+    await assertEqualsFullBatch(pipeline, configuration, 4, schedule, expected);
+    pipeline.close();
+  }
+  set.close();
+});
+
 test("a schedule read from PyTorch's CSV runs and equals one full-batch pass", async () => {
   const csv = new URL("../schedules/fixtures/ZBVZeroBubble.compute_only.csv", import.meta.url);
   const schedule = fromCsv(readFileSync(csv, "utf8"));
