@@ -2,10 +2,12 @@
 import { selfAttention } from "../layers/attention.ts";
 import { embeddingLayer } from "../layers/embedding.ts";
 import { linear } from "../layers/linear.ts";
+import { preNorm } from "../layers/residual.ts";
 import { rmsNormLayer } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
 import { packIds } from "../ops/embedding.ts";
+import { byteVocabulary } from "../train/data.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a LLaMa-like model. */
@@ -18,11 +20,26 @@ export interface LlamaConfiguration {
   readonly blocks: number;
   /** Attention heads; they share the width. */
   readonly heads: number;
+  /** Key and value heads, as many by default; fewer make grouped-query attention. */
+  readonly kvHeads?: number;
   /** Width of the feed-forward layers' inside. */
   readonly hidden: number;
   /** Tokens in a sequence. */
   readonly length: number;
 }
+
+/** LLaMa-like models by name. Those of text as bytes can be trained as they are. */
+export const llamaConfigurations: Readonly<Record<string, LlamaConfiguration>> = {
+  // 0.9 million parameters: a micro-batch takes milliseconds on one core.
+  "llama-tiny": { vocabulary: byteVocabulary, width: 128, blocks: 4, heads: 4, hidden: 352, length: 64 },
+  // 9.6 million parameters: for a small GPU.
+  "llama-small": { vocabulary: byteVocabulary, width: 320, blocks: 8, heads: 5, hidden: 864, length: 128 },
+  // JackFram/llama-160m on Hugging Face.
+  "llama-160m": { vocabulary: 32_000, width: 768, blocks: 12, heads: 12, hidden: 3072, length: 2048 },
+  // TinyLlama (arXiv 2401.02385).
+  "llama-1.1b": { vocabulary: 32_000, width: 2048, blocks: 22, heads: 32, kvHeads: 4, hidden: 5632, length: 2048 },
+  "llama-7b": { vocabulary: 32_000, width: 4096, blocks: 32, heads: 32, hidden: 11_008, length: 2048 },
+};
 
 /**
  * A LLaMa-like model. Attention and feed-forward halves are layers of their own, so that a pipeline can cut between
@@ -30,20 +47,24 @@ export interface LlamaConfiguration {
  * (GPT-2's rule), which keeps the stream's variance independent of depth.
  */
 export function llama(name: string, configuration: LlamaConfiguration): Model {
-  const { vocabulary, width, blocks, heads, hidden, length } = configuration;
+  const { vocabulary, width, blocks, heads, kvHeads = heads, hidden, length } = configuration;
   const outputDeviation = 0.02 / Math.sqrt(2 * blocks);
+  const normed = (name: string) => rmsNormLayer(`${name}.norm`, width);
   return {
     name,
-    configuration: { ...configuration },
+    configuration: { ...configuration, kvHeads },
     task: "next-token",
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [
       embeddingLayer("embedding", vocabulary, width),
-      ...Array.from({ length: blocks }, (_, block) => [
-        selfAttention(`blocks.${block}.attention`, { width, heads, length, outputDeviation }),
-        swigluMlp(`blocks.${block}.mlp`, { width, hidden, outputDeviation }),
-      ]).flat(),
+      ...Array.from({ length: blocks }, (_, block) => {
+        const [attention, mlp] = [`blocks.${block}.attention`, `blocks.${block}.mlp`];
+        return [
+          preNorm(normed(attention), selfAttention(attention, { width, heads, kvHeads, length, outputDeviation })),
+          preNorm(normed(mlp), swigluMlp(mlp, { width, hidden, outputDeviation })),
+        ];
+      }).flat(),
       sequential([rmsNormLayer("norm", width), linear("head", width, vocabulary)]),
     ],
   };

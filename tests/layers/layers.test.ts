@@ -1,10 +1,11 @@
 import { after, test } from "node:test";
-import { selfAttention } from "../../lib/layers/attention.ts";
+import { type AttentionOptions, selfAttention } from "../../lib/layers/attention.ts";
 import { embeddingLayer } from "../../lib/layers/embedding.ts";
 import { linear } from "../../lib/layers/linear.ts";
+import { preNorm } from "../../lib/layers/residual.ts";
 import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
-import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
+import { swigluMlp, type SwigluOptions } from "../../lib/layers/swiglu_mlp.ts";
 import { packIds } from "../../lib/ops/embedding.ts";
 import { close, device, tokens } from "../ops/support.ts";
 import { attention } from "../reference/attention.ts";
@@ -33,6 +34,11 @@ const transpose = (a: ArrayLike<number>, columns: number) => {
   return Float64Array.from(a, (_, i) => a[i % rows * columns + Math.floor(i / rows)]);
 };
 const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
+
+const attentionBlock = (name: string, options: AttentionOptions) =>
+  preNorm(rmsNormLayer(`${name}.norm`, options.width), selfAttention(name, options));
+const mlpBlock = (name: string, options: SwigluOptions) =>
+  preNorm(rmsNormLayer(`${name}.norm`, options.width), swigluMlp(name, options));
 
 const attentionReference = (name: string, width: number, heads: number, length: number): Reference => (x, p) => {
   const rows = x.length / width;
@@ -95,19 +101,19 @@ test("embedding: y and the table's gradient equal the reference; W needs ids and
 
 test("self-attention: y, dx and all gradients equal the reference; the core is released after I", async () => {
   await checkLayer(await device(), {
-    layer: selfAttention("a", { width: 8, heads: 2, length: 5, outputDeviation: 0.02 }),
+    layer: attentionBlock("a", { width: 8, heads: 2, length: 5, outputDeviation: 0.02 }),
     inputShape: [10, 8],
     reference: attentionReference("a", 8, 2, 5),
-    keeps: ["norm.x", "norm.rstd", "norm.dy", "qkv.x", "qkv.dy", "out.x", "out.dy"],
+    keeps: ["norm.x", "norm.rstd", "norm.dy", "inner.qkv.x", "inner.qkv.dy", "inner.out.x", "inner.out.dy"],
   });
 });
 
 test("SwiGLU feed-forward: y, dx and all gradients equal the reference; the gate is released after I", async () => {
   await checkLayer(await device(), {
-    layer: swigluMlp("m", { width: 8, hidden: 6, outputDeviation: 0.02 }),
+    layer: mlpBlock("m", { width: 8, hidden: 6, outputDeviation: 0.02 }),
     inputShape: [16, 8],
     reference: mlpReference("m", 8, 6),
-    keeps: ["norm.x", "norm.rstd", "norm.dy", "gate_up.x", "gate_up.dy", "down.x", "down.dy"],
+    keeps: ["norm.x", "norm.rstd", "norm.dy", "inner.gate_up.x", "inner.gate_up.dy", "inner.down.x", "inner.down.dy"],
   });
 });
 
@@ -115,15 +121,19 @@ test("a chain of layers equals its layers one after another", async () => {
   const [first, second] = [attentionReference("a", 8, 2, 4), mlpReference("m", 8, 6)];
   await checkLayer(await device(), {
     layer: sequential([
-      selfAttention("a", { width: 8, heads: 2, length: 4, outputDeviation: 0.02 }),
-      swigluMlp("m", { width: 8, hidden: 6, outputDeviation: 0.02 }),
+      attentionBlock("a", { width: 8, heads: 2, length: 4, outputDeviation: 0.02 }),
+      mlpBlock("m", { width: 8, hidden: 6, outputDeviation: 0.02 }),
       linear("head", 8, 3),
     ]),
     inputShape: [8, 8],
     reference: (x, p) => project(second(first(x, p), p), p.get("head.weight")!, 8),
     keeps: [
-      ...["norm.x", "norm.rstd", "norm.dy", "qkv.x", "qkv.dy", "out.x", "out.dy"].map((name) => `0.${name}`),
-      ...["norm.x", "norm.rstd", "norm.dy", "gate_up.x", "gate_up.dy", "down.x", "down.dy"].map((name) => `1.${name}`),
+      ...["norm.x", "norm.rstd", "norm.dy", "inner.qkv.x", "inner.qkv.dy", "inner.out.x", "inner.out.dy"].map((name) =>
+        `0.${name}`
+      ),
+      ...["norm.x", "norm.rstd", "norm.dy", "inner.gate_up.x", "inner.gate_up.dy", "inner.down.x", "inner.down.dy"].map(
+        (name) => `1.${name}`,
+      ),
       ...["2.x", "2.dy"],
     ],
   });
@@ -133,5 +143,5 @@ test("the first layer of stage 0 computes no input gradient, and its weight grad
   await checkSkippedInputGradient(await device(), linear("l", 6, 5), [9, 6]);
   await checkSkippedInputGradient(await device(), rmsNormLayer("n", 6), [9, 6]);
   const options = { width: 8, heads: 2, length: 4, outputDeviation: 0.02 };
-  await checkSkippedInputGradient(await device(), selfAttention("a", options), [8, 8]);
+  await checkSkippedInputGradient(await device(), attentionBlock("a", options), [8, 8]);
 });

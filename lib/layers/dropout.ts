@@ -1,0 +1,38 @@
+/** Dropout (Srivastava et al., 2014): no parameters, and nothing kept, the mask is computed again. */
+import { dropout } from "../ops/dropout.ts";
+import { sizeOf } from "../tensor.ts";
+import { hash } from "../train/random.ts";
+import type { Layer } from "./layer.ts";
+
+/** What a layer's dropout masks depend on besides the step's seed. */
+export interface DropoutOptions {
+  /** Share of the elements that become 0, at least 0 and below 1. */
+  readonly rate: number;
+  /** Rows of a sample. */
+  readonly length: number;
+}
+
+/** Drops elements; the mask follows from the side input "seed", the layer's name and the element's place in the batch. */
+export function dropoutLayer(name: string, { rate, length }: DropoutOptions): Layer {
+  if (!(rate >= 0 && rate < 1)) throw new Error(`${name}: a dropout rate is at least 0 and below 1, not ${rate}`);
+  const salt = hash(name);
+  return {
+    parameters: [],
+    keepsInput: false,
+    keepsGradient: false,
+    sides: ["seed"],
+    outputShape: (shape) => shape,
+    flops: (shape) => ({ f: 12 * sizeOf(shape), i: 12 * sizeOf(shape), w: 0 }),
+    forward(y, x, saved) {
+      dropout(y, x, { rate, salt, seed: saved.side("seed") }, length);
+    },
+    backwardInput(dx, dy, saved) {
+      if (dx) dropout(dx, dy, { rate, salt, seed: saved.side("seed") }, length);
+    },
+  };
+}
+
+/** The layers, followed by dropout unless its rate is 0: then nothing is added, and nothing costs. */
+export function withDropout(name: string, options: DropoutOptions, ...layers: Layer[]): Layer[] {
+  return options.rate === 0 ? layers : [...layers, dropoutLayer(name, options)];
+}

@@ -1,0 +1,70 @@
+/** BERT's input (Devlin et al., arXiv 1810.04805, section 3): token, position and token-type embeddings, added up. */
+import { addBias, columnSum } from "../ops/bias.ts";
+import { joinAdjacent, sizeOf, type Tensor } from "../tensor.ts";
+import { embeddingLayer } from "./embedding.ts";
+import type { Layer } from "./layer.ts";
+import { type Parameter, parameter } from "./parameter.ts";
+
+/** Shape of an embedding with learned positions. */
+export interface PositionedEmbeddingOptions {
+  readonly vocabulary: number;
+  readonly width: number;
+  /** Positions that the table has. */
+  readonly positions: number;
+  /** Token types; here all tokens are of the first, as in a batch of single sentences. */
+  readonly types: number;
+  /** Tokens in a sequence, at most `positions`: row r of a micro-batch is at position r % length. */
+  readonly length: number;
+}
+
+/**
+ * Row `id` of a token table, plus row `position` of a second one, plus row 0 of a third. Its input is packed ids, u32 [2, rows]
+ * (see `packIds`). It has no input gradient, backward-p2 only.
+ */
+export function positionedEmbedding(
+  name: string,
+  { vocabulary, width, positions, types, length }: PositionedEmbeddingOptions,
+): Layer & { readonly table: Parameter } {
+  if (length > positions) {
+    throw new Error(`${name}: sequences of ${length} tokens need more than ${positions} positions`);
+  }
+  const tokens = embeddingLayer(`${name}.token`, vocabulary, width);
+  const position = parameter(`${name}.position.weight`, [positions, width], { normal: 0.02 });
+  const type = parameter(`${name}.type.weight`, [types, width], { normal: 0.02 });
+  // What is added to a sequence as a whole: the first positions in one stretch.
+  const sequence = (table: Tensor) => reshaped(table, [length * width]);
+  const row = (table: Tensor) => reshaped(table, [width]);
+  const asSequences = (y: Tensor) => reshaped(y, [sizeOf(y.shape) / (length * width), length * width]);
+  return {
+    table: tokens.parameters[0],
+    parameters: [...tokens.parameters, position, type],
+    keepsInput: tokens.keepsInput,
+    keepsGradient: true,
+    outputShape: tokens.outputShape,
+    flops: (shape) => {
+      const { f, i, w } = tokens.flops(shape);
+      return { f: f + 2 * shape[1] * width, i, w: w + 2 * shape[1] * width };
+    },
+    forward(y, ids, saved) {
+      tokens.forward(y, ids, saved.child("token"));
+      addBias(asSequences(y), sequence(position.value));
+      addBias(y, row(type.value));
+    },
+    backwardInput(dx, dy, saved) {
+      tokens.backwardInput(dx, dy, saved.child("token"));
+      saved.keep("dy", dy);
+    },
+    backwardWeight(saved) {
+      tokens.backwardWeight!(saved.map((each) => each.child("token")));
+      for (const [dy] of joinAdjacent(saved.map((each) => [each.get("dy")] as const))) {
+        columnSum(sequence(position.gradient), asSequences(dy));
+        columnSum(row(type.gradient), dy);
+      }
+    },
+  };
+}
+
+/** The beginning of a tensor in another shape; holds no reference. */
+function reshaped(tensor: Tensor, shape: readonly number[]): Tensor {
+  return { ...tensor, shape, bytes: sizeOf(shape) * 4 };
+}

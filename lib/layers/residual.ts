@@ -1,0 +1,83 @@
+/** A layer with a connection around it and a normalisation, before it (LLaMa, Mamba) or after it (BERT). */
+import { add } from "../ops/elementwise.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+import type { Flops, Layer } from "./layer.ts";
+import type { RmsNorm } from "./rms_norm.ts";
+import type { Saved } from "./saved.ts";
+
+/** `y = x + inner(norm(x))`, shapes alike. Its parts keep under "norm" and "inner". */
+export function preNorm(norm: RmsNorm, inner: Layer): Layer {
+  return {
+    ...shared(norm, inner),
+    keepsInput: norm.keepsInput,
+    keepsGradient: inner.keepsGradient,
+    forward(y, x, saved) {
+      const normed = between(inner.keepsInput, saved, "normed", x.shape, "activations");
+      norm.forward(normed, x, saved.child("norm"));
+      const result = empty(x.device, x.shape, "workspace");
+      inner.forward(result, normed, saved.child("inner"));
+      add(y, x, result);
+      release(normed, result);
+    },
+    backwardInput(dx, dy, saved) {
+      const dnormed = between(norm.keepsGradient, saved, "dnormed", dy.shape, "derivatives");
+      inner.backwardInput(dnormed, dy, saved.child("inner"));
+      norm.backwardInput(dx, dnormed, saved.child("norm"), dy);
+      release(dnormed);
+    },
+  };
+}
+
+/** `y = norm(x + inner(x))`, shapes alike. Its parts keep under "inner" and "norm". */
+export function postNorm(inner: Layer, norm: Layer): Layer {
+  return {
+    ...shared(norm, inner),
+    keepsInput: inner.keepsInput,
+    keepsGradient: norm.keepsGradient,
+    forward(y, x, saved) {
+      const result = empty(x.device, x.shape, "workspace");
+      inner.forward(result, x, saved.child("inner"));
+      const sum = between(norm.keepsInput, saved, "sum", x.shape, "activations");
+      add(sum, x, result);
+      release(result);
+      norm.forward(y, sum, saved.child("norm"));
+      release(sum);
+    },
+    backwardInput(dx, dy, saved) {
+      const dsum = between(inner.keepsGradient, saved, "dsum", dy.shape, "derivatives");
+      norm.backwardInput(dsum, dy, saved.child("norm"));
+      const through = dx && empty(dy.device, dy.shape, "workspace");
+      inner.backwardInput(through, dsum, saved.child("inner"));
+      if (dx) add(dx, dsum, through!);
+      release(dsum, through);
+    },
+  };
+}
+
+/** What both have in common. */
+function shared(norm: Layer, inner: Layer) {
+  return {
+    parameters: [...norm.parameters, ...inner.parameters],
+    sides: inner.sides ?? [],
+    outputShape: (shape: readonly number[]) => shape,
+    flops(shape: readonly number[]): Flops {
+      const a = norm.flops(shape), b = inner.flops(shape);
+      return { f: a.f + b.f, i: a.i + b.i, w: a.w + b.w };
+    },
+    backwardWeight(saved: readonly Saved[]) {
+      norm.backwardWeight?.(saved.map((each) => each.child("norm")));
+      inner.backwardWeight?.(saved.map((each) => each.child("inner")));
+    },
+  };
+}
+
+/** A tensor between the two: in the micro-batch's slot where a W reads it. */
+function between(
+  kept: boolean,
+  saved: Saved,
+  name: string,
+  shape: readonly number[],
+  category: "activations" | "derivatives",
+): Tensor {
+  return kept ? saved.slot(name, shape, category) : empty(saved.device, shape, category);
+}

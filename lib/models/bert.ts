@@ -1,0 +1,114 @@
+/** BERT, trained to fill in masked tokens (Devlin et al., arXiv 1810.04805): post-norm encoder blocks, GELU, learned positions. */
+import { selfAttention } from "../layers/attention.ts";
+import { withDropout } from "../layers/dropout.ts";
+import { geluLayer } from "../layers/gelu.ts";
+import { layerNormLayer } from "../layers/layer_norm.ts";
+import { linear } from "../layers/linear.ts";
+import { positionedEmbedding } from "../layers/positioned_embedding.ts";
+import { postNorm } from "../layers/residual.ts";
+import { sequential } from "../layers/sequential.ts";
+import { packIds } from "../ops/embedding.ts";
+import { byteVocabulary } from "../train/data.ts";
+import type { Model } from "./model.ts";
+
+/** Sizes of a BERT. */
+export interface BertConfiguration {
+  /** Number of different tokens. */
+  readonly vocabulary: number;
+  /** The token that stands where one is masked. */
+  readonly mask: number;
+  /** Features of a token. */
+  readonly width: number;
+  /** Pairs of attention and feed-forward layers. */
+  readonly blocks: number;
+  /** Attention heads; they share the width. */
+  readonly heads: number;
+  /** Width of the feed-forward layers' inside. */
+  readonly hidden: number;
+  /** Positions that the model has embeddings for. */
+  readonly positions: number;
+  /** Token types that the model has embeddings for; all tokens here are of the first. */
+  readonly types: number;
+  /** Tokens in a sequence, at most `positions`. */
+  readonly length: number;
+  /** Share of the features and attention probabilities that are dropped in training. */
+  readonly dropout: number;
+}
+
+const uncased = { vocabulary: 30_522, mask: 103, positions: 512, types: 2, length: 512, dropout: 0.1 };
+
+/**
+ * BERTs by name: those of text as bytes can be trained as they are; the others are the public sizes (Turc et al.,
+ * arXiv 1908.08962, for those smaller than base), with the uncased vocabulary.
+ */
+export const bertConfigurations: Readonly<Record<string, BertConfiguration>> = {
+  // 0.9 million parameters, for two cores. One token more than there are bytes: the mask.
+  "bert-tiny": {
+    vocabulary: byteVocabulary + 1,
+    mask: byteVocabulary,
+    width: 128,
+    blocks: 4,
+    heads: 4,
+    hidden: 512,
+    positions: 64,
+    types: 2,
+    length: 64,
+    dropout: 0.1,
+  },
+  "bert-mini": { ...uncased, width: 256, blocks: 4, heads: 4, hidden: 1024 },
+  "bert-small": { ...uncased, width: 512, blocks: 4, heads: 8, hidden: 2048 },
+  "bert-medium": { ...uncased, width: 512, blocks: 8, heads: 8, hidden: 2048 },
+  "bert-base": { ...uncased, width: 768, blocks: 12, heads: 12, hidden: 3072 },
+  "bert-large": { ...uncased, width: 1024, blocks: 24, heads: 16, hidden: 4096 },
+};
+
+/**
+ * A BERT with its masked-token head, whose decoder is tied to the token table. Attention and feed-forward halves are layers
+ * of their own, so that a pipeline can cut between them. All weights start with a deviation of 0.02, biases with 0.
+ */
+export function bert(name: string, configuration: BertConfiguration): Model {
+  const { vocabulary, width, blocks, heads, hidden, length, dropout: rate } = configuration;
+  const norm = (name: string) => layerNormLayer(name, width, 1e-12);
+  const dropping = { rate, length };
+  const embeddings = positionedEmbedding("embeddings", configuration);
+  const attention = { width, heads, length, outputDeviation: 0.02, causal: false, rotary: false, bias: true };
+  const block = (name: string) => [
+    postNorm(
+      sequential(withDropout(
+        `${name}.attention.dropout`,
+        dropping,
+        selfAttention(`${name}.attention`, { ...attention, padded: true, dropout: rate }),
+      )),
+      norm(`${name}.attention.norm`),
+    ),
+    postNorm(
+      sequential(withDropout(
+        `${name}.mlp.dropout`,
+        dropping,
+        linear(`${name}.mlp.up`, width, hidden, { bias: true }),
+        geluLayer(),
+        linear(`${name}.mlp.down`, hidden, width, { bias: true }),
+      )),
+      norm(`${name}.mlp.norm`),
+    ),
+  ];
+  const decoder = linear("head.decoder", width, vocabulary, { bias: true, transposed: true });
+  return {
+    name,
+    configuration: { ...configuration },
+    task: "masked-token",
+    inputShape: (samples) => [2, samples * length],
+    packInputs: packIds,
+    layers: [
+      sequential(withDropout("embeddings.dropout", dropping, embeddings, norm("embeddings.norm"))),
+      ...Array.from({ length: blocks }, (_, index) => block(`blocks.${index}`)).flat(),
+      sequential([
+        linear("head.dense", width, width, { bias: true }),
+        geluLayer(),
+        norm("head.norm"),
+        decoder,
+      ]),
+    ],
+    tied: [[embeddings.table, decoder.parameters[0]]],
+  };
+}
