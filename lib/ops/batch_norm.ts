@@ -1,0 +1,155 @@
+/** BatchNorm over the rows of a micro-batch, with the gradients of its two halves. */
+import type { Device } from "../gpu/device.ts";
+import { floatBits } from "../gpu/gpu.ts";
+import { kernel } from "../gpu/kernel.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { rowVariant } from "./variants.ts";
+
+/** Statistics of the columns of one micro-batch, made by {@link batchNorm} for its backward; both [D]. */
+export interface ColumnStatistics {
+  /** Means. */
+  readonly mean: Tensor;
+  /** Reciprocals of the deviations. */
+  readonly rstd: Tensor;
+}
+
+/** What {@link batchNorm} keeps up to date over the micro-batches, for use after training; both [D]. */
+export interface RunningStatistics {
+  readonly mean: Tensor;
+  /** Unbiased variances. */
+  readonly variance: Tensor;
+}
+
+const byWidth = (entry: string) => ({ 1: kernel("batch_norm", entry), 4: kernel("batch_norm", `${entry}4`) });
+const kernels = {
+  moments: byWidth("moments"),
+  forward: byWidth("forward"),
+  products: byWidth("products"),
+  backward: byWidth("backward"),
+};
+const statisticsKernel = kernel("batch_norm", "statistics");
+const gatherKernel = kernel("batch_norm", "gather");
+
+/** PyTorch's. */
+const epsilon = 1e-5, momentum = 0.1;
+
+/**
+ * `y = gain * (x - mean) * rstd + bias`, `rstd = 1 / sqrt(variance + 1e-5)` over each column (Ioffe, Szegedy, arXiv 1502.03167); for
+ * images with the channel as last axis this is BatchNorm2d. Writes the columns' mean and rstd to `statistics`, and moves the
+ * running ones a tenth of the way to this mean and variance (the unbiased one, as in PyTorch).
+ * y, x: [R, D]; all others: [D].
+ */
+export function batchNorm(
+  y: Tensor,
+  statistics: ColumnStatistics,
+  running: RunningStatistics,
+  x: Tensor,
+  gain: Tensor,
+  bias: Tensor,
+): void {
+  const rows = rowsOf(x), width = widthOf(x);
+  expectShape("batchNorm", "y", y, x.shape);
+  const columns = {
+    "the mean": statistics.mean,
+    "the rstd": statistics.rstd,
+    "the running mean": running.mean,
+    "the running variance": running.variance,
+    gain,
+    bias,
+  };
+  for (const [name, tensor] of Object.entries(columns)) expectShape("batchNorm", name, tensor, [width]);
+  const { device } = x;
+  const { block, blocks } = blocksOf(device, rows, width);
+  const means = empty(device, [blocks, width], "workspace"), squares = empty(device, [blocks, width], "workspace");
+  down("moments", [means, squares, x], rows, width, block);
+  device.dispatch(
+    statisticsKernel,
+    [rows, width, block, blocks, floatBits(epsilon), floatBits(momentum)],
+    [statistics.mean, statistics.rstd, running.mean, running.variance, means, squares],
+    lanes(width),
+  );
+  release(means, squares); // reused at the earliest by a kernel recorded after these
+  down("forward", [y, x, statistics.mean, statistics.rstd, gain, bias], rows, width);
+}
+
+/**
+ * The gradients of {@link batchNorm} with respect to gain and bias, for one micro-batch and *not* added to anything: the
+ * input's gradient is made of them, so they are known before W. dgain, dbias: [D]; dy, x: [R, D].
+ */
+export function batchNormSums(
+  dgain: Tensor,
+  dbias: Tensor,
+  dy: Tensor,
+  x: Tensor,
+  { mean, rstd }: ColumnStatistics,
+): void {
+  const rows = rowsOf(x), width = widthOf(x);
+  expectShape("batchNormSums", "dy", dy, x.shape);
+  for (const [name, tensor] of Object.entries({ dgain, dbias, mean, rstd })) {
+    expectShape("batchNormSums", name, tensor, [width]);
+  }
+  const { device } = x;
+  const { block, blocks } = blocksOf(device, rows, width);
+  const gains = empty(device, [blocks, width], "workspace"), biases = empty(device, [blocks, width], "workspace");
+  down("products", [gains, biases, mean, rstd, dy, x], rows, width, block);
+  device.dispatch(gatherKernel, [rows, width, block, blocks, 0, 0], [dgain, dbias, gains, biases], lanes(width));
+  release(gains, biases);
+}
+
+/**
+ * The gradient of {@link batchNorm} with respect to x, mean and variance being functions of x:
+ * `dx = gain * rstd * (dy - dbias / R - (x - mean) * rstd * dgain / R)`, with what {@link batchNormSums} made of dy.
+ * dx, dy, x: [R, D]; all others: [D].
+ */
+export function batchNormBackwardInput(
+  dx: Tensor,
+  dy: Tensor,
+  x: Tensor,
+  { mean, rstd }: ColumnStatistics,
+  gain: Tensor,
+  dgain: Tensor,
+  dbias: Tensor,
+): void {
+  const rows = rowsOf(x), width = widthOf(x);
+  expectShape("batchNormBackwardInput", "dx", dx, x.shape);
+  expectShape("batchNormBackwardInput", "dy", dy, x.shape);
+  for (const [name, tensor] of Object.entries({ mean, rstd, gain, dgain, dbias })) {
+    expectShape("batchNormBackwardInput", name, tensor, [width]);
+  }
+  down("backward", [dx, dy, mean, rstd, gain, dgain, dbias, x], rows, width);
+}
+
+/** Records a kernel whose invocations each go down a block of rows of one column, or of four neighbouring ones. */
+function down(
+  name: keyof typeof kernels,
+  views: readonly Tensor[],
+  rows: number,
+  width: number,
+  block = blocksOf(views[0].device, rows, width, 8).block,
+) {
+  const [{ device }] = views;
+  const perLane = perLaneOf(device, width);
+  const blocks = Math.ceil(rows / block), columns = width / perLane;
+  const words = [rows, columns, block, blocks, 0, 0];
+  device.dispatch(kernels[name][perLane], words, views, lanes(columns * blocks));
+}
+
+/** `plain` takes single elements; a GPU, like a processor, is served best by four at a time where the width allows it. */
+function perLaneOf(device: Device, width: number): 1 | 4 {
+  return rowVariant(device, width) === "plain" || width % 4 !== 0 ? 1 : 4;
+}
+
+/**
+ * How the rows of a column are dealt out. On a GPU to as many invocations as there can be, in blocks of at least `least` rows, but
+ * where their sums have to be merged, one after the other, to 256 at most; on a processor to some hundred invocations in all.
+ */
+function blocksOf(device: Device, rows: number, width: number, least?: number) {
+  const inAll = rows * width / perLaneOf(device, width);
+  const most = least === undefined ? rows / 256 : rows / 65_535;
+  const block = device.gpu.info.software
+    ? Math.max(32, Math.ceil(inAll / 512))
+    : Math.max(least ?? 32, Math.ceil(most));
+  return { block, blocks: Math.ceil(rows / block) };
+}

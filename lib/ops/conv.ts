@@ -1,0 +1,140 @@
+/**
+ * Two-dimensional convolution of images, as a matrix product over the patches that the window sees (im2col; Chellapilla, Puri,
+ * Simard, 2006).
+ *
+ * Images are [samples, height, width, channels] ("NHWC"): a patch is then a row of stretches of channels, which vec4 copies and
+ * the products read in order; a 1 x 1 convolution is a product as it stands; and the channel is the column that
+ * normalisation sums up. Weights are [size, size, inputs, outputs], which is the matrix [size * size * inputs, outputs].
+ */
+import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
+import { matmul, matmulBatched, type Matrices } from "./matmul.ts";
+import { rowKernel } from "./variants.ts";
+import { expectImages, type Window, windowedShape, windowWords } from "./windows.ts";
+
+/** How far the window moves and how much it may stand over. */
+export type ConvOptions = Omit<Window, "size">;
+
+const columnsKernel = rowKernel("conv", "columns");
+const imagesKernel = rowKernel("conv", "images");
+
+/** Bytes of patches that are laid out at once: samples are taken in chunks where all of them would be more. */
+export const mostColumnBytes = 32 * 2 ** 20;
+
+/**
+ * `y[n, oh, ow, o] = sum over a, b, c of x[n, oh * stride + a - padding, ow * stride + b - padding, c] * weight[a, b, c, o]`,
+ * x counting as 0 outside. y: [N, H', W', O]; x: [N, H, W, C]; weight: [K, K, C, O].
+ */
+export function conv2d(y: Tensor, x: Tensor, weight: Tensor, options: ConvOptions): void {
+  const window = windowOf("conv2d", x.shape, y, weight, options);
+  if (isProduct(window)) matmul(y, x, weight);
+  else {
+    inChunks(x.shape, y.shape, weight, window, y.device, (patches, first, samples) => {
+      layOut(patches, x, first, y.shape, window, samples);
+      matmulBatched(part(y, first, samples), all(patches), all(weight), [1, 1]);
+    });
+  }
+}
+
+/** The gradient of {@link conv2d} with respect to x. dx: [N, H, W, C]; dy: [N, H', W', O]; weight: [K, K, C, O]. */
+export function conv2dBackwardInput(dx: Tensor, dy: Tensor, weight: Tensor, options: ConvOptions): void {
+  const window = windowOf("conv2dBackwardInput", dx.shape, dy, weight, options);
+  if (isProduct(window)) matmul(dx, dy, weight, { transposeB: true });
+  else {
+    inChunks(dx.shape, dy.shape, weight, window, dy.device, (patches, first, samples) => {
+      matmulBatched(all(patches), part(dy, first, samples), all(weight), [1, 1], { transposeB: true });
+      const [, height, width, channels] = dx.shape;
+      const rows = samples * height * width;
+      const { kernel, perLane, grid } = imagesKernel(dx.device, rows, channels);
+      const words = [rows, channels / perLane, first, ...windowWords(dx.shape, dy.shape, window)];
+      dx.device.dispatch(kernel, words, [dx, patches], grid);
+    });
+  }
+}
+
+/**
+ * The gradient of {@link conv2d} with respect to the weight, added to `dweight`. dweight: [K, K, C, O]; dy: [N, H', W', O];
+ * x: [N, H, W, C].
+ */
+export function conv2dBackwardWeight(dweight: Tensor, dy: Tensor, x: Tensor, options: ConvOptions): void {
+  const window = windowOf("conv2dBackwardWeight", x.shape, dy, dweight, options);
+  const product = { transposeA: true, accumulate: true };
+  if (isProduct(window)) matmul(dweight, x, dy, product);
+  else {
+    inChunks(x.shape, dy.shape, dweight, window, dy.device, (patches, first, samples) => {
+      layOut(patches, x, first, dy.shape, window, samples);
+      matmulBatched(all(dweight), all(patches), part(dy, first, samples), [1, 1], product);
+    });
+  }
+}
+
+/** The window of a convolution, once all shapes are checked against the input's. */
+function windowOf(
+  operation: string,
+  inputShape: readonly number[],
+  output: Tensor,
+  weight: Tensor,
+  { stride, padding }: ConvOptions,
+): Window {
+  const [size, , , outputs] = weight.shape;
+  const window = { size, stride, padding };
+  expectImages(operation, "the weight", weight, [size, size, inputShape[3], outputs]);
+  expectImages(operation, "the output", output, windowedShape(inputShape, window, outputs));
+  return window;
+}
+
+/** Whether the patches are the image itself. */
+function isProduct({ size, stride, padding }: Window): boolean {
+  return size === 1 && stride === 1 && padding === 0;
+}
+
+/** Calls `record` with room for the patches of some samples at a time, until all have had their turn. */
+function inChunks(
+  from: readonly number[],
+  to: readonly number[],
+  weight: Tensor,
+  { size }: Window,
+  device: Tensor["device"],
+  record: (patches: Tensor, first: number, samples: number) => void,
+) {
+  const positions = to[1] * to[2], depth = size * size * weight.shape[2];
+  const atOnce = Math.min(from[0], Math.max(1, Math.floor(mostColumnBytes / (positions * depth * 4))));
+  for (let first = 0; first < from[0]; first += atOnce) {
+    const samples = Math.min(atOnce, from[0] - first);
+    const patches = empty(device, [samples * positions, depth], "workspace");
+    record(patches, first, samples);
+    release(patches); // reused at the earliest by a kernel recorded after these
+  }
+}
+
+/** Writes the patches of `samples` images from number `first` on. */
+function layOut(
+  patches: Tensor,
+  x: Tensor,
+  first: number,
+  to: readonly number[],
+  window: Window,
+  samples: number,
+) {
+  const channels = x.shape[3];
+  const rows = samples * to[1] * to[2] * window.size ** 2;
+  const { kernel, perLane, grid } = columnsKernel(x.device, rows, channels);
+  x.device.dispatch(
+    kernel,
+    [rows, channels / perLane, first, ...windowWords(x.shape, to, window)],
+    [patches, x],
+    grid,
+  );
+}
+
+/** A tensor as the matrix of its last axis. */
+function all(tensor: Tensor): Matrices {
+  const columns = tensor.shape[tensor.shape.length - 1];
+  return { tensor, rows: sizeOf(tensor.shape) / columns, columns, rowStride: columns, offset: 0, strides: [0, 0] };
+}
+
+/** The pixels of `samples` images from number `first` on, as the matrix of their channels. */
+function part(images: Tensor, first: number, samples: number): Matrices {
+  const [, height, width] = images.shape;
+  const whole = all(images);
+  return { ...whole, rows: samples * height * width, offset: first * height * width * whole.columns };
+}

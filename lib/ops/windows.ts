@@ -1,0 +1,48 @@
+/** Windows that slide over images: what convolution and pooling share. */
+import type { Tensor } from "../tensor.ts";
+
+/** A square window. */
+export interface Window {
+  /** Height and width. */
+  readonly size: number;
+  /** Pixels from one position to the next. */
+  readonly stride: number;
+  /** Pixels around the image that the window may also cover. */
+  readonly padding: number;
+}
+
+/** Positions of the window along an axis of `length` pixels. */
+export function positions(length: number, { size, stride, padding }: Window): number {
+  return Math.floor((length + 2 * padding - size) / stride) + 1;
+}
+
+/**
+ * Shape of what a window makes of images [samples, height, width, channels]: [samples, height', width', channels'].
+ * Throws where the window is larger than the padded image.
+ */
+export function windowedShape(shape: readonly number[], window: Window, channels = shape[3]): number[] {
+  const [samples, height, width] = shape;
+  if (shape.length !== 4 || positions(height, window) < 1 || positions(width, window) < 1) {
+    const { size, padding } = window;
+    throw new Error(`A ${size} x ${size} window with padding ${padding} does not fit into images of shape [${shape}]`);
+  }
+  return [samples, positions(height, window), positions(width, window), channels];
+}
+
+/** Throws unless `tensor` is f32 or u32 images of exactly this shape. */
+export function expectImages(
+  operation: string,
+  name: string,
+  tensor: Tensor,
+  shape: readonly number[],
+  dtype = "f32",
+): void {
+  if (tensor.dtype !== dtype || tensor.shape.length !== 4 || tensor.shape.some((length, i) => length !== shape[i])) {
+    throw new Error(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${dtype} [${shape}] is needed`);
+  }
+}
+
+/** Uniform words of a kernel that relates images of shape `from` to their windows of shape `to`. */
+export function windowWords(from: readonly number[], to: readonly number[], { size, stride, padding }: Window) {
+  return [from[1], from[2], to[1], to[2], size, stride, padding];
+}

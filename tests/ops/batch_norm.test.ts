@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { batchNorm, batchNormBackwardInput, batchNormSums } from "../../lib/ops/batch_norm.ts";
+import { toArray } from "../../lib/tensor.ts";
+import * as reference from "../reference/batch_norm.ts";
+import {
+  assertGradient,
+  assertTensor,
+  close,
+  device,
+  dirty,
+  normal,
+  rowVariants,
+  tensor,
+  weigh,
+  withRowVariant,
+} from "./support.ts";
+
+after(close);
+
+for (const [rows, width] of [[7, 20], [4, 3], [130, 37], [1000, 5], [5003, 12]]) {
+  for (const variant of rowVariants(width)) {
+    const of = `of ${rows} x ${width} (${variant})`;
+    // Means away from 0, where a variance from the sum of squares would cancel.
+    const x = normal(rows * width, 1).map((value, i) => value + 30 * Math.sin(i % width));
+    const gain = normal(width, 2), bias = normal(width, 4), dy = normal(rows * width, 3);
+    const before = { mean: normal(width, 5), variance: normal(width, 6).map(Math.abs) };
+    const batch = reference.batchNorm(x, gain, bias);
+    const { dx, dgain, dbias } = reference.batchNormBackward(dy, x, gain);
+    const shape = [rows, width];
+
+    test(`batchNorm() ${of} equals the float64 reference, running statistics too`, async () => {
+      const on = await device();
+      const out = dirty(on, shape), mean = dirty(on, [width]), rstd = dirty(on, [width]);
+      const running = { mean: tensor(on, [width], before.mean), variance: tensor(on, [width], before.variance) };
+      const [xt, gt, bt] = [tensor(on, shape, x), tensor(on, [width], gain), tensor(on, [width], bias)];
+      withRowVariant(variant, () => batchNorm(out, { mean, rstd }, running, xt, gt, bt));
+      await assertTensor(out, batch.y, 6e-6, "y");
+      await assertTensor(mean, batch.mean, undefined, "mean");
+      await assertTensor(rstd, batch.rstd, 4e-6, "rstd");
+      const expected = reference.updateRunning(before, batch, rows);
+      await assertTensor(running.mean, expected.mean, undefined, "running mean");
+      await assertTensor(running.variance, expected.variance, undefined, "running variance");
+    });
+
+    test(`batchNormSums() and batchNormBackwardInput() ${of} equal the float64 reference`, async () => {
+      const on = await device();
+      const outGain = dirty(on, [width]), outBias = dirty(on, [width]), out = dirty(on, shape);
+      const [dyt, xt, gt] = [tensor(on, shape, dy), tensor(on, shape, x), tensor(on, [width], gain)];
+      const statistics = {
+        mean: tensor(on, [width], Float32Array.from(batch.mean)),
+        rstd: tensor(on, [width], Float32Array.from(batch.rstd)),
+      };
+      withRowVariant(variant, () => {
+        batchNormSums(outGain, outBias, dyt, xt, statistics);
+        batchNormBackwardInput(out, dyt, xt, statistics, gt, outGain, outBias);
+      });
+      await assertTensor(out, dx, 6e-6, "dx");
+      await assertTensor(outGain, dgain, 6e-6, "dgain");
+      await assertTensor(outBias, dbias, 6e-6, "dbias");
+    });
+  }
+}
+
+test("batchNorm() gives the same bits every time", async () => {
+  const on = await device();
+  const [rows, width] = [3001, 8];
+  const x = tensor(on, [rows, width], normal(rows * width, 1)), ones = tensor(on, [width], new Float32Array(8).fill(1));
+  const run = () => {
+    const y = dirty(on, [rows, width]), mean = dirty(on, [width]), rstd = dirty(on, [width]);
+    const running = {
+      mean: tensor(on, [width], new Float32Array(8)),
+      variance: tensor(on, [width], new Float32Array(8)),
+    };
+    batchNorm(y, { mean, rstd }, running, x, ones, ones);
+    return Promise.all([y, running.mean, running.variance].map(toArray));
+  };
+  assert.deepEqual(await run(), await run());
+});
+
+test("the batchNorm reference's backward equals finite differences of its forward", () => {
+  const x = normal(5 * 3, 1), gain = normal(3, 2), bias = normal(3, 4), dy = normal(5 * 3, 3);
+  const y = (x: ArrayLike<number>, gain: ArrayLike<number>, bias: ArrayLike<number>) =>
+    weigh(reference.batchNorm(x, gain, bias).y, dy);
+  const { dx, dgain, dbias } = reference.batchNormBackward(dy, x, gain);
+  assertGradient((x) => y(x, gain, bias), x, dx, "dx");
+  assertGradient((gain) => y(x, gain, bias), gain, dgain, "dgain");
+  assertGradient((bias) => y(x, gain, bias), bias, dbias, "dbias");
+});
+
+test("batchNorm() rejects running statistics of the wrong length, naming both shapes", async () => {
+  const on = await device();
+  const [three, four] = [dirty(on, [3]), dirty(on, [4])];
+  assert.throws(
+    () =>
+      batchNorm(
+        dirty(on, [2, 3]),
+        { mean: three, rstd: three },
+        { mean: three, variance: four },
+        dirty(on, [2, 3]),
+        three,
+        three,
+      ),
+    /batchNorm: the running variance is f32 \[4\] where f32 \[3\] is needed/,
+  );
+});
