@@ -1,0 +1,215 @@
+// Pooling of images [samples, height, width, channels]. A row is a pixel, of the result or, in the backwards, of dx.
+
+struct Parameters {
+  rows: u32,
+  width: u32, // channels, in elements, or vec4s (the entries that end in 4)
+  inHeight: u32,
+  inWidth: u32,
+  outHeight: u32,
+  outWidth: u32,
+  size: u32, // of the window
+  stride: u32,
+  padding: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+
+const COLUMNS = 1u;
+const ROWS = 64u;
+
+// The largest value that the window sees, and the number of the tap that sees it first.
+
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> taps: array<u32>;
+@group(0) @binding(3) var<storage, read> x: array<f32>;
+
+@compute @workgroup_size(COLUMNS, ROWS)
+fn largest(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_id) lane: vec3u,
+) {
+  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+  if (row >= p.rows) { return; }
+  let line = row / p.outWidth;
+  let sample = line / p.outHeight;
+  for (var i = lane.x; i < p.width; i += COLUMNS) {
+    var best = 0.0;
+    var first = p.size * p.size; // none yet
+    for (var tap = 0u; tap < p.size * p.size; tap++) {
+      // Beyond the upper and left edge these wrap around and are no less beyond the lower and right one.
+      let h = line % p.outHeight * p.stride + tap / p.size - p.padding;
+      let w = row % p.outWidth * p.stride + tap % p.size - p.padding;
+      if (h < p.inHeight && w < p.inWidth) {
+        let value = x[((sample * p.inHeight + h) * p.inWidth + w) * p.width + i];
+        let better = value > best || first == p.size * p.size;
+        best = select(best, value, better);
+        first = select(first, tap, better);
+      }
+    }
+    y[row * p.width + i] = best;
+    taps[row * p.width + i] = first;
+  }
+}
+
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> taps4: array<vec4u>;
+@group(0) @binding(3) var<storage, read> x4: array<vec4f>;
+
+@compute @workgroup_size(COLUMNS, ROWS)
+fn largest4(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_id) lane: vec3u,
+) {
+  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+  if (row >= p.rows) { return; }
+  let line = row / p.outWidth;
+  let sample = line / p.outHeight;
+  for (var i = lane.x; i < p.width; i += COLUMNS) {
+    var best = vec4f();
+    var first = vec4u(p.size * p.size);
+    for (var tap = 0u; tap < p.size * p.size; tap++) {
+      let h = line % p.outHeight * p.stride + tap / p.size - p.padding;
+      let w = row % p.outWidth * p.stride + tap % p.size - p.padding;
+      if (h < p.inHeight && w < p.inWidth) {
+        let value = x4[((sample * p.inHeight + h) * p.inWidth + w) * p.width + i];
+        let better = (value > best) | (first == vec4u(p.size * p.size));
+        best = select(best, value, better);
+        first = select(first, vec4u(tap), better);
+      }
+    }
+    y4[row * p.width + i] = best;
+    taps4[row * p.width + i] = first;
+  }
+}
+
+// dx[pixel] = sum of dy over the windows whose largest value the pixel is: every pixel asks the windows that see it.
+
+@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read> taps_in: array<u32>;
+
+@compute @workgroup_size(COLUMNS, ROWS)
+fn largest_backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_id) lane: vec3u,
+) {
+  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+  if (row >= p.rows) { return; }
+  let line = row / p.inWidth;
+  let sample = line / p.inHeight;
+  let h = line % p.inHeight + p.padding;
+  let w = row % p.inWidth + p.padding;
+  for (var i = lane.x; i < p.width; i += COLUMNS) {
+    var sum = 0.0;
+    for (var a = h % p.stride; a < p.size; a += p.stride) {
+      let oh = (h - a) / p.stride;
+      for (var b = w % p.stride; b < p.size; b += p.stride) {
+        let ow = (w - b) / p.stride;
+        if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
+          let at = ((sample * p.outHeight + oh) * p.outWidth + ow) * p.width + i;
+          sum += select(0.0, dy[at], taps_in[at] == a * p.size + b);
+        }
+      }
+    }
+    dx[row * p.width + i] = sum;
+  }
+}
+
+@group(0) @binding(1) var<storage, read_write> dx4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> dy4: array<vec4f>;
+@group(0) @binding(3) var<storage, read> taps_in4: array<vec4u>;
+
+@compute @workgroup_size(COLUMNS, ROWS)
+fn largest_backward4(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_id) lane: vec3u,
+) {
+  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+  if (row >= p.rows) { return; }
+  let line = row / p.inWidth;
+  let sample = line / p.inHeight;
+  let h = line % p.inHeight + p.padding;
+  let w = row % p.inWidth + p.padding;
+  for (var i = lane.x; i < p.width; i += COLUMNS) {
+    var sum = vec4f();
+    for (var a = h % p.stride; a < p.size; a += p.stride) {
+      let oh = (h - a) / p.stride;
+      for (var b = w % p.stride; b < p.size; b += p.stride) {
+        let ow = (w - b) / p.stride;
+        if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
+          let at = ((sample * p.outHeight + oh) * p.outWidth + ow) * p.width + i;
+          sum += select(vec4f(), dy4[at], taps_in4[at] == vec4u(a * p.size + b));
+        }
+      }
+    }
+    dx4[row * p.width + i] = sum;
+  }
+}
+
+// Means over all pixels of a sample: here rows are samples, and each channel has an invocation.
+
+@group(0) @binding(1) var<storage, read_write> means: array<f32>; // [samples, channels]
+@group(0) @binding(2) var<storage, read> pixels: array<f32>;
+
+@compute @workgroup_size(COLUMNS * ROWS)
+fn average(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let at = id.x + id.y * n.x * COLUMNS * ROWS;
+  if (at >= p.rows * p.width) { return; }
+  let count = p.inHeight * p.inWidth;
+  let start = at / p.width * count * p.width + at % p.width;
+  var sum = 0.0;
+  for (var i = 0u; i < count; i++) { sum += pixels[start + i * p.width]; }
+  means[at] = sum / f32(count);
+}
+
+@group(0) @binding(1) var<storage, read_write> means4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> pixels4: array<vec4f>;
+
+@compute @workgroup_size(COLUMNS * ROWS)
+fn average4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let at = id.x + id.y * n.x * COLUMNS * ROWS;
+  if (at >= p.rows * p.width) { return; }
+  let count = p.inHeight * p.inWidth;
+  let start = at / p.width * count * p.width + at % p.width;
+  var sum = vec4f();
+  for (var i = 0u; i < count; i++) { sum += pixels4[start + i * p.width]; }
+  means4[at] = sum / f32(count);
+}
+
+@group(0) @binding(1) var<storage, read_write> dpixels: array<f32>;
+@group(0) @binding(2) var<storage, read> dmeans: array<f32>; // [samples, channels]
+
+@compute @workgroup_size(COLUMNS, ROWS)
+fn average_backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_id) lane: vec3u,
+) {
+  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+  if (row >= p.rows) { return; }
+  let count = p.inHeight * p.inWidth;
+  for (var i = lane.x; i < p.width; i += COLUMNS) {
+    dpixels[row * p.width + i] = dmeans[row / count * p.width + i] / f32(count);
+  }
+}
+
+@group(0) @binding(1) var<storage, read_write> dpixels4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> dmeans4: array<vec4f>;
+
+@compute @workgroup_size(COLUMNS, ROWS)
+fn average_backward4(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_id) lane: vec3u,
+) {
+  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+  if (row >= p.rows) { return; }
+  let count = p.inHeight * p.inWidth;
+  for (var i = lane.x; i < p.width; i += COLUMNS) {
+    dpixels4[row * p.width + i] = dmeans4[row / count * p.width + i] / f32(count);
+  }
+}

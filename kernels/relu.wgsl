@@ -1,0 +1,46 @@
+// ReLU:  y = max(x, 0). Each invocation goes over the tensor in strides of the grid.
+
+struct Parameters {
+  count: u32, // of elements, or of vec4s (forward4, backward4)
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+
+const WORKGROUP = 64u;
+
+@compute @workgroup_size(WORKGROUP)
+fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = max(x[i], 0.0); }
+}
+
+@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read> y_in: array<f32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { dx[i] = select(0.0, dy[i], y_in[i] > 0.0); }
+}
+
+// The same, four elements a step.
+
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> x4: array<vec4f>;
+
+@compute @workgroup_size(WORKGROUP)
+fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = max(x4[i], vec4f()); }
+}
+
+@group(0) @binding(1) var<storage, read_write> dx4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> dy4: array<vec4f>;
+@group(0) @binding(3) var<storage, read> y_in4: array<vec4f>;
+
+@compute @workgroup_size(WORKGROUP)
+fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
+    dx4[i] = select(vec4f(), dy4[i], y_in4[i] > vec4f());
+  }
+}

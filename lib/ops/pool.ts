@@ -1,0 +1,58 @@
+/** Pooling of images [samples, height, width, channels]. It has no parameters: p1 only. */
+import { kernel } from "../gpu/kernel.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+import { expectShape } from "./shapes.ts";
+import { rowKernel, rowVariant } from "./variants.ts";
+import { expectImages, type Window, windowedShape, windowWords } from "./windows.ts";
+
+const largest = rowKernel("pool", "largest");
+const largestBackward = rowKernel("pool", "largest_backward");
+const average = { 1: kernel("pool", "average"), 4: kernel("pool", "average4") };
+const averageBackward = rowKernel("pool", "average_backward");
+
+/**
+ * The largest value in each position of a window, of every channel; what stands over the edge does not count. `taps` tells which one
+ * it was (row by row through the window; the first, if several are as large, as in PyTorch), for the backward.
+ * y: [N, H', W', C]; taps: u32 [N, H', W', C]; x: [N, H, W, C].
+ */
+export function maxPool(y: Tensor, taps: Tensor, x: Tensor, window: Window): void {
+  const shape = windowedShape(x.shape, window);
+  expectImages("maxPool", "y", y, shape);
+  expectImages("maxPool", "taps", taps, shape, "u32");
+  const [samples, height, width, channels] = shape;
+  const { kernel, perLane, grid } = largest(x.device, samples * height * width, channels);
+  const words = [samples * height * width, channels / perLane, ...windowWords(x.shape, shape, window)];
+  x.device.dispatch(kernel, words, [y, taps, x], grid);
+}
+
+/** The gradient of {@link maxPool} with respect to x. dx: [N, H, W, C]; dy: [N, H', W', C]; taps: u32 [N, H', W', C]. */
+export function maxPoolBackward(dx: Tensor, dy: Tensor, taps: Tensor, window: Window): void {
+  const shape = windowedShape(dx.shape, window);
+  expectImages("maxPoolBackward", "dy", dy, shape);
+  expectImages("maxPoolBackward", "taps", taps, shape, "u32");
+  const [samples, height, width, channels] = dx.shape;
+  const { kernel, perLane, grid } = largestBackward(dx.device, samples * height * width, channels);
+  const words = [samples * height * width, channels / perLane, ...windowWords(dx.shape, shape, window)];
+  dx.device.dispatch(kernel, words, [dx, dy, taps], grid);
+}
+
+/** The mean of each channel over all pixels. y: [N, C]; x: [N, H, W, C]. */
+export function averagePool(y: Tensor, x: Tensor): void {
+  const [samples, height, width, channels] = x.shape;
+  expectImages("averagePool", "x", x, [samples, height, width, channels]);
+  expectShape("averagePool", "y", y, [samples, channels]);
+  const perLane = rowVariant(x.device, channels) === "plain" || channels % 4 !== 0 ? 1 : 4;
+  const words = [samples, channels / perLane, height, width, 0, 0, 0, 0, 0];
+  x.device.dispatch(average[perLane], words, [y, x], lanes(sizeOf(y.shape) / perLane));
+}
+
+/** The gradient of {@link averagePool} with respect to x. dx: [N, H, W, C]; dy: [N, C]. */
+export function averagePoolBackward(dx: Tensor, dy: Tensor): void {
+  const [samples, height, width, channels] = dx.shape;
+  expectImages("averagePoolBackward", "dx", dx, [samples, height, width, channels]);
+  expectShape("averagePoolBackward", "dy", dy, [samples, channels]);
+  const rows = samples * height * width;
+  const { kernel, perLane, grid } = averageBackward(dx.device, rows, channels);
+  dx.device.dispatch(kernel, [rows, channels / perLane, height, width, 0, 0, 0, 0, 0], [dx, dy], grid);
+}

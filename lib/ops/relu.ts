@@ -1,0 +1,28 @@
+/** ReLU. It has no parameters: p1 only. */
+import { kernel } from "../gpu/kernel.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { strides } from "./elementwise.ts";
+import { expectShape } from "./shapes.ts";
+
+const forward = { 1: kernel("relu", "forward"), 4: kernel("relu", "forward4") };
+const backward = { 1: kernel("relu", "backward"), 4: kernel("relu", "backward4") };
+
+/** `y = max(x, 0)`. y, x: of one shape. */
+export function relu(y: Tensor, x: Tensor): void {
+  expectShape("relu", "y", y, x.shape);
+  run(forward, [y, x]);
+}
+
+/** The gradient of {@link relu} with respect to x, from its *result* y: `dx = dy` where y > 0, else 0. All of one shape. */
+export function reluBackward(dx: Tensor, dy: Tensor, y: Tensor): void {
+  expectShape("reluBackward", "dx", dx, y.shape);
+  expectShape("reluBackward", "dy", dy, y.shape);
+  run(backward, [dx, dy, y]);
+}
+
+function run(kernels: typeof forward, views: Tensor[]) {
+  const [{ device, shape }] = views;
+  const size = sizeOf(shape);
+  const perLane = size % 4 === 0 ? 4 : 1;
+  device.dispatch(kernels[perLane], [size / perLane], views, strides(device, size / perLane));
+}
