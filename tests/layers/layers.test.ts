@@ -11,6 +11,7 @@ import { close, device, tokens } from "../ops/support.ts";
 import { attention } from "../reference/attention.ts";
 import { addBias } from "../reference/bias.ts";
 import { embedding } from "../reference/embedding.ts";
+import { project, transpose } from "../reference/linear.ts";
 import { rmsNorm } from "../reference/norm.ts";
 import { rope } from "../reference/rope.ts";
 import { swiglu } from "../reference/swiglu.ts";
@@ -18,21 +19,6 @@ import { checkLayer, checkSkippedInputGradient, type Reference } from "./support
 
 after(close);
 
-/** x [rows, inputs] times the parameter `name` [inputs, outputs]. */
-const project = (x: ArrayLike<number>, weight: ArrayLike<number>, inputs: number) => {
-  const outputs = weight.length / inputs;
-  return Float64Array.from({ length: x.length / inputs * outputs }, (_, i) => {
-    const row = Math.floor(i / outputs), column = i % outputs;
-    let sum = 0;
-    for (let k = 0; k < inputs; k++) sum += x[row * inputs + k] * weight[k * outputs + column];
-    return sum;
-  });
-};
-/** [rows, columns] as [columns, rows]. */
-const transpose = (a: ArrayLike<number>, columns: number) => {
-  const rows = a.length / columns;
-  return Float64Array.from(a, (_, i) => a[i % rows * columns + Math.floor(i / rows)]);
-};
 const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
 
 const attentionBlock = (name: string, options: AttentionOptions) =>
@@ -126,7 +112,7 @@ test("a chain of layers equals its layers one after another", async () => {
       linear("head", 8, 3),
     ]),
     inputShape: [8, 8],
-    reference: (x, p) => project(second(first(x, p), p), p.get("head.weight")!, 8),
+    reference: (x, p, sides) => project(second(first(x, p, sides), p, sides), p.get("head.weight")!, 8),
     keeps: [
       ...["norm.x", "norm.rstd", "norm.dy", "inner.qkv.x", "inner.qkv.dy", "inner.out.x", "inner.out.dy"].map((name) =>
         `0.${name}`

@@ -8,8 +8,15 @@ import { empty, fromArray, release, sizeOf, toArray } from "../../lib/tensor.ts"
 import { generator } from "../../lib/train/random.ts";
 import { assertTensor, dirty, normal } from "../ops/support.ts";
 
+/** Side inputs of a micro-batch by name, see `Saved.side`. */
+export type Sides = Readonly<Record<string, Uint32Array>>;
+
 /** The layer in float64: y of x, with the parameters by name. */
-export type Reference = (x: ArrayLike<number>, parameters: ReadonlyMap<string, ArrayLike<number>>) => ArrayLike<number>;
+export type Reference = (
+  x: ArrayLike<number>,
+  parameters: ReadonlyMap<string, ArrayLike<number>>,
+  sides: Sides,
+) => ArrayLike<number>;
 
 /** What to check. */
 export interface LayerCase {
@@ -18,6 +25,8 @@ export interface LayerCase {
   readonly reference: Reference;
   /** Input of micro-batch `index`, where normal numbers will not do. */
   readonly input?: (index: number) => Uint32Array;
+  /** Side inputs of micro-batch `index`. */
+  readonly sides?: (index: number) => Sides;
   /** What is kept after I: W's needs and nothing else. */
   readonly keeps: readonly string[];
 }
@@ -30,7 +39,7 @@ const microbatches = 3;
  */
 export async function checkLayer(
   device: Device,
-  { layer, inputShape, reference, input, keeps }: LayerCase,
+  { layer, inputShape, reference, input, sides = () => ({}), keeps }: LayerCase,
 ): Promise<void> {
   const atStart = device.ledger.total();
   const blocks = placeParameters(layer.parameters, device, 3);
@@ -43,23 +52,24 @@ export async function checkLayer(
   const outputShape = layer.outputShape(inputShape);
   const groups = [createGroup(device, 2), createGroup(device, 1)];
   const runs = Array.from({ length: microbatches }, (_, index) => ({
-    saved: createSaved(groups[index >> 1], index & 1),
+    saved: createSaved(groups[index >> 1], index & 1, sidesOn(device, sides(index))),
+    sides: sides(index),
     x: input?.(index) ?? normal(sizeOf(inputShape), 10 + index),
     dy: normal(sizeOf(outputShape), 20 + index),
   }));
-  const lossOf = ({ x, dy }: { x: ArrayLike<number>; dy: ArrayLike<number> }) => {
-    const y = reference(x, parameters);
+  const lossOf = ({ x, dy, sides }: { x: ArrayLike<number>; dy: ArrayLike<number>; sides: Sides }) => {
+    const y = reference(x, parameters, sides);
     return Array.from(y).reduce((sum, value, i) => sum + value * dy[i], 0);
   };
 
-  for (const { saved, x, dy } of runs) {
+  for (const { saved, x, dy, sides } of runs) {
     const inputTensor = layer.keepsInput ? saved.slot("x", inputShape, "activations") : undefined;
     const xt = inputTensor ?? fromArray(device, inputShape, x, "activations");
     if (inputTensor) device.write(inputTensor, x);
     const y = dirty(device, outputShape);
     layer.forward(y, xt, saved);
     release(xt);
-    await assertTensor(y, reference(x, parameters), 1e-5, "y");
+    await assertTensor(y, reference(x, parameters, sides), 1e-5, "y");
     const dyt = saved.slot("dy", outputShape, "derivatives");
     device.write(dyt, dy);
     const dx = input ? undefined : dirty(device, inputShape);
@@ -67,7 +77,7 @@ export async function checkLayer(
     release(dyt);
     if (dx) {
       const at = Float64Array.from(x);
-      const expected = at.map((_, i) => derivative(at, i, () => lossOf({ x: at, dy })));
+      const expected = at.map((_, i) => derivative(at, i, () => lossOf({ x: at, dy, sides })));
       await assertTensor(dx, expected, 1e-5, "dx");
     }
     assert.deepEqual(saved.names().sort(), [...keeps].sort(), "kept after I");
@@ -95,6 +105,13 @@ export async function checkLayer(
   groups.forEach(releaseGroup);
   releaseParameters(layer.parameters, blocks);
   assert.equal(device.ledger.total(), atStart, "the ledger is where it was");
+}
+
+/** The side inputs on a device; the store that is given them releases them. */
+function sidesOn(device: Device, sides: Sides) {
+  return new Map(
+    Object.entries(sides).map(([name, data]) => [name, fromArray(device, [data.length], data, "activations")]),
+  );
 }
 
 /** Central differences of `f` in element `i`, extrapolated to fourth order. */

@@ -1,0 +1,178 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { type AttentionOptions, selfAttention } from "../../lib/layers/attention.ts";
+import { dropoutLayer, withDropout } from "../../lib/layers/dropout.ts";
+import { geluLayer } from "../../lib/layers/gelu.ts";
+import { layerNormLayer } from "../../lib/layers/layer_norm.ts";
+import { linear } from "../../lib/layers/linear.ts";
+import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
+import { postNorm } from "../../lib/layers/residual.ts";
+import { sequential } from "../../lib/layers/sequential.ts";
+import { packIds } from "../../lib/ops/embedding.ts";
+import { hash } from "../../lib/train/random.ts";
+import { close, device, tokens } from "../ops/support.ts";
+import { attention } from "../reference/attention.ts";
+import { addBias } from "../reference/bias.ts";
+import { dropout } from "../reference/dropout.ts";
+import { embedding } from "../reference/embedding.ts";
+import { gelu } from "../reference/gelu.ts";
+import { layerNorm } from "../reference/layer_norm.ts";
+import { project } from "../reference/linear.ts";
+import { rope } from "../reference/rope.ts";
+import { checkLayer, checkSkippedInputGradient, type Reference } from "./support.ts";
+
+after(close);
+
+type Values = Parameters<Reference>[1];
+type Sides = Parameters<Reference>[2];
+
+const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
+const norm = (name: string, x: ArrayLike<number>, p: Values) =>
+  layerNorm(x, p.get(`${name}.weight`)!, p.get(`${name}.bias`)!, 1e-5).y;
+const projectBiased = (name: string, x: ArrayLike<number>, inputs: number, p: Values) =>
+  addBias(project(x, p.get(`${name}.weight`)!, inputs), p.get(`${name}.bias`)!);
+/** `rows` belong to each sample. */
+const drop = (name: string, x: ArrayLike<number>, width: number, rate: number, rows: number, { seed }: Sides) =>
+  dropout(x, width, { rate, seed: seed[0], salt: hash(name), firstRow: seed[1] * rows });
+
+const attentionReference = (name: string, options: AttentionOptions): Reference => (x, p, sides) => {
+  const { width, heads, kvHeads = heads, length, rotary = true, bias = false, padded, dropout: rate = 0 } = options;
+  const headSize = width / heads, rows = x.length / width, rowStride = (heads + 2 * kvHeads) * headSize;
+  const through = (part: string, x: ArrayLike<number>) =>
+    bias ? projectBiased(`${name}.${part}`, x, width, p) : project(x, p.get(`${name}.${part}.weight`)!, width);
+  const qkv = through("qkv", x);
+  const turned = rotary ? rope(qkv, { length, heads: heads + kvHeads, headSize, rowStride }) : qkv;
+  const ones = new Float64Array(rows * heads * length).fill(1);
+  const { out } = attention(turned, { sequences: rows / length, causal: true, ...options, headSize }, {
+    lengths: padded ? sides.lengths : undefined,
+    factors: rate ? drop(name, ones, length, rate, heads * length, sides) : undefined,
+  });
+  return through("out", out);
+};
+
+const samples = 2;
+/** Lengths up to 5 and, for the first samples of a batch of micro-batches of 2, the seed. */
+const sides = (index: number) => ({
+  lengths: Uint32Array.of(5 - index, 2),
+  seed: Uint32Array.of(77, samples * index),
+});
+
+test("LayerNorm: y, dx and the gradients of gain and bias equal the reference; W needs x, its statistics and dy", async () => {
+  await checkLayer(await device(), {
+    layer: layerNormLayer("n", 10),
+    inputShape: [7, 10],
+    reference: (x, p) => norm("n", x, p),
+    keeps: ["x", "statistics", "dy"],
+  });
+});
+
+for (const form of ["erf", "tanh"] as const) {
+  test(`GELU (${form}): y and dx equal the reference; nothing is kept after I`, async () => {
+    await checkLayer(await device(), {
+      layer: geluLayer(form),
+      inputShape: [7, 6],
+      reference: (x) => gelu(x, form),
+      keeps: [],
+    });
+  });
+}
+
+test("dropout: y and dx equal the reference, the mask goes on from one micro-batch to the next; nothing is kept", async () => {
+  await checkLayer(await device(), {
+    layer: dropoutLayer("d", { rate: 0.4, length: 5 }),
+    inputShape: [10, 6],
+    sides,
+    reference: (x, _, sides) => drop("d", x, 6, 0.4, 5, sides),
+    keeps: [],
+  });
+});
+
+test("dropout of rate 0 adds no layer; rates that are none are rejected", () => {
+  const layer = linear("l", 2, 2);
+  assert.deepEqual(withDropout("d", { rate: 0, length: 5 }, layer), [layer]);
+  assert.equal(withDropout("d", { rate: 0.1, length: 5 }, layer).length, 2);
+  assert.throws(() => dropoutLayer("d", { rate: 1, length: 5 }), /d: a dropout rate is at least 0 and below 1, not 1/);
+});
+
+test("embedding with positions and types: y and all gradients equal the reference; W needs ids and dy", async () => {
+  for (const length of [4, 5]) {
+    const rows = 3 * length;
+    await checkLayer(await device(), {
+      layer: positionedEmbedding("e", { vocabulary: 5, width: 6, positions: 7, types: 2, length }),
+      inputShape: [2, rows],
+      input: (index) => packIds(tokens(rows, 5, index)),
+      reference: (packed, p) => {
+        const sum = embedding(Array.from(packed).slice(0, rows), p.get("e.token.weight")!, 6);
+        const [position, type] = [p.get("e.position.weight")!, p.get("e.type.weight")!];
+        return sum.map((value, i) => value + position[i % (length * 6)] + type[i % 6]);
+      },
+      keeps: ["token.ids", "token.dy", "dy"],
+    });
+  }
+});
+
+test("embedding with positions rejects sequences that are too long", () => {
+  assert.throws(
+    () => positionedEmbedding("e", { vocabulary: 5, width: 6, positions: 4, types: 2, length: 5 }),
+    /e: sequences of 5 tokens need more than 4 positions/,
+  );
+});
+
+const kept = ["qkv.x", "qkv.dy", "out.x", "out.dy"];
+const cases: Record<string, Partial<AttentionOptions>> = {
+  "as in LLaMa, with shared keys": { heads: 4, kvHeads: 2 },
+  "as in BERT": { causal: false, rotary: false, bias: true, padded: true },
+  "as in BERT, with dropout": { causal: false, rotary: false, bias: true, padded: true, dropout: 0.3 },
+};
+for (const [name, chosen] of Object.entries(cases)) {
+  test(`attention ${name}: y, dx and all gradients equal the reference; the core is released after I`, async () => {
+    const options = { width: 8, heads: 2, length: 5, outputDeviation: 0.02, ...chosen };
+    await checkLayer(await device(), {
+      layer: selfAttention("a", options),
+      inputShape: [10, 8],
+      sides,
+      reference: attentionReference("a", options),
+      keeps: kept,
+    });
+  });
+}
+
+test("a post-norm feed-forward block with dropout: y, dx and all gradients equal the reference; W needs no more", async () => {
+  const layer = postNorm(
+    sequential(withDropout(
+      "d",
+      { rate: 0.25, length: 5 },
+      linear("up", 8, 6, { bias: true }),
+      geluLayer(),
+      linear("down", 6, 8, { bias: true }),
+    )),
+    layerNormLayer("n", 8),
+  );
+  assert.deepEqual(layer.sides, ["seed"]);
+  await checkLayer(await device(), {
+    layer,
+    inputShape: [10, 8],
+    sides,
+    reference: (x, p, sides) => {
+      const inside = projectBiased("down", gelu(projectBiased("up", x, 8, p), "erf"), 6, p);
+      return norm("n", plus(x, drop("d", inside, 8, 0.25, 5, sides)), p);
+    },
+    keeps: ["inner.0.x", "inner.0.dy", "inner.2.x", "inner.2.dy", "norm.x", "norm.statistics", "norm.dy"],
+  });
+});
+
+test("a post-norm attention block: y, dx and all gradients equal the reference; W needs no more", async () => {
+  const options = { width: 8, heads: 2, length: 5, outputDeviation: 0.02, causal: false, rotary: false, bias: true };
+  const inner = attentionReference("a", options);
+  await checkLayer(await device(), {
+    layer: postNorm(selfAttention("a", options), layerNormLayer("n", 8)),
+    inputShape: [10, 8],
+    reference: (x, p, sides) => norm("n", plus(x, inner(x, p, sides)), p),
+    keeps: [...kept.map((name) => `inner.${name}`), "norm.x", "norm.statistics", "norm.dy"],
+  });
+});
+
+test("a post-norm block computes no input gradient where none is wanted, and its weight gradients are the same", async () => {
+  const layer = postNorm(linear("l", 6, 6, { bias: true }), layerNormLayer("n", 6));
+  await checkSkippedInputGradient(await device(), layer, [9, 6]);
+});
