@@ -59,10 +59,9 @@ export function loadWeights(pipeline: Pipeline, path: string): void {
 /** The values of all parameters but tied copies. */
 function readWeights(file: TensorFile, path: string, model: Model): Map<string, Float32Array> {
   const { family, references } = referenceModel(model);
-  const tied = model.tied !== undefined && model.tied.length > 0;
   const stored = new Map<string, string[]>();
   for (const name of file.tensors.keys()) {
-    const canonical = family.rename ? family.rename(name, tied) : name;
+    const canonical = family.rename(name);
     if (canonical !== undefined) stored.set(canonical, [...stored.get(canonical) ?? [], name]);
   }
   checkFit(file, path, model.name, references, stored);

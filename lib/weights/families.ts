@@ -1,10 +1,11 @@
 /** Which reference implementation a model belongs to. */
 import { UserError } from "../errors.ts";
 import { type Model, parametersOf } from "../models/model.ts";
+import { bertFamily } from "./bert.ts";
 import { llamaFamily } from "./llama.ts";
 import type { Family, Reference } from "./reference.ts";
 
-const families: readonly Family[] = [llamaFamily];
+const families: readonly Family[] = [llamaFamily, bertFamily];
 
 /** A model's tensors by their names in the reference implementation; of tied parameters only the original has one. */
 export interface ReferenceModel {

@@ -1,4 +1,4 @@
-/** LLaMa as Hugging Face has it (transformers, `LlamaForCausalLM`), grouped queries and tied heads included. */
+/** LLaMa as Hugging Face has it (transformers, `LlamaForCausalLM`), grouped queries included. */
 import { columns, type Family, same, transposed } from "./reference.ts";
 
 /** Names and layouts of `LlamaForCausalLM`. */
@@ -33,8 +33,6 @@ export const llamaFamily: Family = {
         return transposed("lm_head.weight", parameter);
     }
   },
-  rename(name, tied) {
-    if (name.endsWith(".rotary_emb.inv_freq")) return undefined; // older checkpoints store what follows from the shape
-    return tied && name === "lm_head.weight" ? "model.embed_tokens.weight" : name;
-  },
+  // Older checkpoints store the rotation's frequencies, which follow from the shape.
+  rename: (name) => name.endsWith(".rotary_emb.inv_freq") ? undefined : name,
 };

@@ -27,10 +27,10 @@ export interface Family {
   /** The reference's tensors that lie in a parameter, all of it together; undefined where the family has no such parameter. */
   references(parameter: Shaped): readonly Reference[] | undefined;
   /**
-   * The name that `references` uses for a tensor found in a checkpoint, which may have an older name, or be stored a second time
-   * because it is `tied`; undefined for one that checkpoints have and our model needs not.
+   * The name that `references` uses for a tensor found in a checkpoint, which may have an older name, or be the second copy of
+   * a tied one; undefined for one that checkpoints have and our model needs not.
    */
-  rename?(name: string, tied: boolean): string | undefined;
+  rename(name: string): string | undefined;
 }
 
 /** The whole parameter in its own order; `shape` where the reference has other axes of the same elements. */

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { createModel } from "../../lib/models/registry.ts";
+import { bert } from "../../lib/models/bert.ts";
+import { llama } from "../../lib/models/llama.ts";
 import { type Model, parametersOf } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { generate } from "../../lib/schedules/generate.ts";
@@ -29,7 +30,16 @@ after(() => {
   rmSync(folder, { recursive: true });
 });
 
-const models: Model[] = [tinyModel(), createModel("llama-tiny")];
+const tinyBert = () => {
+  const sizes = { vocabulary: 9, mask: 8, width: 6, blocks: 2, heads: 2, hidden: 10 };
+  return bert("tiny BERT", { ...sizes, positions: 5, types: 2, length: 4, dropout: 0 });
+};
+
+const models: Model[] = [
+  tinyModel(),
+  llama("tiny grouped LLaMa", { ...tiny, width: 24, heads: 4, kvHeads: 2 }),
+  tinyBert(),
+];
 
 for (const model of models) {
   test(`every element of ${model.name} has one place in the reference's tensors, and comes back from it`, () => {
@@ -154,6 +164,37 @@ test("a checkpoint that does not fit the model is refused before anything change
   writeTensorFile(changed, [...good, inverse]); // what older checkpoints have besides does no harm
   loadWeights(pipeline, changed);
   pipeline.close();
+});
+
+test("BERT checkpoints may have old names, heads for other tasks and the tied table twice, if both copies are equal", async () => {
+  const pipeline = createPipeline(set, tinyBert(), { optimizer, seed: 1 });
+  await saveWeights(pipeline, path);
+  const saved = await pipeline.parameters();
+  pipeline.close();
+  const good = [...tensorsOf(path).values()];
+  assert.ok(!good.some(({ name }) => name === "cls.predictions.decoder.weight")); // written once, as transformers does
+  const table = good.find(({ name }) => name === "bert.embeddings.word_embeddings.weight")!;
+  const old = (name: string) =>
+    name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+  const published: NamedTensor[] = [
+    ...good.map((tensor) => ({ ...tensor, name: old(tensor.name) })),
+    { name: "bert.pooler.dense.bias", shape: [1], dtype: "F32", values: () => Float32Array.of(1) },
+  ];
+  const copy = join(folder, "published.safetensors");
+  const decoder = { ...table, name: "cls.predictions.decoder.weight" };
+  writeTensorFile(copy, [...published, decoder]);
+  const other = createPipeline(set, tinyBert(), { optimizer, seed: 2 });
+  loadWeights(other, copy);
+  assert.deepEqual(await other.parameters(), saved);
+  const negative = (table.values() as Float32Array).map((value) => -value);
+  writeTensorFile(copy, [...published, { ...decoder, values: () => negative }]);
+  assert.throws(() => loadWeights(other, copy), {
+    name: "UserError",
+    message: `${copy}: "bert.embeddings.word_embeddings.weight" and "cls.predictions.decoder.weight" ` +
+      "are one parameter, but not equal",
+  });
+  assert.deepEqual(await other.parameters(), saved);
+  other.close();
 });
 
 test("a pipeline takes new values for all its parameters or for none", async () => {
