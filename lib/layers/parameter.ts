@@ -1,10 +1,18 @@
 /** Trainable parameters: described by layers, placed on a device stage by stage. */
 import { alignment, type Device } from "../gpu/device.ts";
 import { empty, release, sizeOf, type Tensor, view } from "../tensor.ts";
-import { generator } from "../train/random.ts";
+import { type Generator, generator } from "../train/random.ts";
 
-/** How a parameter starts: drawn from a normal distribution, or all ones (gains), or all zeros (biases). */
-export type Initial = { readonly normal: number } | "ones" | "zeros";
+/**
+ * How a parameter starts: drawn from a normal distribution of this deviation, or uniformly between minus and plus a bound; all
+ * ones (gains) or all zeros (biases); or element by element from its index and the parameter's random numbers.
+ */
+export type Initial =
+  | { readonly normal: number }
+  | { readonly uniform: number }
+  | "ones"
+  | "zeros"
+  | ((index: number, random: Generator) => number);
 
 /** One trainable tensor. `value` and `gradient` exist once its stage is placed. */
 export interface Parameter {
@@ -135,5 +143,10 @@ function fillInitial(target: Float32Array, initial: Initial, seed: string) {
     return;
   }
   const random = generator(seed);
-  for (let i = 0; i < target.length; i++) target[i] = initial.normal * random.normal();
+  const next = typeof initial === "function"
+    ? (index: number) => initial(index, random)
+    : "normal" in initial
+    ? () => initial.normal * random.normal()
+    : () => initial.uniform * (2 * random.uniform() - 1);
+  for (let i = 0; i < target.length; i++) target[i] = next(i);
 }

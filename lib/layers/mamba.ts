@@ -1,0 +1,169 @@
+/**
+ * The inside of a Mamba block (Gu and Dao, arXiv 2312.00752, figure 3): [x | z] = in_proj(input), x = silu(conv1d(x)),
+ * [dt | B | C] = x_proj(x), y = out_proj(scan(x, dt_proj(dt), B, C) * silu(z)).
+ */
+import { causalConv, causalConvBackwardInput, causalConvBackwardWeight, convTaps } from "../ops/causal_conv.ts";
+import { matmulBatched, type Matrices } from "../ops/matmul.ts";
+import {
+  type ScanInputs,
+  scanStatesShape,
+  scanSumsShape,
+  selectiveScan,
+  selectiveScanBackwardInput,
+  selectiveScanBackwardWeight,
+} from "../ops/scan.ts";
+import { empty, joinAdjacent, release, type Tensor } from "../tensor.ts";
+import type { Layer } from "./layer.ts";
+import { linear } from "./linear.ts";
+import { type Initial, parameter } from "./parameter.ts";
+import type { Saved } from "./saved.ts";
+
+/** Shape of a Mamba mixer. */
+export interface MambaOptions {
+  readonly width: number;
+  /** Channels of the scan for each feature of the residual stream. */
+  readonly expand: number;
+  /** Numbers in the state of a channel, a multiple of 4. */
+  readonly state: number;
+  /** Rank of the step sizes' projection. */
+  readonly rank: number;
+  /** Tokens in a sequence: a micro-batch of R rows holds R / length sequences. */
+  readonly length: number;
+  /** Bound of the uniform distribution that the output projection starts with. */
+  readonly outputBound: number;
+}
+
+/**
+ * A Mamba mixer with the reference implementation's initial values. The gate is part of the scan's kernels. I works in place
+ * where it can: the slot of [x | z] becomes that of its gradient, and so does that of the step sizes. W needs the inputs
+ * and output gradients of the four projections, and for the convolution and the scan sums over each sequence that I's loops leave
+ * behind; the scan's states and the gate are gone after I.
+ */
+export function mambaMixer(name: string, options: MambaOptions): Layer {
+  const { width, expand, state, rank, length, outputBound } = options;
+  if (state % 4 !== 0) throw new Error(`${name}: a state of ${state} numbers is no multiple of 4`);
+  const inner = expand * width, columns = rank + 2 * state;
+  // The scan reads B and C by fours: a row [dt | B | C] ends where a multiple of 4 does, and may start a little late.
+  const stride = Math.ceil(columns / 4) * 4;
+  const inProjection = linear(`${name}.in_proj`, width, 2 * inner, { initial: { uniform: width ** -0.5 } });
+  const convWeight = parameter(`${name}.conv1d.weight`, [inner, convTaps], { uniform: convTaps ** -0.5 });
+  const convBias = parameter(`${name}.conv1d.bias`, [inner], { uniform: convTaps ** -0.5 });
+  const xWeight = parameter(`${name}.x_proj.weight`, [inner, columns], { uniform: inner ** -0.5 });
+  const dtWeight = parameter(`${name}.dt_proj.weight`, [rank, inner], { uniform: rank ** -0.5 });
+  const dtBias = parameter(`${name}.dt_proj.bias`, [inner], logUniformStep);
+  // [inner, state] as one axis: weight decay is for matrices, and the reference keeps it off A and D.
+  const aLog = parameter(`${name}.A_log`, [inner * state], (index) => Math.log(1 + index % state));
+  const d = parameter(`${name}.D`, [inner], "ones");
+  const output = linear(`${name}.out_proj`, inner, width, { initial: { uniform: outputBound } });
+
+  const part = (projection: Tensor, count: number): Matrices => ({
+    ...matrix(projection),
+    columns: count,
+    offset: stride - columns,
+  });
+  const everything = (projection: Tensor) => part(projection, columns);
+  const steps = (projection: Tensor) => part(projection, rank);
+  const scanParameters = () => ({ aLog: aLog.value, d: d.value, dtBias: dtBias.value });
+  const scanInputs = (saved: Saved): ScanInputs => ({
+    x: saved.get("convolved"),
+    dtRaw: saved.get("dt"),
+    projection: saved.get("projection"),
+    gate: saved.get("xz"),
+  });
+
+  return {
+    parameters: [
+      ...inProjection.parameters,
+      ...[convWeight, convBias, xWeight, dtWeight, dtBias, aLog, d],
+      ...output.parameters,
+    ],
+    keepsInput: true,
+    keepsGradient: true,
+    outputShape: (shape) => shape,
+    flops([rows]) {
+      const a = inProjection.flops([rows, width]), b = output.flops([rows, inner]);
+      const low = 2 * rows * inner * (columns + rank);
+      // Counted in the kernels, an exponential as one: of the scan for each number of a state, of the rest for each channel.
+      const scan = rows * inner * state, channel = rows * inner, sums = rows / length * inner * (state + convTaps + 3);
+      return {
+        f: a.f + b.f + low + 7 * scan + 35 * channel,
+        i: a.i + b.i + low + 24 * scan + 90 * channel,
+        w: a.w + b.w + low + sums,
+      };
+    },
+    forward(y, x, saved) {
+      const rows = x.shape[0];
+      const xz = saved.slot("xz", [rows, 2 * inner], "activations");
+      inProjection.forward(xz, x, saved.child("in_proj"));
+      const convolved = saved.slot("convolved", [rows, inner], "activations");
+      causalConv(convolved, xz, convWeight.value, convBias.value, length);
+      const projection = saved.slot("projection", [rows, stride], "activations");
+      matmulBatched(everything(projection), matrix(convolved), matrix(xWeight.value), [1, 1]);
+      const dt = saved.slot("dt", [rows, inner], "activations");
+      matmulBatched(matrix(dt), steps(projection), matrix(dtWeight.value), [1, 1]);
+      const states = empty(x.device, scanStatesShape(rows, length, inner, state), "activations");
+      for (const [key, tensor] of Object.entries({ xz, convolved, projection, dt, states })) saved.keep(key, tensor);
+      const gated = saved.slot("gated", [rows, inner], "activations");
+      selectiveScan(gated, states, scanInputs(saved), scanParameters(), length);
+      output.forward(y, gated, saved.child("out_proj"));
+      release(xz, convolved, projection, dt, states, gated);
+    },
+    backwardInput(dx, dy, saved) {
+      const rows = dy.shape[0], sequences = rows / length;
+      const dconvolved = empty(dy.device, [rows, inner], "workspace");
+      output.backwardInput(dconvolved, dy, saved.child("out_proj"));
+      const dprojection = saved.slot("dprojection", [rows, stride], "derivatives");
+      const scanSums = saved.slot("scan_sums", scanSumsShape(rows, length, inner, state), "derivatives");
+      selectiveScanBackwardInput(
+        ...[dconvolved, dprojection, scanSums, saved.get("states")] as const,
+        ...[scanInputs(saved), scanParameters(), length] as const,
+      );
+      saved.drop("states");
+      const ddt = matrix(saved.get("dt")), transposeB = true;
+      matmulBatched(steps(dprojection), ddt, matrix(dtWeight.value), [1, 1], { transposeB });
+      matmulBatched(matrix(dconvolved), everything(dprojection), matrix(xWeight.value), [1, 1], {
+        transposeB,
+        accumulate: true,
+      });
+      const weightSums = saved.slot("conv_weight_sums", [sequences, inner * convTaps], "derivatives");
+      const biasSums = saved.slot("conv_bias_sums", [sequences, inner], "derivatives");
+      const dxz = saved.get("xz");
+      causalConvBackwardInput(dxz, weightSums, biasSums, dconvolved, convWeight.value, convBias.value, length);
+      inProjection.backwardInput(dx, dxz, saved.child("in_proj"));
+      saved.drop("xz");
+      saved.keep("dprojection", dprojection);
+      saved.keep("scan_sums", scanSums);
+      saved.keep("conv_weight_sums", weightSums);
+      saved.keep("conv_bias_sums", biasSums);
+      release(dconvolved, dprojection, scanSums, weightSums, biasSums);
+    },
+    backwardWeight(saved) {
+      const kept = (...names: string[]) => joinAdjacent(saved.map((each) => names.map((name) => each.get(name))));
+      inProjection.backwardWeight!(saved.map((each) => each.child("in_proj")));
+      output.backwardWeight!(saved.map((each) => each.child("out_proj")));
+      const product = { transposeA: true, accumulate: true };
+      for (const [x, dprojection] of kept("convolved", "dprojection")) {
+        matmulBatched(matrix(xWeight.gradient), matrix(x), everything(dprojection), [1, 1], product);
+      }
+      for (const [projection, ddt] of kept("projection", "dt")) {
+        matmulBatched(matrix(dtWeight.gradient), steps(projection), matrix(ddt), [1, 1], product);
+      }
+      for (const [weights, biases] of kept("conv_weight_sums", "conv_bias_sums")) {
+        causalConvBackwardWeight(convWeight.gradient, convBias.gradient, weights, biases);
+      }
+      const gradients = { aLog: aLog.gradient, d: d.gradient, dtBias: dtBias.gradient };
+      for (const [sums] of kept("scan_sums")) selectiveScanBackwardWeight(gradients, sums);
+    },
+  };
+}
+
+/** What softplus makes into a step size between 0.001 and 0.1, log-uniform. */
+const logUniformStep: Initial = (_, random) => {
+  const step = Math.exp(Math.log(0.001) + random.uniform() * Math.log(100));
+  return step + Math.log(-Math.expm1(-step));
+};
+
+function matrix(tensor: Tensor): Matrices {
+  const [rows, columns] = tensor.shape;
+  return { tensor, rows, columns, rowStride: columns, offset: 0, strides: [0, 0] };
+}

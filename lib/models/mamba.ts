@@ -1,0 +1,68 @@
+/** Mamba language models (Gu and Dao, arXiv 2312.00752): Mamba blocks alone, the output head tied to the embedding. */
+import { embeddingLayer } from "../layers/embedding.ts";
+import { linear } from "../layers/linear.ts";
+import { mambaMixer } from "../layers/mamba.ts";
+import { preNorm } from "../layers/residual.ts";
+import { rmsNormLayer } from "../layers/rms_norm.ts";
+import { sequential } from "../layers/sequential.ts";
+import { packIds } from "../ops/embedding.ts";
+import { byteVocabulary } from "../train/data.ts";
+import type { Model } from "./model.ts";
+
+/** Sizes of a Mamba model. */
+export interface MambaConfiguration {
+  /** Number of different tokens. */
+  readonly vocabulary: number;
+  /** Features of the residual stream. */
+  readonly width: number;
+  /** Mamba blocks. */
+  readonly blocks: number;
+  /** Numbers in the state of a channel. */
+  readonly state: number;
+  /** Channels of the scan for each feature of the residual stream. */
+  readonly expand: number;
+  /** Rank of the step sizes' projection; a sixteenth of the width in the public models. */
+  readonly rank: number;
+  /** Tokens in a sequence. */
+  readonly length: number;
+}
+
+/**
+ * A Mamba model. Blocks start as in the reference implementation, which draws the output projections as any other and
+ * divides them by the square root of their number, for the variance of the residual stream not to grow with depth.
+ */
+export function mamba(name: string, configuration: MambaConfiguration): Model {
+  const { vocabulary, width, blocks, state, expand, rank, length } = configuration;
+  const outputBound = 1 / Math.sqrt(expand * width * blocks);
+  const embedding = embeddingLayer("embedding", vocabulary, width);
+  const head = linear("head", width, vocabulary, { transposed: true });
+  return {
+    name,
+    configuration: { ...configuration },
+    task: "next-token",
+    inputShape: (samples) => [2, samples * length],
+    packInputs: packIds,
+    layers: [
+      embedding,
+      ...Array.from({ length: blocks }, (_, block) =>
+        preNorm(
+          rmsNormLayer(`blocks.${block}.norm`, width),
+          mambaMixer(`blocks.${block}.mixer`, { width, expand, state, rank, length, outputBound }),
+        )),
+      sequential([rmsNormLayer("norm", width), head]),
+    ],
+    tied: [[embedding.parameters[0], head.parameters[0]]],
+  };
+}
+
+const publicSizes = { vocabulary: 50_280, state: 16, expand: 2, length: 1024 };
+
+/** Configurations by name: the public models (state-spaces/mamba-130m to -1.4b), and one for two processor cores on text as bytes. */
+export const mambaConfigurations: Readonly<Record<string, MambaConfiguration>> = {
+  // 0.5 million parameters.
+  "mamba-tiny": { vocabulary: byteVocabulary, width: 128, blocks: 4, state: 16, expand: 2, rank: 8, length: 64 },
+  "mamba-130m": { ...publicSizes, width: 768, blocks: 24, rank: 48 },
+  "mamba-370m": { ...publicSizes, width: 1024, blocks: 48, rank: 64 },
+  "mamba-790m": { ...publicSizes, width: 1536, blocks: 48, rank: 96 },
+  "mamba-1.4b": { ...publicSizes, width: 2048, blocks: 48, rank: 128 },
+};
