@@ -9,6 +9,7 @@ import type { Saved } from "./saved.ts";
 
 /** Shape of a self-attention layer. The defaults are those of LLaMa. */
 export interface AttentionOptions {
+  /** Features of x and y. */
   readonly width: number;
   /** Query heads; they share the width. */
   readonly heads: number;

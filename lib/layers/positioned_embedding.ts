@@ -7,7 +7,9 @@ import { type Parameter, parameter } from "./parameter.ts";
 
 /** Shape of an embedding with learned positions. */
 export interface PositionedEmbeddingOptions {
+  /** Number of different tokens. */
   readonly vocabulary: number;
+  /** Features of a token. */
   readonly width: number;
   /** Positions that the table has. */
   readonly positions: number;
@@ -17,6 +19,12 @@ export interface PositionedEmbeddingOptions {
   readonly length: number;
 }
 
+/** An embedding whose token table can be tied to an output head. */
+export interface PositionedEmbedding extends Layer {
+  /** The token table, [vocabulary, width]. */
+  readonly table: Parameter;
+}
+
 /**
  * Row `id` of a token table, plus row `position` of a second one, plus row 0 of a third. Its input is packed ids, u32 [2, rows]
  * (see `packIds`). It has no input gradient, backward-p2 only.
@@ -24,7 +32,7 @@ export interface PositionedEmbeddingOptions {
 export function positionedEmbedding(
   name: string,
   { vocabulary, width, positions, types, length }: PositionedEmbeddingOptions,
-): Layer & { readonly table: Parameter } {
+): PositionedEmbedding {
   if (length > positions) {
     throw new Error(`${name}: sequences of ${length} tokens need more than ${positions} positions`);
   }

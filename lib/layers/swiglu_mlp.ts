@@ -6,7 +6,9 @@ import { linear } from "./linear.ts";
 
 /** Shape of a gated feed-forward layer. */
 export interface SwigluOptions {
+  /** Features of x and y. */
   readonly width: number;
+  /** Features inside. */
   readonly hidden: number;
   /** Standard deviation that the output projection starts with. */
   readonly outputDeviation: number;

@@ -9,6 +9,7 @@ import { rowVariant } from "./variants.ts";
 
 /** Sizes of an attention layer. */
 export interface AttentionShape {
+  /** Sequences of the batch. */
   readonly sequences: number;
   /** Positions of a sequence, T. */
   readonly length: number;
@@ -16,6 +17,7 @@ export interface AttentionShape {
   readonly heads: number;
   /** Key and value heads, as many by default; `heads` is a multiple: neighbouring query heads share one. */
   readonly kvHeads?: number;
+  /** Features of a head. */
   readonly headSize: number;
   /** Whether a position sees those up to itself only, the default, or all. */
   readonly causal?: boolean;

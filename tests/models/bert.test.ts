@@ -110,6 +110,21 @@ test("BERT with dropout, padding and tied weights has the same loss and gradient
   pipeline.close();
 });
 
+test("the kernels that a GPU is given compute BERT's loss and gradients too", async () => {
+  const set = await openDevices(1);
+  const results = [];
+  for (const software of [true, false]) {
+    Object.assign(set.devices[0].gpu.info, { software }); // what kernels are chosen by
+    const pipeline = createPipeline(set, bert("tiny", configuration), { optimizer });
+    results.push(await run(pipeline, whole));
+    pipeline.close();
+  }
+  set.close();
+  const [expected, actual] = results;
+  assert.ok(Math.abs(actual.loss - expected.loss) <= 1e-5 * expected.loss, `${actual.loss}, not ${expected.loss}`);
+  assertSameGradients(actual.gradients, expected.gradients, 1e-5, "GPU kernels");
+});
+
 test("BERT learns a batch by heart, and its tied weights stay alike", async () => {
   const pipeline = createPipeline(two, bert("tiny", { ...configuration, dropout: 0 }), { optimizer });
   const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
