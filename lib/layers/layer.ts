@@ -1,5 +1,6 @@
 /** What a layer is: a forward pass and a backward pass in two halves (2BP, arXiv 2405.18047, section 3). */
 import type { Tensor } from "../tensor.ts";
+import type { StateBuffer } from "./buffers.ts";
 import type { Parameter } from "./parameter.ts";
 import type { Saved } from "./saved.ts";
 
@@ -20,6 +21,8 @@ export interface Flops {
 export interface Layer {
   /** Trainable parameters, children's included. */
   readonly parameters: readonly Parameter[];
+  /** State that the forward keeps up to date, children's included. */
+  readonly buffers?: readonly StateBuffer[];
   /** Whether `backwardWeight` reads `x`: then whoever makes `x` puts it into a slot of the micro-batch's group. */
   readonly keepsInput: boolean;
   /** The same for `dy`. */

@@ -13,6 +13,7 @@ export function sequential(layers: readonly Layer[]): Layer {
   const inputShapes = new WeakMap<Saved, (readonly number[])[]>();
   return {
     parameters: layers.flatMap((layer) => layer.parameters),
+    buffers: layers.flatMap((layer) => layer.buffers ?? []),
     keepsInput: layers[0].keepsInput,
     keepsGradient: layers[last].keepsGradient,
     sides: [...new Set(layers.flatMap((layer) => layer.sides ?? []))],

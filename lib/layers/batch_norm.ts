@@ -1,0 +1,56 @@
+/** Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) of channels, over the pixels of a micro-batch's samples. */
+import { batchNorm, batchNormBackwardInput, batchNormSums } from "../ops/batch_norm.ts";
+import { columnSum } from "../ops/bias.ts";
+import { empty, joinAdjacent, release, sizeOf } from "../tensor.ts";
+import { stateBuffer } from "./buffers.ts";
+import type { Layer } from "./layer.ts";
+import { parameter } from "./parameter.ts";
+
+/**
+ * Normalises each of the `channels` of [samples, height, width, channels] by its mean and deviation in the *micro-batch*, as pipelines
+ * of others do: a batch cut otherwise is normalised otherwise. Each forward moves the running statistics on.
+ *
+ * The input gradient is made of the gradients of gain and bias, so I computes these; what is left for W is to add them
+ * to the parameters' gradients. It reads no x and no dy, and both go after I.
+ */
+export function batchNormLayer(name: string, channels: number): Layer {
+  const gain = parameter(`${name}.weight`, [channels], "ones");
+  const bias = parameter(`${name}.bias`, [channels], "zeros");
+  const runningMean = stateBuffer(`${name}.running_mean`, [channels], "zeros");
+  const runningVariance = stateBuffer(`${name}.running_var`, [channels], "ones");
+  return {
+    parameters: [gain, bias],
+    buffers: [runningMean, runningVariance],
+    keepsInput: false,
+    keepsGradient: false,
+    outputShape: (shape) => shape,
+    flops: (shape) => ({ f: 7 * sizeOf(shape), i: 9 * sizeOf(shape), w: 2 * channels }),
+    forward(y, x, saved) {
+      const mean = empty(x.device, [channels], "activations"), rstd = empty(x.device, [channels], "activations");
+      const running = { mean: runningMean.value, variance: runningVariance.value };
+      batchNorm(y, { mean, rstd }, running, x, gain.value, bias.value);
+      saved.keep("x", x);
+      saved.keep("mean", mean);
+      saved.keep("rstd", rstd);
+      release(mean, rstd);
+    },
+    backwardInput(dx, dy, saved) {
+      const x = saved.get("x"), statistics = { mean: saved.get("mean"), rstd: saved.get("rstd") };
+      const dgain = saved.slot("dgain", [1, channels], "derivatives");
+      const dbias = saved.slot("dbias", [1, channels], "derivatives");
+      batchNormSums(dgain, dbias, dy, x, statistics);
+      if (dx) batchNormBackwardInput(dx, dy, x, statistics, gain.value, dgain, dbias);
+      saved.drop("x", "mean", "rstd");
+      saved.keep("dgain", dgain);
+      saved.keep("dbias", dbias);
+      release(dgain, dbias);
+    },
+    backwardWeight(saved) {
+      const sums = saved.map((each) => [each.get("dgain"), each.get("dbias")] as const);
+      for (const [dgain, dbias] of joinAdjacent(sums)) {
+        columnSum(gain.gradient, dgain);
+        columnSum(bias.gradient, dbias);
+      }
+    },
+  };
+}

@@ -1,0 +1,46 @@
+/** Two-dimensional convolution without a bias, as ResNets have it: the normalisation that follows brings one. */
+import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../ops/conv.ts";
+import { type Window, windowedShape } from "../ops/windows.ts";
+import { joinAdjacent, sizeOf } from "../tensor.ts";
+import type { Layer } from "./layer.ts";
+import { parameter } from "./parameter.ts";
+
+/**
+ * Convolves images [samples, height, width, inputs] with a weight [size, size, inputs, outputs], which starts with normal numbers of
+ * variance 2 / (size^2 * outputs) (He et al., arXiv 1502.01852, by what flows back; as torchvision). W reads x and dy; the
+ * patches are laid out once more for it rather than kept, which would take size^2 times the memory.
+ */
+export function conv2dLayer(
+  name: string,
+  inputs: number,
+  outputs: number,
+  { size, stride = 1, padding = (size - 1) / 2 }: Partial<Window> & Pick<Window, "size">,
+): Layer {
+  const weight = parameter(`${name}.weight`, [size, size, inputs, outputs], {
+    normal: Math.sqrt(2 / (size * size * outputs)),
+  });
+  const window = { size, stride, padding };
+  return {
+    parameters: [weight],
+    keepsInput: true,
+    keepsGradient: true,
+    outputShape: (shape) => windowedShape(shape, window, outputs),
+    flops(shape) {
+      const each = 2 * sizeOf(windowedShape(shape, window, outputs)) * size * size * inputs;
+      return { f: each, i: each, w: each };
+    },
+    forward(y, x, saved) {
+      saved.keep("x", x);
+      conv2d(y, x, weight.value, window);
+    },
+    backwardInput(dx, dy, saved) {
+      saved.keep("dy", dy);
+      if (dx) conv2dBackwardInput(dx, dy, weight.value, window);
+    },
+    backwardWeight(saved) {
+      for (const [x, dy] of joinAdjacent(saved.map((each) => [each.get("x"), each.get("dy")] as const))) {
+        conv2dBackwardWeight(weight.gradient, dy, x, window);
+      }
+    },
+  };
+}

@@ -1,0 +1,50 @@
+/** A connection around layers that may change the shape (He et al., arXiv 1512.03385). */
+import { add } from "../ops/elementwise.ts";
+import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
+import type { Layer } from "./layer.ts";
+
+/**
+ * `y = body(x) + x`, or `body(x) + projection(x)` where the body changes the shape. The parts keep under "body" and
+ * "projection".
+ */
+export function shortcut(body: Layer, projection?: Layer): Layer {
+  const parts = [["body", body], ...projection ? [["projection", projection] as const] : []] as const;
+  return {
+    parameters: parts.flatMap(([, part]) => part.parameters),
+    buffers: parts.flatMap(([, part]) => part.buffers ?? []),
+    sides: [...new Set(parts.flatMap(([, part]) => part.sides ?? []))],
+    keepsInput: parts.some(([, part]) => part.keepsInput),
+    keepsGradient: parts.some(([, part]) => part.keepsGradient),
+    outputShape: (shape) => body.outputShape(shape),
+    flops(shape) {
+      const total = { f: sizeOf(body.outputShape(shape)), i: sizeOf(shape), w: 0 };
+      for (const [, part] of parts) {
+        const { f, i, w } = part.flops(shape);
+        total.f += f;
+        total.i += i;
+        total.w += w;
+      }
+      return total;
+    },
+    forward(y, x, saved) {
+      const through = empty(x.device, y.shape, "workspace");
+      body.forward(through, x, saved.child("body"));
+      const around = projection && empty(x.device, y.shape, "workspace");
+      projection?.forward(around!, x, saved.child("projection"));
+      add(y, through, around ?? x);
+      release(through, around);
+    },
+    backwardInput(dx, dy, saved) {
+      const gradient = (): Tensor | undefined => dx && empty(dx.device, dx.shape, "workspace");
+      const through = gradient();
+      body.backwardInput(through, dy, saved.child("body"));
+      const around = projection && gradient();
+      projection?.backwardInput(around, dy, saved.child("projection"));
+      if (dx) add(dx, through!, around ?? dy);
+      release(through, around);
+    },
+    backwardWeight(saved) {
+      for (const [name, part] of parts) part.backwardWeight?.(saved.map((each) => each.child(name)));
+    },
+  };
+}

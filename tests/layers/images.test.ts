@@ -1,0 +1,147 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { batchNormLayer } from "../../lib/layers/batch_norm.ts";
+import { placeBuffers, releaseBuffers } from "../../lib/layers/buffers.ts";
+import { conv2dLayer } from "../../lib/layers/conv2d.ts";
+import type { Layer } from "../../lib/layers/layer.ts";
+import { averagePoolLayer, maxPoolLayer } from "../../lib/layers/pool.ts";
+import { reluLayer } from "../../lib/layers/relu.ts";
+import { sequential } from "../../lib/layers/sequential.ts";
+import { shortcut } from "../../lib/layers/shortcut.ts";
+import { toArray } from "../../lib/tensor.ts";
+import { close, device, normal } from "../ops/support.ts";
+import { batchNorm, updateRunning } from "../reference/batch_norm.ts";
+import { conv2d, type ConvShape } from "../reference/conv.ts";
+import { averagePool, maxPool } from "../reference/pool.ts";
+import { checkLayer, checkSkippedInputGradient, type LayerCase } from "./support.ts";
+
+after(close);
+
+const convolve = (x: ArrayLike<number>, weight: ArrayLike<number>, shape: Omit<ConvShape, "padding">) =>
+  conv2d(x, weight, { ...shape, padding: (shape.size - 1) / 2 });
+
+/** {@link checkLayer} with the layer's buffers in place. */
+async function check(layerCase: LayerCase) {
+  await withBuffers(layerCase.layer, async () => checkLayer(await device(), layerCase));
+}
+
+async function withBuffers(layer: Layer, body: () => Promise<void>) {
+  placeBuffers(layer.buffers ?? [], await device());
+  await body();
+  releaseBuffers(layer.buffers ?? []);
+}
+
+for (const [size, stride, inputs, outputs] of [[1, 1, 3, 5], [3, 1, 4, 4], [3, 2, 3, 4], [7, 2, 3, 2], [1, 2, 4, 3]]) {
+  test(`convolution ${size} x ${size}, stride ${stride}: y, dx and dW equal the reference; W needs x and dy`, async () => {
+    const shape = { samples: 2, height: 8, width: 4, inputs, outputs, size, stride };
+    await check({
+      layer: conv2dLayer("c", inputs, outputs, { size, stride }),
+      inputShape: [2, 8, 4, inputs],
+      reference: (x, p) => convolve(x, p.get("c.weight")!, shape),
+      keeps: ["x", "dy"],
+    });
+  });
+}
+
+for (const channels of [5, 64]) {
+  test(`BatchNorm of ${channels} channels: y, dx and all gradients equal the reference; W needs sums of I's and no more`, async () => {
+    await check({
+      layer: batchNormLayer("n", channels),
+      inputShape: [2, 3, 2, channels],
+      reference: (x, p) => batchNorm(x, p.get("n.weight")!, p.get("n.bias")!).y,
+      keeps: ["dgain", "dbias"],
+    });
+  });
+}
+
+test("BatchNorm moves its running statistics on once for each micro-batch, as PyTorch does", async () => {
+  const on = await device();
+  const layer = batchNormLayer("n", 5);
+  await withBuffers(layer, async () => {
+    const [mean, variance] = layer.buffers!;
+    assert.deepEqual([mean.name, variance.name], ["n.running_mean", "n.running_var"]);
+    await checkLayer(on, {
+      layer,
+      inputShape: [2, 3, 2, 5],
+      reference: (x, p) => batchNorm(x, p.get("n.weight")!, p.get("n.bias")!).y,
+      keeps: ["dgain", "dbias"],
+    });
+    // The three micro-batches that checkLayer makes.
+    let expected: { mean: ArrayLike<number>; variance: ArrayLike<number> } = {
+      mean: new Float64Array(5),
+      variance: new Float64Array(5).fill(1),
+    };
+    const ones = new Float64Array(5).fill(1);
+    for (const index of [0, 1, 2]) {
+      expected = updateRunning(expected, batchNorm(normal(60, 10 + index), ones, ones), 12);
+    }
+    const [actualMean, actualVariance] = [await toArray(mean.value), await toArray(variance.value)];
+    actualMean.forEach((value, c) => assert.ok(Math.abs(value - expected.mean[c]) < 1e-6));
+    actualVariance.forEach((value, c) => assert.ok(Math.abs(value - expected.variance[c]) < 1e-6));
+  });
+});
+
+test("ReLU: y and dx equal the reference; nothing is kept after I", async () => {
+  await check({
+    layer: reluLayer(),
+    inputShape: [2, 3, 2, 5],
+    reference: (x) => Float64Array.from(x, (value) => Math.max(value, 0)),
+    keeps: [],
+  });
+});
+
+test("max and average pooling: y and dx equal the reference; nothing is kept after I", async () => {
+  const shape = [2, 7, 5, 3], window = { size: 3, stride: 2, padding: 1 };
+  await check({
+    layer: maxPoolLayer(window),
+    inputShape: shape,
+    reference: (x) => maxPool(x, shape, window).y,
+    keeps: [],
+  });
+  await check({ layer: averagePoolLayer(), inputShape: shape, reference: (x) => averagePool(x, shape), keeps: [] });
+});
+
+test("a connection around a bottleneck, as it is and projected: y, dx and all gradients equal the reference", async () => {
+  const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
+  const norm = (x: ArrayLike<number>, p: ReadonlyMap<string, ArrayLike<number>>, name: string) =>
+    batchNorm(x, p.get(`${name}.weight`)!, p.get(`${name}.bias`)!).y;
+  for (const stride of [1, 2]) {
+    const body = sequential([
+      conv2dLayer("a", 4, 2, { size: 1 }),
+      batchNormLayer("na", 2),
+      conv2dLayer("b", 2, 4, { size: 3, stride }),
+      batchNormLayer("nb", 4),
+    ]);
+    const projected = stride > 1
+      ? sequential([conv2dLayer("d", 4, 4, { size: 1, stride }), batchNormLayer("nd", 4)])
+      : undefined;
+    const image = { samples: 2, height: 4, width: 6 };
+    await check({
+      layer: shortcut(body, projected),
+      inputShape: [2, 4, 6, 4],
+      reference(x, p) {
+        const narrow = convolve(x, p.get("a.weight")!, { ...image, inputs: 4, outputs: 2, size: 1, stride: 1 });
+        const wide = { ...image, inputs: 2, outputs: 4, size: 3, stride };
+        const through = norm(convolve(norm(narrow, p, "na"), p.get("b.weight")!, wide), p, "nb");
+        if (stride === 1) return plus(through, x);
+        const around = convolve(x, p.get("d.weight")!, { ...image, inputs: 4, outputs: 4, size: 1, stride });
+        return plus(through, norm(around, p, "nd"));
+      },
+      keeps: [
+        ...["0.x", "0.dy", "1.dgain", "1.dbias", "2.x", "2.dy", "3.dgain", "3.dbias"].map((name) => `body.${name}`),
+        ...stride > 1 ? ["0.x", "0.dy", "1.dgain", "1.dbias"].map((name) => `projection.${name}`) : [],
+      ],
+    });
+  }
+});
+
+test("the first layer of stage 0 computes no input gradient of an image, and its weight gradients are the same", async () => {
+  const layers = [
+    conv2dLayer("c", 3, 4, { size: 3 }),
+    batchNormLayer("n", 3),
+    shortcut(conv2dLayer("s", 3, 3, { size: 3 })),
+  ];
+  for (const layer of layers) {
+    await withBuffers(layer, async () => checkSkippedInputGradient(await device(), layer, [2, 4, 4, 3]));
+  }
+});
