@@ -3,6 +3,7 @@ import { attention, attentionBackward, type AttentionMasks, qkvWidth } from "../
 import { rope, ropeBackward } from "../ops/rope.ts";
 import { empty, release } from "../tensor.ts";
 import { hash } from "../train/random.ts";
+import { checkRate } from "./dropout.ts";
 import type { Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import type { Saved } from "./saved.ts";
@@ -43,6 +44,10 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   if (!Number.isInteger(headSize) || (rotary && headSize % 2)) {
     throw new Error(`${name}: width ${width} over ${heads} heads gives no ${rotary ? "even" : "whole"} head size`);
   }
+  if (heads % kvHeads !== 0) {
+    throw new Error(`${name}: ${heads} query heads cannot share ${kvHeads} key and value heads evenly`);
+  }
+  checkRate(name, dropout);
   const packed = qkvWidth({ heads, kvHeads, headSize });
   const qkvProjection = linear(`${name}.qkv`, width, packed, { bias });
   const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation }, bias });

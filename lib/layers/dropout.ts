@@ -14,7 +14,7 @@ export interface DropoutOptions {
 
 /** Drops elements; the mask follows from the side input "seed", the layer's name and the element's place in the batch. */
 export function dropoutLayer(name: string, { rate, length }: DropoutOptions): Layer {
-  if (!(rate >= 0 && rate < 1)) throw new Error(`${name}: a dropout rate is at least 0 and below 1, not ${rate}`);
+  checkRate(name, rate);
   const salt = hash(name);
   return {
     parameters: [],
@@ -30,6 +30,11 @@ export function dropoutLayer(name: string, { rate, length }: DropoutOptions): La
       if (dx) dropout(dx, dy, { rate, salt, seed: saved.side("seed") }, length);
     },
   };
+}
+
+/** Throws unless `rate` is one that the layer `name` can drop at. */
+export function checkRate(name: string, rate: number): void {
+  if (!(rate >= 0 && rate < 1)) throw new Error(`${name}: a dropout rate is at least 0 and below 1, not ${rate}`);
 }
 
 /** The layers, followed by dropout unless its rate is 0: then nothing is added, and nothing costs. */

@@ -137,6 +137,17 @@ for (const [name, chosen] of Object.entries(cases)) {
   });
 }
 
+test("attention rejects heads that do not divide the width or share keys evenly, and rates that are none", () => {
+  const options = { width: 12, heads: 4, length: 5, outputDeviation: 0.02 };
+  assert.throws(() => selfAttention("a", { ...options, heads: 5 }), /a: width 12 over 5 heads gives no even head size/);
+  assert.throws(() => selfAttention("a", options), /a: width 12 over 4 heads gives no even head size/);
+  assert.throws(
+    () => selfAttention("a", { ...options, kvHeads: 3, rotary: false }),
+    /a: 4 query heads cannot share 3 key and value heads evenly/,
+  );
+  assert.throws(() => selfAttention("a", { ...options, rotary: false, dropout: 1 }), /a: a dropout rate is at least 0/);
+});
+
 test("a post-norm feed-forward block with dropout: y, dx and all gradients equal the reference; W needs no more", async () => {
   const layer = postNorm(
     sequential(withDropout(

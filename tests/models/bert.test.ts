@@ -11,6 +11,7 @@ import { sgd } from "../../lib/train/optimizers.ts";
 import { generator } from "../../lib/train/random.ts";
 import { assertSameGradients } from "../pipeline/support.ts";
 import { bertLoss } from "../reference/bert.ts";
+import { assertDifferences } from "./support.ts";
 
 /** Sizes that divide no tile, and everything that a BERT can have. */
 const configuration: BertConfiguration = {
@@ -67,29 +68,7 @@ test("BERT's loss and gradients equal those of the model in float64, by finite d
   assert.ok(Math.abs(loss - expected) < 1e-6 * expected, `loss ${loss} instead of ${expected}`);
 
   values.set(decoder, values.get(table)!); // one parameter, so that a difference moves both
-  const random = generator("which elements");
-  for (const [name, gradient] of gradients) {
-    const array = values.get(name)!;
-    const scale = Math.hypot(...gradient) / Math.sqrt(gradient.length);
-    assert.ok(scale > 0, `the gradient of ${name} is zero`);
-    for (let probe = 0; probe < 4; probe++) {
-      const at = random.integer(gradient.length);
-      const value = array[at];
-      const difference = (h: number) => {
-        array[at] = value + h;
-        const above = bertLoss(configuration, values, batch);
-        array[at] = value - h;
-        const below = bertLoss(configuration, values, batch);
-        array[at] = value;
-        return (above - below) / (2 * h);
-      };
-      const expected = (4 * difference(5e-5) - difference(1e-4)) / 3; // Richardson: error of fourth order
-      assert.ok(
-        Math.abs(gradient[at] - expected) < 1e-4 * scale + 1e-4 * Math.abs(expected),
-        `gradient of ${name}[${at}] is ${gradient[at]}, finite differences give ${expected}`,
-      );
-    }
-  }
+  assertDifferences(() => bertLoss(configuration, values, batch), values, gradients);
 });
 
 test("BERT with dropout, padding and tied weights has the same loss and gradients in every schedule", async () => {

@@ -7,7 +7,8 @@ export type Parameters = ReadonlyMap<string, ArrayLike<number>>;
 
 /** Mean cross-entropy over all tokens of the batch. */
 export function llamaLoss(configuration: LlamaConfiguration, parameters: Parameters, batch: Batch): number {
-  const { width, blocks, heads, hidden, vocabulary, length } = configuration;
+  const { width, blocks, heads, kvHeads = heads, hidden, vocabulary, length } = configuration;
+  const packed = width + 2 * kvHeads * width / heads;
   const weight = (name: string) => {
     const values = parameters.get(`${name}.weight`);
     if (!values) throw new Error(`no parameter ${name}.weight`);
@@ -21,8 +22,8 @@ export function llamaLoss(configuration: LlamaConfiguration, parameters: Paramet
     for (let block = 0; block < blocks; block++) {
       const name = `blocks.${block}`;
       const normed = x.map((row) => norm(row, weight(`${name}.attention.norm`)));
-      const qkv = normed.map((row) => project(row, weight(`${name}.attention.qkv`), 3 * width));
-      const context = attend(qkv, width, heads);
+      const qkv = normed.map((row) => project(row, weight(`${name}.attention.qkv`), packed));
+      const context = attend(qkv, width / heads, heads, kvHeads);
       x = x.map((row, t) => sum(row, project(context[t], weight(`${name}.attention.out`), width)));
       x = x.map((row) => {
         const inner = project(norm(row, weight(`${name}.mlp.norm`)), weight(`${name}.mlp.gate_up`), 2 * hidden);
@@ -57,10 +58,11 @@ function sum(a: number[], b: number[]): number[] {
 }
 
 /** Causal attention over one sequence of rows [q | k | v], rotary positions included. */
-function attend(qkv: number[][], width: number, heads: number): number[][] {
-  const size = width / heads;
-  const part = (t: number, which: number, head: number) =>
-    qkv[t].slice(which * width + head * size, which * width + (head + 1) * size);
+function attend(qkv: number[][], size: number, heads: number, kvHeads: number): number[][] {
+  const part = (t: number, which: number, head: number) => {
+    const index = which === 0 ? head : heads + (which - 1) * kvHeads + Math.floor(head * kvHeads / heads);
+    return qkv[t].slice(index * size, (index + 1) * size);
+  };
   const rotate = (vector: number[], t: number) =>
     vector.map((value, c) => {
       const half = size / 2;
