@@ -34,7 +34,6 @@ export async function saveWeights(pipeline: Pipeline, path: string): Promise<voi
     references.map((reference) => ({
       name: reference.name,
       shape: reference.shape,
-      dtype: "F32",
       values: () => toReference(reference, values.get(reference.parameter)!),
     })),
   );

@@ -24,8 +24,11 @@ export type Shaped = Pick<Parameter, "name" | "shape">;
 export interface Family {
   /** For messages, "LLaMa". */
   readonly title: string;
-  /** The reference's tensors that lie in a parameter, all of it together; undefined where the family has no such parameter. */
-  references(parameter: Shaped): readonly Reference[] | undefined;
+  /**
+   * The reference's tensors that lie in a parameter of a model with this configuration, all of it together; undefined where the
+   * family has no such parameter.
+   */
+  references(parameter: Shaped, configuration: Readonly<Record<string, number>>): readonly Reference[] | undefined;
   /**
    * The name that `references` uses for a tensor found in a checkpoint, which may have an older name, or be the second copy of
    * a tied one; undefined for one that checkpoints have and our model needs not.

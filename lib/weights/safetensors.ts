@@ -96,15 +96,13 @@ function readRange(file: number, start: number, end: number): Uint8Array<ArrayBu
   return bytes.subarray(0, at);
 }
 
-/** A tensor to be written. */
+/** A tensor to be written, as F32. */
 export interface NamedTensor {
   readonly name: string;
   /** Axes, outermost first; none for a scalar. */
   readonly shape: readonly number[];
   /** Makes its elements when they are to be written, so that a reordered copy of the whole model never exists. */
-  values(): Float32Array | BigInt64Array;
-  /** "I64" for counters, whose `values` are a BigInt64Array. */
-  readonly dtype: "F32" | "I64";
+  values(): Float32Array;
 }
 
 /**
@@ -113,17 +111,12 @@ export interface NamedTensor {
  * @throws {UserError} When it cannot be written; what was at `path` before is still there then.
  */
 export function writeTensorFile(path: string, tensors: readonly NamedTensor[]): void {
-  // As the format's own writer does it: wide elements first, so that each starts at a multiple of its size.
-  const ordered = [
-    ...tensors.filter(({ dtype }) => dtype === "I64"),
-    ...tensors.filter(({ dtype }) => dtype === "F32"),
-  ];
   const entries: [string, unknown][] = [["__metadata__", { format: "pt" }]]; // transformers refuses files without it
   let offset = 0;
-  for (const { name, shape, dtype } of ordered) {
-    const bytes = sizeOf(shape) * (dtype === "I64" ? 8 : 4);
-    entries.push([name, { dtype, shape, data_offsets: [offset, offset + bytes] }]);
-    offset += bytes;
+  for (const { name, shape } of tensors) {
+    const end = offset + sizeOf(shape) * 4;
+    entries.push([name, { dtype: "F32", shape, data_offsets: [offset, end] }]);
+    offset = end;
   }
   const text = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
   // Spaces up to a multiple of 8, so that the tensors are aligned in the file too.
@@ -134,7 +127,7 @@ export function writeTensorFile(path: string, tensors: readonly NamedTensor[]): 
     function* () {
       yield new Uint8Array(BigUint64Array.of(BigInt(header.length)).buffer);
       yield header;
-      for (const { name, shape, values } of ordered) {
+      for (const { name, shape, values } of tensors) {
         const array = values();
         if (array.length !== sizeOf(shape)) {
           throw new Error(`tensor ${quoted(name)} has ${array.length} elements, its shape is [${shape}]`);

@@ -3,6 +3,7 @@ import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { bert } from "../../lib/models/bert.ts";
 import { llama } from "../../lib/models/llama.ts";
+import { mamba } from "../../lib/models/mamba.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { generate } from "../../lib/schedules/generate.ts";
@@ -51,6 +52,18 @@ const models: Record<string, (fixture: Fixture) => Model> = {
       types: 2,
       length: lengthOf(fixture),
       dropout: 0,
+    });
+  },
+  mamba(fixture) {
+    const { configuration: c } = fixture;
+    return mamba("mamba", {
+      vocabulary: c.vocab_size,
+      width: c.hidden_size,
+      blocks: c.num_hidden_layers,
+      state: c.state_size,
+      expand: c.expand,
+      rank: c.time_step_rank,
+      length: lengthOf(fixture),
     });
   },
 };
