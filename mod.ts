@@ -33,10 +33,14 @@ export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
 export { type DType, empty, fromArray, release, retain, type Tensor, toArray, view } from "./lib/tensor.ts";
 
+export { type StateBuffer } from "./lib/layers/buffers.ts";
 export type { Flops, Layer } from "./lib/layers/layer.ts";
 export type { Initial, Parameter } from "./lib/layers/parameter.ts";
 export type { Saved } from "./lib/layers/saved.ts";
-export { llama, type LlamaConfiguration } from "./lib/models/llama.ts";
+export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
+export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
+export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";
+export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/models/resnet.ts";
 export { countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
@@ -88,6 +92,8 @@ export {
   sgd,
   type SgdOptions,
 } from "./lib/train/optimizers.ts";
+
+export { loadWeights, saveWeights } from "./lib/weights/checkpoint.ts";
 
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./lib/measure/costs.ts";
 export { explainGain, type Gain } from "./lib/measure/gain.ts";

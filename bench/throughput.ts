@@ -2,14 +2,10 @@
  * `deno task bench throughput`: step times of the four schedules of the 2BP paper, without and with 2BP, on several
  * devices. Bun runs this file as it is, Node runs `bench/main.ts`.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import { SingleBar } from "cli-progress";
 import { Command } from "commander";
 import { integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
-import { UserError } from "../lib/errors.ts";
 import { openDevices } from "../lib/gpu/devices.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
@@ -30,9 +26,10 @@ import {
 import { generate } from "../lib/schedules/generate.ts";
 import { simulate } from "../lib/schedules/simulate.ts";
 import { twoStage } from "../lib/schedules/two_stage.ts";
-import { type BatchSource, textSource } from "../lib/train/data.ts";
+import type { BatchSource } from "../lib/train/data.ts";
 import { sizeOf } from "../lib/tensor.ts";
 import { adamw } from "../lib/train/optimizers.ts";
+import { sourceFor } from "./data.ts";
 
 /** The four schedules of the 2BP paper. */
 export const paperSchedules = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
@@ -67,7 +64,10 @@ export const throughput = new Command("throughput")
     "samples in a micro-batch, 1 to 65536 (default: what fits about a minute)",
     integer(1, 65_536),
   )
-  .option("--data <file>", "text to train on, bytes as tokens (default: this project's own sources)")
+  .option(
+    "--data <file>",
+    "to train on: a text, or for ResNet a folder of class folders with PNG or JPEG images (default: this project's sources, or synthetic images)",
+  )
   .option("--seed <n>", "seed of parameters and batches", integer(0, 2 ** 31), 1)
   .option("--latency <us>", "of a link between virtual devices, microseconds", real(0, 1e6), 0)
   .option("--bandwidth <GB/s>", "of a link between virtual devices (default: unlimited)", real(1e-6, 1e6))
@@ -79,7 +79,7 @@ async function run(options: Options): Promise<void> {
   checkOutputs({ "--json": options.json, "--html": options.html });
   const say = options.json === "-" || options.html === "-" ? console.error : console.log;
   const model = createModel(options.model);
-  const source = textSource(readText(options.data), { length: model.configuration.length, seed: options.seed });
+  const { name: data, source } = sourceFor(model, options.data, options.seed);
   const parts = partition(model, options.devices);
   const pairs = options.schedules.map((name) => schedulePair(name, options.devices));
   const set = await openDevices(options.devices, { virtual: options.virtual });
@@ -108,7 +108,8 @@ async function run(options: Options): Promise<void> {
     pipeline.close();
     say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
     for (const note of throughputNotes(report)) say(note);
-    const settings = { command: `bench ${process.argv.slice(2).join(" ")}`.trim(), seed: options.seed };
+    say(`Data: ${data}.`);
+    const settings = { data, command: `bench ${process.argv.slice(2).join(" ")}`.trim(), seed: options.seed };
     if (options.json) {
       writeOutput(options.json, JSON.stringify({ ...report, ...settings, machine: describeMachine() }, null, 1) + "\n");
     }
@@ -169,25 +170,6 @@ function progressBar(total: number): SingleBar {
   });
   bar.start(total, 0, { loss: "-" });
   return bar;
-}
-
-/** The file's bytes, or the project's README and sources. */
-function readText(path?: string): Uint8Array {
-  if (path !== undefined) {
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      throw new UserError(`Cannot read --data ${path}: ${code === "ENOENT" ? "there is no such file" : code}`);
-    }
-  }
-  const root = fileURLToPath(new URL("..", import.meta.url));
-  const sources = ["lib", "kernels", "bench"].flatMap((folder) =>
-    (readdirSync(join(root, folder), { recursive: true }) as string[]).sort()
-      .filter((name) => /\.(ts|wgsl)$/.test(name)).map((name) => join(root, folder, name))
-  );
-  const files = [join(root, "README.md"), join(root, "mod.ts"), ...sources].filter((file) => existsSync(file));
-  return new Uint8Array(Buffer.concat(files.map((file) => readFileSync(file))));
 }
 
 if (import.meta.main) await main(throughput);

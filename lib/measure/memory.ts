@@ -67,7 +67,7 @@ export async function predictMemory(
 export function blankBatch(model: Model, samples: number): Batch {
   const { length, size } = model.configuration;
   return model.task === "image"
-    ? { samples, inputs: new Float32Array(samples * 3 * size * size), targets: new Uint32Array(samples) }
+    ? { samples, inputs: new Float32Array(samples * size * size * 3), targets: new Uint32Array(samples) }
     : { samples, inputs: new Uint32Array(samples * length), targets: new Uint32Array(samples * length) };
 }
 

@@ -1,26 +1,38 @@
 /** Models by name. */
 import { UserError } from "../errors.ts";
-import { byteVocabulary } from "../train/data.ts";
-import { llama, type LlamaConfiguration } from "./llama.ts";
+import { bert, bertConfigurations } from "./bert.ts";
+import { llama, llamaConfigurations } from "./llama.ts";
+import { mamba, mambaConfigurations } from "./mamba.ts";
 import type { Model } from "./model.ts";
+import { resnet, resnetConfigurations } from "./resnet.ts";
 
-const configurations: Record<string, LlamaConfiguration> = {
-  // 0.9 million parameters: a micro-batch takes milliseconds on one core.
-  "llama-tiny": { vocabulary: byteVocabulary, width: 128, blocks: 4, heads: 4, hidden: 352, length: 64 },
-  // 9.6 million parameters: for a small GPU.
-  "llama-small": { vocabulary: byteVocabulary, width: 320, blocks: 8, heads: 5, hidden: 864, length: 128 },
+const makers: Readonly<Record<string, () => Model>> = {
+  ...makersOf(llama, llamaConfigurations),
+  ...makersOf(bert, bertConfigurations),
+  ...makersOf(mamba, mambaConfigurations),
+  ...makersOf(resnet, resnetConfigurations),
 };
 
-/** Names that {@link createModel} knows. */
-export const modelNames: readonly string[] = Object.keys(configurations);
+/** Names that {@link createModel} knows: of each family a tiny one for two processor cores, up to the public full size. */
+export const modelNames: readonly string[] = Object.keys(makers);
 
 /**
- * A model of text as bytes. Its parameters are placed by the pipeline it is given to: one pipeline at a time.
+ * A model. Its parameters are placed by the pipeline it is given to: one pipeline at a time.
  *
  * @throws {UserError} On an unknown name.
  */
 export function createModel(name: string): Model {
-  const configuration = configurations[name];
-  if (!configuration) throw new UserError(`There is no model "${name}"; there are ${modelNames.join(", ")}`);
-  return llama(name, configuration);
+  if (!Object.hasOwn(makers, name)) {
+    throw new UserError(`There is no model "${name}"; there are ${modelNames.join(", ")}`);
+  }
+  return makers[name]();
+}
+
+function makersOf<Configuration>(
+  make: (name: string, configuration: Configuration) => Model,
+  configurations: Readonly<Record<string, Configuration>>,
+): Record<string, () => Model> {
+  return Object.fromEntries(
+    Object.entries(configurations).map(([name, configuration]) => [name, () => make(name, configuration)]),
+  );
 }

@@ -1,5 +1,6 @@
 /** A slice of a model on the device that runs it. */
 import type { Device } from "../gpu/device.ts";
+import { placeBuffers, releaseBuffers } from "../layers/buffers.ts";
 import type { Layer } from "../layers/layer.ts";
 import { type ParameterBlock, placeParameters, releaseParameters } from "../layers/parameter.ts";
 import { sequential } from "../layers/sequential.ts";
@@ -14,7 +15,7 @@ export interface Stage {
   release(): void;
 }
 
-/** Puts the layers of a stage on its device, with fresh parameters; see `placeParameters` for the rest. */
+/** Puts the layers of a stage on its device, with fresh parameters and state; see `placeParameters` for the rest. */
 export function placeStage(
   index: number,
   layers: readonly Layer[],
@@ -24,5 +25,15 @@ export function placeStage(
 ): Stage {
   const layer = sequential(layers);
   const blocks = placeParameters(layer.parameters, device, seed, originals);
-  return { index, device, layer, blocks, release: () => releaseParameters(layer.parameters, blocks) };
+  placeBuffers(layer.buffers ?? [], device);
+  return {
+    index,
+    device,
+    layer,
+    blocks,
+    release() {
+      releaseParameters(layer.parameters, blocks);
+      releaseBuffers(layer.buffers ?? []);
+    },
+  };
 }

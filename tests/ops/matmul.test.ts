@@ -177,7 +177,7 @@ test("choose() takes workgroup memory on a GPU and registers on a processor, sca
   const odd: Problem = { ...even, b: { ...layout, offset: 2 } };
   const gpu: GpuInfo = {
     ...{ driver: "gpu", name: "a GPU", vendor: "nvidia", software: false },
-    ...{ subgroupSize: 32, timestamps: true, f16: true },
+    ...{ subgroupSize: 32, timestamps: true, f16: true, dry: false },
   };
   const processor: GpuInfo = { ...gpu, software: true, subgroupSize: 8 };
   const bare: GpuInfo = { ...processor, subgroupSize: 0 };
