@@ -2,15 +2,15 @@
 import { UserError } from "../errors.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
-import { sizeOf } from "../tensor.ts";
-import { referenceModel } from "./families.ts";
+import { sizeOf, toArray } from "../tensor.ts";
+import { buffersOf, referenceModel } from "./families.ts";
 import { quoted } from "./json.ts";
 import { fromReference, type Reference, toReference } from "./reference.ts";
 import { checkReadable, type TensorFile, writeTensorFile } from "./safetensors.ts";
 import { openCheckpoint } from "./shards.ts";
 
 /**
- * Writes a pipeline's parameters to one safetensors file that the reference implementation can load: Hugging Face's for LLaMa, BERT
+ * Writes a pipeline's parameters and running statistics to one safetensors file that the reference implementation can load: Hugging Face's for LLaMa, BERT
  * and Mamba, torchvision's for ResNet. How the model is cut does not matter.
  *
  * ```ts
@@ -29,6 +29,7 @@ import { openCheckpoint } from "./shards.ts";
 export async function saveWeights(pipeline: Pipeline, path: string): Promise<void> {
   const { references } = referenceModel(pipeline.model);
   const values = await pipeline.parameters();
+  for (const { name, value } of buffersOf(pipeline.model)) values.set(name, await toArray(value));
   writeTensorFile(
     path,
     references.map((reference) => ({
@@ -49,13 +50,20 @@ export async function saveWeights(pipeline: Pipeline, path: string): Promise<voi
 export function loadWeights(pipeline: Pipeline, path: string): void {
   const file = openCheckpoint(path);
   try {
-    pipeline.setParameters(readWeights(file, path, pipeline.model));
+    const values = readWeights(file, path, pipeline.model);
+    const buffers = buffersOf(pipeline.model).map(({ name, value }) => {
+      const array = values.get(name)!;
+      values.delete(name);
+      return { value, array };
+    });
+    pipeline.setParameters(values);
+    for (const { value, array } of buffers) value.device.write(value, array);
   } finally {
     file.close();
   }
 }
 
-/** The values of all parameters but tied copies. */
+/** The values of all parameters but tied copies, and of all buffers. */
 function readWeights(file: TensorFile, path: string, model: Model): Map<string, Float32Array> {
   const { family, references } = referenceModel(model);
   const stored = new Map<string, string[]>();
@@ -64,7 +72,8 @@ function readWeights(file: TensorFile, path: string, model: Model): Map<string, 
     if (canonical !== undefined) stored.set(canonical, [...stored.get(canonical) ?? [], name]);
   }
   checkFit(file, path, model.name, references, stored);
-  const values = new Map(parametersOf(model).map(({ name, shape }) => [name, new Float32Array(sizeOf(shape))]));
+  const ours = [...parametersOf(model), ...buffersOf(model)];
+  const values = new Map(ours.map(({ name, shape }) => [name, new Float32Array(sizeOf(shape))]));
   for (const reference of references) {
     const [name, ...others] = stored.get(reference.name)!;
     const theirs = file.read(name);

@@ -1,5 +1,6 @@
 /** Which reference implementation a model belongs to. */
 import { UserError } from "../errors.ts";
+import type { StateBuffer } from "../layers/buffers.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import { bertFamily } from "./bert.ts";
 import { llamaFamily } from "./llama.ts";
@@ -15,16 +16,21 @@ export interface ReferenceModel {
   readonly references: readonly Reference[];
 }
 
+/** The running statistics and other state that is stored with a model's parameters. */
+export function buffersOf(model: Model): StateBuffer[] {
+  return model.layers.flatMap((layer) => [...layer.buffers ?? []]);
+}
+
 /**
- * Finds the reference implementation that has all the model's parameters.
+ * Finds the reference implementation that has all the model's parameters and buffers.
  *
  * @throws {UserError} When none has, because the model is not one of ours.
  */
 export function referenceModel(model: Model): ReferenceModel {
   const copies = new Set(model.tied?.map(([, copy]) => copy));
-  const parameters = parametersOf(model).filter((parameter) => !copies.has(parameter));
+  const stored = [...parametersOf(model).filter((parameter) => !copies.has(parameter)), ...buffersOf(model)];
   for (const family of families) {
-    const references = parameters.map((parameter) => family.references(parameter, model.configuration));
+    const references = stored.map((each) => family.references(each, model.configuration));
     if (references.every((each) => each !== undefined)) return { family, references: references.flat() };
   }
   throw new UserError(

@@ -17,7 +17,7 @@ export interface Reference {
   readonly strides: readonly number[];
 }
 
-/** What a parameter's name and shape say; see `Parameter`. */
+/** A parameter or a buffer. */
 export type Shaped = Pick<Parameter, "name" | "shape">;
 
 /** A reference implementation of a family of models. */

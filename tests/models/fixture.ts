@@ -7,7 +7,9 @@ import { openTensorFile } from "../../lib/weights/safetensors.ts";
 /** What PyTorch says of a tiny model. */
 export interface Fixture {
   /** Of the reference implementation, by its own names. */
-  readonly configuration: Readonly<Record<string, number> & { blocks: number[] }>;
+  readonly configuration: Readonly<Record<string, number>>;
+  /** Of ResNet: blocks in each of its parts. */
+  readonly blocks: readonly number[];
   readonly microbatches: number;
   readonly batch: Batch;
   readonly loss: number;
@@ -37,6 +39,7 @@ export function readFixture(name: string, { images = false } = {}): Fixture {
   const lengths = batch.get("lengths");
   return {
     configuration,
+    blocks: configuration.blocks ?? [],
     microbatches,
     loss,
     batch: {

@@ -9,12 +9,13 @@ import { llama } from "../../lib/models/llama.ts";
 import { mamba } from "../../lib/models/mamba.ts";
 import { type Model, parametersOf } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { resnet } from "../../lib/models/resnet.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
 import { sizeOf } from "../../lib/tensor.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { loadWeights, saveWeights } from "../../lib/weights/checkpoint.ts";
-import { referenceModel } from "../../lib/weights/families.ts";
+import { buffersOf, referenceModel } from "../../lib/weights/families.ts";
 import { fromReference, toReference } from "../../lib/weights/reference.ts";
 import { type NamedTensor, openTensorFile, writeTensorFile } from "../../lib/weights/safetensors.ts";
 import { randomBatch, tiny, tinyModel } from "../pipeline/support.ts";
@@ -41,6 +42,7 @@ const models: Model[] = [
   llama("tiny grouped LLaMa", { ...tiny, width: 24, heads: 4, kvHeads: 2 }),
   tinyBert(),
   mamba("tiny Mamba", { vocabulary: 9, width: 6, blocks: 2, state: 4, expand: 2, rank: 4, length: 4 }),
+  resnet("tiny ResNet", { block: "bottleneck", blocks: [1, 2], width: 2, stem: "7x7", size: 16, classes: 3 }),
 ];
 
 for (const model of models) {
@@ -48,7 +50,8 @@ for (const model of models) {
     const { references } = referenceModel(model);
     const copies = new Set(model.tied?.map(([, copy]) => copy));
     assert.equal(new Set(references.map(({ name }) => name)).size, references.length);
-    for (const parameter of parametersOf(model).filter((parameter) => !copies.has(parameter))) {
+    const stored = [...parametersOf(model).filter((parameter) => !copies.has(parameter)), ...buffersOf(model)];
+    for (const parameter of stored) {
       const ours = Float32Array.from({ length: sizeOf(parameter.shape) }, (_, i) => i + 1);
       const back = new Float32Array(ours.length);
       for (const reference of references.filter((each) => each.parameter === parameter.name)) {
