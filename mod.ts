@@ -84,6 +84,9 @@ export {
   maskedTextSource,
   textSource,
 } from "./lib/train/data.ts";
+export { type ImageFolder, imageFolder } from "./lib/train/image_folder.ts";
+export type { Generator } from "./lib/train/random.ts";
+export { syntheticImages } from "./lib/train/synthetic_images.ts";
 export {
   adamw,
   type AdamWOptions,

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import type { MemoryReport } from "../../lib/measure/memory.ts";
 import type { ThroughputReport } from "../../lib/measure/throughput.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -29,7 +30,7 @@ test("bench explains every bad argument in one line on standard error, with exit
     [["--devices", "99"], /--devices.*'99' is invalid\. It must be a whole number from 1 to 16\.$/],
     [["--devices", "two"], /--devices.*'two' is invalid/],
     [["--devices", "16"], /llama-tiny has 10 layers, which cannot be cut into 16 stages$/],
-    [["--model", "nope"], /--model.*"nope" is not one of llama-tiny, llama-small\.$/],
+    [["--model", "nope"], /--model.*"nope" is not one of llama-tiny, .*bert-tiny, .*mamba-tiny, .*resnet-tiny, .*\.$/],
     [["--data", join(folder, "missing")], /Cannot read --data .*missing: there is no such file$/],
     [["--data", folder], /Cannot read --data .*: EISDIR$/],
     [["--data", empty], /The text has 0 bytes; a sequence needs at least 65$/],
@@ -99,6 +100,44 @@ test("bench writes the JSON of the contract and a page for a real run on two dev
   assert.ok(report.loss.last < report.loss.first);
   assert.match(stdout, /real devices/);
   assert.match(readFileSync(html, "utf8"), /Throughput, 2 real devices/);
+});
+
+test("bench trains a model of each family, and the loss falls", () => {
+  for (const model of ["bert-tiny", "mamba-tiny", "resnet-tiny"]) {
+    const args = ["--model", model, "--repeats", "4", "--samples", "4", "--schedules", "1f1b-1", "--json", "-"];
+    const { status, stdout, stderr } = bench(...args);
+    assert.equal(status, 0, stderr);
+    const report = JSON.parse(stdout);
+    assertContract(report, "real", 2, ["1f1b-1"]);
+    assert.equal(report.model.name, model);
+    assert.ok(report.loss.last < report.loss.first, `${model}: ${report.loss.first} to ${report.loss.last}`);
+  }
+});
+
+test("bench memory predicts a full model without a device, and agrees with a run of a tiny one", () => {
+  const run = (...args: string[]) => {
+    const { status, stdout, stderr } = bench(
+      "memory",
+      "--schedules",
+      "1f1b-1",
+      "--policies",
+      "fill",
+      "--json",
+      "-",
+      ...args,
+    );
+    assert.equal(status, 0, stderr);
+    return JSON.parse(stdout) as MemoryReport;
+  };
+  const planned = run("--predict", "--model", "llama-7b", "--devices", "4", "--samples", "1");
+  assert.deepEqual([planned.schema, planned.mode, planned.model.parameters], [1, "predicted", 6_738_415_616]);
+  const parameters = planned.rows[0].devices.reduce((sum, { predicted }) => sum + predicted.parameters, 0);
+  assert.ok(Math.abs(parameters / (4 * 6_738_415_616) - 1) < 1e-3, `${parameters} bytes of parameters`);
+  for (const { devices } of run().rows) {
+    for (const { predictedPeak, measuredPeak } of devices) {
+      assert.ok(Math.abs(predictedPeak / measuredPeak! - 1) <= 0.02, `${predictedPeak} against ${measuredPeak}`);
+    }
+  }
 });
 
 test("bench composes four virtual devices, with slower links making slower steps", () => {
