@@ -12,7 +12,9 @@ const families: readonly Family[] = [llamaFamily, bertFamily, mambaFamily, resne
 
 /** A model's tensors by their names in the reference implementation; of tied parameters only the original has one. */
 export interface ReferenceModel {
+  /** Whose names they are. */
   readonly family: Family;
+  /** Where each tensor lies in the parameters and buffers. */
   readonly references: readonly Reference[];
 }
 
