@@ -20,7 +20,6 @@ struct Parameters {
 const WORKGROUP = 64u;
 const VECTORS = 4u;
 const CHUNK = 16u;
-const BLOCK = 8u; // channels that one invocation takes one after another
 
 const LN2 = 0.6931471805599453;
 
@@ -28,19 +27,20 @@ const LN2 = 0.6931471805599453;
 @group(0) @binding(2) var<storage, read_write> dt_raw: array<f32>; // becomes dt_raw'
 @group(0) @binding(3) var<storage, read_write> gate: array<f32>; // z becomes z'
 @group(0) @binding(4) var<storage, read_write> states: array<vec4f>; // h before the chunk becomes exp(dt A) g of its first token
-@group(0) @binding(5) var<storage, read_write> partials: array<vec4f>; // [sequences, blocks, CHUNK, 2 VECTORS]: B', C'
+@group(0) @binding(5) var<storage, read_write> partials: array<vec4f>; // [sequences, channels, CHUNK, 2 VECTORS]: B', C'
 @group(0) @binding(6) var<storage, read_write> sums: array<vec4f>; // [sequences, channels, VECTORS + 1]: A_log'; D', bias'
 @group(0) @binding(7) var<storage, read> x: array<f32>;
 @group(0) @binding(8) var<storage, read> projection: array<vec4f>;
 @group(0) @binding(9) var<storage, read> constants: array<vec4f>;
 
-// One invocation a sequence and block of channels: what B' and C' gather from a block stays with it.
+// One invocation a channel and sequence. What B' and C' sum over the channels goes through memory, a chunk at a time: invocations
+// that took several channels and kept these sums in private arrays were no faster and took three times as long to compile.
 @compute @workgroup_size(WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let lane = id.x + id.y * n.x * WORKGROUP;
-  let blocks = (p.channels + BLOCK - 1u) / BLOCK;
-  if (lane >= p.sequences * blocks) { return; }
-  let sequence = lane / blocks;
+  if (lane >= p.sequences * p.channels) { return; }
+  let channel = lane % p.channels;
+  let sequence = lane / p.channels;
   let chunks = (p.length + CHUNK - 1u) / CHUNK;
   let start = p.chunk * CHUNK;
   let count = min(CHUNK, p.length - start);
@@ -48,104 +48,87 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   let kept = (sequence * chunks + p.chunk) * VECTORS;
   let last = p.chunk + 1u == chunks;
 
-  var db: array<vec4f, CHUNK * VECTORS>;
-  var dc: array<vec4f, CHUNK * VECTORS>;
-  for (var i = 0u; i < CHUNK * VECTORS; i++) {
-    db[i] = vec4f();
-    dc[i] = vec4f();
+  let own = channel * (VECTORS + 1u);
+  var a: array<vec4f, VECTORS>;
+  var h: array<vec4f, VECTORS>;
+  var carry: array<vec4f, VECTORS>;
+  var da: array<vec4f, VECTORS>;
+  for (var v = 0u; v < VECTORS; v++) {
+    a[v] = constants[own + v];
+    h[v] = states[(kept + v) * p.channels + channel];
+    carry[v] = vec4f();
+    if (!last) { carry[v] = states[(kept + VECTORS + v) * p.channels + channel]; }
+    da[v] = vec4f();
   }
+  let rest = constants[own + VECTORS];
+
   var before: array<vec4f, CHUNK * VECTORS>; // h[t - 1]
-  for (var k = 0u; k < BLOCK; k++) {
-    // Neighbouring invocations take neighbouring channels.
-    let channel = lane % blocks + k * blocks;
-    if (channel >= p.channels) { break; }
-    let own = channel * (VECTORS + 1u);
-    var a: array<vec4f, VECTORS>;
-    var h: array<vec4f, VECTORS>;
-    var carry: array<vec4f, VECTORS>;
-    var da: array<vec4f, VECTORS>;
-    for (var v = 0u; v < VECTORS; v++) {
-      a[v] = constants[own + v];
-      h[v] = states[(kept + v) * p.channels + channel];
-      carry[v] = vec4f();
-      if (!last) { carry[v] = states[(kept + VECTORS + v) * p.channels + channel]; }
-      da[v] = vec4f();
-    }
-    let rest = constants[own + VECTORS];
-
-    for (var t = 0u; t < count; t++) {
-      let row = first + t;
-      let dt = softplus(dt_raw[row * p.channels + channel] + rest.y).x;
-      let scaled = dt * x[row * p.channels + channel];
-      let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
-      for (var v = 0u; v < VECTORS; v++) {
-        before[t * VECTORS + v] = h[v];
-        h[v] = exp2(dt * a[v]) * h[v] + scaled * projection[b + v];
-      }
-    }
-
-    var d_sum = 0.0;
-    var bias_sum = 0.0;
-    for (var t = count; t > 0u;) {
-      t--;
-      let row = first + t;
-      let at = row * p.channels + channel;
-      let value = x[at];
-      let dt = softplus(dt_raw[at] + rest.y);
-      let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
-      let z_at = (row + 1u) * p.gate_stride - p.channels + channel;
-      let z = gate[z_at];
-      let sigmoid = 1.0 / (1.0 + exp(-z));
-      let dout = out[at];
-      let dy = dout * z * sigmoid;
-      var y4 = vec4f();
-      var bg4 = vec4f();
-      var au4 = vec4f();
-      for (var v = 0u; v < VECTORS; v++) {
-        let i = t * VECTORS + v;
-        let input = projection[b + v];
-        let output = projection[b + VECTORS + v];
-        let decay = exp2(dt.x * a[v]);
-        let decayed = decay * before[i];
-        let state = decayed + dt.x * value * input;
-        let g = output * dy + carry[v];
-        y4 += output * state;
-        dc[i] += dy * state;
-        db[i] += dt.x * value * g;
-        bg4 += input * g;
-        let u = g * decayed;
-        au4 += a[v] * u;
-        da[v] += dt.x * u;
-        carry[v] = decay * g;
-      }
-      let y = dot(y4, vec4f(1.0)) + rest.x * value;
-      let bg = dot(bg4, vec4f(1.0));
-      gate[z_at] = dout * y * sigmoid * (1.0 + z * (1.0 - sigmoid));
-      out[at] = rest.x * dy + dt.x * bg;
-      let ddt = (value * bg + LN2 * dot(au4, vec4f(1.0))) * dt.y;
-      dt_raw[at] = ddt;
-      d_sum += dy * value;
-      bias_sum += ddt;
-    }
-
-    let sums_at = (sequence * p.channels + channel) * (VECTORS + 1u);
-    for (var v = 0u; v < VECTORS; v++) {
-      states[(kept + v) * p.channels + channel] = carry[v];
-      var sum = LN2 * a[v] * da[v];
-      if (!last) { sum += sums[sums_at + v]; }
-      sums[sums_at + v] = sum;
-    }
-    var sum = vec4f(d_sum, bias_sum, 0.0, 0.0);
-    if (!last) { sum += sums[sums_at + VECTORS]; }
-    sums[sums_at + VECTORS] = sum;
-  }
   for (var t = 0u; t < count; t++) {
-    let to = (lane * CHUNK + t) * 2u * VECTORS;
+    let row = first + t;
+    let dt = softplus(dt_raw[row * p.channels + channel] + rest.y).x;
+    let scaled = dt * x[row * p.channels + channel];
+    let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
     for (var v = 0u; v < VECTORS; v++) {
-      partials[to + v] = db[t * VECTORS + v];
-      partials[to + VECTORS + v] = dc[t * VECTORS + v];
+      before[t * VECTORS + v] = h[v];
+      h[v] = exp2(dt * a[v]) * h[v] + scaled * projection[b + v];
     }
   }
+
+  var d_sum = 0.0;
+  var bias_sum = 0.0;
+  for (var t = count; t > 0u;) {
+    t--;
+    let row = first + t;
+    let at = row * p.channels + channel;
+    let value = x[at];
+    let dt = softplus(dt_raw[at] + rest.y);
+    let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+    let z_at = (row + 1u) * p.gate_stride - p.channels + channel;
+    let z = gate[z_at];
+    let sigmoid = 1.0 / (1.0 + exp(-z));
+    let dout = out[at];
+    let dy = dout * z * sigmoid;
+    let to = (lane * CHUNK + t) * 2u * VECTORS;
+    var y4 = vec4f();
+    var bg4 = vec4f();
+    var au4 = vec4f();
+    for (var v = 0u; v < VECTORS; v++) {
+      let i = t * VECTORS + v;
+      let input = projection[b + v];
+      let output = projection[b + VECTORS + v];
+      let decay = exp2(dt.x * a[v]);
+      let decayed = decay * before[i];
+      let state = decayed + dt.x * value * input;
+      let g = output * dy + carry[v];
+      y4 += output * state;
+      partials[to + VECTORS + v] = dy * state;
+      partials[to + v] = dt.x * value * g;
+      bg4 += input * g;
+      let u = g * decayed;
+      au4 += a[v] * u;
+      da[v] += dt.x * u;
+      carry[v] = decay * g;
+    }
+    let y = dot(y4, vec4f(1.0)) + rest.x * value;
+    let bg = dot(bg4, vec4f(1.0));
+    gate[z_at] = dout * y * sigmoid * (1.0 + z * (1.0 - sigmoid));
+    out[at] = rest.x * dy + dt.x * bg;
+    let ddt = (value * bg + LN2 * dot(au4, vec4f(1.0))) * dt.y;
+    dt_raw[at] = ddt;
+    d_sum += dy * value;
+    bias_sum += ddt;
+  }
+
+  let sums_at = lane * (VECTORS + 1u);
+  for (var v = 0u; v < VECTORS; v++) {
+    states[(kept + v) * p.channels + channel] = carry[v];
+    var sum = LN2 * a[v] * da[v];
+    if (!last) { sum += sums[sums_at + v]; }
+    sums[sums_at + v] = sum;
+  }
+  var sum = vec4f(d_sum, bias_sum, 0.0, 0.0);
+  if (!last) { sum += sums[sums_at + VECTORS]; }
+  sums[sums_at + VECTORS] = sum;
 }
 
 // softplus as in scan.wgsl, and its derivative, the sigmoid.
@@ -160,7 +143,7 @@ fn softplus(value: f32) -> vec2f {
 @group(0) @binding(1) var<storage, read_write> dprojection: array<vec4f>;
 @group(0) @binding(2) var<storage, read> partials_in: array<vec4f>;
 
-// B' and C' of the chunk's tokens: the blocks' parts, added up in their order. One invocation a token and vec4.
+// B' and C' of the chunk's tokens: the channels' parts, added up in their order. One invocation a token and vec4.
 @compute @workgroup_size(WORKGROUP)
 fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let lane = id.x + id.y * n.x * WORKGROUP;
@@ -170,10 +153,9 @@ fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: 
   let column = lane % width;
   let t = lane / width % count;
   let sequence = lane / width / count;
-  let blocks = (p.channels + BLOCK - 1u) / BLOCK;
   var sum = vec4f();
-  for (var block = sequence * blocks; block < (sequence + 1u) * blocks; block++) {
-    sum += partials_in[(block * CHUNK + t) * width + column];
+  for (var i = sequence * p.channels; i < (sequence + 1u) * p.channels; i++) {
+    sum += partials_in[(i * CHUNK + t) * width + column];
   }
   let row = sequence * p.length + p.chunk * CHUNK + t;
   dprojection[(row + 1u) * p.projection_stride - width + column] = sum;

@@ -1,5 +1,4 @@
 /** Mamba's selective scan with its gate: forward, and its two backward halves. */
-import type { Device } from "../gpu/device.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
@@ -87,15 +86,14 @@ export function selectiveScanBackwardInput(
   expectShape("selectiveScanBackwardInput", "dprojection", dprojection, projection.shape);
   expectShape("selectiveScanBackwardInput", "sums", sums, [sequences, channels * (state + 4)]);
   const constants = prepare(problem, parameters);
-  const blocks = Math.ceil(channels / kernels.block);
-  const partials = empty(device, [sequences, blocks, chunk, 2 * state], "workspace");
+  const partials = empty(device, [sequences, channels, chunk, 2 * state], "workspace");
   const chunks = Math.ceil(length / chunk);
   for (let index = chunks - 1; index >= 0; index--) {
     device.dispatch(
       kernels.backward,
       [...words, index],
       [dout, dtRaw, gate, states, partials, sums, x, projection, constants],
-      lanes(sequences * blocks),
+      lanes(sequences * channels),
     );
     const tokens = sequences * Math.min(chunk, length - index * chunk);
     device.dispatch(kernels.gather, [...words, index], [dprojection, partials], lanes(tokens * state / 2));
@@ -109,31 +107,26 @@ export function selectiveScanBackwardWeight(gradients: ScanParameters, sums: Ten
   const channels = sizeOf(d.shape), state = sizeOf(aLog.shape) / channels;
   expectShape("selectiveScanBackwardWeight", "dtBias", dtBias, [channels]);
   expectShape("selectiveScanBackwardWeight", "sums", sums, [rowsOf(sums), channels * (state + 4)]);
-  const { backwardWeight } = scanKernels(sums.device, state);
+  const { backwardWeight } = scanKernels(state);
   const words = [rowsOf(sums), 0, channels, 0, 0, 0];
   sums.device.dispatch(backwardWeight, words, [aLog, d, dtBias, sums], lanes(channels * (state / 4 + 1)));
 }
 
-/** The kernels for states of `state` numbers, and how many channels an invocation of the backward takes. */
-function scanKernels(device: Device, state: number) {
-  // On a processor eight channels share one part of dB and dC, and so their stores; a GPU needs the invocations more.
-  const block = device.gpu.info.software ? 8 : 1;
+/** The kernels for states of `state` numbers. */
+function scanKernels(state: number) {
   const constants = { VECTORS: state / 4, CHUNK: chunk };
   const make = () => ({
-    block,
     prepare: kernel("scan", "prepare", constants),
     forward: kernel("scan", "forward", constants),
-    backward: kernel("scan_backward", "backward", { ...constants, BLOCK: block }),
-    gather: kernel("scan_backward", "gather", { ...constants, BLOCK: block }),
+    backward: kernel("scan_backward", "backward", constants),
+    gather: kernel("scan_backward", "gather", constants),
     backwardWeight: kernel("scan_backward", "backward_weight", constants),
   });
-  const key = `${state}/${block}`;
-  let kernels = made.get(key);
-  if (!kernels) made.set(key, kernels = make());
+  let kernels = made.get(state);
+  if (!kernels) made.set(state, kernels = make());
   return kernels;
 }
-const made = new Map<string, { readonly block: number } & Record<Entry, Kernel>>();
-type Entry = "prepare" | "forward" | "backward" | "gather" | "backwardWeight";
+const made = new Map<number, Record<"prepare" | "forward" | "backward" | "gather" | "backwardWeight", Kernel>>();
 
 /** Sizes of a scan, checked. */
 function describe(
@@ -168,7 +161,7 @@ function describe(
   const sequences = rows / length;
   return {
     device: x.device,
-    kernels: scanKernels(x.device, state),
+    kernels: scanKernels(state),
     sequences,
     channels,
     state,
