@@ -98,6 +98,7 @@ function readRange(file: number, start: number, end: number): Uint8Array<ArrayBu
 
 /** A tensor to be written, as F32. */
 export interface NamedTensor {
+  /** Unique in its file. */
   readonly name: string;
   /** Axes, outermost first; none for a scalar. */
   readonly shape: readonly number[];
