@@ -17,6 +17,7 @@ export interface ColumnStatistics {
 
 /** What {@link batchNorm} keeps up to date over the micro-batches, for use after training; both [D]. */
 export interface RunningStatistics {
+  /** Means. */
   readonly mean: Tensor;
   /** Unbiased variances. */
   readonly variance: Tensor;

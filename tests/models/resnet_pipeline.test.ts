@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { resnet } from "../../lib/models/resnet.ts";
+import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import type { Schedule } from "../../lib/schedules/actions.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { toArray } from "../../lib/tensor.ts";
+import { sgd } from "../../lib/train/optimizers.ts";
+import { syntheticImages } from "../../lib/train/synthetic_images.ts";
+import { assertSameGradients } from "../pipeline/support.ts";
+
+let one: DeviceSet, two: DeviceSet;
+before(async () => {
+  one = await openDevices(1);
+  two = await openDevices(2);
+});
+after(() => [one, two].forEach((set) => set.close()));
+
+const microbatches = 4;
+const configuration = { block: "bottleneck", blocks: [2, 1], width: 16, stem: "3x3", size: 12, classes: 5 } as const;
+
+/** Loss, gradients and running statistics after one step without an update. */
+async function run(set: DeviceSet, schedule: Schedule) {
+  const model = resnet("small", configuration);
+  const pipeline = createPipeline(set, model, { optimizer: sgd({ learningRate: 0.1 }), seed: 3 });
+  const batch = syntheticImages({ size: 12, classes: 5, seed: 1 }).next(3 * microbatches);
+  const { loss } = await pipeline.step(schedule, batch, { optimize: false });
+  const gradients = await pipeline.gradients();
+  const running = new Map<string, Float32Array>();
+  for (const { name, value } of model.layers.flatMap((layer) => layer.buffers ?? [])) {
+    running.set(name, await toArray(value));
+  }
+  pipeline.close();
+  assert.deepEqual(set.devices.map(({ ledger }) => ledger.total()), set.devices.map(() => 0));
+  return { loss, gradients, running };
+}
+
+// BatchNorm looks at micro-batches, so what is compared is cut alike: the same micro-batches, one after the other on one device.
+test("a ResNet cut over two devices has the loss, gradients and running statistics of one device, with 2BP and without", async () => {
+  const expected = await run(one, generate("gpipe", { devices: 1, microbatches }));
+  for (const name of ["gpipe", "1f1b", "zb-h1"]) {
+    const base = generate(name, { devices: 2, microbatches });
+    for (
+      const schedule of base.twoStage ? [base] : [base, twoStage(base), twoStage(base, { policy: "end", width: 3 })]
+    ) {
+      const actual = await run(two, schedule);
+      assert.ok(Math.abs(actual.loss - expected.loss) <= 1e-5 * expected.loss, `${name}: loss ${actual.loss}`);
+      assertSameGradients(actual.gradients, expected.gradients, 1e-5, name);
+      assertSameGradients(actual.running, expected.running, 1e-6, `${name}, running statistics`);
+    }
+  }
+});
