@@ -27,7 +27,7 @@ export function sourceFor(model: Model, path: string | undefined, seed: number):
   if (model.task === "image") {
     return path === undefined
       ? {
-        name: "synthetic images (stripes whose direction is the class)",
+        name: "synthetic images (stripes whose direction and hue are the class)",
         source: syntheticImages({ size, classes, seed }),
       }
       : { name: `images of ${path}`, source: imageFolder(path, { size, classes, seed }) };
