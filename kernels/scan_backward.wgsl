@@ -161,6 +161,39 @@ fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: 
   dprojection[(row + 1u) * p.projection_stride - width + column] = sum;
 }
 
+const GROUP = 64u;
+
+var<workgroup> shared_sums: array<vec4f, GROUP>;
+
+// The same for a GPU: a workgroup a token, whose invocations share the channels.
+@compute @workgroup_size(GROUP)
+fn gather_group(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let token = group.x + group.y * n.x;
+  let count = min(CHUNK, p.length - p.chunk * CHUNK);
+  if (token >= p.sequences * count) { return; }
+  let width = 2u * VECTORS;
+  let parts = GROUP / width;
+  let t = token % count;
+  let sequence = token / count;
+  let column = lane % width;
+  var sum = vec4f();
+  if (lane < parts * width) {
+    for (var i = lane / width; i < p.channels; i += parts) {
+      sum += partials_in[((sequence * p.channels + i) * CHUNK + t) * width + column];
+    }
+  }
+  shared_sums[lane] = sum;
+  workgroupBarrier();
+  if (lane >= width) { return; }
+  for (var part = 1u; part < parts; part++) { sum += shared_sums[part * width + lane]; }
+  let row = sequence * p.length + p.chunk * CHUNK + t;
+  dprojection[(row + 1u) * p.projection_stride - width + lane] = sum;
+}
+
 @group(0) @binding(1) var<storage, read_write> da_log: array<vec4f>; // [channels, VECTORS]
 @group(0) @binding(2) var<storage, read_write> dd: array<f32>; // [channels]
 @group(0) @binding(3) var<storage, read_write> dbias: array<f32>; // [channels]

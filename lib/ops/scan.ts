@@ -3,6 +3,7 @@ import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { rowVariant } from "./variants.ts";
 
 /** Tokens between two kept states. */
 const chunk = 16;
@@ -88,6 +89,7 @@ export function selectiveScanBackwardInput(
   const constants = prepare(problem, parameters);
   const partials = empty(device, [sequences, channels, chunk, 2 * state], "workspace");
   const chunks = Math.ceil(length / chunk);
+  const shared = rowVariant(device, state) === "group" && state <= 128;
   for (let index = chunks - 1; index >= 0; index--) {
     device.dispatch(
       kernels.backward,
@@ -96,7 +98,8 @@ export function selectiveScanBackwardInput(
       lanes(sequences * channels),
     );
     const tokens = sequences * Math.min(chunk, length - index * chunk);
-    device.dispatch(kernels.gather, [...words, index], [dprojection, partials], lanes(tokens * state / 2));
+    const gather = shared ? kernels.gatherGroup : kernels.gather;
+    device.dispatch(gather, [...words, index], [dprojection, partials], lanes(tokens * (shared ? 64 : state / 2)));
   }
   release(constants, partials);
 }
@@ -120,13 +123,17 @@ function scanKernels(state: number) {
     forward: kernel("scan", "forward", constants),
     backward: kernel("scan_backward", "backward", constants),
     gather: kernel("scan_backward", "gather", constants),
+    gatherGroup: kernel("scan_backward", "gather_group", constants),
     backwardWeight: kernel("scan_backward", "backward_weight", constants),
   });
   let kernels = made.get(state);
   if (!kernels) made.set(state, kernels = make());
   return kernels;
 }
-const made = new Map<number, Record<"prepare" | "forward" | "backward" | "gather" | "backwardWeight", Kernel>>();
+const made = new Map<
+  number,
+  Record<"prepare" | "forward" | "backward" | "gather" | "gatherGroup" | "backwardWeight", Kernel>
+>();
 
 /** Sizes of a scan, checked. */
 function describe(

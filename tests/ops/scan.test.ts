@@ -9,7 +9,18 @@ import {
 } from "../../lib/ops/scan.ts";
 import { release, type Tensor, toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/scan.ts";
-import { assertClose, assertGradient, assertTensor, close, device, dirty, normal, tensor, weigh } from "./support.ts";
+import {
+  assertClose,
+  assertGradient,
+  assertTensor,
+  close,
+  device,
+  dirty,
+  normal,
+  tensor,
+  weigh,
+  withRowVariant,
+} from "./support.ts";
 
 after(close);
 
@@ -113,33 +124,38 @@ for (const sizes of cases) {
     assertClose(kept, wanted, 4e-6, "states");
   });
 
-  test(`the backward halves of selectiveScan() ${of} equal the float64 reference`, async () => {
-    const { on, rows, inputs, parameters, out, states, sums, dprojection } = await place(sizes, scan);
-    selectiveScan(out, states, inputs, parameters, length);
-    const dout = normal(rows * channels, 8);
-    const to = reference.selectiveScanBackward(dout, scan, length);
-    const dx = tensor(on, [rows, channels], dout);
-    selectiveScanBackwardInput(dx, dprojection, sums, states, inputs, parameters, length);
-    await assertTensor(dx, to.x, 1e-5, "dx");
-    await assertTensor(inputs.dtRaw, to.dtRaw, 1e-5, "ddtRaw");
-    const gate = await toArray(inputs.gate);
-    assertClose(lastColumns(gate, 2 * channels, channels), to.z, 1e-5, "dz");
-    assert.ok(lastColumns(gate, 2 * channels, channels, channels).every((value) => value === 7), "beside z");
-    const width = rank + 2 * state, gradient = await toArray(dprojection);
-    assertClose(lastColumns(gradient, width, state), to.c, 1e-5, "dC");
-    assertClose(lastColumns(gradient, width, state, width - state), to.b, 1e-5, "dB");
-    assert.ok(lastColumns(gradient, width, rank, rank).every(Number.isNaN), "beside dB and dC");
+  for (const variant of ["plain", "group"] as const) {
+    test(`the backward halves of selectiveScan() ${of} (${variant}) equal the float64 reference`, async () => {
+      const { on, rows, inputs, parameters, out, states, sums, dprojection } = await place(sizes, scan);
+      selectiveScan(out, states, inputs, parameters, length);
+      const dout = normal(rows * channels, 8);
+      const to = reference.selectiveScanBackward(dout, scan, length);
+      const dx = tensor(on, [rows, channels], dout);
+      withRowVariant(
+        variant,
+        () => selectiveScanBackwardInput(dx, dprojection, sums, states, inputs, parameters, length),
+      );
+      await assertTensor(dx, to.x, 1e-5, "dx");
+      await assertTensor(inputs.dtRaw, to.dtRaw, 1e-5, "ddtRaw");
+      const gate = await toArray(inputs.gate);
+      assertClose(lastColumns(gate, 2 * channels, channels), to.z, 1e-5, "dz");
+      assert.ok(lastColumns(gate, 2 * channels, channels, channels).every((value) => value === 7), "beside z");
+      const width = rank + 2 * state, gradient = await toArray(dprojection);
+      assertClose(lastColumns(gradient, width, state), to.c, 1e-5, "dC");
+      assertClose(lastColumns(gradient, width, state, width - state), to.b, 1e-5, "dB");
+      assert.ok(lastColumns(gradient, width, rank, rank).every(Number.isNaN), "beside dB and dC");
 
-    const ones = (shape: number[]) => tensor(on, shape, new Float32Array(shape.reduce((a, b) => a * b)).fill(1));
-    const gradients = { aLog: ones([channels, state]), d: ones([channels]), dtBias: ones([channels]) };
-    for (const times of [1, 2]) {
-      selectiveScanBackwardWeight(gradients, sums);
-      for (const name of ["aLog", "d", "dtBias"] as const) {
-        const expected = to[name].map((value) => 1 + times * value);
-        assertClose(await toArray(gradients[name]), expected, 1e-5, `gradient of ${name}, added ${times} times`);
+      const ones = (shape: number[]) => tensor(on, shape, new Float32Array(shape.reduce((a, b) => a * b)).fill(1));
+      const gradients = { aLog: ones([channels, state]), d: ones([channels]), dtBias: ones([channels]) };
+      for (const times of [1, 2]) {
+        selectiveScanBackwardWeight(gradients, sums);
+        for (const name of ["aLog", "d", "dtBias"] as const) {
+          const expected = to[name].map((value) => 1 + times * value);
+          assertClose(await toArray(gradients[name]), expected, 1e-5, `gradient of ${name}, added ${times} times`);
+        }
       }
-    }
-  });
+    });
+  }
 }
 
 test("selectiveScan() keeps steps far below float32's precision of 1, and stays finite for huge ones", async () => {
