@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { sourceFor } from "../../bench/data.ts";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { createModel } from "../../lib/models/registry.ts";
+import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import type { Policy } from "../../lib/schedules/actions.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { sgd } from "../../lib/train/optimizers.ts";
+import { assertSameGradients } from "../pipeline/support.ts";
+
+let set: DeviceSet;
+before(async () => {
+  set = await openDevices(2);
+});
+after(() => set.close());
+
+const microbatches = 4;
+const policies: Policy[] = ["fill", "end", "mid", "every:2"];
+
+for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
+  test(`${name} has the same loss and gradients for every schedule, policy and width`, async () => {
+    const model = createModel(name);
+    const pipeline = createPipeline(set, model, { optimizer: sgd({ learningRate: 0.1 }), seed: 2 });
+    const batch = sourceFor(model, undefined, 3).source.next(microbatches);
+    const run = async (schedule: ReturnType<typeof generate>) => {
+      pipeline.clearGradients();
+      const { loss } = await pipeline.step(schedule, batch, { optimize: false });
+      return { loss, gradients: await pipeline.gradients() };
+    };
+    // The same cut into micro-batches for all, since batch normalisation looks at one micro-batch at a time.
+    const expected = await run(generate("naive", { devices: 2, microbatches }));
+    for (
+      const base of ["gpipe", "1f1b-1", "1f1b-2", "naive"].map((each) => generate(each, { devices: 2, microbatches }))
+    ) {
+      const split = policies.flatMap((policy) => [1, 2, 4].map((width) => twoStage(base, { policy, width })));
+      for (const schedule of [base, ...split]) {
+        const what = `${schedule.name}, ${schedule.policy ?? "without 2BP"}, width ${schedule.width}`;
+        const { loss, gradients } = await run(schedule);
+        assert.ok(
+          Math.abs(loss - expected.loss) <= 1e-6 * expected.loss,
+          `${what}: loss ${loss}, not ${expected.loss}`,
+        );
+        assertSameGradients(gradients, expected.gradients, 1e-5, what);
+      }
+    }
+    pipeline.close();
+  });
+}
