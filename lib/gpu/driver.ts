@@ -1,9 +1,9 @@
 /**
  * Which driver serves a rank: a real GPU, else the system's software driver, else the bundled one.
  *
- * Tried: one NVIDIA card, Mesa's lavapipe and SwiftShader, all on Linux x86-64. Written from documentation and source
- * but never tried: several identical cards (told apart by PCI address through `DRI_PRIME`, which Mesa's device-select
- * layer reads), macOS and Windows (Dawn's default adapter, one GPU).
+ * Tried: Mesa's lavapipe and SwiftShader on Linux x86-64. Written from documentation and source but never tried: any real
+ * GPU; several identical cards (told apart by PCI address through `DRI_PRIME`, which Mesa's device-select layer reads);
+ * macOS and Windows (Dawn's default adapter, one GPU).
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
