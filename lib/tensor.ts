@@ -1,9 +1,10 @@
 /** Tensors: a shape over a stretch of one rank's memory. */
 import { alignment, type Device, type View } from "./gpu/device.ts";
+import type { DType } from "./gpu/kernel.ts";
 import type { Category } from "./gpu/ledger.ts";
+import { fromHalf, toHalf } from "./half.ts";
 
-/** Element types; both take 4 bytes. */
-export type DType = "f32" | "u32";
+export type { DType };
 
 /** A dense, row-major tensor. Made by {@link empty}, {@link fromArray} or {@link view}; given back by {@link release}. */
 export interface Tensor extends View {
@@ -11,7 +12,7 @@ export interface Tensor extends View {
   readonly device: Device;
   /** Axes, outermost first. */
   readonly shape: readonly number[];
-  /** Element type. */
+  /** Element type; "f16" is for storage, kernels compute in f32. */
   readonly dtype: DType;
 }
 
@@ -20,30 +21,45 @@ export function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, length) => product * length, 1);
 }
 
+/** Bytes of a dense tensor. */
+export function bytesOf(shape: readonly number[], dtype: DType): number {
+  return sizeOf(shape) * (dtype === "f16" ? 2 : 4);
+}
+
 /** A tensor with undefined content. */
 export function empty(device: Device, shape: readonly number[], category: Category, dtype: DType = "f32"): Tensor {
-  const bytes = sizeOf(shape) * 4;
+  const bytes = bytesOf(shape, dtype);
   return { device, storage: device.allocate(bytes, category), offset: 0, bytes, shape, dtype };
 }
 
-/** A tensor with the content of `data`, whose length is the number of elements. */
+/** A tensor with the content of `data`, whose length is the number of elements; numbers may be stored as "f16". */
 export function fromArray(
   device: Device,
   shape: readonly number[],
   data: Float32Array | Uint32Array,
   category: Category,
+  dtype: DType = data instanceof Uint32Array ? "u32" : "f32",
 ): Tensor {
   if (data.length !== sizeOf(shape)) {
     throw new Error(`fromArray: shape [${shape}] has ${sizeOf(shape)} elements, the data ${data.length}`);
   }
-  const tensor = empty(device, shape, category, data instanceof Uint32Array ? "u32" : "f32");
-  device.write(tensor, data);
+  const tensor = empty(device, shape, category, dtype);
+  writeArray(tensor, data);
   return tensor;
 }
 
-/** The content of an f32 tensor, once everything recorded before has run. */
+/** Gives a tensor new content, as many elements as it has; an f16 tensor takes the nearest numbers it can hold. */
+export function writeArray(tensor: Tensor, data: Float32Array | Uint32Array): void {
+  if (tensor.dtype !== "f16") return tensor.device.write(tensor, data);
+  const halves = new Uint16Array(Math.ceil(data.length / 2) * 2); // writes take whole words
+  halves.set(toHalf(data as Float32Array));
+  tensor.device.write(tensor, halves);
+}
+
+/** The content of an f32 or f16 tensor, once everything recorded before has run. */
 export async function toArray(tensor: Tensor): Promise<Float32Array> {
-  return new Float32Array(await tensor.device.read(tensor));
+  const bytes = await tensor.device.read(tensor);
+  return tensor.dtype === "f16" ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes);
 }
 
 /**
@@ -51,7 +67,7 @@ export async function toArray(tensor: Tensor): Promise<Float32Array> {
  * The offset must be a multiple of 256, or no kernel could be given the view.
  */
 export function view(tensor: Tensor, shape: readonly number[], byteOffset = 0): Tensor {
-  const bytes = sizeOf(shape) * 4;
+  const bytes = bytesOf(shape, tensor.dtype);
   const offset = tensor.offset + byteOffset;
   if (offset % alignment !== 0 || offset + bytes > tensor.storage.bytes) {
     throw new Error(

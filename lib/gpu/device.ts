@@ -1,6 +1,6 @@
 /** A pipeline rank's device: memory with an account, recorded kernels, submissions, reads and writes. */
 import type { Gpu } from "./gpu.ts";
-import type { Kernel } from "./kernel.ts";
+import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
 
@@ -12,6 +12,8 @@ export interface View {
   readonly offset: number;
   /** Length in bytes. */
   readonly bytes: number;
+  /** What it holds: a kernel is compiled for the element types it is given. f32 by default. */
+  readonly dtype?: DType;
 }
 
 /** Bytes that the start of every bound view must be a multiple of: WebGPU's default for storage buffers. */
@@ -84,19 +86,33 @@ export class Device {
   ): void {
     if (!this.#pass) this.beginPass();
     const pass = this.#pass!;
-    pass.setPipeline(this.gpu.pipeline(kernel));
-    pass.setBindGroup(0, this.#bindGroup(kernel, words, views));
+    let halves = 0;
+    const first = words ? 1 : 0; // binding of the first view
+    for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
+    const pipeline = this.gpu.pipeline(kernel, halves);
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, this.#bindGroup(kernel, halves, pipeline, words, views));
     pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);
   }
 
-  #bindGroup(kernel: Kernel, words: readonly number[] | undefined, views: readonly View[]): GPUBindGroup {
+  #bindGroup(
+    kernel: Kernel,
+    halves: number,
+    pipeline: GPUComputePipeline,
+    words: readonly number[] | undefined,
+    views: readonly View[],
+  ): GPUBindGroup {
     const block = words?.join(",");
-    let key = `${kernel.id}|${block ?? ""}`;
+    let key = `${kernel.id}|${halves}|${block ?? ""}`;
     for (const { storage, offset, bytes } of views) key += `|${storage.id}:${offset}:${bytes}`;
     let group = this.#bindGroups.get(key);
     if (!group) {
       if (this.#bindGroups.size >= mostBindGroups) this.#bindGroups.clear();
-      const resources = views.map(({ storage, offset, bytes }) => ({ buffer: storage.buffer, offset, size: bytes }));
+      const resources = views.map(({ storage, offset, bytes }) => ({
+        buffer: storage.buffer,
+        offset,
+        size: Math.ceil(bytes / 4) * 4, // an odd number of f16 ends inside a word
+      }));
       if (words) {
         resources.unshift({
           buffer: this.gpu.uniform(block!, words),
@@ -105,7 +121,7 @@ export class Device {
         });
       }
       group = this.gpu.device.createBindGroup({
-        layout: this.gpu.pipeline(kernel).getBindGroupLayout(0),
+        layout: pipeline.getBindGroupLayout(0),
         entries: resources.map((resource, binding) => ({ binding, resource })),
       });
       this.#bindGroups.set(key, group);
@@ -141,7 +157,7 @@ export class Device {
   }
 
   /** Writes host data into a view, in order with the submissions around it. */
-  write(view: View, data: Float32Array | Uint32Array | ArrayBuffer): void {
+  write(view: View, data: Float32Array | Uint32Array | Uint16Array | ArrayBuffer): void {
     this.submit(); // a write overtakes what is recorded but not yet submitted
     this.gpu.queue.writeBuffer(view.storage.buffer, view.offset, data as Float32Array<ArrayBuffer>);
   }

@@ -75,17 +75,20 @@ export class Gpu {
     return error;
   }
 
-  /** The compiled pipeline of a kernel; compiled at first use (20 to 1,200 ms on a software driver). */
-  pipeline(kernel: Kernel): GPUComputePipeline {
-    let pipeline = this.#pipelines.get(kernel.id);
+  /**
+   * The compiled pipeline of a kernel, `halves` as in `source`; compiled at first use (20 to 1,200 ms on a software driver).
+   */
+  pipeline(kernel: Kernel, halves = 0): GPUComputePipeline {
+    const id = halves ? `${kernel.id}:f16 ${halves}` : kernel.id;
+    let pipeline = this.#pipelines.get(id);
     if (!pipeline) {
-      const module = this.device.createShaderModule({ label: kernel.id, code: source(kernel) });
+      const module = this.device.createShaderModule({ label: id, code: source(kernel, halves) });
       pipeline = this.device.createComputePipeline({
-        label: kernel.id,
+        label: id,
         layout: "auto",
         compute: { module, entryPoint: kernel.entry },
       });
-      this.#pipelines.set(kernel.id, pipeline);
+      this.#pipelines.set(id, pipeline);
     }
     return pipeline;
   }

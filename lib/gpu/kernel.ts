@@ -1,6 +1,9 @@
 /** WGSL sources and what is compiled from them. */
 import { readFileSync } from "node:fs";
 
+/** Element types of tensors: 4 bytes each, and 2 for f16. */
+export type DType = "f32" | "u32" | "f16";
+
 /**
  * One entry point of a file in `kernels/`, with values for some of its module-scope constants.
  *
@@ -30,8 +33,13 @@ export function kernel(file: string, entry: string, constants: Record<string, nu
 
 const sources = new Map<string, string>();
 
-/** The kernel's WGSL text with its constants put in. */
-export function source(kernel: Kernel): string {
+/**
+ * The kernel's WGSL text with its constants put in, for storage buffers of which those in the bit set `halves` (bit n for
+ * binding n) hold f16. A kernel that can read or write f16 at binding n declares `alias T<n> = f32;` and names it as the
+ * buffer's element type; it computes in f32, and converts in loads (`f32(x[i])`, `vec4f(x[i])`) and stores (`T1(value)`,
+ * `vec4<T1>(value)`), which costs nothing where the type is f32 already.
+ */
+export function source(kernel: Kernel, halves = 0): string {
   let text = sources.get(kernel.file);
   if (text === undefined) {
     text = readFileSync(new URL(`../../kernels/${kernel.file}.wgsl`, import.meta.url), "utf8");
@@ -44,5 +52,11 @@ export function source(kernel: Kernel): string {
     const literal = found[3].trim().endsWith("u") ? `${value}u` : `${value}`;
     text = text.replace(declaration, `$1const ${name}$2 = ${literal};`);
   }
-  return text;
+  for (let binding = 0; halves >> binding; binding++) {
+    if (!(halves >> binding & 1)) continue;
+    const alias = `alias T${binding} = f32;`;
+    if (!text.includes(alias)) throw new Error(`kernels/${kernel.file}.wgsl has no f16 form of binding ${binding}`);
+    text = text.replace(alias, `alias T${binding} = f16;`);
+  }
+  return halves ? `enable f16;\n${text}` : text;
 }

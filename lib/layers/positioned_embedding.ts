@@ -1,6 +1,6 @@
 /** BERT's input (Devlin et al., arXiv 1810.04805, section 3): token, position and token-type embeddings, added up. */
 import { addBias, columnSum } from "../ops/bias.ts";
-import { joinAdjacent, sizeOf, type Tensor } from "../tensor.ts";
+import { bytesOf, joinAdjacent, type Tensor } from "../tensor.ts";
 import { embeddingLayer } from "./embedding.ts";
 import type { Layer } from "./layer.ts";
 import { type Parameter, parameter } from "./parameter.ts";
@@ -74,5 +74,5 @@ export function positionedEmbedding(
 
 /** The beginning of a tensor in another shape; holds no reference. */
 function reshaped(tensor: Tensor, shape: readonly number[]): Tensor {
-  return { ...tensor, shape, bytes: sizeOf(shape) * 4 };
+  return { ...tensor, shape, bytes: bytesOf(shape, tensor.dtype) };
 }

@@ -1,7 +1,7 @@
 /** What layers keep of a micro-batch between its forward, its backward-p1 (I) and its backward-p2 (W). */
 import { alignment, type Device } from "../gpu/device.ts";
 import type { Category } from "../gpu/ledger.ts";
-import { empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";
+import { bytesOf, type DType, empty, release, retain, type Tensor, view } from "../tensor.ts";
 
 /**
  * The micro-batches that one W takes together. What that W reads of each of them lies in *slabs*, one buffer with a slot
@@ -35,7 +35,7 @@ export interface Saved {
    * A new tensor in this micro-batch's slot of its group's slab `name`: for what W will read of several micro-batches at
    * once. The caller owns a reference.
    */
-  slot(name: string, shape: readonly number[], category: Category): Tensor;
+  slot(name: string, shape: readonly number[], category: Category, dtype?: DType): Tensor;
   /**
    * What the micro-batch brings along besides the first stage's input, on every stage that has a layer which asks for it: "lengths",
    * u32 [samples], the valid tokens of each sample; "seed", u32 [2], the batch's seed and the number of the
@@ -70,12 +70,15 @@ export function createSaved(
       if (!child) children.set(name, child = createSaved(group, index, sides, `${path}${name}.`));
       return child;
     },
-    slot(name, shape, category) {
+    slot(name, shape, category, dtype = "f32") {
       // A slot starts where a kernel can be bound to it. Slots whose size is no multiple of that do not touch; W then takes
       // the micro-batches one after the other (see joinAdjacent).
-      const stride = Math.ceil(sizeOf(shape) * 4 / alignment) * alignment;
+      const stride = Math.ceil(bytesOf(shape, dtype) / alignment) * alignment;
       let slab = group.slabs.get(path + name);
-      if (!slab) group.slabs.set(path + name, slab = empty(group.device, [group.size * stride / 4], category));
+      if (!slab) {
+        const elements = group.size * stride / bytesOf([1], dtype);
+        group.slabs.set(path + name, slab = empty(group.device, [elements], category, dtype));
+      }
       return view(slab, shape, index * stride);
     },
     side(name) {

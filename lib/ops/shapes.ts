@@ -34,6 +34,7 @@ export function expectShape(
  * The view of a tensor for a kernel that handles it as vec4s: its end moves up to a whole one. Every tensor starts at a
  * multiple of 256 bytes, so the bytes gained belong to nobody.
  */
-export function inVectors(tensor: Tensor): View {
-  return { storage: tensor.storage, offset: tensor.offset, bytes: Math.ceil(tensor.bytes / 16) * 16 };
+export function inVectors({ storage, offset, bytes, dtype }: Tensor): View {
+  const vector = dtype === "f16" ? 8 : 16;
+  return { storage, offset, bytes: Math.ceil(bytes / vector) * vector, dtype };
 }

@@ -1,5 +1,7 @@
 /** Element types of safetensors files, and how those that hold weights become f32. */
 
+import { fromHalf } from "../half.ts";
+
 /** Bits of an element, by the format's names (its `Dtype`, safetensors 0.6). */
 export const bitsOf: Readonly<Record<string, number>> = {
   BOOL: 8,
@@ -35,23 +37,10 @@ export function toFloat32(dtype: string, bytes: Uint8Array<ArrayBuffer>): Float3
   const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
   switch (dtype) {
     case "F16":
-      half ??= Float32Array.from({ length: 2 ** 16 }, (_, bits) => halfToNumber(bits));
-      return Float32Array.from(halves, (bits) => half![bits]);
+      return fromHalf(halves);
     case "BF16": // the upper half of an f32
       return new Float32Array(Uint32Array.from(halves, (bits) => bits << 16).buffer);
     default:
       throw new Error(`toFloat32 does not know ${dtype}`);
   }
-}
-
-/** All values of F16: a look-up is faster than the arithmetic, and a checkpoint has billions of them. */
-let half: Float32Array | undefined;
-
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = (bits & 1023) / 1024;
-  if (exponent === 0) return sign * fraction * 2 ** -14;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (1 + fraction) * 2 ** (exponent - 15);
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { fromHalf, toHalf } from "../../lib/half.ts";
 import { add, fill, lanes, scale, strides } from "../../lib/ops/elementwise.ts";
 import { empty, toArray, view } from "../../lib/tensor.ts";
 import { assertTensor, close, device, dirty, normal, tensor } from "./support.ts";
@@ -18,6 +19,18 @@ for (const count of [1, 2, 3, 4, 257, 1023]) {
     await assertTensor(sum, a.map((value, i) => value + b[i]), 0);
     await assertTensor(product, a.map((value) => -2.5 * value), 0);
     await assertTensor(filled, new Float32Array(count).fill(7), 0);
+  });
+}
+
+for (const count of [3, 1024]) {
+  test(`add() of ${count} elements reads f16 and f32 side by side and writes f16`, async (t) => {
+    const on = await device();
+    if (!on.gpu.info.f16) return t.skip("this device has no f16");
+    const a = normal(count, 1), b = normal(count, 2);
+    const sum = dirty(on, [count], "f16");
+    add(sum, tensor(on, [count], a, "f16"), tensor(on, [count], b));
+    const halves = fromHalf(toHalf(a));
+    await assertTensor(sum, fromHalf(toHalf(b.map((value, i) => halves[i] + value))), 0);
   });
 }
 

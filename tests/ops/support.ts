@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Device } from "../../lib/gpu/device.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { type RowVariant, withRowVariant } from "../../lib/ops/variants.ts";
-import { fromArray, release, sizeOf, type Tensor, toArray } from "../../lib/tensor.ts";
+import { type DType, fromArray, release, sizeOf, type Tensor, toArray } from "../../lib/tensor.ts";
 
 let set: DeviceSet | undefined;
 
@@ -40,13 +40,18 @@ export function tokens(count: number, limit: number, seed: number): Uint32Array 
 }
 
 /** A tensor of this content. */
-export function tensor(device: Device, shape: readonly number[], data: Float32Array | Uint32Array): Tensor {
-  return fromArray(device, shape, data, "activations");
+export function tensor(
+  device: Device,
+  shape: readonly number[],
+  data: Float32Array | Uint32Array,
+  dtype?: DType,
+): Tensor {
+  return fromArray(device, shape, data, "activations", dtype);
 }
 
 /** A tensor full of NaN, as an output that must be written everywhere. */
-export function dirty(device: Device, shape: readonly number[]): Tensor {
-  return tensor(device, shape, new Float32Array(sizeOf(shape)).fill(NaN));
+export function dirty(device: Device, shape: readonly number[], dtype?: DType): Tensor {
+  return tensor(device, shape, new Float32Array(sizeOf(shape)).fill(NaN), dtype);
 }
 
 /** Fails unless every element is within `tolerance` of the expected one, measured against the largest expected. */
