@@ -1,6 +1,6 @@
 /** BERT's input (Devlin et al., arXiv 1810.04805, section 3): token, position and token-type embeddings, added up. */
 import { addBias, columnSum } from "../ops/bias.ts";
-import { bytesOf, joinAdjacent, type Tensor } from "../tensor.ts";
+import { bytesOf, joinAdjacent, sizeOf, type Tensor } from "../tensor.ts";
 import { embeddingLayer } from "./embedding.ts";
 import type { Layer } from "./layer.ts";
 import { type Parameter, parameter } from "./parameter.ts";
