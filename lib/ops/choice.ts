@@ -1,0 +1,172 @@
+/**
+ * Operations that can be computed in several ways, and which way a GPU is given.
+ *
+ * An operation lists its candidates, the plain reference first, and a rule that picks one without having measured. What
+ * `calibrate()` has measured on a GPU ({@link setChoices}) goes before the rule, for the class of problems it was
+ * measured on. Nothing is measured or read from disk unasked: without a call to it every run takes the rule.
+ *
+ * To make an operation out of a function: put its arguments into an object (the problem; its tensors may sit anywhere in
+ * it), and run it after checking them.
+ *
+ * ```ts
+ * const operation = defineOperation<Problem>({
+ *   name: "attention",
+ *   candidates: [
+ *     { name: "composed", supports: () => true, record: ({ out, qkv, shape }) => { ... } },
+ *     { name: "attention_fused:forward", supports: (info, { shape }) => shape.headSize <= 128, record: ... },
+ *   ],
+ *   classOf: ({ qkv, shape }) => `${roughly(shape.sequences, shape.length)} ${shape.headSize} ${qkv.dtype}`,
+ *   rule: (info, problem) => info.software ? "composed" : "attention_fused:forward",
+ *   outputs: ({ out }) => [out],
+ * });
+ * export function attention(out, qkv, shape) { check(...); operation.run({ out, qkv, shape }); }
+ * ```
+ *
+ * That is all: the operation then appears in `deno task bench kernels`, and calibration checks every candidate against
+ * the first one and times it on copies of the problems that a model's step has.
+ */
+import type { Gpu, GpuInfo } from "../gpu/gpu.ts";
+import type { Tensor } from "../tensor.ts";
+
+/** One way to compute an operation. */
+export interface Candidate<P> {
+  /** Unique in the operation; for a single kernel `file:entry` in `kernels/`. */
+  readonly name: string;
+  /** Whether it computes this problem correctly on such a device. Says nothing about speed. */
+  supports(info: GpuInfo, problem: P): boolean;
+  /** Records it on the device of the problem's tensors. */
+  record(problem: P): void;
+}
+
+/** What an operation is made of. */
+export interface OperationSpec<P> {
+  /** Unique among all operations: the name of the function that runs it. */
+  readonly name: string;
+  /** Every way to compute it. The first is the reference: it supports every problem, and the others are checked against it. */
+  readonly candidates: readonly Candidate<P>[];
+  /**
+   * Problems for which the same candidate is fastest have the same class: sizes by {@link roughly}, and whatever else
+   * decides (element types, transposes). Shown in tables.
+   */
+  classOf(problem: P): string;
+  /** The name of the candidate for a device that nothing was measured on. Where that does not support the problem, the first that does is taken. */
+  rule(info: GpuInfo, problem: P): string;
+  /** The tensors that are written; all others of the problem are only read. At least one. */
+  outputs(problem: P): readonly Tensor[];
+  /** Floating-point operations, for operations that arithmetic limits; the others are rated by the bytes of their tensors. */
+  flops?(problem: P): number;
+  /** Bytes read and written where that is not once for each tensor. */
+  bytes?(problem: P): number;
+  /** Overwrites those inputs of a copy of a problem that random numbers do not suit: indices, lengths, statistics. */
+  prepare?(problem: P): void;
+}
+
+/** An operation that chooses among its candidates. */
+export interface Operation<P> extends OperationSpec<P> {
+  /** The candidate that {@link Operation.run} would take on this GPU. */
+  choose(gpu: Gpu, problem: P): Candidate<P>;
+  /** Records the problem by the chosen candidate. The arguments have been checked. */
+  run(problem: P): void;
+}
+
+/** Measured choices: by operation and class the name of a candidate. */
+export type Choices = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+// deno-lint-ignore no-explicit-any -- operations of all kinds of problems in one list
+type AnyOperation = Operation<any>;
+
+const registry = new Map<string, AnyOperation>();
+const measured = new WeakMap<Gpu, Map<AnyOperation, Map<string, unknown>>>();
+let forced: string | undefined;
+let observer: ((operation: AnyOperation, problem: unknown) => void) | undefined;
+
+/** Makes an operation and lists it in {@link operations}. */
+export function defineOperation<P>(spec: OperationSpec<P>): Operation<P> {
+  const { candidates, classOf, rule } = spec;
+  const named = new Map(candidates.map((each) => [each.name, each]));
+  const operation: Operation<P> = {
+    ...spec,
+    choose(gpu, problem) {
+      const { info } = gpu;
+      const wanted = forced === undefined ? undefined : named.get(forced);
+      if (wanted?.supports(info, problem)) return wanted;
+      const best = measured.get(gpu)?.get(operation)?.get(classOf(problem)) as Candidate<P> | undefined;
+      if (best?.supports(info, problem)) return best; // a class is rough: not all of its problems need to be supported
+      const usual = named.get(rule(info, problem));
+      return usual?.supports(info, problem) ? usual : candidates.find((each) => each.supports(info, problem))!;
+    },
+    run(problem) {
+      operation.choose(spec.outputs(problem)[0].device.gpu, problem).record(problem);
+      observer?.(operation, problem);
+    },
+  };
+  if (registry.has(spec.name)) throw new Error(`There are two operations "${spec.name}"`);
+  registry.set(spec.name, operation);
+  return operation;
+}
+
+/** All operations that have been loaded. */
+export function operations(): readonly AnyOperation[] {
+  return [...registry.values()];
+}
+
+/** From now on `gpu` takes these candidates; names that no longer exist are passed over. */
+export function setChoices(gpu: Gpu, choices: Choices): void {
+  const table = new Map<AnyOperation, Map<string, unknown>>();
+  for (const [name, classes] of Object.entries(choices)) {
+    const operation = registry.get(name);
+    if (!operation) continue;
+    const known = Object.entries(classes).map(([key, wanted]) =>
+      [key, operation.candidates.find((each) => each.name === wanted)] as const
+    );
+    table.set(operation, new Map(known.filter(([, candidate]) => candidate)));
+  }
+  measured.set(gpu, table);
+}
+
+/** Records with the candidates of this name wherever they can serve, whatever would be chosen: for tests and benchmarks. */
+export function withCandidate(name: string, record: () => void): void {
+  const before = forced;
+  forced = name;
+  try {
+    record();
+  } finally {
+    forced = before;
+  }
+}
+
+/** The name that {@link withCandidate} asks for at the moment. */
+export function forcedCandidate(): string | undefined {
+  return forced;
+}
+
+/** A problem that an operation was run on. */
+export interface Observed {
+  /** The operation. */
+  readonly operation: AnyOperation;
+  /** What it was given: its tensors may be gone, their shapes are not. */
+  readonly problem: object;
+}
+
+/**
+ * The problems that operations are run on while `work` lasts, one of each class in the order of their first appearance;
+ * those that another operation is composed of come before it.
+ */
+export async function observeProblems(work: () => unknown): Promise<Observed[]> {
+  const seen = new Map<string, Observed>();
+  observer = (operation, problem) => {
+    const key = `${operation.name} ${operation.classOf(problem)}`;
+    if (!seen.has(key)) seen.set(key, { operation, problem: problem as object });
+  };
+  try {
+    await work();
+  } finally {
+    observer = undefined;
+  }
+  return [...seen.values()];
+}
+
+/** Sizes rounded to powers of two, "64x1024": within a factor of 1.4 the same kernel is best. */
+export function roughly(...sizes: readonly number[]): string {
+  return sizes.map((size) => size < 2 ? size : 2 ** Math.round(Math.log2(size))).join("x");
+}
