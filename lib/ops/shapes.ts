@@ -12,8 +12,21 @@ export function rowsOf(tensor: Tensor): number {
   return sizeOf(tensor.shape.slice(0, -1));
 }
 
+/** What a tensor may hold: one element type, or with "float" f32 or f16, where the kernel has both forms. */
+export type Element = DType | "float";
+
+/** Whether a tensor of `dtype` will do where `element` is needed. */
+export function isElement(dtype: DType, element: Element): boolean {
+  return element === "float" ? dtype !== "u32" : dtype === element;
+}
+
+/** An element in words. */
+export function elementName(element: Element): string {
+  return element === "float" ? "f32 or f16" : element;
+}
+
 /**
- * Throws unless `tensor` can be read as `shape`: as many elements, of `dtype`, and a last axis as long. A vector
+ * Throws unless `tensor` can be read as `shape`: as many elements, of the right type, and a last axis as long. A vector
  * (`shape` of one axis, as one value a row) may come with any axes.
  */
 export function expectShape(
@@ -21,12 +34,13 @@ export function expectShape(
   name: string,
   tensor: Tensor,
   shape: readonly number[],
-  dtype: DType = "f32",
+  element: Element = "f32",
 ): void {
-  const fits = tensor.dtype === dtype && sizeOf(tensor.shape) === sizeOf(shape) &&
+  const fits = isElement(tensor.dtype, element) && sizeOf(tensor.shape) === sizeOf(shape) &&
     (shape.length === 1 || widthOf(tensor) === shape[shape.length - 1]);
   if (!fits) {
-    throw new Error(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${dtype} [${shape}] is needed`);
+    const needed = `${elementName(element)} [${shape}]`;
+    throw new Error(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${needed} is needed`);
   }
 }
 
