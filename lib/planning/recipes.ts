@@ -1,0 +1,58 @@
+/** The schedules that a plan chooses from. */
+import { UserError } from "../errors.ts";
+import { isSplit, type Schedule } from "../schedules/actions.ts";
+import type { Costs } from "../schedules/costs.ts";
+import { generate, scheduleNames } from "../schedules/generate.ts";
+import type { Memory } from "../schedules/memory.ts";
+import { twoStage } from "../schedules/two_stage.ts";
+
+/** A way to make a schedule, which may depend on what its stages cost and hold. */
+export interface Recipe {
+  /** Name of the generator. */
+  readonly name: string;
+  /** Stages of the model that it needs. */
+  readonly stages: number;
+  /** What is fixed before costs are known: action order without 2BP, or of a generator that splits by itself. */
+  readonly base: Schedule;
+  /** Whether 2BP is applied to `base`, under the budget. */
+  readonly split: boolean;
+}
+
+/**
+ * Every recipe for so many devices and micro-batches: each schedule of the zoo as it is, and with 2BP where its backward
+ * passes are whole. Schedules that are not defined for these sizes, and those that take more stages than `mostStages`, are
+ * left out; `naive` and the two names that are `1f1b` with a fixed number of micro-batches would be there twice.
+ */
+export function recipesFor(devices: number, microbatches: number, mostStages: number): Recipe[] {
+  const recipes: Recipe[] = [];
+  for (const name of scheduleNames) {
+    if (["1f1b-1", "1f1b-2"].includes(name) || (name === "naive" && microbatches > 1)) continue;
+    let base: Schedule;
+    try {
+      base = generate(name, { devices, microbatches });
+    } catch (error) {
+      if (error instanceof UserError) continue;
+      throw error;
+    }
+    const { stages } = base;
+    if (stages > mostStages) continue;
+    recipes.push({ name, stages, base, split: false });
+    if (!isSplit(base.actions)) recipes.push({ name, stages, base, split: true });
+  }
+  return recipes;
+}
+
+/**
+ * The recipe's schedule: with 2BP, weight gradients fill idle slots, and run earlier where the budget would be exceeded.
+ * Undefined where no order of the weight gradients keeps the budget.
+ */
+export function follow({ base, split }: Recipe, costs: Costs, memory: Memory, budget: number): Schedule | undefined {
+  if (!split) return base;
+  if (budget === Infinity) return twoStage(base, { policy: "fill", costs });
+  try {
+    return twoStage(base, { policy: `cap:${budget}`, costs, memory });
+  } catch (error) {
+    if (error instanceof UserError) return undefined;
+    throw error;
+  }
+}

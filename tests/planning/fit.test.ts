@@ -1,0 +1,70 @@
+/** Plans under a budget, against trying everything. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { fit, leastMemory, type Level } from "../../lib/planning/fit.ts";
+import { follow, type Recipe, recipesFor } from "../../lib/planning/recipes.ts";
+import { stageCosts } from "../../lib/schedules/costs.ts";
+import { peakMemory } from "../../lib/schedules/memory.ts";
+import { simulate } from "../../lib/schedules/simulate.ts";
+import { validate } from "../../lib/schedules/validate.ts";
+
+/** Levels of a stage: nothing, half or all of the activations recomputed, for 1 or 2 more units of time in I. */
+function levelsOf(scale: number): Level[] {
+  return [0, 1, 2].map((step) => ({
+    recompute: ["none", "activations:1", "activations:2"][step],
+    cost: { f: 2 * scale, i: (2 + step) * scale, w: 2 * scale },
+    memory: { activations: 10 - 4 * step, derivatives: 4, released: 5 - 2 * step, parameters: 3 * scale },
+  }));
+}
+
+/** The least makespan over all levels of all ranks. */
+function bruteForce(recipe: Recipe, levels: Level[][], budget: number): number {
+  const { placement, devices } = recipe.base;
+  let best = Infinity;
+  for (let number = 0; number < 3 ** devices; number++) {
+    const chosen = placement.map((rank, stage) => levels[stage][Math.floor(number / 3 ** rank) % 3]);
+    const costs = stageCosts(chosen.map(({ cost }) => cost));
+    const memory = (stage: number) => chosen[stage].memory;
+    const schedule = follow(recipe, costs, memory, budget);
+    if (!schedule || peakMemory(schedule, memory).some((bytes) => bytes > budget)) continue;
+    best = Math.min(best, simulate(schedule, costs).makespan);
+  }
+  return best;
+}
+
+for (const devices of [2, 3]) {
+  test(`every schedule for ${devices} devices fits whenever it can, at most 10 % slower than the best of all levels`, () => {
+    for (const recipe of recipesFor(devices, 4, 2 * devices)) {
+      const levels = recipe.base.placement.map((_, stage) => levelsOf(1 + stage % 2));
+      for (const budget of [8, 12, 16, 20, 26, 32, 40, 60, 200]) {
+        const best = bruteForce(recipe, levels, budget);
+        const found = fit(recipe, levels, budget);
+        const label = `${recipe.name} ${recipe.split} ${budget}`;
+        if (best === Infinity) {
+          assert.equal(found, undefined, label);
+          continue;
+        }
+        assert.ok(found, label);
+        validate(found.schedule);
+        assert.ok(found.peak.every((bytes) => bytes <= budget), label);
+        assert.ok(found.makespan <= 1.1 * best + 1e-9, `${label}: ${found.makespan} for ${best}`);
+      }
+    }
+  });
+}
+
+test("what leastMemory() says is enough, and a unit less is not", () => {
+  for (const recipe of recipesFor(3, 4, 6)) {
+    const levels = recipe.base.placement.map((_, stage) => levelsOf(1 + stage % 2));
+    const least = leastMemory(recipe, levels);
+    if (!recipe.split) {
+      assert.ok(fit(recipe, levels, least));
+      assert.equal(fit(recipe, levels, least - 1), undefined);
+    }
+  }
+});
+
+test("recipesFor() leaves out what needs more stages than there are layers", () => {
+  assert.ok(recipesFor(4, 8, 4).every(({ stages }) => stages === 4));
+  assert.ok(recipesFor(4, 8, 8).some(({ stages }) => stages === 8));
+});
