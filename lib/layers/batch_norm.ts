@@ -28,7 +28,8 @@ export function batchNormLayer(name: string, channels: number): Layer {
     forward(y, x, saved) {
       const mean = empty(x.device, [channels], "activations"), rstd = empty(x.device, [channels], "activations");
       const running = { mean: runningMean.value, variance: runningVariance.value };
-      batchNorm(y, { mean, rstd }, running, x, gain.value, bias.value);
+      // A forward that is run again leaves the running statistics where the first has moved them.
+      batchNorm(y, { mean, rstd }, running, x, gain.value, bias.value, saved.again ? 0 : undefined);
       saved.keep("x", x);
       saved.keep("mean", mean);
       saved.keep("rstd", rstd);

@@ -24,6 +24,7 @@ export function conv2dLayer(
     parameters: [weight],
     keepsInput: true,
     keepsGradient: true,
+    lean: true,
     outputShape: (shape) => windowedShape(shape, window, outputs),
     flops(shape) {
       const each = 2 * sizeOf(windowedShape(shape, window, outputs)) * size * size * inputs;

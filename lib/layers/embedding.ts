@@ -10,6 +10,7 @@ export function embeddingLayer(name: string, vocabulary: number, width: number):
     parameters: [table],
     keepsInput: false, // ids are kept, but each micro-batch's by itself: its positions are chained within it
     keepsGradient: true,
+    lean: true,
     outputShape: ([, rows]) => [rows, width],
     flops: ([, rows]) => ({ f: rows * width, i: 0, w: rows * width }),
     forward(y, ids, saved) {

@@ -12,6 +12,20 @@ export interface Flops {
   readonly i: number;
   /** Backward-p2, the weight gradient. */
   readonly w: number;
+  /** Full backward, where that is not I and W one after the other: what is computed again for both is computed once. */
+  readonly b?: number;
+}
+
+/** The work of several parts together. */
+export function addFlops(...parts: readonly Flops[]): Flops {
+  let f = 0, i = 0, w = 0, b = 0;
+  for (const part of parts) {
+    f += part.f;
+    i += part.i;
+    w += part.w;
+    b += part.b ?? part.i + part.w;
+  }
+  return parts.some((part) => part.b !== undefined) ? { f, i, w, b } : { f, i, w };
 }
 
 /**
@@ -27,6 +41,8 @@ export interface Layer {
   readonly keepsInput: boolean;
   /** The same for `dy`. */
   readonly keepsGradient: boolean;
+  /** Whether x and dy are all that it keeps, between whichever of its functions: then there is nothing to gain by computing it again. */
+  readonly lean?: boolean;
   /** Names of the side inputs it reads: "lengths", u32 [samples], and "seed", u32 [2], see {@link Saved.side}. */
   readonly sides?: readonly string[];
   /** Shape of `y` for an `x` of this shape. */

@@ -31,6 +31,7 @@ export function linear(
     parameters: bias ? [weight, bias] : [weight],
     keepsInput: true,
     keepsGradient: true,
+    lean: true,
     outputShape: ([rows]) => [rows, outputs],
     flops([rows]) {
       const each = 2 * rows * inputs * outputs, once = bias ? rows * outputs : 0;

@@ -48,6 +48,7 @@ export function positionedEmbedding(
     parameters: [...tokens.parameters, position, type],
     keepsInput: tokens.keepsInput,
     keepsGradient: true,
+    lean: true,
     outputShape: tokens.outputShape,
     flops: (shape) => {
       const { f, i, w } = tokens.flops(shape);

@@ -1,7 +1,7 @@
 /** A layer with a connection around it and a normalisation, before it (LLaMa, Mamba) or after it (BERT). */
 import { add } from "../ops/elementwise.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
-import type { Flops, Layer } from "./layer.ts";
+import { addFlops, type Flops, type Layer } from "./layer.ts";
 import type { RmsNorm } from "./rms_norm.ts";
 import type { Saved } from "./saved.ts";
 
@@ -60,10 +60,7 @@ function shared(norm: Layer, inner: Layer) {
     parameters: [...norm.parameters, ...inner.parameters],
     sides: inner.sides ?? [],
     outputShape: (shape: readonly number[]) => shape,
-    flops(shape: readonly number[]): Flops {
-      const a = norm.flops(shape), b = inner.flops(shape);
-      return { f: a.f + b.f, i: a.i + b.i, w: a.w + b.w };
-    },
+    flops: (shape: readonly number[]): Flops => addFlops(norm.flops(shape), inner.flops(shape)),
     backwardWeight(saved: readonly Saved[]) {
       norm.backwardWeight?.(saved.map((each) => each.child("norm")));
       inner.backwardWeight?.(saved.map((each) => each.child("inner")));

@@ -10,13 +10,15 @@ import { bytesOf, type DType, empty, release, retain, type Tensor, view } from "
 export interface Group {
   readonly device: Device;
   readonly size: number;
+  /** Whether W comes at a time of its own. Where a full backward ends the group, it follows I at once. */
+  readonly delayed: boolean;
   /** Slab by name, made when the first micro-batch asks for its slot. */
   readonly slabs: Map<string, Tensor>;
 }
 
 /** A group of `size` micro-batches, with no memory yet. */
-export function createGroup(device: Device, size: number): Group {
-  return { device, size, slabs: new Map() };
+export function createGroup(device: Device, size: number, delayed = true): Group {
+  return { device, size, delayed, slabs: new Map() };
 }
 
 /** Gives up the group's slabs; slots still held by somebody live on. */
@@ -25,12 +27,28 @@ export function releaseGroup(group: Group): void {
   group.slabs.clear();
 }
 
+/** How the store of a child layer differs from its parent's. */
+export interface ChildOptions {
+  /** Another group for its slots to lie in, as those of micro-batch number `index`, 0 by default. */
+  readonly group?: Group;
+  readonly index?: number;
+  /** Whether the child's forward is run a second time, see {@link Saved.again}. */
+  readonly again?: boolean;
+}
+
 /** The tensors that one layer keeps of one micro-batch, by name; composite layers give each child its own. */
 export interface Saved {
   /** Where the tensors live. */
   readonly device: Device;
-  /** The part of a child layer. */
-  child(name: string): Saved;
+  /** Whether W comes at a time of its own, or follows I at once in a full backward. */
+  readonly delayed: boolean;
+  /**
+   * Whether the forward has been run before for this micro-batch, and is run again for what was not kept: it must give the
+   * same numbers, and must not move state such as running statistics on once more.
+   */
+  readonly again: boolean;
+  /** The part of a child layer; the options count when it is made, at the first call. */
+  child(name: string, options?: ChildOptions): Saved;
   /**
    * A new tensor in this micro-batch's slot of its group's slab `name`: for what W will read of several micro-batches at
    * once. The caller owns a reference.
@@ -48,6 +66,8 @@ export interface Saved {
   get(name: string): Tensor;
   /** Releases kept tensors: whatever W does not need goes right after I. */
   drop(...names: string[]): void;
+  /** Releases everything of a child, which the next call of {@link Saved.child} makes anew. */
+  dropChild(name: string): void;
   /** Releases everything, children's included. */
   clear(): void;
   /** Paths of all that is kept, "attention.out.x" for example: what the memory tests look at. */
@@ -55,22 +75,37 @@ export interface Saved {
 }
 
 /** The store of one micro-batch, which is number `index` of its group; `sides` become its own. */
-export function createSaved(
+export function createSaved(group: Group, index: number, sides: ReadonlyMap<string, Tensor> = new Map()): Saved {
+  const saved = createPart(group, index, sides, "", false);
+  return {
+    ...saved,
+    clear() {
+      saved.clear();
+      release(...sides.values());
+    },
+  };
+}
+
+function createPart(
   group: Group,
   index: number,
-  sides: ReadonlyMap<string, Tensor> = new Map(),
-  path = "",
+  sides: ReadonlyMap<string, Tensor>,
+  path: string,
+  again: boolean,
 ): Saved {
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
   return {
     device: group.device,
-    child(name) {
+    delayed: group.delayed,
+    again,
+    child(name, { group: its = group, index: at = its === group ? index : 0, again: repeated = again } = {}) {
       let child = children.get(name);
-      if (!child) children.set(name, child = createSaved(group, index, sides, `${path}${name}.`));
+      if (!child) children.set(name, child = createPart(its, at, sides, `${path}${name}.`, repeated));
       return child;
     },
     slot(name, shape, category, dtype = "f32") {
+      if (group.size === 1) return empty(group.device, shape, category, dtype);
       // A slot starts where a kernel can be bound to it. Slots whose size is no multiple of that do not touch; W then takes
       // the micro-batches one after the other (see joinAdjacent).
       const stride = Math.ceil(bytesOf(shape, dtype) / alignment) * alignment;
@@ -101,10 +136,13 @@ export function createSaved(
         tensors.delete(name);
       }
     },
+    dropChild(name) {
+      children.get(name)?.clear();
+      children.delete(name);
+    },
     clear() {
       release(...tensors.values());
       tensors.clear();
-      if (path === "") release(...sides.values());
       for (const child of children.values()) child.clear();
     },
     names: () => [

@@ -1,6 +1,6 @@
 /** Layers one after another. */
 import { empty, release, type Tensor } from "../tensor.ts";
-import type { Layer } from "./layer.ts";
+import { addFlops, type Layer } from "./layer.ts";
 import type { Saved } from "./saved.ts";
 
 /**
@@ -19,15 +19,7 @@ export function sequential(layers: readonly Layer[]): Layer {
     sides: [...new Set(layers.flatMap((layer) => layer.sides ?? []))],
     outputShape: (shape) => layers.reduce((current, layer) => layer.outputShape(current), shape),
     flops(shape) {
-      const total = { f: 0, i: 0, w: 0 };
-      for (const layer of layers) {
-        const { f, i, w } = layer.flops(shape);
-        total.f += f;
-        total.i += i;
-        total.w += w;
-        shape = layer.outputShape(shape);
-      }
-      return total;
+      return addFlops(...layers.map((layer, index) => layer.flops(shapeBefore(index, shape))));
     },
     forward(y, x, saved) {
       let input = x;

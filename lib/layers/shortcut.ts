@@ -1,7 +1,7 @@
 /** A connection around layers that may change the shape (He et al., arXiv 1512.03385). */
 import { add } from "../ops/elementwise.ts";
 import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
-import type { Layer } from "./layer.ts";
+import { addFlops, type Layer } from "./layer.ts";
 
 /**
  * `y = body(x) + x`, or `body(x) + projection(x)` where the body changes the shape. The parts keep under "body" and
@@ -17,14 +17,8 @@ export function shortcut(body: Layer, projection?: Layer): Layer {
     keepsGradient: parts.some(([, part]) => part.keepsGradient),
     outputShape: (shape) => body.outputShape(shape),
     flops(shape) {
-      const total = { f: sizeOf(body.outputShape(shape)), i: sizeOf(shape), w: 0 };
-      for (const [, part] of parts) {
-        const { f, i, w } = part.flops(shape);
-        total.f += f;
-        total.i += i;
-        total.w += w;
-      }
-      return total;
+      const sums = { f: sizeOf(body.outputShape(shape)), i: sizeOf(shape), w: 0 };
+      return addFlops(sums, ...parts.map(([, part]) => part.flops(shape)));
     },
     forward(y, x, saved) {
       const through = empty(x.device, y.shape, "workspace");

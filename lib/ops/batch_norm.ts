@@ -34,12 +34,12 @@ const statisticsKernel = kernel("batch_norm", "statistics");
 const gatherKernel = kernel("batch_norm", "gather");
 
 /** PyTorch's. */
-const epsilon = 1e-5, momentum = 0.1;
+const epsilon = 1e-5, defaultMomentum = 0.1;
 
 /**
  * `y = gain * (x - mean) * rstd + bias`, `rstd = 1 / sqrt(variance + 1e-5)` over each column (Ioffe, Szegedy, arXiv 1502.03167); for
  * images with the channel as last axis this is BatchNorm2d. Writes the columns' mean and rstd to `statistics`, and moves the
- * running ones a tenth of the way to this mean and variance (the unbiased one, as in PyTorch).
+ * running ones by `momentum`, a tenth of the way by default, to this mean and variance (the unbiased one, as in PyTorch).
  * y, x: [R, D]; all others: [D].
  */
 export function batchNorm(
@@ -49,6 +49,7 @@ export function batchNorm(
   x: Tensor,
   gain: Tensor,
   bias: Tensor,
+  momentum = defaultMomentum,
 ): void {
   const rows = rowsOf(x), width = widthOf(x);
   expectShape("batchNorm", "y", y, x.shape);

@@ -11,6 +11,7 @@ import type { OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
 import { type ExecutorContext, runStep, type StepResult } from "./executor.ts";
 import { partition } from "./partition.ts";
+import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { placeStage } from "./stage.ts";
 
 /** How a pipeline is made. */
@@ -23,14 +24,18 @@ export interface PipelineOptions {
   readonly parts?: readonly (readonly Layer[])[];
   /** Seed of the initial parameters; the same for every partition gives the same model. */
   readonly seed?: number;
+  /** What is computed again instead of kept: bytes for time. Nothing by default. */
+  readonly recompute?: RecomputePolicy;
 }
 
 /** A model in training. Any schedule for its number of devices and stages can be run on it, step by step. */
 export interface Pipeline {
   /** What is trained. */
   readonly model: Model;
-  /** The layers of each stage. */
+  /** The layers of each stage, wrapped where they compute again. */
   readonly parts: readonly (readonly Layer[])[];
+  /** What is computed again, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
+  readonly recompute: string;
   /** Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. */
   step(schedule: Schedule, batch: Batch, options?: { optimize?: boolean }): Promise<StepResult>;
   /** All gradients by parameter name, as they are now; tied parameters have the sum of both. */
@@ -72,7 +77,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   if (stray !== undefined) {
     throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
   }
-  const parts = options.parts ?? partition(model, placement.length);
+  const parts = withRecompute(options.parts ?? partition(model, placement.length), options.recompute);
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
   const stages = parts.map((layers, index) =>
     placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals)
@@ -98,6 +103,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   return {
     model,
     parts,
+    recompute: formatRecompute(options.recompute),
     async step(schedule, batch, stepOptions) {
       if (running) throw new Error("The pipeline is in a step already; wait for it to end");
       running = true;

@@ -126,7 +126,9 @@ function savedOf(step: Step, stage: number, microbatch: number): Saved {
   if (!saved) {
     const { action, position, size } = step.plan[stage][microbatch];
     let group = step.groups.get(action);
-    if (!group) step.groups.set(action, group = createGroup(step.stages[stage].device, size));
+    if (!group) {
+      step.groups.set(action, group = createGroup(step.stages[stage].device, size, action.kind === "W"));
+    }
     step.saved.set(key, saved = createSaved(group, position, sidesOf(step, step.stages[stage], microbatch)));
   }
   return saved;

@@ -1,0 +1,87 @@
+/**
+ * Computing again instead of keeping: of the activations between F and I (Chen et al., arXiv 1604.06174), and of all that W reads
+ * between I and W, intermediate-derivative checkpointing, which the 2BP paper (arXiv 2405.18047) names as further work.
+ */
+import { empty, release } from "../tensor.ts";
+import type { Flops, Layer } from "./layer.ts";
+import { createGroup, releaseGroup, type Saved } from "./saved.ts";
+
+/**
+ * What of a layer is computed again. A micro-batch waits twice, for its I and then for its W, and each wait can be had cheaper:
+ *
+ * | | F | kept until I | I | kept until W | W |
+ * | --- | --- | --- | --- | --- | --- |
+ * | none | F | everything | I | what W reads | W |
+ * | activations | F | x | F, I | what W reads | W |
+ * | derivatives | F | everything | I | x, dy | F, I, W |
+ * | both | F | x | F, I | x, dy | F, I, W |
+ *
+ * The W of "derivatives" runs F again too. To keep the activations for it would gain nothing: what I gives back early, the inputs of
+ * the functions without parameters, is as large as the derivatives that it leaves, those of the same tensors. In a full backward W
+ * follows I at once: there "derivatives" is "none", and "both" is "activations".
+ */
+export type Recompute = typeof recomputes[number];
+
+/** All of them. */
+export const recomputes = ["none", "activations", "derivatives", "both"] as const;
+
+/**
+ * The same layer, which computes `what` again; its parts keep under "layer". The numbers are the same bits: x and dy lie where
+ * the layer's own W would read them, and functions that draw random numbers or keep statistics know that they are run
+ * again. A layer without parameters, or that keeps nothing else than x and dy, is returned as it is.
+ */
+export function recomputed(layer: Layer, what: Recompute): Layer {
+  if (what === "none" || layer.lean || layer.parameters.length === 0) return layer;
+  const inI = what !== "derivatives";
+  /** Whether W computes again. */
+  const inW = ({ delayed }: Saved) => what !== "activations" && delayed;
+
+  /** Runs the forward once more, for what it keeps. */
+  function forwardAgain(saved: Saved, store: Saved) {
+    const x = saved.get("x");
+    const y = empty(x.device, layer.outputShape(x.shape), "activations");
+    layer.forward(y, x, store);
+    release(y);
+  }
+
+  return {
+    ...layer,
+    flops: (shape) => withAgain(layer.flops(shape), what),
+    forward(y, x, saved) {
+      if (inI || inW(saved)) saved.keep("x", x);
+      // What no W will read lies outside the slots of the group, of which the first would take memory for all.
+      layer.forward(y, x, saved.child("layer", inI || inW(saved) ? { group: createGroup(x.device, 1) } : {}));
+      if (inI) saved.dropChild("layer");
+    },
+    backwardInput(dx, dy, saved) {
+      const later = inW(saved);
+      const store = saved.child("layer", { again: inI, ...later ? { group: createGroup(dy.device, 1) } : {} });
+      if (dx || !later) { // without dx only the derivatives are left to make, and those W will make
+        if (inI) forwardAgain(saved, store);
+        layer.backwardInput(dx, dy, store);
+      }
+      if (later) {
+        saved.dropChild("layer");
+        saved.keep("dy", dy);
+      } else if (inI) saved.drop("x");
+    },
+    backwardWeight(saved) {
+      if (!inW(saved[0])) return layer.backwardWeight!(saved.map((each) => each.child("layer")));
+      // Once for all: these micro-batches' derivatives of this layer, and of no other at the same time.
+      const group = createGroup(saved[0].device, saved.length, false);
+      const stores = saved.map((each, index) => each.child("layer", { group, index, again: true }));
+      for (const [index, each] of saved.entries()) {
+        forwardAgain(each, stores[index]);
+        layer.backwardInput(undefined, each.get("dy"), stores[index]);
+      }
+      layer.backwardWeight!(stores);
+      for (const each of saved) each.dropChild("layer");
+      releaseGroup(group);
+    },
+  };
+}
+
+function withAgain({ f, i, w, b = i + w }: Flops, what: Recompute): Flops {
+  const [inI, inW] = [what !== "derivatives" ? f : 0, what !== "activations" ? f + i : 0];
+  return { f, i: i + inI, w: w + inW, b: b + inI };
+}
