@@ -9,9 +9,11 @@ struct Parameters {
   accumulate: u32, // whether a sum is added to what is there
 }
 
+alias T2 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>; // [blocks, width]; gather: [width]
-@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<T2>;
 
 const WORKGROUP = 64u;
 
@@ -22,7 +24,7 @@ fn sum(@builtin(global_invocation_id) id: vec3u) {
   if (column >= p.width) { return; }
   var total = 0.0;
   let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) { total += x[row * p.width + column]; }
+  for (var row = id.y * p.block; row < end; row++) { total += f32(x[row * p.width + column]); }
   let i = id.y * p.width + column;
   if (p.accumulate != 0u) { total += partials[i]; }
   partials[i] = total;
@@ -34,12 +36,12 @@ fn gather(@builtin(global_invocation_id) id: vec3u) {
   let column = id.x;
   if (column >= p.width) { return; }
   var total = partials[column];
-  for (var row = 0u; row < p.rows; row++) { total += x[row * p.width + column]; }
+  for (var row = 0u; row < p.rows; row++) { total += f32(x[row * p.width + column]); }
   partials[column] = total;
 }
 
 @group(0) @binding(1) var<storage, read_write> partials4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> x4: array<vec4<T2>>;
 
 // `sum`, four columns an invocation.
 @compute @workgroup_size(WORKGROUP)
@@ -48,7 +50,7 @@ fn sum4(@builtin(global_invocation_id) id: vec3u) {
   if (column >= p.width) { return; }
   var total = vec4f();
   let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) { total += x4[row * p.width + column]; }
+  for (var row = id.y * p.block; row < end; row++) { total += vec4f(x4[row * p.width + column]); }
   let i = id.y * p.width + column;
   if (p.accumulate != 0u) { total += partials4[i]; }
   partials4[i] = total;

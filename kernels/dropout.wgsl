@@ -10,9 +10,12 @@ struct Parameters {
   rows_per_sample: u32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> out: array<f32>;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> out: array<T1>;
+@group(0) @binding(2) var<storage, read> x: array<T2>;
 @group(0) @binding(3) var<storage, read> seed: array<u32>; // [2]: of the step, first sample of the micro-batch
 
 const COLUMNS = 1u;
@@ -29,12 +32,12 @@ fn apply(
   let key = key_of(row);
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = row * p.width + i;
-    out[at] = select(0.0, p.scale * x[at], hash(key, vec4u(i)).x >= p.threshold);
+    out[at] = T1(select(0.0, p.scale * f32(x[at]), hash(key, vec4u(i)).x >= p.threshold));
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> out4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> out4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> x4: array<vec4<T2>>;
 
 // The same, four elements a step.
 @compute @workgroup_size(COLUMNS, ROWS)
@@ -48,7 +51,8 @@ fn apply4(
   let key = key_of(row);
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = row * p.width + i;
-    out4[at] = select(vec4f(0), p.scale * x4[at], hash(key, 4u * i + vec4u(0, 1, 2, 3)) >= vec4u(p.threshold));
+    let keeps = hash(key, 4u * i + vec4u(0, 1, 2, 3)) >= vec4u(p.threshold);
+    out4[at] = vec4<T1>(select(vec4f(0), p.scale * vec4f(x4[at]), keeps));
   }
 }
 

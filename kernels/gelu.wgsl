@@ -6,10 +6,14 @@ struct Parameters {
   count: u32, // of elements, or of vec4s (forward4, backward4)
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> out: array<f32>;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-@group(0) @binding(3) var<storage, read> dout: array<f32>;
+@group(0) @binding(1) var<storage, read_write> out: array<T1>;
+@group(0) @binding(2) var<storage, read> x: array<T2>;
+@group(0) @binding(3) var<storage, read> dout: array<T3>;
 
 const WORKGROUP = 64u;
 const TANH = 0u;
@@ -17,33 +21,33 @@ const TANH = 0u;
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    let value = x[i];
-    out[i] = value * share(vec4f(value)).x;
+    let value = f32(x[i]);
+    out[i] = T1(value * share(vec4f(value)).x);
   }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { out[i] = dout[i] * slope(vec4f(x[i])).x; }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { out[i] = T1(f32(dout[i]) * slope(vec4f(f32(x[i]))).x); }
 }
 
-@group(0) @binding(1) var<storage, read_write> out4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4f>;
-@group(0) @binding(3) var<storage, read> dout4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> out4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> x4: array<vec4<T2>>;
+@group(0) @binding(3) var<storage, read> dout4: array<vec4<T3>>;
 
 // The same, four elements a step.
 
 @compute @workgroup_size(WORKGROUP)
 fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    let value = x4[i];
-    out4[i] = value * share(value);
+    let value = vec4f(x4[i]);
+    out4[i] = vec4<T1>(value * share(value));
   }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { out4[i] = dout4[i] * slope(x4[i]); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { out4[i] = vec4<T1>(vec4f(dout4[i]) * slope(vec4f(x4[i]))); }
 }
 
 // GELU(x) / x. The approximation's (1 + tanh(u)) / 2 is the logistic function of 2u, which has no 0 / 0 at its ends.

@@ -6,13 +6,19 @@ struct Parameters {
   epsilon: f32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+alias T4 = f32;
+alias T5 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
 @group(0) @binding(2) var<storage, read_write> statistics_out: array<vec2f>; // of each row: mean, rstd
-@group(0) @binding(3) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read> gain: array<f32>;
-@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<T3>;
+@group(0) @binding(4) var<storage, read> gain: array<T4>;
+@group(0) @binding(5) var<storage, read> bias: array<T5>;
 
 const WORKGROUP = 128u;
 
@@ -30,6 +36,27 @@ fn total(lane: u32, value: vec2f) -> vec2f {
   return partial[0];
 }
 
+var<workgroup> moments: array<vec3f, WORKGROUP>;
+
+// Mean, squared distances from it and count of all that the workgroup's invocations have seen, from those of each
+// (Welford, 1962, merged after Chan, Golub, LeVeque, 1979).
+fn merged(lane: u32, mine: vec3f) -> vec3f {
+  moments[lane] = mine;
+  workgroupBarrier();
+  for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      let a = moments[lane];
+      let b = moments[lane + half];
+      let count = a.z + b.z;
+      let share = b.z / max(count, 1.0);
+      let apart = b.x - a.x;
+      moments[lane] = vec3f(a.x + apart * share, a.y + b.y + apart * apart * a.z * share, count);
+    }
+    workgroupBarrier();
+  }
+  return moments[0];
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn forward(
   @builtin(workgroup_id) group: vec3u,
@@ -39,24 +66,28 @@ fn forward(
   let row = group.x + group.y * n.x;
   if (row >= p.rows) { return; }
   let start = row * p.width;
-  var sum = 0.0;
-  for (var i = lane; i < p.width; i += WORKGROUP) { sum += x[start + i]; }
-  let mean = total(lane, vec2f(sum, 0)).x / f32(p.width);
-  var squares = 0.0;
+  var mine = vec3f();
   for (var i = lane; i < p.width; i += WORKGROUP) {
-    let value = x[start + i] - mean;
-    squares += value * value;
+    let value = f32(x[start + i]);
+    let step = value - mine.x;
+    mine.z += 1.0;
+    mine.x += step / mine.z;
+    mine.y += step * (value - mine.x);
   }
-  let rstd = 1.0 / sqrt(total(lane, vec2f(squares, 0)).x / f32(p.width) + p.epsilon);
+  let all = merged(lane, mine);
+  let mean = all.x;
+  let rstd = 1.0 / sqrt(all.y / f32(p.width) + p.epsilon);
   if (lane == 0u) { statistics_out[row] = vec2f(mean, rstd); }
-  for (var i = lane; i < p.width; i += WORKGROUP) { y[start + i] = (x[start + i] - mean) * rstd * gain[i] + bias[i]; }
+  for (var i = lane; i < p.width; i += WORKGROUP) {
+    y[start + i] = T1((f32(x[start + i]) - mean) * rstd * f32(gain[i]) + f32(bias[i]));
+  }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read> x_in: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
+@group(0) @binding(2) var<storage, read> dy: array<T2>;
+@group(0) @binding(3) var<storage, read> x_in: array<T3>;
 @group(0) @binding(4) var<storage, read> statistics: array<vec2f>;
-@group(0) @binding(5) var<storage, read> gain_in: array<f32>;
+@group(0) @binding(5) var<storage, read> gain_in: array<T5>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input(
@@ -71,13 +102,14 @@ fn backward_input(
   let rstd = statistics[row].y;
   var sums = vec2f();
   for (var i = lane; i < p.width; i += WORKGROUP) {
-    let g = dy[start + i] * gain_in[i];
-    sums += g * vec2f(1, x_in[start + i] - mean);
+    let g = f32(dy[start + i]) * f32(gain_in[i]);
+    sums += g * vec2f(1, f32(x_in[start + i]) - mean);
   }
   let means = total(lane, sums) / f32(p.width);
   let level = means.x * rstd;
   let along = means.y * rstd * rstd * rstd;
   for (var i = lane; i < p.width; i += WORKGROUP) {
-    dx[start + i] = rstd * dy[start + i] * gain_in[i] - level - along * (x_in[start + i] - mean);
+    let g = f32(dy[start + i]) * f32(gain_in[i]);
+    dx[start + i] = T1(rstd * g - level - along * (f32(x_in[start + i]) - mean));
   }
 }

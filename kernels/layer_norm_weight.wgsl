@@ -9,11 +9,14 @@ struct Parameters {
   accumulate: u32, // whether a sum is added to what is there
 }
 
+alias T3 = f32;
+alias T4 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> gains: array<f32>; // [blocks, width]
 @group(0) @binding(2) var<storage, read_write> biases: array<f32>; // [blocks, width]
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<T3>;
+@group(0) @binding(4) var<storage, read> x: array<T4>;
 @group(0) @binding(5) var<storage, read> statistics: array<vec2f>; // of each row: mean, rstd
 
 const WORKGROUP = 64u;
@@ -28,8 +31,9 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
   let end = min(p.rows, (id.y + 1u) * p.block);
   for (var row = id.y * p.block; row < end; row++) {
     let i = row * p.width + column;
-    bias += dy[i];
-    gain += dy[i] * (x[i] - statistics[row].x) * statistics[row].y;
+    let slope = f32(dy[i]);
+    bias += slope;
+    gain += slope * (f32(x[i]) - statistics[row].x) * statistics[row].y;
   }
   let i = id.y * p.width + column;
   if (p.accumulate != 0u) {
@@ -42,8 +46,8 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
 
 @group(0) @binding(1) var<storage, read_write> gains4: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> biases4: array<vec4f>;
-@group(0) @binding(3) var<storage, read> dy4: array<vec4f>;
-@group(0) @binding(4) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(3) var<storage, read> dy4: array<vec4<T3>>;
+@group(0) @binding(4) var<storage, read> x4: array<vec4<T4>>;
 
 // The same, four columns an invocation.
 @compute @workgroup_size(WORKGROUP)
@@ -55,8 +59,9 @@ fn backward_weight4(@builtin(global_invocation_id) id: vec3u) {
   let end = min(p.rows, (id.y + 1u) * p.block);
   for (var row = id.y * p.block; row < end; row++) {
     let i = row * p.width + column;
-    bias += dy4[i];
-    gain += dy4[i] * (x4[i] - statistics[row].x) * statistics[row].y;
+    let slope = vec4f(dy4[i]);
+    bias += slope;
+    gain += slope * (vec4f(x4[i]) - statistics[row].x) * statistics[row].y;
   }
   let i = id.y * p.width + column;
   if (p.accumulate != 0u) {

@@ -6,11 +6,13 @@ struct Parameters {
   width: u32, // classes
 }
 
+alias T3 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 
 @group(0) @binding(1) var<storage, read_write> losses: array<f32>;
 @group(0) @binding(2) var<storage, read_write> log_sum_exp: array<f32>;
-@group(0) @binding(3) var<storage, read> logits: array<f32>;
+@group(0) @binding(3) var<storage, read> logits: array<T3>;
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
 const WORKGROUP = 64u;
@@ -34,15 +36,16 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
     return;
   }
   let start = row * p.width;
-  var highest = logits[start];
+  var highest = f32(logits[start]);
   var worst = 0u;
   for (var i = 0u; i < p.width; i++) {
-    highest = max(highest, logits[start + i]);
-    worst = max(worst, magnitude(logits[start + i]));
+    let value = f32(logits[start + i]);
+    highest = max(highest, value);
+    worst = max(worst, magnitude(value));
   }
   var sum = 0.0;
-  for (var i = 0u; i < p.width; i++) { sum += exp(logits[start + i] - highest); }
+  for (var i = 0u; i < p.width; i++) { sum += exp(f32(logits[start + i]) - highest); }
   let result = highest + log(sum);
   log_sum_exp[row] = result;
-  losses[row] = unless_nan(result - logits[start + targets[row]], worst);
+  losses[row] = unless_nan(result - f32(logits[start + targets[row]]), worst);
 }

@@ -6,9 +6,12 @@ struct Parameters {
   scale: f32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> dlogits: array<f32>;
-@group(0) @binding(2) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dlogits: array<T1>;
+@group(0) @binding(2) var<storage, read> logits: array<T2>;
 @group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
@@ -28,18 +31,18 @@ fn backward(
   let shift = log_sum_exp[row];
   let hit = targets[row];
   if (hit == IGNORED) {
-    for (var i = lane.x; i < p.width; i += COLUMNS) { dlogits[start + i] = 0.0; }
+    for (var i = lane.x; i < p.width; i += COLUMNS) { dlogits[start + i] = T1(0); }
     return;
   }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    dlogits[start + i] = p.scale * (exp(logits[start + i] - shift) - select(0.0, 1.0, i == hit));
+    dlogits[start + i] = T1(p.scale * (exp(f32(logits[start + i]) - shift) - select(0.0, 1.0, i == hit)));
   }
 }
 
 // The same, four elements a step.
 
-@group(0) @binding(1) var<storage, read_write> dlogits4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> logits4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> dlogits4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> logits4: array<vec4<T2>>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn backward4(
@@ -53,11 +56,11 @@ fn backward4(
   let shift = log_sum_exp[row];
   let hit = vec4u(targets[row]);
   if (hit.x == IGNORED) {
-    for (var i = lane.x; i < p.width; i += COLUMNS) { dlogits4[start + i] = vec4f(0); }
+    for (var i = lane.x; i < p.width; i += COLUMNS) { dlogits4[start + i] = vec4<T1>(); }
     return;
   }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let onehot = select(vec4f(0), vec4f(1), 4u * i + vec4u(0, 1, 2, 3) == hit);
-    dlogits4[start + i] = p.scale * (exp(logits4[start + i] - shift) - onehot);
+    dlogits4[start + i] = vec4<T1>(p.scale * (exp(vec4f(logits4[start + i]) - shift) - onehot));
   }
 }

@@ -5,10 +5,12 @@ struct Parameters {
   width: u32, // classes
 }
 
+alias T3 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> losses: array<f32>;
 @group(0) @binding(2) var<storage, read_write> log_sum_exp: array<f32>;
-@group(0) @binding(3) var<storage, read> logits: array<f32>;
+@group(0) @binding(3) var<storage, read> logits: array<T3>;
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
 const WORKGROUP = 128u;
@@ -38,10 +40,10 @@ fn forward(
     return;
   }
   let start = row * p.width;
-  var mine = logits[start];
+  var mine = f32(logits[start]);
   var worst = 0u;
   for (var i = lane; i < p.width; i += WORKGROUP) {
-    let value = logits[start + i];
+    let value = f32(logits[start + i]);
     mine = max(mine, value);
     worst = max(worst, bitcast<u32>(value) & 0x7fffffffu);
   }
@@ -55,7 +57,7 @@ fn forward(
   let highest = partial[0];
   workgroupBarrier(); // all have read before `partial` is used again
   var sum = 0.0;
-  for (var i = lane; i < p.width; i += WORKGROUP) { sum += exp(logits[start + i] - highest); }
+  for (var i = lane; i < p.width; i += WORKGROUP) { sum += exp(f32(logits[start + i]) - highest); }
   partial[lane] = sum;
   workgroupBarrier();
   for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
@@ -65,6 +67,6 @@ fn forward(
   if (lane == 0u) {
     let result = highest + log(partial[0]);
     log_sum_exp[row] = result;
-    losses[row] = unless_nan(result - logits[start + hit], atomicLoad(&row_worst));
+    losses[row] = unless_nan(result - f32(logits[start + hit]), atomicLoad(&row_worst));
   }
 }

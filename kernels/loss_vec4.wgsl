@@ -5,11 +5,13 @@ struct Parameters {
   width: u32, // classes, in vec4s
 }
 
+alias T3 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 
 @group(0) @binding(1) var<storage, read_write> losses: array<f32>;
 @group(0) @binding(2) var<storage, read_write> log_sum_exp: array<f32>;
-@group(0) @binding(3) var<storage, read> logits: array<vec4f>;
+@group(0) @binding(3) var<storage, read> logits: array<vec4<T3>>;
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
 const WORKGROUP = 64u;
@@ -30,18 +32,18 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
     return;
   }
   let start = row * p.width;
-  var highest4 = logits[start];
+  var highest4 = vec4f(logits[start]);
   var worst4 = vec4u();
   for (var i = 0u; i < p.width; i++) {
-    let value = logits[start + i];
+    let value = vec4f(logits[start + i]);
     highest4 = max(highest4, value);
     worst4 = max(worst4, bitcast<vec4u>(value) & vec4u(0x7fffffff));
   }
   let worst = max(max(worst4.x, worst4.y), max(worst4.z, worst4.w));
   let highest = max(max(highest4.x, highest4.y), max(highest4.z, highest4.w));
   var sum = vec4f();
-  for (var i = 0u; i < p.width; i++) { sum += exp(logits[start + i] - highest); }
+  for (var i = 0u; i < p.width; i++) { sum += exp(vec4f(logits[start + i]) - highest); }
   let result = highest + log(dot(sum, vec4f(1)));
   log_sum_exp[row] = result;
-  losses[row] = unless_nan(result - logits[start + hit / 4u][hit % 4u], worst);
+  losses[row] = unless_nan(result - f32(logits[start + hit / 4u][hit % 4u]), worst);
 }

@@ -8,12 +8,19 @@ struct Parameters {
   residual: u32, // backward_input: whether dx starts from the residual's gradient
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+alias T4 = f32;
+alias T5 = f32;
+alias T6 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
 @group(0) @binding(2) var<storage, read_write> rstd_out: array<f32>;
-@group(0) @binding(3) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read> gain: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<T3>;
+@group(0) @binding(4) var<storage, read> gain: array<T4>;
 
 const WORKGROUP = 64u;
 
@@ -24,20 +31,20 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let start = row * p.width;
   var squares = 0.0;
   for (var i = 0u; i < p.width; i++) {
-    let value = x[start + i];
+    let value = f32(x[start + i]);
     squares += value * value;
   }
   let rstd = 1.0 / sqrt(squares / f32(p.width) + p.epsilon);
   rstd_out[row] = rstd;
-  for (var i = 0u; i < p.width; i++) { y[start + i] = x[start + i] * rstd * gain[i]; }
+  for (var i = 0u; i < p.width; i++) { y[start + i] = T1(f32(x[start + i]) * rstd * f32(gain[i])); }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read> x_in: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
+@group(0) @binding(2) var<storage, read> dy: array<T2>;
+@group(0) @binding(3) var<storage, read> x_in: array<T3>;
 @group(0) @binding(4) var<storage, read> rstd_in: array<f32>;
-@group(0) @binding(5) var<storage, read> gain_in: array<f32>;
-@group(0) @binding(6) var<storage, read> residual: array<f32>;
+@group(0) @binding(5) var<storage, read> gain_in: array<T5>;
+@group(0) @binding(6) var<storage, read> residual: array<T6>;
 
 // With g = dy * gain:  dx = rstd * (g - x * rstd^2 * mean(g * x))
 @compute @workgroup_size(WORKGROUP)
@@ -47,11 +54,11 @@ fn backward_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
   let start = row * p.width;
   let rstd = rstd_in[row];
   var products = 0.0;
-  for (var i = 0u; i < p.width; i++) { products += dy[start + i] * gain_in[i] * x_in[start + i]; }
+  for (var i = 0u; i < p.width; i++) { products += f32(dy[start + i]) * f32(gain_in[i]) * f32(x_in[start + i]); }
   let along = products / f32(p.width) * rstd * rstd * rstd;
   for (var i = 0u; i < p.width; i++) {
-    var value = rstd * dy[start + i] * gain_in[i] - along * x_in[start + i];
-    if (p.residual != 0u) { value += residual[start + i]; }
-    dx[start + i] = value;
+    var value = rstd * f32(dy[start + i]) * f32(gain_in[i]) - along * f32(x_in[start + i]);
+    if (p.residual != 0u) { value += f32(residual[start + i]); }
+    dx[start + i] = T1(value);
   }
 }

@@ -7,12 +7,19 @@ struct Parameters {
   residual: u32, // backward_input: whether dx starts from the residual's gradient
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+alias T4 = f32;
+alias T5 = f32;
+alias T6 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
 @group(0) @binding(2) var<storage, read_write> rstd_out: array<f32>;
-@group(0) @binding(3) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read> gain: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<T3>;
+@group(0) @binding(4) var<storage, read> gain: array<T4>;
 
 const WORKGROUP = 128u;
 
@@ -40,20 +47,20 @@ fn forward(
   let start = row * p.width;
   var squares = 0.0;
   for (var i = lane; i < p.width; i += WORKGROUP) {
-    let value = x[start + i];
+    let value = f32(x[start + i]);
     squares += value * value;
   }
   let rstd = 1.0 / sqrt(total(lane, squares) / f32(p.width) + p.epsilon);
   if (lane == 0u) { rstd_out[row] = rstd; }
-  for (var i = lane; i < p.width; i += WORKGROUP) { y[start + i] = x[start + i] * rstd * gain[i]; }
+  for (var i = lane; i < p.width; i += WORKGROUP) { y[start + i] = T1(f32(x[start + i]) * rstd * f32(gain[i])); }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read> x_in: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
+@group(0) @binding(2) var<storage, read> dy: array<T2>;
+@group(0) @binding(3) var<storage, read> x_in: array<T3>;
 @group(0) @binding(4) var<storage, read> rstd_in: array<f32>;
-@group(0) @binding(5) var<storage, read> gain_in: array<f32>;
-@group(0) @binding(6) var<storage, read> residual: array<f32>;
+@group(0) @binding(5) var<storage, read> gain_in: array<T5>;
+@group(0) @binding(6) var<storage, read> residual: array<T6>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input(
@@ -66,11 +73,11 @@ fn backward_input(
   let start = row * p.width;
   let rstd = rstd_in[row];
   var products = 0.0;
-  for (var i = lane; i < p.width; i += WORKGROUP) { products += dy[start + i] * gain_in[i] * x_in[start + i]; }
+  for (var i = lane; i < p.width; i += WORKGROUP) { products += f32(dy[start + i]) * f32(gain_in[i]) * f32(x_in[start + i]); }
   let along = total(lane, products) / f32(p.width) * rstd * rstd * rstd;
   for (var i = lane; i < p.width; i += WORKGROUP) {
-    var value = rstd * dy[start + i] * gain_in[i] - along * x_in[start + i];
-    if (p.residual != 0u) { value += residual[start + i]; }
-    dx[start + i] = value;
+    var value = rstd * f32(dy[start + i]) * f32(gain_in[i]) - along * f32(x_in[start + i]);
+    if (p.residual != 0u) { value += f32(residual[start + i]); }
+    dx[start + i] = T1(value);
   }
 }

@@ -9,10 +9,13 @@ struct Parameters {
   accumulate: u32, // whether a sum is added to what is there
 }
 
+alias T2 = f32;
+alias T3 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>; // [blocks, width]
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<T2>;
+@group(0) @binding(3) var<storage, read> x: array<T3>;
 @group(0) @binding(4) var<storage, read> rstd: array<f32>;
 
 const WORKGROUP = 64u;
@@ -26,7 +29,7 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
   let end = min(p.rows, (id.y + 1u) * p.block);
   for (var row = id.y * p.block; row < end; row++) {
     let i = row * p.width + column;
-    sum += dy[i] * x[i] * rstd[row];
+    sum += f32(dy[i]) * f32(x[i]) * rstd[row];
   }
   let i = id.y * p.width + column;
   if (p.accumulate != 0u) { sum += partials[i]; }
@@ -34,8 +37,8 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
 }
 
 @group(0) @binding(1) var<storage, read_write> partials4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> dy4: array<vec4f>;
-@group(0) @binding(3) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> dy4: array<vec4<T2>>;
+@group(0) @binding(3) var<storage, read> x4: array<vec4<T3>>;
 
 // The same, four columns an invocation; here `width` counts vec4s.
 @compute @workgroup_size(WORKGROUP)
@@ -46,7 +49,7 @@ fn backward_weight4(@builtin(global_invocation_id) id: vec3u) {
   let end = min(p.rows, (id.y + 1u) * p.block);
   for (var row = id.y * p.block; row < end; row++) {
     let i = row * p.width + column;
-    sum += dy4[i] * x4[i] * rstd[row];
+    sum += vec4f(dy4[i]) * vec4f(x4[i]) * rstd[row];
   }
   let i = id.y * p.width + column;
   if (p.accumulate != 0u) { sum += partials4[i]; }

@@ -12,6 +12,10 @@ struct Parameters {
   padding: u32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
 
 const COLUMNS = 1u;
@@ -19,9 +23,9 @@ const ROWS = 64u;
 
 // The largest value that the window sees, and the number of the tap that sees it first.
 
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
 @group(0) @binding(2) var<storage, read_write> taps: array<u32>;
-@group(0) @binding(3) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<T3>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn largest(
@@ -41,20 +45,20 @@ fn largest(
       let h = line % p.outHeight * p.stride + tap / p.size - p.padding;
       let w = row % p.outWidth * p.stride + tap % p.size - p.padding;
       if (h < p.inHeight && w < p.inWidth) {
-        let value = x[((sample * p.inHeight + h) * p.inWidth + w) * p.width + i];
+        let value = f32(x[((sample * p.inHeight + h) * p.inWidth + w) * p.width + i]);
         let better = value > best || first == p.size * p.size;
         best = select(best, value, better);
         first = select(first, tap, better);
       }
     }
-    y[row * p.width + i] = best;
+    y[row * p.width + i] = T1(best);
     taps[row * p.width + i] = first;
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read_write> taps4: array<vec4u>;
-@group(0) @binding(3) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(3) var<storage, read> x4: array<vec4<T3>>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn largest4(
@@ -73,21 +77,21 @@ fn largest4(
       let h = line % p.outHeight * p.stride + tap / p.size - p.padding;
       let w = row % p.outWidth * p.stride + tap % p.size - p.padding;
       if (h < p.inHeight && w < p.inWidth) {
-        let value = x4[((sample * p.inHeight + h) * p.inWidth + w) * p.width + i];
+        let value = vec4f(x4[((sample * p.inHeight + h) * p.inWidth + w) * p.width + i]);
         let better = (value > best) | (first == vec4u(p.size * p.size));
         best = select(best, value, better);
         first = select(first, vec4u(tap), better);
       }
     }
-    y4[row * p.width + i] = best;
+    y4[row * p.width + i] = vec4<T1>(best);
     taps4[row * p.width + i] = first;
   }
 }
 
 // dx[pixel] = sum of dy over the windows whose largest value the pixel is: every pixel asks the windows that see it.
 
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
+@group(0) @binding(2) var<storage, read> dy: array<T2>;
 @group(0) @binding(3) var<storage, read> taps_in: array<u32>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
@@ -110,16 +114,16 @@ fn largest_backward(
         let ow = (w - b) / p.stride;
         if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
           let at = ((sample * p.outHeight + oh) * p.outWidth + ow) * p.width + i;
-          sum += select(0.0, dy[at], taps_in[at] == a * p.size + b);
+          sum += select(0.0, f32(dy[at]), taps_in[at] == a * p.size + b);
         }
       }
     }
-    dx[row * p.width + i] = sum;
+    dx[row * p.width + i] = T1(sum);
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> dy4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> dx4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> dy4: array<vec4<T2>>;
 @group(0) @binding(3) var<storage, read> taps_in4: array<vec4u>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
@@ -142,18 +146,18 @@ fn largest_backward4(
         let ow = (w - b) / p.stride;
         if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
           let at = ((sample * p.outHeight + oh) * p.outWidth + ow) * p.width + i;
-          sum += select(vec4f(), dy4[at], taps_in4[at] == vec4u(a * p.size + b));
+          sum += select(vec4f(), vec4f(dy4[at]), taps_in4[at] == vec4u(a * p.size + b));
         }
       }
     }
-    dx4[row * p.width + i] = sum;
+    dx4[row * p.width + i] = vec4<T1>(sum);
   }
 }
 
 // Means over all pixels of a sample: here rows are samples, and each channel has an invocation.
 
-@group(0) @binding(1) var<storage, read_write> means: array<f32>; // [samples, channels]
-@group(0) @binding(2) var<storage, read> pixels: array<f32>;
+@group(0) @binding(1) var<storage, read_write> means: array<T1>; // [samples, channels]
+@group(0) @binding(2) var<storage, read> pixels: array<T2>;
 
 @compute @workgroup_size(COLUMNS * ROWS)
 fn average(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -162,12 +166,12 @@ fn average(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let count = p.inHeight * p.inWidth;
   let start = at / p.width * count * p.width + at % p.width;
   var sum = 0.0;
-  for (var i = 0u; i < count; i++) { sum += pixels[start + i * p.width]; }
-  means[at] = sum / f32(count);
+  for (var i = 0u; i < count; i++) { sum += f32(pixels[start + i * p.width]); }
+  means[at] = T1(sum / f32(count));
 }
 
-@group(0) @binding(1) var<storage, read_write> means4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> pixels4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> means4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> pixels4: array<vec4<T2>>;
 
 @compute @workgroup_size(COLUMNS * ROWS)
 fn average4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -176,12 +180,12 @@ fn average4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   let count = p.inHeight * p.inWidth;
   let start = at / p.width * count * p.width + at % p.width;
   var sum = vec4f();
-  for (var i = 0u; i < count; i++) { sum += pixels4[start + i * p.width]; }
-  means4[at] = sum / f32(count);
+  for (var i = 0u; i < count; i++) { sum += vec4f(pixels4[start + i * p.width]); }
+  means4[at] = vec4<T1>(sum / f32(count));
 }
 
-@group(0) @binding(1) var<storage, read_write> dpixels: array<f32>;
-@group(0) @binding(2) var<storage, read> dmeans: array<f32>; // [samples, channels]
+@group(0) @binding(1) var<storage, read_write> dpixels: array<T1>;
+@group(0) @binding(2) var<storage, read> dmeans: array<T2>; // [samples, channels]
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn average_backward(
@@ -193,12 +197,12 @@ fn average_backward(
   if (row >= p.rows) { return; }
   let count = p.inHeight * p.inWidth;
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    dpixels[row * p.width + i] = dmeans[row / count * p.width + i] / f32(count);
+    dpixels[row * p.width + i] = T1(f32(dmeans[row / count * p.width + i]) / f32(count));
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> dpixels4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> dmeans4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> dpixels4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> dmeans4: array<vec4<T2>>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn average_backward4(
@@ -210,6 +214,6 @@ fn average_backward4(
   if (row >= p.rows) { return; }
   let count = p.inHeight * p.inWidth;
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    dpixels4[row * p.width + i] = dmeans4[row / count * p.width + i] / f32(count);
+    dpixels4[row * p.width + i] = vec4<T1>(vec4f(dmeans4[row / count * p.width + i]) / f32(count));
   }
 }

@@ -4,43 +4,47 @@ struct Parameters {
   count: u32, // of elements, or of vec4s (forward4, backward4)
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
+@group(0) @binding(2) var<storage, read> x: array<T2>;
 
 const WORKGROUP = 64u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = max(x[i], 0.0); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = T1(max(f32(x[i]), 0.0)); }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read> y_in: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
+@group(0) @binding(2) var<storage, read> dy: array<T2>;
+@group(0) @binding(3) var<storage, read> y_in: array<T3>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { dx[i] = select(0.0, dy[i], y_in[i] > 0.0); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { dx[i] = T1(select(0.0, f32(dy[i]), f32(y_in[i]) > 0.0)); }
 }
 
 // The same, four elements a step.
 
-@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> x4: array<vec4<T2>>;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = max(x4[i], vec4f()); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = vec4<T1>(max(vec4f(x4[i]), vec4f())); }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> dy4: array<vec4f>;
-@group(0) @binding(3) var<storage, read> y_in4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> dx4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> dy4: array<vec4<T2>>;
+@group(0) @binding(3) var<storage, read> y_in4: array<vec4<T3>>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    dx4[i] = select(vec4f(), dy4[i], y_in4[i] > vec4f());
+    dx4[i] = vec4<T1>(select(vec4f(), vec4f(dy4[i]), vec4f(y_in4[i]) > vec4f()));
   }
 }

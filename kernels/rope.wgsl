@@ -13,8 +13,10 @@ struct Parameters {
   frequencies: array<vec4f, FREQUENCIES>, // base^(-2i / headSize)
 }
 
+alias T1 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> x: array<T1>;
 
 const WORKGROUP = 64u;
 
@@ -30,15 +32,15 @@ fn rotate(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: 
   let c = turn.cosine.x;
   var at = row * p.stride + pair;
   for (var head = 0u; head < p.heads; head++) {
-    let low = x[at];
-    let high = x[at + p.pairs];
-    x[at] = low * c - high * s;
-    x[at + p.pairs] = high * c + low * s;
+    let low = f32(x[at]);
+    let high = f32(x[at + p.pairs]);
+    x[at] = T1(low * c - high * s);
+    x[at + p.pairs] = T1(high * c + low * s);
     at += 2u * p.pairs;
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> x4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> x4: array<vec4<T1>>;
 
 // The same, four pairs an invocation.
 @compute @workgroup_size(WORKGROUP)
@@ -52,10 +54,10 @@ fn rotate4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let c = turn.cosine;
   var at = row * p.stride + pair;
   for (var head = 0u; head < p.heads; head++) {
-    let low = x4[at];
-    let high = x4[at + p.pairs];
-    x4[at] = low * c - high * s;
-    x4[at + p.pairs] = high * c + low * s;
+    let low = vec4f(x4[at]);
+    let high = vec4f(x4[at + p.pairs]);
+    x4[at] = vec4<T1>(low * c - high * s);
+    x4[at + p.pairs] = vec4<T1>(high * c + low * s);
     at += 2u * p.pairs;
   }
 }

@@ -5,9 +5,13 @@ struct Parameters {
   width: u32, // of out, in elements, or vec4s (forward4, backward4)
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> out: array<f32>;
-@group(0) @binding(2) var<storage, read> gate_up: array<f32>;
+@group(0) @binding(1) var<storage, read_write> out: array<T1>;
+@group(0) @binding(2) var<storage, read> gate_up: array<T2>;
 
 const COLUMNS = 1u;
 const ROWS = 64u;
@@ -22,14 +26,14 @@ fn forward(
   if (row >= p.rows) { return; }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = 2u * row * p.width + i;
-    let gate = gate_up[at];
-    out[row * p.width + i] = gate / (1.0 + exp(-gate)) * gate_up[at + p.width];
+    let gate = f32(gate_up[at]);
+    out[row * p.width + i] = T1(gate / (1.0 + exp(-gate)) * f32(gate_up[at + p.width]));
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> dgate_up: array<f32>;
-@group(0) @binding(2) var<storage, read> dout: array<f32>;
-@group(0) @binding(3) var<storage, read> gate_up_in: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dgate_up: array<T1>;
+@group(0) @binding(2) var<storage, read> dout: array<T2>;
+@group(0) @binding(3) var<storage, read> gate_up_in: array<T3>;
 
 // silu'(g) = sigmoid(g) * (1 + g * (1 - sigmoid(g)))
 @compute @workgroup_size(COLUMNS, ROWS)
@@ -42,18 +46,18 @@ fn backward(
   if (row >= p.rows) { return; }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = 2u * row * p.width + i;
-    let gate = gate_up_in[at];
+    let gate = f32(gate_up_in[at]);
     let sigmoid = 1.0 / (1.0 + exp(-gate));
-    let along = dout[row * p.width + i] * sigmoid;
-    dgate_up[at] = along * gate_up_in[at + p.width] * (1.0 + gate * (1.0 - sigmoid));
-    dgate_up[at + p.width] = along * gate;
+    let along = f32(dout[row * p.width + i]) * sigmoid;
+    dgate_up[at] = T1(along * f32(gate_up_in[at + p.width]) * (1.0 + gate * (1.0 - sigmoid)));
+    dgate_up[at + p.width] = T1(along * gate);
   }
 }
 
 // The same, four elements a step.
 
-@group(0) @binding(1) var<storage, read_write> out4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> gate_up4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> out4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> gate_up4: array<vec4<T2>>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn forward4(
@@ -65,14 +69,14 @@ fn forward4(
   if (row >= p.rows) { return; }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = 2u * row * p.width + i;
-    let gate = gate_up4[at];
-    out4[row * p.width + i] = gate / (1.0 + exp(-gate)) * gate_up4[at + p.width];
+    let gate = vec4f(gate_up4[at]);
+    out4[row * p.width + i] = vec4<T1>(gate / (1.0 + exp(-gate)) * vec4f(gate_up4[at + p.width]));
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> dgate_up4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> dout4: array<vec4f>;
-@group(0) @binding(3) var<storage, read> gate_up_in4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> dgate_up4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> dout4: array<vec4<T2>>;
+@group(0) @binding(3) var<storage, read> gate_up_in4: array<vec4<T3>>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn backward4(
@@ -84,10 +88,10 @@ fn backward4(
   if (row >= p.rows) { return; }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = 2u * row * p.width + i;
-    let gate = gate_up_in4[at];
+    let gate = vec4f(gate_up_in4[at]);
     let sigmoid = 1.0 / (1.0 + exp(-gate));
-    let along = dout4[row * p.width + i] * sigmoid;
-    dgate_up4[at] = along * gate_up_in4[at + p.width] * (1.0 + gate * (1.0 - sigmoid));
-    dgate_up4[at + p.width] = along * gate;
+    let along = vec4f(dout4[row * p.width + i]) * sigmoid;
+    dgate_up4[at] = vec4<T1>(along * vec4f(gate_up_in4[at + p.width]) * (1.0 + gate * (1.0 - sigmoid)));
+    dgate_up4[at + p.width] = vec4<T1>(along * gate);
   }
 }

@@ -18,7 +18,7 @@ const blockRows = 32;
 /** `y += bias` for each row, in place. y: [R, D]; bias: [D]. Its gradient with respect to what y was is the output's. */
 export function addBias(y: Tensor, bias: Tensor): void {
   const rows = rowsOf(y), width = widthOf(y);
-  expectShape("addBias", "bias", bias, [width]);
+  expectShape("addBias", "bias", bias, [width], "float");
   const { kernel, perLane, grid } = addKernel(y.device, rows, width);
   y.device.dispatch(kernel, [rows, width / perLane], [y, bias], grid);
 }

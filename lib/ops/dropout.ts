@@ -23,7 +23,7 @@ export interface DropoutMask {
  */
 export function dropout(out: Tensor, x: Tensor, { rate, seed, salt }: DropoutMask, rowsPerSample: number): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("dropout", "out", out, x.shape);
+  expectShape("dropout", "out", out, x.shape, "float");
   expectShape("dropout", "seed", seed, [2], "u32");
   const { kernel, perLane, grid } = apply(x.device, rows, width);
   const threshold = Math.min(Math.round(rate * 2 ** 32), 2 ** 32 - 1);

@@ -34,7 +34,7 @@ export function packIds(ids: ArrayLike<number>): Uint32Array<ArrayBuffer> {
 export function embedding(out: Tensor, ids: Tensor, table: Tensor): void {
   const rows = rowsOf(out), width = widthOf(out);
   expectShape("embedding", "ids", ids, [2, rows], "u32");
-  expectShape("embedding", "table", table, [rowsOf(table), width]);
+  expectShape("embedding", "table", table, [rowsOf(table), width], "float");
   const { kernel, perLane, grid } = forward(out.device, rows, width);
   out.device.dispatch(kernel, [rows, width / perLane], [out, ids, table], grid);
 }

@@ -18,14 +18,14 @@ const backward = { erf: kernels("backward", 0), tanh: kernels("backward", 1) };
  * `out = x * P(n < x)` for a standard normal n (Hendrycks, Gimpel, "Gaussian Error Linear Units", 2016). out, x: of one shape.
  */
 export function gelu(out: Tensor, x: Tensor, form: GeluForm): void {
-  expectShape("gelu", "out", out, x.shape);
+  expectShape("gelu", "out", out, x.shape, "float");
   run(forward[form], [out, x]);
 }
 
 /** The gradient of {@link gelu} with respect to x. dx, dout, x: of one shape. */
 export function geluBackward(dx: Tensor, dout: Tensor, x: Tensor, form: GeluForm): void {
-  expectShape("geluBackward", "dx", dx, x.shape);
-  expectShape("geluBackward", "dout", dout, x.shape);
+  expectShape("geluBackward", "dx", dx, x.shape, "float");
+  expectShape("geluBackward", "dout", dout, x.shape, "float");
   run(backward[form], [dx, x, dout]);
 }
 

@@ -31,10 +31,10 @@ const blockRows = 32;
  */
 export function layerNorm(y: Tensor, statistics: Tensor, x: Tensor, gain: Tensor, bias: Tensor, epsilon: number): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("layerNorm", "y", y, x.shape);
+  expectShape("layerNorm", "y", y, x.shape, "float");
   expectShape("layerNorm", "statistics", statistics, [rows, 2]);
-  expectShape("layerNorm", "gain", gain, [width]);
-  expectShape("layerNorm", "bias", bias, [width]);
+  expectShape("layerNorm", "gain", gain, [width], "float");
+  expectShape("layerNorm", "bias", bias, [width], "float");
   const variant = rowVariant(x.device, width);
   const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon)];
   const views = [y, statistics, x, gain, bias];
@@ -47,10 +47,10 @@ export function layerNorm(y: Tensor, statistics: Tensor, x: Tensor, gain: Tensor
  */
 export function layerNormBackwardInput(dx: Tensor, dy: Tensor, x: Tensor, statistics: Tensor, gain: Tensor): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("layerNormBackwardInput", "dx", dx, x.shape);
-  expectShape("layerNormBackwardInput", "dy", dy, x.shape);
+  expectShape("layerNormBackwardInput", "dx", dx, x.shape, "float");
+  expectShape("layerNormBackwardInput", "dy", dy, x.shape, "float");
   expectShape("layerNormBackwardInput", "statistics", statistics, [rows, 2]);
-  expectShape("layerNormBackwardInput", "gain", gain, [width]);
+  expectShape("layerNormBackwardInput", "gain", gain, [width], "float");
   const variant = rowVariant(x.device, width);
   const words = [rows, variant === "vec4" ? width / 4 : width, 0];
   const views = [dx, dy, x, statistics, gain];
@@ -71,7 +71,7 @@ export function layerNormBackwardWeight(
   const rows = rowsOf(x), width = widthOf(x);
   expectShape("layerNormBackwardWeight", "dgain", dgain, [width]);
   expectShape("layerNormBackwardWeight", "dbias", dbias, [width]);
-  expectShape("layerNormBackwardWeight", "dy", dy, x.shape);
+  expectShape("layerNormBackwardWeight", "dy", dy, x.shape, "float");
   expectShape("layerNormBackwardWeight", "statistics", statistics, [rows, 2]);
   const device = x.device;
   const variant = rowVariant(device, width);

@@ -42,7 +42,7 @@ export function crossEntropyBackward(
   scale: number,
 ): void {
   const rows = rowsOf(logits), width = widthOf(logits);
-  expectShape("crossEntropyBackward", "dlogits", dlogits, logits.shape);
+  expectShape("crossEntropyBackward", "dlogits", dlogits, logits.shape, "float");
   expectShape("crossEntropyBackward", "logSumExp", logSumExp, [rows]);
   expectShape("crossEntropyBackward", "targets", targets, [rows], "u32");
   const { kernel, perLane, grid } = backward(logits.device, rows, width);

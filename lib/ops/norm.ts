@@ -31,9 +31,9 @@ const blockRows = 32;
  */
 export function rmsNorm(y: Tensor, rstd: Tensor, x: Tensor, gain: Tensor, epsilon = 1e-5): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("rmsNorm", "y", y, x.shape);
+  expectShape("rmsNorm", "y", y, x.shape, "float");
   expectShape("rmsNorm", "rstd", rstd, [rows]);
-  expectShape("rmsNorm", "gain", gain, [width]);
+  expectShape("rmsNorm", "gain", gain, [width], "float");
   const variant = rowVariant(x.device, width);
   const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon), 0];
   x.device.dispatch(forward[variant], words, [y, rstd, x, gain], lanes(rows, variant === "group" ? 1 : 64));
@@ -53,11 +53,11 @@ export function rmsNormBackwardInput(
   residual?: Tensor,
 ): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("rmsNormBackwardInput", "dx", dx, x.shape);
-  expectShape("rmsNormBackwardInput", "dy", dy, x.shape);
+  expectShape("rmsNormBackwardInput", "dx", dx, x.shape, "float");
+  expectShape("rmsNormBackwardInput", "dy", dy, x.shape, "float");
   expectShape("rmsNormBackwardInput", "rstd", rstd, [rows]);
-  expectShape("rmsNormBackwardInput", "gain", gain, [width]);
-  if (residual) expectShape("rmsNormBackwardInput", "residual", residual, x.shape);
+  expectShape("rmsNormBackwardInput", "gain", gain, [width], "float");
+  if (residual) expectShape("rmsNormBackwardInput", "residual", residual, x.shape, "float");
   const variant = rowVariant(x.device, width);
   const words = [rows, variant === "vec4" ? width / 4 : width, 0, residual ? 1 : 0];
   x.device.dispatch(
@@ -75,7 +75,7 @@ export function rmsNormBackwardInput(
 export function rmsNormBackwardWeight(dgain: Tensor, dy: Tensor, x: Tensor, rstd: Tensor): void {
   const rows = rowsOf(x), width = widthOf(x);
   expectShape("rmsNormBackwardWeight", "dgain", dgain, [width]);
-  expectShape("rmsNormBackwardWeight", "dy", dy, x.shape);
+  expectShape("rmsNormBackwardWeight", "dy", dy, x.shape, "float");
   expectShape("rmsNormBackwardWeight", "rstd", rstd, [rows]);
   const device = x.device;
   const variant = rowVariant(device, width);

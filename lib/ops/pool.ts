@@ -18,7 +18,7 @@ const averageBackward = rowKernel("pool", "average_backward");
  */
 export function maxPool(y: Tensor, taps: Tensor, x: Tensor, window: Window): void {
   const shape = windowedShape(x.shape, window);
-  expectImages("maxPool", "y", y, shape);
+  expectImages("maxPool", "y", y, shape, "float");
   expectImages("maxPool", "taps", taps, shape, "u32");
   const [samples, height, width, channels] = shape;
   const { kernel, perLane, grid } = largest(x.device, samples * height * width, channels);
@@ -29,7 +29,7 @@ export function maxPool(y: Tensor, taps: Tensor, x: Tensor, window: Window): voi
 /** The gradient of {@link maxPool} with respect to x. dx: [N, H, W, C]; dy: [N, H', W', C]; taps: u32 [N, H', W', C]. */
 export function maxPoolBackward(dx: Tensor, dy: Tensor, taps: Tensor, window: Window): void {
   const shape = windowedShape(dx.shape, window);
-  expectImages("maxPoolBackward", "dy", dy, shape);
+  expectImages("maxPoolBackward", "dy", dy, shape, "float");
   expectImages("maxPoolBackward", "taps", taps, shape, "u32");
   const [samples, height, width, channels] = dx.shape;
   const { kernel, perLane, grid } = largestBackward(dx.device, samples * height * width, channels);
@@ -40,8 +40,8 @@ export function maxPoolBackward(dx: Tensor, dy: Tensor, taps: Tensor, window: Wi
 /** The mean of each channel over all pixels. y: [N, C]; x: [N, H, W, C]. */
 export function averagePool(y: Tensor, x: Tensor): void {
   const [samples, height, width, channels] = x.shape;
-  expectImages("averagePool", "x", x, [samples, height, width, channels]);
-  expectShape("averagePool", "y", y, [samples, channels]);
+  expectImages("averagePool", "x", x, [samples, height, width, channels], "float");
+  expectShape("averagePool", "y", y, [samples, channels], "float");
   const perLane = rowVariant(x.device, channels) === "plain" || channels % 4 !== 0 ? 1 : 4;
   const words = [samples, channels / perLane, height, width, 0, 0, 0, 0, 0];
   x.device.dispatch(average[perLane], words, [y, x], lanes(sizeOf(y.shape) / perLane));
@@ -50,8 +50,8 @@ export function averagePool(y: Tensor, x: Tensor): void {
 /** The gradient of {@link averagePool} with respect to x. dx: [N, H, W, C]; dy: [N, C]. */
 export function averagePoolBackward(dx: Tensor, dy: Tensor): void {
   const [samples, height, width, channels] = dx.shape;
-  expectImages("averagePoolBackward", "dx", dx, [samples, height, width, channels]);
-  expectShape("averagePoolBackward", "dy", dy, [samples, channels]);
+  expectImages("averagePoolBackward", "dx", dx, [samples, height, width, channels], "float");
+  expectShape("averagePoolBackward", "dy", dy, [samples, channels], "float");
   const rows = samples * height * width;
   const { kernel, perLane, grid } = averageBackward(dx.device, rows, channels);
   dx.device.dispatch(kernel, [rows, channels / perLane, height, width, 0, 0, 0, 0, 0], [dx, dy], grid);

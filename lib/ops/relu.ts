@@ -9,14 +9,14 @@ const backward = { 1: kernel("relu", "backward"), 4: kernel("relu", "backward4")
 
 /** `y = max(x, 0)`. y, x: of one shape. */
 export function relu(y: Tensor, x: Tensor): void {
-  expectShape("relu", "y", y, x.shape);
+  expectShape("relu", "y", y, x.shape, "float");
   run(forward, [y, x]);
 }
 
 /** The gradient of {@link relu} with respect to x, from its *result* y: `dx = dy` where y > 0, else 0. All of one shape. */
 export function reluBackward(dx: Tensor, dy: Tensor, y: Tensor): void {
-  expectShape("reluBackward", "dx", dx, y.shape);
-  expectShape("reluBackward", "dy", dy, y.shape);
+  expectShape("reluBackward", "dx", dx, y.shape, "float");
+  expectShape("reluBackward", "dy", dy, y.shape, "float");
   run(backward, [dx, dy, y]);
 }
 

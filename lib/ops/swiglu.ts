@@ -12,7 +12,7 @@ const backward = rowKernel("swiglu", "backward");
  */
 export function swiglu(out: Tensor, gateUp: Tensor): void {
   const rows = rowsOf(out), width = widthOf(out);
-  expectShape("swiglu", "gateUp", gateUp, [rows, 2 * width]);
+  expectShape("swiglu", "gateUp", gateUp, [rows, 2 * width], "float");
   const { kernel, perLane, grid } = forward(out.device, rows, width);
   out.device.dispatch(kernel, [rows, width / perLane], [out, gateUp], grid);
 }
@@ -20,8 +20,8 @@ export function swiglu(out: Tensor, gateUp: Tensor): void {
 /** The gradient of {@link swiglu} with respect to gateUp. dGateUp, gateUp: [R, 2H]; dout: [R, H]. */
 export function swigluBackward(dGateUp: Tensor, dout: Tensor, gateUp: Tensor): void {
   const rows = rowsOf(dout), width = widthOf(dout);
-  expectShape("swigluBackward", "gateUp", gateUp, [rows, 2 * width]);
-  expectShape("swigluBackward", "dGateUp", dGateUp, gateUp.shape);
+  expectShape("swigluBackward", "gateUp", gateUp, [rows, 2 * width], "float");
+  expectShape("swigluBackward", "dGateUp", dGateUp, gateUp.shape, "float");
   const { kernel, perLane, grid } = backward(dout.device, rows, width);
   dout.device.dispatch(kernel, [rows, width / perLane], [dGateUp, dout, gateUp], grid);
 }

@@ -1,5 +1,6 @@
 /** Windows that slide over images: what convolution and pooling share. */
 import type { Tensor } from "../tensor.ts";
+import { type Element, elementName, isElement } from "./shapes.ts";
 
 /** A square window. */
 export interface Window {
@@ -29,16 +30,18 @@ export function windowedShape(shape: readonly number[], window: Window, channels
   return [samples, positions(height, window), positions(width, window), channels];
 }
 
-/** Throws unless `tensor` is f32 or u32 images of exactly this shape. */
+/** Throws unless `tensor` is images of the right type and exactly this shape. */
 export function expectImages(
   operation: string,
   name: string,
   tensor: Tensor,
   shape: readonly number[],
-  dtype = "f32",
+  element: Element = "f32",
 ): void {
-  if (tensor.dtype !== dtype || tensor.shape.length !== 4 || tensor.shape.some((length, i) => length !== shape[i])) {
-    throw new Error(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${dtype} [${shape}] is needed`);
+  const sameShape = tensor.shape.length === 4 && tensor.shape.every((length, i) => length === shape[i]);
+  if (!sameShape || !isElement(tensor.dtype, element)) {
+    const needed = `${elementName(element)} [${shape}]`;
+    throw new Error(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${needed} is needed`);
   }
 }
 

@@ -48,6 +48,6 @@ test("addBias() rejects a bias of the wrong length, naming both shapes", async (
   const on = await device();
   assert.throws(
     () => addBias(dirty(on, [2, 3]), dirty(on, [4])),
-    /addBias: bias is f32 \[4\] where f32 \[3\] is needed/,
+    /addBias: bias is f32 \[4\] where f32 or f16 \[3\] is needed/,
   );
 });

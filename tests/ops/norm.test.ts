@@ -81,7 +81,7 @@ test("rmsNorm() rejects a gain of the wrong length, naming both shapes", async (
   const on = await device();
   assert.throws(
     () => rmsNorm(dirty(on, [2, 3]), dirty(on, [2]), dirty(on, [2, 3]), dirty(on, [4])),
-    /rmsNorm: gain is f32 \[4\] where f32 \[3\] is needed/,
+    /rmsNorm: gain is f32 \[4\] where f32 or f16 \[3\] is needed/,
   );
 });
 

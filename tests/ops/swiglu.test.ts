@@ -63,6 +63,6 @@ test("swiglu() rejects a gate without its up projection, naming both shapes", as
   const on = await device();
   assert.throws(
     () => swiglu(dirty(on, [2, 3]), dirty(on, [2, 3])),
-    /swiglu: gateUp is f32 \[2,3\] where f32 \[2,6\] is needed/,
+    /swiglu: gateUp is f32 \[2,3\] where f32 or f16 \[2,6\] is needed/,
   );
 });
