@@ -36,7 +36,8 @@ export { type DType, empty, fromArray, release, retain, type Tensor, toArray, vi
 export { type StateBuffer } from "./lib/layers/buffers.ts";
 export type { Flops, Layer } from "./lib/layers/layer.ts";
 export type { Initial, Parameter } from "./lib/layers/parameter.ts";
-export type { Saved } from "./lib/layers/saved.ts";
+export { type Recompute, recomputed } from "./lib/layers/recompute.ts";
+export type { ChildOptions, Group, Saved } from "./lib/layers/saved.ts";
 export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";
@@ -75,6 +76,7 @@ export { validate } from "./lib/schedules/validate.ts";
 
 export { partition } from "./lib/pipeline/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions } from "./lib/pipeline/pipeline.ts";
+export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/pipeline/recompute.ts";
 export type { StepResult } from "./lib/pipeline/executor.ts";
 export {
   type Batch,

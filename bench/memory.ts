@@ -1,12 +1,13 @@
 /** `deno task bench memory`: peak memory of each schedule, predicted from shapes and measured, by device and category. */
 import { Command } from "commander";
 import process from "node:process";
-import { integer, listOf, main, oneOf } from "../lib/cli/options.ts";
+import { integer, listOf, main, oneOf, reading } from "../lib/cli/options.ts";
 import { openDevices } from "../lib/gpu/devices.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { reportMemory } from "../lib/measure/memory.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { partition } from "../lib/pipeline/partition.ts";
+import { parseRecompute, type RecomputeText } from "../lib/pipeline/recompute.ts";
 import { memoryTable } from "../lib/report/memory.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
 import { tableText } from "../lib/report/table.ts";
@@ -24,6 +25,7 @@ interface Options {
   predict?: boolean;
   schedules: string[];
   policies: Policy[];
+  recompute: RecomputeText[];
   samples: number;
   json?: string;
 }
@@ -44,11 +46,17 @@ export const memory = new Command("memory")
     "mid",
     "every:2",
   ])
+  .option(
+    "--recompute <a,b>",
+    "what to compute again, a row for each: none, activations, derivatives, both, each perhaps with :N for the first N layers of a stage",
+    reading((text) => text.split(",").map(parseRecompute)),
+    ["none"],
+  )
   .option("--samples <n>", "samples in a micro-batch, 1 to 65536", integer(1, 65_536), 4)
   .option("--json <file>", "write the results as JSON (- for standard output)")
   .action(run);
 
-async function run({ policies, samples, ...options }: Options): Promise<void> {
+async function run({ policies, recompute, samples, ...options }: Options): Promise<void> {
   checkOutputs({ "--json": options.json });
   const say = options.json === "-" ? console.error : console.log;
   const model = () => createModel(options.model);
@@ -64,9 +72,11 @@ async function run({ policies, samples, ...options }: Options): Promise<void> {
     const report = await reportMemory(model, {
       schedules,
       samples,
+      recompute,
       optimizer: adamw(),
       ...(set ? { set } : {}),
-      onSchedule: () => process.stderr.isTTY && process.stderr.write(`\r${++done} of ${schedules.length} schedules`),
+      onRow: () =>
+        process.stderr.isTTY && process.stderr.write(`\r${++done} of ${schedules.length * recompute.length} rows`),
     });
     if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
     const on = set

@@ -5,13 +5,14 @@
 import process from "node:process";
 import { SingleBar } from "cli-progress";
 import { Command } from "commander";
-import { integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
+import { integer, listOf, main, oneOf, reading, real } from "../lib/cli/options.ts";
 import { openDevices } from "../lib/gpu/devices.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { partition } from "../lib/pipeline/partition.ts";
 import { createPipeline, type Pipeline } from "../lib/pipeline/pipeline.ts";
+import { parseRecompute, type RecomputeText } from "../lib/pipeline/recompute.ts";
 import { writePage } from "../lib/report/html.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
 import { partitionTable } from "../lib/report/partition.ts";
@@ -43,6 +44,7 @@ interface Options {
   schedules: string[];
   repeats: number;
   samples?: number;
+  recompute: RecomputeText;
   data?: string;
   seed: number;
   latency: number;
@@ -65,6 +67,12 @@ export const throughput = new Command("throughput")
     integer(1, 65_536),
   )
   .option(
+    "--recompute <what>",
+    "what to compute again: none, activations, derivatives, both, perhaps with :N for the first N layers of a stage",
+    reading(parseRecompute),
+    "none",
+  )
+  .option(
     "--data <file>",
     "to train on: a text, or for ResNet a folder of class folders with PNG or JPEG images (default: this project's sources, or synthetic images)",
   )
@@ -85,12 +93,13 @@ async function run(options: Options): Promise<void> {
   const set = await openDevices(options.devices, { virtual: options.virtual });
   try {
     if (set.notice) say(`${set.notice}.`);
-    say(tableText(partitionTable(model, parts)));
     const pipeline = createPipeline(set, model, {
       optimizer: adamw({ learningRate: 2e-3 }),
       parts,
       seed: options.seed,
+      recompute: options.recompute,
     });
+    say(tableText(partitionTable(model, pipeline.parts)));
     const { repeats } = options;
     const samples = options.samples ?? await chooseSamples(pipeline, source, pairs, repeats, set.mode === "real");
     const message = 4 * sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));

@@ -5,6 +5,7 @@ import type { Bytes } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import { createPipeline } from "../pipeline/pipeline.ts";
+import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import type { Batch } from "../train/data.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
@@ -25,6 +26,8 @@ export interface MemoryOptions {
   readonly parts?: readonly (readonly Layer[])[];
   /** Whether the devices are software drivers, whose kernels need other workspaces; no by default. */
   readonly software?: boolean;
+  /** What is computed again instead of kept; nothing by default. */
+  readonly recompute?: RecomputePolicy;
 }
 
 /**
@@ -45,7 +48,7 @@ export async function predictMemory(
   model: Model,
   schedule: Schedule,
   samples: number,
-  { optimizer, parts, software = false }: MemoryOptions,
+  { optimizer, parts, software = false, recompute = "none" }: MemoryOptions,
 ): Promise<readonly Peak[]> {
   const { placement } = schedule;
   const set: DeviceSet = {
@@ -55,7 +58,7 @@ export async function predictMemory(
     driver: software ? "system" : "gpu",
     close: () => {},
   };
-  const pipeline = createPipeline(set, model, { optimizer, placement, ...(parts ? { parts } : {}) });
+  const pipeline = createPipeline(set, model, { optimizer, placement, recompute, ...(parts ? { parts } : {}) });
   try {
     return (await pipeline.step(schedule, blankBatch(model, samples * schedule.microbatches))).peaks;
   } finally {
@@ -95,8 +98,8 @@ export interface MemoryRow {
   readonly policy?: string;
   /** Most micro-batches in one W. */
   readonly width: number;
-  /** What is computed again instead of kept. */
-  readonly recompute: "none";
+  /** What is computed again instead of kept, as the command line says it. */
+  readonly recompute: string;
   /** By rank. */
   readonly devices: readonly DeviceMemory[];
 }
@@ -113,7 +116,7 @@ export interface MemoryReport {
   readonly model: Readonly<Record<string, string | number>>;
   /** Samples in a micro-batch. */
   readonly samples: number;
-  /** One for each schedule. */
+  /** One for each schedule and each kind of recomputation. */
   readonly rows: readonly MemoryRow[];
 }
 
@@ -125,29 +128,31 @@ export interface MemoryRunOptions {
   readonly samples: number;
   /** The optimizer in use. */
   readonly optimizer: OptimizerSpec;
+  /** What to compute again, a row for each; nothing by default. */
+  readonly recompute?: readonly RecomputePolicy[];
   /** Where to measure; without devices there are only predictions. */
   readonly set?: DeviceSet;
-  /** Called after each schedule. */
-  readonly onSchedule?: () => void;
+  /** Called after each row. */
+  readonly onRow?: () => void;
 }
 
 /** Predicts the memory of each schedule, and measures it where there are devices. */
 export async function reportMemory(
   model: () => Model,
-  { schedules, samples, optimizer, set, onSchedule }: MemoryRunOptions,
+  { schedules, samples, optimizer, recompute = ["none"], set, onRow }: MemoryRunOptions,
 ): Promise<MemoryReport> {
   const rows: MemoryRow[] = [];
-  for (const schedule of schedules) {
+  for (const [schedule, policy] of schedules.flatMap((each) => recompute.map((policy) => [each, policy] as const))) {
     const software = set?.devices[0].gpu.info.software ?? false;
-    const predicted = await predictMemory(model(), schedule, samples, { optimizer, software });
-    const measured = set && await measureMemory(set, model(), schedule, samples, optimizer);
-    const { name, twoStage, policy, width } = schedule;
+    const predicted = await predictMemory(model(), schedule, samples, { optimizer, software, recompute: policy });
+    const measured = set && await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy });
+    const { name, twoStage, policy: when, width } = schedule;
     rows.push({
       schedule: name,
       twoStage,
-      ...(policy ? { policy } : {}),
+      ...(when ? { policy: when } : {}),
       width,
-      recompute: "none",
+      recompute: formatRecompute(policy),
       devices: predicted.map(({ total, categories }, rank) => ({
         rank,
         predicted: categories,
@@ -155,7 +160,7 @@ export async function reportMemory(
         ...(measured ? { measured: measured[rank].categories, measuredPeak: measured[rank].total } : {}),
       })),
     });
-    onSchedule?.();
+    onRow?.();
   }
   const { name, configuration } = model();
   return {
@@ -174,9 +179,9 @@ async function measureMemory(
   model: Model,
   schedule: Schedule,
   samples: number,
-  optimizer: OptimizerSpec,
+  { optimizer, recompute = "none" }: MemoryOptions,
 ): Promise<readonly Peak[]> {
-  const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement });
+  const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute });
   try {
     const batch = blankBatch(model, samples * schedule.microbatches);
     await pipeline.step(schedule, batch);

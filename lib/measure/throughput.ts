@@ -28,6 +28,8 @@ export interface ThroughputRow {
   readonly policy?: string;
   /** Most micro-batches in one W. */
   readonly width: number;
+  /** What was computed again instead of kept, as the command line says it. */
+  readonly recompute: string;
   /** Micro-batches in a step. */
   readonly microbatches: number;
   /** Step times: wall clock on real devices, composed on virtual ones. */
@@ -142,7 +144,9 @@ export async function measureThroughput(
     adapter: set.adapter,
     model: { name: model.name, parameters: countParameters(model), ...model.configuration },
     samples,
-    rows: measured.flatMap(({ base, split }) => [finishRow(base, samples), finishRow(split, samples)]),
+    rows: measured.flatMap(({ base, split }) =>
+      [base, split].map((row) => finishRow(row, samples, pipeline.recompute))
+    ),
     gains: pairs.map(({ base, split }, index) => {
       const steps = measured[index];
       const times = steps.base.stepMs.map((time, at) => [time, steps.split.stepMs[at]] as const);
@@ -165,7 +169,11 @@ function createRow(schedule: Schedule): Row {
   return { schedule, stepMs: [], bubble: [], peakBytes: [] };
 }
 
-function finishRow({ schedule, stepMs, bubble, peakBytes }: Row, samples: number): ThroughputRow {
+function finishRow(
+  { schedule, stepMs, bubble, peakBytes }: Row,
+  samples: number,
+  recompute: string,
+): ThroughputRow {
   const { name, twoStage, policy, width, microbatches } = schedule;
   const middle = median(stepMs);
   return {
@@ -173,6 +181,7 @@ function finishRow({ schedule, stepMs, bubble, peakBytes }: Row, samples: number
     twoStage,
     ...(policy ? { policy } : {}),
     width,
+    recompute,
     microbatches,
     stepMs: { median: middle, min: Math.min(...stepMs), max: Math.max(...stepMs) },
     samplesPerSecond: samples * microbatches / middle * 1000,

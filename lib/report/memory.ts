@@ -6,11 +6,12 @@ import type { Table } from "./html.ts";
 /** Peaks of each schedule on each device, in MiB: all together, how far the prediction was off, and by category. */
 export function memoryTable({ rows }: MemoryReport): Table {
   return {
-    columns: ["schedule", "2BP", "rank", "predicted", "measured", "off", ...categories],
-    rows: rows.flatMap(({ schedule, twoStage, policy, width, devices }) =>
+    columns: ["schedule", "2BP", "recomputed", "rank", "predicted", "measured", "off", ...categories],
+    rows: rows.flatMap(({ schedule, twoStage, policy, width, recompute, devices }) =>
       devices.map(({ rank, predicted, measured, predictedPeak, measuredPeak }) => [
         schedule,
         twoStage ? `${policy}, width ${width}` : "no",
+        recompute,
         rank,
         mebibytes(predictedPeak),
         measuredPeak === undefined ? "-" : mebibytes(measuredPeak),
