@@ -73,11 +73,11 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
-      const qkv = empty(x.device, [rows, packed], "activations");
+      const qkv = empty(x.device, [rows, packed], "activations", y.dtype);
       qkvProjection.forward(qkv, x, saved.child("qkv"));
       if (rotary) rope(qkv, positions);
-      const probabilities = empty(x.device, [rows / length, heads, length, length], "activations");
-      const context = saved.slot("context", [rows, width], "activations");
+      const probabilities = empty(x.device, [rows / length, heads, length, length], "activations", y.dtype);
+      const context = saved.slot("context", [rows, width], "activations", y.dtype);
       attention(context, probabilities, qkv, core(rows), masks(saved));
       output.forward(y, context, saved.child("out"));
       saved.keep("qkv", qkv);
@@ -86,11 +86,11 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0];
-      const dcontext = empty(dy.device, [rows, width], "workspace");
+      const dcontext = empty(dy.device, [rows, width], "workspace", dy.dtype);
       output.backwardInput(dcontext, dy, saved.child("out"));
       const probabilities = saved.get("probabilities");
-      const scratch = empty(dy.device, probabilities.shape, "workspace");
-      const dqkv = saved.slot("dqkv", [rows, packed], "derivatives");
+      const scratch = empty(dy.device, probabilities.shape, "workspace", probabilities.dtype);
+      const dqkv = saved.slot("dqkv", [rows, packed], "derivatives", dy.dtype);
       attentionBackward(dqkv, dcontext, saved.get("qkv"), probabilities, scratch, core(rows), masks(saved));
       saved.drop("qkv", "probabilities");
       release(dcontext, scratch);

@@ -30,7 +30,9 @@ export function addFlops(...parts: readonly Flops[]): Flops {
 
 /**
  * A layer. Activations are matrices [rows, width], where the rows are the tokens of all sequences of a micro-batch.
- * The caller owns `x`, `y`, `dy` and `dx`; a layer that needs one later keeps a reference in `saved`.
+ * The caller owns `x`, `y`, `dy` and `dx`; a layer that needs one later keeps a reference in `saved`. They are f32, or f16
+ * in mixed precision: what a layer makes for itself is of the type of y or dy, but statistics of rows and columns, and
+ * whatever is summed up for W, are f32.
  */
 export interface Layer {
   /** Trainable parameters, children's included. */

@@ -93,26 +93,26 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
-      const xz = saved.slot("xz", [rows, 2 * inner], "activations");
+      const xz = saved.slot("xz", [rows, 2 * inner], "activations", y.dtype);
       inProjection.forward(xz, x, saved.child("in_proj"));
-      const convolved = saved.slot("convolved", [rows, inner], "activations");
+      const convolved = saved.slot("convolved", [rows, inner], "activations", y.dtype);
       causalConv(convolved, xz, convWeight.value, convBias.value, length);
-      const projection = saved.slot("projection", [rows, stride], "activations");
+      const projection = saved.slot("projection", [rows, stride], "activations", y.dtype);
       matmulBatched(everything(projection), matrix(convolved), matrix(xWeight.value), [1, 1]);
-      const dt = saved.slot("dt", [rows, inner], "activations");
+      const dt = saved.slot("dt", [rows, inner], "activations", y.dtype);
       matmulBatched(matrix(dt), steps(projection), matrix(dtWeight.value), [1, 1]);
       const states = empty(x.device, scanStatesShape(rows, length, inner, state), "activations");
       for (const [key, tensor] of Object.entries({ xz, convolved, projection, dt, states })) saved.keep(key, tensor);
-      const gated = saved.slot("gated", [rows, inner], "activations");
+      const gated = saved.slot("gated", [rows, inner], "activations", y.dtype);
       selectiveScan(gated, states, scanInputs(saved), scanParameters(), length);
       output.forward(y, gated, saved.child("out_proj"));
       release(xz, convolved, projection, dt, states, gated);
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0], sequences = rows / length;
-      const dconvolved = empty(dy.device, [rows, inner], "workspace");
+      const dconvolved = empty(dy.device, [rows, inner], "workspace", dy.dtype);
       output.backwardInput(dconvolved, dy, saved.child("out_proj"));
-      const dprojection = saved.slot("dprojection", [rows, stride], "derivatives");
+      const dprojection = saved.slot("dprojection", [rows, stride], "derivatives", dy.dtype);
       const scanSums = saved.slot("scan_sums", scanSumsShape(rows, length, inner, state), "derivatives");
       selectiveScanBackwardInput(
         ...[dconvolved, dprojection, scanSums, saved.get("states")] as const,

@@ -2,7 +2,7 @@
  * Computing again instead of keeping: of the activations between F and I (Chen et al., arXiv 1604.06174), and of all that W reads
  * between I and W, intermediate-derivative checkpointing, which the 2BP paper (arXiv 2405.18047) names as further work.
  */
-import { empty, release } from "../tensor.ts";
+import { type DType, empty, release } from "../tensor.ts";
 import type { Flops, Layer } from "./layer.ts";
 import { createGroup, releaseGroup, type Saved } from "./saved.ts";
 
@@ -36,10 +36,10 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   /** Whether W computes again. */
   const inW = ({ delayed }: Saved) => what !== "activations" && delayed;
 
-  /** Runs the forward once more, for what it keeps. */
-  function forwardAgain(saved: Saved, store: Saved) {
+  /** Runs the forward once more, for what it keeps; its result is of `dtype`. */
+  function forwardAgain(saved: Saved, store: Saved, dtype: DType) {
     const x = saved.get("x");
-    const y = empty(x.device, layer.outputShape(x.shape), "activations");
+    const y = empty(x.device, layer.outputShape(x.shape), "activations", dtype);
     layer.forward(y, x, store);
     release(y);
   }
@@ -57,7 +57,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
       const later = inW(saved);
       const store = saved.child("layer", { again: inI, ...later ? { group: createGroup(dy.device, 1) } : {} });
       if (dx || !later) { // without dx only the derivatives are left to make, and those W will make
-        if (inI) forwardAgain(saved, store);
+        if (inI) forwardAgain(saved, store, dy.dtype);
         layer.backwardInput(dx, dy, store);
       }
       if (later) {
@@ -71,8 +71,9 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
       const group = createGroup(saved[0].device, saved.length, false);
       const stores = saved.map((each, index) => each.child("layer", { group, index, again: true }));
       for (const [index, each] of saved.entries()) {
-        forwardAgain(each, stores[index]);
-        layer.backwardInput(undefined, each.get("dy"), stores[index]);
+        const dy = each.get("dy");
+        forwardAgain(each, stores[index], dy.dtype);
+        layer.backwardInput(undefined, dy, stores[index]);
       }
       layer.backwardWeight!(stores);
       for (const each of saved) each.dropChild("layer");

@@ -12,15 +12,15 @@ export function preNorm(norm: RmsNorm, inner: Layer): Layer {
     keepsInput: norm.keepsInput,
     keepsGradient: inner.keepsGradient,
     forward(y, x, saved) {
-      const normed = between(inner.keepsInput, saved, "normed", x.shape, "activations");
+      const normed = between(inner.keepsInput, saved, "normed", x, "activations");
       norm.forward(normed, x, saved.child("norm"));
-      const result = empty(x.device, x.shape, "workspace");
+      const result = empty(x.device, x.shape, "workspace", y.dtype);
       inner.forward(result, normed, saved.child("inner"));
       add(y, x, result);
       release(normed, result);
     },
     backwardInput(dx, dy, saved) {
-      const dnormed = between(norm.keepsGradient, saved, "dnormed", dy.shape, "derivatives");
+      const dnormed = between(norm.keepsGradient, saved, "dnormed", dy, "derivatives");
       inner.backwardInput(dnormed, dy, saved.child("inner"));
       norm.backwardInput(dx, dnormed, saved.child("norm"), dy);
       release(dnormed);
@@ -35,18 +35,18 @@ export function postNorm(inner: Layer, norm: Layer): Layer {
     keepsInput: inner.keepsInput,
     keepsGradient: norm.keepsGradient,
     forward(y, x, saved) {
-      const result = empty(x.device, x.shape, "workspace");
+      const result = empty(x.device, x.shape, "workspace", y.dtype);
       inner.forward(result, x, saved.child("inner"));
-      const sum = between(norm.keepsInput, saved, "sum", x.shape, "activations");
+      const sum = between(norm.keepsInput, saved, "sum", x, "activations");
       add(sum, x, result);
       release(result);
       norm.forward(y, sum, saved.child("norm"));
       release(sum);
     },
     backwardInput(dx, dy, saved) {
-      const dsum = between(inner.keepsGradient, saved, "dsum", dy.shape, "derivatives");
+      const dsum = between(inner.keepsGradient, saved, "dsum", dy, "derivatives");
       norm.backwardInput(dsum, dy, saved.child("norm"));
-      const through = dx && empty(dy.device, dy.shape, "workspace");
+      const through = dx && empty(dy.device, dy.shape, "workspace", dy.dtype);
       inner.backwardInput(through, dsum, saved.child("inner"));
       if (dx) add(dx, dsum, through!);
       release(dsum, through);
@@ -68,13 +68,13 @@ function shared(norm: Layer, inner: Layer) {
   };
 }
 
-/** A tensor between the two: in the micro-batch's slot where a W reads it. */
+/** A tensor between the two, of the shape and type of one given: in the micro-batch's slot where a W reads it. */
 function between(
   kept: boolean,
   saved: Saved,
   name: string,
-  shape: readonly number[],
+  { shape, dtype }: Tensor,
   category: "activations" | "derivatives",
 ): Tensor {
-  return kept ? saved.slot(name, shape, category) : empty(saved.device, shape, category);
+  return kept ? saved.slot(name, shape, category, dtype) : empty(saved.device, shape, category, dtype);
 }

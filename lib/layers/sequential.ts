@@ -29,8 +29,8 @@ export function sequential(layers: readonly Layer[]): Layer {
         const output = index === last
           ? y
           : layers[index + 1].keepsInput
-          ? saved.slot(`${index}.y`, shape, "activations")
-          : empty(x.device, shape, "activations");
+          ? saved.slot(`${index}.y`, shape, "activations", y.dtype)
+          : empty(x.device, shape, "activations", y.dtype);
         layer.forward(output, input, saved.child(`${index}`));
         if (index > 0) release(input);
         input = output;
@@ -47,8 +47,8 @@ export function sequential(layers: readonly Layer[]): Layer {
       function gradientFor(index: number): Tensor {
         const shape = inputShapes.get(saved)![index];
         return layers[index - 1].keepsGradient
-          ? saved.slot(`${index}.dx`, shape, "derivatives")
-          : empty(dy.device, shape, "derivatives");
+          ? saved.slot(`${index}.dx`, shape, "derivatives", dy.dtype)
+          : empty(dy.device, shape, "derivatives", dy.dtype);
       }
     },
     backwardWeight(saved) {

@@ -21,15 +21,15 @@ export function shortcut(body: Layer, projection?: Layer): Layer {
       return addFlops(sums, ...parts.map(([, part]) => part.flops(shape)));
     },
     forward(y, x, saved) {
-      const through = empty(x.device, y.shape, "workspace");
+      const through = empty(x.device, y.shape, "workspace", y.dtype);
       body.forward(through, x, saved.child("body"));
-      const around = projection && empty(x.device, y.shape, "workspace");
+      const around = projection && empty(x.device, y.shape, "workspace", y.dtype);
       projection?.forward(around!, x, saved.child("projection"));
       add(y, through, around ?? x);
       release(through, around);
     },
     backwardInput(dx, dy, saved) {
-      const gradient = (): Tensor | undefined => dx && empty(dx.device, dx.shape, "workspace");
+      const gradient = (): Tensor | undefined => dx && empty(dx.device, dx.shape, "workspace", dx.dtype);
       const through = gradient();
       body.backwardInput(through, dy, saved.child("body"));
       const around = projection && gradient();

@@ -35,9 +35,9 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
-      const gateUp = empty(x.device, [rows, 2 * hidden], "activations");
+      const gateUp = empty(x.device, [rows, 2 * hidden], "activations", y.dtype);
       gateUpProjection.forward(gateUp, x, saved.child("gate_up"));
-      const gated = saved.slot("gated", [rows, hidden], "activations");
+      const gated = saved.slot("gated", [rows, hidden], "activations", y.dtype);
       swiglu(gated, gateUp);
       down.forward(y, gated, saved.child("down"));
       saved.keep("gate_up", gateUp);
@@ -45,9 +45,9 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0];
-      const dgated = empty(dy.device, [rows, hidden], "workspace");
+      const dgated = empty(dy.device, [rows, hidden], "workspace", dy.dtype);
       down.backwardInput(dgated, dy, saved.child("down"));
-      const dgateUp = saved.slot("dgate_up", [rows, 2 * hidden], "derivatives");
+      const dgateUp = saved.slot("dgate_up", [rows, 2 * hidden], "derivatives", dy.dtype);
       swigluBackward(dgateUp, dgated, saved.get("gate_up"));
       saved.drop("gate_up");
       release(dgated);
