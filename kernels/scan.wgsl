@@ -16,12 +16,19 @@ const WORKGROUP = 64u;
 const VECTORS = 4u; // vec4s in a state
 const CHUNK = 16u; // tokens between two kept states
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+alias T4 = f32;
+alias T5 = f32;
+alias T6 = f32;
+
 const LOG2E = 1.4426950408889634;
 
 @group(0) @binding(1) var<storage, read_write> constants: array<vec4f>; // [channels, VECTORS + 1]: A log2(e); D, bias
-@group(0) @binding(2) var<storage, read> a_log: array<vec4f>; // [channels, VECTORS]
-@group(0) @binding(3) var<storage, read> d: array<f32>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(2) var<storage, read> a_log: array<vec4<T2>>; // [channels, VECTORS]
+@group(0) @binding(3) var<storage, read> d: array<T3>;
+@group(0) @binding(4) var<storage, read> bias: array<T4>;
 
 // What depends on the channel alone, once for all invocations and chunks, and in one binding: devices may allow only ten.
 @compute @workgroup_size(WORKGROUP)
@@ -29,16 +36,16 @@ fn prepare(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let channel = id.x + id.y * n.x * WORKGROUP;
   if (channel >= p.channels) { return; }
   let at = channel * (VECTORS + 1u);
-  for (var v = 0u; v < VECTORS; v++) { constants[at + v] = -LOG2E * exp(a_log[channel * VECTORS + v]); }
-  constants[at + VECTORS] = vec4f(d[channel], bias[channel], 0.0, 0.0);
+  for (var v = 0u; v < VECTORS; v++) { constants[at + v] = -LOG2E * exp(vec4f(a_log[channel * VECTORS + v])); }
+  constants[at + VECTORS] = vec4f(f32(d[channel]), f32(bias[channel]), 0.0, 0.0);
 }
 
-@group(0) @binding(1) var<storage, read_write> out: array<f32>; // [sequences * length, channels]
+@group(0) @binding(1) var<storage, read_write> out: array<T1>; // [sequences * length, channels]
 @group(0) @binding(2) var<storage, read_write> states: array<vec4f>; // [sequences, chunks, VECTORS, channels]
-@group(0) @binding(3) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read> dt_raw: array<f32>;
-@group(0) @binding(5) var<storage, read> projection: array<vec4f>;
-@group(0) @binding(6) var<storage, read> gate: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<T3>;
+@group(0) @binding(4) var<storage, read> dt_raw: array<T4>;
+@group(0) @binding(5) var<storage, read> projection: array<vec4<T5>>;
+@group(0) @binding(6) var<storage, read> gate: array<T6>;
 @group(0) @binding(7) var<storage, read> constants_in: array<vec4f>;
 
 // One invocation a channel and sequence. Keeps the state before each chunk.
@@ -62,17 +69,17 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
       for (var v = 0u; v < VECTORS; v++) { states[(kept + v) * p.channels + channel] = h[v]; }
     }
     let row = sequence * p.length + t;
-    let value = x[row * p.channels + channel];
-    let dt = softplus(dt_raw[row * p.channels + channel] + rest.y);
+    let value = f32(x[row * p.channels + channel]);
+    let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y);
     let bc = (row + 1u) * p.projection_stride - 2u * VECTORS;
     var sums = vec4f();
     for (var v = 0u; v < VECTORS; v++) {
-      h[v] = exp2(dt * a[v]) * h[v] + dt * value * projection[bc + v];
-      sums += h[v] * projection[bc + VECTORS + v];
+      h[v] = exp2(dt * a[v]) * h[v] + dt * value * vec4f(projection[bc + v]);
+      sums += h[v] * vec4f(projection[bc + VECTORS + v]);
     }
     let y = dot(sums, vec4f(1.0)) + rest.x * value;
-    let z = gate[(row + 1u) * p.gate_stride - p.channels + channel];
-    out[row * p.channels + channel] = y * z / (1.0 + exp(-z));
+    let z = f32(gate[(row + 1u) * p.gate_stride - p.channels + channel]);
+    out[row * p.channels + channel] = T1(y * z / (1.0 + exp(-z)));
   }
 }
 

@@ -1,5 +1,5 @@
-// The selective scan's backward, one chunk of every sequence a dispatch, from the last chunk to the first. Each recomputes the
-// chunk's states from the one kept before it. With g[t] the gradient with respect to h[t], y' and dt' those with respect
+// The selective scan's backward, some chunks of every sequence a dispatch, from the last chunk to the first. The states of a
+// chunk are recomputed from the one kept before it. With g[t] the gradient with respect to h[t], y' and dt' those with respect
 // to y and dt, and [n] running over the state:
 //   y' = out' silu(z),  z' = out' y silu'(z),  g[t] = C[t] y' + exp(dt[t+1] A) g[t+1],
 //   C' = sum over channels of y' h[t],  B' = sum over channels of dt x g[t],  x' = D y' + dt (B . g),
@@ -12,7 +12,8 @@ struct Parameters {
   channels: u32,
   projection_stride: u32,
   gate_stride: u32,
-  chunk: u32,
+  chunk: u32, // the first of those that a dispatch takes
+  span: u32, // how many it takes
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -21,19 +22,25 @@ const WORKGROUP = 64u;
 const VECTORS = 4u;
 const CHUNK = 16u;
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+alias T7 = f32;
+alias T8 = f32;
+
 const LN2 = 0.6931471805599453;
 
-@group(0) @binding(1) var<storage, read_write> out: array<f32>; // out' becomes x'
-@group(0) @binding(2) var<storage, read_write> dt_raw: array<f32>; // becomes dt_raw'
-@group(0) @binding(3) var<storage, read_write> gate: array<f32>; // z becomes z'
+@group(0) @binding(1) var<storage, read_write> out: array<T1>; // out' becomes x'
+@group(0) @binding(2) var<storage, read_write> dt_raw: array<T2>; // becomes dt_raw'
+@group(0) @binding(3) var<storage, read_write> gate: array<T3>; // z becomes z'
 @group(0) @binding(4) var<storage, read_write> states: array<vec4f>; // h before the chunk becomes exp(dt A) g of its first token
-@group(0) @binding(5) var<storage, read_write> partials: array<vec4f>; // [sequences, channels, CHUNK, 2 VECTORS]: B', C'
+@group(0) @binding(5) var<storage, read_write> partials: array<vec4f>; // [sequences, channels, span * CHUNK, 2 VECTORS]: B', C'
 @group(0) @binding(6) var<storage, read_write> sums: array<vec4f>; // [sequences, channels, VECTORS + 1]: A_log'; D', bias'
-@group(0) @binding(7) var<storage, read> x: array<f32>;
-@group(0) @binding(8) var<storage, read> projection: array<vec4f>;
+@group(0) @binding(7) var<storage, read> x: array<T7>;
+@group(0) @binding(8) var<storage, read> projection: array<vec4<T8>>;
 @group(0) @binding(9) var<storage, read> constants: array<vec4f>;
 
-// One invocation a channel and sequence. What B' and C' sum over the channels goes through memory, a chunk at a time: invocations
+// One invocation a channel and sequence. What B' and C' sum over the channels goes through memory: invocations
 // that took several channels and kept these sums in private arrays were no faster and took three times as long to compile.
 @compute @workgroup_size(WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -42,86 +49,90 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   let channel = lane % p.channels;
   let sequence = lane / p.channels;
   let chunks = (p.length + CHUNK - 1u) / CHUNK;
-  let start = p.chunk * CHUNK;
-  let count = min(CHUNK, p.length - start);
-  let first = sequence * p.length + start;
-  let kept = (sequence * chunks + p.chunk) * VECTORS;
-  let last = p.chunk + 1u == chunks;
+  let kept_at = (sequence * chunks + p.chunk) * VECTORS;
+  let last = p.chunk + p.span == chunks;
 
   let own = channel * (VECTORS + 1u);
   var a: array<vec4f, VECTORS>;
-  var h: array<vec4f, VECTORS>;
   var carry: array<vec4f, VECTORS>;
   var da: array<vec4f, VECTORS>;
   for (var v = 0u; v < VECTORS; v++) {
     a[v] = constants[own + v];
-    h[v] = states[(kept + v) * p.channels + channel];
     carry[v] = vec4f();
-    if (!last) { carry[v] = states[(kept + VECTORS + v) * p.channels + channel]; }
+    if (!last) { carry[v] = states[(kept_at + p.span * VECTORS + v) * p.channels + channel]; }
     da[v] = vec4f();
   }
   let rest = constants[own + VECTORS];
-
-  var before: array<vec4f, CHUNK * VECTORS>; // h[t - 1]
-  for (var t = 0u; t < count; t++) {
-    let row = first + t;
-    let dt = softplus(dt_raw[row * p.channels + channel] + rest.y).x;
-    let scaled = dt * x[row * p.channels + channel];
-    let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
-    for (var v = 0u; v < VECTORS; v++) {
-      before[t * VECTORS + v] = h[v];
-      h[v] = exp2(dt * a[v]) * h[v] + scaled * projection[b + v];
-    }
-  }
-
   var d_sum = 0.0;
   var bias_sum = 0.0;
-  for (var t = count; t > 0u;) {
-    t--;
-    let row = first + t;
-    let at = row * p.channels + channel;
-    let value = x[at];
-    let dt = softplus(dt_raw[at] + rest.y);
-    let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
-    let z_at = (row + 1u) * p.gate_stride - p.channels + channel;
-    let z = gate[z_at];
-    let sigmoid = 1.0 / (1.0 + exp(-z));
-    let dout = out[at];
-    let dy = dout * z * sigmoid;
-    let to = (lane * CHUNK + t) * 2u * VECTORS;
-    var y4 = vec4f();
-    var bg4 = vec4f();
-    var au4 = vec4f();
+  var before: array<vec4f, CHUNK * VECTORS>; // h[t - 1]
+  for (var chunk = p.chunk + p.span; chunk > p.chunk;) {
+    chunk--;
+    let start = chunk * CHUNK;
+    let count = min(CHUNK, p.length - start);
+    let first = sequence * p.length + start;
+    var h: array<vec4f, VECTORS>;
     for (var v = 0u; v < VECTORS; v++) {
-      let i = t * VECTORS + v;
-      let input = projection[b + v];
-      let output = projection[b + VECTORS + v];
-      let decay = exp2(dt.x * a[v]);
-      let decayed = decay * before[i];
-      let state = decayed + dt.x * value * input;
-      let g = output * dy + carry[v];
-      y4 += output * state;
-      partials[to + VECTORS + v] = dy * state;
-      partials[to + v] = dt.x * value * g;
-      bg4 += input * g;
-      let u = g * decayed;
-      au4 += a[v] * u;
-      da[v] += dt.x * u;
-      carry[v] = decay * g;
+      h[v] = states[((sequence * chunks + chunk) * VECTORS + v) * p.channels + channel];
     }
-    let y = dot(y4, vec4f(1.0)) + rest.x * value;
-    let bg = dot(bg4, vec4f(1.0));
-    gate[z_at] = dout * y * sigmoid * (1.0 + z * (1.0 - sigmoid));
-    out[at] = rest.x * dy + dt.x * bg;
-    let ddt = (value * bg + LN2 * dot(au4, vec4f(1.0))) * dt.y;
-    dt_raw[at] = ddt;
-    d_sum += dy * value;
-    bias_sum += ddt;
+    for (var t = 0u; t < count; t++) {
+      let row = first + t;
+      let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y).x;
+      let scaled = dt * f32(x[row * p.channels + channel]);
+      let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      for (var v = 0u; v < VECTORS; v++) {
+        before[t * VECTORS + v] = h[v];
+        h[v] = exp2(dt * a[v]) * h[v] + scaled * vec4f(projection[b + v]);
+      }
+    }
+
+    for (var t = count; t > 0u;) {
+      t--;
+      let row = first + t;
+      let at = row * p.channels + channel;
+      let value = f32(x[at]);
+      let dt = softplus(f32(dt_raw[at]) + rest.y);
+      let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      let z_at = (row + 1u) * p.gate_stride - p.channels + channel;
+      let z = f32(gate[z_at]);
+      let sigmoid = 1.0 / (1.0 + exp(-z));
+      let dout = f32(out[at]);
+      let dy = dout * z * sigmoid;
+      let to = (lane * p.span * CHUNK + start - p.chunk * CHUNK + t) * 2u * VECTORS;
+      var y4 = vec4f();
+      var bg4 = vec4f();
+      var au4 = vec4f();
+      for (var v = 0u; v < VECTORS; v++) {
+        let i = t * VECTORS + v;
+        let input = vec4f(projection[b + v]);
+        let output = vec4f(projection[b + VECTORS + v]);
+        let decay = exp2(dt.x * a[v]);
+        let decayed = decay * before[i];
+        let state = decayed + dt.x * value * input;
+        let g = output * dy + carry[v];
+        y4 += output * state;
+        partials[to + VECTORS + v] = dy * state;
+        partials[to + v] = dt.x * value * g;
+        bg4 += input * g;
+        let u = g * decayed;
+        au4 += a[v] * u;
+        da[v] += dt.x * u;
+        carry[v] = decay * g;
+      }
+      let y = dot(y4, vec4f(1.0)) + rest.x * value;
+      let bg = dot(bg4, vec4f(1.0));
+      gate[z_at] = T3(dout * y * sigmoid * (1.0 + z * (1.0 - sigmoid)));
+      out[at] = T1(rest.x * dy + dt.x * bg);
+      let ddt = (value * bg + LN2 * dot(au4, vec4f(1.0))) * dt.y;
+      dt_raw[at] = T2(ddt);
+      d_sum += dy * value;
+      bias_sum += ddt;
+    }
   }
 
   let sums_at = lane * (VECTORS + 1u);
   for (var v = 0u; v < VECTORS; v++) {
-    states[(kept + v) * p.channels + channel] = carry[v];
+    states[(kept_at + v) * p.channels + channel] = carry[v];
     var sum = LN2 * a[v] * da[v];
     if (!last) { sum += sums[sums_at + v]; }
     sums[sums_at + v] = sum;
@@ -140,14 +151,14 @@ fn softplus(value: f32) -> vec2f {
   return vec2f(max(value, 0.0) + 2.0 * s * series, select(e, 1.0, value > 0.0) / (1.0 + e));
 }
 
-@group(0) @binding(1) var<storage, read_write> dprojection: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> dprojection: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read> partials_in: array<vec4f>;
 
 // B' and C' of the chunk's tokens: the channels' parts, added up in their order. One invocation a token and vec4.
 @compute @workgroup_size(WORKGROUP)
 fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let lane = id.x + id.y * n.x * WORKGROUP;
-  let count = min(CHUNK, p.length - p.chunk * CHUNK);
+  let count = min(p.span * CHUNK, p.length - p.chunk * CHUNK);
   let width = 2u * VECTORS;
   if (lane >= p.sequences * count * width) { return; }
   let column = lane % width;
@@ -155,10 +166,10 @@ fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: 
   let sequence = lane / width / count;
   var sum = vec4f();
   for (var i = sequence * p.channels; i < (sequence + 1u) * p.channels; i++) {
-    sum += partials_in[(i * CHUNK + t) * width + column];
+    sum += partials_in[(i * p.span * CHUNK + t) * width + column];
   }
   let row = sequence * p.length + p.chunk * CHUNK + t;
-  dprojection[(row + 1u) * p.projection_stride - width + column] = sum;
+  dprojection[(row + 1u) * p.projection_stride - width + column] = vec4<T1>(sum);
 }
 
 const GROUP = 64u;
@@ -173,7 +184,7 @@ fn gather_group(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let token = group.x + group.y * n.x;
-  let count = min(CHUNK, p.length - p.chunk * CHUNK);
+  let count = min(p.span * CHUNK, p.length - p.chunk * CHUNK);
   if (token >= p.sequences * count) { return; }
   let width = 2u * VECTORS;
   let parts = GROUP / width;
@@ -183,7 +194,7 @@ fn gather_group(
   var sum = vec4f();
   if (lane < parts * width) {
     for (var i = lane / width; i < p.channels; i += parts) {
-      sum += partials_in[((sequence * p.channels + i) * CHUNK + t) * width + column];
+      sum += partials_in[((sequence * p.channels + i) * p.span * CHUNK + t) * width + column];
     }
   }
   shared_sums[lane] = sum;
@@ -191,12 +202,12 @@ fn gather_group(
   if (lane >= width) { return; }
   for (var part = 1u; part < parts; part++) { sum += shared_sums[part * width + lane]; }
   let row = sequence * p.length + p.chunk * CHUNK + t;
-  dprojection[(row + 1u) * p.projection_stride - width + lane] = sum;
+  dprojection[(row + 1u) * p.projection_stride - width + lane] = vec4<T1>(sum);
 }
 
-@group(0) @binding(1) var<storage, read_write> da_log: array<vec4f>; // [channels, VECTORS]
-@group(0) @binding(2) var<storage, read_write> dd: array<f32>; // [channels]
-@group(0) @binding(3) var<storage, read_write> dbias: array<f32>; // [channels]
+@group(0) @binding(1) var<storage, read_write> da_log: array<vec4<T1>>; // [channels, VECTORS]
+@group(0) @binding(2) var<storage, read_write> dd: array<T2>; // [channels]
+@group(0) @binding(3) var<storage, read_write> dbias: array<T3>; // [channels]
 @group(0) @binding(4) var<storage, read> sums_in: array<vec4f>;
 
 // The sums of any number of sequences, added to the gradients. One invocation a channel and vec4.
@@ -210,9 +221,10 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgr
   var sum = vec4f();
   for (var sequence = 0u; sequence < p.sequences; sequence++) { sum += sums_in[sequence * width + lane]; }
   if (v < VECTORS) {
-    da_log[channel * VECTORS + v] += sum;
+    let i = channel * VECTORS + v;
+    da_log[i] = vec4<T1>(vec4f(da_log[i]) + sum);
   } else {
-    dd[channel] += sum.x;
-    dbias[channel] += sum.y;
+    dd[channel] = T2(f32(dd[channel]) + sum.x);
+    dbias[channel] = T3(f32(dbias[channel]) + sum.y);
   }
 }

@@ -8,6 +8,9 @@ import { rowVariant } from "./variants.ts";
 /** Tokens between two kept states. */
 const chunk = 16;
 
+/** Bytes of what dB and dC sum over the channels that lie in memory at once: I takes so many chunks in one dispatch, one at the least. */
+export const mostPartialBytes = 4 * 2 ** 20;
+
 /** The learned tensors of a scan of C channels with states of N numbers, a multiple of 4. */
 export interface ScanParameters {
   /** [C, N] or flat; the decay rates are A = -exp(aLog). */
@@ -56,11 +59,12 @@ export function selectiveScan(
   const problem = describe("selectiveScan", inputs, parameters, length, { out, states });
   const { device, kernels, sequences, channels, words } = problem;
   const constants = prepare(problem, parameters);
+  const broadcast = broadcastKernels(problem);
   device.dispatch(
-    kernels.forward,
+    broadcast?.forward ?? kernels.forward,
     words,
     [out, states, x, dtRaw, projection, gate, constants],
-    lanes(sequences * channels),
+    lanes(sequences * channels, broadcast?.lanes),
   );
   release(constants);
 }
@@ -84,22 +88,28 @@ export function selectiveScanBackwardInput(
   const { x, dtRaw, projection, gate } = inputs;
   const problem = describe("selectiveScanBackwardInput", inputs, parameters, length, { out: dout, states });
   const { device, kernels, sequences, channels, state, words } = problem;
-  expectShape("selectiveScanBackwardInput", "dprojection", dprojection, projection.shape);
+  expectShape("selectiveScanBackwardInput", "dprojection", dprojection, projection.shape, "float");
   expectShape("selectiveScanBackwardInput", "sums", sums, [sequences, channels * (state + 4)]);
   const constants = prepare(problem, parameters);
-  const partials = empty(device, [sequences, channels, chunk, 2 * state], "workspace");
+  const broadcast = broadcastKernels(problem);
+  // Channels in each of the sums that are gathered, or the groups of four lanes that have added theirs up.
+  const parts = broadcast ? channels / 4 : channels;
   const chunks = Math.ceil(length / chunk);
+  const span = Math.min(chunks, Math.max(1, Math.floor(mostPartialBytes / (sequences * parts * chunk * 8 * state))));
+  const partials = empty(device, [sequences, parts, span * chunk, 2 * state], "workspace");
   const shared = rowVariant(device, state) === "group" && state <= 128;
-  for (let index = chunks - 1; index >= 0; index--) {
+  for (let end = chunks; end > 0; end -= span) {
+    const first = Math.max(0, end - span), range = [first, end - first];
     device.dispatch(
-      kernels.backward,
-      [...words, index],
+      broadcast?.backward ?? kernels.backward,
+      [...words, ...range],
       [dout, dtRaw, gate, states, partials, sums, x, projection, constants],
-      lanes(sequences * channels),
+      lanes(sequences * channels, broadcast?.lanes),
     );
-    const tokens = sequences * Math.min(chunk, length - index * chunk);
+    const tokens = sequences * (Math.min(end * chunk, length) - first * chunk);
     const gather = shared ? kernels.gatherGroup : kernels.gather;
-    device.dispatch(gather, [...words, index], [dprojection, partials], lanes(tokens * (shared ? 64 : state / 2)));
+    const gatherWords = [sequences, length, parts, ...words.slice(3), ...range];
+    device.dispatch(gather, gatherWords, [dprojection, partials], lanes(tokens * (shared ? 64 : state / 2)));
   }
   release(constants, partials);
 }
@@ -108,7 +118,7 @@ export function selectiveScanBackwardInput(
 export function selectiveScanBackwardWeight(gradients: ScanParameters, sums: Tensor): void {
   const { aLog, d, dtBias } = gradients;
   const channels = sizeOf(d.shape), state = sizeOf(aLog.shape) / channels;
-  expectShape("selectiveScanBackwardWeight", "dtBias", dtBias, [channels]);
+  expectShape("selectiveScanBackwardWeight", "dtBias", dtBias, [channels], "float");
   expectShape("selectiveScanBackwardWeight", "sums", sums, [rowsOf(sums), channels * (state + 4)]);
   const { backwardWeight } = scanKernels(state);
   const words = [rowsOf(sums), 0, channels, 0, 0, 0];
@@ -135,6 +145,26 @@ const made = new Map<
   Record<"prepare" | "forward" | "backward" | "gather" | "gatherGroup" | "backwardWeight", Kernel>
 >();
 
+/** The kernels that share loads in subgroups of so many lanes, where they serve; see the head of their file. */
+function broadcastKernels({ device, channels, state }: ReturnType<typeof describe>) {
+  const { software, subgroupSize } = device.gpu.info;
+  if (!software || ![4, 8, 16].includes(subgroupSize) || channels % subgroupSize !== 0 || state > 16) return undefined;
+  if (rowVariant(device, state) !== "vec4") return undefined;
+  const key = `${subgroupSize} ${state}`;
+  let kernels = broadcasting.get(key);
+  if (!kernels) {
+    const constants = { LANES: subgroupSize, VECTORS: state / 4, CHUNK: chunk };
+    kernels = {
+      lanes: subgroupSize,
+      forward: kernel("scan_subgroup", "forward", constants),
+      backward: kernel("scan_subgroup", "backward", constants),
+    };
+    broadcasting.set(key, kernels);
+  }
+  return kernels;
+}
+const broadcasting = new Map<string, { lanes: number; forward: Kernel; backward: Kernel }>();
+
 /** Sizes of a scan, checked. */
 function describe(
   operation: string,
@@ -160,11 +190,11 @@ function describe(
   if (rowsOf(gate) !== rows || gateColumns < channels) {
     throw new Error(`${operation}: gate is [${gate.shape}] where [${rows},${channels}] or wider is needed`);
   }
-  expectShape(operation, "out", out, x.shape);
-  expectShape(operation, "dtRaw", dtRaw, x.shape);
+  expectShape(operation, "out", out, x.shape, "float");
+  expectShape(operation, "dtRaw", dtRaw, x.shape, "float");
   expectShape(operation, "states", states, scanStatesShape(rows, length, channels, state));
-  expectShape(operation, "d", d, [channels]);
-  expectShape(operation, "dtBias", dtBias, [channels]);
+  expectShape(operation, "d", d, [channels], "float");
+  expectShape(operation, "dtBias", dtBias, [channels], "float");
   const sequences = rows / length;
   return {
     device: x.device,

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { fromHalf, toHalf } from "../../lib/half.ts";
 import {
   scanStatesShape,
   scanSumsShape,
@@ -7,7 +8,7 @@ import {
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
 } from "../../lib/ops/scan.ts";
-import { release, type Tensor, toArray } from "../../lib/tensor.ts";
+import { type DType, release, type Tensor, toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/scan.ts";
 import {
   assertClose,
@@ -60,29 +61,29 @@ function beside(rows: number, before: number, ...parts: ArrayLike<number>[]): Fl
   );
 }
 
-async function place(sizes: Sizes, scan: reference.Scan) {
+async function place(sizes: Sizes, scan: reference.Scan, dtype: DType = "f32") {
   const on = await device();
   const { sequences, length, channels, state, rank } = sizes;
   const rows = sequences * length;
-  const all = (values: ArrayLike<number>, shape: number[]) => tensor(on, shape, Float32Array.from(values));
+  const all = (values: ArrayLike<number>, shape: number[]) => tensor(on, shape, Float32Array.from(values), dtype);
   return {
     on,
     rows,
     inputs: {
       x: all(scan.x, [rows, channels]),
       dtRaw: all(scan.dtRaw, [rows, channels]),
-      projection: tensor(on, [rows, rank + 2 * state], beside(rows, rank, scan.b, scan.c)),
-      gate: tensor(on, [rows, 2 * channels], beside(rows, channels, scan.z)),
+      projection: tensor(on, [rows, rank + 2 * state], beside(rows, rank, scan.b, scan.c), dtype),
+      gate: tensor(on, [rows, 2 * channels], beside(rows, channels, scan.z), dtype),
     },
     parameters: {
       aLog: all(scan.aLog, [channels, state]),
       d: all(scan.d, [channels]),
       dtBias: all(scan.dtBias, [channels]),
     },
-    out: dirty(on, [rows, channels]),
+    out: dirty(on, [rows, channels], dtype),
     states: dirty(on, scanStatesShape(rows, length, channels, state)),
     sums: dirty(on, scanSumsShape(rows, length, channels, state)),
-    dprojection: dirty(on, [rows, rank + 2 * state]),
+    dprojection: dirty(on, [rows, rank + 2 * state], dtype),
   };
 }
 
@@ -96,6 +97,9 @@ const cases: Sizes[] = [
   { sequences: 1, length: 16, channels: 8, state: 16, rank: 8 },
   { sequences: 3, length: 37, channels: 70, state: 16, rank: 4 },
   { sequences: 2, length: 64, channels: 9, state: 8, rank: 0 },
+  { sequences: 2, length: 21, channels: 48, state: 12, rank: 4 },
+  // More partial sums than lie in memory at once: several dispatches, of several chunks each.
+  { sequences: 1, length: 150, channels: 1024, state: 16, rank: 4 },
 ];
 
 for (const sizes of cases) {
@@ -124,7 +128,7 @@ for (const sizes of cases) {
     assertClose(kept, wanted, 4e-6, "states");
   });
 
-  for (const variant of ["plain", "group"] as const) {
+  for (const variant of ["plain", "vec4", "group"] as const) {
     test(`the backward halves of selectiveScan() ${of} (${variant}) equal the float64 reference`, async () => {
       const { on, rows, inputs, parameters, out, states, sums, dprojection } = await place(sizes, scan);
       selectiveScan(out, states, inputs, parameters, length);
@@ -156,6 +160,38 @@ for (const sizes of cases) {
       }
     });
   }
+}
+
+for (
+  const [variant, sizes] of [["plain", cases[1]], ["vec4", cases[2]], ["vec4", cases[5]], ["group", cases[3]]] as const
+) {
+  const { sequences, length, channels, state, rank } = sizes;
+  test(`selectiveScan() and its backward halves in f16 (${variant}, ${channels} channels) round the float64 reference of rounded inputs`, async (t) => {
+    const on = await device();
+    if (!on.gpu.info.f16) return t.skip("this device has no f16");
+    const round = (values: ArrayLike<number>) => fromHalf(toHalf(Float32Array.from(values)));
+    const scan = Object.fromEntries(Object.entries(inputs(sizes)).map(([name, values]) => [name, round(values)]));
+    const rounded = scan as unknown as reference.Scan;
+    const { rows, inputs: placed, parameters, out, states, sums, dprojection } = await place(sizes, rounded, "f16");
+    const dout = round(normal(rows * channels, 8)), dx = tensor(on, [rows, channels], dout, "f16");
+    withRowVariant(variant, () => {
+      selectiveScan(out, states, placed, parameters, length);
+      selectiveScanBackwardInput(dx, dprojection, sums, states, placed, parameters, length);
+    });
+    const to = reference.selectiveScanBackward(dout, rounded, length);
+    await assertTensor(out, reference.selectiveScan(rounded, length).out, 6e-4, "out");
+    await assertTensor(dx, to.x, 6e-4, "dx");
+    await assertTensor(placed.dtRaw, to.dtRaw, 6e-4, "ddtRaw");
+    assertClose(lastColumns(await toArray(placed.gate), 2 * channels, channels), to.z, 6e-4, "dz");
+    const width = rank + 2 * state, gradient = await toArray(dprojection);
+    assertClose(lastColumns(gradient, width, state), to.c, 6e-4, "dC");
+    assertClose(lastColumns(gradient, width, state, width - state), to.b, 6e-4, "dB");
+    const zeros = (shape: number[]) => tensor(on, shape, new Float32Array(shape.reduce((a, b) => a * b)), "f16");
+    const gradients = { aLog: zeros([channels, state]), d: zeros([channels]), dtBias: zeros([channels]) };
+    selectiveScanBackwardWeight(gradients, sums);
+    for (const name of ["aLog", "d", "dtBias"] as const) await assertTensor(gradients[name], to[name], 6e-4, name);
+    assert.equal(sums.shape[0], sequences);
+  });
 }
 
 test("selectiveScan() keeps steps far below float32's precision of 1, and stays finite for huge ones", async () => {
