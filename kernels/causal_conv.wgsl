@@ -10,11 +10,18 @@ struct Parameters {
   block: u32, // forward: tokens that one invocation goes over, at least 3
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+alias T4 = f32;
+alias T5 = f32;
+alias T6 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [sequences * length, channels]
-@group(0) @binding(2) var<storage, read> x: array<f32>; // [sequences * length, stride]
-@group(0) @binding(3) var<storage, read> weight: array<vec4f>; // [channels]
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>; // [sequences * length, channels]
+@group(0) @binding(2) var<storage, read> x: array<T2>; // [sequences * length, stride]
+@group(0) @binding(3) var<storage, read> weight: array<vec4<T3>>; // [channels]
+@group(0) @binding(4) var<storage, read> bias: array<T4>;
 
 const WORKGROUP = 64u;
 
@@ -29,25 +36,25 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let row = part / blocks * p.length;
   let start = part % blocks * p.block;
   let end = min(start + p.block, p.length);
-  let taps = weight[channel];
-  let offset = bias[channel];
+  let taps = vec4f(weight[channel]);
+  let offset = f32(bias[channel]);
   var window = vec4f(); // x[t - 3 .. t]
   if (start > 0u) {
-    for (var t = start - 3u; t < start; t++) { window = vec4f(window.yzw, x[(row + t) * p.stride + channel]); }
+    for (var t = start - 3u; t < start; t++) { window = vec4f(window.yzw, f32(x[(row + t) * p.stride + channel])); }
   }
   for (var t = start; t < end; t++) {
-    window = vec4f(window.yzw, x[(row + t) * p.stride + channel]);
+    window = vec4f(window.yzw, f32(x[(row + t) * p.stride + channel]));
     let pre = dot(taps, window) + offset;
-    y[(row + t) * p.channels + channel] = pre / (1.0 + exp(-pre));
+    y[(row + t) * p.channels + channel] = T1(pre / (1.0 + exp(-pre)));
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> x_to_dx: array<f32>; // [sequences * length, stride]
+@group(0) @binding(1) var<storage, read_write> x_to_dx: array<T1>; // [sequences * length, stride]
 @group(0) @binding(2) var<storage, read_write> dweight: array<vec4f>; // [sequences, channels]
 @group(0) @binding(3) var<storage, read_write> dbias: array<f32>; // [sequences, channels]
-@group(0) @binding(4) var<storage, read> dy: array<f32>;
-@group(0) @binding(5) var<storage, read> weight_in: array<vec4f>;
-@group(0) @binding(6) var<storage, read> bias_in: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<T4>;
+@group(0) @binding(5) var<storage, read> weight_in: array<vec4<T5>>;
+@group(0) @binding(6) var<storage, read> bias_in: array<T6>;
 
 // One invocation a channel and sequence, from the last token to the first: x[t] makes room for dx[t] once pre[t] .. pre[t + 3],
 // which are all that it enters, have been computed.
@@ -57,11 +64,11 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   if (lane >= p.sequences * p.channels) { return; }
   let channel = lane % p.channels;
   let row = lane / p.channels * p.length;
-  let taps = weight_in[channel];
-  let offset = bias_in[channel];
+  let taps = vec4f(weight_in[channel]);
+  let offset = f32(bias_in[channel]);
   var window = vec4f(); // x[t - 3 .. t]
   for (var t = p.length - min(p.length, 4u); t < p.length; t++) {
-    window = vec4f(window.yzw, x_to_dx[(row + t) * p.stride + channel]);
+    window = vec4f(window.yzw, f32(x_to_dx[(row + t) * p.stride + channel]));
   }
   var dpre = vec4f(); // of t .. t + 3
   var weight_sum = vec4f();
@@ -70,13 +77,13 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
     t--;
     let pre = dot(taps, window) + offset;
     let sigmoid = 1.0 / (1.0 + exp(-pre));
-    let here = dy[(row + t) * p.channels + channel] * sigmoid * (1.0 + pre * (1.0 - sigmoid));
+    let here = f32(dy[(row + t) * p.channels + channel]) * sigmoid * (1.0 + pre * (1.0 - sigmoid));
     dpre = vec4f(here, dpre.xyz);
     weight_sum += here * window;
     bias_sum += here;
-    x_to_dx[(row + t) * p.stride + channel] = dot(taps.wzyx, dpre);
+    x_to_dx[(row + t) * p.stride + channel] = T1(dot(taps.wzyx, dpre));
     var before = 0.0;
-    if (t >= 4u) { before = x_to_dx[(row + t - 4u) * p.stride + channel]; }
+    if (t >= 4u) { before = f32(x_to_dx[(row + t - 4u) * p.stride + channel]); }
     window = vec4f(before, window.xyz);
   }
   dweight[lane] = weight_sum;

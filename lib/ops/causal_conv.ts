@@ -75,7 +75,9 @@ function checkShapes(operation: string, y: Tensor, x: Tensor, weight: Tensor, bi
   if (rowsOf(x) !== rows || widthOf(x) < channels) {
     throw new Error(`${operation}: x is [${x.shape}] where [${rows},${channels}] or wider is needed`);
   }
-  expectShape(operation, "weight", weight, [channels, convTaps]);
-  expectShape(operation, "bias", bias, [channels]);
+  expectShape(operation, "y", y, y.shape, "float");
+  expectShape(operation, "x", x, x.shape, "float");
+  expectShape(operation, "weight", weight, [channels, convTaps], "float");
+  expectShape(operation, "bias", bias, [channels], "float");
   return rows / length;
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { fromHalf, toHalf } from "../../lib/half.ts";
 import { causalConv, causalConvBackwardInput, causalConvBackwardWeight } from "../../lib/ops/causal_conv.ts";
 import { toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/causal_conv.ts";
@@ -52,6 +53,26 @@ for (
   });
 }
 
+test("causalConv() and its I in f16 round the float64 reference of rounded inputs; the sums for W are f32", async (t) => {
+  const on = await device();
+  if (!on.gpu.info.f16) return t.skip("this device has no f16");
+  const [sequences, length, channels, width] = [2, 37, 9, 14], rows = sequences * length;
+  const round = (count: number, seed: number) => fromHalf(toHalf(normal(count, seed)));
+  const x = round(rows * channels, 1), weight = round(channels * 4, 2), bias = round(channels, 3);
+  const dy = round(rows * channels, 4);
+  const half = (shape: number[], data: Float32Array) => tensor(on, shape, data, "f16");
+  const y = dirty(on, [rows, channels], "f16"), xt = half([rows, width], widened(x, channels, width));
+  const dweight = dirty(on, [sequences, channels * 4]), dbias = dirty(on, [sequences, channels]);
+  const [wt, bt] = [half([channels, 4], weight), half([channels], bias)];
+  causalConv(y, xt, wt, bt, length);
+  causalConvBackwardInput(xt, dweight, dbias, half([rows, channels], dy), wt, bt, length);
+  const expected = reference.causalConvBackward(dy, x, weight, bias, length);
+  await assertTensor(y, reference.causalConv(x, weight, bias, length), 5e-4, "y");
+  await assertTensor(xt, widened(expected.dx, channels, width), 5e-4, "dx");
+  await assertTensor(dweight, expected.dweight, undefined, "dweight");
+  await assertTensor(dbias, expected.dbias, undefined, "dbias");
+});
+
 test("causalConvBackwardWeight() adds the sums of all sequences", async () => {
   const on = await device();
   const sums = normal(5 * 12, 1), biasSums = normal(5 * 3, 2);
@@ -94,7 +115,7 @@ test("causalConv() rejects a weight of other taps and rows that are no whole seq
   const y = dirty(on, [6, 2]), bias = dirty(on, [2]);
   assert.throws(
     () => causalConv(y, dirty(on, [6, 2]), dirty(on, [2, 3]), bias, 3),
-    /causalConv: weight is f32 \[2,3\] where f32 \[2,4\] is needed/,
+    /causalConv: weight is f32 \[2,3\] where f32 or f16 \[2,4\] is needed/,
   );
   assert.throws(() => causalConv(y, dirty(on, [6, 2]), dirty(on, [2, 4]), bias, 4), /\[6,2\].* 4 tokens/);
   assert.throws(() => causalConv(y, dirty(on, [5, 2]), dirty(on, [2, 4]), bias, 3), /x is \[5,2\] where \[6,2\]/);
