@@ -1,5 +1,6 @@
 // One step of an optimizer over all parameters of a stage, four a step, in strides of the grid. The gradients are set to zero on the way:
-// the next step adds into them.
+// the next step adds into them. In mixed precision `parameters` are the f32 masters, and the entries that end in _copy
+// also write what the other kernels read, all in the one pass.
 
 struct Parameters {
   count: u32, // vec4s
@@ -17,7 +18,12 @@ struct Step {
   rate: f32,
   corrected_rate: f32, // rate / (1 - beta1^t)
   correction: f32, // 1 / sqrt(1 - beta2^t)
+  unscale: f32, // 1 / loss scale
 }
+
+alias T4 = f32;
+alias T5 = f32;
+alias T6 = f32;
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> parameters: array<vec4f>;
@@ -26,37 +32,72 @@ struct Step {
 @group(0) @binding(4) var<storage, read_write> first: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> second: array<vec4f>;
 
+// The copy comes last, behind no moment, one, or two.
+@group(0) @binding(4) var<storage, read_write> copy4: array<vec4<T4>>;
+@group(0) @binding(5) var<storage, read_write> copy5: array<vec4<T5>>;
+@group(0) @binding(6) var<storage, read_write> copy6: array<vec4<T6>>;
+
 const WORKGROUP = 64u;
+
+fn take_gradient(i: u32) -> vec4f {
+  let gradient = step.unscale * gradients[i];
+  gradients[i] = vec4f(0);
+  return gradient;
+}
+
+fn sgd_update(i: u32) -> vec4f {
+  let value = parameters[i] - step.rate * take_gradient(i);
+  parameters[i] = value;
+  return value;
+}
+
+fn sgd_momentum_update(i: u32) -> vec4f {
+  let velocity = p.beta1 * first[i] + take_gradient(i);
+  first[i] = velocity;
+  let value = parameters[i] - step.rate * velocity;
+  parameters[i] = value;
+  return value;
+}
+
+fn adamw_update(i: u32) -> vec4f {
+  let gradient = take_gradient(i);
+  let mean = p.beta1 * first[i] + p.rest1 * gradient;
+  let square = p.beta2 * second[i] + p.rest2 * gradient * gradient;
+  first[i] = mean;
+  second[i] = square;
+  let element = vec4u(4u * i) + vec4u(0, 1, 2, 3);
+  let kept = select(vec4f(1), vec4f(1.0 - step.rate * p.decay), element < vec4u(p.decayed));
+  let value = kept * parameters[i] - step.corrected_rate * mean / (sqrt(square) * step.correction + p.epsilon);
+  parameters[i] = value;
+  return value;
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn sgd(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    parameters[i] -= step.rate * gradients[i];
-    gradients[i] = vec4f(0);
-  }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { sgd_update(i); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn sgd_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy4[i] = vec4<T4>(sgd_update(i)); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn sgd_momentum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    let velocity = p.beta1 * first[i] + gradients[i];
-    first[i] = velocity;
-    parameters[i] -= step.rate * velocity;
-    gradients[i] = vec4f(0);
-  }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { sgd_momentum_update(i); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn sgd_momentum_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy5[i] = vec4<T5>(sgd_momentum_update(i)); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn adamw(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    let gradient = gradients[i];
-    gradients[i] = vec4f(0);
-    let mean = p.beta1 * first[i] + p.rest1 * gradient;
-    let square = p.beta2 * second[i] + p.rest2 * gradient * gradient;
-    first[i] = mean;
-    second[i] = square;
-    let element = vec4u(4u * i) + vec4u(0, 1, 2, 3);
-    let kept = select(vec4f(1), vec4f(1.0 - step.rate * p.decay), element < vec4u(p.decayed));
-    parameters[i] = kept * parameters[i] - step.corrected_rate * mean / (sqrt(square) * step.correction + p.epsilon);
-  }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { adamw_update(i); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn adamw_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy6[i] = vec4<T6>(adamw_update(i)); }
 }

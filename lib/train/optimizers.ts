@@ -5,16 +5,17 @@
 import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { fill, strides } from "../ops/elementwise.ts";
-import { inVectors } from "../ops/shapes.ts";
+import { expectShape, inVectors } from "../ops/shapes.ts";
 import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
 
 /** An optimizer of one stage. */
 export interface Optimizer {
   /**
    * Begins an update: writes what changes from step to step to the device, which submits what is recorded there.
-   * `learningRate` is for this step alone; by default the spec's.
+   * `learningRate` is for this step alone; by default the spec's. The gradients are those of the loss times `lossScale`, 1 by
+   * default.
    */
-  prepare(learningRate?: number): void;
+  prepare(learningRate?: number, lossScale?: number): void;
   /** Records the update of the parameters by the gradients, and sets the gradients to zero. Call `prepare` before. */
   step(): void;
   /** Gives the moments' memory back. */
@@ -28,10 +29,11 @@ export interface OptimizerSpec {
   /** Values kept for each parameter from step to step: the optimizer's memory, in multiples of the parameters'. */
   readonly moments: 0 | 1 | 2;
   /**
-   * An optimizer for a stage: parameters and gradients, flat and equally long. Weight decay holds for the first
-   * `decayed` elements (matrices), not for the rest (gains, biases).
+   * An optimizer for a stage: parameters and gradients, flat and equally long, f32. Weight decay holds for the first
+   * `decayed` elements (matrices), not for the rest (gains, biases). In mixed precision `copy`, as long and f16, is given
+   * the parameters' new values in the same pass.
    */
-  create(parameters: Tensor, gradients: Tensor, decayed: number): Optimizer;
+  create(parameters: Tensor, gradients: Tensor, decayed: number, copy?: Tensor): Optimizer;
 }
 
 /** Settings of {@link sgd}. */
@@ -54,11 +56,12 @@ export interface AdamWOptions {
   readonly weightDecay?: number;
 }
 
-const kernels = {
-  sgd: kernel("optimizers", "sgd"),
-  momentum: kernel("optimizers", "sgd_momentum"),
-  adamw: kernel("optimizers", "adamw"),
-};
+/** Each with and without a copy of the parameters. */
+const kernelsOf = (entry: string) => ({
+  plain: kernel("optimizers", entry),
+  copy: kernel("optimizers", `${entry}_copy`),
+});
+const kernels = { sgd: kernelsOf("sgd"), momentum: kernelsOf("sgd_momentum"), adamw: kernelsOf("adamw") };
 
 /** Stochastic gradient descent: `v = momentum * v + g; p -= learningRate * v`. It decays no weights. */
 export function sgd({ learningRate, momentum = 0 }: SgdOptions): OptimizerSpec {
@@ -66,9 +69,9 @@ export function sgd({ learningRate, momentum = 0 }: SgdOptions): OptimizerSpec {
   return {
     name: "sgd",
     moments,
-    create: (parameters, gradients, decayed) =>
-      optimizer("sgd", parameters, gradients, decayed, {
-        kernel: moments ? kernels.momentum : kernels.sgd,
+    create: (parameters, gradients, decayed, copy) =>
+      optimizer("sgd", { parameters, gradients, decayed, copy }, {
+        kernels: moments ? kernels.momentum : kernels.sgd,
         moments,
         settings: [momentum],
         scalars: (_, rate = learningRate) => [rate, 0, 0],
@@ -85,9 +88,9 @@ export function adamw(options: AdamWOptions = {}): OptimizerSpec {
   return {
     name: "adamw",
     moments: 2,
-    create: (parameters, gradients, decayed) =>
-      optimizer("adamw", parameters, gradients, decayed, {
-        kernel: kernels.adamw,
+    create: (parameters, gradients, decayed, copy) =>
+      optimizer("adamw", { parameters, gradients, decayed, copy }, {
+        kernels: kernels.adamw,
         moments: 2,
         settings: [beta1, 1 - beta1, beta2, 1 - beta2, epsilon, weightDecay],
         scalars: (t, rate = learningRate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
@@ -95,8 +98,16 @@ export function adamw(options: AdamWOptions = {}): OptimizerSpec {
   };
 }
 
+/** What an optimizer works on. */
+interface Operands {
+  parameters: Tensor;
+  gradients: Tensor;
+  decayed: number;
+  copy: Tensor | undefined;
+}
+
 interface Plan {
-  kernel: typeof kernels.sgd;
+  kernels: typeof kernels.sgd;
   moments: number;
   /** Settings that stay, for the uniform block. */
   settings: number[];
@@ -104,31 +115,36 @@ interface Plan {
   scalars(t: number, rate: number | undefined): [number, number, number];
 }
 
-function optimizer(name: string, parameters: Tensor, gradients: Tensor, decayed: number, plan: Plan): Optimizer {
+function optimizer(name: string, { parameters, gradients, decayed, copy }: Operands, plan: Plan): Optimizer {
   const count = sizeOf(parameters.shape);
   if (sizeOf(gradients.shape) !== count || !(decayed >= 0 && decayed <= count)) {
     throw new Error(
       `${name}: gradients [${gradients.shape}] and ${decayed} decayed elements do not fit parameters [${parameters.shape}]`,
     );
   }
+  if (copy) expectShape(name, "the copy", copy, parameters.shape, "float");
   const device = parameters.device;
   const moments = Array.from({ length: plan.moments }, () => empty(device, [count], "optimizer"));
   for (const moment of moments) fill(moment, 0);
-  const scalars = empty(device, [3], "optimizer");
+  const scalars = empty(device, [4], "optimizer");
   const vectors = Math.ceil(count / 4);
   const words = [vectors, decayed, ...Array.from({ length: 6 }, (_, i) => floatBits(plan.settings[i] ?? 0))];
-  const views = [inVectors(parameters), inVectors(gradients), scalars, ...moments.map(inVectors)];
+  const views = [
+    ...[parameters, gradients].map(inVectors),
+    scalars,
+    ...[...moments, ...copy ? [copy] : []].map(inVectors),
+  ];
   let t = 0;
   let written: readonly number[] = [];
   return {
-    prepare(learningRate) {
-      const values = plan.scalars(++t, learningRate);
+    prepare(learningRate, lossScale = 1) {
+      const values = [...plan.scalars(++t, learningRate), 1 / lossScale];
       // Plain SGD at a constant rate writes once: a write submits what is recorded.
       if (values.some((value, i) => value !== written[i])) device.write(scalars, Float32Array.from(values));
       written = values;
     },
     step() {
-      device.dispatch(plan.kernel, words, views, strides(device, vectors));
+      device.dispatch(plan.kernels[copy ? "copy" : "plain"], words, views, strides(device, vectors));
     },
     release() {
       release(scalars, ...moments);

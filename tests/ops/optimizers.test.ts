@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { fromHalf, toHalf } from "../../lib/half.ts";
 import { adamw, sgd } from "../../lib/train/optimizers.ts";
 import { release, toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/optimizers.ts";
-import { assertClose, close, device, normal, tensor } from "./support.ts";
+import { assertClose, close, device, dirty, normal, tensor } from "./support.ts";
 
 after(close);
 
@@ -44,6 +45,34 @@ test(`adamw() follows the float64 reference over ${rates.length} steps, with a p
     reference.adamw(expected, gradient, decayed, state);
     assertClose(await toArray(parameters), expected, 1e-6, `step ${step}`);
     assert.ok((await toArray(gradients)).every((value) => value === 0), "gradients are zero after a step");
+  }
+});
+
+test("in mixed precision an optimizer unscales the gradients and writes an f16 copy of its f32 parameters", async (t) => {
+  const on = await device();
+  if (!on.gpu.info.f16) return t.skip("this device has no f16");
+  const lossScale = 2 ** 12;
+  for (const spec of [sgd({ learningRate: 0.01 }), sgd({ learningRate: 0.01, momentum: 0.9 }), adamw()]) {
+    const [plain, master] = [tensor(on, [count], normal(count, 1)), tensor(on, [count], normal(count, 1))];
+    const copy = dirty(on, [count], "f16");
+    const gradients = tensor(on, [count], new Float32Array(count));
+    const [one, other] = [spec.create(plain, gradients, decayed), spec.create(master, gradients, decayed, copy)];
+    for (let step = 0; step < 3; step++) {
+      const gradient = normal(count, 2 + step);
+      on.write(gradients, gradient);
+      one.prepare();
+      one.step();
+      on.write(gradients, gradient.map((value) => lossScale * value)); // exact: a power of two
+      other.prepare(undefined, lossScale);
+      other.step();
+      const values = await toArray(master);
+      assert.deepEqual(values, await toArray(plain));
+      assert.deepEqual(await toArray(copy), fromHalf(toHalf(values)));
+      assert.ok((await toArray(gradients)).every((value) => value === 0), "gradients are zero after a step");
+    }
+    one.release();
+    other.release();
+    release(plain, master, copy, gradients);
   }
 });
 
