@@ -1,0 +1,52 @@
+/**
+ * Dynamic loss scaling (Micikevicius et al., "Mixed Precision Training", arXiv 1710.03740, section 3.2). Gradients of
+ * activations are often smaller than the smallest f16 (6e-8) and would become 0. So the loss is multiplied by a power of
+ * two, and with it every gradient; the optimizer divides by it again. Where the scaled gradients of a step overflow, the
+ * step is skipped and the scale halved; after many good steps it is doubled.
+ */
+
+/** The scale that training starts with. */
+export const initialLossScale = 2 ** 16;
+
+/** Good steps, one after another, that the scale is doubled after. */
+export const growthInterval = 2000;
+
+/** Where the scale is 1 and gradients overflow all the same, scaling is not to blame. */
+const least = 1;
+
+/** The scale of one training run. */
+export interface LossScale {
+  /** What the loss of the next step is multiplied by. */
+  readonly value: number;
+  /**
+   * Takes note of how a step with this scale went.
+   *
+   * @throws {Error} When gradients overflow at a scale of 1.
+   */
+  update(overflowed: boolean): void;
+}
+
+/** A scale that starts at `initial`. */
+export function createLossScale(initial: number = initialLossScale): LossScale {
+  let value = initial;
+  let good = 0;
+  return {
+    get value() {
+      return value;
+    },
+    update(overflowed) {
+      if (overflowed) {
+        if (value <= least) {
+          throw new Error(
+            `The gradients are not finite, although the loss is scaled by no more than ${value}: the training has diverged`,
+          );
+        }
+        value /= 2;
+        good = 0;
+      } else if (++good === growthInterval) {
+        value *= 2;
+        good = 0;
+      }
+    },
+  };
+}

@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createLossScale, growthInterval, initialLossScale } from "../../lib/train/loss_scale.ts";
+
+test("the loss scale halves on overflow and doubles after enough good steps in a row", () => {
+  const scale = createLossScale();
+  assert.equal(scale.value, initialLossScale);
+  for (let step = 1; step < growthInterval; step++) scale.update(false);
+  assert.equal(scale.value, initialLossScale);
+  scale.update(true); // the row is broken
+  assert.equal(scale.value, initialLossScale / 2);
+  for (let step = 1; step < growthInterval; step++) scale.update(false);
+  assert.equal(scale.value, initialLossScale / 2);
+  scale.update(false);
+  assert.equal(scale.value, initialLossScale);
+});
+
+test("overflow at a loss scale of 1 is an error: the scale is not to blame", () => {
+  const scale = createLossScale(2);
+  scale.update(true);
+  assert.equal(scale.value, 1);
+  assert.throws(() => scale.update(true), /not finite, although the loss is scaled by no more than 1/);
+});
