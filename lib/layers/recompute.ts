@@ -20,10 +20,10 @@ import { createGroup, releaseGroup, type Saved } from "./saved.ts";
  * the functions without parameters, is as large as the derivatives that it leaves, those of the same tensors. In a full backward W
  * follows I at once: there "derivatives" is "none", and "both" is "activations".
  */
-export type Recompute = typeof recomputes[number];
+export type Recompute = "none" | "activations" | "derivatives" | "both";
 
 /** All of them. */
-export const recomputes = ["none", "activations", "derivatives", "both"] as const;
+export const recomputes: readonly Recompute[] = ["none", "activations", "derivatives", "both"];
 
 /**
  * The same layer, which computes `what` again; its parts keep under "layer". The numbers are the same bits: x and dy lie where

@@ -8,7 +8,9 @@ import { bytesOf, type DType, empty, release, retain, type Tensor, view } from "
  * for each micro-batch, so that the slots of a group are neighbours and one matmul serves them all, without a copy.
  */
 export interface Group {
+  /** Where the slabs live. */
   readonly device: Device;
+  /** Number of micro-batches. */
   readonly size: number;
   /** Whether W comes at a time of its own. Where a full backward ends the group, it follows I at once. */
   readonly delayed: boolean;
@@ -29,8 +31,9 @@ export function releaseGroup(group: Group): void {
 
 /** How the store of a child layer differs from its parent's. */
 export interface ChildOptions {
-  /** Another group for its slots to lie in, as those of micro-batch number `index`, 0 by default. */
+  /** Another group for its slots to lie in. */
   readonly group?: Group;
+  /** The micro-batch's number in that group; 0 by default. */
   readonly index?: number;
   /** Whether the child's forward is run a second time, see {@link Saved.again}. */
   readonly again?: boolean;

@@ -1,0 +1,238 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import type { Device } from "../../lib/gpu/device.ts";
+import { selfAttention } from "../../lib/layers/attention.ts";
+import { batchNormLayer } from "../../lib/layers/batch_norm.ts";
+import { placeBuffers, releaseBuffers } from "../../lib/layers/buffers.ts";
+import { conv2dLayer } from "../../lib/layers/conv2d.ts";
+import { dropoutLayer } from "../../lib/layers/dropout.ts";
+import { embeddingLayer } from "../../lib/layers/embedding.ts";
+import { geluLayer } from "../../lib/layers/gelu.ts";
+import { linear } from "../../lib/layers/linear.ts";
+import { mambaMixer } from "../../lib/layers/mamba.ts";
+import { placeParameters, releaseParameters } from "../../lib/layers/parameter.ts";
+import { type Recompute, recomputed } from "../../lib/layers/recompute.ts";
+import { reluLayer } from "../../lib/layers/relu.ts";
+import { preNorm } from "../../lib/layers/residual.ts";
+import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
+import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
+import { sequential } from "../../lib/layers/sequential.ts";
+import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
+import type { Layer } from "../../lib/layers/layer.ts";
+import { fromArray, release, sizeOf, toArray } from "../../lib/tensor.ts";
+import { close, device, dirty, normal } from "../ops/support.ts";
+import { project } from "../reference/linear.ts";
+import { rmsNorm } from "../reference/norm.ts";
+import { swiglu } from "../reference/swiglu.ts";
+import { checkLayer } from "./support.ts";
+
+after(close);
+
+const mlp = () => preNorm(rmsNormLayer("n", 64), swigluMlp("m", { width: 64, hidden: 96, outputDeviation: 0.02 }));
+
+/** Names and bytes in the ledger after F and after I of each of two micro-batches, and all that came out in the end. */
+async function trace(
+  on: Device,
+  layer: Layer,
+  inputShape: readonly number[],
+  { delayed = true, width = 2, dx = true } = {},
+) {
+  const before = on.ledger.total();
+  const blocks = placeParameters(layer.parameters, on, 3);
+  placeBuffers(layer.buffers ?? [], on);
+  const groups = Array.from({ length: 2 / width }, () => createGroup(on, width, delayed));
+  const outputShape = layer.outputShape(inputShape);
+  const held = () => on.ledger.live.activations + on.ledger.live.derivatives;
+  const names: string[][] = [], bytes: number[] = [], numbers: Float32Array[] = [];
+  const enter = (saved: { names(): string[] }) => {
+    names.push(saved.names().sort());
+    bytes.push(held());
+  };
+  const runs = [0, 1].map((index) => {
+    const seed = fromArray(on, [2], Uint32Array.of(7, index), "workspace");
+    return createSaved(groups[Math.floor(index / width)], index % width, new Map([["seed", seed]]));
+  });
+  for (const [index, saved] of runs.entries()) {
+    const x = layer.keepsInput
+      ? saved.slot("in", inputShape, "activations")
+      : fromArray(on, inputShape, new Float32Array(sizeOf(inputShape)), "activations");
+    on.write(x, normal(sizeOf(inputShape), 10 + index));
+    const y = dirty(on, outputShape);
+    layer.forward(y, x, saved);
+    numbers.push(await toArray(y));
+    release(x, y);
+    enter(saved);
+  }
+  for (const [index, saved] of runs.entries()) {
+    const dy = saved.slot("out", outputShape, "derivatives");
+    on.write(dy, normal(sizeOf(outputShape), 20 + index));
+    const gradient = dx ? dirty(on, inputShape) : undefined;
+    layer.backwardInput(gradient, dy, saved);
+    if (gradient) numbers.push(await toArray(gradient));
+    release(dy, gradient);
+    enter(saved);
+  }
+  for (let at = 0; at < 2; at += width) layer.backwardWeight!(runs.slice(at, at + width));
+  for (const { gradient } of layer.parameters) numbers.push(await toArray(gradient));
+  for (const { value } of layer.buffers ?? []) numbers.push(await toArray(value));
+  runs.forEach((saved) => saved.clear());
+  groups.forEach(releaseGroup);
+  releaseParameters(layer.parameters, blocks);
+  releaseBuffers(layer.buffers ?? []);
+  assert.equal(on.ledger.total(), before, "the ledger is where it was");
+  return { names, bytes, numbers };
+}
+
+const prefixed = (...names: string[]) => names.map((name) => `layer.${name}`);
+
+test("a layer computed again equals the reference, and keeps for W what the kind says", async () => {
+  const width = 8, hidden = 6;
+  for (
+    const [what, keeps] of [
+      [
+        "activations",
+        prefixed(
+          "norm.x",
+          "norm.rstd",
+          "norm.dy",
+          "inner.gate_up.x",
+          "inner.gate_up.dy",
+          "inner.down.x",
+          "inner.down.dy",
+        ),
+      ],
+      ["derivatives", ["x", "dy"]],
+      ["both", ["x", "dy"]],
+    ] as const
+  ) {
+    const inner = preNorm(rmsNormLayer("m.norm", width), swigluMlp("m", { width, hidden, outputDeviation: 0.02 }));
+    await checkLayer(await device(), {
+      layer: recomputed(inner, what),
+      inputShape: [16, width],
+      reference: (x, p) => {
+        const gateUp = project(rmsNorm(x, p.get("m.norm.weight")!).y, p.get("m.gate_up.weight")!, width);
+        const out = project(swiglu(gateUp, hidden), p.get("m.down.weight")!, hidden);
+        return Float64Array.from(x, (value, i) => value + out[i]);
+      },
+      keeps,
+    });
+  }
+});
+
+test("bytes after F and after I are x, x and dy, or what the layer keeps without recomputation", async () => {
+  const rows = 32, width = 64, hidden = 96, on = await device();
+  const row = 4 * rows, rounded = (bytes: number) => Math.ceil(bytes / 256) * 256;
+  const x = row * width, dy = row * width;
+  // After F: x, the norm's deviations and result, [gate | up] and the gated product. After I: for [gate | up] its gradient,
+  // and those of the norm's result and of y.
+  const afterF = x + rounded(row) + row * (width + 2 * hidden + hidden);
+  const afterI = x + rounded(row) + row * (width + hidden) + dy + row * (width + 2 * hidden);
+  const expected: Record<Recompute, readonly [number, number]> = {
+    none: [afterF, afterI],
+    activations: [x, afterI],
+    derivatives: [afterF, x + dy],
+    both: [x, x + dy],
+  };
+  for (const [what, [f, i]] of Object.entries(expected)) {
+    // One micro-batch after the other through F, then through I: each has slots of its own, at width 1.
+    const { bytes } = await trace(on, recomputed(mlp(), what as Recompute), [rows, width], { width: 1 });
+    assert.deepEqual(bytes.map((each) => each - bytes[0] + f), [f, 2 * f, f + i, 2 * i], what);
+    assert.equal(bytes[0], f, what);
+  }
+});
+
+test("a full backward follows I with W at once: derivatives are kept, activations are not", async () => {
+  const on = await device();
+  const at = async (what: Recompute) =>
+    await trace(on, recomputed(mlp(), what), [32, 64], { delayed: false, width: 1 });
+  const [none, activations, derivatives, both] = [
+    await at("none"),
+    await at("activations"),
+    await at("derivatives"),
+    await at("both"),
+  ];
+  assert.deepEqual(derivatives.bytes, none.bytes);
+  assert.deepEqual(both.bytes, activations.bytes);
+  assert.ok(both.bytes[1] < none.bytes[1] / 4);
+  for (const { numbers } of [activations, derivatives, both]) assert.deepEqual(numbers, none.numbers);
+});
+
+const layers: Record<string, [() => Layer, readonly number[]]> = {
+  "attention with dropout": [
+    () => selfAttention("a", { width: 16, heads: 2, length: 8, outputDeviation: 0.1, bias: true, dropout: 0.3 }),
+    [16, 16],
+  ],
+  "a feed-forward network": [mlp, [32, 64]],
+  "a Mamba mixer": [
+    () => mambaMixer("m", { width: 16, expand: 2, state: 4, rank: 2, length: 8, outputBound: 0.1 }),
+    [16, 16],
+  ],
+  "a chain with dropout between": [
+    () =>
+      sequential([
+        linear("l", 16, 16, { bias: true }),
+        dropoutLayer("d", { rate: 0.5, length: 8 }),
+        geluLayer(),
+        linear("m", 16, 16),
+      ]),
+    [16, 16],
+  ],
+  "normalised convolutions": [
+    () =>
+      sequential([
+        conv2dLayer("c", 4, 8, { size: 3 }),
+        batchNormLayer("b", 8),
+        reluLayer(),
+        conv2dLayer("e", 8, 8, { size: 1 }),
+      ]),
+    [2, 8, 8, 4],
+  ],
+};
+
+for (const [name, [make, shape]] of Object.entries(layers)) {
+  test(`${name} gives the same bits computed again, running statistics and skipped input gradients too`, async () => {
+    const on = await device();
+    for (const options of [{ width: 2 }, { width: 1 }, { width: 1, dx: false }]) {
+      const { numbers } = await trace(on, make(), shape, options);
+      assert.ok(numbers.every((array) => array.some((value) => value !== 0)), "all zeros would prove nothing");
+      for (const what of ["activations", "derivatives", "both"] as const) {
+        const again = await trace(on, recomputed(make(), what), shape, options);
+        assert.deepEqual(again.numbers, numbers, `${what}, ${JSON.stringify(options)}`);
+      }
+    }
+  });
+}
+
+test("layers inside a layer that is computed again can be computed again themselves", async () => {
+  const on = await device();
+  const make = (inner: Recompute, outer: Recompute) =>
+    recomputed(sequential([recomputed(mlp(), inner), recomputed(batchNormed(), inner)]), outer);
+  const batchNormed = () => sequential([batchNormLayer("b", 64), reluLayer(), linear("l", 64, 8)]);
+  const expected = await trace(on, make("none", "none"), [32, 64]);
+  for (const inner of ["activations", "derivatives", "both"] as const) {
+    for (const outer of ["activations", "derivatives", "both"] as const) {
+      const { numbers } = await trace(on, make(inner, outer), [32, 64]);
+      assert.deepEqual(numbers, expected.numbers, `${inner} in ${outer}`);
+    }
+  }
+});
+
+test("the work computed again is counted where it is done, once in a full backward", () => {
+  const { f, i, w } = mlp().flops([32, 64]);
+  const of = (what: Recompute) => sequential([recomputed(mlp(), what)]).flops([32, 64]);
+  assert.deepEqual(of("none"), { f, i, w });
+  assert.deepEqual(of("activations"), { f, i: f + i, w, b: f + i + w });
+  assert.deepEqual(of("derivatives"), { f, i, w: f + i + w, b: i + w });
+  assert.deepEqual(of("both"), { f, i: f + i, w: f + i + w, b: f + i + w });
+});
+
+test("layers that would gain nothing are left as they are", () => {
+  for (
+    const layer of [linear("l", 4, 4), conv2dLayer("c", 4, 4, { size: 3 }), embeddingLayer("e", 4, 4), geluLayer()]
+  ) {
+    assert.equal(recomputed(layer, "both"), layer);
+  }
+  const layer = mlp();
+  assert.equal(recomputed(layer, "none"), layer);
+  assert.notEqual(recomputed(layer, "derivatives"), layer);
+});
