@@ -2,11 +2,11 @@
 import { add } from "../ops/elementwise.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { addFlops, type Flops, type Layer } from "./layer.ts";
-import type { RmsNorm } from "./rms_norm.ts";
+import type { ResidualNorm } from "./rms_norm.ts";
 import type { Saved } from "./saved.ts";
 
 /** `y = x + inner(norm(x))`, shapes alike. Its parts keep under "norm" and "inner". */
-export function preNorm(norm: RmsNorm, inner: Layer): Layer {
+export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
   return {
     ...shared(norm, inner),
     keepsInput: norm.keepsInput,

@@ -6,16 +6,19 @@ import { parameter } from "./parameter.ts";
 import type { Saved } from "./saved.ts";
 
 /** A normalisation whose backward can add the gradient that flows around it. */
-export interface RmsNorm extends Layer {
+export interface ResidualNorm extends Layer {
+  /** Tells it from layers that would leave `residual` out without a word. */
+  readonly addsResidual: true;
   /** As {@link Layer.backwardInput}; with `residual`, dx = residual + the gradient, as pre-norm blocks need it. */
   backwardInput(dx: Tensor | undefined, dy: Tensor, saved: Saved, residual?: Tensor): void;
 }
 
 /** Normalises each row of `width` features. W reads x, the rows' reciprocal deviations and dy. */
-export function rmsNormLayer(name: string, width: number): RmsNorm {
+export function rmsNormLayer(name: string, width: number): ResidualNorm {
   const gain = parameter(`${name}.weight`, [width], "ones");
   return {
     parameters: [gain],
+    addsResidual: true,
     keepsInput: true,
     keepsGradient: true,
     outputShape: (shape) => shape,

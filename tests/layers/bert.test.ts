@@ -6,7 +6,7 @@ import { geluLayer } from "../../lib/layers/gelu.ts";
 import { layerNormLayer } from "../../lib/layers/layer_norm.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
-import { postNorm } from "../../lib/layers/residual.ts";
+import { postNorm, preNorm } from "../../lib/layers/residual.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { packIds } from "../../lib/ops/embedding.ts";
 import { hash } from "../../lib/train/random.ts";
@@ -186,4 +186,13 @@ test("a post-norm attention block: y, dx and all gradients equal the reference; 
 test("a post-norm block computes no input gradient where none is wanted, and its weight gradients are the same", async () => {
   const layer = postNorm(linear("l", 6, 6, { bias: true }), layerNormLayer("n", 6));
   await checkSkippedInputGradient(await device(), layer, [9, 6]);
+});
+
+test("a pre-norm block adds its residual gradient around a layer norm too: y, dx and all gradients equal the reference", async () => {
+  await checkLayer(await device(), {
+    layer: preNorm(layerNormLayer("n", 6), linear("l", 6, 6, { bias: true })),
+    inputShape: [9, 6],
+    reference: (x, p) => plus(x, addBias(project(norm("n", x, p), p.get("l.weight")!, 6), p.get("l.bias")!)),
+    keeps: ["norm.x", "norm.statistics", "norm.dy", "inner.x", "inner.dy"],
+  });
 });
