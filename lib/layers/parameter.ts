@@ -1,6 +1,7 @@
 /** Trainable parameters: described by layers, placed on a device stage by stage. */
 import { alignment, type Device } from "../gpu/device.ts";
-import { empty, release, sizeOf, type Tensor, view } from "../tensor.ts";
+import { scale } from "../ops/elementwise.ts";
+import { bytesOf, type DType, empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";
 import { type Generator, generator } from "../train/random.ts";
 
 /**
@@ -14,7 +15,7 @@ export type Initial =
   | "zeros"
   | ((index: number, random: Generator) => number);
 
-/** One trainable tensor. `value` and `gradient` exist once its stage is placed. */
+/** One trainable tensor. `value`, `master` and `gradient` exist once its stage is placed. */
 export interface Parameter {
   /** Unique in a model, for example "blocks.0.mlp.down.weight". */
   readonly name: string;
@@ -22,9 +23,14 @@ export interface Parameter {
   readonly shape: readonly number[];
   /** What it holds before training. */
   readonly initial: Initial;
-  /** The values, on the device of the stage. */
+  /** The values as kernels read them, on the device of the stage; f16 in mixed precision. */
   value: Tensor;
-  /** The gradient that W's add to. */
+  /**
+   * The values as they are trained, f32. In mixed precision `value` is a copy of them: most updates are too small to
+   * change an f16 (Micikevicius et al., arXiv 1710.03740, section 3.1). Otherwise the two are one.
+   */
+  master: Tensor;
+  /** The gradient that W's add to, f32: in f16 the sum over the micro-batches would lose the small ones. */
   gradient: Tensor;
 }
 
@@ -40,6 +46,9 @@ export function parameter(name: string, shape: readonly number[], initial: Initi
     get value() {
       return unplaced();
     },
+    get master() {
+      return unplaced();
+    },
     get gradient() {
       return unplaced();
     },
@@ -48,9 +57,12 @@ export function parameter(name: string, shape: readonly number[], initial: Initi
 
 /**
  * Parameters side by side in one buffer, and their gradients in another, so that an optimizer takes them in one kernel.
- * The first `decayed` elements are matrices, which weight decay applies to; gains and biases follow.
+ * The first `decayed` elements are matrices, which weight decay applies to; gains and biases follow. Between the
+ * parameters is padding, which is 0 and stays so.
  */
 export interface ParameterBlock {
+  readonly masters: Tensor;
+  /** The f16 copy of the masters, which kernels read; in f32 the masters themselves. */
   readonly values: Tensor;
   readonly gradients: Tensor;
   readonly decayed: number;
@@ -60,12 +72,17 @@ export interface ParameterBlock {
  * Places parameters on a device: values initialised, gradients zero. The initial values depend on `seed` and on a
  * parameter's name alone, so that every partition of a model starts from the same point; `originals` names the parameter that
  * another starts as a copy of. Several blocks come back only where one would not fit the device's largest binding.
+ *
+ * With `dtype` "f16" kernels read an f16 copy, which counts as parameters; the f32 masters count as optimizer then, whose
+ * memory they are, as with ZeRO (Rajbhandari et al., arXiv 1910.02054, section 3.1). Gains and biases are copied like
+ * the rest: f16 holds them as exactly as it holds the activations that they meet.
  */
 export function placeParameters(
   parameters: readonly Parameter[],
   device: Device,
   seed: number,
   originals: ReadonlyMap<string, string> = new Map(),
+  dtype: "f32" | "f16" = "f32",
 ): ParameterBlock[] {
   const matrices = parameters.filter((parameter) => parameter.shape.length > 1);
   const vectors = parameters.filter((parameter) => parameter.shape.length <= 1);
@@ -74,14 +91,15 @@ export function placeParameters(
   const blocks: Parameter[][] = [];
   let bytes = Infinity;
   for (const parameter of [...matrices, ...vectors]) {
-    if (bytes + padded(parameter) > most) {
+    const more = 4 * padded(parameter, dtype);
+    if (bytes + more > most) {
       blocks.push([]);
       bytes = 0;
     }
     blocks[blocks.length - 1].push(parameter);
-    bytes += padded(parameter);
+    bytes += more;
   }
-  return blocks.map((block) => placeBlock(block, device, seed, originals));
+  return blocks.map((block) => placeBlock(block, device, seed, originals, dtype));
 }
 
 function placeBlock(
@@ -89,51 +107,70 @@ function placeBlock(
   device: Device,
   seed: number,
   originals: ReadonlyMap<string, string>,
+  dtype: "f32" | "f16",
 ): ParameterBlock {
-  const count = block.reduce((sum, parameter) => sum + padded(parameter), 0) / 4;
-  const values = empty(device, [count], "parameters");
+  const starts = startsOf(block, dtype);
+  const count = starts[block.length];
+  const mixed = dtype === "f16";
+  const masters = empty(device, [count], mixed ? "optimizer" : "parameters");
+  const values = mixed ? empty(device, [count], "parameters", dtype) : retain(masters);
   const gradients = empty(device, [count], "gradients");
-  let offset = 0;
   let decayed = 0;
-  for (const parameter of block) {
-    Object.defineProperties(parameter, {
-      value: { value: view(values, parameter.shape, offset), configurable: true, enumerable: true },
-      gradient: { value: view(gradients, parameter.shape, offset), configurable: true, enumerable: true },
+  for (const [index, parameter] of block.entries()) {
+    const part = (whole: Tensor) => ({
+      value: view(whole, parameter.shape, bytesOf([starts[index]], whole.dtype)),
+      configurable: true,
+      enumerable: true,
     });
-    offset += padded(parameter);
-    if (parameter.shape.length > 1) decayed = offset / 4;
+    Object.defineProperties(parameter, { value: part(values), master: part(masters), gradient: part(gradients) });
+    if (parameter.shape.length > 1) decayed = starts[index + 1];
   }
   if (!device.gpu.info.dry) { // where nothing is computed, nobody reads billions of numbers
-    device.write(values, initialValues(block, count, seed, originals));
+    device.write(masters, initialValues(block, starts, seed, originals));
     device.write(gradients, new Float32Array(count));
   }
-  return { values, gradients, decayed };
+  const placed = { masters, values, gradients, decayed };
+  copyMasters([placed]);
+  return placed;
+}
+
+/** Records, in mixed precision, the copy of the masters to what kernels read: to be called when masters have been written. */
+export function copyMasters(blocks: readonly ParameterBlock[]): void {
+  for (const { masters, values } of blocks) if (values.dtype !== masters.dtype) scale(values, masters, 1);
+}
+
+/** The element that each parameter starts at, and at the end that behind the last. */
+function startsOf(block: readonly Parameter[], dtype: DType): number[] {
+  const starts = [0];
+  for (const parameter of block) starts.push(starts[starts.length - 1] + padded(parameter, dtype));
+  return starts;
 }
 
 function initialValues(
   block: readonly Parameter[],
-  count: number,
+  starts: readonly number[],
   seed: number,
   originals: ReadonlyMap<string, string>,
 ): Float32Array {
-  const values = new Float32Array(count);
-  let start = 0;
-  for (const parameter of block) {
+  const values = new Float32Array(starts[block.length]);
+  for (const [index, parameter] of block.entries()) {
     const name = originals.get(parameter.name) ?? parameter.name;
+    const start = starts[index];
     fillInitial(values.subarray(start, start + sizeOf(parameter.shape)), parameter.initial, `${seed}:${name}`);
-    start += padded(parameter) / 4;
   }
   return values;
 }
 
 /** Gives back what {@link placeParameters} took. */
 export function releaseParameters(parameters: readonly Parameter[], blocks: readonly ParameterBlock[]): void {
-  for (const { value, gradient } of parameters) release(value, gradient);
-  for (const { values, gradients } of blocks) release(values, gradients);
+  for (const { value, master, gradient } of parameters) release(value, master, gradient);
+  for (const { masters, values, gradients } of blocks) release(masters, values, gradients);
 }
 
-function padded(parameter: Parameter): number {
-  return Math.ceil(sizeOf(parameter.shape) * 4 / alignment) * alignment;
+/** Elements that a parameter takes, such that the next one starts where a kernel can be bound to it, in every block. */
+function padded(parameter: Parameter, dtype: DType): number {
+  const grain = alignment / bytesOf([1], dtype);
+  return Math.ceil(sizeOf(parameter.shape) / grain) * grain;
 }
 
 function fillInitial(target: Float32Array, initial: Initial, seed: string) {

@@ -1,11 +1,14 @@
 /** Runs a schedule: one asynchronous loop a rank over its actions, one submission an action. */
 import { alignment, type Device } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
+import { type LedgerPoint, type LedgerRecorder, recordLedger } from "../gpu/ledger_timeline.ts";
 import type { Interval, Timer } from "../gpu/timing.ts";
 import type { Model } from "../models/model.ts";
+import { fill } from "../ops/elementwise.ts";
 import { formatAction, type Schedule } from "../schedules/actions.ts";
 import { empty, release, toArray } from "../tensor.ts";
 import { type Batch, checkBatch, countTargets } from "../train/data.ts";
+import type { LossScale } from "../train/loss_scale.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { Channels } from "./channel.ts";
 import { planOf } from "./plan.ts";
@@ -13,6 +16,7 @@ import { type Promised, promised } from "./promised.ts";
 import { runAction, type Step } from "./run_action.ts";
 import type { Stage } from "./stage.ts";
 import { exchangeTied } from "./tied.ts";
+import { createVote, overflows, type Vote } from "./overflow.ts";
 
 /** What a step gave. */
 export interface StepResult {
@@ -25,8 +29,32 @@ export interface StepResult {
    * device has no timestamps. Each rank's device has a clock of its own.
    */
   readonly intervals?: readonly (readonly Interval[])[];
+  /** In mixed precision what the loss was multiplied by for the backward. */
+  readonly lossScale?: number;
+  /** In mixed precision whether gradients overflowed, and with them the update was left out; see `LossScale`. */
+  readonly skipped?: boolean;
   /** The most bytes in use at once on each rank, and of each category by itself. */
-  readonly peaks: readonly { readonly total: number; readonly categories: Bytes }[];
+  readonly peaks: readonly RankPeak[];
+  /** Of each rank every change of what is in use, if the step was asked for it; see `actionsOf`. */
+  readonly timeline?: readonly (readonly LedgerPoint[])[];
+}
+
+/** The most bytes at once on one rank. */
+export interface RankPeak {
+  /** In use, all categories together. */
+  readonly total: number;
+  /** In use, each category at its own worst moment. */
+  readonly categories: Bytes;
+  /** Of all buffers: in use, and free ones kept for later. */
+  readonly reserved: number;
+}
+
+/** What a step may be told. */
+export interface StepOptions {
+  /** Whether the optimizer updates the parameters at the end; yes by default. */
+  readonly optimize?: boolean;
+  /** Whether to record what is in use over time, see {@link StepResult.timeline}. */
+  readonly timeline?: boolean;
 }
 
 /** What the executor works on; made by `createPipeline`. */
@@ -38,6 +66,8 @@ export interface ExecutorContext {
   readonly optimizers: readonly (readonly Optimizer[])[];
   readonly timers: readonly (Timer | undefined)[];
   readonly channels: Channels;
+  /** In mixed precision; none in f32. */
+  readonly lossScale?: LossScale;
 }
 
 /**
@@ -51,13 +81,14 @@ export async function runStep(
   context: ExecutorContext,
   schedule: Schedule,
   batch: Batch,
-  { optimize = true }: { optimize?: boolean } = {},
+  { optimize = true, timeline = false }: StepOptions = {},
 ): Promise<StepResult> {
-  const { model, devices, stages, timers, channels } = context;
+  const { model, devices, stages, timers, channels, lossScale } = context;
   const plan = planOf(schedule, devices.length, stages.length);
   checkBatch(batch, schedule.microbatches);
   const marks = devices.map((device) => device.pool.mark());
   devices.forEach((device) => device.ledger.resetPeak());
+  const recorders = timeline ? devices.map(({ ledger }) => recordLedger(ledger)) : undefined;
   try {
     const { device: lossDevice } = stages[stages.length - 1];
     const losses = empty(lossDevice, [schedule.microbatches, alignment / 4], "workspace");
@@ -70,15 +101,17 @@ export async function runStep(
       microbatches: schedule.microbatches,
       shapes: shapesOf(stages, model.inputShape(batch.samples / schedule.microbatches)),
       losses,
-      lossScale: 1 / countTargets(batch),
+      rowShare: 1 / countTargets(batch),
+      lossScale: lossScale?.value ?? 1,
       saved: new Map(),
       groups: new Map(),
       handed: new Map(),
     };
     const start = performance.now();
     const loss = promised<number>();
+    const vote = lossScale && optimize ? createVote(devices.length) : undefined;
     const outcomes = await Promise.allSettled(
-      devices.map((_, rank) => runRank(context, step, schedule, rank, optimize, loss)),
+      devices.map((_, rank) => runRank(context, step, schedule, rank, optimize, loss, vote)),
     );
     const wallMs = performance.now() - start;
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
@@ -88,24 +121,36 @@ export async function runStep(
       ? await Promise.all(timers.map((timer, rank) => timer!.read(schedule.actions[rank].length + (optimize ? 1 : 0))))
       : undefined;
     const peaks = devices.map(({ ledger }) => ({ total: ledger.totalPeak(), categories: { ...ledger.peak } }));
-    return { loss: await loss.promise, wallMs, ...(intervals ? { intervals } : {}), peaks };
+    const skipped = await vote?.result;
+    if (skipped !== undefined) lossScale!.update(skipped);
+    return {
+      loss: await loss.promise,
+      wallMs,
+      ...(intervals ? { intervals } : {}),
+      ...(lossScale ? { lossScale: step.lossScale, skipped: skipped ?? false } : {}),
+      peaks,
+    };
   } catch (error) {
     channels.reset();
     devices.forEach((device, rank) => {
       device.abandon();
       device.pool.rollback(marks[rank]);
+      // What a step needed that did not fit is nothing to keep for the next.
+      device.pool.trim();
+      recorders?.[rank].stop();
     });
     throw error;
   }
 }
 
 async function runRank(
-  { model, devices, optimizers, timers, channels }: ExecutorContext,
+  { model, devices, stages, optimizers, timers, channels }: ExecutorContext,
   step: Step,
   schedule: Schedule,
   rank: number,
   optimize: boolean,
   loss: Promised<number>,
+  vote: Vote | undefined,
 ): Promise<void> {
   const device = devices[rank];
   const actions = schedule.actions[rank];
@@ -115,6 +160,7 @@ async function runRank(
   try {
     for (const [index, action] of actions.entries()) {
       current = formatAction(action);
+      recorder?.begin(current);
       await runAction(step, device, action, () => device.beginPass(timers[rank]?.slot(index)));
       if (action.kind === "F" && action.stage === lastStage && ++losses === step.microbatches) {
         // Read while the backward goes on: it is long known when the optimizers ask for it.
@@ -123,11 +169,17 @@ async function runRank(
     }
     if (optimize) {
       current = "optimizer";
+      recorder?.begin(current);
       await loss.promise; // no parameter changes in a step whose loss is not a number
       await exchangeTied(model, channels, device);
-      optimizers[rank].forEach((optimizer) => optimizer.prepare());
+      const gradients = stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
+        blocks.map((block) => block.gradients)
+      );
+      const skip = await vote?.cast(await overflows(device, gradients)) ?? false;
+      if (!skip) optimizers[rank].forEach((optimizer) => optimizer.prepare(undefined, step.lossScale));
       device.beginPass(timers[rank]?.slot(actions.length));
-      optimizers[rank].forEach((optimizer) => optimizer.step());
+      if (skip) gradients.forEach((gradient) => fill(gradient, 0));
+      else optimizers[rank].forEach((optimizer) => optimizer.step());
     }
     await device.idle();
   } catch (error) {
@@ -136,6 +188,7 @@ async function runRank(
       : new RankError(`Rank ${rank} failed at ${current}: ${(error as Error).message}`, { cause: error });
     channels.fail(explained);
     loss.reject(explained);
+    vote?.fail(explained);
     throw explained;
   }
 }

@@ -1,18 +1,32 @@
 /** A model cut into stages on several devices, ready to run schedules. */
 import { UserError } from "../errors.ts";
+import type { Device } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { createTimer } from "../gpu/timing.ts";
 import type { Layer } from "../layers/layer.ts";
+import { copyMasters } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
+import { createLossScale } from "../train/loss_scale.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
-import { type ExecutorContext, runStep, type StepResult } from "./executor.ts";
+import { type ExecutorContext, runStep, type StepOptions, type StepResult } from "./executor.ts";
 import { partition } from "./partition.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { placeStage } from "./stage.ts";
+
+/**
+ * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
+ * stages are f16, and kernels read an f16 copy of f32 master weights. Sums are still f32: gradients of
+ * parameters, statistics of normalisations, losses, running statistics, the optimizer. The loss is scaled, and steps whose
+ * gradients overflow are skipped, see {@link StepResult.skipped}.
+ */
+export type Precision = typeof precisions[number];
+
+/** All of them. */
+export const precisions = ["f32", "mixed"] as const;
 
 /** How a pipeline is made. */
 export interface PipelineOptions {
@@ -24,8 +38,17 @@ export interface PipelineOptions {
   readonly parts?: readonly (readonly Layer[])[];
   /** Seed of the initial parameters; the same for every partition gives the same model. */
   readonly seed?: number;
+  /** What tensors hold and kernels read; "f32" by default. */
+  readonly precision?: Precision;
+  /** What the loss is multiplied by at first in mixed precision, a power of two; 2^16 by default. */
+  readonly lossScale?: number;
   /** What is computed again instead of kept: bytes for time. Nothing by default. */
   readonly recompute?: RecomputePolicy;
+  /**
+   * The most bytes that the buffers on each device may take, free ones that are kept for later included. What would exceed it
+   * fails, with rank, action and bytes in the message; the devices are good for a smaller step afterwards.
+   */
+  readonly budget?: number;
 }
 
 /** A model in training. Any schedule for its number of devices and stages can be run on it, step by step. */
@@ -36,11 +59,13 @@ export interface Pipeline {
   readonly parts: readonly (readonly Layer[])[];
   /** What is computed again, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
   readonly recompute: string;
+  /** What tensors hold and kernels read. */
+  readonly precision: Precision;
   /** Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. */
-  step(schedule: Schedule, batch: Batch, options?: { optimize?: boolean }): Promise<StepResult>;
-  /** All gradients by parameter name, as they are now; tied parameters have the sum of both. */
+  step(schedule: Schedule, batch: Batch, options?: StepOptions): Promise<StepResult>;
+  /** All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both. */
   gradients(): Promise<Map<string, Float32Array>>;
-  /** All parameter values by name. */
+  /** All parameter values by name; in mixed precision the f32 masters. */
   parameters(): Promise<Map<string, Float32Array>>;
   /**
    * Gives every parameter new values, by name; of tied parameters the original's count for both, and the copy may be left out.
@@ -78,24 +103,33 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
   }
   const parts = withRecompute(options.parts ?? partition(model, placement.length), options.recompute);
+  const mixed = options.precision === "mixed";
+  if (mixed) expectHalf(devices);
+  const { budget } = options;
+  if (budget !== undefined && !(budget > 0)) throw new UserError(`A budget of ${budget} bytes holds nothing`);
+  devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
   const stages = parts.map((layers, index) =>
-    placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals)
+    placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
   );
+  const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const context: ExecutorContext = {
     model,
     devices,
     stages,
     optimizers: devices.map((device) =>
       stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
-        blocks.map(({ values, gradients, decayed }) => options.optimizer.create(values, gradients, decayed))
+        blocks.map(({ masters, values, gradients, decayed }) =>
+          options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
+        )
       )
     ),
     timers: devices.map(createTimer),
     channels: createChannels(),
+    ...(lossScale ? { lossScale } : {}),
   };
   let running = false;
-  const read = async (which: "value" | "gradient") => {
+  const read = async (which: "master" | "gradient") => {
     const tensors = new Map<string, Float32Array>();
     for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
     return tensors;
@@ -104,6 +138,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     model,
     parts,
     recompute: formatRecompute(options.recompute),
+    precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
       if (running) throw new Error("The pipeline is in a step already; wait for it to end");
       running = true;
@@ -115,26 +150,36 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     },
     async gradients() {
       const gradients = await read("gradient");
+      const unscale = 1 / (lossScale?.value ?? 1);
+      if (unscale !== 1) {
+        for (const [name, values] of gradients) {
+          gradients.set(
+            name,
+            values.map((g) => unscale * g),
+          );
+        }
+      }
       for (const [a, b] of model.tied ?? []) {
         const sum = gradients.get(a.name)!.map((value, i) => value + gradients.get(b.name)![i]);
         gradients.set(a.name, sum).set(b.name, sum);
       }
       return gradients;
     },
-    parameters: () => read("value"),
+    parameters: () => read("master"),
     setParameters(values) {
       if (running) throw new Error("The pipeline is in a step; set its parameters when that has ended");
       const parameters = parametersOf(model);
       const names = new Set(parameters.map(({ name }) => name));
       const unknown = [...values.keys()].find((name) => !names.has(name));
       if (unknown !== undefined) throw new UserError(`${model.name} has no parameter "${unknown}"`);
-      const fresh = parameters.map(({ name, value, shape }) => {
+      const fresh = parameters.map(({ name, master, shape }) => {
         const array = values.get(originals.get(name) ?? name);
         if (!array) throw new UserError(`There are no values for parameter "${name}" of ${model.name}`);
-        if (array.length === sizeOf(shape)) return { value, array };
+        if (array.length === sizeOf(shape)) return { master, array };
         throw new UserError(`Parameter "${name}" is [${shape}], which ${array.length} values do not fill`);
       });
-      for (const { value, array } of fresh) value.device.write(value, array);
+      for (const { master, array } of fresh) master.device.write(master, array);
+      for (const { blocks } of stages) copyMasters(blocks);
     },
     clearGradients() {
       for (const { device, blocks } of stages) {
@@ -146,6 +191,17 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       context.timers.forEach((timer) => timer?.close());
       context.channels.close();
       stages.forEach((stage) => stage.release());
+      devices.forEach(({ pool }) => pool.limitTo(undefined));
     },
   };
+}
+
+function expectHalf(devices: readonly Device[]) {
+  const lacking = devices.find(({ gpu }) => !gpu.info.f16);
+  if (lacking) {
+    const { rank, gpu } = lacking;
+    throw new UserError(
+      `Mixed precision needs 16-bit floats in shaders, which rank ${rank} (${gpu.info.name}) has not`,
+    );
+  }
 }

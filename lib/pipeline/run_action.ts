@@ -4,7 +4,7 @@ import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
 import { createGroup, createSaved, type Group, releaseGroup, type Saved } from "../layers/saved.ts";
 import type { Model } from "../models/model.ts";
 import type { Action } from "../schedules/actions.ts";
-import { empty, fromArray, release, retain, type Tensor, view } from "../tensor.ts";
+import { empty, fromArray, release, retain, type Tensor, view, writeArray } from "../tensor.ts";
 import { type Batch, microbatchOf } from "../train/data.ts";
 import type { Channels } from "./channel.ts";
 import type { Plan } from "./plan.ts";
@@ -23,6 +23,8 @@ export interface Step {
   /** One row for each micro-batch, as wide as a view's alignment; its loss stands in the first column. */
   readonly losses: Tensor;
   /** What a row's loss counts for: the mean over the batch, whichever micro-batch the row is in. */
+  readonly rowShare: number;
+  /** What the gradient of the loss is multiplied by, see `LossScale`; 1 in f32. */
   readonly lossScale: number;
   /** What each micro-batch in flight keeps, by stage and micro-batch. */
   readonly saved: Map<string, Saved>;
@@ -83,11 +85,11 @@ function recordForward(step: Step, stage: Stage, microbatch: number, beginPass: 
     return { receive, post: send(step, "F", index, microbatch, y) };
   }
   const wanted = fromArray(device, [targets.length], targets, "activations");
-  const logits = empty(device, step.shapes[index + 1], "activations");
+  const logits = empty(device, step.shapes[index + 1], "activations", stage.dtype);
   const loss = view(step.losses, [1], microbatch * alignment);
   beginPass();
   layer.forward(logits, x, saved);
-  lossForward(loss, logits, wanted, step.lossScale, saved.child("loss"));
+  lossForward(loss, logits, wanted, step.rowShare, saved.child("loss"));
   release(x, wanted, logits, loss);
   return { receive };
 }
@@ -102,7 +104,7 @@ function recordBackwardInput(step: Step, stage: Stage, microbatch: number, begin
     : given(step, "I", index, microbatch);
   const dx = index > 0 ? outgoing(step, "I", index, microbatch) : undefined;
   beginPass();
-  if (isLast) lossBackward(dy, step.lossScale, saved.child("loss"));
+  if (isLast) lossBackward(dy, step.rowShare * step.lossScale, saved.child("loss"));
   layer.backwardInput(dx, dy, saved);
   release(dy);
   return { receive, dx };
@@ -148,22 +150,26 @@ function sidesOf(step: Step, { device, layer }: Stage, microbatch: number): Map<
 }
 
 /** The first stage's input, in a slot where W will read it. */
-function uploadInput(step: Step, { device, layer }: Stage, microbatch: number, inputs: Batch["inputs"]): Tensor {
+function uploadInput(step: Step, { device, dtype, layer }: Stage, microbatch: number, inputs: Batch["inputs"]): Tensor {
   const data = step.model.packInputs(inputs);
-  if (!layer.keepsInput) return fromArray(device, step.shapes[0], data, "activations");
+  if (!layer.keepsInput) {
+    return fromArray(device, step.shapes[0], data, "activations", data instanceof Uint32Array ? "u32" : dtype);
+  }
   const x = incoming(step, "F", 0, microbatch);
-  device.write(x, data);
+  writeArray(x, data);
   return x;
 }
 
 /** Memory for what a stage is given: an F's input or an I's output gradient, in a slot where W will read it. */
 function incoming(step: Step, kind: "F" | "I", stage: number, microbatch: number): Tensor {
-  const { device, layer } = step.stages[stage];
+  const { device, dtype, layer } = step.stages[stage];
   const [name, kept, category] = kind === "F"
     ? ["x", layer.keepsInput, "activations"] as const
     : ["dy", layer.keepsGradient, "derivatives"] as const;
   const shape = step.shapes[kind === "F" ? stage : stage + 1];
-  return kept ? savedOf(step, stage, microbatch).slot(name, shape, category) : empty(device, shape, category);
+  return kept
+    ? savedOf(step, stage, microbatch).slot(name, shape, category, dtype)
+    : empty(device, shape, category, dtype);
 }
 
 const neighbour = (kind: "F" | "I", stage: number) => kind === "F" ? stage + 1 : stage - 1;
@@ -172,9 +178,10 @@ const keyOf = (kind: "F" | "I", to: number, microbatch: number) => `${to}${kind}
 /** Memory for what a stage passes on: its neighbour's own if that is on the same rank. */
 function outgoing(step: Step, kind: "F" | "I", stage: number, microbatch: number): Tensor {
   const to = neighbour(kind, stage);
-  const { device } = step.stages[stage];
+  const { device, dtype } = step.stages[stage];
   if (step.stages[to].device === device) return incoming(step, kind, to, microbatch);
-  return empty(device, step.shapes[kind === "F" ? to : stage], kind === "F" ? "activations" : "derivatives");
+  const shape = step.shapes[kind === "F" ? to : stage];
+  return empty(device, shape, kind === "F" ? "activations" : "derivatives", dtype);
 }
 
 /** Passes a tensor on and gives up the reference to it; what it returns is to be called after the submission. */

@@ -9,6 +9,8 @@ import { sequential } from "../layers/sequential.ts";
 export interface Stage {
   readonly index: number;
   readonly device: Device;
+  /** Element type of activations and their gradients, and so of messages. */
+  readonly dtype: "f32" | "f16";
   /** The stage's layers as one. */
   readonly layer: Layer;
   readonly blocks: readonly ParameterBlock[];
@@ -22,13 +24,15 @@ export function placeStage(
   device: Device,
   seed: number,
   originals?: ReadonlyMap<string, string>,
+  dtype: "f32" | "f16" = "f32",
 ): Stage {
   const layer = sequential(layers);
-  const blocks = placeParameters(layer.parameters, device, seed, originals);
+  const blocks = placeParameters(layer.parameters, device, seed, originals, dtype);
   placeBuffers(layer.buffers ?? [], device);
   return {
     index,
     device,
+    dtype,
     layer,
     blocks,
     release() {
