@@ -1,5 +1,6 @@
 // BatchNorm (Ioffe, Szegedy 2015) over the rows of a micro-batch, each column by itself:
 //   y = gain * (x - mean) * rstd + bias,  rstd = 1 / sqrt(mean((x - mean)^2) + epsilon)
+// and, with RELU, the larger of that and 0; the backward sees from x where that is y, so that y need not be read.
 // An invocation owns one column (or four, the entries that end in 4) and goes down a block of rows, so that what belongs to
 // the column is loaded once; neighbours are on neighbouring columns. Sums of blocks are merged in their order by one
 // invocation a column: the same bits in every run.
@@ -16,12 +17,22 @@ struct Parameters {
 @group(0) @binding(0) var<uniform> p: Parameters;
 
 const WORKGROUP = 64u;
+const RELU = 0u;
+
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+alias T5 = f32;
+alias T6 = f32;
+alias T7 = f32;
+alias T8 = f32;
+alias T9 = f32;
 
 // Mean and sum of squared differences from it, of each block and column.
 
 @group(0) @binding(1) var<storage, read_write> means: array<f32>; // [blocks, width]
 @group(0) @binding(2) var<storage, read_write> squares: array<f32>; // [blocks, width]
-@group(0) @binding(3) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<T3>;
 
 @compute @workgroup_size(WORKGROUP)
 fn moments(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -30,11 +41,11 @@ fn moments(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let first = at / p.width * p.block;
   let end = min(p.rows, first + p.block);
   // Around the block's first value: sums around 0 would cancel where the mean is far from it.
-  let middle = x[first * p.width + at % p.width];
+  let middle = f32(x[first * p.width + at % p.width]);
   var sum = 0.0;
   var square = 0.0;
   for (var row = first + 1u; row < end; row++) {
-    let value = x[row * p.width + at % p.width] - middle;
+    let value = f32(x[row * p.width + at % p.width]) - middle;
     sum += value;
     square += value * value;
   }
@@ -45,7 +56,7 @@ fn moments(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
 
 @group(0) @binding(1) var<storage, read_write> means4: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> squares4: array<vec4f>;
-@group(0) @binding(3) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(3) var<storage, read> x4: array<vec4<T3>>;
 
 @compute @workgroup_size(WORKGROUP)
 fn moments4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -53,11 +64,11 @@ fn moments4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   if (at >= p.width * p.blocks) { return; }
   let first = at / p.width * p.block;
   let end = min(p.rows, first + p.block);
-  let middle = x4[first * p.width + at % p.width];
+  let middle = vec4f(x4[first * p.width + at % p.width]);
   var sum = vec4f();
   var square = vec4f();
   for (var row = first + 1u; row < end; row++) {
-    let value = x4[row * p.width + at % p.width] - middle;
+    let value = vec4f(x4[row * p.width + at % p.width]) - middle;
     sum += value;
     square += value * value;
   }
@@ -97,12 +108,12 @@ fn statistics(@builtin(global_invocation_id) id: vec3u) {
 
 // y from x.
 
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read> x_in: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
+@group(0) @binding(2) var<storage, read> x_in: array<T2>;
 @group(0) @binding(3) var<storage, read> mean: array<f32>;
 @group(0) @binding(4) var<storage, read> rstd: array<f32>;
-@group(0) @binding(5) var<storage, read> gain: array<f32>;
-@group(0) @binding(6) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read> gain: array<T5>;
+@group(0) @binding(6) var<storage, read> bias: array<T6>;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -111,20 +122,22 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let column = at % p.width;
   let first = at / p.width * p.block;
   let middle = mean[column];
-  let factor = rstd[column] * gain[column];
-  let level = bias[column];
+  let factor = rstd[column] * f32(gain[column]);
+  let level = f32(bias[column]);
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    y[i] = (x_in[i] - middle) * factor + level;
+    var value = (f32(x_in[i]) - middle) * factor + level;
+    if (RELU == 1u) { value = max(value, 0.0); }
+    y[i] = T1(value);
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> x_in4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> x_in4: array<vec4<T2>>;
 @group(0) @binding(3) var<storage, read> mean4: array<vec4f>;
 @group(0) @binding(4) var<storage, read> rstd4: array<vec4f>;
-@group(0) @binding(5) var<storage, read> gain4: array<vec4f>;
-@group(0) @binding(6) var<storage, read> bias4: array<vec4f>;
+@group(0) @binding(5) var<storage, read> gain4: array<vec4<T5>>;
+@group(0) @binding(6) var<storage, read> bias4: array<vec4<T6>>;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -133,11 +146,13 @@ fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   let column = at % p.width;
   let first = at / p.width * p.block;
   let middle = mean4[column];
-  let factor = rstd4[column] * gain4[column];
-  let level = bias4[column];
+  let factor = rstd4[column] * vec4f(gain4[column]);
+  let level = vec4f(bias4[column]);
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    y4[i] = (x_in4[i] - middle) * factor + level;
+    var value = (vec4f(x_in4[i]) - middle) * factor + level;
+    if (RELU == 1u) { value = max(value, vec4f()); }
+    y4[i] = vec4<T1>(value);
   }
 }
 
@@ -145,8 +160,10 @@ fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
 
 @group(0) @binding(1) var<storage, read_write> gains: array<f32>; // [blocks, width]
 @group(0) @binding(2) var<storage, read_write> biases: array<f32>; // [blocks, width]
-@group(0) @binding(5) var<storage, read> dy_in: array<f32>;
-@group(0) @binding(6) var<storage, read> xs: array<f32>;
+@group(0) @binding(5) var<storage, read> dy_in: array<T5>;
+@group(0) @binding(6) var<storage, read> xs: array<T6>;
+@group(0) @binding(7) var<storage, read> gain_in: array<T7>;
+@group(0) @binding(8) var<storage, read> bias_in: array<T8>;
 
 @compute @workgroup_size(WORKGROUP)
 fn products(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -155,12 +172,17 @@ fn products(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   let column = at % p.width;
   let first = at / p.width * p.block;
   let middle = mean[column];
+  let factor = rstd[column] * f32(gain_in[column]);
+  let least = f32(bias_in[column]);
   var along = 0.0;
   var level = 0.0;
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    along += dy_in[i] * (xs[i] - middle);
-    level += dy_in[i];
+    let from_mean = f32(xs[i]) - middle;
+    var slope = f32(dy_in[i]);
+    if (RELU == 1u) { slope = select(0.0, slope, from_mean * factor + least > 0.0); }
+    along += slope * from_mean;
+    level += slope;
   }
   gains[at] = along * rstd[column];
   biases[at] = level;
@@ -168,8 +190,10 @@ fn products(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
 
 @group(0) @binding(1) var<storage, read_write> gains4: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> biases4: array<vec4f>;
-@group(0) @binding(5) var<storage, read> dy_in4: array<vec4f>;
-@group(0) @binding(6) var<storage, read> xs4: array<vec4f>;
+@group(0) @binding(5) var<storage, read> dy_in4: array<vec4<T5>>;
+@group(0) @binding(6) var<storage, read> xs4: array<vec4<T6>>;
+@group(0) @binding(7) var<storage, read> gain_in4: array<vec4<T7>>;
+@group(0) @binding(8) var<storage, read> bias_in4: array<vec4<T8>>;
 
 @compute @workgroup_size(WORKGROUP)
 fn products4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -178,12 +202,16 @@ fn products4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
   let column = at % p.width;
   let first = at / p.width * p.block;
   let middle = mean4[column];
+  let factor = rstd4[column] * vec4f(gain_in4[column]);
+  let least = vec4f(bias_in4[column]);
   var along = vec4f();
   var level = vec4f();
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    let slope = dy_in4[i];
-    along += slope * (xs4[i] - middle);
+    let from_mean = vec4f(xs4[i]) - middle;
+    var slope = vec4f(dy_in4[i]);
+    if (RELU == 1u) { slope = select(vec4f(), slope, from_mean * factor + least > vec4f()); }
+    along += slope * from_mean;
     level += slope;
   }
   gains4[at] = along * rstd4[column];
@@ -213,11 +241,12 @@ fn gather(@builtin(global_invocation_id) id: vec3u) {
 
 // dx = gain * rstd * (dy - mean(dy) - normalised x * mean(dy * normalised x)); the means are dbias / rows and dgain / rows.
 
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
+@group(0) @binding(2) var<storage, read> dy: array<T2>;
 @group(0) @binding(6) var<storage, read> dgain: array<f32>;
 @group(0) @binding(7) var<storage, read> dbias: array<f32>;
-@group(0) @binding(8) var<storage, read> x_of: array<f32>;
+@group(0) @binding(8) var<storage, read> x_of: array<T8>;
+@group(0) @binding(9) var<storage, read> bias_of: array<T9>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -226,20 +255,25 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   let column = at % p.width;
   let first = at / p.width * p.block;
   let middle = mean[column];
-  let factor = rstd[column] * gain[column];
+  let factor = rstd[column] * f32(gain[column]);
   let along = dgain[column] * rstd[column] / f32(p.rows);
   let level = dbias[column] / f32(p.rows);
+  let least = f32(bias_of[column]);
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    dx[i] = factor * (dy[i] - level - along * (x_of[i] - middle));
+    let from_mean = f32(x_of[i]) - middle;
+    var slope = f32(dy[i]);
+    if (RELU == 1u) { slope = select(0.0, slope, from_mean * factor + least > 0.0); }
+    dx[i] = T1(factor * (slope - level - along * from_mean));
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> dy4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> dx4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> dy4: array<vec4<T2>>;
 @group(0) @binding(6) var<storage, read> dgain4: array<vec4f>;
 @group(0) @binding(7) var<storage, read> dbias4: array<vec4f>;
-@group(0) @binding(8) var<storage, read> x_of4: array<vec4f>;
+@group(0) @binding(8) var<storage, read> x_of4: array<vec4<T8>>;
+@group(0) @binding(9) var<storage, read> bias_of4: array<vec4<T9>>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -248,11 +282,15 @@ fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
   let column = at % p.width;
   let first = at / p.width * p.block;
   let middle = mean4[column];
-  let factor = rstd4[column] * gain4[column];
+  let factor = rstd4[column] * vec4f(gain4[column]);
   let along = dgain4[column] * rstd4[column] / f32(p.rows);
   let level = dbias4[column] / f32(p.rows);
+  let least = vec4f(bias_of4[column]);
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    dx4[i] = factor * (dy4[i] - level - along * (x_of4[i] - middle));
+    let from_mean = vec4f(x_of4[i]) - middle;
+    var slope = vec4f(dy4[i]);
+    if (RELU == 1u) { slope = select(vec4f(), slope, from_mean * factor + least > vec4f()); }
+    dx4[i] = vec4<T1>(factor * (slope - level - along * from_mean));
   }
 }

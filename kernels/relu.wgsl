@@ -19,6 +19,14 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = T1(max(f32(x[i]), 0.0)); }
 }
 
+@group(0) @binding(3) var<storage, read> other: array<T3>;
+
+// y = max(x + other, 0)
+@compute @workgroup_size(WORKGROUP)
+fn sum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = T1(max(f32(x[i]) + f32(other[i]), 0.0)); }
+}
+
 @group(0) @binding(1) var<storage, read_write> dx: array<T1>;
 @group(0) @binding(2) var<storage, read> dy: array<T2>;
 @group(0) @binding(3) var<storage, read> y_in: array<T3>;
@@ -36,6 +44,15 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
 @compute @workgroup_size(WORKGROUP)
 fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = vec4<T1>(max(vec4f(x4[i]), vec4f())); }
+}
+
+@group(0) @binding(3) var<storage, read> other4: array<vec4<T3>>;
+
+@compute @workgroup_size(WORKGROUP)
+fn sum4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
+    y4[i] = vec4<T1>(max(vec4f(x4[i]) + vec4f(other4[i]), vec4f()));
+  }
 }
 
 @group(0) @binding(1) var<storage, read_write> dx4: array<vec4<T1>>;

@@ -1,5 +1,5 @@
 /** Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) of channels, over the pixels of a micro-batch's samples. */
-import { batchNorm, batchNormBackwardInput, batchNormSums } from "../ops/batch_norm.ts";
+import { batchNorm, batchNormBackwardInput, type BatchNormOptions, batchNormSums } from "../ops/batch_norm.ts";
 import { columnSum } from "../ops/bias.ts";
 import { empty, joinAdjacent, release, sizeOf } from "../tensor.ts";
 import { stateBuffer } from "./buffers.ts";
@@ -8,12 +8,13 @@ import { parameter } from "./parameter.ts";
 
 /**
  * Normalises each of the `channels` of [samples, height, width, channels] by its mean and deviation in the *micro-batch*, as pipelines
- * of others do: a batch cut otherwise is normalised otherwise. Each forward moves the running statistics on.
+ * of others do: a batch cut otherwise is normalised otherwise. Each forward moves the running statistics on. With `relu` it
+ * applies max(x, 0) to the result in the same pass over memory.
  *
  * The input gradient is made of the gradients of gain and bias, so I computes these; what is left for W is to add them
  * to the parameters' gradients. It reads no x and no dy, and both go after I.
  */
-export function batchNormLayer(name: string, channels: number): Layer {
+export function batchNormLayer(name: string, channels: number, options: BatchNormOptions = {}): Layer {
   const gain = parameter(`${name}.weight`, [channels], "ones");
   const bias = parameter(`${name}.bias`, [channels], "zeros");
   const runningMean = stateBuffer(`${name}.running_mean`, [channels], "zeros");
@@ -29,7 +30,10 @@ export function batchNormLayer(name: string, channels: number): Layer {
       const mean = empty(x.device, [channels], "activations"), rstd = empty(x.device, [channels], "activations");
       const running = { mean: runningMean.value, variance: runningVariance.value };
       // A forward that is run again leaves the running statistics where the first has moved them.
-      batchNorm(y, { mean, rstd }, running, x, gain.value, bias.value, saved.again ? 0 : undefined);
+      batchNorm(y, { mean, rstd }, running, x, gain.value, bias.value, {
+        ...options,
+        momentum: saved.again ? 0 : undefined,
+      });
       saved.keep("x", x);
       saved.keep("mean", mean);
       saved.keep("rstd", rstd);
@@ -39,8 +43,8 @@ export function batchNormLayer(name: string, channels: number): Layer {
       const x = saved.get("x"), statistics = { mean: saved.get("mean"), rstd: saved.get("rstd") };
       const dgain = saved.slot("dgain", [1, channels], "derivatives");
       const dbias = saved.slot("dbias", [1, channels], "derivatives");
-      batchNormSums(dgain, dbias, dy, x, statistics);
-      if (dx) batchNormBackwardInput(dx, dy, x, statistics, gain.value, dgain, dbias);
+      batchNormSums(dgain, dbias, dy, x, statistics, gain.value, bias.value, options);
+      if (dx) batchNormBackwardInput(dx, dy, x, statistics, gain.value, bias.value, dgain, dbias, options);
       saved.drop("x", "mean", "rstd");
       saved.keep("dgain", dgain);
       saved.keep("dbias", dbias);

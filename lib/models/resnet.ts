@@ -4,10 +4,10 @@
  */
 import { batchNormLayer } from "../layers/batch_norm.ts";
 import { conv2dLayer } from "../layers/conv2d.ts";
+import type { BatchNormOptions } from "../ops/batch_norm.ts";
 import type { Layer } from "../layers/layer.ts";
 import { linear } from "../layers/linear.ts";
 import { averagePoolLayer, maxPoolLayer } from "../layers/pool.ts";
-import { reluLayer } from "../layers/relu.ts";
 import { sequential } from "../layers/sequential.ts";
 import { shortcut } from "../layers/shortcut.ts";
 import type { Model } from "./model.ts";
@@ -37,8 +37,7 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
   const make = block === "basic" ? basic : bottleneck;
   const layers: Layer[] = [
     sequential([
-      ...normalised("conv1", "bn1", 3, width, stem === "7x7" ? 7 : 3, 2),
-      reluLayer(),
+      ...normalised("conv1", "bn1", 3, width, stem === "7x7" ? 7 : 3, 2, { relu: true }),
       ...stem === "7x7" ? [maxPoolLayer({ size: 3, stride: 2, padding: 1 })] : [],
     ]),
   ];
@@ -64,15 +63,22 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
   };
 }
 
-/** A convolution and the normalisation of its result. */
-function normalised(conv: string, norm: string, inputs: number, outputs: number, size: number, stride = 1): Layer[] {
-  return [conv2dLayer(conv, inputs, outputs, { size, stride }), batchNormLayer(norm, outputs)];
+/** A convolution and the normalisation of its result, with a ReLU behind it perhaps. */
+function normalised(
+  conv: string,
+  norm: string,
+  inputs: number,
+  outputs: number,
+  size: number,
+  stride = 1,
+  options: BatchNormOptions = {},
+): Layer[] {
+  return [conv2dLayer(conv, inputs, outputs, { size, stride }), batchNormLayer(norm, outputs, options)];
 }
 
 function basic(name: string, inputs: number, width: number, stride: number) {
   const body = sequential([
-    ...normalised(`${name}.conv1`, `${name}.bn1`, inputs, width, 3, stride),
-    reluLayer(),
+    ...normalised(`${name}.conv1`, `${name}.bn1`, inputs, width, 3, stride, { relu: true }),
     ...normalised(`${name}.conv2`, `${name}.bn2`, width, width, 3),
   ]);
   return residual(name, body, inputs, width, stride);
@@ -80,10 +86,8 @@ function basic(name: string, inputs: number, width: number, stride: number) {
 
 function bottleneck(name: string, inputs: number, width: number, stride: number) {
   const body = sequential([
-    ...normalised(`${name}.conv1`, `${name}.bn1`, inputs, width, 1),
-    reluLayer(),
-    ...normalised(`${name}.conv2`, `${name}.bn2`, width, width, 3, stride),
-    reluLayer(),
+    ...normalised(`${name}.conv1`, `${name}.bn1`, inputs, width, 1, 1, { relu: true }),
+    ...normalised(`${name}.conv2`, `${name}.bn2`, width, width, 3, stride, { relu: true }),
     ...normalised(`${name}.conv3`, `${name}.bn3`, width, 4 * width, 1),
   ]);
   return residual(name, body, inputs, 4 * width, stride);
@@ -93,7 +97,7 @@ function residual(name: string, body: Layer, inputs: number, outputs: number, st
   const projection = stride === 1 && inputs === outputs
     ? undefined
     : sequential(normalised(`${name}.downsample.0`, `${name}.downsample.1`, inputs, outputs, 1, stride));
-  return { layer: sequential([shortcut(body, projection), reluLayer()]), outputs };
+  return { layer: shortcut(body, projection, { relu: true }), outputs };
 }
 
 const imagenet = { block: "bottleneck", width: 64, stem: "7x7", size: 224, classes: 1000 } as const;

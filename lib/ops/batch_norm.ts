@@ -1,7 +1,7 @@
 /** BatchNorm over the rows of a micro-batch, with the gradients of its two halves. */
 import type { Device } from "../gpu/device.ts";
 import { floatBits } from "../gpu/gpu.ts";
-import { kernel } from "../gpu/kernel.ts";
+import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
@@ -23,13 +23,22 @@ export interface RunningStatistics {
   readonly variance: Tensor;
 }
 
-const byWidth = (entry: string) => ({ 1: kernel("batch_norm", entry), 4: kernel("batch_norm", `${entry}4`) });
-const kernels = {
-  moments: byWidth("moments"),
-  forward: byWidth("forward"),
-  products: byWidth("products"),
-  backward: byWidth("backward"),
-};
+/** What a {@link batchNorm} and its backward are made of. */
+export interface BatchNormOptions {
+  /** Whether y is `max(y, 0)`, as a ReLU would make it. The backward sees where it was 0 from x. */
+  readonly relu?: boolean;
+}
+
+const byWidth = (entry: string, constants = {}) => ({
+  1: kernel("batch_norm", entry, constants),
+  4: kernel("batch_norm", `${entry}4`, constants),
+});
+const kernelsFor = (RELU: 0 | 1) => ({
+  forward: byWidth("forward", { RELU }),
+  products: byWidth("products", { RELU }),
+  backward: byWidth("backward", { RELU }),
+});
+const moments = byWidth("moments"), plain = kernelsFor(0), withRelu = kernelsFor(1);
 const statisticsKernel = kernel("batch_norm", "statistics");
 const gatherKernel = kernel("batch_norm", "gather");
 
@@ -49,23 +58,23 @@ export function batchNorm(
   x: Tensor,
   gain: Tensor,
   bias: Tensor,
-  momentum = defaultMomentum,
+  { relu = false, momentum = defaultMomentum }: BatchNormOptions & { readonly momentum?: number } = {},
 ): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("batchNorm", "y", y, x.shape);
+  expectShape("batchNorm", "x", x, x.shape, "float");
+  expectShape("batchNorm", "y", y, x.shape, "float");
   const columns = {
     "the mean": statistics.mean,
     "the rstd": statistics.rstd,
     "the running mean": running.mean,
     "the running variance": running.variance,
-    gain,
-    bias,
   };
   for (const [name, tensor] of Object.entries(columns)) expectShape("batchNorm", name, tensor, [width]);
+  for (const [name, tensor] of Object.entries({ gain, bias })) expectShape("batchNorm", name, tensor, [width], "float");
   const { device } = x;
   const { block, blocks } = blocksOf(device, rows, width);
   const means = empty(device, [blocks, width], "workspace"), squares = empty(device, [blocks, width], "workspace");
-  down("moments", [means, squares, x], rows, width, block);
+  down(moments, [means, squares, x], rows, width, block);
   device.dispatch(
     statisticsKernel,
     [rows, width, block, blocks, floatBits(epsilon), floatBits(momentum)],
@@ -73,12 +82,12 @@ export function batchNorm(
     lanes(width),
   );
   release(means, squares); // reused at the earliest by a kernel recorded after these
-  down("forward", [y, x, statistics.mean, statistics.rstd, gain, bias], rows, width);
+  down((relu ? withRelu : plain).forward, [y, x, statistics.mean, statistics.rstd, gain, bias], rows, width);
 }
 
 /**
  * The gradients of {@link batchNorm} with respect to gain and bias, for one micro-batch and *not* added to anything: the
- * input's gradient is made of them, so they are known before W. dgain, dbias: [D]; dy, x: [R, D].
+ * input's gradient is made of them, so they are known before W. dgain, dbias, gain, bias: [D]; dy, x: [R, D].
  */
 export function batchNormSums(
   dgain: Tensor,
@@ -86,23 +95,32 @@ export function batchNormSums(
   dy: Tensor,
   x: Tensor,
   { mean, rstd }: ColumnStatistics,
+  gain: Tensor,
+  bias: Tensor,
+  { relu = false }: BatchNormOptions = {},
 ): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("batchNormSums", "dy", dy, x.shape);
+  expectShape("batchNormSums", "x", x, x.shape, "float");
+  expectShape("batchNormSums", "dy", dy, x.shape, "float");
+  for (const [name, tensor] of Object.entries({ gain, bias })) {
+    expectShape("batchNormSums", name, tensor, [width], "float");
+  }
   for (const [name, tensor] of Object.entries({ dgain, dbias, mean, rstd })) {
     expectShape("batchNormSums", name, tensor, [width]);
   }
   const { device } = x;
   const { block, blocks } = blocksOf(device, rows, width);
   const gains = empty(device, [blocks, width], "workspace"), biases = empty(device, [blocks, width], "workspace");
-  down("products", [gains, biases, mean, rstd, dy, x], rows, width, block);
+  const views = [gains, biases, mean, rstd, dy, x, gain, bias];
+  down((relu ? withRelu : plain).products, views, rows, width, block);
   device.dispatch(gatherKernel, [rows, width, block, blocks, 0, 0], [dgain, dbias, gains, biases], lanes(width));
   release(gains, biases);
 }
 
 /**
  * The gradient of {@link batchNorm} with respect to x, mean and variance being functions of x:
- * `dx = gain * rstd * (dy - dbias / R - (x - mean) * rstd * dgain / R)`, with what {@link batchNormSums} made of dy.
+ * `dx = gain * rstd * (dy - dbias / R - (x - mean) * rstd * dgain / R)`, with what {@link batchNormSums} made of dy,
+ * which counts as 0 where a ReLU let nothing through.
  * dx, dy, x: [R, D]; all others: [D].
  */
 export function batchNormBackwardInput(
@@ -111,21 +129,27 @@ export function batchNormBackwardInput(
   x: Tensor,
   { mean, rstd }: ColumnStatistics,
   gain: Tensor,
+  bias: Tensor,
   dgain: Tensor,
   dbias: Tensor,
+  { relu = false }: BatchNormOptions = {},
 ): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("batchNormBackwardInput", "dx", dx, x.shape);
-  expectShape("batchNormBackwardInput", "dy", dy, x.shape);
-  for (const [name, tensor] of Object.entries({ mean, rstd, gain, dgain, dbias })) {
+  for (const [name, tensor] of Object.entries({ dx, dy, x })) {
+    expectShape("batchNormBackwardInput", name, tensor, x.shape, "float");
+  }
+  for (const [name, tensor] of Object.entries({ mean, rstd, dgain, dbias })) {
     expectShape("batchNormBackwardInput", name, tensor, [width]);
   }
-  down("backward", [dx, dy, mean, rstd, gain, dgain, dbias, x], rows, width);
+  for (const [name, tensor] of Object.entries({ gain, bias })) {
+    expectShape("batchNormBackwardInput", name, tensor, [width], "float");
+  }
+  down((relu ? withRelu : plain).backward, [dx, dy, mean, rstd, gain, dgain, dbias, x, bias], rows, width);
 }
 
 /** Records a kernel whose invocations each go down a block of rows of one column, or of four neighbouring ones. */
 function down(
-  name: keyof typeof kernels,
+  kernels: Record<1 | 4, Kernel>,
   views: readonly Tensor[],
   rows: number,
   width: number,
@@ -135,7 +159,7 @@ function down(
   const perLane = perLaneOf(device, width);
   const blocks = Math.ceil(rows / block), columns = width / perLane;
   const words = [rows, columns, block, blocks, 0, 0];
-  device.dispatch(kernels[name][perLane], words, views, lanes(columns * blocks));
+  device.dispatch(kernels[perLane], words, views, lanes(columns * blocks));
 }
 
 /** `plain` takes single elements; a GPU, like a processor, is served best by four at a time where the width allows it. */

@@ -54,6 +54,15 @@ for (const channels of [5, 64]) {
   });
 }
 
+test("BatchNorm with ReLU: y, dx and all gradients equal the reference; W needs sums of I's and no more", async () => {
+  await check({
+    layer: batchNormLayer("n", 8, { relu: true }),
+    inputShape: [2, 3, 2, 8],
+    reference: (x, p) => batchNorm(x, p.get("n.weight")!, p.get("n.bias")!).y.map((value) => Math.max(value, 0)),
+    keeps: ["dgain", "dbias"],
+  });
+});
+
 test("BatchNorm moves its running statistics on once for each micro-batch, as PyTorch does", async () => {
   const on = await device();
   const layer = batchNormLayer("n", 5);
@@ -131,6 +140,25 @@ test("a connection around a bottleneck, as it is and projected: y, dx and all gr
         ...["0.x", "0.dy", "1.dgain", "1.dbias", "2.x", "2.dy", "3.dgain", "3.dbias"].map((name) => `body.${name}`),
         ...stride > 1 ? ["0.x", "0.dy", "1.dgain", "1.dbias"].map((name) => `projection.${name}`) : [],
       ],
+    });
+  }
+});
+
+test("a connection with ReLU around a normalised convolution and around a bare one: all gradients equal the reference", async () => {
+  const image = { samples: 2, height: 4, width: 3, inputs: 4, outputs: 4, size: 3, stride: 1 };
+  for (const bare of [false, true]) {
+    const convolution = conv2dLayer("a", 4, 4, { size: 3 });
+    await check({
+      layer: shortcut(bare ? convolution : sequential([convolution, batchNormLayer("n", 4)]), undefined, {
+        relu: true,
+      }),
+      inputShape: [2, 4, 3, 4],
+      reference(x, p) {
+        const y = convolve(x, p.get("a.weight")!, image);
+        const through = bare ? y : batchNorm(y, p.get("n.weight")!, p.get("n.bias")!).y;
+        return Float64Array.from(through, (value, i) => Math.max(value + x[i], 0));
+      },
+      keeps: bare ? ["body.x", "body.dy"] : ["0.x", "0.dy", "1.dgain", "1.dbias"].map((name) => `body.${name}`),
     });
   }
 });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { fromHalf, toHalf } from "../../lib/half.ts";
 import { batchNorm, batchNormBackwardInput, batchNormSums } from "../../lib/ops/batch_norm.ts";
 import { toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/batch_norm.ts";
@@ -46,19 +47,64 @@ for (const [rows, width] of [[7, 20], [4, 3], [130, 37], [1000, 5], [5003, 12]])
     test(`batchNormSums() and batchNormBackwardInput() ${of} equal the float64 reference`, async () => {
       const on = await device();
       const outGain = dirty(on, [width]), outBias = dirty(on, [width]), out = dirty(on, shape);
-      const [dyt, xt, gt] = [tensor(on, shape, dy), tensor(on, shape, x), tensor(on, [width], gain)];
+      const [dyt, xt, gt, bt] = [
+        tensor(on, shape, dy),
+        tensor(on, shape, x),
+        tensor(on, [width], gain),
+        tensor(on, [width], bias),
+      ];
       const statistics = {
         mean: tensor(on, [width], Float32Array.from(batch.mean)),
         rstd: tensor(on, [width], Float32Array.from(batch.rstd)),
       };
       withRowVariant(variant, () => {
-        batchNormSums(outGain, outBias, dyt, xt, statistics);
-        batchNormBackwardInput(out, dyt, xt, statistics, gt, outGain, outBias);
+        batchNormSums(outGain, outBias, dyt, xt, statistics, gt, bt);
+        batchNormBackwardInput(out, dyt, xt, statistics, gt, bt, outGain, outBias);
       });
       await assertTensor(out, dx, 6e-6, "dx");
       await assertTensor(outGain, dgain, 6e-6, "dgain");
       await assertTensor(outBias, dbias, 6e-6, "dbias");
     });
+  }
+}
+
+for (const [rows, width] of [[130, 37], [1000, 5], [503, 12]]) {
+  for (const variant of rowVariants(width)) {
+    for (const dtype of ["f32", "f16"] as const) {
+      test(`batchNorm() with ReLU of ${rows} x ${width} (${variant}, ${dtype}) and its gradients equal the float64 reference`, async (t) => {
+        const on = await device();
+        if (dtype === "f16" && !on.gpu.info.f16) return t.skip("this device has no f16");
+        const shape = [rows, width], tolerance = dtype === "f16" ? 6e-4 : 6e-6;
+        const rounded = (count: number, seed: number) => fromHalf(toHalf(normal(count, seed)));
+        const x = rounded(rows * width, 1), dy = rounded(rows * width, 3);
+        const gain = rounded(width, 2), bias = rounded(width, 4);
+        const { y, mean, rstd } = reference.batchNorm(x, gain, bias);
+        // On the edge of the ReLU float32 may see the other side of it.
+        const through = dy.map((value, i) => Math.abs(y[i]) < 1e-4 ? 0 : value);
+        const { dx, dgain, dbias } = reference.batchNormBackward(
+          through.map((value, i) => y[i] > 0 ? value : 0),
+          x,
+          gain,
+        );
+        const all = (data: Float32Array, lengths: number[]) => tensor(on, lengths, data, dtype);
+        const [xt, dyt, gt, bt] = [all(x, shape), all(through, shape), all(gain, [width]), all(bias, [width])];
+        const out = dirty(on, shape, dtype), outDx = dirty(on, shape, dtype);
+        const statistics = { mean: dirty(on, [width]), rstd: dirty(on, [width]) };
+        const running = { mean: dirty(on, [width]), variance: dirty(on, [width]) };
+        const outGain = dirty(on, [width]), outBias = dirty(on, [width]);
+        withRowVariant(variant, () => {
+          batchNorm(out, statistics, running, xt, gt, bt, { relu: true });
+          batchNormSums(outGain, outBias, dyt, xt, statistics, gt, bt, { relu: true });
+          batchNormBackwardInput(outDx, dyt, xt, statistics, gt, bt, outGain, outBias, { relu: true });
+        });
+        await assertTensor(out, y.map((value) => Math.max(value, 0)), tolerance, "y");
+        await assertTensor(outDx, dx, tolerance, "dx");
+        await assertTensor(statistics.mean, mean, undefined, "mean");
+        await assertTensor(statistics.rstd, rstd, 4e-6, "rstd");
+        await assertTensor(outGain, dgain, 6e-6, "dgain");
+        await assertTensor(outBias, dbias, 6e-6, "dbias");
+      });
+    }
   }
 }
 
