@@ -4,21 +4,24 @@
  */
 import { Device } from "./device.ts";
 import type { OpenAdapter } from "./driver.ts";
-import { Gpu } from "./gpu.ts";
+import { Gpu, type GpuInfo } from "./gpu.ts";
 
 /**
- * `count` dry devices. `software` says which kind of device they stand for: kernels, and with them workspaces, are chosen
- * by it.
+ * `count` dry devices. `software` and `subgroupSize` say which kind of device they stand for: kernels, and with them
+ * workspaces, are chosen by it.
  */
-export function dryDevices(count: number, { software = false }: { software?: boolean } = {}): Device[] {
-  return Array.from({ length: count }, (_, rank) => new Device(rank, new Gpu(stub(software), true)));
+export function dryDevices(count: number, { software = false, subgroupSize = 0 }: Partial<GpuKind> = {}): Device[] {
+  return Array.from({ length: count }, (_, rank) => new Device(rank, new Gpu(stub({ software, subgroupSize }), true)));
 }
+
+/** What of a {@link GpuInfo} the sizes of workspaces depend on. */
+export type GpuKind = Pick<GpuInfo, "software" | "subgroupSize">;
 
 /** The largest buffer that the common Vulkan drivers bind. */
 const largestBinding = 2 ** 31 - 4;
 
 /** The part of WebGPU that this project calls, doing nothing. */
-function stub(software: boolean): OpenAdapter {
+function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
   const nothing = () => {};
   const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
   const buffer = ({ size }: GPUBufferDescriptor) => ({
@@ -28,7 +31,7 @@ function stub(software: boolean): OpenAdapter {
     destroy: nothing,
   });
   const device = {
-    features: new Set<string>(),
+    features: new Set(subgroupSize ? ["subgroups"] : []),
     limits: { maxBufferSize: largestBinding, maxStorageBufferBindingSize: largestBinding },
     lost: new Promise(nothing),
     queue: { submit: nothing, writeBuffer: nothing, onSubmittedWorkDone: () => Promise.resolve() },
@@ -40,6 +43,7 @@ function stub(software: boolean): OpenAdapter {
     createBuffer: buffer,
     createCommandEncoder: () => ({ beginComputePass: () => pass, copyBufferToBuffer: nothing, finish: () => ({}) }),
   };
-  const info = { vendor: "", description: "no device, shapes only", isFallbackAdapter: software };
+  const sizes = { subgroupMinSize: subgroupSize, subgroupMaxSize: subgroupSize };
+  const info = { vendor: "", description: "no device, shapes only", isFallbackAdapter: software, ...sizes };
   return { driver: software ? "system" : "gpu", instance: {}, adapter: { info }, device } as unknown as OpenAdapter;
 }

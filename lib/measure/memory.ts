@@ -4,19 +4,12 @@ import { dryDevices } from "../gpu/dry.ts";
 import type { Bytes } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
+import type { RankPeak } from "../pipeline/executor.ts";
 import { createPipeline } from "../pipeline/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import type { Batch } from "../train/data.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
-
-/** The most bytes in use at once on one device. */
-export interface Peak {
-  /** All categories together. */
-  readonly total: number;
-  /** Each category at its own worst moment. */
-  readonly categories: Bytes;
-}
 
 /** What a prediction is for. */
 export interface MemoryOptions {
@@ -26,6 +19,8 @@ export interface MemoryOptions {
   readonly parts?: readonly (readonly Layer[])[];
   /** Whether the devices are software drivers, whose kernels need other workspaces; no by default. */
   readonly software?: boolean;
+  /** Lanes in a subgroup of the devices, which the kernels of software drivers are chosen by; 0, no subgroups, by default. */
+  readonly subgroupSize?: number;
   /** What is computed again instead of kept; nothing by default. */
   readonly recompute?: RecomputePolicy;
 }
@@ -48,12 +43,12 @@ export async function predictMemory(
   model: Model,
   schedule: Schedule,
   samples: number,
-  { optimizer, parts, software = false, recompute = "none" }: MemoryOptions,
-): Promise<readonly Peak[]> {
+  { optimizer, parts, software = false, subgroupSize = 0, recompute = "none" }: MemoryOptions,
+): Promise<readonly RankPeak[]> {
   const { placement } = schedule;
   const set: DeviceSet = {
     mode: "real",
-    devices: dryDevices(schedule.devices, { software }),
+    devices: dryDevices(schedule.devices, { software, subgroupSize }),
     adapter: "no device, shapes only",
     driver: software ? "system" : "gpu",
     close: () => {},
@@ -143,8 +138,13 @@ export async function reportMemory(
 ): Promise<MemoryReport> {
   const rows: MemoryRow[] = [];
   for (const [schedule, policy] of schedules.flatMap((each) => recompute.map((policy) => [each, policy] as const))) {
-    const software = set?.devices[0].gpu.info.software ?? false;
-    const predicted = await predictMemory(model(), schedule, samples, { optimizer, software, recompute: policy });
+    const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
+    const predicted = await predictMemory(model(), schedule, samples, {
+      optimizer,
+      software,
+      subgroupSize,
+      recompute: policy,
+    });
     const measured = set && await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy });
     const { name, twoStage, policy: when, width } = schedule;
     rows.push({
@@ -180,7 +180,7 @@ async function measureMemory(
   schedule: Schedule,
   samples: number,
   { optimizer, recompute = "none" }: MemoryOptions,
-): Promise<readonly Peak[]> {
+): Promise<readonly RankPeak[]> {
   const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute });
   try {
     const batch = blankBatch(model, samples * schedule.microbatches);

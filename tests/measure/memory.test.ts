@@ -18,12 +18,12 @@ after(() => set.close());
 
 test("predicted peaks equal those of a real step, by device and category, for every schedule and policy", async () => {
   const optimizer = adamw();
-  const { software } = set.devices[0].gpu.info;
+  const { software, subgroupSize } = set.devices[0].gpu.info;
   for (const name of ["naive", "gpipe", "1f1b-1", "1f1b-2"]) {
     const base = generate(name, { devices: 2 });
     const policies: Policy[] = ["fill", "end", "mid", "every:2"];
     for (const schedule of [base, ...policies.map((policy) => twoStage(base, { policy, width: 2 }))]) {
-      const predicted = await predictMemory(tinyModel(aligned), schedule, 2, { optimizer, software });
+      const predicted = await predictMemory(tinyModel(aligned), schedule, 2, { optimizer, software, subgroupSize });
       const pipeline = createPipeline(set, tinyModel(aligned), { optimizer });
       await pipeline.step(schedule, randomBatch(aligned, 2 * schedule.microbatches)); // staging buffers are made
       const { peaks } = await pipeline.step(schedule, randomBatch(aligned, 2 * schedule.microbatches));

@@ -4,6 +4,7 @@ import { sourceFor } from "../../bench/data.ts";
 import { UserError } from "../../lib/errors.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { Recompute } from "../../lib/layers/recompute.ts";
+import { predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { formatRecompute, parseRecompute, withRecompute } from "../../lib/pipeline/recompute.ts";
@@ -66,6 +67,42 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
     }
   });
 }
+
+test("predicted peaks are those of a step that computes again, and lie below those of one that keeps", async () => {
+  const optimizer = sgd({ learningRate: 0.1 });
+  const { software, subgroupSize } = set.devices[0].gpu.info;
+  for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
+    const batch = sourceFor(createModel(name), undefined, 3).source.next(microbatches);
+    for (const policy of ["fill", "mid"] as const) {
+      const schedule = twoStage(based("1f1b-2"), { policy });
+      const options = { optimizer, software, subgroupSize };
+      const kept = await predictMemory(createModel(name), schedule, 1, options);
+      for (const recompute of policy === "fill" ? ["activations", "derivatives", "both"] as const : ["both"] as const) {
+        const predicted = await predictMemory(createModel(name), schedule, 1, { ...options, recompute });
+        const pipeline = createPipeline(set, createModel(name), { optimizer, recompute });
+        await pipeline.step(schedule, batch); // staging buffers are made
+        const { peaks } = await pipeline.step(schedule, batch);
+        pipeline.close();
+        for (const [rank, { total, categories }] of peaks.entries()) {
+          const what = `${name}, ${policy}, ${recompute}, rank ${rank}`;
+          // A staging buffer comes back when the other rank gets to it.
+          const settled = (peak: typeof peaks[number]) => peak.total - peak.categories.transfer;
+          const inFlight = ({ categories }: typeof peaks[number]) => categories.activations + categories.derivatives;
+          assert.ok(
+            Math.abs(settled(predicted[rank]) - settled({ total, categories })) <= 0.02 * total,
+            `${what}: ${predicted[rank].total} predicted, ${total} measured`,
+          );
+          for (const category of ["activations", "derivatives", "workspace"] as const) {
+            assert.equal(predicted[rank].categories[category], categories[category], `${what}: ${category}`);
+          }
+          // In the last stage I follows F: no other micro-batch's activations are there to be saved.
+          if (rank === 1 && recompute === "activations") continue;
+          assert.ok(inFlight(predicted[rank]) < 0.95 * inFlight(kept[rank]), `${what}: as much as without`);
+        }
+      }
+    }
+  }
+});
 
 test("what to compute again is read from text, for all layers or the first N that gain by it", () => {
   for (const text of ["none", "activations", "derivatives:3", "both:12"]) assert.equal(parseRecompute(text), text);
