@@ -22,10 +22,13 @@ struct Parameters {
   accumulate: u32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read> a: array<f32>;
-@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
+@group(0) @binding(2) var<storage, read> a: array<T2>;
+@group(0) @binding(3) var<storage, read> b: array<T3>;
 
 const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
@@ -48,10 +51,12 @@ fn plain(
   var bi = start(p.b, id.z) + column * select(1u, p.b.rowStride, TRANSPOSE_B == 1u);
   var sum = 0.0;
   for (var k = 0u; k < p.k; k++) {
-    sum += a[ai] * b[bi];
+    sum += f32(a[ai]) * f32(b[bi]);
     ai += select(1u, p.a.rowStride, TRANSPOSE_A == 1u);
     bi += select(p.b.rowStride, 1u, TRANSPOSE_B == 1u);
   }
   let yi = start(p.out, id.z) + row * p.out.rowStride + column;
-  if (p.accumulate == 1u) { y[yi] += p.scale * sum; } else { y[yi] = p.scale * sum; }
+  var old = 0.0;
+  if (p.accumulate == 1u) { old = f32(y[yi]); }
+  y[yi] = T1(old + p.scale * sum);
 }

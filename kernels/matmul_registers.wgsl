@@ -24,15 +24,18 @@ struct Parameters {
   accumulate: u32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
-@group(0) @binding(2) var<storage, read> a: array<vec4f>;
-@group(0) @binding(3) var<storage, read> b: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> a: array<vec4<T2>>;
+@group(0) @binding(3) var<storage, read> b: array<vec4<T3>>;
 
 // The same buffers as single elements, for scalars.
-@group(0) @binding(1) var<storage, read_write> ys: array<f32>;
-@group(0) @binding(2) var<storage, read> xs: array<f32>;
-@group(0) @binding(3) var<storage, read> zs: array<f32>;
+@group(0) @binding(1) var<storage, read_write> ys: array<T1>;
+@group(0) @binding(2) var<storage, read> xs: array<T2>;
+@group(0) @binding(3) var<storage, read> zs: array<T3>;
 
 const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
@@ -83,30 +86,30 @@ fn vectors(
     var z: mat4x4f;
     var w: mat4x4f;
     if (TRANSPOSE_B == 1) {
-      z = mat4x4f(b[bi + bt[0]], b[bi + bt[1]], b[bi + bt[2]], b[bi + bt[3]]);
-      w = mat4x4f(b[bi + bt[4]], b[bi + bt[5]], b[bi + bt[6]], b[bi + bt[7]]);
+      z = mat4x4f(vec4f(b[bi + bt[0]]), vec4f(b[bi + bt[1]]), vec4f(b[bi + bt[2]]), vec4f(b[bi + bt[3]]));
+      w = mat4x4f(vec4f(b[bi + bt[4]]), vec4f(b[bi + bt[5]]), vec4f(b[bi + bt[6]]), vec4f(b[bi + bt[7]]));
       bi += 1;
     } else {
       let i = vec4u(bi) + vec4u(0, 1, 2, 3) * bStride;
-      z = mat4x4f(b[i.x + bt[0]], b[i.y + bt[0]], b[i.z + bt[0]], b[i.w + bt[0]]);
-      w = mat4x4f(b[i.x + bt[1]], b[i.y + bt[1]], b[i.z + bt[1]], b[i.w + bt[1]]);
+      z = mat4x4f(vec4f(b[i.x + bt[0]]), vec4f(b[i.y + bt[0]]), vec4f(b[i.z + bt[0]]), vec4f(b[i.w + bt[0]]));
+      w = mat4x4f(vec4f(b[i.x + bt[1]]), vec4f(b[i.y + bt[1]]), vec4f(b[i.z + bt[1]]), vec4f(b[i.w + bt[1]]));
       bi += 4 * bStride;
     }
     var x: mat4x4f; // columns are rows of a, with four steps of k each
     if (TRANSPOSE_A == 1) {
       let i = vec4u(ai) + vec4u(0, 1, 2, 3) * aStride;
-      x = transpose(mat4x4f(a[i.x + at[0]], a[i.y + at[0]], a[i.z + at[0]], a[i.w + at[0]]));
-    } else { x = mat4x4f(a[ai + at[0]], a[ai + at[1]], a[ai + at[2]], a[ai + at[3]]); }
+      x = transpose(mat4x4f(vec4f(a[i.x + at[0]]), vec4f(a[i.y + at[0]]), vec4f(a[i.z + at[0]]), vec4f(a[i.w + at[0]])));
+    } else { x = mat4x4f(vec4f(a[ai + at[0]]), vec4f(a[ai + at[1]]), vec4f(a[ai + at[2]]), vec4f(a[ai + at[3]])); }
     c0 += product(x[0], z); d0 += product(x[0], w);
     c1 += product(x[1], z); d1 += product(x[1], w);
     c2 += product(x[2], z); d2 += product(x[2], w);
     c3 += product(x[3], z); d3 += product(x[3], w);
     if (TRANSPOSE_A == 1) {
       let i = vec4u(ai) + vec4u(0, 1, 2, 3) * aStride;
-      x = transpose(mat4x4f(a[i.x + at[1]], a[i.y + at[1]], a[i.z + at[1]], a[i.w + at[1]]));
+      x = transpose(mat4x4f(vec4f(a[i.x + at[1]]), vec4f(a[i.y + at[1]]), vec4f(a[i.z + at[1]]), vec4f(a[i.w + at[1]])));
       ai += 4 * aStride;
     } else {
-      x = mat4x4f(a[ai + at[4]], a[ai + at[5]], a[ai + at[6]], a[ai + at[7]]);
+      x = mat4x4f(vec4f(a[ai + at[4]]), vec4f(a[ai + at[5]]), vec4f(a[ai + at[6]]), vec4f(a[ai + at[7]]));
       ai += 1;
     }
     c4 += product(x[0], z); d4 += product(x[0], w);
@@ -133,8 +136,8 @@ fn product(x: vec4f, z: mat4x4f) -> vec4f {
 
 fn store(element: u32, value: vec4f) {
   var old = vec4f();
-  if (p.accumulate == 1) { old = y[element / 4]; }
-  y[element / 4] = old + p.scale * value;
+  if (p.accumulate == 1) { old = vec4f(y[element / 4]); }
+  y[element / 4] = vec4<T1>(old + p.scale * value);
 }
 
 // Any sizes, strides and offsets: 4 x 4 an invocation, one step of k and one element at a time.
@@ -158,11 +161,11 @@ fn scalars(
   let bStep = select(p.b.rowStride, 1, TRANSPOSE_B == 1);
   var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
   for (var k = 0u; k < p.k; k++) {
-    let z = vec4f(zs[bi.x], zs[bi.y], zs[bi.z], zs[bi.w]);
-    c0 += xs[ai.x] * z;
-    c1 += xs[ai.y] * z;
-    c2 += xs[ai.z] * z;
-    c3 += xs[ai.w] * z;
+    let z = vec4f(f32(zs[bi.x]), f32(zs[bi.y]), f32(zs[bi.z]), f32(zs[bi.w]));
+    c0 += f32(xs[ai.x]) * z;
+    c1 += f32(xs[ai.y]) * z;
+    c2 += f32(xs[ai.z]) * z;
+    c3 += f32(xs[ai.w]) * z;
     ai += vec4u(aStep);
     bi += vec4u(bStep);
   }
@@ -172,8 +175,8 @@ fn scalars(
     for (var j = 0u; j < min(4, p.n - column); j++) {
       let i = yi + r * p.out.rowStride + column + j;
       var old = 0.0;
-      if (p.accumulate == 1) { old = ys[i]; }
-      ys[i] = old + p.scale * c0[j];
+      if (p.accumulate == 1) { old = f32(ys[i]); }
+      ys[i] = T1(old + p.scale * c0[j]);
     }
     c0 = c1; c1 = c2; c2 = c3;
   }

@@ -33,14 +33,17 @@ struct Parameters {
   accumulate: u32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
-@group(0) @binding(2) var<storage, read> a: array<vec4f>;
-@group(0) @binding(3) var<storage, read> b: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> a: array<vec4<T2>>;
+@group(0) @binding(3) var<storage, read> b: array<vec4<T3>>;
 // The same buffers as single elements, for broadcastScalars.
-@group(0) @binding(1) var<storage, read_write> ys: array<f32>;
-@group(0) @binding(2) var<storage, read> xs: array<f32>;
-@group(0) @binding(3) var<storage, read> zs: array<f32>;
+@group(0) @binding(1) var<storage, read_write> ys: array<T1>;
+@group(0) @binding(2) var<storage, read> xs: array<T2>;
+@group(0) @binding(3) var<storage, read> zs: array<T3>;
 
 const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
@@ -94,8 +97,8 @@ fn broadcast(
   var c28 = vec4f(); var c29 = vec4f(); var c30 = vec4f(); var c31 = vec4f();
   for (var k = 0u; k < p.k; k += 4) {
     var x: array<vec4f, 8>;
-    for (var i = 0u; i < ROWS / LANES; i++) { x[i] = a[ai[i]]; ai[i] += aStep; }
-    let z = mat4x4f(b[bi], b[bi + bStride], b[bi + 2 * bStride], b[bi + 3 * bStride]);
+    for (var i = 0u; i < ROWS / LANES; i++) { x[i] = vec4f(a[ai[i]]); ai[i] += aStep; }
+    let z = mat4x4f(vec4f(b[bi]), vec4f(b[bi + bStride]), vec4f(b[bi + 2 * bStride]), vec4f(b[bi + 3 * bStride]));
     bi += select(4 * bStride, 1, TRANSPOSE_B == 1);
 
     let x0 = turned(mat4x4f(
@@ -222,8 +225,8 @@ fn product(x: vec4f, z: mat4x4f) -> vec4f {
 fn store(i: u32, row: u32, value: vec4f) {
   if (row >= p.m) { return; }
   var old = vec4f();
-  if (p.accumulate == 1) { old = y[i]; }
-  y[i] = old + p.scale * value;
+  if (p.accumulate == 1) { old = vec4f(y[i]); }
+  y[i] = vec4<T1>(old + p.scale * value);
 }
 
 // Any sizes, strides and offsets: 16 rows by 4 columns a lane, one step of k and one element at a time.
@@ -252,8 +255,8 @@ fn broadcastScalars(
   var c12 = vec4f(); var c13 = vec4f(); var c14 = vec4f(); var c15 = vec4f();
   for (var k = 0u; k < p.k; k++) {
     var x: array<f32, 4>;
-    for (var i = 0u; i < 16 / LANES; i++) { x[i] = xs[ai[i]]; }
-    let z = vec4f(zs[bi.x], zs[bi.y], zs[bi.z], zs[bi.w]);
+    for (var i = 0u; i < 16 / LANES; i++) { x[i] = f32(xs[ai[i]]); }
+    let z = vec4f(f32(zs[bi.x]), f32(zs[bi.y]), f32(zs[bi.z]), f32(zs[bi.w]));
     ai += vec4u(aStep);
     bi += vec4u(bStep);
     c0 += subgroupBroadcast(x[0 / LANES], 0 % LANES) * z;
@@ -278,8 +281,8 @@ fn broadcastScalars(
   for (var r = row; r < min(row + 16, p.m); r++) {
     for (var j = 0u; j < 4 && column + j * LANES < p.n; j++) {
       var old = 0.0;
-      if (p.accumulate == 1) { old = ys[yi + j * LANES]; }
-      ys[yi + j * LANES] = old + p.scale * c0[j];
+      if (p.accumulate == 1) { old = f32(ys[yi + j * LANES]); }
+      ys[yi + j * LANES] = T1(old + p.scale * c0[j]);
     }
     yi += p.out.rowStride;
     c0 = c1; c1 = c2; c2 = c3; c3 = c4; c4 = c5;

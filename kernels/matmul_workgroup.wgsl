@@ -24,10 +24,13 @@ struct Parameters {
   accumulate: u32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read> a: array<f32>;
-@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
+@group(0) @binding(2) var<storage, read> a: array<T2>;
+@group(0) @binding(3) var<storage, read> b: array<T3>;
 
 const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
@@ -46,7 +49,7 @@ fn aQuad(base: u32, row: u32, k: u32) -> vec4f {
   var x: vec4f;
   for (var i = 0u; i < 4; i++) {
     if (row + i < p.m && k < p.k) {
-      x[i] = a[base + select((row + i) * p.a.rowStride + k, k * p.a.rowStride + row + i, TRANSPOSE_A == 1)];
+      x[i] = f32(a[base + select((row + i) * p.a.rowStride + k, k * p.a.rowStride + row + i, TRANSPOSE_A == 1)]);
     }
   }
   return x;
@@ -56,7 +59,7 @@ fn bQuad(base: u32, column: u32, k: u32) -> vec4f {
   var x: vec4f;
   for (var i = 0u; i < 4; i++) {
     if (column + i < p.n && k < p.k) {
-      x[i] = b[base + select(k * p.b.rowStride + column + i, (column + i) * p.b.rowStride + k, TRANSPOSE_B == 1)];
+      x[i] = f32(b[base + select(k * p.b.rowStride + column + i, (column + i) * p.b.rowStride + k, TRANSPOSE_B == 1)]);
     }
   }
   return x;
@@ -105,8 +108,8 @@ fn workgroupTile(
       if (at >= p.n) { break; }
       let i = yBase + r * p.out.rowStride + at;
       var old = 0.0;
-      if (p.accumulate == 1) { old = y[i]; }
-      y[i] = old + p.scale * c[0][j];
+      if (p.accumulate == 1) { old = f32(y[i]); }
+      y[i] = T1(old + p.scale * c[0][j]);
     }
     c = mat4x4f(c[1], c[2], c[3], c[3]);
   }

@@ -107,7 +107,12 @@ async function tryDriver(driver: Driver, rank: number, card?: string): Promise<O
   }
 }
 
-const usedFeatures: GPUFeatureName[] = ["timestamp-query", "subgroups", "shader-f16"];
+const usedFeatures = [
+  "timestamp-query",
+  "subgroups",
+  "shader-f16",
+  "chromium-experimental-subgroup-matrix",
+] as GPUFeatureName[]; // the last is no part of WebGPU yet
 /** Limits asked for at the adapter's best; the defaults (16 KiB of workgroup memory, say) are made for the web. */
 const usedLimits = [
   "maxBufferSize",

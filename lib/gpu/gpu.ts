@@ -9,6 +9,8 @@ export interface GpuInfo {
   readonly driver: Driver;
   /** The adapter's own description, "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)" or "NVIDIA H200". */
   readonly name: string;
+  /** All that the adapter says of itself, hardware and driver: the same for two GPUs on which the same kernels are fastest. */
+  readonly identity: string;
   /** Short name of the maker, "nvidia" or "mesa". */
   readonly vendor: string;
   /** Whether the "GPU" is a processor: barriers and workgroup memory are dear there, registers cheap. */
@@ -19,8 +21,21 @@ export interface GpuInfo {
   readonly timestamps: boolean;
   /** Whether shaders may use 16-bit floats. */
   readonly f16: boolean;
+  /** Whether subgroups can multiply 16 x 16 matrices of f16 into f32. */
+  readonly matrixUnits: boolean;
   /** Whether nothing is computed and no memory taken: shapes and accounts only, see `dryDevices`. */
   readonly dry: boolean;
+}
+
+/** What Dawn says of matrix units; no part of WebGPU yet. */
+interface MatrixInfo extends GPUAdapterInfo {
+  readonly subgroupMatrixConfigs?: readonly {
+    readonly M: number;
+    readonly N: number;
+    readonly K: number;
+    readonly componentType: string;
+    readonly resultComponentType: string;
+  }[];
 }
 
 /** A GPU device of WebGPU with the caches that belong to it. */
@@ -48,6 +63,7 @@ export class Gpu {
     this.info = {
       driver,
       name: info.description || info.device || info.vendor,
+      identity: [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" "),
       vendor: info.vendor,
       software: info.isFallbackAdapter,
       subgroupSize: device.features.has("subgroups") && info.subgroupMinSize === info.subgroupMaxSize
@@ -55,6 +71,11 @@ export class Gpu {
         : 0,
       timestamps: device.features.has("timestamp-query"),
       f16: device.features.has("shader-f16"),
+      matrixUnits: device.features.has("chromium-experimental-subgroup-matrix" as GPUFeatureName) &&
+        ((info as MatrixInfo).subgroupMatrixConfigs ?? []).some((each) =>
+          each.M === 16 && each.N === 16 && each.K === 16 && each.componentType === "f16" &&
+          each.resultComponentType === "f32"
+        ),
       dry,
     };
     // An uncaptured error drops its submission without a word, and what is read later is zeros: keep the first one

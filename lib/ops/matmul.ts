@@ -1,6 +1,8 @@
-/** Matrix multiplication of f32 tensors, single and batched. */
+/** Matrix multiplication of f32 and f16 tensors, single and batched. Sums are f32. */
 import { sizeOf, type Tensor } from "../tensor.ts";
-import { choose, type Layout, type Problem } from "./matmul_kernels.ts";
+import { defineOperation, type Operation, roughly } from "./choice.ts";
+import { candidates, rule } from "./matmul_kernels.ts";
+import { inFours, type Layout, type Problem } from "./matmul_problem.ts";
 
 /**
  * A batch of row-major matrices inside a tensor: element (r, c) of matrix (i, j) is at
@@ -70,8 +72,23 @@ function multiply(
   }
   if (m * n * batch[0] * batch[1] === 0) return;
   const problem: Problem = { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate, scale };
-  choose(out.tensor.device.gpu.info, problem).dispatch(problem);
+  matmulOperation.run(problem);
 }
+
+/** The choice of kernel. */
+export const matmulOperation: Operation<Problem> = defineOperation({
+  name: "matmul",
+  candidates,
+  rule,
+  classOf(problem) {
+    const { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate } = problem;
+    return `${roughly(m, n, k)} ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"} ` +
+      `${a.tensor.dtype} ${b.tensor.dtype} ${accumulate ? "+" : ""}${out.tensor.dtype} ` +
+      `${roughly(batch[0] * batch[1])}${inFours(problem) ? "" : " odd"}`;
+  },
+  outputs: ({ out }) => [out.tensor],
+  flops: ({ m, n, k, batch }) => 2 * m * n * k * batch[0] * batch[1],
+});
 
 function dense(tensor: Tensor): Matrices {
   const columns = tensor.shape[tensor.shape.length - 1] ?? 1;
