@@ -28,7 +28,8 @@ export { type DeviceSet, type Mode, openDevices } from "./lib/gpu/devices.ts";
 export type { Driver } from "./lib/gpu/driver.ts";
 export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
 export type { Kernel } from "./lib/gpu/kernel.ts";
-export { type Bytes, categories, type Category, type Ledger } from "./lib/gpu/ledger.ts";
+export { type Bytes, categories, type Category, type Ledger, type Observer } from "./lib/gpu/ledger.ts";
+export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "./lib/gpu/ledger_timeline.ts";
 export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
 export { type DType, empty, fromArray, release, retain, type Tensor, toArray, view } from "./lib/tensor.ts";
@@ -77,7 +78,7 @@ export { validate } from "./lib/schedules/validate.ts";
 export { partition } from "./lib/pipeline/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions } from "./lib/pipeline/pipeline.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/pipeline/recompute.ts";
-export type { StepResult } from "./lib/pipeline/executor.ts";
+export type { RankPeak, StepOptions, StepResult } from "./lib/pipeline/executor.ts";
 export {
   type Batch,
   type BatchSource,
@@ -108,7 +109,6 @@ export {
   type MemoryReport,
   type MemoryRow,
   type MemoryRunOptions,
-  type Peak,
   predictMemory,
   reportMemory,
 } from "./lib/measure/memory.ts";

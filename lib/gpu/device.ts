@@ -42,6 +42,8 @@ export class Device {
   readonly ledger: Ledger;
   /** Where buffers come from and go back to. */
   readonly pool: Pool;
+  /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
+  activity = "set-up";
   readonly #bindGroups = new Map<string, GPUBindGroup>();
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
@@ -51,7 +53,12 @@ export class Device {
     this.rank = rank;
     this.gpu = gpu;
     this.ledger = createLedger();
-    this.pool = createPool(gpu.device, this.ledger, (message) => this.#fail(message));
+    // Bind groups hold on to their buffers.
+    this.pool = createPool(gpu.device, this.ledger, {
+      fail: (message) => this.#fail(message),
+      onDestroy: () => this.#bindGroups.clear(),
+      label: (bytes, category) => `rank ${rank}, ${this.activity}: ${bytes} bytes of ${category}`,
+    });
   }
 
   /** Storage of at least `bytes` bytes; its content is whatever was there before. */
@@ -154,6 +161,7 @@ export class Device {
   /** Hands what is recorded, or a finished recording, to the GPU as one submission. */
   submit(commands: GPUCommandBuffer | undefined = this.finish()): void {
     if (commands) this.gpu.queue.submit([commands]);
+    if (!this.#encoder) this.pool.settle();
   }
 
   /** Writes host data into a view, in order with the submissions around it. */
@@ -217,6 +225,7 @@ export class Device {
     this.#pass?.end();
     this.#pass = undefined;
     this.#encoder = undefined;
+    this.pool.settle();
   }
 }
 

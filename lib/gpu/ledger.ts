@@ -22,9 +22,13 @@ export const categories: readonly Category[] = [
 /** Bytes for each category. */
 export type Bytes = Record<Category, number>;
 
+/** A change of what is in use: bytes of a category that come, or go where `bytes` is negative. */
+export type Observer = (category: Category, bytes: number) => void;
+
 /**
  * Counts every byte of one rank's buffers. WebGPU tells nobody how much memory is in use, so this is the only account
- * there is: what is *in use*, not what the pool keeps for later (see `Pool.slack`).
+ * there is. It counts twice: what is *in use*, by category, and what is *reserved*, which is that and the free buffers
+ * that are kept for later.
  */
 export interface Ledger {
   /** Bytes in use now. */
@@ -35,12 +39,20 @@ export interface Ledger {
   total(): number;
   /** The most bytes in use at once, all categories together. */
   totalPeak(): number;
+  /** Bytes of all buffers that exist now, in use or kept for later. */
+  reserved(): number;
+  /** The most bytes reserved at once since the last {@link Ledger.resetPeak}. */
+  reservedPeak(): number;
   /** Starts a new account of peaks from what is in use now. */
   resetPeak(): void;
   /** Enters bytes that come into use. */
   add(category: Category, bytes: number): void;
   /** Takes out bytes that go out of use. */
   remove(category: Category, bytes: number): void;
+  /** Enters the bytes of a buffer that was made, or with a negative number of one that was destroyed. */
+  reserve(bytes: number): void;
+  /** Tells of every change of what is in use from now on; without an observer nobody is told any more. */
+  observe(observer?: Observer): void;
 }
 
 /** A new, empty ledger. */
@@ -49,24 +61,39 @@ export function createLedger(): Ledger {
   const peak = zero();
   let total = 0;
   let totalPeak = 0;
+  let reserved = 0;
+  let reservedPeak = 0;
+  let observer: Observer | undefined;
   return {
     live,
     peak,
     total: () => total,
     totalPeak: () => totalPeak,
+    reserved: () => reserved,
+    reservedPeak: () => reservedPeak,
     resetPeak() {
       Object.assign(peak, live);
       totalPeak = total;
+      reservedPeak = reserved;
     },
     add(category, bytes) {
       live[category] += bytes;
       total += bytes;
       peak[category] = Math.max(peak[category], live[category]);
       totalPeak = Math.max(totalPeak, total);
+      observer?.(category, bytes);
     },
     remove(category, bytes) {
       live[category] -= bytes;
       total -= bytes;
+      observer?.(category, -bytes);
+    },
+    reserve(bytes) {
+      reserved += bytes;
+      reservedPeak = Math.max(reservedPeak, reserved);
+    },
+    observe(next) {
+      observer = next;
     },
   };
 }

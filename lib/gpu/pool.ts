@@ -13,6 +13,8 @@ export interface Storage {
   category: Category;
   /** How many tensors hold it. */
   references: number;
+  /** The step in which it was last handed out. */
+  step: number;
 }
 
 /** Buffers of one rank. */
@@ -29,11 +31,36 @@ export interface Pool {
   rollback(mark: ReadonlySet<Storage>): void;
   /** Bytes held by free buffers: what the pool occupies beyond what the ledger counts. */
   slack(): number;
-  /** Destroys the free buffers. */
+  /** Destroys the free buffers, but for those that a recording still to be submitted may use. */
   trim(): void;
+  /** All that was recorded has been submitted: what is free now may be destroyed. */
+  settle(): void;
+  /** A step has ended: free buffers that none of the last {@link keptSteps} steps has used are destroyed. */
+  endStep(): void;
+  /** Enters a buffer of a channel, made or (negative) destroyed by the caller, into the budget and what is reserved. */
+  reserve(bytes: number, category: Category): void;
+  /** The most bytes that buffers may take, free ones included; `undefined` takes the limit away. */
+  limitTo(budget: number | undefined): void;
+}
+
+/** What a pool needs of the device it belongs to. */
+export interface PoolOwner {
+  /** Throws an error that names the device. */
+  readonly fail: (message: string) => never;
+  /** Called when buffers have been destroyed. */
+  readonly onDestroy: () => void;
+  /** Name of a new buffer: what the driver says when it cannot be had. */
+  readonly label: (bytes: number, category: Category) => string;
 }
 
 const granularity = 256;
+
+/**
+ * Steps that a free buffer is kept for. Far more than the schedules that a benchmark runs in turn, so that each finds its
+ * buffers, and their bind groups, again.
+ */
+export const keptSteps = 64;
+
 let nextId = 1;
 
 /**
@@ -42,9 +69,17 @@ let nextId = 1;
  * the buffers changed places from step to step; the new bind groups of every step cost lavapipe a mapping each, seconds
  * of stalls, and in the end the process.)
  */
-export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: string) => never): Pool {
+export function createPool(
+  device: GPUDevice,
+  ledger: Ledger,
+  { fail, onDestroy, label }: PoolOwner,
+): Pool {
   const free = new Map<number, Storage[]>();
   const live = new Set<Storage>();
+  /** Free buffers that the recording under way may use. */
+  const unsettled = new Set<Storage>();
+  let step = 0;
+  let budget: number | undefined;
   const limit = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize);
   let slack = 0;
 
@@ -58,6 +93,39 @@ export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: st
     while (at > 0 && list[at - 1].id < storage.id) at--;
     list.splice(at, 0, storage);
     slack += storage.bytes;
+    unsettled.add(storage);
+  }
+
+  function destroy(isUnwanted: (storage: Storage) => boolean) {
+    let destroyed = false;
+    for (const [bytes, list] of free) {
+      const kept = list.filter((storage) => {
+        if (unsettled.has(storage) || !isUnwanted(storage)) return true;
+        storage.buffer.destroy();
+        ledger.reserve(-bytes);
+        slack -= bytes;
+        destroyed = true;
+        return false;
+      });
+      if (kept.length > 0) free.set(bytes, kept);
+      else free.delete(bytes);
+    }
+    if (destroyed) onDestroy();
+  }
+
+  function reserve(bytes: number, category: Category) {
+    if (budget !== undefined && bytes > 0) {
+      if (ledger.reserved() + bytes > budget) destroy(() => true);
+      if (ledger.reserved() + bytes > budget) {
+        fail(
+          `${bytes} bytes of ${category} exceed the budget of ${budget}: ${ledger.total()} are in use, ` +
+            `${ledger.reserved() - ledger.total()} wait for the GPU, ${
+              Math.max(0, budget - ledger.reserved())
+            } are free`,
+        );
+      }
+    }
+    ledger.reserve(bytes);
   }
 
   return {
@@ -71,10 +139,14 @@ export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: st
         slack -= bytes;
         storage.category = category;
         storage.references = 1;
+        unsettled.delete(storage);
       } else {
+        reserve(bytes, category);
         const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-        storage = { id: nextId++, buffer: device.createBuffer({ size: bytes, usage }), bytes, category, references: 1 };
+        const buffer = device.createBuffer({ size: bytes, usage, label: label(bytes, category) });
+        storage = { id: nextId++, buffer, bytes, category, references: 1, step };
       }
+      storage.step = step;
       live.add(storage);
       ledger.add(category, bytes);
       return storage;
@@ -92,10 +164,15 @@ export function createPool(device: GPUDevice, ledger: Ledger, fail: (message: st
       for (const storage of live) if (!mark.has(storage)) giveBack(storage);
     },
     slack: () => slack,
-    trim() {
-      for (const list of free.values()) for (const storage of list) storage.buffer.destroy();
-      free.clear();
-      slack = 0;
+    trim: () => destroy(() => true),
+    settle: () => unsettled.clear(),
+    endStep() {
+      step++;
+      destroy((storage) => storage.step < step - keptSteps);
+    },
+    reserve,
+    limitTo(bytes) {
+      budget = bytes;
     },
   };
 }

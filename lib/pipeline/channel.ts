@@ -53,7 +53,8 @@ export function createChannels(): Channels {
 
   return {
     send(to, key, tensor) {
-      const { device: from, storage, offset, bytes } = tensor;
+      const { device: from, storage, offset } = tensor;
+      const bytes = Math.ceil(tensor.bytes / 4) * 4; // copies take whole words, an odd number of f16 ends inside one
       const entry = mail(key); // now: after a failed step, what still comes in must not meet the next step's message
       if (from.gpu === to.gpu) {
         const parcel = empty(from, tensor.shape, "transfer", tensor.dtype);
@@ -66,8 +67,12 @@ export function createChannels(): Channels {
           });
       }
       const free = stagingOf(from, bytes);
-      const staging = free.pop() ??
-        from.gpu.device.createBuffer({ size: bytes, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+      let staging = free.pop();
+      if (!staging) {
+        from.pool.reserve(bytes, "transfer");
+        const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+        staging = from.gpu.device.createBuffer({ size: bytes, usage });
+      }
       from.ledger.add("transfer", bytes);
       from.copy(storage.buffer, offset, staging, 0, bytes);
       const done = () => {
@@ -77,6 +82,7 @@ export function createChannels(): Channels {
       };
       const lost = () => {
         staging.destroy(); // its map may still be pending
+        from.pool.reserve(-bytes, "transfer");
         from.ledger.remove("transfer", bytes);
       };
       underway.add(lost);
@@ -103,7 +109,14 @@ export function createChannels(): Channels {
       failure = undefined;
     },
     close() {
-      for (const ring of rings.values()) for (const free of ring.values()) for (const buffer of free) buffer.destroy();
+      for (const [device, ring] of rings) {
+        for (const [bytes, free] of ring) {
+          for (const buffer of free) {
+            buffer.destroy();
+            device.pool.reserve(-bytes, "transfer");
+          }
+        }
+      }
       rings.clear();
     },
   };

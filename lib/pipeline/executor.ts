@@ -111,7 +111,7 @@ export async function runStep(
     const loss = promised<number>();
     const vote = lossScale && optimize ? createVote(devices.length) : undefined;
     const outcomes = await Promise.allSettled(
-      devices.map((_, rank) => runRank(context, step, schedule, rank, optimize, loss, vote)),
+      devices.map((_, rank) => runRank(context, step, schedule, rank, optimize, loss, vote, recorders?.[rank])),
     );
     const wallMs = performance.now() - start;
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
@@ -120,15 +120,21 @@ export async function runStep(
     const intervals = timers.every((timer) => timer)
       ? await Promise.all(timers.map((timer, rank) => timer!.read(schedule.actions[rank].length + (optimize ? 1 : 0))))
       : undefined;
-    const peaks = devices.map(({ ledger }) => ({ total: ledger.totalPeak(), categories: { ...ledger.peak } }));
+    const peaks = devices.map(({ ledger }) => ({
+      total: ledger.totalPeak(),
+      categories: { ...ledger.peak },
+      reserved: ledger.reservedPeak(),
+    }));
     const skipped = await vote?.result;
     if (skipped !== undefined) lossScale!.update(skipped);
+    devices.forEach(({ pool }) => pool.endStep());
     return {
       loss: await loss.promise,
       wallMs,
       ...(intervals ? { intervals } : {}),
       ...(lossScale ? { lossScale: step.lossScale, skipped: skipped ?? false } : {}),
       peaks,
+      ...(recorders ? { timeline: recorders.map((recorder) => recorder.stop()) } : {}),
     };
   } catch (error) {
     channels.reset();
@@ -151,16 +157,20 @@ async function runRank(
   optimize: boolean,
   loss: Promised<number>,
   vote: Vote | undefined,
+  recorder: LedgerRecorder | undefined,
 ): Promise<void> {
   const device = devices[rank];
   const actions = schedule.actions[rank];
   const lastStage = step.stages.length - 1;
   let losses = 0;
   let current = "start";
+  const begin = (name: string) => {
+    device.activity = current = name;
+    recorder?.begin(name);
+  };
   try {
     for (const [index, action] of actions.entries()) {
-      current = formatAction(action);
-      recorder?.begin(current);
+      begin(formatAction(action));
       await runAction(step, device, action, () => device.beginPass(timers[rank]?.slot(index)));
       if (action.kind === "F" && action.stage === lastStage && ++losses === step.microbatches) {
         // Read while the backward goes on: it is long known when the optimizers ask for it.
@@ -168,8 +178,7 @@ async function runRank(
       }
     }
     if (optimize) {
-      current = "optimizer";
-      recorder?.begin(current);
+      begin("optimizer");
       await loss.promise; // no parameter changes in a step whose loss is not a number
       await exchangeTied(model, channels, device);
       const gradients = stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
