@@ -7,6 +7,7 @@ import { describeMachine } from "../lib/measure/machine.ts";
 import { reportMemory } from "../lib/measure/memory.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { partition } from "../lib/pipeline/partition.ts";
+import { type Precision, precisions } from "../lib/pipeline/pipeline.ts";
 import { parseRecompute, type RecomputeText } from "../lib/pipeline/recompute.ts";
 import { memoryTable } from "../lib/report/memory.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
@@ -26,6 +27,7 @@ interface Options {
   schedules: string[];
   policies: Policy[];
   recompute: RecomputeText[];
+  precision: Precision;
   samples: number;
   json?: string;
 }
@@ -52,6 +54,7 @@ export const memory = new Command("memory")
     reading((text) => text.split(",").map(parseRecompute)),
     ["none"],
   )
+  .option("--precision <p>", `what tensors hold: ${precisions.join(" or ")}`, oneOf(precisions), "f32")
   .option("--samples <n>", "samples in a micro-batch, 1 to 65536", integer(1, 65_536), 4)
   .option("--json <file>", "write the results as JSON (- for standard output)")
   .action(run);
@@ -73,6 +76,7 @@ async function run({ policies, recompute, samples, ...options }: Options): Promi
       schedules,
       samples,
       recompute,
+      precision: options.precision,
       optimizer: adamw(),
       ...(set ? { set } : {}),
       onRow: () =>
@@ -82,7 +86,7 @@ async function run({ policies, recompute, samples, ...options }: Options): Promi
     const on = set
       ? `${set.devices.length} ${set.mode} devices, ${set.adapter}`
       : `${options.devices} devices, predicted`;
-    say(`Peak MiB of ${report.model.name} on ${on}; micro-batches of ${samples}; AdamW`);
+    say(`Peak MiB of ${report.model.name} on ${on}; micro-batches of ${samples}; ${report.precision}; AdamW`);
     say(tableText(memoryTable(report)));
     const command = `bench ${process.argv.slice(2).join(" ")}`.trim();
     if (options.json) {

@@ -11,7 +11,7 @@ import { describeMachine } from "../lib/measure/machine.ts";
 import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { partition } from "../lib/pipeline/partition.ts";
-import { createPipeline, type Pipeline } from "../lib/pipeline/pipeline.ts";
+import { createPipeline, type Pipeline, type Precision, precisions } from "../lib/pipeline/pipeline.ts";
 import { parseRecompute, type RecomputeText } from "../lib/pipeline/recompute.ts";
 import { writePage } from "../lib/report/html.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
@@ -45,6 +45,7 @@ interface Options {
   repeats: number;
   samples?: number;
   recompute: RecomputeText;
+  precision: Precision;
   data?: string;
   seed: number;
   latency: number;
@@ -72,6 +73,7 @@ export const throughput = new Command("throughput")
     reading(parseRecompute),
     "none",
   )
+  .option("--precision <p>", `what tensors hold: ${precisions.join(" or ")}`, oneOf(precisions), "f32")
   .option(
     "--data <file>",
     "to train on: a text, or for ResNet a folder of class folders with PNG or JPEG images (default: this project's sources, or synthetic images)",
@@ -98,11 +100,14 @@ async function run(options: Options): Promise<void> {
       parts,
       seed: options.seed,
       recompute: options.recompute,
+      precision: options.precision,
     });
     say(tableText(partitionTable(model, pipeline.parts)));
     const { repeats } = options;
     const samples = options.samples ?? await chooseSamples(pipeline, source, pairs, repeats, set.mode === "real");
-    const message = 4 * sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
+    const elementBytes = options.precision === "mixed" ? 2 : 4;
+    const message = elementBytes *
+      sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
     const transferMs = options.latency / 1e3 + message / ((options.bandwidth ?? Infinity) * 1e6);
     const bar = progressBar(countSteps({ pairs, repeats }));
     const report = await measureThroughput(set, pipeline, {

@@ -8,7 +8,7 @@ import { Gpu, type GpuInfo } from "./gpu.ts";
 
 /**
  * `count` dry devices. `software` and `subgroupSize` say which kind of device they stand for: kernels, and with them
- * workspaces, are chosen by it.
+ * workspaces, are chosen by it. They claim to have 16-bit floats.
  */
 export function dryDevices(count: number, { software = false, subgroupSize = 0 }: Partial<GpuKind> = {}): Device[] {
   return Array.from({ length: count }, (_, rank) => new Device(rank, new Gpu(stub({ software, subgroupSize }), true)));
@@ -31,7 +31,7 @@ function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
     destroy: nothing,
   });
   const device = {
-    features: new Set(subgroupSize ? ["subgroups"] : []),
+    features: new Set(["shader-f16", ...subgroupSize ? ["subgroups"] : []]),
     limits: { maxBufferSize: largestBinding, maxStorageBufferBindingSize: largestBinding },
     lost: new Promise(nothing),
     queue: { submit: nothing, writeBuffer: nothing, onSubmittedWorkDone: () => Promise.resolve() },

@@ -5,7 +5,7 @@ import type { Bytes } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { RankPeak } from "../pipeline/executor.ts";
-import { createPipeline } from "../pipeline/pipeline.ts";
+import { createPipeline, type Precision } from "../pipeline/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import type { Batch } from "../train/data.ts";
@@ -23,6 +23,8 @@ export interface MemoryOptions {
   readonly subgroupSize?: number;
   /** What is computed again instead of kept; nothing by default. */
   readonly recompute?: RecomputePolicy;
+  /** What tensors hold, as in `PipelineOptions`; "f32" by default. */
+  readonly precision?: Precision;
 }
 
 /**
@@ -43,7 +45,7 @@ export async function predictMemory(
   model: Model,
   schedule: Schedule,
   samples: number,
-  { optimizer, parts, software = false, subgroupSize = 0, recompute = "none" }: MemoryOptions,
+  { optimizer, parts, software = false, subgroupSize = 0, recompute = "none", precision = "f32" }: MemoryOptions,
 ): Promise<readonly RankPeak[]> {
   const { placement } = schedule;
   const set: DeviceSet = {
@@ -53,7 +55,13 @@ export async function predictMemory(
     driver: software ? "system" : "gpu",
     close: () => {},
   };
-  const pipeline = createPipeline(set, model, { optimizer, placement, recompute, ...(parts ? { parts } : {}) });
+  const pipeline = createPipeline(set, model, {
+    optimizer,
+    placement,
+    recompute,
+    precision,
+    ...(parts ? { parts } : {}),
+  });
   try {
     return (await pipeline.step(schedule, blankBatch(model, samples * schedule.microbatches))).peaks;
   } finally {
@@ -111,6 +119,8 @@ export interface MemoryReport {
   readonly model: Readonly<Record<string, string | number>>;
   /** Samples in a micro-batch. */
   readonly samples: number;
+  /** What tensors hold. */
+  readonly precision: Precision;
   /** One for each schedule and each kind of recomputation. */
   readonly rows: readonly MemoryRow[];
 }
@@ -125,6 +135,8 @@ export interface MemoryRunOptions {
   readonly optimizer: OptimizerSpec;
   /** What to compute again, a row for each; nothing by default. */
   readonly recompute?: readonly RecomputePolicy[];
+  /** What tensors hold; "f32" by default. */
+  readonly precision?: Precision;
   /** Where to measure; without devices there are only predictions. */
   readonly set?: DeviceSet;
   /** Called after each row. */
@@ -134,7 +146,7 @@ export interface MemoryRunOptions {
 /** Predicts the memory of each schedule, and measures it where there are devices. */
 export async function reportMemory(
   model: () => Model,
-  { schedules, samples, optimizer, recompute = ["none"], set, onRow }: MemoryRunOptions,
+  { schedules, samples, optimizer, recompute = ["none"], precision = "f32", set, onRow }: MemoryRunOptions,
 ): Promise<MemoryReport> {
   const rows: MemoryRow[] = [];
   for (const [schedule, policy] of schedules.flatMap((each) => recompute.map((policy) => [each, policy] as const))) {
@@ -144,8 +156,10 @@ export async function reportMemory(
       software,
       subgroupSize,
       recompute: policy,
+      precision,
     });
-    const measured = set && await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy });
+    const measured = set &&
+      await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy, precision });
     const { name, twoStage, policy: when, width } = schedule;
     rows.push({
       schedule: name,
@@ -169,6 +183,7 @@ export async function reportMemory(
     devices: schedules[0].devices,
     model: { name, parameters: countParameters(model()), ...configuration },
     samples,
+    precision,
     rows,
   };
 }
@@ -179,9 +194,9 @@ async function measureMemory(
   model: Model,
   schedule: Schedule,
   samples: number,
-  { optimizer, recompute = "none" }: MemoryOptions,
+  { optimizer, recompute = "none", precision = "f32" }: MemoryOptions,
 ): Promise<readonly RankPeak[]> {
-  const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute });
+  const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute, precision });
   try {
     const batch = blankBatch(model, samples * schedule.microbatches);
     await pipeline.step(schedule, batch);

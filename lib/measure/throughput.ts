@@ -1,7 +1,7 @@
 /** Throughput of schedules with and without 2BP: many short steps, interleaved, and what their times are made of. */
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { countParameters } from "../models/model.ts";
-import type { Pipeline } from "../pipeline/pipeline.ts";
+import type { Pipeline, Precision } from "../pipeline/pipeline.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { simulate } from "../schedules/simulate.ts";
 import type { BatchSource } from "../train/data.ts";
@@ -56,6 +56,8 @@ export interface ThroughputReport {
   readonly model: Readonly<Record<string, string | number>>;
   /** Samples in a micro-batch. */
   readonly samples: number;
+  /** What tensors held. */
+  readonly precision: Precision;
   /** Each schedule without and with 2BP. */
   readonly rows: readonly ThroughputRow[];
   /** One for each pair of schedules. */
@@ -144,6 +146,7 @@ export async function measureThroughput(
     adapter: set.adapter,
     model: { name: model.name, parameters: countParameters(model), ...model.configuration },
     samples,
+    precision: pipeline.precision,
     rows: measured.flatMap(({ base, split }) =>
       [base, split].map((row) => finishRow(row, samples, pipeline.recompute))
     ),

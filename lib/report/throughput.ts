@@ -4,12 +4,14 @@ import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
 
 /** One line on what was run on what. */
-export function throughputTitle({ mode, devices, adapter, model, samples, rows }: ThroughputReport): string {
+export function throughputTitle({ mode, devices, adapter, model, samples, precision, rows }: ThroughputReport): string {
   const { name, parameters, length } = model;
   const [{ recompute }] = rows;
   const size = length ? `${samples} x ${length} tokens` : `${samples} images`;
   return `${name} (${millions(Number(parameters))} parameters) on ${devices} ${mode} devices, ${adapter}; ` +
-    `micro-batches of ${size}${recompute === "none" ? "" : `; computed again: ${recompute}`}`;
+    `micro-batches of ${size}${precision === "f32" ? "" : `; ${precision} precision`}${
+      recompute === "none" ? "" : `; computed again: ${recompute}`
+    }`;
 }
 
 /** Step times, throughput, bubble and memory of each schedule. */
