@@ -76,7 +76,7 @@ export { twoStage, type TwoStageOptions } from "./lib/schedules/two_stage.ts";
 export { validate } from "./lib/schedules/validate.ts";
 
 export { partition } from "./lib/pipeline/partition.ts";
-export { createPipeline, type Pipeline, type PipelineOptions } from "./lib/pipeline/pipeline.ts";
+export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/pipeline/pipeline.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/pipeline/recompute.ts";
 export type { RankPeak, StepOptions, StepResult } from "./lib/pipeline/executor.ts";
 export {
