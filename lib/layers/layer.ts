@@ -14,9 +14,11 @@ export interface Flops {
   readonly w: number;
   /** Full backward, where that is not I and W one after the other: what is computed again for both is computed once. */
   readonly b?: number;
+  /** Forward that is run again for what it keeps, where that is less than `f`: see `Saved.unread`. */
+  readonly again?: number;
 }
 
-/** The work of several parts together. */
+/** The work of several parts, one after another: of a forward that is run again, the last may be spared. */
 export function addFlops(...parts: readonly Flops[]): Flops {
   let f = 0, i = 0, w = 0, b = 0;
   for (const part of parts) {
@@ -25,7 +27,12 @@ export function addFlops(...parts: readonly Flops[]): Flops {
     w += part.w;
     b += part.b ?? part.i + part.w;
   }
-  return parts.some((part) => part.b !== undefined) ? { f, i, w, b } : { f, i, w };
+  const { f: last, again = last } = parts[parts.length - 1];
+  return {
+    ...{ f, i, w },
+    ...parts.some((part) => part.b !== undefined) ? { b } : {},
+    ...again < last ? { again: f - last + again } : {},
+  };
 }
 
 /**

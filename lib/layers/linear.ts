@@ -35,10 +35,11 @@ export function linear(
     outputShape: ([rows]) => [rows, outputs],
     flops([rows]) {
       const each = 2 * rows * inputs * outputs, once = bias ? rows * outputs : 0;
-      return { f: each + once, i: each, w: each + once };
+      return { f: each + once, i: each, w: each + once, again: 0 };
     },
     forward(y, x, saved) {
       saved.keep("x", x);
+      if (saved.unread) return;
       matmul(y, x, weight.value, { transposeB: transposed });
       if (bias) addBias(y, bias.value);
     },

@@ -87,6 +87,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const scan = rows * inner * state, channel = rows * inner, sums = rows / length * inner * (state + convTaps + 3);
       return {
         f: a.f + b.f + low + 7 * scan + 35 * channel,
+        again: a.f + low + 7 * scan + 35 * channel,
         i: a.i + b.i + low + 24 * scan + 90 * channel,
         w: a.w + b.w + low + sums,
       };
@@ -105,7 +106,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       for (const [key, tensor] of Object.entries({ xz, convolved, projection, dt, states })) saved.keep(key, tensor);
       const gated = saved.slot("gated", [rows, inner], "activations", y.dtype);
       selectiveScan(gated, states, scanInputs(saved), scanParameters(), length);
-      output.forward(y, gated, saved.child("out_proj"));
+      output.forward(y, gated, saved.child("out_proj", { unread: saved.unread }));
       release(xz, convolved, projection, dt, states, gated);
     },
     backwardInput(dx, dy, saved) {

@@ -36,7 +36,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   /** Whether W computes again. */
   const inW = ({ delayed }: Saved) => what !== "activations" && delayed;
 
-  /** Runs the forward once more, for what it keeps; its result is of `dtype`. */
+  /** Runs the forward once more, for what it keeps; its result, which nobody reads, is of `dtype`. */
   function forwardAgain(saved: Saved, store: Saved, dtype: DType) {
     const x = saved.get("x");
     const y = empty(x.device, layer.outputShape(x.shape), "activations", dtype);
@@ -55,7 +55,11 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
     },
     backwardInput(dx, dy, saved) {
       const later = inW(saved);
-      const store = saved.child("layer", { again: inI, ...later ? { group: createGroup(dy.device, 1) } : {} });
+      const store = saved.child("layer", {
+        again: inI,
+        unread: inI,
+        ...later ? { group: createGroup(dy.device, 1) } : {},
+      });
       if (dx || !later) { // without dx only the derivatives are left to make, and those W will make
         if (inI) forwardAgain(saved, store, dy.dtype);
         layer.backwardInput(dx, dy, store);
@@ -69,7 +73,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
       if (!inW(saved[0])) return layer.backwardWeight!(saved.map((each) => each.child("layer")));
       // Once for all: these micro-batches' derivatives of this layer, and of no other at the same time.
       const group = createGroup(saved[0].device, saved.length, false);
-      const stores = saved.map((each, index) => each.child("layer", { group, index, again: true }));
+      const stores = saved.map((each, index) => each.child("layer", { group, index, again: true, unread: true }));
       for (const [index, each] of saved.entries()) {
         const dy = each.get("dy");
         forwardAgain(each, stores[index], dy.dtype);
@@ -82,7 +86,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   };
 }
 
-function withAgain({ f, i, w, b = i + w }: Flops, what: Recompute): Flops {
-  const [inI, inW] = [what !== "derivatives" ? f : 0, what !== "activations" ? f + i : 0];
+function withAgain({ f, i, w, b = i + w, again = f }: Flops, what: Recompute): Flops {
+  const [inI, inW] = [what !== "derivatives" ? again : 0, what !== "activations" ? again + i : 0];
   return { f, i: i + inI, w: w + inW, b: b + inI };
 }

@@ -1,7 +1,7 @@
 /** A layer with a connection around it and a normalisation, before it (LLaMa, Mamba) or after it (BERT). */
 import { add } from "../ops/elementwise.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
-import { addFlops, type Flops, type Layer } from "./layer.ts";
+import { addFlops, type Layer } from "./layer.ts";
 import type { ResidualNorm } from "./rms_norm.ts";
 import type { Saved } from "./saved.ts";
 
@@ -9,14 +9,15 @@ import type { Saved } from "./saved.ts";
 export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
   return {
     ...shared(norm, inner),
+    flops: (shape) => addFlops(norm.flops(shape), inner.flops(shape)),
     keepsInput: norm.keepsInput,
     keepsGradient: inner.keepsGradient,
     forward(y, x, saved) {
       const normed = between(inner.keepsInput, saved, "normed", x, "activations");
       norm.forward(normed, x, saved.child("norm"));
       const result = empty(x.device, x.shape, "workspace", y.dtype);
-      inner.forward(result, normed, saved.child("inner"));
-      add(y, x, result);
+      inner.forward(result, normed, saved.child("inner", { unread: saved.unread }));
+      if (!saved.unread) add(y, x, result);
       release(normed, result);
     },
     backwardInput(dx, dy, saved) {
@@ -32,6 +33,7 @@ export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
 export function postNorm(inner: Layer, norm: Layer): Layer {
   return {
     ...shared(norm, inner),
+    flops: (shape) => addFlops(inner.flops(shape), norm.flops(shape)),
     keepsInput: inner.keepsInput,
     keepsGradient: norm.keepsGradient,
     forward(y, x, saved) {
@@ -60,7 +62,6 @@ function shared(norm: Layer, inner: Layer) {
     parameters: [...norm.parameters, ...inner.parameters],
     sides: inner.sides ?? [],
     outputShape: (shape: readonly number[]) => shape,
-    flops: (shape: readonly number[]): Flops => addFlops(norm.flops(shape), inner.flops(shape)),
     backwardWeight(saved: readonly Saved[]) {
       norm.backwardWeight?.(saved.map((each) => each.child("norm")));
       inner.backwardWeight?.(saved.map((each) => each.child("inner")));

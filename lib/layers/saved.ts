@@ -37,6 +37,8 @@ export interface ChildOptions {
   readonly index?: number;
   /** Whether the child's forward is run a second time, see {@link Saved.again}. */
   readonly again?: boolean;
+  /** Whether nobody reads what the child's forward gives, see {@link Saved.unread}. */
+  readonly unread?: boolean;
 }
 
 /** The tensors that one layer keeps of one micro-batch, by name; composite layers give each child its own. */
@@ -50,6 +52,11 @@ export interface Saved {
    * same numbers, and must not move state such as running statistics on once more.
    */
   readonly again: boolean;
+  /**
+   * Whether nobody reads the y of this forward, which is run again for what it keeps alone: a layer may leave y unwritten. Holds for
+   * a child only where its parent says so.
+   */
+  readonly unread: boolean;
   /** The part of a child layer; the options count when it is made, at the first call. */
   child(name: string, options?: ChildOptions): Saved;
   /**
@@ -79,7 +86,7 @@ export interface Saved {
 
 /** The store of one micro-batch, which is number `index` of its group; `sides` become its own. */
 export function createSaved(group: Group, index: number, sides: ReadonlyMap<string, Tensor> = new Map()): Saved {
-  const saved = createPart(group, index, sides, "", false);
+  const saved = createPart(group, index, sides, "", {});
   return {
     ...saved,
     clear() {
@@ -94,7 +101,7 @@ function createPart(
   index: number,
   sides: ReadonlyMap<string, Tensor>,
   path: string,
-  again: boolean,
+  { again = false, unread = false }: ChildOptions,
 ): Saved {
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
@@ -102,9 +109,13 @@ function createPart(
     device: group.device,
     delayed: group.delayed,
     again,
-    child(name, { group: its = group, index: at = its === group ? index : 0, again: repeated = again } = {}) {
+    unread,
+    child(name, options = {}) {
       let child = children.get(name);
-      if (!child) children.set(name, child = createPart(its, at, sides, `${path}${name}.`, repeated));
+      if (!child) {
+        const [its, at] = options.group ? [options.group, options.index ?? 0] : [group, index];
+        children.set(name, child = createPart(its, at, sides, `${path}${name}.`, { again, ...options }));
+      }
       return child;
     },
     slot(name, shape, category, dtype = "f32") {

@@ -31,7 +31,7 @@ export function sequential(layers: readonly Layer[]): Layer {
           : layers[index + 1].keepsInput
           ? saved.slot(`${index}.y`, shape, "activations", y.dtype)
           : empty(x.device, shape, "activations", y.dtype);
-        layer.forward(output, input, saved.child(`${index}`));
+        layer.forward(output, input, saved.child(`${index}`, { unread: saved.unread && index === last }));
         if (index > 0) release(input);
         input = output;
       }

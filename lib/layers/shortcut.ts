@@ -21,7 +21,7 @@ export function shortcut(body: Layer, projection?: Layer, { relu = false }: { re
     outputShape: (shape) => body.outputShape(shape),
     flops(shape) {
       const sums = { f: sizeOf(body.outputShape(shape)), i: sizeOf(shape), w: 0 };
-      return addFlops(sums, ...parts.map(([, part]) => part.flops(shape)));
+      return addFlops(...parts.map(([, part]) => part.flops(shape)), sums);
     },
     forward(y, x, saved) {
       const through = empty(x.device, y.shape, "workspace", y.dtype);

@@ -31,7 +31,7 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
     flops(shape) {
       const [g, d] = [gateUpProjection.flops(shape), down.flops([shape[0], hidden])];
       const gate = 5 * shape[0] * hidden;
-      return { f: g.f + d.f + gate, i: g.i + d.i + 2 * gate, w: g.w + d.w };
+      return { f: g.f + d.f + gate, i: g.i + d.i + 2 * gate, w: g.w + d.w, again: g.f + gate };
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
@@ -39,7 +39,7 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
       gateUpProjection.forward(gateUp, x, saved.child("gate_up"));
       const gated = saved.slot("gated", [rows, hidden], "activations", y.dtype);
       swiglu(gated, gateUp);
-      down.forward(y, gated, saved.child("down"));
+      down.forward(y, gated, saved.child("down", { unread: saved.unread }));
       saved.keep("gate_up", gateUp);
       release(gateUp, gated);
     },

@@ -6,6 +6,7 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { Recompute } from "../../lib/layers/recompute.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
+import type { RankPeak } from "../../lib/pipeline/executor.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { formatRecompute, parseRecompute, withRecompute } from "../../lib/pipeline/recompute.ts";
 import type { Schedule } from "../../lib/schedules/actions.ts";
@@ -86,10 +87,10 @@ test("predicted peaks are those of a step that computes again, and lie below tho
         for (const [rank, { total, categories }] of peaks.entries()) {
           const what = `${name}, ${policy}, ${recompute}, rank ${rank}`;
           // A staging buffer comes back when the other rank gets to it.
-          const settled = (peak: typeof peaks[number]) => peak.total - peak.categories.transfer;
-          const inFlight = ({ categories }: typeof peaks[number]) => categories.activations + categories.derivatives;
+          const settled = (peak: RankPeak) => peak.total - peak.categories.transfer;
+          const inFlight = ({ categories }: RankPeak) => categories.activations + categories.derivatives;
           assert.ok(
-            Math.abs(settled(predicted[rank]) - settled({ total, categories })) <= 0.02 * total,
+            Math.abs(settled(predicted[rank]) - settled(peaks[rank])) <= 0.02 * total,
             `${what}: ${predicted[rank].total} predicted, ${total} measured`,
           );
           for (const category of ["activations", "derivatives", "workspace"] as const) {
