@@ -15,12 +15,15 @@ struct Parameters {
   padding: u32,
 }
 
-@group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
+alias T1 = f32;
+alias T2 = f32;
 
-@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> y: array<T1>;
+@group(0) @binding(2) var<storage, read> x: array<T2>;
+
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> x4: array<vec4<T2>>;
 
 const COLUMNS = 1u;
 const ROWS = 64u;
@@ -55,7 +58,7 @@ fn columns(
   if (row >= p.rows) { return; }
   let place = seen(row);
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    y[row * p.width + i] = select(0.0, x[place.start + i], place.inside);
+    y[row * p.width + i] = T1(select(0.0, f32(x[place.start + i]), place.inside));
   }
 }
 
@@ -69,7 +72,7 @@ fn columns4(
   if (row >= p.rows) { return; }
   let place = seen(row);
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    y4[row * p.width + i] = select(vec4f(), x4[place.start + i], place.inside);
+    y4[row * p.width + i] = vec4<T1>(select(vec4f(), vec4f(x4[place.start + i]), place.inside));
   }
 }
 
@@ -95,11 +98,11 @@ fn images(
         let ow = (w - b) / p.stride;
         if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
           let pixel = (sample * p.outHeight + oh) * p.outWidth + ow;
-          sum += x[((pixel * p.size + a) * p.size + b) * p.width + i];
+          sum += f32(x[((pixel * p.size + a) * p.size + b) * p.width + i]);
         }
       }
     }
-    y[start + i] = sum;
+    y[start + i] = T1(sum);
   }
 }
 
@@ -124,10 +127,10 @@ fn images4(
         let ow = (w - b) / p.stride;
         if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
           let pixel = (sample * p.outHeight + oh) * p.outWidth + ow;
-          sum += x4[((pixel * p.size + a) * p.size + b) * p.width + i];
+          sum += vec4f(x4[((pixel * p.size + a) * p.size + b) * p.width + i]);
         }
       }
     }
-    y4[start + i] = sum;
+    y4[start + i] = vec4<T1>(sum);
   }
 }

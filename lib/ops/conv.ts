@@ -6,9 +6,12 @@
  * the products read in order; a 1 x 1 convolution is a product as it stands; and the channel is the column that
  * normalisation sums up. Weights are [size, size, inputs, outputs], which is the matrix [size * size * inputs, outputs].
  */
-import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
+import type { Device } from "../gpu/device.ts";
+import { type Kernel, kernel } from "../gpu/kernel.ts";
+import { bytesOf, empty, release, sizeOf, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
 import { matmul, matmulBatched, type Matrices } from "./matmul.ts";
-import { rowKernel } from "./variants.ts";
+import { rowKernel, rowVariant } from "./variants.ts";
 import { expectImages, type Window, windowedShape, windowWords } from "./windows.ts";
 
 /** How far the window moves and how much it may stand over. */
@@ -30,8 +33,9 @@ export const mostColumnBytes = 32 * 2 ** 20;
 export function conv2d(y: Tensor, x: Tensor, weight: Tensor, options: ConvOptions): void {
   const window = windowOf("conv2d", x.shape, y, weight, options);
   if (isProduct(window)) matmul(y, x, weight);
+  else if (servesImplicit(y.device, x.shape[3], y.shape[3])) convolve(y, x, weight, window, 0);
   else {
-    inChunks(x.shape, y.shape, weight, window, y.device, (patches, first, samples) => {
+    inChunks(x.shape, y.shape, weight, window, x, (patches, first, samples) => {
       layOut(patches, x, first, y.shape, window, samples);
       matmulBatched(part(y, first, samples), all(patches), all(weight), [1, 1]);
     });
@@ -42,14 +46,15 @@ export function conv2d(y: Tensor, x: Tensor, weight: Tensor, options: ConvOption
 export function conv2dBackwardInput(dx: Tensor, dy: Tensor, weight: Tensor, options: ConvOptions): void {
   const window = windowOf("conv2dBackwardInput", dx.shape, dy, weight, options);
   if (isProduct(window)) matmul(dx, dy, weight, { transposeB: true });
+  else if (servesImplicit(dx.device, dx.shape[3], dy.shape[3])) convolve(dx, dy, weight, window, 1);
   else {
-    inChunks(dx.shape, dy.shape, weight, window, dy.device, (patches, first, samples) => {
+    inChunks(dx.shape, dy.shape, weight, window, { device: dx.device, dtype: "f32" }, (patches, first, samples) => {
       matmulBatched(all(patches), part(dy, first, samples), all(weight), [1, 1], { transposeB: true });
       const [, height, width, channels] = dx.shape;
       const rows = samples * height * width;
-      const { kernel, perLane, grid } = imagesKernel(dx.device, rows, channels);
+      const { kernel: gather, perLane, grid } = imagesKernel(dx.device, rows, channels);
       const words = [rows, channels / perLane, first, ...windowWords(dx.shape, dy.shape, window)];
-      dx.device.dispatch(kernel, words, [dx, patches], grid);
+      dx.device.dispatch(gather, words, [dx, patches], grid);
     });
   }
 }
@@ -63,7 +68,7 @@ export function conv2dBackwardWeight(dweight: Tensor, dy: Tensor, x: Tensor, opt
   const product = { transposeA: true, accumulate: true };
   if (isProduct(window)) matmul(dweight, x, dy, product);
   else {
-    inChunks(x.shape, dy.shape, dweight, window, dy.device, (patches, first, samples) => {
+    inChunks(x.shape, dy.shape, dweight, window, x, (patches, first, samples) => {
       layOut(patches, x, first, dy.shape, window, samples);
       matmulBatched(all(dweight), all(patches), part(dy, first, samples), [1, 1], product);
     });
@@ -80,8 +85,8 @@ function windowOf(
 ): Window {
   const [size, , , outputs] = weight.shape;
   const window = { size, stride, padding };
-  expectImages(operation, "the weight", weight, [size, size, inputShape[3], outputs]);
-  expectImages(operation, "the output", output, windowedShape(inputShape, window, outputs));
+  expectImages(operation, "the weight", weight, [size, size, inputShape[3], outputs], "float");
+  expectImages(operation, "the output", output, windowedShape(inputShape, window, outputs), "float");
   return window;
 }
 
@@ -90,20 +95,48 @@ function isProduct({ size, stride, padding }: Window): boolean {
   return size === 1 && stride === 1 && padding === 0;
 }
 
-/** Calls `record` with room for the patches of some samples at a time, until all have had their turn. */
+/** Whether the kernel that reads patches where they lie serves this device and these channels. */
+function servesImplicit(device: Device, inputs: number, outputs: number): boolean {
+  const { software, subgroupSize } = device.gpu.info;
+  return software && [4, 8, 16].includes(subgroupSize) && outputs % 4 === 0 && rowVariant(device, inputs) === "vec4";
+}
+
+/** Records conv_subgroup.wgsl, forward or, with `transpose`, the input gradient. */
+function convolve(to: Tensor, images: Tensor, weight: Tensor, window: Window, transpose: 0 | 1) {
+  const { device, shape } = to;
+  const LANES = device.gpu.info.subgroupSize;
+  const key = 2 * LANES + transpose;
+  let implicit = implicitKernels.get(key);
+  if (!implicit) {
+    implicit = kernel("conv_subgroup", "convolve", { LANES, TRANSPOSE: transpose });
+    implicitKernels.set(key, implicit);
+  }
+  const [samples, height, width, columns] = shape;
+  const words = [samples * height * width, images.shape[3] / 4, columns, ...windowWords(images.shape, shape, window)];
+  const step = transpose ? window.stride : 1; // pixels of one product are so far apart
+  const rows = samples * Math.ceil(height / step) * Math.ceil(width / step);
+  const [x, y] = lanes(Math.ceil(rows / 32) * Math.ceil(columns / (4 * LANES)), 1);
+  device.dispatch(implicit, words, [to, images, weight], [x, y, step * step]);
+}
+const implicitKernels = new Map<number, Kernel>();
+
+/**
+ * Calls `record` with room for the patches of some samples at a time, until all have had their turn. Copies of what x holds are
+ * of its type, sums that are yet to be added up f32.
+ */
 function inChunks(
   from: readonly number[],
   to: readonly number[],
   weight: Tensor,
   { size }: Window,
-  device: Tensor["device"],
+  { device, dtype }: Pick<Tensor, "device" | "dtype">,
   record: (patches: Tensor, first: number, samples: number) => void,
 ) {
   const positions = to[1] * to[2], depth = size * size * weight.shape[2];
-  const atOnce = Math.min(from[0], Math.max(1, Math.floor(mostColumnBytes / (positions * depth * 4))));
+  const atOnce = Math.min(from[0], Math.max(1, Math.floor(mostColumnBytes / bytesOf([positions, depth], dtype))));
   for (let first = 0; first < from[0]; first += atOnce) {
     const samples = Math.min(atOnce, from[0] - first);
-    const patches = empty(device, [samples * positions, depth], "workspace");
+    const patches = empty(device, [samples * positions, depth], "workspace", dtype);
     record(patches, first, samples);
     release(patches); // reused at the earliest by a kernel recorded after these
   }
@@ -120,9 +153,9 @@ function layOut(
 ) {
   const channels = x.shape[3];
   const rows = samples * to[1] * to[2] * window.size ** 2;
-  const { kernel, perLane, grid } = columnsKernel(x.device, rows, channels);
+  const { kernel: copy, perLane, grid } = columnsKernel(x.device, rows, channels);
   x.device.dispatch(
-    kernel,
+    copy,
     [rows, channels / perLane, first, ...windowWords(x.shape, to, window)],
     [patches, x],
     grid,

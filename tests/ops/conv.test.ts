@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { fromHalf, toHalf } from "../../lib/half.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight, mostColumnBytes } from "../../lib/ops/conv.ts";
 import { release } from "../../lib/tensor.ts";
 import * as reference from "../reference/conv.ts";
@@ -27,6 +28,10 @@ const cases: ConvShape[] = [
   { samples: 2, height: 5, width: 6, inputs: 8, outputs: 4, size: 1, stride: 2, padding: 0 },
   { samples: 1, height: 4, width: 9, inputs: 1, outputs: 1, size: 2, stride: 3, padding: 0 },
   { samples: 1, height: 2, width: 1, inputs: 4, outputs: 3, size: 3, stride: 1, padding: 2 },
+  { samples: 2, height: 9, width: 7, inputs: 12, outputs: 36, size: 3, stride: 1, padding: 1 },
+  { samples: 3, height: 5, width: 8, inputs: 40, outputs: 4, size: 3, stride: 2, padding: 0 },
+  { samples: 1, height: 10, width: 3, inputs: 8, outputs: 8, size: 2, stride: 3, padding: 1 },
+  { samples: 2, height: 6, width: 1, inputs: 4, outputs: 8, size: 5, stride: 2, padding: 2 },
 ];
 
 for (const shape of cases) {
@@ -56,6 +61,33 @@ for (const shape of cases) {
       assert.equal(on.ledger.live.workspace, before);
     });
   }
+}
+
+for (
+  const [shape, variant] of [[cases[7], "plain"], [cases[7], "vec4"], [cases[9], "vec4"], [cases[7], "group"]] as const
+) {
+  test(`conv2d() in f16, stride ${shape.stride} (${variant}), and both its gradients round the float64 reference of rounded inputs`, async (t) => {
+    const on = await device();
+    if (!on.gpu.info.f16) return t.skip("this device has no f16");
+    const { samples, height, width, inputs, outputs, size, stride, padding } = shape;
+    const half = (lengths: number[], seed: number) => {
+      const data = fromHalf(toHalf(normal(lengths.reduce((product, length) => product * length, 1), seed)));
+      return { data, tensor: tensor(on, lengths, data, "f16") };
+    };
+    const x = half([samples, height, width, inputs], 1), weight = half([size, size, inputs, outputs], 2);
+    const dy = half([samples, ...reference.convOutput(shape), outputs], 3);
+    const y = dirty(on, dy.tensor.shape, "f16"), dx = dirty(on, x.tensor.shape, "f16");
+    const dweight = tensor(on, weight.tensor.shape, new Float32Array(weight.data.length));
+    withRowVariant(variant, () => {
+      conv2d(y, x.tensor, weight.tensor, { stride, padding });
+      conv2dBackwardInput(dx, dy.tensor, weight.tensor, { stride, padding });
+      conv2dBackwardWeight(dweight, dy.tensor, x.tensor, { stride, padding });
+    });
+    const expected = reference.conv2dBackward(dy.data, x.data, weight.data, shape);
+    await assertTensor(y, reference.conv2d(x.data, weight.data, shape), 6e-4, "y");
+    await assertTensor(dx, expected.dx, 6e-4, "dx");
+    await assertTensor(dweight, expected.dweight, 4e-6, "dweight");
+  });
 }
 
 test("conv2d() of more samples than fit the workspace takes them in chunks, and its gradients too", async () => {
@@ -97,11 +129,11 @@ test("conv2d() rejects a weight for other channels and an output of another size
   const x = dirty(on, [2, 5, 5, 3]), weight = dirty(on, [3, 3, 3, 4]);
   assert.throws(
     () => conv2d(dirty(on, [2, 5, 5, 4]), x, dirty(on, [3, 3, 2, 4]), { stride: 1, padding: 1 }),
-    /conv2d: the weight is f32 \[3,3,2,4\] where f32 \[3,3,3,4\] is needed/,
+    /conv2d: the weight is f32 \[3,3,2,4\] where f32 or f16 \[3,3,3,4\] is needed/,
   );
   assert.throws(
     () => conv2d(dirty(on, [2, 5, 5, 4]), x, weight, { stride: 2, padding: 1 }),
-    /conv2d: the output is f32 \[2,5,5,4\] where f32 \[2,3,3,4\] is needed/,
+    /conv2d: the output is f32 \[2,5,5,4\] where f32 or f16 \[2,3,3,4\] is needed/,
   );
   assert.throws(
     () => conv2d(dirty(on, [2, 5, 5, 4]), x, dirty(on, [7, 7, 3, 4]), { stride: 2, padding: 0 }),

@@ -1,0 +1,242 @@
+// Convolution without the patches in memory (implicit GEMM; Chetlur et al., "cuDNN", 2014), for processors that pose as GPUs and
+// have subgroups. The product is that of matmul_subgroup.wgsl, tile and all: each lane loads its share of 32 patches of the
+// image where they lie, four channels of one tap at a time, and broadcasts it; each owns four columns of the weight.
+//
+// Forward: the weight is [taps, depth, columns]. Input gradient (TRANSPOSE): the images are dy, and each tap of the weight is
+// [columns, depth]. A pixel of dx is seen by every stride-th tap in each direction, and all pixels that lie alike towards the
+// stride by the same taps: these are the rows of one of stride * stride products, so that no tap is multiplied in vain.
+// Needs depth and columns divisible by 4.
+enable subgroups;
+
+struct Parameters {
+  rows: u32, // pixels of the result
+  width: u32, // channels of an image, in vec4s
+  columns: u32, // channels of the result
+  inHeight: u32,
+  inWidth: u32,
+  outHeight: u32,
+  outWidth: u32,
+  size: u32, // of the window
+  stride: u32,
+  padding: u32,
+}
+
+alias T1 = f32;
+alias T2 = f32;
+alias T3 = f32;
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read> images: array<vec4<T2>>;
+@group(0) @binding(3) var<storage, read> weight: array<vec4<T3>>;
+
+const TRANSPOSE = 0u;
+const LANES = 8u; // in a subgroup: 4, 8 or 16
+const ROWS = 32u; // of a tile
+
+@compute @workgroup_size(LANES)
+fn convolve(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let class_ = classOf(group.z);
+  if (class_.height == 0 || class_.width == 0) { return; }
+  let rows = p.rows / (p.outHeight * p.outWidth) * class_.height * class_.width;
+  let across = (p.columns + 4 * LANES - 1) / (4 * LANES);
+  let tile = group.x + group.y * grid.x;
+  if (tile >= across * ((rows + ROWS - 1) / ROWS)) { return; }
+  let row = tile / across * ROWS;
+  let column = tile % across * 4 * LANES + lane * 4;
+
+  // Where the first tap stands of the rows that this lane loads; it may be outside.
+  var top: array<u32, 8>;
+  var left: array<u32, 8>;
+  var above: array<u32, 8>; // lines of all images before this one
+  for (var i = 0u; i < ROWS / LANES; i++) {
+    let pixel = min(row + i * LANES + lane, rows - 1);
+    let line = pixel / class_.width;
+    let h = line % class_.height;
+    let w = pixel % class_.width;
+    if (TRANSPOSE == 1) {
+      top[i] = (h * p.stride + class_.top + p.padding) / p.stride;
+      left[i] = (w * p.stride + class_.left + p.padding) / p.stride;
+    } else {
+      top[i] = h * p.stride - p.padding;
+      left[i] = w * p.stride - p.padding;
+    }
+    above[i] = line / class_.height * p.inHeight;
+  }
+  let bStride = select(p.columns / 4, p.width, TRANSPOSE == 1);
+  let bColumn = min(column, p.columns - 4) / 4 * select(1, 4 * p.width, TRANSPOSE == 1);
+
+  var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
+  var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
+  var c8 = vec4f(); var c9 = vec4f(); var c10 = vec4f(); var c11 = vec4f();
+  var c12 = vec4f(); var c13 = vec4f(); var c14 = vec4f(); var c15 = vec4f();
+  var c16 = vec4f(); var c17 = vec4f(); var c18 = vec4f(); var c19 = vec4f();
+  var c20 = vec4f(); var c21 = vec4f(); var c22 = vec4f(); var c23 = vec4f();
+  var c24 = vec4f(); var c25 = vec4f(); var c26 = vec4f(); var c27 = vec4f();
+  var c28 = vec4f(); var c29 = vec4f(); var c30 = vec4f(); var c31 = vec4f();
+  for (var tap = 0u; tap < class_.taps.x * class_.taps.y; tap++) {
+    let down = tap / class_.taps.y;
+    let right = tap % class_.taps.y;
+    var at: array<u32, 8>;
+    var inside: array<bool, 8>;
+    for (var i = 0u; i < ROWS / LANES; i++) {
+      // Beyond the upper and left edge these wrap around and are no less beyond the lower and right one.
+      let h = select(top[i] + down, top[i] - down, TRANSPOSE == 1);
+      let w = select(left[i] + right, left[i] - right, TRANSPOSE == 1);
+      inside[i] = h < p.inHeight && w < p.inWidth;
+      at[i] = select(0u, ((above[i] + h) * p.inWidth + w) * p.width, inside[i]);
+    }
+    var number = tap;
+    if (TRANSPOSE == 1) {
+      let first = (vec2u(class_.top, class_.left) + p.padding) % p.stride;
+      number = (first.x + down * p.stride) * p.size + first.y + right * p.stride;
+    }
+    var b = number * p.width * p.columns + bColumn;
+    for (var k = 0u; k < p.width; k++) {
+      var x: array<vec4f, 8>;
+      for (var i = 0u; i < ROWS / LANES; i++) { x[i] = select(vec4f(), vec4f(images[at[i] + k]), inside[i]); }
+      let z = mat4x4f(
+        vec4f(weight[b]),
+        vec4f(weight[b + bStride]),
+        vec4f(weight[b + 2 * bStride]),
+        vec4f(weight[b + 3 * bStride]),
+      );
+      b += select(4 * bStride, 1, TRANSPOSE == 1);
+      let x0 = mat4x4f(
+        subgroupBroadcast(x[0u / LANES], 0u % LANES),
+        subgroupBroadcast(x[1u / LANES], 1u % LANES),
+        subgroupBroadcast(x[2u / LANES], 2u % LANES),
+        subgroupBroadcast(x[3u / LANES], 3u % LANES),
+      );
+      c0 += product(x0[0], z);
+      c1 += product(x0[1], z);
+      c2 += product(x0[2], z);
+      c3 += product(x0[3], z);
+      let x1 = mat4x4f(
+        subgroupBroadcast(x[4u / LANES], 4u % LANES),
+        subgroupBroadcast(x[5u / LANES], 5u % LANES),
+        subgroupBroadcast(x[6u / LANES], 6u % LANES),
+        subgroupBroadcast(x[7u / LANES], 7u % LANES),
+      );
+      c4 += product(x1[0], z);
+      c5 += product(x1[1], z);
+      c6 += product(x1[2], z);
+      c7 += product(x1[3], z);
+      let x2 = mat4x4f(
+        subgroupBroadcast(x[8u / LANES], 8u % LANES),
+        subgroupBroadcast(x[9u / LANES], 9u % LANES),
+        subgroupBroadcast(x[10u / LANES], 10u % LANES),
+        subgroupBroadcast(x[11u / LANES], 11u % LANES),
+      );
+      c8 += product(x2[0], z);
+      c9 += product(x2[1], z);
+      c10 += product(x2[2], z);
+      c11 += product(x2[3], z);
+      let x3 = mat4x4f(
+        subgroupBroadcast(x[12u / LANES], 12u % LANES),
+        subgroupBroadcast(x[13u / LANES], 13u % LANES),
+        subgroupBroadcast(x[14u / LANES], 14u % LANES),
+        subgroupBroadcast(x[15u / LANES], 15u % LANES),
+      );
+      c12 += product(x3[0], z);
+      c13 += product(x3[1], z);
+      c14 += product(x3[2], z);
+      c15 += product(x3[3], z);
+      let x4 = mat4x4f(
+        subgroupBroadcast(x[16u / LANES], 16u % LANES),
+        subgroupBroadcast(x[17u / LANES], 17u % LANES),
+        subgroupBroadcast(x[18u / LANES], 18u % LANES),
+        subgroupBroadcast(x[19u / LANES], 19u % LANES),
+      );
+      c16 += product(x4[0], z);
+      c17 += product(x4[1], z);
+      c18 += product(x4[2], z);
+      c19 += product(x4[3], z);
+      let x5 = mat4x4f(
+        subgroupBroadcast(x[20u / LANES], 20u % LANES),
+        subgroupBroadcast(x[21u / LANES], 21u % LANES),
+        subgroupBroadcast(x[22u / LANES], 22u % LANES),
+        subgroupBroadcast(x[23u / LANES], 23u % LANES),
+      );
+      c20 += product(x5[0], z);
+      c21 += product(x5[1], z);
+      c22 += product(x5[2], z);
+      c23 += product(x5[3], z);
+      let x6 = mat4x4f(
+        subgroupBroadcast(x[24u / LANES], 24u % LANES),
+        subgroupBroadcast(x[25u / LANES], 25u % LANES),
+        subgroupBroadcast(x[26u / LANES], 26u % LANES),
+        subgroupBroadcast(x[27u / LANES], 27u % LANES),
+      );
+      c24 += product(x6[0], z);
+      c25 += product(x6[1], z);
+      c26 += product(x6[2], z);
+      c27 += product(x6[3], z);
+      let x7 = mat4x4f(
+        subgroupBroadcast(x[28u / LANES], 28u % LANES),
+        subgroupBroadcast(x[29u / LANES], 29u % LANES),
+        subgroupBroadcast(x[30u / LANES], 30u % LANES),
+        subgroupBroadcast(x[31u / LANES], 31u % LANES),
+      );
+      c28 += product(x7[0], z);
+      c29 += product(x7[1], z);
+      c30 += product(x7[2], z);
+      c31 += product(x7[3], z);
+    }
+  }
+
+  if (column >= p.columns) { return; }
+  // A loop, though it has to move the sums about: written out, stores take long to compile.
+  for (var r = row; r < min(row + ROWS, rows); r += 4) {
+    store(class_, rows, r, column, c0);
+    store(class_, rows, r + 1, column, c1);
+    store(class_, rows, r + 2, column, c2);
+    store(class_, rows, r + 3, column, c3);
+    c0 = c4; c1 = c5; c2 = c6; c3 = c7;
+    c4 = c8; c5 = c9; c6 = c10; c7 = c11;
+    c8 = c12; c9 = c13; c10 = c14; c11 = c15;
+    c12 = c16; c13 = c17; c14 = c18; c15 = c19;
+    c16 = c20; c17 = c21; c18 = c22; c19 = c23;
+    c20 = c24; c21 = c25; c22 = c26; c23 = c27;
+    c24 = c28; c25 = c29; c26 = c30; c27 = c31;
+  }
+}
+
+fn store(class_: Class, rows: u32, row: u32, column: u32, value: vec4f) {
+  if (row >= rows) { return; }
+  var pixel = row;
+  if (TRANSPOSE == 1) {
+    let line = row / class_.width;
+    let h = line % class_.height * p.stride + class_.top;
+    pixel = (line / class_.height * p.outHeight + h) * p.outWidth + row % class_.width * p.stride + class_.left;
+  }
+  y[(pixel * p.columns + column) / 4] = vec4<T1>(value);
+}
+
+// The pixels of the result that one product makes.
+struct Class {
+  top: u32, // of the first
+  left: u32,
+  height: u32, // how many lines of an image
+  width: u32,
+  taps: vec2u, // that see each, down and across
+}
+
+fn classOf(number: u32) -> Class {
+  if (TRANSPOSE == 0) { return Class(0, 0, p.outHeight, p.outWidth, vec2u(p.size)); }
+  let first = vec2u(number / p.stride, number % p.stride);
+  let whole = vec2u(p.outHeight, p.outWidth);
+  let count = (max(whole, first) - first + p.stride - 1) / p.stride;
+  let tap = (first + p.padding) % p.stride;
+  return Class(first.x, first.y, count.x, count.y, (max(vec2u(p.size), tap) - tap + p.stride - 1) / p.stride);
+}
+
+// One row's four channels times this lane's 4 x 4 block of the weight.
+fn product(x: vec4f, z: mat4x4f) -> vec4f {
+  if (TRANSPOSE == 1) { return x * z; }
+  return z * x;
+}
