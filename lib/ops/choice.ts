@@ -34,6 +34,8 @@ export interface Candidate<P> {
   readonly name: string;
   /** Whether it computes this problem correctly on such a device. Says nothing about speed. */
   supports(info: GpuInfo, problem: P): boolean;
+  /** Whether measuring it would be a waste of time: a kernel that takes seconds to compile where it cannot win. */
+  hopeless?(info: GpuInfo, problem: P): boolean;
   /** Records it on the device of the problem's tensors. */
   record(problem: P): void;
 }
@@ -63,6 +65,8 @@ export interface OperationSpec<P> {
 
 /** An operation that chooses among its candidates. */
 export interface Operation<P> extends OperationSpec<P> {
+  /** The candidate of a device that nothing was measured on: by the rule, or else the first that supports the problem. */
+  usual(info: GpuInfo, problem: P): Candidate<P>;
   /** The candidate that {@link Operation.run} would take on this GPU. */
   choose(gpu: Gpu, problem: P): Candidate<P>;
   /** Records the problem by the chosen candidate. The arguments have been checked. */
@@ -86,14 +90,17 @@ export function defineOperation<P>(spec: OperationSpec<P>): Operation<P> {
   const named = new Map(candidates.map((each) => [each.name, each]));
   const operation: Operation<P> = {
     ...spec,
+    usual(info, problem) {
+      const usual = named.get(rule(info, problem));
+      return usual?.supports(info, problem) ? usual : candidates.find((each) => each.supports(info, problem))!;
+    },
     choose(gpu, problem) {
       const { info } = gpu;
       const wanted = forced === undefined ? undefined : named.get(forced);
       if (wanted?.supports(info, problem)) return wanted;
       const best = measured.get(gpu)?.get(operation)?.get(classOf(problem)) as Candidate<P> | undefined;
       if (best?.supports(info, problem)) return best; // a class is rough: not all of its problems need to be supported
-      const usual = named.get(rule(info, problem));
-      return usual?.supports(info, problem) ? usual : candidates.find((each) => each.supports(info, problem))!;
+      return operation.usual(info, problem);
     },
     run(problem) {
       operation.choose(spec.outputs(problem)[0].device.gpu, problem).record(problem);

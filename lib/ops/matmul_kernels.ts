@@ -48,6 +48,9 @@ export function rule(info: GpuInfo, problem: Problem): string {
   return fours ? "matmul_registers:vectors" : "matmul_registers:scalars";
 }
 
+/** Files whose kernels meet at barriers: on a processor a fifth of the speed of the others, after seconds of compilation. */
+const barriers = new Set(["matmul_workgroup", "matmul_tile", "matmul_matrix"]);
+
 function tiles(rows: number, columns: (info: GpuInfo) => number): GroupCount {
   return (info, { m, n }) => Math.ceil(m / rows) * Math.ceil(n / columns(info));
 }
@@ -64,6 +67,7 @@ function candidate(
   return {
     name: path + suffix,
     supports,
+    hopeless: (info) => info.software && barriers.has(file),
     record(problem) {
       const { batch, transposeA, transposeB, out, a, b } = problem;
       const { device } = out.tensor;

@@ -18,6 +18,7 @@ export function splitCandidate(inner: Candidate<Problem>): Candidate<Problem> {
   return {
     name: `${inner.name} split`,
     supports: (info, problem) => partsOf(problem) > 1 && inner.supports(info, problem),
+    hopeless: (info, problem) => inner.hopeless?.(info, problem) ?? false,
     record(problem) {
       const { m, n, k, out, a, b, transposeA, transposeB, scale, accumulate } = problem;
       const { device } = out.tensor;

@@ -1,0 +1,73 @@
+/**
+ * Measured choices on disk, a file for each kind of device and state of the kernels, in `twobp` in the user's cache folder
+ * (`XDG_CACHE_HOME`, or `~/.cache`). Read and written by `calibrate()` alone.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, homedir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import type { GpuInfo } from "../gpu/gpu.ts";
+import type { Choices } from "../ops/choice.ts";
+
+/** The folder of the files, or undefined where the user has no home. */
+export function choiceFolder(): string | undefined {
+  const base = process.env.XDG_CACHE_HOME || (homedir() && join(homedir(), ".cache"));
+  return base ? join(base, "twobp", "choices") : undefined;
+}
+
+/** What choices are good for: this hardware with this driver, and these kernels. */
+export function choiceKey(info: GpuInfo): string {
+  const processor = info.software ? ` on ${cpus()[0]?.model.trim() ?? "an unknown processor"}` : "";
+  return `${info.identity}${processor}, subgroups of ${info.subgroupSize}, kernels ${kernelHash()}`;
+}
+
+/** What was measured for `key`; nothing where there is no file, or one that is damaged or belongs to something else. */
+export function readChoices(folder: string, key: string): Choices {
+  try {
+    const { schema, key: written, choices } = JSON.parse(readFileSync(fileOf(folder, key), "utf8"));
+    if (schema === 1 && written === key && isChoices(choices)) return choices;
+  } catch {
+    // Not there, or not ours: it is written anew after measuring.
+  }
+  return {};
+}
+
+/** Puts choices away, as a whole or not at all; a folder that cannot be written only means measuring again. */
+export function writeChoices(folder: string, key: string, choices: Choices): void {
+  const file = fileOf(folder, key);
+  const temporary = `${file}.${process.pid}`;
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(temporary, JSON.stringify({ schema: 1, key, choices }, null, 1) + "\n");
+    renameSync(temporary, file);
+  } catch {
+    rmSync(temporary, { force: true });
+  }
+}
+
+function fileOf(folder: string, key: string): string {
+  return join(folder, `${createHash("sha256").update(key).digest("hex").slice(0, 32)}.json`);
+}
+
+function isChoices(value: unknown): value is Choices {
+  const isRecord = (each: unknown): each is Record<string, unknown> =>
+    typeof each === "object" && each !== null && !Array.isArray(each);
+  return isRecord(value) &&
+    Object.values(value).every((classes) =>
+      isRecord(classes) && Object.values(classes).every((name) => typeof name === "string")
+    );
+}
+
+let hashed: string | undefined;
+
+/** Changes whenever any kernel does. */
+function kernelHash(): string {
+  if (!hashed) {
+    const folder = new URL("../../kernels/", import.meta.url);
+    const hash = createHash("sha256");
+    for (const file of readdirSync(folder).sort()) hash.update(file).update(readFileSync(new URL(file, folder)));
+    hashed = hash.digest("hex").slice(0, 16);
+  }
+  return hashed;
+}
