@@ -65,12 +65,13 @@ export {
   memoryCategories,
   type MemoryCategory,
   peakMemory,
+  type SlotMemory,
   type StageMemory,
   unitMemory,
 } from "./lib/schedules/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/merge.ts";
-export { parsePolicy } from "./lib/schedules/policy.ts";
+export { parseBytes, parsePolicy } from "./lib/schedules/policy.ts";
 export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search.ts";
 export { twoStage, type TwoStageOptions } from "./lib/schedules/two_stage.ts";
 export { validate } from "./lib/schedules/validate.ts";

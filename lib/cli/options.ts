@@ -8,6 +8,7 @@
 import process from "node:process";
 import { CommanderError, InvalidArgumentError } from "commander";
 import { UserError } from "../errors.ts";
+import { parseBytes } from "../schedules/policy.ts";
 
 /** Reads a whole number between two bounds; for commander's `option(flags, description, read)`. */
 export function integer(least: number, most: number): (text: string) => number {
@@ -66,6 +67,9 @@ export function pairs<T extends Record<string, number>>(defaults: T): (text: str
     return { ...defaults, ...values };
   };
 }
+
+/** Reads a number of bytes, 64MiB or 1e9 for example. */
+export const bytes: (text: string) => number = reading(parseBytes);
 
 /** Turns a function of this library that throws UserErrors into a reader of option values. */
 export function reading<T>(read: (text: string) => T): (text: string) => T {

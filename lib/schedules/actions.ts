@@ -24,9 +24,9 @@ export interface Action {
 /**
  * When the delayed weight gradients run: `fill` in idle slots, `end` after everything else, `mid` once at half time and
  * once at the end, `every:k` as soon as k are pending, `cap:BYTES` in idle slots but never letting a rank hold more than
- * so many bytes.
+ * so many bytes, `lean` so that the step is as short as with `fill` and each rank holds as little as that allows.
  */
-export type Policy = "fill" | "end" | "mid" | `every:${number}` | `cap:${number}`;
+export type Policy = "fill" | "lean" | "end" | "mid" | `every:${number}` | `cap:${number}`;
 
 /** A pipeline schedule: who runs what, in which order. Times are not part of it: they come out of a simulation or a run. */
 export interface Schedule {

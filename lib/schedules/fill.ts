@@ -2,30 +2,32 @@ import { UserError } from "../errors.ts";
 import { type Action, formatAction, type Schedule } from "./actions.ts";
 import type { Costs } from "./costs.ts";
 import { timeQueue } from "./heap.ts";
-import { giveBack, heldAtRest, type Memory, peakMemory, take, totalHeld } from "./memory.ts";
+import { holderOf, type Memory, peakMemory, totalHeld } from "./memory.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
 import { sourceOf } from "./walk.ts";
 
-/** A limit on what one rank holds. */
+/** Limits on what the ranks hold. */
 export interface Cap {
-  /** In the unit of the memory model. */
-  bytes: number;
+  /** Of each rank, in the unit of the memory model. */
+  bytes: readonly number[];
   /** What each stage holds. */
   memory: Memory;
 }
 
 /**
  * Puts weight gradients into idle slots: a rank follows its own order of F and I, and whenever the next of them has not
- * arrived and a W of full width is pending, it runs that W. What is left runs at the end. With a cap it also runs a W
- * before anything that would hold too much.
+ * arrived and a W of full width is pending, it runs that W. What is left runs at the end. With a cap it also runs W
+ * before anything that would hold too much, micro-batches counted one by one (see {@link fillUnderCap} for wider ones).
  *
  * The choice is greedy, and a W cannot be interrupted, so where w is small against f + i + w it can delay the critical
  * input gradient and miss the floor that a search finds.
  *
  * @param schedule Of F and B.
- * @returns For each rank its list of F, I and W.
+ * @returns For each rank its list of F, I and W; undefined where a cap cannot be kept.
  */
-export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] {
+export function fillIdle(schedule: Schedule, width: number, costs: Costs): Action[][];
+export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] | undefined;
+export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] | undefined {
   const { devices, stages, microbatches, placement } = schedule;
   const order = schedule.actions.map((list) =>
     list.map((action): Action => action.kind === "B" ? { ...action, kind: "I" } : action)
@@ -68,9 +70,9 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
     const ready = arrival(rank, action);
     // Sums of the same costs in another order differ in their last bits; that must not read as idle time.
     const isReady = ready <= time + 1e-9 * (1 + Math.abs(time));
-    const forced = overCap?.exceededBy(rank, action) ?? false;
+    const forced = overCap?.exceededBy(rank, action, pending[rank].count() > 0) ?? false;
     const w = forced ? pending[rank].next(width) : isReady ? undefined : pending[rank].next(width, width);
-    if (forced && !w) overCap!.fail(rank, action);
+    if (forced && !w) return undefined;
     if (w) {
       queue.push(run(rank, w, time), rank);
       continue;
@@ -92,39 +94,73 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
     queue.push(asleepSince[woken], woken);
     asleepSince[woken] = NaN;
   }
-  overCap?.check(result);
   return result;
 }
 
 function capKeeper(schedule: Schedule, { bytes, memory }: Cap) {
-  const held = schedule.actions.map((_, rank) => heldAtRest(schedule, rank, memory));
-  const fail = (rank: number, needed: number, action: Action): never => {
-    throw new UserError(
-      `cap:${bytes} is too small for ${schedule.name}: device ${rank} needs ${needed} for ${formatAction(action)}, ` +
-        "with no weight gradient left to run first",
-    );
-  };
-  const needed = (rank: number, action: Action): number => {
-    const stage = memory(action.stage);
-    const then = { ...held[rank] };
-    take(then, action, stage);
-    // The W that follows must still fit beside what this I leaves.
-    if (action.kind === "I") then.workspace = Math.max(then.workspace, stage.workspace?.W ?? 0);
-    return totalHeld(then);
-  };
+  const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, memory));
   return {
-    exceededBy: (rank: number, action: Action): boolean => needed(rank, action) > bytes,
-    fail: (rank: number, action: Action): never => fail(rank, needed(rank, action), action),
-    ran(rank: number, action: Action): void {
-      take(held[rank], action, memory(action.stage));
-      giveBack(held[rank], action, memory(action.stage));
-    },
-    check(actions: Action[][]): void {
-      const peaks = peakMemory({ ...schedule, actions }, memory);
-      const worst = peaks.indexOf(Math.max(...peaks));
-      if (peaks[worst] > bytes) {
-        throw new UserError(`cap:${bytes} is too small for ${schedule.name}: device ${worst} needs ${peaks[worst]}`);
+    exceededBy(rank: number, action: Action, isPending: boolean): boolean {
+      const { held } = holders[rank];
+      const now = { ...held };
+      holders[rank].start(action);
+      let needed = totalHeld(held);
+      // The W that is pending, or follows this I, must still fit beside what the action leaves.
+      if (isPending || action.kind === "I") {
+        needed = Math.max(needed, needed - held.workspace + (memory(action.stage).workspace?.W ?? 0) + now.workspace);
       }
+      Object.assign(held, now);
+      return needed > bytes[rank] * (1 + 1e-12);
+    },
+    ran(rank: number, action: Action): void {
+      holders[rank].start(action);
+      holders[rank].end(action);
     },
   };
+}
+
+/**
+ * {@link fillIdle} under caps that hold for any width: where a W over several micro-batches takes room for all of them at once,
+ * the caps that are kept one by one are lowered until the peaks fit. Undefined where they do not.
+ */
+export function fillUnderCap(schedule: Schedule, width: number, costs: Costs, cap: Cap): Action[][] | undefined {
+  const inner = [...cap.bytes];
+  for (;;) {
+    const actions = fillIdle(schedule, width, costs, { bytes: inner, memory: cap.memory });
+    if (!actions) return undefined;
+    const over = peakMemory({ ...schedule, actions }, cap.memory).map((peak, rank) => peak - cap.bytes[rank]);
+    if (over.every((excess, rank) => excess <= 1e-12 * cap.bytes[rank])) return actions;
+    over.forEach((excess, rank) => {
+      if (excess > 0) inner[rank] -= excess;
+    });
+  }
+}
+
+/** What each rank holds at most if every W follows its I at once: the least with this order of F and I. */
+export function leastCaps(schedule: Schedule, memory: Memory): number[] {
+  const actions = schedule.actions.map((list) =>
+    list.flatMap((action): Action[] =>
+      action.kind === "B" ? [{ ...action, kind: "I" }, { ...action, kind: "W" }] : [action]
+    )
+  );
+  return peakMemory({ ...schedule, actions }, memory);
+}
+
+/**
+ * The filling under one cap for all ranks.
+ *
+ * @throws {UserError} Where no order of the weight gradients keeps it, with the least cap that would do.
+ */
+export function fillCapped(schedule: Schedule, width: number, costs: Costs, bytes: number, memory: Memory): Action[][] {
+  const actions = fillUnderCap(schedule, width, costs, { bytes: schedule.actions.map(() => bytes), memory }) ??
+    (width > 1 ? fillUnderCap(schedule, 1, costs, { bytes: schedule.actions.map(() => bytes), memory }) : undefined);
+  if (actions) return actions;
+  const least = leastCaps(schedule, memory);
+  const most = Math.max(...least);
+  throw new UserError(
+    `cap:${bytes} is too small for ${schedule.name}: device ${
+      least.indexOf(most)
+    } needs ${most} even if every weight ` +
+      `gradient runs at once, so cap:${most} is the least`,
+  );
 }

@@ -8,16 +8,41 @@ export interface StageMemory {
   released?: number;
   /** Output gradients that an I leaves behind for its W. A B keeps none. */
   derivatives: number;
+  /** What is different where a W takes several micro-batches; by default the same for each as if it were alone. */
+  slots?: SlotMemory;
+  /** Kept by the F of a micro-batch whose backward is whole; `activations` when absent. */
+  whole?: number;
   /** Held only while an action of that kind runs. */
   workspace?: Partial<Record<Action["kind"], number>>;
+  /** The stage's input (F) and output gradient (I), counted in what F and I take: held earlier where the same rank makes them. */
+  input?: { F: number; I: number };
+  /** Bytes of the messages to other ranks that F and I send, held until the next action of the rank has ended. */
+  messages?: { F: number; I: number };
   /** Held all the time. */
   parameters?: number;
   /** Held all the time. */
   gradients?: number;
   /** Held all the time. */
   optimizer?: number;
-  /** Staging buffers of the stage's channels, held all the time. */
+  /** Held all the time. */
   transfer?: number;
+  /** Held all the time for each micro-batch of the step. */
+  losses?: number;
+}
+
+/**
+ * How the micro-batches of one W share memory: what the W reads of them lies in slabs with a slot for each, which are taken
+ * whole at the first F (activations) or the first I (derivatives) of the group and given back with the W.
+ */
+export interface SlotMemory {
+  /** The part of a micro-batch's activations that lies in slots. */
+  activations: number;
+  /** The part of its derivatives that lies in slots. */
+  derivatives: number;
+  /** What the end of its I gives back: of the activations outside slots, since a slot stays with its slab. */
+  released: number;
+  /** By how much the W's workspace grows with each micro-batch after the first. */
+  workspace?: number;
 }
 
 /** A memory model: what each stage holds. */
@@ -43,45 +68,127 @@ export type MemoryCategory = typeof memoryCategories[number];
 /** What a rank holds at one moment, by category. */
 export type Held = Record<MemoryCategory, number>;
 
-/** What the stages of a rank hold when no micro-batch is in flight. */
-export function heldAtRest(schedule: Schedule, rank: number, memory: Memory): Held {
-  const held: Held = {
-    parameters: 0,
-    gradients: 0,
-    optimizer: 0,
-    transfer: 0,
-    activations: 0,
-    derivatives: 0,
-    workspace: 0,
-  };
-  for (let stage = 0; stage < schedule.stages; stage++) {
-    if (schedule.placement[stage] !== rank) continue;
-    const { parameters = 0, gradients = 0, optimizer = 0, transfer = 0 } = memory(stage);
+/** How the micro-batches of a schedule are grouped by the W, or B, that ends them; by `stage * M + microbatch`. */
+export interface Groups {
+  /** Micro-batches in the group. */
+  readonly sizes: Int32Array;
+  /** The group's first micro-batch in the order of its W: its name. */
+  readonly firsts: Int32Array;
+  /** 1 where a B ends the group. */
+  readonly whole: Uint8Array;
+}
+
+/** The groups of a schedule. */
+export function groupsOf({ stages, microbatches, actions }: Schedule): Groups {
+  const count = stages * microbatches;
+  const groups = { sizes: new Int32Array(count), firsts: new Int32Array(count), whole: new Uint8Array(count) };
+  for (const list of actions) {
+    for (const { kind, stage, microbatches: members } of list) {
+      if (kind !== "W" && kind !== "B") continue;
+      for (const microbatch of members) {
+        const own = stage * microbatches + microbatch;
+        groups.sizes[own] = members.length;
+        groups.firsts[own] = stage * microbatches + members[0];
+        groups.whole[own] = kind === "B" ? 1 : 0;
+      }
+    }
+  }
+  return groups;
+}
+
+/** What a rank holds while it runs its actions one after the other. */
+export interface Holder {
+  /** By category, now. */
+  readonly held: Held;
+  /** Takes what an action needs; until {@link Holder.end} the most that is held within it. */
+  start(action: Action): void;
+  /** Gives back what the action does not leave behind. */
+  end(action: Action): void;
+}
+
+/**
+ * What a rank holds before its first action.
+ *
+ * @param groups Those of the schedule, to be worked out once for all ranks; absent where they are not known yet, and every
+ * micro-batch counts as alone.
+ */
+export function holderOf(schedule: Schedule, rank: number, memory: Memory, groups?: Groups): Holder {
+  const { stages: count, microbatches, placement } = schedule;
+  const stages = Array.from({ length: count }, (_, stage) => memory(stage));
+  const held = Object.fromEntries(memoryCategories.map((category) => [category, 0])) as Held;
+  for (let stage = 0; stage < count; stage++) {
+    if (placement[stage] !== rank) continue;
+    const { parameters = 0, gradients = 0, optimizer = 0, transfer = 0, losses = 0 } = stages[stage];
     held.parameters += parameters;
     held.gradients += gradients;
     held.optimizer += optimizer;
     held.transfer += transfer;
+    held.workspace += losses * microbatches;
   }
-  return held;
-}
+  const { workspace: standing, transfer: rest } = held;
+  /** Slabs in use, by group. */
+  const slabs = { F: new Set<number>(), I: new Set<number>() };
+  /** Bytes of the message that the last action sent. */
+  let underway = 0;
 
-/** What an action takes when it starts. */
-export function take(held: Held, action: Action, stage: StageMemory): void {
-  if (action.kind === "F") held.activations += stage.activations;
-  if (action.kind === "I") held.derivatives += stage.derivatives;
-  held.workspace = stage.workspace?.[action.kind] ?? 0;
-}
+  const own = ({ stage, microbatches: [microbatch] }: Action) => stage * microbatches + microbatch;
+  const isShared = (at: number) => groups !== undefined && groups.sizes[at] > 1;
+  /** The slots that an F or I takes in advance for the others of its group. */
+  const slotsAhead = (kind: "F" | "I", at: number, stage: StageMemory): number => {
+    const bytes = stage.slots?.[kind === "F" ? "activations" : "derivatives"] ?? 0;
+    if (!isShared(at) || bytes === 0) return 0;
+    const first = groups!.firsts[at];
+    if (slabs[kind].has(first)) return -bytes;
+    slabs[kind].add(first);
+    return (groups!.sizes[at] - 1) * bytes;
+  };
+  const kept = (at: number, stage: StageMemory) =>
+    groups?.whole[at] ? stage.whole ?? stage.activations : stage.activations;
+  /** The stage that the result of an F or I goes to. */
+  const next = ({ kind, stage }: Action) => kind === "F" ? stage + 1 : stage - 1;
+  const isHanded = (from: number, to: number) => to >= 0 && to < count && placement[from] === placement[to];
 
-/** What an action gives back when it ends. */
-export function giveBack(held: Held, action: Action, stage: StageMemory): void {
-  const { kind, microbatches } = action;
-  held.workspace = 0;
-  if (kind === "I") held.activations -= stage.released ?? 0;
-  if (kind === "B") held.activations -= stage.activations;
-  if (kind === "W") {
-    held.activations -= microbatches.length * (stage.activations - (stage.released ?? 0));
-    held.derivatives -= microbatches.length * stage.derivatives;
-  }
+  return {
+    held,
+    start(action) {
+      const { kind, stage, microbatches: members } = action;
+      const memory = stages[stage], at = own(action);
+      held.workspace = standing + (memory.workspace?.[kind] ?? 0);
+      if (kind === "W") {
+        held.workspace += (members.length - 1) * (memory.slots?.workspace ?? 0);
+        return;
+      }
+      const backward = kind !== "F";
+      const previous = backward ? stage + 1 : stage - 1;
+      if (isHanded(stage, previous)) {
+        held[backward ? "derivatives" : "activations"] -= memory.input?.[backward ? "I" : "F"] ?? 0;
+      }
+      if (kind === "F") held.activations += kept(at, memory) + slotsAhead("F", at, memory);
+      if (kind === "I") held.derivatives += memory.derivatives + slotsAhead("I", at, memory);
+      const sent = memory.messages?.[backward ? "I" : "F"] ?? 0;
+      held.transfer = rest + underway + (isHanded(stage, next(action)) ? 0 : sent);
+    },
+    end(action) {
+      const { kind, stage, microbatches: members } = action;
+      const memory = stages[stage], at = own(action);
+      held.workspace = standing;
+      underway = held.transfer - rest - underway;
+      held.transfer = rest + underway;
+      const released = isShared(at) ? memory.slots?.released ?? memory.released ?? 0 : memory.released ?? 0;
+      if (kind === "I") held.activations -= released;
+      if (kind === "B") held.activations -= kept(at, memory);
+      if (kind === "W") {
+        held.activations -= members.length * (memory.activations - released);
+        held.derivatives -= members.length * memory.derivatives;
+        if (groups) { for (const kind of ["F", "I"] as const) slabs[kind].delete(groups.firsts[at]); }
+        return;
+      }
+      const to = next(kind === "B" ? { ...action, kind: "I" } : action);
+      if (isHanded(stage, to)) {
+        held[kind === "F" ? "activations" : "derivatives"] += stages[to].input?.[kind === "F" ? "F" : "I"] ?? 0;
+      }
+    },
+  };
 }
 
 /** Sum over the categories. */
@@ -93,15 +200,14 @@ export function totalHeld(held: Held): number {
 
 /** The most that each rank holds at once. It depends on the order of its actions only, not on their times. */
 export function peakMemory(schedule: Schedule, memory: Memory = unitMemory): number[] {
-  const stages = Array.from({ length: schedule.stages }, (_, stage) => memory(stage));
+  const groups = groupsOf(schedule);
   return schedule.actions.map((list, rank) => {
-    const held = heldAtRest(schedule, rank, memory);
-    const atRest = totalHeld(held);
-    let peak = atRest;
+    const holder = holderOf(schedule, rank, memory, groups);
+    let peak = totalHeld(holder.held);
     for (const action of list) {
-      take(held, action, stages[action.stage]);
-      peak = Math.max(peak, atRest + held.activations + held.derivatives + held.workspace);
-      giveBack(held, action, stages[action.stage]);
+      holder.start(action);
+      peak = Math.max(peak, totalHeld(holder.held));
+      holder.end(action);
     }
     return peak;
   });

@@ -1,5 +1,5 @@
 import type { Schedule } from "./actions.ts";
-import { giveBack, type Held, heldAtRest, type Memory, take, totalHeld, unitMemory } from "./memory.ts";
+import { groupsOf, type Held, holderOf, type Memory, totalHeld, unitMemory } from "./memory.ts";
 import type { Span } from "./simulate.ts";
 
 /** What a rank holds from one moment on. */
@@ -22,19 +22,19 @@ export interface RankMemory {
 
 /**
  * What each rank holds over time, by category: an F takes activations, an I takes derivatives and gives back the
- * activations that no W needs, and a W or B gives back the rest.
+ * activations that no W needs, and a W or B gives back the rest. See `StageMemory` for what else there is.
  *
  * @param spans Every action of the schedule with its times, rank by rank in order: of a simulation, or of a run.
  */
 export function memoryTimeline(schedule: Schedule, spans: readonly Span[], memory: Memory = unitMemory): RankMemory[] {
-  const stages = Array.from({ length: schedule.stages }, (_, stage) => memory(stage));
-  const held = schedule.actions.map((_, rank) => heldAtRest(schedule, rank, memory));
-  const points: MemoryPoint[][] = held.map((rest) => [{ time: 0, held: { ...rest } }]);
+  const groups = groupsOf(schedule);
+  const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, memory, groups));
+  const points: MemoryPoint[][] = holders.map(({ held }) => [{ time: 0, held: { ...held } }]);
   for (const { rank, action, start, end } of spans) {
-    take(held[rank], action, stages[action.stage]);
-    points[rank].push({ time: start, held: { ...held[rank] } });
-    giveBack(held[rank], action, stages[action.stage]);
-    points[rank].push({ time: end, held: { ...held[rank] } });
+    holders[rank].start(action);
+    points[rank].push({ time: start, held: { ...holders[rank].held } });
+    holders[rank].end(action);
+    points[rank].push({ time: end, held: { ...holders[rank].held } });
   }
   return points.map((list) => {
     let most = list[0];

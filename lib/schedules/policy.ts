@@ -2,18 +2,40 @@ import { UserError } from "../errors.ts";
 import type { Policy } from "./actions.ts";
 
 /**
+ * Reads a number of bytes: 1e9, 512MB (powers of 1000: kB, MB, GB, TB), 1.5GiB (powers of 1024: KiB, MiB, GiB, TiB).
+ *
+ * @throws {UserError} For anything else, and for less than one byte.
+ */
+export function parseBytes(text: string): number {
+  const [, digits, prefix, binary] = /^(\d+(?:\.\d+)?(?:e\d+)?) ?(?:([kmgt])?(i)?b)?$/i.exec(text.trim()) ?? [];
+  const power = prefix ? "kmgt".indexOf(prefix.toLowerCase()) + 1 : 0;
+  const value = binary && !prefix ? NaN : Math.floor(Number(digits) * (binary ? 1024 : 1000) ** power);
+  if (value >= 1 && Number.isFinite(value)) return value;
+  throw new UserError(`"${text}" is not a number of bytes such as 1e9, 512MB, 64MiB or 1.5GiB`);
+}
+
+/**
  * Reads a policy as a command line spells it.
  *
- * @throws {UserError} For anything but `fill`, `end`, `mid`, `every:K` with a whole K of 1 or more, and `cap:BYTES`
- * with BYTES above 0.
+ * @throws {UserError} For anything but `fill`, `lean`, `end`, `mid`, `every:K` with a whole K of 1 or more, and `cap:BYTES` with
+ * BYTES as {@link parseBytes} reads them.
  */
 export function parsePolicy(text: string): Policy {
-  if (text === "fill" || text === "end" || text === "mid") return text;
-  const [, word, digits] = /^(every|cap):(\d+(?:\.\d+)?(?:e\d+)?)$/i.exec(text) ?? [];
-  const value = Number(digits);
-  if (word === "every" && Number.isInteger(value) && value >= 1) return `every:${value}`;
-  if (word === "cap" && value > 0 && Number.isFinite(value)) return `cap:${value}`;
+  if (text === "fill" || text === "lean" || text === "end" || text === "mid") return text;
+  const [, word, value] = /^(every|cap):(.+)$/i.exec(text) ?? [];
+  if (word === "every" && /^\d+$/.test(value) && Number(value) >= 1) return `every:${Number(value)}`;
+  if (word === "cap" && isBytes(value)) return `cap:${parseBytes(value)}`;
   throw new UserError(
-    `Unknown policy "${text}"; the policies are fill, end, mid, every:K (K micro-batches, 1 or more) and cap:BYTES`,
+    `Unknown policy "${text}"; the policies are fill, lean, end, mid, every:K (K micro-batches, 1 or more) and ` +
+      "cap:BYTES (1e9 or 64MiB for example)",
   );
+}
+
+function isBytes(text: string): boolean {
+  try {
+    return parseBytes(text) > 0;
+  } catch (error) {
+    if (error instanceof UserError) return false;
+    throw error;
+  }
 }

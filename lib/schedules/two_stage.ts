@@ -1,7 +1,8 @@
 import { UserError } from "../errors.ts";
 import { type Action, formatAction, type Policy, type Schedule, widest } from "./actions.ts";
 import { type Costs, unitCosts } from "./costs.ts";
-import { fillIdle } from "./fill.ts";
+import { fillCapped, fillIdle } from "./fill.ts";
+import { fillLean } from "./lean.ts";
 import { type Memory, unitMemory } from "./memory.ts";
 import { parsePolicy } from "./policy.ts";
 
@@ -11,9 +12,9 @@ export interface TwoStageOptions {
   policy?: Policy;
   /** How many micro-batches of a stage one W concatenates; default 1. The last W of a stage may be narrower. */
   width?: number;
-  /** Costs that say what is idle, for `fill` and `cap`; unit costs when absent. */
+  /** Costs that say what is idle, for `fill`, `lean` and `cap`; unit costs when absent. */
   costs?: Costs;
-  /** What each stage holds, for `cap`; activations 1 and derivatives 1 when absent. */
+  /** What each stage holds, for `lean` and `cap`; activations 1 and derivatives 1 when absent. See `stageMemories`. */
   memory?: Memory;
 }
 
@@ -50,8 +51,12 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
   });
   const [word, value] = policy.split(":");
   const flushes = { end: Infinity, mid: Math.ceil(schedule.microbatches / 2), every: Number(value) };
-  const actions = word === "fill" || word === "cap"
-    ? fillIdle(schedule, width, costs, word === "cap" ? { bytes: Number(value), memory } : undefined)
+  const actions = word === "fill"
+    ? fillIdle(schedule, width, costs)
+    : word === "lean"
+    ? fillLean(schedule, width, costs, memory)
+    : word === "cap"
+    ? fillCapped(schedule, width, costs, Number(value), memory)
     : schedule.actions.map((list) => flushEvery(flushes[word as keyof typeof flushes], list, width));
   return { ...schedule, actions, twoStage: true, policy, width: widest(actions) };
 }

@@ -8,7 +8,7 @@
 
 import type { Schedule } from "./actions.ts";
 import { unitCosts } from "./costs.ts";
-import { fillIdle } from "./fill.ts";
+import { fillCapped } from "./fill.ts";
 import { oneFOneB } from "./one_f_one_b.ts";
 
 /**
@@ -16,8 +16,8 @@ import { oneFOneB } from "./one_f_one_b.ts";
  * more than `most` forwards, each held until its W.
  */
 export function fillWithin(schedule: Schedule, most: number): Schedule {
-  const cap = { bytes: most, memory: () => ({ activations: 1, derivatives: 0 }) };
-  return { ...schedule, actions: fillIdle(schedule, 1, unitCosts(), cap), twoStage: true };
+  const memory = () => ({ activations: 1, derivatives: 0 });
+  return { ...schedule, actions: fillCapped(schedule, 1, unitCosts(), most, memory), twoStage: true };
 }
 
 /** ZB-H1: the order and the activation peak of 1F1B, N micro-batches, and a third of its bubble. */
