@@ -5,6 +5,8 @@
  * step is skipped and the scale halved; after many good steps it is doubled.
  */
 
+import { UserError } from "../errors.ts";
+
 /** The scale that training starts with. */
 export const initialLossScale = 2 ** 16;
 
@@ -26,8 +28,16 @@ export interface LossScale {
   update(overflowed: boolean): void;
 }
 
-/** A scale that starts at `initial`. */
+/**
+ * A scale that starts at `initial`.
+ *
+ * @throws {UserError} Unless that is a power of two, 1 to 2^60: other factors would round every gradient, and the optimizer
+ * takes the reciprocal in f32.
+ */
 export function createLossScale(initial: number = initialLossScale): LossScale {
+  if (!Number.isInteger(Math.log2(initial)) || initial < least || initial > 2 ** 60) {
+    throw new UserError(`A loss scale is a power of two, 1 to 2^60, not ${initial}`);
+  }
   let value = initial;
   let good = 0;
   return {

@@ -21,3 +21,9 @@ test("overflow at a loss scale of 1 is an error: the scale is not to blame", () 
   assert.equal(scale.value, 1);
   assert.throws(() => scale.update(true), /not finite, although the loss is scaled by no more than 1/);
 });
+
+test("a loss scale is a power of two", () => {
+  for (const bad of [0, -4, 3, 0.5, NaN, Infinity, 2 ** 61]) {
+    assert.throws(() => createLossScale(bad), /A loss scale is a power of two, 1 to 2\^60, not/, `${bad}`);
+  }
+});
