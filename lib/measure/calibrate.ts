@@ -5,7 +5,7 @@ import { dryDevices } from "../gpu/dry.ts";
 import { adamw } from "../train/optimizers.ts";
 import type { Model } from "../models/model.ts";
 import { type Choices, type Observed, observeProblems, setChoices } from "../ops/choice.ts";
-import { createPipeline } from "../pipeline/pipeline.ts";
+import { createPipeline, type Precision } from "../pipeline/pipeline.ts";
 import { generate } from "../schedules/generate.ts";
 import { twoStage } from "../schedules/two_stage.ts";
 import { measureCandidates, type ProblemResult } from "./candidates.ts";
@@ -34,10 +34,15 @@ export interface Calibration {
 }
 
 /**
- * The problems that a training step of `model` has, found by a dry run: with micro-batches of `samples`, `width` of them in
- * a W. `like` is the device they will run on. The model must not be in a pipeline.
+ * The problems that a training step of `model` has, found by a dry run with micro-batches of `samples`. `like` is the device
+ * they will run on; `width`, 1 by default, is the number of micro-batches in a W. The model must not be in a pipeline.
  */
-export function problemsOf(model: Model, samples: number, like: Gpu, width = 1): Promise<Observed[]> {
+export function problemsOf(
+  model: Model,
+  samples: number,
+  like: Gpu,
+  { width = 1, precision }: { width?: number; precision?: Precision } = {},
+): Promise<Observed[]> {
   const { software, subgroupSize } = like.info;
   const set = {
     mode: "real" as const,
@@ -46,8 +51,8 @@ export function problemsOf(model: Model, samples: number, like: Gpu, width = 1):
     driver: like.info.driver,
     close: () => {},
   };
-  const pipeline = createPipeline(set, model, { optimizer: adamw() });
-  const base = { ...generate("gpipe", { devices: 1, microbatches: width }) };
+  const pipeline = createPipeline(set, model, { optimizer: adamw(), precision });
+  const base = generate("gpipe", { devices: 1, microbatches: width });
   const batch = blankBatch(model, samples * width);
   return observeProblems(async () => {
     try {
@@ -90,6 +95,7 @@ export async function calibrate(
   for (const [key, alike] of kinds) {
     const choices = { ...(cache ? readChoices(cache, key) : {}) } as Record<string, Record<string, string>>;
     const unknown = problems.filter(({ operation, problem }) => {
+      if (operation.candidates.length < 2) return false;
       const name = choices[operation.name]?.[operation.classOf(problem)];
       return !operation.candidates.some((each: { name: string }) => each.name === name);
     });

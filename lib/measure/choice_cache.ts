@@ -39,10 +39,14 @@ export function writeChoices(folder: string, key: string, choices: Choices): voi
   const temporary = `${file}.${process.pid}`;
   try {
     mkdirSync(folder, { recursive: true });
-    writeFileSync(temporary, JSON.stringify({ schema: 1, key, choices }, null, 1) + "\n");
-    renameSync(temporary, file);
+    try {
+      writeFileSync(temporary, JSON.stringify({ schema: 1, key, choices }, null, 1) + "\n");
+      renameSync(temporary, file);
+    } finally {
+      rmSync(temporary, { force: true });
+    }
   } catch {
-    rmSync(temporary, { force: true });
+    // See above.
   }
 }
 
