@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { main } from "../lib/cli/options.ts";
 import { memory } from "./memory.ts";
+import { peers } from "./peers/command.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
 
@@ -9,6 +10,10 @@ await main(
   new Command("bench").description("Measurements.")
     .addCommand(throughput, { isDefault: true })
     .addCommand(memory)
+    .addCommand(peers)
     .addCommand(schedules)
-    .addHelpText("after", () => `\nWithout a command:\n\n${throughput.helpInformation()}`),
+    .addHelpText(
+      "after",
+      () => `\nWithout a command:\n\n${throughput.helpInformation()}`,
+    ),
 );

@@ -1,0 +1,262 @@
+/**
+ * `deno task bench peers`: matrix products and the training step of a small GPT in this project and in other WebGPU
+ * libraries, on the same adapter, in one run. The peers are installed in this folder by `deno task peers:install`.
+ */
+import process from "node:process";
+import { Command, InvalidArgumentError } from "commander";
+import { integer } from "../../lib/cli/options.ts";
+import { describeMachine } from "../../lib/measure/machine.ts";
+import { checkOutputs, writeOutput } from "../../lib/report/output.ts";
+import { tableText } from "../../lib/report/table.ts";
+import { generator } from "../../lib/train/random.ts";
+import { difference, interleave, type PeerRatio, type PeerRow, ratio, summary } from "./compare.ts";
+import type { Contender, Job } from "./contender.ts";
+import { installWebGpu } from "./environment.ts";
+import { batch, gptSizes } from "./gpt.ts";
+import { openJax } from "./jax.ts";
+import { openTfjs } from "./tfjs.ts";
+import { initialWeights, openTwobp } from "./twobp.ts";
+
+/** Rows, columns and inner dimension of a product. */
+type Size = readonly [number, number, number];
+
+/** Two squares, and what a llama-tiny multiplies in the forward of 8 sequences of 64 tokens. */
+const defaultSizes = "512x512x512,1024x1024x1024,512x384x128,512x128x128,512x704x128,512x128x352,512x256x128";
+/** Multiplications that a run of products makes at least, so that waiting for its end does not count. */
+const productWork = 2 ** 27;
+/** How far a product or a gradient may be off, in shares of its largest element. */
+const tolerance = 1e-3;
+/** Steps over which losses must agree, to {@link tolerance}. */
+const checkedSteps = 3;
+
+interface Options {
+  sizes: Size[];
+  repeats: number;
+  json?: string;
+}
+
+/** The command line; `bench/main.ts` adds it to the others. */
+export const peers = new Command("peers")
+  .description(
+    "Matrix products and a GPT's training step against jax-js (jit) and TensorFlow.js, on the same adapter.",
+  )
+  .option(
+    "--sizes <MxNxK,...>",
+    "products: rows x columns x inner dimension",
+    sizes,
+    sizes(defaultSizes),
+  )
+  .option("--repeats <n>", "rounds of runs, 1 to 1000", integer(1, 1000), 21)
+  .option("--json <file>", "write the results as JSON (- for standard output)")
+  .action(run);
+
+async function run({ sizes, repeats, json }: Options): Promise<void> {
+  checkOutputs({ "--json": json });
+  const say = json === "-" ? console.error : console.log;
+  await installWebGpu();
+  const weights = await initialWeights();
+  const own = await openTwobp();
+  const contenders: Contender[] = [own];
+  for (const open of [openJax, openTfjs]) contenders.push(await open());
+  say(
+    `${contenders.map(({ name, version }) => `${name} ${version}`).join(", ")} on ${own.adapter}`,
+  );
+  const rows: PeerRow[] = [];
+  const ratios: PeerRatio[] = [];
+  const compare = async (entries: Entry[]) => {
+    const { job } = entries[0];
+    const able = entries.filter(({ prepared }) => prepared);
+    const measured = await interleave(
+      able.map(({ prepared }) => () => prepared!.run()),
+      repeats,
+    );
+    for (const entry of entries) {
+      const { contender: { name, version }, times = 1, flops, off, error } = entry;
+      const ms = measured[able.indexOf(entry)]?.map((each) => each / times);
+      rows.push({
+        job,
+        contender: name,
+        version,
+        runs: ms?.length ?? 0,
+        ...ms ? { ms: summary(ms) } : {},
+        ...ms && flops ? { gflops: flops / summary(ms).median / 1e6 } : {},
+        ...off === undefined ? {} : { difference: off },
+        ...error ? { error } : {},
+      });
+      if (ms && entry !== entries[0]) {
+        ratios.push(
+          ratio(job, name, measured[0].map((each) => each / times), ms),
+        );
+      }
+      entry.prepared?.close();
+    }
+    process.stderr.write(`${job} done\n`);
+  };
+  for (const size of sizes) {
+    await compare(await prepareProducts(contenders, size));
+  }
+  await compare(await prepareTraining(contenders, weights));
+  say(tableText(timeTable(rows)));
+  say(tableText(ratioTable(ratios)));
+  say(
+    "Ratio: a peer's time over that of twobp in the same round, median; each contender's turn to begin comes in turn.",
+  );
+  for (const { job, contender, error } of rows) {
+    if (error) say(`${contender}, ${job}: ${error}`);
+  }
+  const command = `bench ${process.argv.slice(2).join(" ")}`.trim();
+  const report = {
+    schema: 1,
+    adapter: own.adapter,
+    rows,
+    ratios,
+    model: { ...gptSizes, batch, optimizer: "Adam" },
+  };
+  if (json) {
+    writeOutput(
+      json,
+      JSON.stringify(
+        { ...report, command, machine: describeMachine() },
+        null,
+        1,
+      ) + "\n",
+    );
+  }
+  contenders.forEach((contender) => contender.close());
+}
+
+/** A contender with its work prepared and checked, or why not. */
+interface Entry {
+  readonly job: string;
+  readonly contender: Contender;
+  readonly prepared?: Job<unknown>;
+  /** Repetitions in a run. */
+  readonly times?: number;
+  /** Of one repetition. */
+  readonly flops?: number;
+  readonly off?: number;
+  readonly error?: string;
+}
+
+async function prepareProducts(
+  contenders: readonly Contender[],
+  size: Size,
+): Promise<Entry[]> {
+  const [m, n, k] = size;
+  const random = generator(1);
+  const matrix = (elements: number) => Float32Array.from({ length: elements }, () => random.uniform() - 0.5);
+  const a = matrix(m * k), b = matrix(k * n);
+  const times = Math.max(1, Math.round(productWork / (m * n * k)));
+  let reference: Float32Array | undefined;
+  const entries: Entry[] = [];
+  for (const contender of contenders) {
+    entries.push(
+      await attempt({
+        job: `matmul ${size.join("x")}`,
+        contender,
+        times,
+        flops: 2 * m * n * k,
+      }, async () => {
+        const prepared = await contender.matmul(size, a, b, times);
+        await prepared.run(); // compiles
+        const product = await prepared.product();
+        reference ??= product;
+        return { prepared, off: difference(reference, product) };
+      }),
+    );
+  }
+  return entries;
+}
+
+/** All compute the same function: the same gradients from the same weights, and the same losses over a few steps. */
+async function prepareTraining(
+  contenders: readonly Contender[],
+  weights: Parameters<Contender["training"]>[0],
+) {
+  const random = generator(2);
+  const { vocabulary, length } = gptSizes;
+  const stream = Uint32Array.from(
+    { length: batch * length + 1 },
+    () => random.integer(vocabulary),
+  );
+  const tokens = {
+    inputs: stream.subarray(0, -1),
+    targets: stream.subarray(1),
+  };
+  let gradients: Map<string, Float32Array> | undefined,
+    losses: number[] | undefined;
+  const entries: Entry[] = [];
+  for (const contender of contenders) {
+    entries.push(
+      await attempt({ job: "training step", contender }, async () => {
+        const prepared = await contender.training(weights, tokens);
+        const found = await prepared.gradients();
+        const each: number[] = [];
+        for (let step = 0; step < checkedSteps; step++) {
+          each.push(await prepared.run());
+        }
+        gradients ??= found;
+        losses ??= each;
+        const off = [...gradients].map(([name, gradient]) => difference(gradient, found.get(name)));
+        return { prepared, off: Math.max(difference(losses, each), ...off) };
+      }),
+    );
+  }
+  return entries;
+}
+
+/** A peer that cannot do the work, or computes something else, is left out with its reason; this project may not fail. */
+async function attempt(
+  entry: Entry,
+  prepare: () => Promise<{ prepared: Job<unknown>; off: number }>,
+): Promise<Entry> {
+  try {
+    const { prepared, off } = await prepare();
+    if (off <= tolerance) return { ...entry, prepared, off };
+    prepared.close();
+    return {
+      ...entry,
+      off,
+      error: `its result differs by ${off.toExponential(1)} of the largest element`,
+    };
+  } catch (error) {
+    if (entry.contender.name === "twobp") throw error;
+    return { ...entry, error: (error as Error).message };
+  }
+}
+
+function timeTable(rows: readonly PeerRow[]) {
+  return {
+    columns: ["job", "contender", "ms", "quartiles", "GFLOP/s", "off by"],
+    rows: rows.map(({ job, contender, ms, gflops, difference }) => [
+      job,
+      contender,
+      ms?.median.toFixed(2) ?? "-",
+      ms?.quartiles.map((each) => each.toFixed(2)).join(" - ") ?? "-",
+      gflops?.toFixed(1) ?? "-",
+      difference?.toExponential(1) ?? "-",
+    ]),
+  };
+}
+
+function ratioTable(ratios: readonly PeerRatio[]) {
+  return {
+    columns: ["job", "peer", "ratio", "quartiles", "pairs"],
+    rows: ratios.map(({ job, peer, ratio, spread, pairs }) => [
+      job,
+      peer,
+      ratio.toFixed(2),
+      spread.map((each) => each.toFixed(2)).join(" - "),
+      pairs,
+    ]),
+  };
+}
+
+function sizes(text: string): Size[] {
+  return text.split(",").map((each) => {
+    const [, ...numbers] = /^(\d{1,5})x(\d{1,5})x(\d{1,5})$/.exec(each.trim()) ?? [];
+    const [m, n, k] = numbers.map(Number);
+    if (numbers.length === 3 && m * n * k > 0) return [m, n, k];
+    throw new InvalidArgumentError(`"${each}" is not a size like 512x384x128.`);
+  });
+}

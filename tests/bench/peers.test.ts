@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import process from "node:process";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { difference, interleave, ratio, summary } from "../../bench/peers/compare.ts";
+import { gptSizes } from "../../bench/peers/gpt.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+test("interleave() gives each contender a turn in each round, and each the first turn in turn", async () => {
+  const order: string[] = [];
+  let clock = 0;
+  const job = (name: string, takes: number) => () => {
+    order.push(name);
+    clock += takes;
+    return Promise.resolve();
+  };
+  const times = await interleave([job("a", 1), job("b", 2), job("c", 5)], 4, () => clock);
+  assert.equal(order.join(""), "abcbcacababc");
+  assert.deepEqual(times, [[1, 1, 1, 1], [2, 2, 2, 2], [5, 5, 5, 5]]);
+});
+
+test("ratio() pairs the times of a round, so that a machine that slows down slows both", () => {
+  const own = [1, 10, 2, 4, 1], theirs = [3, 30, 8, 12, 2];
+  assert.deepEqual(ratio("j", "p", own, theirs), { job: "j", peer: "p", ratio: 3, spread: [3, 3], pairs: 5 });
+  assert.deepEqual(summary([4, 1, 3, 2, 5]), { median: 3, quartiles: [2, 4], min: 1 });
+});
+
+test("difference() is relative to the largest element, and infinite for what does not compare", () => {
+  assert.equal(difference([0, 4, -8], [0, 5, -8]), 1 / 8);
+  assert.equal(difference([1, 2], [1, 2]), 0);
+  assert.equal(difference([1, 2], [1, NaN]), Infinity);
+  assert.equal(difference([1, 2], [1]), Infinity);
+  assert.equal(difference([1, 2], undefined), Infinity);
+});
+
+test("torch.py trains the same model as the others", () => {
+  const script = readFileSync(`${root}/bench/peers/torch.py`, "utf8");
+  const { vocabulary, width, blocks, heads, hidden, length } = gptSizes;
+  assert.match(script, new RegExp(` = ${[vocabulary, width, blocks, heads, hidden, length, 8].join(", ")}, 1e-3\n`));
+});
+
+test("bench peers explains bad sizes and missing packages in one line, with exit code 2", () => {
+  const run = (...args: string[]) =>
+    spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", "peers", ...args], {
+      cwd: root,
+      encoding: "utf8",
+    });
+  const cases: [string[], RegExp][] = [[["--sizes", "8x8"], /--sizes.*"8x8" is not a size like 512x384x128\.$/m]];
+  if (!existsSync(`${root}/bench/peers/node_modules`)) {
+    cases.push([["--repeats", "1"], /The peers are not installed .* run "deno task peers:install" once$/m]);
+  }
+  for (const [args, message] of cases) {
+    const { status, stderr } = run(...args);
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, message);
+  }
+});
