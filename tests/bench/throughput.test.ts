@@ -36,6 +36,7 @@ test("bench explains every bad argument in one line on standard error, with exit
     [["--data", empty], /The text has 0 bytes; a sequence needs at least 65$/],
     [["--schedules", "foo"], /--schedules.*"foo" is not one of naive, gpipe, 1f1b-1, 1f1b-2\.$/],
     [["--schedules", "naive,naive"], /--schedules.*"naive" is there twice\.$/],
+    [["--recompute", "both:0"], /--recompute.*Unknown recomputation "both:0"; there are none, activations, /],
     [["--repeats", "0"], /--repeats.*It must be a whole number from 1 to 10000\.$/],
     [
       ["--json", join(folder, "no", "such", "folder.json")],
@@ -59,7 +60,9 @@ test("bench explains every bad argument in one line on standard error, with exit
 test("bench --help explains every flag of throughput", () => {
   const { status, stdout } = bench("--help");
   assert.equal(status, 0);
-  for (const flag of ["model", "devices", "virtual", "schedules", "repeats", "data", "seed", "json", "html"]) {
+  for (
+    const flag of ["model", "devices", "virtual", "schedules", "repeats", "recompute", "data", "seed", "json", "html"]
+  ) {
     assert.match(stdout, new RegExp(`--${flag}\\b.* {2,}\\w`), `--${flag}`);
   }
 });
@@ -89,16 +92,17 @@ function assertContract(report: ThroughputReport, mode: string, devices: number,
 test("bench writes the JSON of the contract and a page for a real run on two devices", () => {
   const json = join(folder, "real.json"), html = join(folder, "real.html");
   const schedules = ["naive", "1f1b-1"];
-  const args = ["--repeats", "3", "--samples", "1", "--schedules", schedules.join(), "--json", json, "--html", html];
-  const { status, stdout, stderr } = bench(...args);
+  const args = ["--repeats", "3", "--samples", "1", "--schedules", schedules.join(), "--recompute", "activations:2"];
+  const { status, stdout, stderr } = bench(...args, "--json", json, "--html", html);
   assert.equal(status, 0, stderr);
   const report = JSON.parse(readFileSync(json, "utf8"));
   assertContract(report, "real", 2, schedules);
+  assert.ok(report.rows.every(({ recompute }: { recompute: string }) => recompute === "activations:2"));
   assert.ok(report.unexplained < 0.5, `unexplained ${report.unexplained}`);
   assert.equal(report.model.name, "llama-tiny");
   assert.equal(report.gains[0].pairs, 3);
   assert.ok(report.loss.last < report.loss.first);
-  assert.match(stdout, /real devices/);
+  assert.match(stdout, /real devices.*computed again: activations:2/);
   assert.match(readFileSync(html, "utf8"), /Throughput, 2 real devices/);
 });
 
@@ -133,6 +137,12 @@ test("bench memory predicts a full model without a device, and agrees with a run
   assert.deepEqual([planned.schema, planned.mode, planned.model.parameters], [1, "predicted", 6_738_415_616]);
   const parameters = planned.rows[0].devices.reduce((sum, { predicted }) => sum + predicted.parameters, 0);
   assert.ok(Math.abs(parameters / (4 * 6_738_415_616) - 1) < 1e-3, `${parameters} bytes of parameters`);
+  const kept = run("--predict", "--recompute", "none,both:2,both").rows;
+  assert.deepEqual(kept.map(({ twoStage, recompute }) => [twoStage, recompute]), [
+    ...[false, true].flatMap((split) => ["none", "both:2", "both"].map((what) => [split, what])),
+  ]);
+  const peaks = kept.map(({ devices }) => devices[0].predictedPeak);
+  assert.ok(peaks[3] > peaks[4] && peaks[4] > peaks[5], `peaks of ${peaks}`);
   for (const { devices } of run().rows) {
     for (const { predictedPeak, measuredPeak } of devices) {
       assert.ok(Math.abs(predictedPeak / measuredPeak! - 1) <= 0.02, `${predictedPeak} against ${measuredPeak}`);
