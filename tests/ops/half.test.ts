@@ -41,7 +41,7 @@ const f16 = (on: Device, shape: readonly number[], data: Float32Array) => tensor
 const out16 = (on: Device, shape: readonly number[]) => dirty(on, shape, "f16");
 
 /** A test that is skipped where the device has no f16. */
-function testHalf(name: string, body: (on: Device) => Promise<void>): void {
+function testHalf(name: string, body: (on: Device) => Promise<void> | void): void {
   test(name, async (t: TestContext) => {
     const on = await device();
     if (on.gpu.info.f16) await body(on);
@@ -234,7 +234,7 @@ testHalf("f32 becomes the nearest f16, and what is too large infinite; f16 becom
   assert.deepEqual([...halved].map(Number.isFinite), [...expected].map(Number.isFinite));
 });
 
-testHalf("an operation without an f16 form of its result says which tensor needs f32", async (on) => {
+testHalf("an operation without an f16 form of its result says which tensor needs f32", (on) => {
   assert.throws(
     () => rmsNorm(out16(on, [2, 4]), out16(on, [2]), out16(on, [2, 4]), out16(on, [4])),
     /rmsNorm: rstd is f16 \[2\] where f32 \[2\] is needed/,

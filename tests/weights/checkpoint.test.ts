@@ -111,6 +111,26 @@ test("a checkpoint saved after training gives the same loss in the same model cu
   third.close();
 });
 
+test("a checkpoint of a model in mixed precision holds its f32 masters, byte for byte, and is f32's as well", async (t) => {
+  if (!set.devices.every(({ gpu }) => gpu.info.f16)) return t.skip("this device has no f16");
+  const batch = randomBatch(tiny, 4);
+  const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
+  const first = createPipeline(set, tinyModel(), { optimizer, seed: 1, precision: "mixed" });
+  for (let step = 0; step < 3; step++) await first.step(schedule, batch);
+  const { loss } = await first.step(schedule, batch, { optimize: false });
+  const trained = await first.parameters();
+  await saveWeights(first, path);
+  first.close();
+  for (const precision of ["mixed", "f32"] as const) {
+    const second = createPipeline(set, tinyModel(), { optimizer, seed: 2, precision });
+    loadWeights(second, path);
+    assert.deepEqual(await second.parameters(), trained);
+    const again = await second.step(schedule, batch, { optimize: false });
+    assert.ok(Math.abs(again.loss - loss) <= (precision === "mixed" ? 0 : 1e-3 * loss), `${precision}: ${again.loss}`);
+    second.close();
+  }
+});
+
 test("a checkpoint of every family comes back byte for byte from the same model cut elsewhere, running statistics too", async () => {
   const copy = join(folder, "copy.safetensors");
   for (const make of [tinyModel, tinyBert, tinyMamba, tinyResnet]) {
