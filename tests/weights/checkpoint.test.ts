@@ -18,7 +18,7 @@ import { loadWeights, saveWeights } from "../../lib/weights/checkpoint.ts";
 import { buffersOf, referenceModel } from "../../lib/weights/families.ts";
 import { fromReference, toReference } from "../../lib/weights/reference.ts";
 import { type NamedTensor, openTensorFile, writeTensorFile } from "../../lib/weights/safetensors.ts";
-import { randomBatch, tiny, tinyModel } from "../pipeline/support.ts";
+import { aligned, randomBatch, tiny, tinyModel } from "../pipeline/support.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "twobp-checkpoint-"));
 const path = join(folder, "model.safetensors");
@@ -113,16 +113,16 @@ test("a checkpoint saved after training gives the same loss in the same model cu
 
 test("a checkpoint of a model in mixed precision holds its f32 masters, byte for byte, and is f32's as well", async (t) => {
   if (!set.devices.every(({ gpu }) => gpu.info.f16)) return t.skip("this device has no f16");
-  const batch = randomBatch(tiny, 4);
+  const batch = randomBatch(aligned, 4);
   const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
-  const first = createPipeline(set, tinyModel(), { optimizer, seed: 1, precision: "mixed" });
+  const first = createPipeline(set, tinyModel(aligned), { optimizer, seed: 1, precision: "mixed" });
   for (let step = 0; step < 3; step++) await first.step(schedule, batch);
   const { loss } = await first.step(schedule, batch, { optimize: false });
   const trained = await first.parameters();
   await saveWeights(first, path);
   first.close();
   for (const precision of ["mixed", "f32"] as const) {
-    const second = createPipeline(set, tinyModel(), { optimizer, seed: 2, precision });
+    const second = createPipeline(set, tinyModel(aligned), { optimizer, seed: 2, precision });
     loadWeights(second, path);
     assert.deepEqual(await second.parameters(), trained);
     const again = await second.step(schedule, batch, { optimize: false });
