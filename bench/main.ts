@@ -1,6 +1,7 @@
 /** `deno task bench`: all measurements of this project; `throughput` is the default. */
 import { Command } from "commander";
 import { main } from "../lib/cli/options.ts";
+import { kernels } from "./kernels.ts";
 import { memory } from "./memory.ts";
 import { peers } from "./peers/command.ts";
 import { schedules } from "./schedules.ts";
@@ -9,11 +10,9 @@ import { throughput } from "./throughput.ts";
 await main(
   new Command("bench").description("Measurements.")
     .addCommand(throughput, { isDefault: true })
+    .addCommand(kernels)
     .addCommand(memory)
     .addCommand(peers)
     .addCommand(schedules)
-    .addHelpText(
-      "after",
-      () => `\nWithout a command:\n\n${throughput.helpInformation()}`,
-    ),
+    .addHelpText("after", () => `\nWithout a command:\n\n${throughput.helpInformation()}`),
 );

@@ -40,11 +40,14 @@ const clearly = 0.97;
 /** Largest deviation from the reference, against the largest number of a result: sums may be taken in any order. */
 const tolerance = { f16: 4e-3, f32: 2e-4, u32: 0 };
 
-/** Checks and times every candidate of a problem on copies of its tensors on `device`. Throws where the reference itself fails. */
+/**
+ * Checks and times every candidate of a problem on copies of its tensors on `device`; the hopeless ones only if `all` are
+ * wanted. Throws where the reference itself fails.
+ */
 export async function measureCandidates(
   device: Device,
   observed: Observed,
-  patience?: Patience,
+  { all = false, ...patience }: Patience & { readonly all?: boolean } = {},
 ): Promise<ProblemResult> {
   const { operation } = observed;
   const copy = copyProblem(device, observed);
@@ -52,7 +55,7 @@ export async function measureCandidates(
     const { gpu } = device;
     const { problem } = copy;
     const supported: Candidate<unknown>[] = operation.candidates.filter((each: Candidate<unknown>) =>
-      each.supports(gpu.info, problem) && !(each.hopeless?.(gpu.info, problem))
+      each.supports(gpu.info, problem) && (all || !each.hopeless?.(gpu.info, problem))
     );
     const [reference, ...others] = supported;
     const expected = await resultsOf(device, reference, copy);

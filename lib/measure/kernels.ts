@@ -1,0 +1,103 @@
+/** Every candidate of every operation on a model's problems and a few standard ones: right or not, times, rates. */
+import type { Device } from "../gpu/device.ts";
+import type { Observed } from "../ops/choice.ts";
+import { measureCandidates } from "./candidates.ts";
+import { measurePeak, type Peak } from "./peak.ts";
+import type { Patience } from "./stopwatch.ts";
+
+/** A candidate on a problem. */
+export interface KernelRow {
+  /** Name of the operation. */
+  readonly operation: string;
+  /** Class of the problem: sizes rounded to powers of two, and what else decides. */
+  readonly shape: string;
+  /** Element type of the result. */
+  readonly dtype: string;
+  /** Name of the candidate. */
+  readonly candidate: string;
+  /** Whether it is the one that calibration gives the device. */
+  readonly chosen: boolean;
+  /** Whether it is the one that the device takes without calibration. */
+  readonly usual: boolean;
+  /** Milliseconds of one run, median of the rounds. */
+  readonly ms: number;
+  /** Shortest and longest round. */
+  readonly spread: readonly [number, number];
+  /** Work by time. */
+  readonly rate: number;
+  /** Of the rate: "GFLOP/s", or "GB/s" for operations that move more than they compute. */
+  readonly unit: "GFLOP/s" | "GB/s";
+  /** The rate by that of the probe kernels. More than 1 where data stay in caches, or matrix units help. */
+  readonly shareOfPeak: number;
+}
+
+/** A candidate that was not timed. */
+export interface DroppedRow extends Pick<KernelRow, "operation" | "shape" | "dtype" | "candidate"> {
+  /** Why. */
+  readonly reason: string;
+}
+
+/** A run of `deno task bench kernels`. */
+export interface KernelsReport {
+  /** Version of this form. */
+  readonly schema: 1;
+  /** What was measured on. */
+  readonly adapter: string;
+  /** What it does at best. */
+  readonly peak: Peak;
+  /** One for each problem and candidate. */
+  readonly rows: readonly KernelRow[];
+  /** Candidates that failed or were wrong. */
+  readonly dropped: readonly DroppedRow[];
+}
+
+/** How to measure. */
+export interface KernelsOptions extends Patience {
+  /** Also candidates that cannot win on such a device and take long to compile. */
+  readonly all?: boolean;
+  /** Called after each problem. */
+  readonly onProblem?: () => void;
+}
+
+/** Measures every candidate of every problem, and the device's peak in the same run. */
+export async function measureKernels(
+  device: Device,
+  problems: readonly Observed[],
+  { onProblem, ...options }: KernelsOptions = {},
+): Promise<KernelsReport> {
+  const before = await measurePeak(device, options);
+  const rows: KernelRow[] = [];
+  const dropped: DroppedRow[] = [];
+  for (const observed of problems) {
+    const { operation, problemClass: shape, dtype, best, usual, flops, bytes, candidates } = await measureCandidates(
+      device,
+      observed,
+      options,
+    );
+    for (const { name: candidate, times, dropped: reason } of candidates) {
+      if (!times) {
+        dropped.push({ operation, shape, dtype, candidate, reason: reason ?? "" });
+        continue;
+      }
+      const { median: ms, min, max } = times;
+      const rate = (flops || bytes) / ms / 1e6;
+      rows.push({
+        ...{ operation, shape, dtype, candidate, chosen: candidate === best, usual: candidate === usual },
+        ...{ ms, spread: [min, max], rate, unit: flops ? "GFLOP/s" : "GB/s" },
+        shareOfPeak: 0, // of the better of two peaks, once the second is known
+      });
+    }
+    onProblem?.();
+  }
+  const after = await measurePeak(device, options);
+  const peak = {
+    gflops: Math.max(before.gflops, after.gflops),
+    gigabytes: Math.max(before.gigabytes, after.gigabytes),
+  };
+  const shareOfPeak = ({ rate, unit }: KernelRow) => rate / (unit === "GFLOP/s" ? peak.gflops : peak.gigabytes);
+  return {
+    ...{ schema: 1, adapter: device.gpu.info.name, peak },
+    rows: rows.map((row) => ({ ...row, shareOfPeak: shareOfPeak(row) })),
+    dropped,
+  };
+}

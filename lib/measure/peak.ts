@@ -1,0 +1,42 @@
+/** The best a device does: arithmetic without memory, and memory without arithmetic. What kernels are held against. */
+import type { Device } from "../gpu/device.ts";
+import { kernel } from "../gpu/kernel.ts";
+import { fill, strides } from "../ops/elementwise.ts";
+import { empty, release } from "../tensor.ts";
+import { type Patience, race } from "./stopwatch.ts";
+
+/** Rates of a device. */
+export interface Peak {
+  /** f32 multiply-adds in registers, 10^9 floating-point operations a second. Matrix units are another thing. */
+  readonly gflops: number;
+  /** A copy of 64 MiB, 10^9 bytes a second, read and written. */
+  readonly gigabytes: number;
+}
+
+const multiply = kernel("peak", "multiply");
+const copy = kernel("peak", "copy");
+
+/** Measures the peak of a device with two kernels, the best of several rounds each. */
+export async function measurePeak(device: Device, patience?: Patience): Promise<Peak> {
+  const { software } = device.gpu.info;
+  const groups = software ? 64 : 8192, steps = 1024;
+  const bytes = 64 * 2 ** 20;
+  const sums = empty(device, [groups * 64 * 4], "workspace");
+  const from = empty(device, [bytes / 4], "workspace");
+  const to = empty(device, [bytes / 4], "workspace");
+  try {
+    fill(sums, 0.5); // 0.5 x + 0.5 stays where it is: no infinities, no denormals
+    fill(from, 1);
+    const runs = [
+      () => device.dispatch(multiply, [steps, 0, 0, 0], [sums], [groups]),
+      () => device.dispatch(copy, [bytes / 16, 0, 0, 0], [to, from], strides(device, bytes / 16)),
+    ];
+    const rates: number[] = [];
+    for (const run of runs) run(); // compiles
+    await device.idle();
+    for (const run of runs) rates.push((await race(device, [run], patience))[0].min);
+    return { gflops: groups * 64 * steps * 24 / rates[0] / 1e6, gigabytes: 2 * bytes / rates[1] / 1e6 };
+  } finally {
+    release(sums, from, to);
+  }
+}
