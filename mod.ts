@@ -114,16 +114,23 @@ export {
   reportMemory,
 } from "./lib/measure/memory.ts";
 export {
+  countSteps,
   measureThroughput,
   type SchedulePair,
   type ThroughputOptions,
   type ThroughputReport,
   type ThroughputRow,
 } from "./lib/measure/throughput.ts";
+export { type Bundle, display, type DisplayOptions } from "./lib/report/display.ts";
 export { ganttFigure, type GanttOptions } from "./lib/report/gantt.ts";
 export { ganttText, type GanttTextOptions } from "./lib/report/gantt_text.ts";
 export { page, type Section, type Table, writePage } from "./lib/report/html.ts";
+export { figurePng, type PngOptions } from "./lib/report/png.ts";
+export { progress, type ProgressLine } from "./lib/report/progress.ts";
+export { runTimeline } from "./lib/report/run_timeline.ts";
+export { show } from "./lib/report/show.ts";
+export { type ColumnTable, type Rows, table } from "./lib/report/show_table.ts";
 export type { Timeline } from "./lib/report/timeline.ts";
 export { chromeTrace, type TraceOptions } from "./lib/report/trace.ts";
 export type { Figure } from "./lib/report/style.ts";
-export { throughputFigure } from "./lib/report/throughput.ts";
+export { gainTable, throughputFigure, throughputTable, throughputTitle } from "./lib/report/throughput.ts";

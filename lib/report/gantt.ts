@@ -1,14 +1,18 @@
+import type { Mode } from "../gpu/devices.ts";
 import { formatAction, type Kind, type Schedule } from "../schedules/actions.ts";
 import { memoryCategories } from "../schedules/memory.ts";
 import type { MemoryPoint, RankMemory } from "../schedules/memory_timeline.ts";
 import type { Span } from "../schedules/simulate.ts";
 import { type Figure, kindColours, kindNames, kindTextColours } from "./style.ts";
 import type { Timeline } from "./timeline.ts";
+import { variantOf } from "./variant.ts";
 
 /** How to draw. */
 export interface GanttOptions {
   /** What each rank holds, drawn in a panel of its own under the bars. */
   memory?: readonly RankMemory[];
+  /** Whether the times were taken from real or virtual devices, which the title says; default `simulated`. */
+  mode?: Mode | "simulated";
   /** Unit of time; default `units`. */
   unit?: string;
   /** Unit of memory; default `units`. */
@@ -33,7 +37,7 @@ const memoryColours = ["#8c8c8c", "#a8a8a8", "#c4c4c4", "#dedede", "#7fb8d8", "#
  * path outlined and joined by a line; and under the bars what each rank holds over time, by category.
  */
 export function ganttFigure(schedule: Schedule, timeline: Timeline, options: GanttOptions = {}): Figure {
-  const { memory, unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
+  const { memory, mode = "simulated", unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
   const memoryUntil = options.memoryUntil ?? Math.max(0, ...(memory ?? []).map(({ peak }) => peak));
   const ranks = Array.from({ length: schedule.devices }, (_, rank) => rank);
   const panels = !memory ? 0 : schedule.devices > ranksWithPanels ? 1 : schedule.devices;
@@ -42,12 +46,13 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   const space = barPixels + panel * panels + (panels > 0 ? 30 : 0);
   const data = bars(schedule, timeline, unit);
   const layout: Record<string, unknown> = {
-    height: space + 120,
+    title: { text: `${variantOf(schedule)} on ${schedule.devices} ${mode} devices`, font: { size: 15 }, x: 0.01 },
+    height: space + 150,
     barmode: "overlay",
     bargap: 0.18,
     // Both above the bars, so that neither covers them.
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", yref: "paper" },
-    margin: { l: 90, r: 30, t: 60, b: 60 },
+    margin: { l: 90, r: 30, t: 90, b: 60 },
     uniformtext: { mode: "hide", minsize: 8 },
     xaxis: {
       range: [0, until],

@@ -119,9 +119,11 @@ function prepareWindow(window: Window, ruler: Ruler): void {
     return 12;
   };
   const isBold = (element: Window) => /bold|[6-9]00/.test(element.style?.fontWeight ?? "");
-  const box = (element: Window) => {
+  const box = (element: Window): Box => {
     if (element.tagName !== "text") {
-      return unite([...element.children].map((child) => transformed(box(child), child.getAttribute("transform"))));
+      return unite(
+        [...element.children].map((child: Window) => transformed(box(child), child.getAttribute("transform"))),
+      );
     }
     const size = sizeOf(element);
     const lines = [...element.querySelectorAll("tspan.line")];

@@ -11,6 +11,9 @@ import { memoryTimeline } from "../schedules/memory_timeline.ts";
 import { simulate, type Simulation } from "../schedules/simulate.ts";
 import { ganttFigure } from "./gantt.ts";
 import type { Section, Table } from "./html.ts";
+import { variantOf } from "./variant.ts";
+
+export { variantOf };
 
 /** A schedule and what it costs. */
 export interface Priced {
@@ -38,12 +41,6 @@ export function priceOf(schedule: Schedule, costs: Costs, memory: Memory): Price
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 const time = (value: number) => String(Number(value.toPrecision(6)));
-
-/** Name and 2BP variant: `1f1b-2, 2BP fill, width 2`. */
-export function variantOf({ name, twoStage, policy, width }: Schedule): string {
-  const how = policy ? `2BP ${policy}` : twoStage ? "split" : "";
-  return [name, how, width > 1 ? `width ${width}` : ""].filter(Boolean).join(", ");
-}
 
 /** The project's JSON of a simulated schedule, version 1; actions carry their times. */
 export function scheduleJson({ schedule, simulation, peakActivations }: Priced): Record<string, unknown> {

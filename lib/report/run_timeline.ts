@@ -1,0 +1,65 @@
+/** A step as it ran, for drawings. */
+import type { Mode } from "../gpu/devices.ts";
+import type { Interval } from "../gpu/timing.ts";
+import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
+import type { StepResult } from "../pipeline/executor.ts";
+import type { Schedule } from "../schedules/actions.ts";
+import { simulate, type Span } from "../schedules/simulate.ts";
+import { type Timeline, transfersOf } from "./timeline.ts";
+
+/**
+ * The times of a step that ran, in milliseconds from its first action; undefined where a device has no timestamps.
+ *
+ * On virtual devices the measured actions are composed as `simulate()` does. On real ones each device has a clock of its own: a
+ * gradient cannot be used before it is made, so every transfer bounds how far two clocks are apart, those of activations from
+ * one side and those of gradients from the other. Clocks within the bounds are taken as one; others are set to the middle, as
+ * NTP does (RFC 5905, section 8), so that a drawing can be off by half the round trip of a message.
+ */
+export function runTimeline(
+  schedule: Schedule,
+  mode: Mode,
+  { intervals }: Pick<StepResult, "intervals">,
+  transfer?: TransferTime,
+): Timeline | undefined {
+  if (!intervals) return undefined;
+  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer));
+  const spans = schedule.actions.flatMap((actions, rank) =>
+    actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
+  );
+  const offsets = clockOffsets(schedule, spans);
+  const start = Math.min(...spans.map((span) => span.start + offsets[span.rank]));
+  const moved = spans.map((span) => ({ ...span, ...shift(span, offsets[span.rank] - start) }));
+  const ends = intervals.map((list, rank) => Math.max(...list.map(({ end }) => end)) + offsets[rank] - start);
+  return { spans: moved, makespan: Math.max(...ends) };
+}
+
+const shift = ({ start, end }: Interval, by: number): Interval => ({ start: start + by, end: end + by });
+
+/** What to add to each rank's times, rank 0's being the clock of all; ranks are joined to those they exchange with. */
+function clockOffsets(schedule: Schedule, spans: readonly Span[]): number[] {
+  const { devices } = schedule;
+  // least[a][b]: b's clock plus its offset is at least so much ahead of a's.
+  const least = Array.from({ length: devices }, () => new Array<number>(devices).fill(-Infinity));
+  for (const { from, to } of transfersOf(schedule, spans)) {
+    least[from.rank][to.rank] = Math.max(least[from.rank][to.rank], from.end - to.start);
+  }
+  const offsets = new Array<number>(devices).fill(NaN);
+  offsets[0] = 0;
+  for (let joined = 0; joined < devices; joined++) {
+    for (let rank = 0; rank < devices; rank++) {
+      if (!Number.isNaN(offsets[rank])) continue;
+      const known = offsets.findIndex((offset, other) =>
+        !Number.isNaN(offset) && (least[other][rank] > -Infinity || least[rank][other] > -Infinity)
+      );
+      if (known >= 0) offsets[rank] = offsets[known] + between(least[known][rank], -least[rank][known]);
+    }
+  }
+  return offsets.map((offset) => Number.isNaN(offset) ? 0 : offset);
+}
+
+/** 0 where the bounds allow it, else their middle, or the only one there is. */
+function between(low: number, high: number): number {
+  if (low <= 0 && high >= 0) return 0;
+  if (low === -Infinity) return high;
+  return high === Infinity ? low : (low + high) / 2;
+}

@@ -1,0 +1,27 @@
+import { display, inNotebook } from "./display.ts";
+import { figurePng } from "./png.ts";
+import { type Figure, houseLayout } from "./style.ts";
+
+/**
+ * Shows a figure in a notebook: for front ends that know plotly as something to zoom and hover, for all others, GitHub and
+ * nbconvert among them, as a PNG. A terminal gets the title.
+ *
+ * @example
+ * ```ts
+ * import { ganttFigure, generate, show, simulate } from "twobp";
+ *
+ * const schedule = generate("1f1b-1", { devices: 4 });
+ * await show(ganttFigure(schedule, simulate(schedule)));
+ * ```
+ */
+export async function show(figure: Figure): Promise<void> {
+  const title = (figure.layout?.title as { text?: string } | undefined)?.text ?? "untitled";
+  const text = { "text/plain": `[figure: ${title.replace(/<[^>]*>/g, " ")}]` };
+  if (!inNotebook()) return await display(text);
+  const { data } = figure;
+  await display({
+    "application/vnd.plotly.v1+json": { data, layout: houseLayout(figure.layout), config: { displaylogo: false } },
+    "image/png": Buffer.from(await figurePng(figure)).toString("base64"),
+    ...text,
+  });
+}
