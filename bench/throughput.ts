@@ -48,7 +48,7 @@ interface Options {
   precision: Precision;
   data?: string;
   seed: number;
-  latency: number;
+  latency?: number;
   bandwidth?: number;
   json?: string;
   html?: string;
@@ -79,8 +79,12 @@ export const throughput = new Command("throughput")
     "to train on: a text, or for ResNet a folder of class folders with PNG or JPEG images (default: this project's sources, or synthetic images)",
   )
   .option("--seed <n>", "seed of parameters and batches", integer(0, 2 ** 31), 1)
-  .option("--latency <us>", "of a link between virtual devices, microseconds", real(0, 1e6), 0)
-  .option("--bandwidth <GB/s>", "of a link between virtual devices (default: unlimited)", real(1e-6, 1e6))
+  .option(
+    "--latency <us>",
+    "of a link between virtual devices, microseconds (default: links as measured)",
+    real(0, 1e6),
+  )
+  .option("--bandwidth <GB/s>", "of a link between virtual devices (default: links as measured)", real(1e-6, 1e6))
   .option("--json <file>", "write the results as JSON (- for standard output)")
   .option("--html <file>", "write a page with a figure and the tables")
   .action(run);
@@ -108,14 +112,15 @@ async function run(options: Options): Promise<void> {
     const elementBytes = options.precision === "mixed" ? 2 : 4;
     const message = elementBytes *
       sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
-    const transferMs = options.latency / 1e3 + message / ((options.bandwidth ?? Infinity) * 1e6);
+    const transferMs = (options.latency ?? 0) / 1e3 + message / ((options.bandwidth ?? Infinity) * 1e6);
+    const given = set.mode === "virtual" && (options.latency !== undefined || options.bandwidth !== undefined);
     const bar = progressBar(countSteps({ pairs, repeats }));
     const report = await measureThroughput(set, pipeline, {
       pairs,
       source,
       samples,
       repeats,
-      transfer: (from, to) => set.mode === "virtual" && from !== to ? transferMs : 0,
+      ...(given ? { transfer: (from, to) => from === to ? 0 : transferMs } : {}),
       onStep: (loss) => bar.increment({ loss: loss.toFixed(3) }),
     });
     bar.stop();

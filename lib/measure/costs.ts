@@ -101,3 +101,13 @@ export function replayCosts(
     tail: (rank) => length(intervals[rank][schedule.actions[rank].length]),
   };
 }
+
+/**
+ * What the host takes for each action of a step whose ranks took turns on one GPU: the wall-clock time in which none of
+ * the actions ran, shared among them. Milliseconds.
+ */
+export function hostPerAction(intervals: readonly (readonly Interval[])[], wallMs: number): number {
+  const all = intervals.flat();
+  const busy = all.reduce((sum, { start, end }) => sum + end - start, 0);
+  return all.length ? Math.max(0, wallMs - busy) / all.length : 0;
+}

@@ -3,11 +3,13 @@ import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { countParameters } from "../models/model.ts";
 import type { Pipeline, Precision } from "../pipeline/pipeline.ts";
 import type { Schedule } from "../schedules/actions.ts";
+import { withHostOverhead } from "../schedules/costs.ts";
 import { simulate } from "../schedules/simulate.ts";
 import type { BatchSource } from "../train/data.ts";
-import { createCostCollector, type MeasuredCosts, replayCosts, type Transfer } from "./costs.ts";
+import { createCostCollector, hostPerAction, type MeasuredCosts, replayCosts, type Transfer } from "./costs.ts";
 import { explainGain, type Gain } from "./gain.ts";
 import { collectGarbage } from "./garbage.ts";
+import { measureLinks, type Overheads } from "./overheads.ts";
 import { median } from "./statistics.ts";
 
 /** A schedule without 2BP, and what `twoStage` made of it. */
@@ -67,6 +69,8 @@ export interface ThroughputReport {
    * transfers, waits. Median over all steps. NaN for virtual devices, whose step times are composed, and without device timestamps.
    */
   readonly unexplained: number;
+  /** What virtual devices' step times hold besides device times; absent for real ones, whose clock has it all. */
+  readonly overheads?: Overheads;
   /** Device times that the predictions rest on, schedule by schedule. */
   readonly costs: Readonly<Record<string, MeasuredCosts>>;
   /** Mean loss over the first and the last round of steps. */
@@ -83,7 +87,7 @@ export interface ThroughputOptions {
   readonly samples: number;
   /** Pairs of steps for each schedule, after one round that is not counted. */
   readonly repeats: number;
-  /** Time of a message between virtual devices; free by default. */
+  /** Time of a message between virtual devices; by default what it is measured at on the device they share. */
   readonly transfer?: Transfer;
   /** Called after each step, the uncounted ones included. */
   readonly onStep?: (loss: number) => void;
@@ -94,70 +98,135 @@ export function countSteps({ pairs, repeats }: Pick<ThroughputOptions, "pairs" |
   return 2 * pairs.length * (repeats + 1);
 }
 
+/** A measurement under way, round by round. */
+export interface Measurement {
+  /** Takes each schedule's steps once; the first time uncounted. Returns the counted step times, pair by pair. */
+  round(): Promise<readonly (readonly [number, number])[]>;
+  /** What the rounds so far give. */
+  report(): ThroughputReport;
+}
+
 /**
  * Trains the pipeline's model, alternating between the schedules and between each schedule without and with 2BP, so that a
  * machine that drifts drifts for all of them.
+ *
+ * The step time of virtual devices is composed: each action takes its device time and its share of the time by which the
+ * step's wall clock exceeded the device times of all, which is what the host takes; a message takes what it is measured at.
+ * What real devices do to each other (shared memory bandwidth, on software drivers the host on one of the cores) is
+ * not in it.
  */
 export async function measureThroughput(
   set: DeviceSet,
   pipeline: Pipeline,
-  { pairs, source, samples, repeats, transfer, onStep }: ThroughputOptions,
+  options: ThroughputOptions,
 ): Promise<ThroughputReport> {
+  const measurement = startMeasurement(set, pipeline, options);
+  for (let round = 0; round <= options.repeats; round++) await measurement.round();
+  return measurement.report();
+}
+
+/** {@link measureThroughput} in the caller's rhythm, for measurements of several pipelines in turn. */
+export function startMeasurement(
+  set: DeviceSet,
+  pipeline: Pipeline,
+  { pairs, source, samples, transfer, onStep }: Omit<ThroughputOptions, "repeats">,
+): Measurement {
   const stages = pipeline.parts.length;
+  const isVirtual = set.mode === "virtual";
   const measured = pairs.map(({ base, split }) => ({
     base: createRow(base),
     split: createRow(split),
     collector: createCostCollector(stages, set.devices.length),
+    /** Device times of the last uncounted step. */
+    warm: [] as readonly number[],
   }));
   const losses: number[][] = [];
-  const unexplained: number[] = [];
-  for (let round = 0; round <= repeats; round++) {
-    losses.push([]);
-    for (const [index, { base, split }] of pairs.entries()) {
-      for (const [schedule, row] of [[base, measured[index].base], [split, measured[index].split]] as const) {
-        const batch = source.next(samples * schedule.microbatches);
-        collectGarbage();
-        const result = await pipeline.step(schedule, batch);
-        losses[round].push(result.loss);
-        onStep?.(result.loss);
-        if (round === 0) continue; // kernels are compiled and buffers made
-        const { intervals, wallMs, peaks } = result;
-        if (set.mode === "virtual" && !intervals) {
-          throw new Error(`${set.adapter} has no timestamps, which virtual devices are composed from`);
-        }
-        const simulated = intervals && simulate(schedule, replayCosts(schedule, intervals, transfer));
-        const stepMs = set.mode === "virtual" ? simulated!.makespan : wallMs;
-        const busy = simulated ? simulated.busy.reduce((sum, time) => sum + time, 0) : NaN;
-        row.stepMs.push(stepMs);
-        row.bubble.push(1 - busy / (set.devices.length * stepMs));
-        peaks.forEach(({ total }, rank) => row.peakBytes[rank] = Math.max(row.peakBytes[rank] ?? 0, total));
-        if (intervals) measured[index].collector.add(schedule, intervals);
-        unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
-      }
+  const unexplained: number[] = [], host: number[] = [];
+  let link = transfer;
+
+  async function step(schedule: Schedule, index: number, row: Row, counted: boolean): Promise<number> {
+    const batch = source.next(samples * schedule.microbatches);
+    collectGarbage();
+    const result = await pipeline.step(schedule, batch);
+    losses[losses.length - 1].push(result.loss);
+    onStep?.(result.loss);
+    const { intervals, wallMs, peaks } = result;
+    if (isVirtual && !intervals) {
+      throw new Error(`${set.adapter} has no timestamps, which virtual devices are composed from`);
     }
+    if (!counted) { // kernels are compiled and buffers made
+      if (intervals) measured[index].warm = intervals.flat().map(({ start, end }) => end - start);
+      return NaN;
+    }
+    const perAction = isVirtual ? hostPerAction(intervals!, wallMs) : 0;
+    const simulated = intervals &&
+      simulate(schedule, withHostOverhead(replayCosts(schedule, intervals, link), perAction));
+    const stepMs = isVirtual ? simulated!.makespan : wallMs;
+    const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
+    row.stepMs.push(stepMs);
+    row.bubble.push(1 - busy / (set.devices.length * stepMs));
+    peaks.forEach(({ total }, rank) => row.peakBytes[rank] = Math.max(row.peakBytes[rank] ?? 0, total));
+    if (intervals) measured[index].collector.add(schedule, intervals);
+    unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
+    host.push(perAction);
+    return stepMs;
   }
-  const hasTimes = !unexplained.some(Number.isNaN);
-  const costs = measured.map(({ collector }) => hasTimes ? collector.costs() : undefined);
-  const { model } = pipeline;
+
   return {
-    schema: 1,
-    mode: set.mode,
-    devices: set.devices.length,
-    adapter: set.adapter,
-    model: { name: model.name, parameters: countParameters(model), ...model.configuration },
-    samples,
-    precision: pipeline.precision,
-    rows: measured.flatMap(({ base, split }) =>
-      [base, split].map((row) => finishRow(row, samples, pipeline.recompute))
-    ),
-    gains: pairs.map(({ base, split }, index) => {
-      const steps = measured[index];
-      const times = steps.base.stepMs.map((time, at) => [time, steps.split.stepMs[at]] as const);
-      return explainGain(base, split, times, costs[index], transfer);
-    }),
-    unexplained: set.mode === "virtual" || !hasTimes ? NaN : median(unexplained),
-    costs: Object.fromEntries(pairs.flatMap(({ base }, index) => costs[index] ? [[base.name, costs[index]]] : [])),
-    loss: { first: mean(losses[0]), last: mean(losses[repeats]) },
+    async round() {
+      const counted = losses.push([]) > 1;
+      const times: [number, number][] = [];
+      for (const [index, { base, split }] of pairs.entries()) {
+        times.push([
+          await step(base, index, measured[index].base, counted),
+          await step(split, index, measured[index].split, counted),
+        ]);
+      }
+      if (!counted && isVirtual) {
+        link ??= await measureLinks(
+          set.devices[0],
+          pipeline,
+          pairs[0].base,
+          samples,
+          measured.flatMap(({ warm }) => warm),
+        );
+      }
+      return times;
+    },
+    report() {
+      const hasTimes = !unexplained.some(Number.isNaN);
+      const costs = measured.map(({ collector }) => hasTimes ? collector.costs() : undefined);
+      const { model } = pipeline;
+      return {
+        schema: 1,
+        mode: set.mode,
+        devices: set.devices.length,
+        adapter: set.adapter,
+        model: { name: model.name, parameters: countParameters(model), ...model.configuration },
+        samples,
+        precision: pipeline.precision,
+        rows: measured.flatMap(({ base, split }) =>
+          [base, split].map((row) => finishRow(row, samples, pipeline.recompute))
+        ),
+        gains: pairs.map(({ base, split }, index) => {
+          const steps = measured[index];
+          const times = steps.base.stepMs.map((time, at) => [time, steps.split.stepMs[at]] as const);
+          return explainGain(base, split, times, costs[index], isVirtual ? link : undefined);
+        }),
+        unexplained: isVirtual || !hasTimes ? NaN : median(unexplained),
+        ...(isVirtual
+          ? {
+            overheads: {
+              hostMsPerAction: median(host),
+              messageMs: set.devices.slice(1).map((_, rank) => link?.(rank, rank + 1) ?? 0),
+              measured: !transfer,
+            },
+          }
+          : {}),
+        costs: Object.fromEntries(pairs.flatMap(({ base }, index) => costs[index] ? [[base.name, costs[index]]] : [])),
+        loss: { first: mean(losses[0]), last: mean(losses[losses.length - 1]) },
+      };
+    },
   };
 }
 

@@ -60,12 +60,18 @@ export function gainTable({ gains }: ThroughputReport): Table {
 }
 
 /** What else there is to say, a sentence each. */
-export function throughputNotes({ mode, unexplained, loss }: ThroughputReport): string[] {
+export function throughputNotes({ mode, unexplained, overheads, loss }: ThroughputReport): string[] {
   return [
     "Gain: step time without 2BP over step time with, median of interleaved pairs. Predicted: simulated on the measured " +
     "device times of F, I, W and B.",
     mode === "virtual"
-      ? "Virtual: every action was really computed, one at a time on one device; step times are composed from their device times."
+      ? "Virtual: every action was really computed, one at a time on one device; step times are composed from their device " +
+        `times, ${ms(overheads!.hostMsPerAction)} of host for each, and ${
+          ms(Math.max(0, ...overheads!.messageMs))
+        } for a ` +
+        `message (${
+          overheads!.measured ? "both measured here" : "the latter given"
+        }). Real devices may slow each other besides.`
       : Number.isNaN(unexplained)
       ? "The device has no timestamps: gains are measured but not explained."
       : `Step time that the actions' own device times do not explain: ${percent(unexplained)}.`,
@@ -133,6 +139,7 @@ function variant({ twoStage, policy, width }: ThroughputRow): string {
   return twoStage ? `${policy}, width ${width}` : "no";
 }
 
+const ms = (value: number) => `${value.toFixed(2)} ms`;
 const number = (value: number) => Number.isNaN(value) ? "-" : value.toFixed(3);
 const percent = (share: number) => Number.isNaN(share) ? "-" : `${(100 * share).toFixed(1)} %`;
 const millions = (count: number) => `${(count / 1e6).toFixed(1)} M`;
