@@ -113,6 +113,7 @@ export {
   predictMemory,
   reportMemory,
 } from "./lib/measure/memory.ts";
+export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
 export {
   countSteps,
   measureThroughput,

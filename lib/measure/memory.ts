@@ -5,7 +5,7 @@ import type { Bytes } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { RankPeak } from "../pipeline/executor.ts";
-import { createPipeline, type Precision } from "../pipeline/pipeline.ts";
+import { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "../pipeline/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import type { Batch } from "../train/data.ts";
@@ -45,28 +45,31 @@ export async function predictMemory(
   model: Model,
   schedule: Schedule,
   samples: number,
-  { optimizer, parts, software = false, subgroupSize = 0, recompute = "none", precision = "f32" }: MemoryOptions,
+  options: MemoryOptions,
 ): Promise<readonly RankPeak[]> {
-  const { placement } = schedule;
+  const { devices, placement, microbatches } = schedule;
+  const pipeline = dryPipeline(model, devices, { ...options, placement });
+  try {
+    return (await pipeline.step(schedule, blankBatch(model, samples * microbatches))).peaks;
+  } finally {
+    pipeline.close();
+  }
+}
+
+/** A pipeline on devices that compute nothing. */
+export function dryPipeline(
+  model: Model,
+  devices: number,
+  { software = false, subgroupSize = 0, ...options }: MemoryOptions & Pick<PipelineOptions, "placement">,
+): Pipeline {
   const set: DeviceSet = {
     mode: "real",
-    devices: dryDevices(schedule.devices, { software, subgroupSize }),
+    devices: dryDevices(devices, { software, subgroupSize }),
     adapter: "no device, shapes only",
     driver: software ? "system" : "gpu",
     close: () => {},
   };
-  const pipeline = createPipeline(set, model, {
-    optimizer,
-    placement,
-    recompute,
-    precision,
-    ...(parts ? { parts } : {}),
-  });
-  try {
-    return (await pipeline.step(schedule, blankBatch(model, samples * schedule.microbatches))).peaks;
-  } finally {
-    pipeline.close();
-  }
+  return createPipeline(set, model, options);
 }
 
 /** A batch of the right size with nothing in it. */

@@ -101,16 +101,10 @@ function capKeeper(schedule: Schedule, { bytes, memory }: Cap) {
   const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, memory));
   return {
     exceededBy(rank: number, action: Action, isPending: boolean): boolean {
-      const { held } = holders[rank];
-      const now = { ...held };
-      holders[rank].start(action);
-      let needed = totalHeld(held);
+      const { during, after } = holders[rank].preview(action);
       // The W that is pending, or follows this I, must still fit beside what the action leaves.
-      if (isPending || action.kind === "I") {
-        needed = Math.max(needed, needed - held.workspace + (memory(action.stage).workspace?.W ?? 0) + now.workspace);
-      }
-      Object.assign(held, now);
-      return needed > bytes[rank] * (1 + 1e-12);
+      const w = isPending || action.kind === "I" ? memory(action.stage).workspace?.W ?? 0 : 0;
+      return Math.max(during, after + w) > bytes[rank] * (1 + 1e-12);
     },
     ran(rank: number, action: Action): void {
       holders[rank].start(action);

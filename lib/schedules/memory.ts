@@ -41,8 +41,10 @@ export interface SlotMemory {
   derivatives: number;
   /** What the end of its I gives back: of the activations outside slots, since a slot stays with its slab. */
   released: number;
+  /** In place of {@link StageMemory.workspace}: for the first of the group, which takes the slabs, and for the others. */
+  workspace?: { first: { F: number; I: number }; later: { F: number; I: number } };
   /** By how much the W's workspace grows with each micro-batch after the first. */
-  workspace?: number;
+  weights?: number;
 }
 
 /** A memory model: what each stage holds. */
@@ -104,6 +106,8 @@ export interface Holder {
   start(action: Action): void;
   /** Gives back what the action does not leave behind. */
   end(action: Action): void;
+  /** What would be held within the action, if it ran now, and what it would leave behind. For a holder without groups. */
+  preview(action: Action): { during: number; after: number };
 }
 
 /**
@@ -133,14 +137,16 @@ export function holderOf(schedule: Schedule, rank: number, memory: Memory, group
 
   const own = ({ stage, microbatches: [microbatch] }: Action) => stage * microbatches + microbatch;
   const isShared = (at: number) => groups !== undefined && groups.sizes[at] > 1;
-  /** The slots that an F or I takes in advance for the others of its group. */
-  const slotsAhead = (kind: "F" | "I", at: number, stage: StageMemory): number => {
-    const bytes = stage.slots?.[kind === "F" ? "activations" : "derivatives"] ?? 0;
-    if (!isShared(at) || bytes === 0) return 0;
-    const first = groups!.firsts[at];
-    if (slabs[kind].has(first)) return -bytes;
+  /** Moves slots in advance: the first F or I of a group takes them for the others. */
+  const shareSlots = (kind: "F" | "I", at: number, stage: StageMemory) => {
+    if (!stage.slots || !isShared(at)) return;
+    const category = kind === "F" ? "activations" : "derivatives";
+    const first = groups!.firsts[at], bytes = stage.slots[category];
+    const isFirst = !slabs[kind].has(first);
     slabs[kind].add(first);
-    return (groups!.sizes[at] - 1) * bytes;
+    held[category] += isFirst ? (groups!.sizes[at] - 1) * bytes : -bytes;
+    const workspace = stage.slots.workspace?.[isFirst ? "first" : "later"][kind];
+    if (workspace !== undefined) held.workspace = standing + workspace;
   };
   const kept = (at: number, stage: StageMemory) =>
     groups?.whole[at] ? stage.whole ?? stage.activations : stage.activations;
@@ -148,14 +154,24 @@ export function holderOf(schedule: Schedule, rank: number, memory: Memory, group
   const next = ({ kind, stage }: Action) => kind === "F" ? stage + 1 : stage - 1;
   const isHanded = (from: number, to: number) => to >= 0 && to < count && placement[from] === placement[to];
 
-  return {
+  const holder: Holder = {
     held,
+    preview(action) {
+      const [now, sent] = [{ ...held }, underway];
+      holder.start(action);
+      const during = totalHeld(held);
+      holder.end(action);
+      const after = totalHeld(held);
+      Object.assign(held, now);
+      underway = sent;
+      return { during, after };
+    },
     start(action) {
       const { kind, stage, microbatches: members } = action;
       const memory = stages[stage], at = own(action);
       held.workspace = standing + (memory.workspace?.[kind] ?? 0);
       if (kind === "W") {
-        held.workspace += (members.length - 1) * (memory.slots?.workspace ?? 0);
+        held.workspace += (members.length - 1) * (memory.slots?.weights ?? 0);
         return;
       }
       const backward = kind !== "F";
@@ -163,8 +179,9 @@ export function holderOf(schedule: Schedule, rank: number, memory: Memory, group
       if (isHanded(stage, previous)) {
         held[backward ? "derivatives" : "activations"] -= memory.input?.[backward ? "I" : "F"] ?? 0;
       }
-      if (kind === "F") held.activations += kept(at, memory) + slotsAhead("F", at, memory);
-      if (kind === "I") held.derivatives += memory.derivatives + slotsAhead("I", at, memory);
+      if (kind === "F") held.activations += kept(at, memory);
+      if (kind === "I") held.derivatives += memory.derivatives;
+      if (kind !== "B") shareSlots(kind, at, memory);
       const sent = memory.messages?.[backward ? "I" : "F"] ?? 0;
       held.transfer = rest + underway + (isHanded(stage, next(action)) ? 0 : sent);
     },
@@ -189,6 +206,7 @@ export function holderOf(schedule: Schedule, rank: number, memory: Memory, group
       }
     },
   };
+  return holder;
 }
 
 /** Sum over the categories. */
