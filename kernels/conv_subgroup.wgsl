@@ -40,9 +40,9 @@ fn convolve(
   @builtin(num_workgroups) grid: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let class_ = classOf(group.z);
-  if (class_.height == 0 || class_.width == 0) { return; }
-  let rows = p.rows / (p.outHeight * p.outWidth) * class_.height * class_.width;
+  let part = partOf(group.z);
+  if (part.height == 0 || part.width == 0) { return; }
+  let rows = p.rows / (p.outHeight * p.outWidth) * part.height * part.width;
   let across = (p.columns + 4 * LANES - 1) / (4 * LANES);
   let tile = group.x + group.y * grid.x;
   if (tile >= across * ((rows + ROWS - 1) / ROWS)) { return; }
@@ -55,17 +55,17 @@ fn convolve(
   var above: array<u32, 8>; // lines of all images before this one
   for (var i = 0u; i < ROWS / LANES; i++) {
     let pixel = min(row + i * LANES + lane, rows - 1);
-    let line = pixel / class_.width;
-    let h = line % class_.height;
-    let w = pixel % class_.width;
+    let line = pixel / part.width;
+    let h = line % part.height;
+    let w = pixel % part.width;
     if (TRANSPOSE == 1) {
-      top[i] = (h * p.stride + class_.top + p.padding) / p.stride;
-      left[i] = (w * p.stride + class_.left + p.padding) / p.stride;
+      top[i] = (h * p.stride + part.top + p.padding) / p.stride;
+      left[i] = (w * p.stride + part.left + p.padding) / p.stride;
     } else {
       top[i] = h * p.stride - p.padding;
       left[i] = w * p.stride - p.padding;
     }
-    above[i] = line / class_.height * p.inHeight;
+    above[i] = line / part.height * p.inHeight;
   }
   let bStride = select(p.columns / 4, p.width, TRANSPOSE == 1);
   let bColumn = min(column, p.columns - 4) / 4 * select(1, 4 * p.width, TRANSPOSE == 1);
@@ -78,9 +78,9 @@ fn convolve(
   var c20 = vec4f(); var c21 = vec4f(); var c22 = vec4f(); var c23 = vec4f();
   var c24 = vec4f(); var c25 = vec4f(); var c26 = vec4f(); var c27 = vec4f();
   var c28 = vec4f(); var c29 = vec4f(); var c30 = vec4f(); var c31 = vec4f();
-  for (var tap = 0u; tap < class_.taps.x * class_.taps.y; tap++) {
-    let down = tap / class_.taps.y;
-    let right = tap % class_.taps.y;
+  for (var tap = 0u; tap < part.taps.x * part.taps.y; tap++) {
+    let down = tap / part.taps.y;
+    let right = tap % part.taps.y;
     var at: array<u32, 8>;
     var inside: array<bool, 8>;
     for (var i = 0u; i < ROWS / LANES; i++) {
@@ -92,7 +92,7 @@ fn convolve(
     }
     var number = tap;
     if (TRANSPOSE == 1) {
-      let first = (vec2u(class_.top, class_.left) + p.padding) % p.stride;
+      let first = (vec2u(part.top, part.left) + p.padding) % p.stride;
       number = (first.x + down * p.stride) * p.size + first.y + right * p.stride;
     }
     var b = number * p.width * p.columns + bColumn;
@@ -192,10 +192,10 @@ fn convolve(
   if (column >= p.columns) { return; }
   // A loop, though it has to move the sums about: written out, stores take long to compile.
   for (var r = row; r < min(row + ROWS, rows); r += 4) {
-    store(class_, rows, r, column, c0);
-    store(class_, rows, r + 1, column, c1);
-    store(class_, rows, r + 2, column, c2);
-    store(class_, rows, r + 3, column, c3);
+    store(part, rows, r, column, c0);
+    store(part, rows, r + 1, column, c1);
+    store(part, rows, r + 2, column, c2);
+    store(part, rows, r + 3, column, c3);
     c0 = c4; c1 = c5; c2 = c6; c3 = c7;
     c4 = c8; c5 = c9; c6 = c10; c7 = c11;
     c8 = c12; c9 = c13; c10 = c14; c11 = c15;
@@ -206,19 +206,19 @@ fn convolve(
   }
 }
 
-fn store(class_: Class, rows: u32, row: u32, column: u32, value: vec4f) {
+fn store(part: Part, rows: u32, row: u32, column: u32, value: vec4f) {
   if (row >= rows) { return; }
   var pixel = row;
   if (TRANSPOSE == 1) {
-    let line = row / class_.width;
-    let h = line % class_.height * p.stride + class_.top;
-    pixel = (line / class_.height * p.outHeight + h) * p.outWidth + row % class_.width * p.stride + class_.left;
+    let line = row / part.width;
+    let h = line % part.height * p.stride + part.top;
+    pixel = (line / part.height * p.outHeight + h) * p.outWidth + row % part.width * p.stride + part.left;
   }
   y[(pixel * p.columns + column) / 4] = vec4<T1>(value);
 }
 
 // The pixels of the result that one product makes.
-struct Class {
+struct Part {
   top: u32, // of the first
   left: u32,
   height: u32, // how many lines of an image
@@ -226,13 +226,13 @@ struct Class {
   taps: vec2u, // that see each, down and across
 }
 
-fn classOf(number: u32) -> Class {
-  if (TRANSPOSE == 0) { return Class(0, 0, p.outHeight, p.outWidth, vec2u(p.size)); }
+fn partOf(number: u32) -> Part {
+  if (TRANSPOSE == 0) { return Part(0, 0, p.outHeight, p.outWidth, vec2u(p.size)); }
   let first = vec2u(number / p.stride, number % p.stride);
   let whole = vec2u(p.outHeight, p.outWidth);
   let count = (max(whole, first) - first + p.stride - 1) / p.stride;
   let tap = (first + p.padding) % p.stride;
-  return Class(first.x, first.y, count.x, count.y, (max(vec2u(p.size), tap) - tap + p.stride - 1) / p.stride);
+  return Part(first.x, first.y, count.x, count.y, (max(vec2u(p.size), tap) - tap + p.stride - 1) / p.stride);
 }
 
 // One row's four channels times this lane's 4 x 4 block of the weight.

@@ -3,12 +3,16 @@ import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { chunkedBackward, chunkedForward } from "./scan_chunks.ts";
 import { rowVariant } from "./variants.ts";
 
 /** Tokens between two kept states. */
 const chunk = 16;
 
-/** Bytes of what dB and dC sum over the channels that lie in memory at once: I takes so many chunks in one dispatch, one at the least. */
+/**
+ * Bytes of what dB and dC sum over the channels that lie in memory at once, or an eighth of them on a GPU: I takes so many
+ * chunks in one dispatch, one at the least.
+ */
 export const mostPartialBytes = 4 * 2 ** 20;
 
 /** The learned tensors of a scan of C channels with states of N numbers, a multiple of 4. */
@@ -60,20 +64,23 @@ export function selectiveScan(
   const { device, kernels, sequences, channels, words } = problem;
   const constants = prepare(problem, parameters);
   const broadcast = broadcastKernels(problem);
-  device.dispatch(
-    broadcast?.forward ?? kernels.forward,
-    words,
-    [out, states, x, dtRaw, projection, gate, constants],
-    lanes(sequences * channels, broadcast?.lanes),
-  );
+  if (inChunks(problem)) chunkedForward(problem, out, states, { ...inputs, constants });
+  else {
+    device.dispatch(
+      broadcast?.forward ?? kernels.forward,
+      words,
+      [out, states, x, dtRaw, projection, gate, constants],
+      lanes(sequences * channels, broadcast?.lanes),
+    );
+  }
   release(constants);
 }
 
 /**
  * I of {@link selectiveScan}, in place: from `dout`, the gradient with respect to out, makes dout into dx, dtRaw into
  * its gradient and z into its; writes the last 2N columns of `dprojection`, dB and dC; and leaves in `sums`
- * ({@link scanSumsShape}) the sums over each sequence that are all that W needs. They fall out of the same loop; for W to
- * recompute them, x, dtRaw, the projection, the gate and dout would have to be kept. The states are recomputed chunk by
+ * ({@link scanSumsShape}) the sums over each sequence that are all that W needs. They fall out of the same loop, 3 to 5 % of
+ * its time on lavapipe; for W to make them, it would have to run the rest of the loop again and keep all that I reads. The states are recomputed chunk by
  * chunk from those kept, and `states` is used up.
  */
 export function selectiveScanBackwardInput(
@@ -94,22 +101,30 @@ export function selectiveScanBackwardInput(
   const broadcast = broadcastKernels(problem);
   // Channels in each of the sums that are gathered, or the groups of four lanes that have added theirs up.
   const parts = broadcast ? channels / 4 : channels;
-  const chunks = Math.ceil(length / chunk);
-  const span = Math.min(chunks, Math.max(1, Math.floor(mostPartialBytes / (sequences * parts * chunk * 8 * state))));
+  const parallel = inChunks(problem), { chunks } = problem;
+  const most = (parallel ? 8 : 1) * mostPartialBytes;
+  const span = Math.min(chunks, Math.max(1, Math.floor(most / (sequences * parts * chunk * 8 * state))));
   const partials = empty(device, [sequences, parts, span * chunk, 2 * state], "workspace");
   const shared = rowVariant(device, state) === "group" && state <= 128;
-  for (let end = chunks; end > 0; end -= span) {
-    const first = Math.max(0, end - span), range = [first, end - first];
-    device.dispatch(
-      broadcast?.backward ?? kernels.backward,
-      [...words, ...range],
-      [dout, dtRaw, gate, states, partials, sums, x, projection, constants],
-      lanes(sequences * channels, broadcast?.lanes),
-    );
-    const tokens = sequences * (Math.min(end * chunk, length) - first * chunk);
-    const gather = shared ? kernels.gatherGroup : kernels.gather;
-    const gatherWords = [sequences, length, parts, ...words.slice(3), ...range];
-    device.dispatch(gather, gatherWords, [dprojection, partials], lanes(tokens * (shared ? 64 : state / 2)));
+  const gather = (first: number, count: number) => {
+    const tokens = sequences * (Math.min((first + count) * chunk, length) - first * chunk);
+    const gatherWords = [sequences, length, parts, ...words.slice(3), first, count];
+    const grid = lanes(tokens * (shared ? 64 : state / 2));
+    device.dispatch(shared ? kernels.gatherGroup : kernels.gather, gatherWords, [dprojection, partials], grid);
+  };
+  if (parallel) {
+    chunkedBackward(problem, dout, states, sums, partials, { ...inputs, constants }, span, gather);
+  } else {
+    for (let end = chunks; end > 0; end -= span) {
+      const first = Math.max(0, end - span);
+      device.dispatch(
+        broadcast?.backward ?? kernels.backward,
+        [...words, first, end - first],
+        [dout, dtRaw, gate, states, partials, sums, x, projection, constants],
+        lanes(sequences * channels, broadcast?.lanes),
+      );
+      gather(first, end - first);
+    }
   }
   release(constants, partials);
 }
@@ -144,6 +159,11 @@ const made = new Map<
   number,
   Record<"prepare" | "forward" | "backward" | "gather" | "gatherGroup" | "backwardWeight", Kernel>
 >();
+
+/** Whether all chunks go side by side: on a GPU, where there are several. */
+function inChunks({ device, state, chunks }: ReturnType<typeof describe>): boolean {
+  return rowVariant(device, state) === "group" && chunks > 1;
+}
 
 /** The kernels that share loads in subgroups of so many lanes, where they serve; see the head of their file. */
 function broadcastKernels({ device, channels, state }: ReturnType<typeof describe>) {
@@ -202,6 +222,8 @@ function describe(
     sequences,
     channels,
     state,
+    chunk,
+    chunks: Math.ceil(length / chunk),
     words: [sequences, length, channels, columns / 4, gateColumns],
   };
 }

@@ -1,0 +1,97 @@
+/** The selective scan on GPUs: all chunks of a sequence at once, see kernels/scan_chunks.wgsl. */
+import type { Device } from "../gpu/device.ts";
+import { type Kernel, kernel } from "../gpu/kernel.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+import { lanes } from "./elementwise.ts";
+
+/** A checked scan whose rows are cut into chunks. */
+export interface ChunkedScan {
+  readonly device: Device;
+  readonly sequences: number;
+  readonly channels: number;
+  /** Numbers in the state of a channel. */
+  readonly state: number;
+  /** Tokens in a chunk. */
+  readonly chunk: number;
+  /** Chunks in a sequence. */
+  readonly chunks: number;
+  /** The uniform words of all scan kernels: sequences, length, channels and two strides. */
+  readonly words: readonly number[];
+}
+
+/** What a scan reads, its constants prepared. */
+export interface ChunkInputs {
+  readonly x: Tensor;
+  readonly dtRaw: Tensor;
+  readonly projection: Tensor;
+  readonly gate: Tensor;
+  readonly constants: Tensor;
+}
+
+/** Records the forward: writes `out` and `states`, in which each chunk's start is kept. */
+export function chunkedForward(scan: ChunkedScan, out: Tensor, states: Tensor, inputs: ChunkInputs): void {
+  const { device, sequences, channels, state, chunks } = scan;
+  const { x, dtRaw, projection, gate, constants } = inputs;
+  const { alone, chain, forward } = kernelsOf(scan);
+  const words = [...scan.words, 0, chunks], all = lanes(sequences * chunks * channels);
+  const spans = empty(device, [sequences, chunks, channels], "workspace");
+  device.dispatch(alone, words, [states, spans, x, dtRaw, projection, constants], all);
+  device.dispatch(chain, words, [states, spans, constants], lanes(sequences * channels * state / 4));
+  device.dispatch(forward, words, [out, states, x, dtRaw, projection, constants, gate], all);
+  release(spans);
+}
+
+/**
+ * Records I but for the gathering of dB and dC: `gather` is called for some chunks at a time, from `first` on, once their
+ * parts lie in `partials`.
+ */
+export function chunkedBackward(
+  scan: ChunkedScan,
+  dout: Tensor,
+  states: Tensor,
+  sums: Tensor,
+  partials: Tensor,
+  inputs: ChunkInputs,
+  span: number,
+  gather: (first: number, count: number) => void,
+): void {
+  const { device, sequences, channels, state, chunks } = scan;
+  const { x, dtRaw, projection, gate, constants } = inputs;
+  const { aloneBack, chainBack, backward, addUp } = kernelsOf(scan);
+  const words = [...scan.words, 0, chunks];
+  const carries = empty(device, states.shape, "workspace");
+  const spans = empty(device, [sequences, chunks, channels], "workspace");
+  const parts = empty(device, [sequences, chunks, channels, state + 4], "workspace");
+  const behind = [carries, spans, dout, dtRaw, projection, constants, gate];
+  device.dispatch(aloneBack, words, behind, lanes(sequences * chunks * channels));
+  device.dispatch(chainBack, words, [carries, spans, constants], lanes(sequences * channels * state / 4));
+  for (let first = 0; first < chunks; first += span) {
+    const count = Math.min(span, chunks - first);
+    const views = [dout, dtRaw, gate, states, partials, parts, constants, x, projection, carries];
+    device.dispatch(backward, [...scan.words, first, count], views, lanes(sequences * count * channels));
+    gather(first, count);
+  }
+  device.dispatch(addUp, words, [sums, parts], lanes(sequences * channels * (state / 4 + 1)));
+  release(carries, spans, parts);
+}
+
+type Name = "alone" | "chain" | "forward" | "aloneBack" | "chainBack" | "backward" | "addUp";
+const made = new Map<number, Record<Name, Kernel>>();
+
+function kernelsOf({ state, chunk }: ChunkedScan): Record<Name, Kernel> {
+  let kernels = made.get(state);
+  if (!kernels) {
+    const named = (entry: string) => kernel("scan_chunks", entry, { VECTORS: state / 4, CHUNK: chunk });
+    kernels = {
+      alone: named("alone"),
+      chain: named("chain"),
+      forward: named("forward"),
+      aloneBack: named("alone_back"),
+      chainBack: named("chain_back"),
+      backward: named("backward"),
+      addUp: named("add_up"),
+    };
+    made.set(state, kernels);
+  }
+  return kernels;
+}
