@@ -123,6 +123,8 @@ export {
   type ThroughputRow,
 } from "./lib/measure/throughput.ts";
 export { type Bundle, display, type DisplayOptions } from "./lib/report/display.ts";
+export { plan, type PlanOptions, type TrainingPlan } from "./lib/planning/plan.ts";
+
 export { ganttFigure, type GanttOptions } from "./lib/report/gantt.ts";
 export { ganttText, type GanttTextOptions } from "./lib/report/gantt_text.ts";
 export { page, type Section, type Table, writePage } from "./lib/report/html.ts";

@@ -34,6 +34,7 @@ import { twoStage } from "../schedules/two_stage.ts";
 import { validate } from "../schedules/validate.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { integer, pairs, reading, real } from "./options.ts";
+import { planCommand } from "./plan_command.ts";
 
 const defaultCosts = { f: 1, i: 1, w: 1, b: NaN, comm: 0, host: 0 };
 const defaultMemory = { activations: 1, released: 0, derivatives: 1 };
@@ -97,7 +98,7 @@ export function scheduleCommand(): Command {
     .option("--cap <amount>", "most memory a device may hold, in the unit of --memory", real(0, Number.MAX_VALUE))
     .option("--budget <count>", "candidates to look at before giving up on a proof", integer(1, 1e9), 1e6)
     .action(runSearch);
-  return program;
+  return program.addCommand(planCommand());
 }
 
 function sizes(command: Command): Command {

@@ -1,4 +1,5 @@
 /** Makes a schedule fit into a budget of memory by recomputing as little as it takes. */
+import type { RecomputeText } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { type Costs, type StageCost, stageCosts } from "../schedules/costs.ts";
 import { type Memory, peakMemory, type StageMemory } from "../schedules/memory.ts";
@@ -7,8 +8,8 @@ import { follow, type Recipe } from "./recipes.ts";
 
 /** One way to run a stage: what is computed again, what that costs and holds. */
 export interface Level {
-  /** A policy of `parseRecompute`, "both:3" for example. */
-  readonly recompute: string;
+  /** "both:3" for example. */
+  readonly recompute: RecomputeText;
   /** Of one micro-batch. */
   readonly cost: StageCost;
   /** In bytes. */
@@ -100,21 +101,6 @@ export function fit(
     }
     return Math.min(position[rank] + 1, last);
   }
-}
-
-/** The least bytes a device with which the recipe runs: everything recomputed that helps, weight gradients at once. */
-export function leastMemory(recipe: Recipe, levels: readonly (readonly Level[])[]): number {
-  const { placement, devices } = recipe.base;
-  let most = 0;
-  for (let rank = 0; rank < devices; rank++) {
-    const count = levels[placement.indexOf(rank)].length;
-    let least = Infinity;
-    for (let index = 0; index < count; index++) {
-      least = Math.min(least, peakMemory(recipe.base, memoryOf(levels.map((each) => each[index])))[rank]);
-    }
-    most = Math.max(most, least);
-  }
-  return most;
 }
 
 /** Costs of stages at these levels. */

@@ -1,0 +1,40 @@
+/** What each stage of a model costs and holds, for each choice of what to recompute. */
+import type { Layer } from "../layers/layer.ts";
+import { sequential } from "../layers/sequential.ts";
+import { stageMemories, type StageMemoryOptions } from "../measure/stage_memory.ts";
+import type { Model } from "../models/model.ts";
+import { recomputes } from "../layers/recompute.ts";
+import { type RecomputeText, withRecompute } from "../pipeline/recompute.ts";
+import type { Level } from "./fit.ts";
+
+/**
+ * The levels of each stage, the one without recomputation first. Costs are floating-point operations, which a device spends
+ * at much the same rate in F, I and W of these models; memory is that of a run on shapes.
+ */
+export async function levelsOf(
+  model: Model,
+  parts: readonly (readonly Layer[])[],
+  options: Omit<StageMemoryOptions, "parts" | "recompute">,
+  onLevel: (done: number, all: number) => void,
+): Promise<Level[][]> {
+  const longest = Math.max(...parts.map((layers) => layers.length));
+  // Quarters of the layers: finer steps cost time and save little.
+  const counts = [...new Set([1, 2, 3, 4].map((quarter) => Math.ceil(longest * quarter / 4)))];
+  const kinds = recomputes.filter((kind) => kind !== "none");
+  const texts: RecomputeText[] = [
+    "none",
+    ...kinds.flatMap((kind) => counts.map((count) => `${kind}:${count}` as const)),
+  ];
+  const levels: Level[][] = parts.map(() => []);
+  for (const [index, text] of texts.entries()) {
+    const memories = await stageMemories(model, { ...options, parts, recompute: text });
+    let shape = model.inputShape(options.samples);
+    for (const [stage, layers] of withRecompute(parts, text).entries()) {
+      const layer = sequential(layers);
+      levels[stage].push({ recompute: text, cost: layer.flops(shape), memory: memories[stage] });
+      shape = layer.outputShape(shape);
+    }
+    onLevel(index + 1, texts.length);
+  }
+  return levels;
+}

@@ -1,0 +1,140 @@
+/** Chooses schedule, policy and recomputation for a model under a budget of memory. */
+import { formatBytes } from "../bytes.ts";
+import { UserError } from "../errors.ts";
+import type { Layer } from "../layers/layer.ts";
+import { predictMemory } from "../measure/memory.ts";
+import type { Model } from "../models/model.ts";
+import { partition } from "../pipeline/partition.ts";
+import type { Precision } from "../pipeline/pipeline.ts";
+import type { RecomputeText } from "../pipeline/recompute.ts";
+import type { Schedule } from "../schedules/actions.ts";
+import { adamw, type OptimizerSpec } from "../train/optimizers.ts";
+import { type Fit, fit, type Level } from "./fit.ts";
+import { levelsOf } from "./levels.ts";
+import { type Recipe, recipesFor } from "./recipes.ts";
+
+/** What a plan is for. */
+export interface PlanOptions {
+  /** Number of ranks. */
+  readonly devices: number;
+  /** Micro-batches in a step. */
+  readonly microbatches: number;
+  /** Bytes of each device; the pool's slack is not counted. */
+  readonly budget: number;
+  /** Samples in a micro-batch, 1 by default. */
+  readonly samples?: number;
+  /** AdamW by default: its moments take memory too. */
+  readonly optimizer?: OptimizerSpec;
+  /** f32 by default. */
+  readonly precision?: Precision;
+  /** Whether the devices are software drivers, and the lanes of their subgroups: other kernels need other workspaces. */
+  readonly software?: boolean;
+  /** 0, where they differ or are not known, by default. */
+  readonly subgroupSize?: number;
+  /** Called with the share of the stages' memory models that are made, from 0 to 1: what takes the time. */
+  readonly onProgress?: (share: number) => void;
+}
+
+/** What to run, and what it gives up. */
+export interface TrainingPlan {
+  /** For `pipeline.step`. */
+  readonly schedule: Schedule;
+  /** The layers of each stage, for `createPipeline`. */
+  readonly parts: readonly (readonly Layer[])[];
+  /** What each stage computes again, for `createPipeline`. */
+  readonly recompute: readonly RecomputeText[];
+  /** Simulated time of a step, in floating-point operations of one device. */
+  readonly makespan: number;
+  /** Predicted peak of each rank in bytes. */
+  readonly peak: readonly number[];
+  /** The fastest plan without a budget. */
+  readonly unlimited: { readonly schedule: Schedule; readonly makespan: number; readonly peak: readonly number[] };
+}
+
+/**
+ * The fastest schedule, policy of 2BP and recomputation whose predicted peak stays within a budget on every device. Nothing is
+ * run: memory is predicted from shapes, time simulated on the layers' operation counts (so it knows nothing of batching
+ * gains, transfers or memory-bound layers). Every schedule of the zoo that is defined for these sizes is tried, with and without
+ * 2BP; within a schedule each rank recomputes as little as it takes. Not an exhaustive search: all stages of a rank recompute
+ * alike, in steps of a quarter of their layers.
+ *
+ * ```ts
+ * import { createModel, createPipeline, adamw, openDevices, plan, textSource } from "twobp";
+ *
+ * const model = createModel("llama-tiny");
+ * const { schedule, parts, recompute } = await plan(model, { devices: 2, microbatches: 4, budget: 12 * 2 ** 20 });
+ * const set = await openDevices(2);
+ * const pipeline = createPipeline(set, model, { optimizer: adamw(), placement: schedule.placement, parts, recompute });
+ * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
+ * console.log((await pipeline.step(schedule, text.next(4))).loss);
+ * pipeline.close();
+ * set.close();
+ * ```
+ *
+ * @throws {UserError} When nothing fits: it says the least budget that would do.
+ */
+export async function plan(model: Model, options: PlanOptions): Promise<TrainingPlan> {
+  const { devices, microbatches, budget, samples = 1, optimizer = adamw() } = options;
+  const { precision = "f32", software = false, subgroupSize = 0 } = options;
+  const kind = { optimizer, precision, software, subgroupSize };
+  const recipes = recipesFor(devices, microbatches, model.layers.length);
+  if (recipes.length === 0) {
+    throw new UserError(`${model.name} has ${model.layers.length} layers, which cannot be cut into ${devices} stages`);
+  }
+  const stagings = new Map<number, { parts: Layer[][]; levels: Level[][] }>();
+  const stageCounts = [...new Set(recipes.map(({ stages }) => stages))];
+  for (const [index, stages] of stageCounts.entries()) {
+    const parts = partition(model, stages);
+    const tell = (done: number, all: number) => options.onProgress?.((index + done / all) / stageCounts.length);
+    stagings.set(stages, { parts, levels: await levelsOf(model, parts, { samples, ...kind }, tell) });
+  }
+  const fitted = (recipe: Recipe, bytes: number) => fit(recipe, stagings.get(recipe.stages)!.levels, bytes);
+  /** Of the whole step on shapes, where the model of single stages may be a per cent off. */
+  const peaksOf = async ({ recipe, schedule, levels }: Fit) => {
+    const { parts } = stagings.get(recipe.stages)!;
+    const recompute = levels.map((level) => level.recompute);
+    const peaks = await predictMemory(model, schedule, samples, { ...kind, parts, recompute });
+    return peaks.map(({ total }) => total);
+  };
+  const fastest = recipes.map((recipe) => fitted(recipe, Infinity)!).sort(byMakespan)[0];
+  // A margin for what the model of single stages leaves out; what it says is held against the whole step.
+  const verified = async (bytes: number) => {
+    const within = [1, 0.99, 0.98].flatMap((margin) =>
+      recipes.flatMap((recipe) => fitted(recipe, margin * bytes) ?? [])
+    );
+    for (const chosen of within.sort(byMakespan)) {
+      const peak = await peaksOf(chosen);
+      if (peak.every((each) => each <= bytes)) return { chosen, peak };
+    }
+  };
+  const found = await verified(budget);
+  if (found) return await result(found.chosen, found.peak);
+  let [tooLittle, enough] = [budget, Math.max(...fastest.peak)];
+  while (enough - tooLittle > enough / 500) {
+    const middle = (tooLittle + enough) / 2;
+    if (await verified(middle)) enough = middle;
+    else tooLittle = middle;
+  }
+  throw new UserError(
+    `${model.name} on ${devices} devices with ${microbatches} micro-batches of ${samples} does not fit ` +
+      `${formatBytes(budget)} a device, whatever is recomputed: the least that would do is ` +
+      `${Math.ceil(enough / 2 ** 20 * 10) / 10}MiB`,
+  );
+
+  async function result({ recipe, schedule, levels, makespan }: Fit, peak: readonly number[]): Promise<TrainingPlan> {
+    return {
+      schedule,
+      parts: stagings.get(recipe.stages)!.parts,
+      recompute: levels.map((level) => level.recompute),
+      makespan,
+      peak,
+      unlimited: { schedule: fastest.schedule, makespan: fastest.makespan, peak: await peaksOf(fastest) },
+    };
+  }
+}
+
+/** Equal times within rounding: the one that holds less, then the one of fewer stages. */
+function byMakespan(a: Fit, b: Fit): number {
+  if (Math.abs(a.makespan - b.makespan) > 1e-9 * a.makespan) return a.makespan - b.makespan;
+  return Math.max(...a.peak) - Math.max(...b.peak) || a.recipe.stages - b.recipe.stages;
+}

@@ -1,0 +1,60 @@
+/** Plans as tables, sentences and JSON. */
+import { formatBytes } from "../bytes.ts";
+import { countParameters, type Model } from "../models/model.ts";
+import type { PlanOptions, TrainingPlan } from "../planning/plan.ts";
+import { formatAction } from "../schedules/actions.ts";
+import type { Table } from "./html.ts";
+import { variantOf } from "./variant.ts";
+
+/** One line a rank. */
+export function planTable({ schedule, parts, recompute, peak }: TrainingPlan, budget: number): Table {
+  return {
+    columns: ["rank", "stages", "layers", "recompute", "peak", "of the budget"],
+    rows: peak.map((bytes, rank) => {
+      const stages = schedule.placement.flatMap((at, stage) => at === rank ? [stage] : []);
+      return [
+        `${rank}`,
+        stages.join(" "),
+        stages.map((stage) => parts[stage].length).join(" + "),
+        [...new Set(stages.map((stage) => recompute[stage]))].join(" "),
+        formatBytes(bytes),
+        `${(100 * bytes / budget).toFixed(1)} %`,
+      ];
+    }),
+  };
+}
+
+/** What was chosen, and what the budget cost. */
+export function gaveUp({ schedule, recompute, makespan, unlimited }: TrainingPlan): string {
+  const slower = 100 * (makespan / unlimited.makespan - 1);
+  const chosen = `Chosen: ${variantOf(schedule)}.`;
+  const fastest = `${variantOf(unlimited.schedule)}, which needs ${formatBytes(Math.max(...unlimited.peak))}`;
+  if (slower < 0.05) return `${chosen} Nothing given up: without a budget no schedule is faster (${fastest}).`;
+  const recomputing = recompute.filter((each) => each !== "none").length;
+  return `${chosen} Given up: ${slower.toFixed(1)} % of time against ${fastest}` +
+    `${recomputing > 0 ? `; ${recomputing} of ${recompute.length} stages recompute` : ""}. Times are simulated.`;
+}
+
+/** The project's JSON of a plan, version 1. */
+export function planJson(model: Model, options: PlanOptions, result: TrainingPlan): Record<string, unknown> {
+  const { devices, microbatches, samples = 1, budget, precision = "f32" } = options;
+  const { schedule, parts, recompute, makespan, peak, unlimited } = result;
+  return {
+    schema: 1,
+    mode: "predicted",
+    model: { name: model.name, parameters: countParameters(model), ...model.configuration },
+    devices,
+    microbatches,
+    samples,
+    precision,
+    budget,
+    schedule: variantOf(schedule),
+    placement: schedule.placement,
+    layers: parts.map((layers) => layers.length),
+    recompute,
+    makespan,
+    peak,
+    unlimited: { schedule: variantOf(unlimited.schedule), makespan: unlimited.makespan, peak: unlimited.peak },
+    actions: schedule.actions.map((list) => list.map(formatAction)),
+  };
+}

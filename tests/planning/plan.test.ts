@@ -1,0 +1,72 @@
+/** Plans for models: predicted peaks within the budget, and a run that keeps it. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { UserError } from "../../lib/errors.ts";
+import { openDevices } from "../../lib/gpu/devices.ts";
+import { blankBatch } from "../../lib/measure/memory.ts";
+import { createModel } from "../../lib/models/registry.ts";
+import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { plan } from "../../lib/planning/plan.ts";
+import { parseBytes } from "../../lib/schedules/policy.ts";
+import { validate } from "../../lib/schedules/validate.ts";
+import { adamw } from "../../lib/train/optimizers.ts";
+
+const mib = 2 ** 20;
+
+test("the less memory there is, the longer the step, and no peak is beyond the budget", async () => {
+  const model = createModel("llama-tiny");
+  const sizes = { devices: 4, microbatches: 8, samples: 4 };
+  const unlimited = await plan(model, { ...sizes, budget: Infinity });
+  assert.equal(unlimited.makespan, unlimited.unlimited.makespan);
+  let before = unlimited.makespan;
+  for (const budget of [16 * mib, 12 * mib, 10 * mib, 8 * mib]) {
+    const { schedule, peak, makespan, recompute, parts } = await plan(model, { ...sizes, budget });
+    validate(schedule);
+    assert.ok(peak.every((bytes) => bytes <= budget), `${budget}: ${peak}`);
+    assert.ok(makespan >= before * (1 - 1e-9), `${budget}: ${makespan} after ${before}`);
+    assert.equal(recompute.length, schedule.stages);
+    assert.deepEqual(parts.flat(), model.layers);
+    before = makespan;
+  }
+  assert.ok(before > 1.1 * unlimited.makespan, `8 MiB cost only ${before / unlimited.makespan}`);
+});
+
+test("a budget that nothing keeps: one line with the least that would do, and that does", async () => {
+  const model = createModel("mamba-tiny");
+  const sizes = { devices: 2, microbatches: 4, samples: 2 };
+  const error = await plan(model, { ...sizes, budget: mib }).catch((error) => error);
+  assert.ok(error instanceof UserError);
+  const [, least] = /the least that would do is ([\d.]+MiB)$/.exec(error.message) ?? [];
+  assert.ok(least, error.message);
+  const { peak } = await plan(model, { ...sizes, budget: parseBytes(least) });
+  assert.ok(Math.max(...peak) > 0.97 * parseBytes(least), `${peak} of ${least}`);
+});
+
+test("a planned step runs within its budget, in mixed precision too where the device has f16", async () => {
+  const set = await openDevices(2);
+  const { software, subgroupSize, f16 } = set.devices[0].gpu.info;
+  try {
+    for (const precision of ["f32", ...(f16 ? ["mixed" as const] : [])] as const) {
+      const model = createModel("llama-tiny");
+      const budget = (precision === "f32" ? 14 : 11) * mib;
+      const options = { devices: 2, microbatches: 4, samples: 4, budget, precision, software, subgroupSize };
+      const { schedule, parts, recompute, peak } = await plan(model, options);
+      const pipeline = createPipeline(set, model, {
+        optimizer: adamw(),
+        placement: schedule.placement,
+        parts,
+        recompute,
+        precision,
+      });
+      const batch = blankBatch(model, 16);
+      await pipeline.step(schedule, batch);
+      const { peaks } = await pipeline.step(schedule, batch);
+      for (const [rank, { total }] of peaks.entries()) {
+        assert.ok(total <= budget && Math.abs(total / peak[rank] - 1) < 0.02, `rank ${rank}: ${total}, ${peak[rank]}`);
+      }
+      pipeline.close();
+    }
+  } finally {
+    set.close();
+  }
+});
