@@ -9,8 +9,11 @@ struct Parameters {
   causal: u32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> x: array<T1>;
 @group(0) @binding(2) var<storage, read> ends: array<u32>; // of each sequence: its valid positions
 
 const WORKGROUP = 64u;
@@ -38,21 +41,21 @@ fn seen_of(row: u32, valid: u32) -> u32 {
 fn softmax(row: u32, valid: u32) {
   let start = row * p.length;
   let seen = seen_of(row, valid);
-  var highest = x[start];
-  for (var i = 1u; i < seen; i++) { highest = max(highest, x[start + i]); }
+  var highest = f32(x[start]);
+  for (var i = 1u; i < seen; i++) { highest = max(highest, f32(x[start + i])); }
   var sum = 0.0;
   for (var i = 0u; i < seen; i++) {
-    let value = exp(x[start + i] - highest);
-    x[start + i] = value;
+    let value = exp(f32(x[start + i]) - highest);
+    x[start + i] = T1(value);
     sum += value;
   }
   let factor = 1.0 / sum;
-  for (var i = 0u; i < seen; i++) { x[start + i] *= factor; }
-  for (var i = seen; i < p.length; i++) { x[start + i] = 0.0; }
+  for (var i = 0u; i < seen; i++) { x[start + i] = T1(f32(x[start + i]) * factor); }
+  for (var i = seen; i < p.length; i++) { x[start + i] = T1(0); }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>; // in: gradient of y
-@group(0) @binding(2) var<storage, read> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<T1>; // in: gradient of y
+@group(0) @binding(2) var<storage, read> y: array<T2>;
 @group(0) @binding(3) var<storage, read> ends_in: array<u32>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -72,7 +75,7 @@ fn softmax_backward(row: u32, valid: u32) {
   let start = row * p.length;
   let seen = seen_of(row, valid);
   var sum = 0.0;
-  for (var i = 0u; i < seen; i++) { sum += y[start + i] * dx[start + i]; }
-  for (var i = 0u; i < seen; i++) { dx[start + i] = y[start + i] * (dx[start + i] - sum); }
-  for (var i = seen; i < p.length; i++) { dx[start + i] = 0.0; }
+  for (var i = 0u; i < seen; i++) { sum += f32(y[start + i]) * f32(dx[start + i]); }
+  for (var i = 0u; i < seen; i++) { dx[start + i] = T1(f32(y[start + i]) * (f32(dx[start + i]) - sum)); }
+  for (var i = seen; i < p.length; i++) { dx[start + i] = T1(0); }
 }

@@ -7,8 +7,11 @@ struct Parameters {
   causal: u32,
 }
 
+alias T1 = f32;
+alias T2 = f32;
+
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> x: array<T1>;
 @group(0) @binding(2) var<storage, read> ends: array<u32>; // of each sequence: its valid positions
 
 const WORKGROUP = 64u;
@@ -67,24 +70,24 @@ fn seen_of(row: u32, valid: u32) -> u32 {
 fn softmax(row: u32, valid: u32, lane: u32) {
   let start = row * p.length;
   let seen = seen_of(row, valid);
-  var mine = x[start];
-  for (var i = lane; i < seen; i += WORKGROUP) { mine = max(mine, x[start + i]); }
+  var mine = f32(x[start]);
+  for (var i = lane; i < seen; i += WORKGROUP) { mine = max(mine, f32(x[start + i])); }
   let highest = largest(lane, mine);
   workgroupBarrier(); // all have read `partial` before it is used again, and x[start] before it is written
   var sum = 0.0;
   for (var i = lane; i < seen; i += WORKGROUP) {
-    let value = exp(x[start + i] - highest);
-    x[start + i] = value;
+    let value = exp(f32(x[start + i]) - highest);
+    x[start + i] = T1(value);
     sum += value;
   }
   let factor = 1.0 / total(lane, sum);
   for (var i = lane; i < p.length; i += WORKGROUP) {
-    if (i < seen) { x[start + i] *= factor; } else { x[start + i] = 0.0; }
+    x[start + i] = T1(select(0.0, f32(x[start + i]) * factor, i < seen));
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>; // in: gradient of y
-@group(0) @binding(2) var<storage, read> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<T1>; // in: gradient of y
+@group(0) @binding(2) var<storage, read> y: array<T2>;
 @group(0) @binding(3) var<storage, read> ends_in: array<u32>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -111,9 +114,9 @@ fn softmax_backward(row: u32, valid: u32, lane: u32) {
   let start = row * p.length;
   let seen = seen_of(row, valid);
   var products = 0.0;
-  for (var i = lane; i < seen; i += WORKGROUP) { products += y[start + i] * dx[start + i]; }
+  for (var i = lane; i < seen; i += WORKGROUP) { products += f32(y[start + i]) * f32(dx[start + i]); }
   let sum = total(lane, products);
   for (var i = lane; i < p.length; i += WORKGROUP) {
-    if (i < seen) { dx[start + i] = y[start + i] * (dx[start + i] - sum); } else { dx[start + i] = 0.0; }
+    dx[start + i] = T1(select(0.0, f32(y[start + i]) * (f32(dx[start + i]) - sum), i < seen));
   }
 }
