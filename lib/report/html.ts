@@ -36,7 +36,11 @@ export function writePage(path: string, title: string, sections: readonly Sectio
 
 /** The page that `writePage()` writes. */
 export function page(title: string, sections: readonly Section[]): string {
-  const figures = sections.map((section) => section.figure);
+  return frame(title, sections.map(sectionHtml).join("\n"), sections.map((section) => section.figure));
+}
+
+/** A page around a body in which figure number i has an element with the id `figure-i`. */
+export function frame(title: string, body: string, figures: readonly (Figure | undefined)[], heading = title): string {
   const plotly = figures.some(Boolean) ? `<script>${plotlySource()}</script>` : "";
   const calls = figures.map((figure, index) =>
     figure && `Plotly.newPlot("figure-${index}", ${json(figure.data)}, ${json(houseLayout(figure.layout))}, ` +
@@ -52,8 +56,7 @@ export function page(title: string, sections: readonly Section[]): string {
 ${plotly}
 </head>
 <body>
-<h1>${escape(title)}</h1>
-${sections.map(sectionHtml).join("\n")}
+${heading ? `<h1>${escape(heading)}</h1>\n` : ""}${body}
 <script>
 ${calls.filter(Boolean).join("\n")}
 </script>
@@ -67,6 +70,8 @@ body { font: 15px/1.45 Inter, Helvetica, Arial, sans-serif; color: #1a1a1a; max-
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin: 2rem 0 0.5rem; }
 table { border-collapse: collapse; margin: 0.5rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #d8d8d8; text-align: left; }
+pre { background: #f5f5f5; padding: 0.6rem 0.8rem; overflow-x: auto; font-size: 13px; line-height: 1.4; }
+pre.output { background: none; border-left: 3px solid #d8d8d8; } p, li { max-width: 62rem; }
 th { border-bottom: 2px solid #808080; } .number { text-align: right; }
 @media print { body { margin: 0; max-width: none; } section { break-inside: avoid; } .modebar { display: none; } }
 `;
@@ -92,7 +97,8 @@ function tableHtml({ columns, rows }: Table): string {
   }\n</tbody>\n</table>\n`;
 }
 
-function escape(text: string): string {
+/** Text for a page. */
+export function escape(text: string): string {
   const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
   return text.replace(/[&<>"]/g, (letter) => entities[letter]);
 }

@@ -5,7 +5,6 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import type { Resvg, ResvgRenderOptions } from "@resvg/resvg-js";
 import { unpackBundle } from "../gpu/bundle.ts";
 import { type Figure, houseLayout } from "./style.ts";
 
@@ -16,6 +15,12 @@ export interface PngOptions {
   /** Pixels painted for one of the drawing; default 1. */
   scale?: number;
 }
+
+/** The part of resvg that is used here. */
+type Resvg = new (svg: string, options: object) => {
+  getBBox(): { width: number } | undefined;
+  render(): { asPng(): Uint8Array };
+};
 
 interface Painter {
   draw(figure: Figure, width: number, height: number): Promise<string>;
@@ -45,7 +50,7 @@ export async function figurePng(figure: Figure, { width = 920, scale = 1 }: PngO
 async function createPainter(): Promise<Painter> {
   // Loaded here and not above: who draws no PNG pays nothing for them.
   const require = createRequire(import.meta.url);
-  const { Resvg: Renderer } = require("@resvg/resvg-js") as { Resvg: typeof Resvg };
+  const { Resvg: Renderer } = require("@resvg/resvg-js") as { Resvg: Resvg };
   const { JSDOM } = require("jsdom");
   const font = await fontOptions();
   const { window } = new JSDOM("<!DOCTYPE html><body></body>", { runScripts: "dangerously", pretendToBeVisual: true });
@@ -75,7 +80,7 @@ async function createPainter(): Promise<Painter> {
 const plain = (svg: string) => svg.replace(/url\((?:'|"|&quot;|&#39;)(#[^'"&)]+)(?:'|"|&quot;|&#39;)\)/g, "url($1)");
 
 /** Open Sans out of the bundle, so that a figure looks the same everywhere; without the bundle, the system's fonts. */
-async function fontOptions(): Promise<ResvgRenderOptions["font"]> {
+async function fontOptions(): Promise<object> {
   const root = await unpackBundle("fonts", "unpacked");
   if (!root) return { loadSystemFonts: true };
   const folder = join(root, "unpacked", "fonts", "Open_Sans");

@@ -1,4 +1,3 @@
-import { table as columnTable } from "arquero";
 import { isNumericColumn } from "./columns.ts";
 import { display } from "./display.ts";
 import type { Table } from "./html.ts";
@@ -30,7 +29,7 @@ export type Rows = readonly Readonly<Record<string, string | number>>[] | Table 
  */
 export async function table(rows: Rows): Promise<void> {
   const plain = plainTable(rows);
-  await display({ "text/html": tableHtml(plain), "text/plain": tableText(plain) });
+  await display({ "text/html": await tableHtml(plain), "text/plain": tableText(plain) });
 }
 
 /** Any of the forms as names and rows. */
@@ -43,7 +42,8 @@ export function plainTable(rows: Rows): Table {
   return { columns, rows: rows.map((row) => columns.map((name) => row[name] ?? "-")) };
 }
 
-function tableHtml({ columns, rows }: Table): string {
+async function tableHtml({ columns, rows }: Table): Promise<string> {
+  const { table: columnTable } = await import("arquero"); // only who shows a table waits for it
   // arquero looks columns up by name, and writes texts as they are.
   const names = columns.map(escape);
   const data = columnTable(names.map((name, column) => [name, rows.map((row) => text(row[column]))]));
