@@ -72,7 +72,10 @@ async function trace(
     release(dy, gradient);
     enter(saved);
   }
+  on.ledger.resetPeak();
+  const waiting = on.ledger.live.derivatives;
   for (let at = 0; at < 2; at += width) layer.backwardWeight!(runs.slice(at, at + width));
+  const rise = on.ledger.peak.derivatives - waiting;
   for (const { gradient } of layer.parameters) numbers.push(await toArray(gradient));
   for (const { value } of layer.buffers ?? []) numbers.push(await toArray(value));
   runs.forEach((saved) => saved.clear());
@@ -80,7 +83,7 @@ async function trace(
   releaseParameters(layer.parameters, blocks);
   releaseBuffers(layer.buffers ?? []);
   assert.equal(on.ledger.total(), before, "the ledger is where it was");
-  return { names, bytes, numbers };
+  return { names, bytes, numbers, rise };
 }
 
 const prefixed = (...names: string[]) => names.map((name) => `layer.${name}`);
@@ -215,6 +218,14 @@ test("layers inside a layer that is computed again can be computed again themsel
       assert.deepEqual(numbers, expected.numbers, `${inner} in ${outer}`);
     }
   }
+});
+
+test("W computes the derivatives of one layer at a time again, however many there are", async () => {
+  const on = await device();
+  const chain = (count: number) => sequential(Array.from({ length: count }, () => recomputed(mlp(), "both")));
+  const [one, three] = [await trace(on, chain(1), [32, 64]), await trace(on, chain(3), [32, 64])];
+  assert.ok(one.rise > 0);
+  assert.equal(three.rise, one.rise);
 });
 
 test("the work computed again is counted where it is done, once in a full backward", () => {
