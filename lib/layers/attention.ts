@@ -69,7 +69,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     flops(shape) {
       const [q, o] = [qkvProjection.flops(shape), output.flops(shape)];
       const scores = 4 * shape[0] * length * width; // scores and weighted sum, each over the whole square
-      return { f: q.f + o.f + scores, i: q.i + o.i + 2 * scores, w: q.w + o.w };
+      return { f: q.f + o.f + scores, i: q.i + o.i + 2 * scores, w: q.w + o.w, again: q.f + scores };
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
@@ -79,7 +79,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       const probabilities = empty(x.device, [rows / length, heads, length, length], "activations", y.dtype);
       const context = saved.slot("context", [rows, width], "activations", y.dtype);
       attention(context, probabilities, qkv, core(rows), masks(saved));
-      output.forward(y, context, saved.child("out"));
+      output.forward(y, context, saved.child("out", { unread: saved.unread }));
       saved.keep("qkv", qkv);
       saved.keep("probabilities", probabilities);
       release(qkv, probabilities, context);
