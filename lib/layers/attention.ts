@@ -1,5 +1,5 @@
 /** Self-attention: y = out(attention(rope(qkv(x)))). */
-import { attention, attentionBackward, type AttentionMasks, qkvWidth } from "../ops/attention.ts";
+import { attention, attentionBackward, type AttentionMasks, chooseAttention, qkvWidth } from "../ops/attention.ts";
 import { rope, ropeBackward } from "../ops/rope.ts";
 import { empty, release } from "../tensor.ts";
 import { hash } from "../train/random.ts";
@@ -76,24 +76,25 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       const qkv = empty(x.device, [rows, packed], "activations", y.dtype);
       qkvProjection.forward(qkv, x, saved.child("qkv"));
       if (rotary) rope(qkv, positions);
-      const probabilities = empty(x.device, [rows / length, heads, length, length], "activations", y.dtype);
+      const { shape, dtype } = chooseAttention(x.device.gpu.info, core(rows)).keeps(core(rows), y.dtype);
+      const kept = empty(x.device, shape, "activations", dtype);
       const context = saved.slot("context", [rows, width], "activations", y.dtype);
-      attention(context, probabilities, qkv, core(rows), masks(saved));
+      attention(context, kept, qkv, core(rows), masks(saved));
       output.forward(y, context, saved.child("out", { unread: saved.unread }));
       saved.keep("qkv", qkv);
-      saved.keep("probabilities", probabilities);
-      release(qkv, probabilities, context);
+      saved.keep("context", context);
+      saved.keep("kept", kept);
+      release(qkv, kept, context);
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0];
       const dcontext = empty(dy.device, [rows, width], "workspace", dy.dtype);
       output.backwardInput(dcontext, dy, saved.child("out"));
-      const probabilities = saved.get("probabilities");
-      const scratch = empty(dy.device, probabilities.shape, "workspace", probabilities.dtype);
       const dqkv = saved.slot("dqkv", [rows, packed], "derivatives", dy.dtype);
-      attentionBackward(dqkv, dcontext, saved.get("qkv"), probabilities, scratch, core(rows), masks(saved));
-      saved.drop("qkv", "probabilities");
-      release(dcontext, scratch);
+      const [context, qkv, kept] = ["context", "qkv", "kept"].map((name) => saved.get(name));
+      attentionBackward(dqkv, dcontext, context, qkv, kept, core(rows), masks(saved));
+      saved.drop("context", "qkv", "kept");
+      release(dcontext);
       if (rotary) ropeBackward(dqkv, positions);
       qkvProjection.backwardInput(dx, dqkv, saved.child("qkv"));
       release(dqkv);

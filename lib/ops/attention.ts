@@ -1,205 +1,99 @@
 /** The core of self-attention: scores, softmax, weighted sum. It has no parameters: p1 only. */
-import { kernel } from "../gpu/kernel.ts";
-import { empty, release, type Tensor } from "../tensor.ts";
-import { dropout, type DropoutMask } from "./dropout.ts";
-import { lanes } from "./elementwise.ts";
-import { matmulBatched, type MatmulOptions, type Matrices } from "./matmul.ts";
+import type { GpuInfo } from "../gpu/gpu.ts";
+import type { Tensor } from "../tensor.ts";
+import { composed } from "./attention_composed.ts";
+import { fusedSubgroup, fusedWorkgroup } from "./attention_fused.ts";
+import {
+  type AttentionCandidate,
+  type AttentionMasks,
+  type AttentionShape,
+  type Kept,
+  qkvWidth,
+} from "./attention_shape.ts";
 import { expectShape } from "./shapes.ts";
-import { rowVariant } from "./variants.ts";
 
-/** Sizes of an attention layer. */
-export interface AttentionShape {
-  /** Sequences of the batch. */
-  readonly sequences: number;
-  /** Positions of a sequence, T. */
-  readonly length: number;
-  /** Query heads. */
-  readonly heads: number;
-  /** Key and value heads, as many by default; `heads` is a multiple: neighbouring query heads share one. */
-  readonly kvHeads?: number;
-  /** Features of a head. */
-  readonly headSize: number;
-  /** Whether a position sees those up to itself only, the default, or all. */
-  readonly causal?: boolean;
+export { type AttentionCandidate, type AttentionMasks, type AttentionShape, type Kept, qkvWidth };
+
+/** Every way to compute attention, the plain reference first. */
+export const attentionCandidates: readonly AttentionCandidate[] = [composed, fusedSubgroup, fusedWorkgroup];
+
+let forced: AttentionCandidate | undefined;
+
+/** Records with one way wherever it can serve, whatever the device would choose: for tests and benchmarks. */
+export function withAttention(candidate: AttentionCandidate, record: () => void): void {
+  const before = forced;
+  forced = candidate;
+  try {
+    record();
+  } finally {
+    forced = before;
+  }
 }
 
-/** What an attention layer leaves out. */
-export interface AttentionMasks {
-  /** Valid positions of each sequence, u32 [sequences]: those behind are seen by none, but see. All of them by default. */
-  readonly lengths?: Tensor;
-  /** Drops probabilities; none by default. */
-  readonly dropout?: DropoutMask;
-}
-
-const softmaxKernels = (entry: string) => ({
-  plain: kernel("softmax", entry),
-  vec4: kernel("softmax_vec4", entry),
-  group: kernel("softmax_group", entry),
-});
-const forward = { whole: softmaxKernels("forward"), padded: softmaxKernels("forward_padded") };
-const backward = { whole: softmaxKernels("backward"), padded: softmaxKernels("backward_padded") };
-
-/** Elements of a row of qkv: query heads, key heads, value heads. */
-export function qkvWidth({ heads, kvHeads = heads, headSize }: Omit<AttentionShape, "sequences" | "length">): number {
-  return (heads + 2 * kvHeads) * headSize;
+/**
+ * The way for this device and shape; forward and backward take the same. It follows from what dry devices know, too, so that
+ * they predict what is kept.
+ */
+export function chooseAttention(info: GpuInfo, shape: AttentionShape): AttentionCandidate {
+  if (forced?.supports(info, shape)) return forced;
+  if (!info.software) return fusedWorkgroup.supports(info, shape) ? fusedWorkgroup : composed;
+  const { length, headSize, causal = true } = shape;
+  const fast = causal && length >= (headSize <= 32 ? 128 : 256);
+  return fast && fusedSubgroup.supports(info, shape) ? fusedSubgroup : composed;
 }
 
 /**
  * `out = softmax(q k^T / sqrt(headSize)) v` for each head (Vaswani et al., 2017, section 3.2.1; heads that share keys and
- * values: Ainslie et al., "GQA", 2023). With R = sequences * length: out [R, heads * headSize]; probabilities
- * [sequences, heads, length, length], kept for the backward, before dropout, 0 where a position is not seen; qkv
- * [R, {@link qkvWidth}], each row the query heads, the key heads, the value heads.
+ * values: Ainslie et al., "GQA", 2023). With R = sequences * length: out [R, heads * headSize]; qkv
+ * [R, {@link qkvWidth}], each row the query heads, the key heads, the value heads; kept: what the backward needs besides
+ * `out`, as the way that {@link chooseAttention} takes keeps it.
  */
 export function attention(
   out: Tensor,
-  probabilities: Tensor,
+  kept: Tensor,
   qkv: Tensor,
   shape: AttentionShape,
   masks: AttentionMasks = {},
 ): void {
-  check("attention", shape, { out, probabilities, qkv, masks });
-  const { q, k, v } = partsOf(qkv, shape);
-  const scale = 1 / Math.sqrt(shape.headSize);
-  const squares = squaresOf(probabilities, shape);
-  multiply(shape, squares, q, k, { transposeB: true, scale });
-  softmax(forward, probabilities, [probabilities], shape, masks);
-  const dropped = masks.dropout && drop(probabilities, masks.dropout, shape);
-  multiply(shape, headsOf(out, shape), dropped ? squaresOf(dropped, shape) : squares, v);
-  release(dropped);
+  check("attention", shape, { out, qkv }, masks);
+  const way = chosen("attention", shape, qkv, kept);
+  way.forward(out, kept, qkv, shape, masks);
 }
 
 /**
- * The gradient of {@link attention} with respect to qkv. dqkv, qkv: [R, {@link qkvWidth}]; dout: [R, heads * headSize];
- * probabilities as the forward left them; scratch: as large, for the gradient of the scores; the masks of the forward.
+ * The gradient of {@link attention} with respect to qkv. dqkv, qkv: [R, {@link qkvWidth}]; dout, out:
+ * [R, heads * headSize]; out and kept as the forward left them, and so they stay; the masks of the forward.
  */
 export function attentionBackward(
   dqkv: Tensor,
   dout: Tensor,
+  out: Tensor,
   qkv: Tensor,
-  probabilities: Tensor,
-  scratch: Tensor,
+  kept: Tensor,
   shape: AttentionShape,
   masks: AttentionMasks = {},
 ): void {
-  check("attentionBackward", shape, { dqkv, dout, qkv, probabilities, scratch, masks });
-  const scale = 1 / Math.sqrt(shape.headSize);
-  const dheads = headsOf(dout, shape);
-  const { q, k, v } = partsOf(qkv, shape), { q: dq, k: dk, v: dv } = partsOf(dqkv, shape);
-  const dropped = masks.dropout && drop(probabilities, masks.dropout, shape);
-  multiplyShared(shape, dv, squaresOf(dropped ?? probabilities, shape), dheads, 1);
-  release(dropped);
-  multiply(shape, squaresOf(scratch, shape), dheads, v, { transposeB: true });
-  const gradient = masks.dropout ? drop(scratch, masks.dropout, shape) : scratch;
-  softmax(backward, gradient, [gradient, probabilities], shape, masks);
-  const dsquares = squaresOf(gradient, shape);
-  multiply(shape, dq, dsquares, k, { scale });
-  multiplyShared(shape, dk, dsquares, q, scale);
-  if (gradient !== scratch) release(gradient);
+  check("attentionBackward", shape, { dout, out, qkv, dqkv }, masks);
+  const way = chosen("attentionBackward", shape, qkv, kept);
+  way.backward(dqkv, dout, out, qkv, kept, shape, masks);
 }
 
-interface Operands {
-  out?: Tensor;
-  dout?: Tensor;
-  probabilities: Tensor;
-  scratch?: Tensor;
-  qkv: Tensor;
-  dqkv?: Tensor;
-  masks: AttentionMasks;
+function chosen(operation: string, shape: AttentionShape, qkv: Tensor, kept: Tensor): AttentionCandidate {
+  const way = chooseAttention(qkv.device.gpu.info, shape);
+  const needed = way.keeps(shape, qkv.dtype);
+  expectShape(operation, needed.name, kept, needed.shape, needed.dtype);
+  return way;
 }
 
-function check(operation: string, shape: AttentionShape, { masks, ...tensors }: Operands) {
+function check(operation: string, shape: AttentionShape, tensors: Record<string, Tensor>, masks: AttentionMasks) {
   const { sequences, length, heads, kvHeads = heads, headSize } = shape;
   if (heads % kvHeads !== 0) {
     throw new Error(`${operation}: ${heads} query heads cannot share ${kvHeads} key heads evenly`);
   }
   const rows = sequences * length;
-  const squares = [sequences, heads, length, length], row = [rows, heads * headSize], packed = [rows, qkvWidth(shape)];
-  const shapes = { out: row, dout: row, probabilities: squares, scratch: squares, qkv: packed, dqkv: packed };
   for (const [name, tensor] of Object.entries(tensors)) {
-    expectShape(operation, name, tensor, shapes[name as keyof typeof shapes]);
+    const width = name.endsWith("qkv") ? qkvWidth(shape) : heads * headSize;
+    expectShape(operation, name, tensor, [rows, width], "float");
   }
   if (masks.lengths) expectShape(operation, "lengths", masks.lengths, [sequences], "u32");
-}
-
-function softmax(
-  kernels: typeof forward,
-  x: Tensor,
-  views: Tensor[],
-  { sequences, heads, length, causal = true }: AttentionShape,
-  { lengths }: AttentionMasks,
-) {
-  const variant = rowVariant(x.device, length);
-  const rows = sequences * heads * length;
-  x.device.dispatch(
-    kernels[lengths ? "padded" : "whole"][variant],
-    [rows, length, heads, causal ? 1 : 0],
-    lengths ? [...views, lengths] : views,
-    lanes(rows, variant === "group" ? 1 : 64),
-  );
-}
-
-function drop(squares: Tensor, mask: DropoutMask, { heads, length }: AttentionShape): Tensor {
-  const out = empty(squares.device, squares.shape, "workspace");
-  dropout(out, squares, mask, heads * length);
-  return out;
-}
-
-/** The matrices of an operand: one for each query head, or one for those that share keys and values. */
-interface Heads extends Matrices {
-  readonly shared: boolean;
-}
-
-/** `out = a b` for each query head. A batch has two axes, so query heads that share keys have a pass each. */
-function multiply(shape: AttentionShape, out: Heads, a: Heads, b: Heads, options: MatmulOptions = {}) {
-  const { sequences, heads, kvHeads = heads } = shape;
-  for (let member = 0; member < heads / kvHeads; member++) {
-    const of = (matrices: Heads) => memberOf(matrices, member, shape);
-    matmulBatched(of(out), of(a), of(b), [sequences, kvHeads], options);
-  }
-}
-
-/** `out = scale * a^T b`, summed over the query heads that share the keys or values whose gradient `out` is. */
-function multiplyShared(shape: AttentionShape, out: Heads, a: Heads, b: Heads, scale: number) {
-  const { sequences, heads, kvHeads = heads } = shape;
-  for (let member = 0; member < heads / kvHeads; member++) {
-    const [left, right] = [memberOf(a, member, shape), memberOf(b, member, shape)];
-    matmulBatched(out, left, right, [sequences, kvHeads], { transposeA: true, scale, accumulate: member > 0 });
-  }
-}
-
-/** Of query head matrices those that are number `member` among the ones which share keys; of shared matrices all. */
-function memberOf(matrices: Heads, member: number, { heads, kvHeads = heads }: AttentionShape): Matrices {
-  if (matrices.shared) return matrices;
-  const { offset, strides: [sequence, head] } = matrices;
-  return { ...matrices, offset: offset + member * head, strides: [sequence, heads / kvHeads * head] };
-}
-
-/** Queries, keys and values in a tensor of packed rows. */
-function partsOf(tensor: Tensor, shape: AttentionShape): Record<"q" | "k" | "v", Heads> {
-  const { length, heads, kvHeads = heads, headSize } = shape;
-  const rowStride = qkvWidth(shape);
-  const part = (before: number, shared: boolean): Heads => ({
-    tensor,
-    rows: length,
-    columns: headSize,
-    rowStride,
-    offset: before * headSize,
-    strides: [length * rowStride, headSize],
-    shared,
-  });
-  return { q: part(0, false), k: part(heads, true), v: part(heads + kvHeads, true) };
-}
-
-/** The heads of a [sequences * length, heads * headSize] tensor. */
-function headsOf(tensor: Tensor, { length, heads, headSize }: AttentionShape): Heads {
-  const rowStride = heads * headSize;
-  const strides = [length * rowStride, headSize] as const;
-  return { tensor, rows: length, columns: headSize, rowStride, offset: 0, strides, shared: false };
-}
-
-/** The square matrices of a [sequences, heads, length, length] tensor. */
-function squaresOf(tensor: Tensor, { length, heads }: AttentionShape): Heads {
-  const size = length * length;
-  const strides = [heads * size, size] as const;
-  return { tensor, rows: length, columns: length, rowStride: length, offset: 0, strides, shared: false };
 }

@@ -26,7 +26,11 @@ export function dropout(out: Tensor, x: Tensor, { rate, seed, salt }: DropoutMas
   expectShape("dropout", "out", out, x.shape, "float");
   expectShape("dropout", "seed", seed, [2], "u32");
   const { kernel, perLane, grid } = apply(x.device, rows, width);
-  const threshold = Math.min(Math.round(rate * 2 ** 32), 2 ** 32 - 1);
-  const words = [rows, width / perLane, threshold, floatBits(1 / (1 - rate)), salt, rowsPerSample];
+  const words = [rows, width / perLane, ...dropWords({ rate, salt }), rowsPerSample];
   x.device.dispatch(kernel, words, [out, x, seed], grid);
+}
+
+/** The mask's part of a uniform block: hashes below the first word drop, the others are scaled by the second; the salt. */
+export function dropWords({ rate, salt }: Pick<DropoutMask, "rate" | "salt">): [number, number, number] {
+  return [Math.min(Math.round(rate * 2 ** 32), 2 ** 32 - 1), floatBits(1 / (1 - rate)), salt];
 }

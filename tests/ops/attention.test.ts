@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { attention, attentionBackward, type AttentionShape, qkvWidth } from "../../lib/ops/attention.ts";
-import { toArray } from "../../lib/tensor.ts";
+import {
+  attention,
+  attentionBackward,
+  type AttentionCandidate,
+  attentionCandidates,
+  type AttentionShape,
+  qkvWidth,
+  withAttention,
+} from "../../lib/ops/attention.ts";
+import { type DType, toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/attention.ts";
 import { dropout } from "../reference/dropout.ts";
 import {
@@ -36,16 +44,33 @@ const cases: Case[] = [
   { sequences: 3, length: 9, heads: 2, headSize: 4, lengths: [9, 1, 4] },
   { sequences: 2, length: 13, heads: 6, kvHeads: 2, headSize: 5 },
   { sequences: 2, length: 12, heads: 4, kvHeads: 1, headSize: 4, causal: false, lengths: [7, 12] },
-  { sequences: 2, length: 12, heads: 4, kvHeads: 2, headSize: 4, lengths: [7, 12], rate: 0.3 },
+  { sequences: 2, length: 67, heads: 4, kvHeads: 2, headSize: 20, lengths: [65, 0] },
+  { sequences: 2, length: 70, heads: 4, kvHeads: 2, headSize: 36, lengths: [41, 70], rate: 0.3 },
   { sequences: 2, length: 13, heads: 3, headSize: 5, causal: false, rate: 0.5 },
 ];
+
+/** Every way, the composed one with each variant of its softmax: name, way, and what records with it. */
+function waysOf(length: number): [string, AttentionCandidate, (record: () => void) => void][] {
+  const [composed, ...fused] = attentionCandidates;
+  return [
+    ...rowVariants(length).map((variant): [string, AttentionCandidate, (record: () => void) => void] => [
+      `composed, ${variant}`,
+      composed,
+      (record) => withRowVariant(variant, () => withAttention(composed, record)),
+    ]),
+    ...fused.map((way): [string, AttentionCandidate, (record: () => void) => void] => [
+      way.name,
+      way,
+      (record) => withAttention(way, record),
+    ]),
+  ];
+}
 
 const seed = 11, first = 3, salt = 5;
 
 for (const { lengths, rate, ...shape } of cases) {
   const { sequences, length, heads, kvHeads, headSize, causal = true } = shape;
   const rows = sequences * length, width = heads * headSize, packed = qkvWidth(shape);
-  const squares = [sequences, heads, length, length];
   const factors = rate && dropout(new Float64Array(sequences * heads * length * length).fill(1), length, {
     rate,
     seed,
@@ -54,7 +79,8 @@ for (const { lengths, rate, ...shape } of cases) {
   });
   const masks = { lengths, factors: factors || undefined };
   const qkv = normal(rows * packed, 1).map((value) => 2 * value), dout = normal(rows * width, 2);
-  const { out, probabilities } = reference.attention(qkv, shape, masks);
+  const { out, probabilities, logSumExps } = reference.attention(qkv, shape, masks);
+  const expectedGradient = reference.attentionBackward(dout, qkv, probabilities, shape, masks);
   const masksOn = async () => {
     const on = await device();
     return {
@@ -63,40 +89,28 @@ for (const { lengths, rate, ...shape } of cases) {
     };
   };
 
-  for (const variant of rowVariants(length)) {
-    const of = `of ${sequences} x ${length}, ${heads} heads of ${headSize}` +
+  for (const [name, way, record] of waysOf(length)) {
+    const of = `of ${sequences} x ${length}, ${heads} heads of ${shape.headSize}` +
       (kvHeads ? ` that share ${kvHeads}` : "") + (causal ? "" : ", bidirectional") + (lengths ? ", padded" : "") +
-      (rate ? ", with dropout" : "") + ` (${variant})`;
+      (rate ? ", with dropout" : "") + ` (${name})`;
 
-    test(`attention() ${of} equals the float64 reference`, async () => {
+    test(`attention() ${of} and its gradient equal the float64 reference`, async (t) => {
       const on = await device();
-      const actual = dirty(on, [rows, width]), actualProbabilities = dirty(on, squares);
-      const given = await masksOn();
-      withRowVariant(
-        variant,
-        () => attention(actual, actualProbabilities, tensor(on, [rows, packed], qkv), shape, given),
-      );
-      const values = await toArray(actualProbabilities);
-      assertClose(values, probabilities, 4e-6, "probabilities");
-      assert.ok(probabilities.every((value, i) => value !== 0 || values[i] === 0), "exactly 0 where nothing is seen");
-      await assertTensor(actual, out, 4e-6, "out");
-    });
-
-    test(`attentionBackward() ${of} equals the float64 reference`, async () => {
-      const on = await device();
-      const actual = dirty(on, [rows, packed]);
-      const given = await masksOn();
-      withRowVariant(variant, () =>
-        attentionBackward(
-          actual,
-          tensor(on, [rows, width], dout),
-          tensor(on, [rows, packed], qkv),
-          tensor(on, squares, Float32Array.from(probabilities)),
-          dirty(on, squares),
-          shape,
-          given,
-        ));
-      await assertTensor(actual, reference.attentionBackward(dout, qkv, probabilities, shape, masks), 4e-6, "dqkv");
+      if (!way.supports(on.gpu.info, shape)) return t.skip("no kernel for this shape");
+      const { shape: keptShape } = way.keeps(shape, "f32");
+      const y = dirty(on, [rows, width]), kept = dirty(on, keptShape), dqkv = dirty(on, [rows, packed]);
+      const given = await masksOn(), x = tensor(on, [rows, packed], qkv);
+      record(() => attention(y, kept, x, shape, given));
+      const values = await toArray(kept), sums = await toArray(y);
+      if (way.name === "composed") {
+        assertClose(values, probabilities, 4e-6, "probabilities");
+        assert.ok(probabilities.every((value, i) => value !== 0 || values[i] === 0), "exactly 0 where nothing is seen");
+      } else assertClose(values, logSumExps, 4e-6, "logSumExp");
+      assertClose(sums, out, 4e-6, "out");
+      record(() => attentionBackward(dqkv, tensor(on, [rows, width], dout), y, x, kept, shape, given));
+      await assertTensor(dqkv, expectedGradient, 4e-6, "dqkv");
+      assert.deepEqual(await toArray(kept), values, "what is kept stays as it is");
+      assert.deepEqual(await toArray(y), sums, "so does the output");
     });
   }
 }
@@ -117,14 +131,39 @@ test("the attention reference's backward equals finite differences of its forwar
   }
 });
 
-test("attention() over an empty sequence stays finite", async () => {
+test("attention() and its gradient over sequences of any length, empty ones too, stay finite", async () => {
   const on = await device();
-  const shape = { sequences: 2, length: 4, heads: 1, headSize: 4, causal: false };
-  for (const variant of rowVariants(4)) {
-    const out = dirty(on, [8, 4]), probabilities = dirty(on, [2, 1, 4, 4]);
-    const qkv = tensor(on, [8, 12], normal(96, 1)), lengths = tensor(on, [2], Uint32Array.of(0, 4));
-    withRowVariant(variant, () => attention(out, probabilities, qkv, shape, { lengths }));
-    assert.ok((await toArray(out)).every(Number.isFinite), variant);
+  const shape = { sequences: 3, length: 40, heads: 1, headSize: 4, causal: false };
+  for (const [name, way, record] of waysOf(40)) {
+    if (!way.supports(on.gpu.info, shape)) continue;
+    const out = dirty(on, [120, 4]), kept = dirty(on, way.keeps(shape, "f32").shape), dqkv = dirty(on, [120, 12]);
+    const qkv = tensor(on, [120, 12], normal(1440, 1).map((value) => 100 * value));
+    const masks = { lengths: tensor(on, [3], Uint32Array.of(0, 40, 1)) };
+    record(() => attention(out, kept, qkv, shape, masks));
+    record(() => attentionBackward(dqkv, tensor(on, [120, 4], normal(480, 2)), out, qkv, kept, shape, masks));
+    assert.ok((await toArray(out)).every(Number.isFinite), name);
+    assert.ok((await toArray(dqkv)).every(Number.isFinite), name);
+  }
+});
+
+test("attention reads and writes f16, and sums in f32", async (t) => {
+  const on = await device();
+  if (!on.gpu.info.f16) return t.skip("no f16 here");
+  const halves = (values: Float32Array) => values.map((value) => Math.round(value * 256) / 256); // exact in f16
+  const half: DType = "f16";
+  // The kernels for GPUs take 20 s to compile here, once more for f16: they are left to the f32 cases.
+  for (const way of attentionCandidates.slice(0, 2)) {
+    const shape = { sequences: 2, length: 44, heads: 4, kvHeads: 2, headSize: 20 };
+    const qkv = halves(normal(88 * 160, 1)), dout = halves(normal(88 * 80, 2));
+    const expected = reference.attention(qkv, shape);
+    const gradient = reference.attentionBackward(dout, qkv, expected.probabilities, shape);
+    const keeps = way.keeps(shape, half);
+    const out = dirty(on, [88, 80], half), kept = dirty(on, keeps.shape, keeps.dtype);
+    const dqkv = dirty(on, [88, 160], half), x = tensor(on, [88, 160], qkv, half);
+    withAttention(way, () => attention(out, kept, x, shape));
+    assertClose(await toArray(out), expected.out, 1e-3, `${way.name}: out`);
+    withAttention(way, () => attentionBackward(dqkv, tensor(on, [88, 80], dout, half), out, x, kept, shape));
+    assertClose(await toArray(dqkv), gradient, 2e-3, `${way.name}: dqkv`);
   }
 });
 
@@ -133,7 +172,7 @@ test("attention() rejects a tensor that is not packed, naming both shapes", asyn
   const shape = { sequences: 1, length: 2, heads: 1, headSize: 4 };
   assert.throws(
     () => attention(dirty(on, [2, 4]), dirty(on, [1, 1, 2, 2]), dirty(on, [2, 8]), shape),
-    /attention: qkv is f32 \[2,8\] where f32 \[2,12\] is needed/,
+    /attention: qkv is f32 \[2,8\] where f32 or f16 \[2,12\] is needed/,
   );
 });
 

@@ -14,6 +14,7 @@ export function attention(qkv: ArrayLike<number>, shape: AttentionShape, masks: 
   const { q, k, v } = parts(shape);
   const out = new Float64Array(sequences * length * heads * headSize);
   const probabilities = new Float64Array(sequences * heads * length * length);
+  const logSumExps = new Float64Array(sequences * heads * length);
   for (let s = 0; s < sequences; s++) {
     for (let h = 0; h < heads; h++) {
       for (let i = 0; i < length; i++) {
@@ -26,6 +27,7 @@ export function attention(qkv: ArrayLike<number>, shape: AttentionShape, masks: 
         for (let j = 0; j < seen; j++) row[j] = Math.exp(row[j] - highest);
         const sum = row.subarray(0, seen).reduce((a, b) => a + b);
         for (let j = 0; j < seen; j++) row[j] /= sum;
+        logSumExps[(s * heads + h) * length + i] = highest + Math.log(sum);
         for (let j = 0; j < seen; j++) {
           const p = row[j] * (masks.factors?.[start + j] ?? 1);
           for (let c = 0; c < headSize; c++) out[output(shape, s, h, i, c)] += p * qkv[v(s, h, j, c)];
@@ -33,7 +35,7 @@ export function attention(qkv: ArrayLike<number>, shape: AttentionShape, masks: 
       }
     }
   }
-  return { out, probabilities };
+  return { out, probabilities, logSumExps };
 }
 
 /** The gradient of {@link attention} with respect to qkv. */
@@ -74,9 +76,9 @@ export function attentionBackward(
   return dqkv;
 }
 
-/** How many positions, from the first on, position `i` of sequence `s` sees. */
+/** How many positions, from the first on, position `i` of sequence `s` sees: the first one always. */
 function seenBy({ length, causal = true }: AttentionShape, { lengths }: Masks, s: number, i: number): number {
-  return Math.min(causal ? i + 1 : length, lengths?.[s] ?? length);
+  return Math.max(1, Math.min(causal ? i + 1 : length, lengths?.[s] ?? length));
 }
 
 /** Where element `c` of query head `h`, or of the key or value head it uses, lies at position `i` of sequence `s` in qkv. */

@@ -1,0 +1,276 @@
+// Attention without the score matrix, for processors that pose as GPUs and have subgroups: registers and shuffles only.
+// FlashAttention-2 (Dao, arXiv 2307.08691, algorithm 1): each workgroup goes over the keys once and keeps, for its queries,
+// the largest score so far, the sum of the powers, and the output scaled by them.
+//
+// A workgroup is one subgroup and takes 32 queries of one head. Scores lie in registers, 32 rows by four keys a lane; so
+// does the output, 32 rows by four features a lane in each of BLOCKS blocks. A row that another lane holds comes by
+// shuffle, one instruction with 8 lanes.
+enable subgroups;
+
+struct Parameters {
+  length: u32, // positions of a sequence
+  heads: u32,
+  members: u32, // query heads that share a key and a value head
+  size: u32, // vec4s in a row of a head
+  causal: u32,
+  padded: u32,
+  scale: f32, // of the scores
+  threshold: u32, // the rest is of dropout, see dropout.wgsl
+  keep: f32,
+  salt: u32,
+}
+
+alias T1 = f32;
+alias T3 = f32;
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> out: array<vec4<T1>>;
+@group(0) @binding(2) var<storage, read_write> logs: array<f32>; // [sequences, heads, length]: of the sums of exponentials
+@group(0) @binding(3) var<storage, read> qkv: array<vec4<T3>>;
+@group(0) @binding(4) var<storage, read> ends: array<u32>; // if padded: valid positions of each sequence
+@group(0) @binding(5) var<storage, read> seed: array<u32>; // if DROPOUT
+
+const LANES = 8u; // in a subgroup: 4, 8 or 16
+const BLOCKS = 1u; // of 4 * LANES features, 4 at most
+const DROPOUT = 0u;
+const ROWS = 32u;
+const LOWEST = -3.0e38;
+const LOG2_E = 1.4426950408889634;
+
+// 32 rows by four columns a lane. A column of a matrix is a row.
+struct Tile {
+  c0: mat4x4f, c1: mat4x4f, c2: mat4x4f, c3: mat4x4f,
+  c4: mat4x4f, c5: mat4x4f, c6: mat4x4f, c7: mat4x4f,
+}
+
+// One value a row.
+struct Values {
+  c0: vec4f, c1: vec4f, c2: vec4f, c3: vec4f,
+  c4: vec4f, c5: vec4f, c6: vec4f, c7: vec4f,
+}
+
+// The share of the rows that a lane loads: rows lane, LANES + lane, ...
+alias Share = array<vec4f, ROWS / LANES>;
+
+// See softmax.wgsl.
+fn seen_of(position: u32, valid: u32) -> u32 {
+  return clamp(min(select(p.length, position + 1u, p.causal != 0u), valid), 1u, p.length);
+}
+
+// The matrix whose columns are those of `x` in lane `from`.
+fn shuffled(x: mat4x4f, lane: u32) -> mat4x4f {
+  return mat4x4f(
+    subgroupShuffle(x[0], lane), subgroupShuffle(x[1], lane), subgroupShuffle(x[2], lane), subgroupShuffle(x[3], lane),
+  );
+}
+
+// The columns of four lanes.
+fn gathered(x: vec4f, lane: u32) -> mat4x4f {
+  return mat4x4f(
+    subgroupShuffle(x, lane), subgroupShuffle(x, lane + 1u), subgroupShuffle(x, lane + 2u), subgroupShuffle(x, lane + 3u),
+  );
+}
+
+// t += rows of the lanes' shares (four elements each) times the transpose of z, whose columns are four rows more.
+fn add_dots(t: ptr<function, Tile>, x: ptr<function, Share>, z: mat4x4f) {
+  let zt = transpose(z);
+  (*t).c0 += zt * gathered((*x)[0u / LANES], 0u % LANES);
+  (*t).c1 += zt * gathered((*x)[4u / LANES], 4u % LANES);
+  (*t).c2 += zt * gathered((*x)[8u / LANES], 8u % LANES);
+  (*t).c3 += zt * gathered((*x)[12u / LANES], 12u % LANES);
+  (*t).c4 += zt * gathered((*x)[16u / LANES], 16u % LANES);
+  (*t).c5 += zt * gathered((*x)[20u / LANES], 20u % LANES);
+  (*t).c6 += zt * gathered((*x)[24u / LANES], 24u % LANES);
+  (*t).c7 += zt * gathered((*x)[28u / LANES], 28u % LANES);
+}
+
+// t += the four columns of w that `lane` holds, times four rows of which this lane holds four columns.
+fn add_weighted(t: ptr<function, Tile>, w: ptr<function, Tile>, lane: u32, rows: mat4x4f) {
+  (*t).c0 += rows * shuffled((*w).c0, lane);
+  (*t).c1 += rows * shuffled((*w).c1, lane);
+  (*t).c2 += rows * shuffled((*w).c2, lane);
+  (*t).c3 += rows * shuffled((*w).c3, lane);
+  (*t).c4 += rows * shuffled((*w).c4, lane);
+  (*t).c5 += rows * shuffled((*w).c5, lane);
+  (*t).c6 += rows * shuffled((*w).c6, lane);
+  (*t).c7 += rows * shuffled((*w).c7, lane);
+}
+
+// Scores of keys that a row does not see become the lowest.
+fn masked(s: mat4x4f, row: u32, keys: vec4u, valid: u32) -> mat4x4f {
+  return mat4x4f(
+    select(vec4f(LOWEST), s[0], keys < vec4u(seen_of(row, valid))),
+    select(vec4f(LOWEST), s[1], keys < vec4u(seen_of(row + 1u, valid))),
+    select(vec4f(LOWEST), s[2], keys < vec4u(seen_of(row + 2u, valid))),
+    select(vec4f(LOWEST), s[3], keys < vec4u(seen_of(row + 3u, valid))),
+  );
+}
+
+// Scores become powers of 2 below the largest of their row; returns what earlier powers are to be scaled with.
+fn soften(s: ptr<function, mat4x4f>, highest: ptr<function, vec4f>, sum: ptr<function, vec4f>) -> vec4f {
+  let factor = p.scale * LOG2_E;
+  let t = transpose(*s);
+  let now = max(*highest, factor * subgroupMax(max(max(t[0], t[1]), max(t[2], t[3]))));
+  let fade = exp2(*highest - now);
+  let e = mat4x4f(
+    exp2(factor * (*s)[0] - now[0]), exp2(factor * (*s)[1] - now[1]),
+    exp2(factor * (*s)[2] - now[2]), exp2(factor * (*s)[3] - now[3]),
+  );
+  *s = e;
+  *highest = now;
+  *sum = *sum * fade + vec4f(1) * e;
+  return fade;
+}
+
+fn scaled(x: mat4x4f, by: vec4f) -> mat4x4f {
+  return mat4x4f(x[0] * by[0], x[1] * by[1], x[2] * by[2], x[3] * by[3]);
+}
+
+fn scale_rows(t: ptr<function, Tile>, by: ptr<function, Values>) {
+  (*t).c0 = scaled((*t).c0, (*by).c0);
+  (*t).c1 = scaled((*t).c1, (*by).c1);
+  (*t).c2 = scaled((*t).c2, (*by).c2);
+  (*t).c3 = scaled((*t).c3, (*by).c3);
+  (*t).c4 = scaled((*t).c4, (*by).c4);
+  (*t).c5 = scaled((*t).c5, (*by).c5);
+  (*t).c6 = scaled((*t).c6, (*by).c6);
+  (*t).c7 = scaled((*t).c7, (*by).c7);
+}
+
+// Four rows, from `row` of all rows of all heads on, with those keys left out that dropout takes.
+fn dropped(s: mat4x4f, row: u32, keys: vec4u) -> mat4x4f {
+  return mat4x4f(
+    kept(s[0], row, keys), kept(s[1], row + 1u, keys), kept(s[2], row + 2u, keys), kept(s[3], row + 3u, keys),
+  );
+}
+
+fn kept(x: vec4f, row: u32, keys: vec4u) -> vec4f {
+  let start = mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.heads * p.length + row;
+  return select(vec4f(0), p.keep * x, mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
+}
+
+fn mix32(value: vec4u) -> vec4u {
+  var h = value;
+  h = (h ^ (h >> vec4u(16))) * 0x7feb352du;
+  h = (h ^ (h >> vec4u(15))) * 0x846ca68bu;
+  return h ^ (h >> vec4u(16));
+}
+
+// Four rows of vec4s, `stride` apart.
+fn block(i: u32, stride: u32, last: u32) -> mat4x4f {
+  return mat4x4f(
+    vec4f(qkv[i]), vec4f(qkv[i + min(1u, last) * stride]),
+    vec4f(qkv[i + min(2u, last) * stride]), vec4f(qkv[i + min(3u, last) * stride]),
+  );
+}
+
+fn shift(t: ptr<function, Tile>) {
+  (*t).c0 = (*t).c1; (*t).c1 = (*t).c2; (*t).c2 = (*t).c3; (*t).c3 = (*t).c4;
+  (*t).c4 = (*t).c5; (*t).c5 = (*t).c6; (*t).c6 = (*t).c7;
+}
+
+// Four rows of the output, as far as there are rows and columns.
+fn store(value: mat4x4f, i: u32, stride: u32, rows: u32) {
+  for (var r = 0u; r < min(rows, 4u); r++) { out[i + r * stride] = vec4<T1>(value[r]); }
+}
+
+@compute @workgroup_size(LANES)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let first = group.x * ROWS;
+  let head = group.y;
+  let sequence = group.z;
+  let kvHeads = p.heads / p.members;
+  let stride = (p.heads + 2u * kvHeads) * p.size;
+  let qBase = sequence * p.length * stride + head * p.size;
+  let kBase = sequence * p.length * stride + (p.heads + head / p.members) * p.size;
+  let vBase = kBase + kvHeads * p.size;
+  var valid = p.length;
+  if (p.padded != 0u) { valid = ends[sequence]; }
+  let end = seen_of(min(first + ROWS, p.length) - 1u, valid);
+  let allSee = seen_of(first, valid);
+
+  var qi: array<u32, ROWS / LANES>;
+  for (var i = 0u; i < ROWS / LANES; i++) { qi[i] = qBase + min(first + i * LANES + lane, p.length - 1u) * stride; }
+  var column: array<u32, 4>; // of the lane in each block; past the end the last one, which is not stored
+  for (var b = 0u; b < BLOCKS; b++) { column[b] = min(b * LANES + lane, p.size - 1u); }
+
+  var o0: Tile; var o1: Tile; var o2: Tile; var o3: Tile;
+  let low = vec4f(LOWEST);
+  var highest = Values(low, low, low, low, low, low, low, low);
+  var sum: Values;
+  for (var key = 0u; key < end; key += 4u * LANES) {
+    let mine = min(key + 4u * lane, p.length - 1u);
+    let ki = kBase + mine * stride;
+    var s = Tile();
+    for (var d = 0u; d < p.size; d++) {
+      var x: Share;
+      for (var i = 0u; i < ROWS / LANES; i++) { x[i] = vec4f(qkv[qi[i] + d]); }
+      add_dots(&s, &x, block(ki + d, stride, p.length - 1u - mine));
+    }
+    let keys = key + 4u * lane + vec4u(0, 1, 2, 3);
+    if (key + 4u * LANES > allSee) {
+      s.c0 = masked(s.c0, first, keys, valid);
+      s.c1 = masked(s.c1, first + 4u, keys, valid);
+      s.c2 = masked(s.c2, first + 8u, keys, valid);
+      s.c3 = masked(s.c3, first + 12u, keys, valid);
+      s.c4 = masked(s.c4, first + 16u, keys, valid);
+      s.c5 = masked(s.c5, first + 20u, keys, valid);
+      s.c6 = masked(s.c6, first + 24u, keys, valid);
+      s.c7 = masked(s.c7, first + 28u, keys, valid);
+    }
+    var fade: Values;
+    fade.c0 = soften(&s.c0, &highest.c0, &sum.c0);
+    fade.c1 = soften(&s.c1, &highest.c1, &sum.c1);
+    fade.c2 = soften(&s.c2, &highest.c2, &sum.c2);
+    fade.c3 = soften(&s.c3, &highest.c3, &sum.c3);
+    fade.c4 = soften(&s.c4, &highest.c4, &sum.c4);
+    fade.c5 = soften(&s.c5, &highest.c5, &sum.c5);
+    fade.c6 = soften(&s.c6, &highest.c6, &sum.c6);
+    fade.c7 = soften(&s.c7, &highest.c7, &sum.c7);
+    scale_rows(&o0, &fade);
+    if (BLOCKS > 1u) { scale_rows(&o1, &fade); }
+    if (BLOCKS > 2u) { scale_rows(&o2, &fade); }
+    if (BLOCKS > 3u) { scale_rows(&o3, &fade); }
+    if (DROPOUT == 1u) {
+      let row = (sequence * p.heads + head) * p.length + first;
+      s.c0 = dropped(s.c0, row, keys);
+      s.c1 = dropped(s.c1, row + 4u, keys);
+      s.c2 = dropped(s.c2, row + 8u, keys);
+      s.c3 = dropped(s.c3, row + 12u, keys);
+      s.c4 = dropped(s.c4, row + 16u, keys);
+      s.c5 = dropped(s.c5, row + 20u, keys);
+      s.c6 = dropped(s.c6, row + 24u, keys);
+      s.c7 = dropped(s.c7, row + 28u, keys);
+    }
+    for (var other = 0u; other < LANES && key + 4u * other < end; other++) {
+      let last = p.length - 1u - (key + 4u * other);
+      let vi = vBase + (key + 4u * other) * stride;
+      add_weighted(&o0, &s, other, block(vi + column[0], stride, last));
+      if (BLOCKS > 1u) { add_weighted(&o1, &s, other, block(vi + column[1], stride, last)); }
+      if (BLOCKS > 2u) { add_weighted(&o2, &s, other, block(vi + column[2], stride, last)); }
+      if (BLOCKS > 3u) { add_weighted(&o3, &s, other, block(vi + column[3], stride, last)); }
+    }
+  }
+
+  let rowLength = p.heads * p.size;
+  var yi = (sequence * p.length + first) * rowLength + head * p.size + lane;
+  let li = (sequence * p.heads + head) * p.length;
+  for (var row = first; row < min(first + ROWS, p.length); row += 4u) {
+    let total = subgroupAdd(sum.c0);
+    let left = p.length - row;
+    if (lane < min(4u, left)) { logs[li + row + lane] = (highest.c0[lane] + log2(total[lane])) / LOG2_E; }
+    if (lane < p.size) { store(scaled(o0.c0, 1.0 / total), yi, rowLength, left); }
+    if (BLOCKS > 1u && lane + LANES < p.size) { store(scaled(o1.c0, 1.0 / total), yi + LANES, rowLength, left); }
+    if (BLOCKS > 2u && lane + 2u * LANES < p.size) { store(scaled(o2.c0, 1.0 / total), yi + 2u * LANES, rowLength, left); }
+    if (BLOCKS > 3u && lane + 3u * LANES < p.size) { store(scaled(o3.c0, 1.0 / total), yi + 3u * LANES, rowLength, left); }
+    yi += 4u * rowLength;
+    shift(&o0);
+    if (BLOCKS > 1u) { shift(&o1); }
+    if (BLOCKS > 2u) { shift(&o2); }
+    if (BLOCKS > 3u) { shift(&o3); }
+    highest.c0 = highest.c1; highest.c1 = highest.c2; highest.c2 = highest.c3; highest.c3 = highest.c4;
+    highest.c4 = highest.c5; highest.c5 = highest.c6; highest.c6 = highest.c7;
+    sum.c0 = sum.c1; sum.c1 = sum.c2; sum.c2 = sum.c3; sum.c3 = sum.c4;
+    sum.c4 = sum.c5; sum.c5 = sum.c6; sum.c6 = sum.c7;
+  }
+}
