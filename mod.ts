@@ -113,6 +113,16 @@ export {
   predictMemory,
   reportMemory,
 } from "./lib/measure/memory.ts";
+export type { Overheads } from "./lib/measure/overheads.ts";
+export {
+  type ClosedForm,
+  closedForm,
+  joinRuns,
+  type ScalingGain,
+  type ScalingReport,
+  type ScalingRow,
+  type ScalingRun,
+} from "./lib/measure/scaling.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
 export {
   countSteps,
@@ -131,6 +141,14 @@ export { page, type Section, type Table, writePage } from "./lib/report/html.ts"
 export { figurePng, type PngOptions } from "./lib/report/png.ts";
 export { progress, type ProgressLine } from "./lib/report/progress.ts";
 export { runTimeline } from "./lib/report/run_timeline.ts";
+export {
+  scalingFigure,
+  scalingGainTable,
+  scalingNotes,
+  scalingSections,
+  scalingTable,
+  scalingTitle,
+} from "./lib/report/scaling.ts";
 export { show } from "./lib/report/show.ts";
 export { type ColumnTable, type Rows, table } from "./lib/report/show_table.ts";
 export type { Timeline } from "./lib/report/timeline.ts";

@@ -4,6 +4,7 @@ import { main } from "../lib/cli/options.ts";
 import { kernels } from "./kernels.ts";
 import { memory } from "./memory.ts";
 import { peers } from "./peers/command.ts";
+import { scaling } from "./scaling.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
 
@@ -13,6 +14,7 @@ await main(
     .addCommand(kernels)
     .addCommand(memory)
     .addCommand(peers)
+    .addCommand(scaling)
     .addCommand(schedules)
     .addHelpText("after", () => `\nWithout a command:\n\n${throughput.helpInformation()}`),
 );

@@ -34,6 +34,8 @@ import { sourceFor } from "./data.ts";
 
 /** The four schedules of the 2BP paper. */
 export const paperSchedules = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
+/** Schedules of F and B with one stage a rank, which 2BP can be made of. */
+export const baseSchedules = [...paperSchedules, "1f1b"];
 /** What the pairs may take by default; set-up and compilation come on top, two minutes are allowed in all. */
 const budgetMs = 60_000;
 
@@ -142,7 +144,7 @@ async function run(options: Options): Promise<void> {
 }
 
 /** GPipe runs its W at the end, all micro-batches concatenated, as the paper has it; the others fill idle slots. */
-function schedulePair(name: string, devices: number): SchedulePair {
+export function schedulePair(name: string, devices: number): SchedulePair {
   const base = generate(name, { devices });
   return {
     base,
@@ -178,7 +180,8 @@ async function chooseSamples(
   return samples;
 }
 
-function progressBar(total: number): SingleBar {
+/** On standard error: bar, steps and loss. */
+export function progressBar(total: number): SingleBar {
   const bar = new SingleBar({
     format: "{bar} {value}/{total} steps, loss {loss}, {eta_formatted} left",
     barsize: 30,

@@ -32,6 +32,8 @@ export interface LlamaConfiguration {
 export const llamaConfigurations: Readonly<Record<string, LlamaConfiguration>> = {
   // 0.9 million parameters: a micro-batch takes milliseconds on one core.
   "llama-tiny": { vocabulary: byteVocabulary, width: 128, blocks: 4, heads: 4, hidden: 352, length: 64 },
+  // 0.8 million parameters in 34 thin layers, which 16 ranks share evenly.
+  "llama-deep": { vocabulary: byteVocabulary, width: 64, blocks: 16, heads: 2, hidden: 176, length: 64 },
   // 9.6 million parameters: for a small GPU.
   "llama-small": { vocabulary: byteVocabulary, width: 320, blocks: 8, heads: 5, hidden: 864, length: 128 },
   // JackFram/llama-160m on Hugging Face.
