@@ -2,7 +2,11 @@
 import { dryDevices } from "../gpu/dry.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type Observed, observeProblems } from "../ops/choice.ts";
+import { layerNorm, layerNormBackwardInput, layerNormBackwardWeight } from "../ops/layer_norm.ts";
+import { crossEntropy, crossEntropyBackward } from "../ops/loss.ts";
 import { matmul } from "../ops/matmul.ts";
+import { rmsNorm, rmsNormBackwardInput, rmsNormBackwardWeight } from "../ops/norm.ts";
+import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { type DType, empty } from "../tensor.ts";
 
 /** The standard problems for a device like this one: small enough for a processor, large enough for a GPU. */
@@ -22,5 +26,19 @@ export function standardProblems({ info }: Gpu): Promise<Observed[]> {
       const few = empty(device, [side / 4, side / 4], "workspace");
       matmul(few, rows(), rows(), { transposeA: true, accumulate: true });
     }
+    const wide = () => empty(device, [2048, 1024], "workspace"), twice = () => empty(device, [2048, 2048], "workspace");
+    const perRow = () => empty(device, [2048], "workspace"), pairs = () => empty(device, [2048, 2], "workspace");
+    const perColumn = () => empty(device, [1024], "workspace");
+    const targets = empty(device, [2048], "workspace", "u32");
+    rmsNorm(wide(), perRow(), wide(), perColumn());
+    rmsNormBackwardInput(wide(), wide(), wide(), perRow(), perColumn());
+    rmsNormBackwardWeight(perColumn(), wide(), wide(), perRow());
+    layerNorm(wide(), pairs(), wide(), perColumn(), perColumn(), 1e-5);
+    layerNormBackwardInput(wide(), wide(), wide(), pairs(), perColumn());
+    layerNormBackwardWeight(perColumn(), perColumn(), wide(), wide(), pairs());
+    swiglu(wide(), twice());
+    swigluBackward(twice(), wide(), twice());
+    crossEntropy(perRow(), perRow(), wide(), targets);
+    crossEntropyBackward(wide(), wide(), perRow(), targets, 1);
   });
 }

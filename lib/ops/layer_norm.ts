@@ -5,7 +5,7 @@ import { empty, release, type Tensor } from "../tensor.ts";
 import { columnSum } from "./bias.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowVariant } from "./variants.ts";
+import { rowOperation } from "./variants.ts";
 
 const forward = {
   plain: kernel("layer_norm", "forward"),
@@ -35,11 +35,22 @@ export function layerNorm(y: Tensor, statistics: Tensor, x: Tensor, gain: Tensor
   expectShape("layerNorm", "statistics", statistics, [rows, 2]);
   expectShape("layerNorm", "gain", gain, [width], "float");
   expectShape("layerNorm", "bias", bias, [width], "float");
-  const variant = rowVariant(x.device, width);
-  const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon)];
-  const views = [y, statistics, x, gain, bias];
-  x.device.dispatch(forward[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+  layerNormRows.run([y, statistics, x, gain, bias, epsilon]);
 }
+
+const layerNormRows = rowOperation<
+  [y: Tensor, statistics: Tensor, x: Tensor, gain: Tensor, bias: Tensor, epsilon: number]
+>({
+  name: "layerNorm",
+  outputs: 2,
+  rows: 2,
+  record(variant, y, statistics, x, gain, bias, epsilon) {
+    const rows = rowsOf(x), width = widthOf(x);
+    const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon)];
+    const views = [y, statistics, x, gain, bias];
+    x.device.dispatch(forward[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+  },
+});
 
 /**
  * The gradient of {@link layerNorm} with respect to x: with `g = dy * gain` and `n = (x - mean) * rstd`,
@@ -51,11 +62,20 @@ export function layerNormBackwardInput(dx: Tensor, dy: Tensor, x: Tensor, statis
   expectShape("layerNormBackwardInput", "dy", dy, x.shape, "float");
   expectShape("layerNormBackwardInput", "statistics", statistics, [rows, 2]);
   expectShape("layerNormBackwardInput", "gain", gain, [width], "float");
-  const variant = rowVariant(x.device, width);
-  const words = [rows, variant === "vec4" ? width / 4 : width, 0];
-  const views = [dx, dy, x, statistics, gain];
-  x.device.dispatch(backwardInput[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+  layerNormBackwardInputRows.run([dx, dy, x, statistics, gain]);
 }
+
+const layerNormBackwardInputRows = rowOperation<[dx: Tensor, dy: Tensor, x: Tensor, statistics: Tensor, gain: Tensor]>({
+  name: "layerNormBackwardInput",
+  outputs: 1,
+  rows: 2,
+  record(variant, dx, dy, x, statistics, gain) {
+    const rows = rowsOf(x), width = widthOf(x);
+    const words = [rows, variant === "vec4" ? width / 4 : width, 0];
+    const views = [dx, dy, x, statistics, gain];
+    x.device.dispatch(backwardInput[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+  },
+});
 
 /**
  * The gradients of {@link layerNorm} with respect to gain and bias, added to `dgain` and `dbias`: the sums over rows of
@@ -73,22 +93,33 @@ export function layerNormBackwardWeight(
   expectShape("layerNormBackwardWeight", "dbias", dbias, [width]);
   expectShape("layerNormBackwardWeight", "dy", dy, x.shape, "float");
   expectShape("layerNormBackwardWeight", "statistics", statistics, [rows, 2]);
-  const device = x.device;
-  const variant = rowVariant(device, width);
-  if (variant !== "group") {
-    const columns = variant === "vec4" ? width / 4 : width;
-    const views = [dgain, dbias, dy, x, statistics];
-    device.dispatch(backwardWeight[variant], [rows, columns, rows, 1], views, lanes(columns));
-    return;
-  }
-  // A GPU has far more invocations than there are columns: blocks of rows go side by side.
-  const block = Math.max(blockRows, Math.ceil(rows / 65_535));
-  const blocks = Math.ceil(rows / block);
-  const gains = empty(device, [blocks, width], "workspace"), biases = empty(device, [blocks, width], "workspace");
-  const [columnGroups] = lanes(width);
-  const views = [gains, biases, dy, x, statistics];
-  device.dispatch(backwardWeight.plain, [rows, width, block, 0], views, [columnGroups, blocks]);
-  columnSum(dgain, gains);
-  columnSum(dbias, biases);
-  release(gains, biases); // reused at the earliest by a kernel recorded after these
+  layerNormBackwardWeightRows.run([dgain, dbias, dy, x, statistics]);
 }
+
+const layerNormBackwardWeightRows = rowOperation<
+  [dgain: Tensor, dbias: Tensor, dy: Tensor, x: Tensor, statistics: Tensor]
+>({
+  name: "layerNormBackwardWeight",
+  outputs: 2,
+  rows: 3,
+  record(variant, dgain, dbias, dy, x, statistics) {
+    const rows = rowsOf(x), width = widthOf(x);
+    const device = x.device;
+    if (variant !== "group") {
+      const columns = variant === "vec4" ? width / 4 : width;
+      const views = [dgain, dbias, dy, x, statistics];
+      device.dispatch(backwardWeight[variant], [rows, columns, rows, 1], views, lanes(columns));
+      return;
+    }
+    // A GPU has far more invocations than there are columns: blocks of rows go side by side.
+    const block = Math.max(blockRows, Math.ceil(rows / 65_535));
+    const blocks = Math.ceil(rows / block);
+    const gains = empty(device, [blocks, width], "workspace"), biases = empty(device, [blocks, width], "workspace");
+    const [columnGroups] = lanes(width);
+    const views = [gains, biases, dy, x, statistics];
+    device.dispatch(backwardWeight.plain, [rows, width, block, 0], views, [columnGroups, blocks]);
+    columnSum(dgain, gains);
+    columnSum(dbias, biases);
+    release(gains, biases); // reused at the earliest by a kernel recorded after these
+  },
+});

@@ -4,7 +4,7 @@ import { kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowKernel, rowVariant } from "./variants.ts";
+import { rowKernel, rowOperation } from "./variants.ts";
 
 const forward = {
   plain: kernel("loss", "forward"),
@@ -23,11 +23,20 @@ export function crossEntropy(losses: Tensor, logSumExp: Tensor, logits: Tensor, 
   expectShape("crossEntropy", "losses", losses, [rows]);
   expectShape("crossEntropy", "logSumExp", logSumExp, [rows]);
   expectShape("crossEntropy", "targets", targets, [rows], "u32");
-  const variant = rowVariant(logits.device, width);
-  const words = [rows, variant === "vec4" ? width / 4 : width];
-  const views = [losses, logSumExp, logits, targets];
-  logits.device.dispatch(forward[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+  crossEntropyRows.run([losses, logSumExp, logits, targets]);
 }
+
+const crossEntropyRows = rowOperation<[losses: Tensor, logSumExp: Tensor, logits: Tensor, targets: Tensor]>({
+  name: "crossEntropy",
+  outputs: 2,
+  rows: 2,
+  record(variant, losses, logSumExp, logits, targets) {
+    const rows = rowsOf(logits), width = widthOf(logits);
+    const words = [rows, variant === "vec4" ? width / 4 : width];
+    const views = [losses, logSumExp, logits, targets];
+    logits.device.dispatch(forward[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+  },
+});
 
 /**
  * The gradient of {@link crossEntropy} with respect to the logits, of all losses times `scale` (one over the number of
@@ -45,10 +54,22 @@ export function crossEntropyBackward(
   expectShape("crossEntropyBackward", "dlogits", dlogits, logits.shape, "float");
   expectShape("crossEntropyBackward", "logSumExp", logSumExp, [rows]);
   expectShape("crossEntropyBackward", "targets", targets, [rows], "u32");
-  const { kernel, perLane, grid } = backward(logits.device, rows, width);
-  const words = [rows, width / perLane, floatBits(scale)];
-  logits.device.dispatch(kernel, words, [dlogits, logits, logSumExp, targets], grid);
+  crossEntropyBackwardRows.run([dlogits, logits, logSumExp, targets, scale]);
 }
+
+const crossEntropyBackwardRows = rowOperation<
+  [dlogits: Tensor, logits: Tensor, logSumExp: Tensor, targets: Tensor, scale: number]
+>({
+  name: "crossEntropyBackward",
+  outputs: 1,
+  rows: 0,
+  record(variant, dlogits, logits, logSumExp, targets, scale) {
+    const rows = rowsOf(logits), width = widthOf(logits);
+    const { kernel, perLane, grid } = backward(logits.device, rows, width, variant);
+    const words = [rows, width / perLane, floatBits(scale)];
+    logits.device.dispatch(kernel, words, [dlogits, logits, logSumExp, targets], grid);
+  },
+});
 
 /** How {@link sum} puts its result away. */
 export interface SumOptions {

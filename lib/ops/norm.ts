@@ -4,7 +4,7 @@ import { kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowVariant } from "./variants.ts";
+import { rowOperation } from "./variants.ts";
 
 const forward = {
   plain: kernel("norm", "forward"),
@@ -34,10 +34,19 @@ export function rmsNorm(y: Tensor, rstd: Tensor, x: Tensor, gain: Tensor, epsilo
   expectShape("rmsNorm", "y", y, x.shape, "float");
   expectShape("rmsNorm", "rstd", rstd, [rows]);
   expectShape("rmsNorm", "gain", gain, [width], "float");
-  const variant = rowVariant(x.device, width);
-  const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon), 0];
-  x.device.dispatch(forward[variant], words, [y, rstd, x, gain], lanes(rows, variant === "group" ? 1 : 64));
+  rmsNormRows.run([y, rstd, x, gain, epsilon]);
 }
+
+const rmsNormRows = rowOperation<[y: Tensor, rstd: Tensor, x: Tensor, gain: Tensor, epsilon: number]>({
+  name: "rmsNorm",
+  outputs: 2,
+  rows: 2,
+  record(variant, y, rstd, x, gain, epsilon) {
+    const rows = rowsOf(x), width = widthOf(x);
+    const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon), 0];
+    x.device.dispatch(forward[variant], words, [y, rstd, x, gain], lanes(rows, variant === "group" ? 1 : 64));
+  },
+});
 
 /**
  * The gradient of {@link rmsNorm} with respect to x: `dx = rstd * (dy * gain - x * rstd^2 * mean(dy * gain * x))`, plus
@@ -58,15 +67,26 @@ export function rmsNormBackwardInput(
   expectShape("rmsNormBackwardInput", "rstd", rstd, [rows]);
   expectShape("rmsNormBackwardInput", "gain", gain, [width], "float");
   if (residual) expectShape("rmsNormBackwardInput", "residual", residual, x.shape, "float");
-  const variant = rowVariant(x.device, width);
-  const words = [rows, variant === "vec4" ? width / 4 : width, 0, residual ? 1 : 0];
-  x.device.dispatch(
-    backwardInput[variant],
-    words,
-    [dx, dy, x, rstd, gain, residual ?? dy], // dy stands in where there is none, and is not read
-    lanes(rows, variant === "group" ? 1 : 64),
-  );
+  rmsNormBackwardInputRows.run([dx, dy, x, rstd, gain, residual]);
 }
+
+const rmsNormBackwardInputRows = rowOperation<
+  [dx: Tensor, dy: Tensor, x: Tensor, rstd: Tensor, gain: Tensor, residual?: Tensor]
+>({
+  name: "rmsNormBackwardInput",
+  outputs: 1,
+  rows: 2,
+  record(variant, dx, dy, x, rstd, gain, residual) {
+    const rows = rowsOf(x), width = widthOf(x);
+    const words = [rows, variant === "vec4" ? width / 4 : width, 0, residual ? 1 : 0];
+    x.device.dispatch(
+      backwardInput[variant],
+      words,
+      [dx, dy, x, rstd, gain, residual ?? dy], // dy stands in where there is none, and is not read
+      lanes(rows, variant === "group" ? 1 : 64),
+    );
+  },
+});
 
 /**
  * The gradient of {@link rmsNorm} with respect to the gain, added to `dgain`: the sum over rows of `dy * x * rstd`.
@@ -77,19 +97,28 @@ export function rmsNormBackwardWeight(dgain: Tensor, dy: Tensor, x: Tensor, rstd
   expectShape("rmsNormBackwardWeight", "dgain", dgain, [width]);
   expectShape("rmsNormBackwardWeight", "dy", dy, x.shape, "float");
   expectShape("rmsNormBackwardWeight", "rstd", rstd, [rows]);
-  const device = x.device;
-  const variant = rowVariant(device, width);
-  if (variant !== "group") {
-    const columns = variant === "vec4" ? width / 4 : width;
-    device.dispatch(backwardWeight[variant], [rows, columns, rows, 1], [dgain, dy, x, rstd], lanes(columns));
-    return;
-  }
-  // A GPU has far more invocations than there are columns: blocks of rows go side by side.
-  const block = Math.max(blockRows, Math.ceil(rows / 65_535));
-  const blocks = Math.ceil(rows / block);
-  const sums = empty(device, [blocks, width], "workspace");
-  const [columnGroups] = lanes(width);
-  device.dispatch(backwardWeight.plain, [rows, width, block, 0], [sums, dy, x, rstd], [columnGroups, blocks]);
-  device.dispatch(backwardWeight.gather, [blocks, width, 0, 0], [dgain, sums], lanes(width));
-  release(sums); // reused at the earliest by a kernel recorded after these
+  rmsNormBackwardWeightRows.run([dgain, dy, x, rstd]);
 }
+
+const rmsNormBackwardWeightRows = rowOperation<[dgain: Tensor, dy: Tensor, x: Tensor, rstd: Tensor]>({
+  name: "rmsNormBackwardWeight",
+  outputs: 1,
+  rows: 2,
+  record(variant, dgain, dy, x, rstd) {
+    const rows = rowsOf(x), width = widthOf(x);
+    const device = x.device;
+    if (variant !== "group") {
+      const columns = variant === "vec4" ? width / 4 : width;
+      device.dispatch(backwardWeight[variant], [rows, columns, rows, 1], [dgain, dy, x, rstd], lanes(columns));
+      return;
+    }
+    // A GPU has far more invocations than there are columns: blocks of rows go side by side.
+    const block = Math.max(blockRows, Math.ceil(rows / 65_535));
+    const blocks = Math.ceil(rows / block);
+    const sums = empty(device, [blocks, width], "workspace");
+    const [columnGroups] = lanes(width);
+    device.dispatch(backwardWeight.plain, [rows, width, block, 0], [sums, dy, x, rstd], [columnGroups, blocks]);
+    device.dispatch(backwardWeight.gather, [blocks, width, 0, 0], [dgain, sums], lanes(width));
+    release(sums); // reused at the earliest by a kernel recorded after these
+  },
+});

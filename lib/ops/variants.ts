@@ -6,7 +6,11 @@
  * on neighbouring elements, and a workgroup for each row where a row is summed up.
  */
 import type { Device } from "../gpu/device.ts";
+import type { GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { type Candidate, defineOperation, forcedCandidate, type Operation, roughly, withCandidate } from "./choice.ts";
+import { rowsOf, widthOf } from "./shapes.ts";
 
 /**
  * `plain`: one invocation a row, element by element, the reference; `vec4`: the same, four elements a load, for widths
@@ -15,24 +19,56 @@ import { type Kernel, kernel } from "../gpu/kernel.ts";
  */
 export type RowVariant = "plain" | "vec4" | "group";
 
-let forced: RowVariant | undefined;
-
-/** The variant for rows of `width` elements on `device`. */
+/** The variant for rows of `width` elements on `device`, where nothing was measured. */
 export function rowVariant(device: Device, width: number): RowVariant {
-  if (forced && !(forced === "vec4" && width % 4 !== 0)) return forced;
-  if (!device.gpu.info.software) return "group";
+  const forced = forcedCandidate();
+  if (forced === "plain" || forced === "group" || (forced === "vec4" && width % 4 === 0)) return forced;
+  return usualVariant(device.gpu.info, width);
+}
+
+function usualVariant({ software }: GpuInfo, width: number): RowVariant {
+  if (!software) return "group";
   return width % 4 === 0 ? "vec4" : "plain";
 }
 
 /** Records with one variant wherever it can serve, whatever the device would choose: for tests and benchmarks. */
 export function withRowVariant(variant: RowVariant, record: () => void): void {
-  const before = forced;
-  forced = variant;
-  try {
-    record();
-  } finally {
-    forced = before;
-  }
+  withCandidate(variant, record);
+}
+
+/** An operation on rows whose problem is the list of its arguments, the tensors that are written first. */
+export interface RowOperationSpec<Arguments extends readonly unknown[]> {
+  /** The name of the function that runs it. */
+  readonly name: string;
+  /** How many arguments are written. */
+  readonly outputs: number;
+  /** Which argument has the rows that decide how the work is shared out. */
+  readonly rows: number;
+  /** Records one variant. */
+  record(variant: RowVariant, ...problem: Arguments): void;
+}
+
+/** An operation whose candidates are the row variants. */
+export function rowOperation<Arguments extends readonly unknown[]>(
+  { name, outputs, rows, record }: RowOperationSpec<Arguments>,
+): Operation<Arguments> {
+  const rowsTensor = (problem: Arguments) => problem[rows] as Tensor;
+  const candidate = (variant: RowVariant): Candidate<Arguments> => ({
+    name: variant,
+    supports: (_, problem) => variant !== "vec4" || widthOf(rowsTensor(problem)) % 4 === 0,
+    record: (problem) => record(variant, ...problem),
+  });
+  return defineOperation({
+    name,
+    candidates: [candidate("plain"), candidate("vec4"), candidate("group")],
+    classOf(problem) {
+      const tensor = rowsTensor(problem), width = widthOf(tensor);
+      const dtypes = problem.map((each) => (each as Tensor | undefined)?.dtype).filter(Boolean);
+      return `${roughly(rowsOf(tensor), width)} ${dtypes.join(" ")}${width % 4 === 0 ? "" : " odd"}`;
+    },
+    rule: (info, problem) => usualVariant(info, widthOf(rowsTensor(problem))),
+    outputs: (problem) => problem.slice(0, outputs) as unknown as Tensor[],
+  });
 }
 
 /** A kernel for one shape and device. */
@@ -51,7 +87,7 @@ export interface RowKernel {
 export function rowKernel(
   file: string,
   entry: string,
-): (device: Device, rows: number, width: number) => RowKernel {
+): (device: Device, rows: number, width: number, variant?: RowVariant) => RowKernel {
   const tall = { COLUMNS: 1, ROWS: 64 }, wide = { COLUMNS: 64, ROWS: 4 };
   const kernels = {
     plain: kernel(file, entry, tall),
@@ -59,8 +95,7 @@ export function rowKernel(
     group: kernel(file, entry, wide),
     group4: kernel(file, entry + "4", wide),
   };
-  return (device, rows, width) => {
-    const variant = rowVariant(device, width);
+  return (device, rows, width, variant = rowVariant(device, width)) => {
     const perLane = variant === "plain" || width % 4 !== 0 ? 1 : 4;
     return {
       kernel: kernels[variant === "group" && perLane === 4 ? "group4" : variant],

@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import type { KernelsReport } from "../../lib/measure/kernels.ts";
+import { kernelsNotes, kernelsSections, kernelsTable } from "../../lib/report/kernels.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "twobp-kernels-"));
+after(() => rmSync(folder, { recursive: true }));
+
+function bench(...args: string[]) {
+  return spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", "kernels", ...args], {
+    cwd: root,
+    encoding: "utf8",
+    timeout: 120_000,
+  });
+}
+
+test("bench kernels times every candidate, names the fastest of each problem, and rates it against the device's peak", () => {
+  const json = join(folder, "kernels.json"), html = join(folder, "kernels.html");
+  const files = ["--json", json, "--html", html];
+  const { status, stdout, stderr } = bench(
+    "--operations",
+    "rmsNorm,swiglu",
+    "--samples",
+    "1",
+    "--repeats",
+    "2",
+    ...files,
+  );
+  assert.equal(status, 0, stderr);
+  const report: KernelsReport = JSON.parse(readFileSync(json, "utf8"));
+  assert.equal(report.schema, 1);
+  assert.ok(report.adapter.length > 0 && report.peak.gflops > 0 && report.peak.gigabytes > 0);
+  assert.deepEqual(report.dropped, []);
+  assert.deepEqual([...new Set(report.rows.map(({ operation }) => operation))].sort(), ["rmsNorm", "swiglu"]);
+  for (const shape of new Set(report.rows.map(({ operation, shape }) => `${operation} ${shape}`))) {
+    const rows = report.rows.filter((row) => `${row.operation} ${row.shape}` === shape);
+    assert.deepEqual(rows.map(({ candidate }) => candidate), ["plain", "vec4", "group"], shape);
+    assert.equal(rows.filter(({ chosen }) => chosen).length, 1, shape);
+    assert.equal(rows.filter(({ usual }) => usual).length, 1, shape);
+    for (const { ms, spread, rate, unit, shareOfPeak } of rows) {
+      assert.ok(spread[0] <= ms && ms <= spread[1] && ms > 0);
+      assert.equal(unit, "GB/s");
+      assert.ok(Math.abs(rate / report.peak.gigabytes - shareOfPeak) < 1e-9);
+    }
+  }
+  assert.match(stdout, /rmsNorm.*2048x1024.*vec4/);
+  assert.match(readFileSync(html, "utf8"), /Share of the device/);
+});
+
+test("bench kernels explains bad arguments in one line with exit code 2", () => {
+  const cases: [string[], RegExp][] = [
+    [["--operations", "nope"], /"nope" is not one of .*matmul/],
+    [["--repeats", "0"], /It must be a whole number from 1 to 1000/],
+    [["--json", join(folder, "no", "folder.json")], /Cannot write/],
+  ];
+  for (const [args, message] of cases) {
+    const { status, stdout, stderr } = bench(...args);
+    assert.deepEqual([status, stdout], [2, ""], stderr);
+    assert.match(stderr.trimEnd(), message);
+    assert.equal(stderr.trimEnd().split("\n").length, 1, stderr);
+  }
+});
+
+test("the kernel tables say what was chosen by measuring, what by the rule, and what was dropped", () => {
+  const row = { operation: "matmul", shape: "4x4x4", dtype: "f32", unit: "GFLOP/s", spread: [1, 3] } as const;
+  const report: KernelsReport = {
+    schema: 1,
+    adapter: "a GPU",
+    peak: { gflops: 100, gigabytes: 10 },
+    rows: [
+      { ...row, candidate: "slow", chosen: false, usual: true, ms: 2, rate: 10, shareOfPeak: 0.1 },
+      { ...row, candidate: "fast", chosen: true, usual: false, ms: 1, rate: 20, shareOfPeak: 0.2 },
+    ],
+    dropped: [{ operation: "matmul", shape: "4x4x4", dtype: "f32", candidate: "bad", reason: "wrong by 3" }],
+  };
+  assert.deepEqual(kernelsTable(report).rows.map((cells) => [cells[3], cells[8], cells[9]]), [
+    ["slow", "10 %", "the rule's"],
+    ["fast", "20 %", "measured"],
+  ]);
+  assert.deepEqual(kernelsNotes(report), [
+    "Dropped: matmul 4x4x4, bad: wrong by 3.",
+    "Measuring beats the rule on 1 of 1 problems, most on matmul 4x4x4: 2.00 times as fast.",
+  ]);
+  assert.equal(kernelsSections(report).length, 2);
+});
