@@ -23,10 +23,10 @@ import { placeStage } from "./stage.ts";
  * parameters, statistics of normalisations, losses, running statistics, the optimizer. The loss is scaled, and steps whose
  * gradients overflow are skipped, see {@link StepResult.skipped}.
  */
-export type Precision = typeof precisions[number];
+export type Precision = "f32" | "mixed";
 
 /** All of them. */
-export const precisions = ["f32", "mixed"] as const;
+export const precisions: readonly Precision[] = ["f32", "mixed"];
 
 /** How a pipeline is made. */
 export interface PipelineOptions {
@@ -105,25 +105,29 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   const parts = withRecompute(options.parts ?? partition(model, placement.length), options.recompute);
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
+  const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const { budget } = options;
   if (budget !== undefined && !(budget > 0)) throw new UserError(`A budget of ${budget} bytes holds nothing`);
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
-  const stages = parts.map((layers, index) =>
-    placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
-  );
-  const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
-  const context: ExecutorContext = {
-    model,
-    devices,
-    stages,
-    optimizers: devices.map((device) =>
+  const { stages, optimizers } = undoneIfFailed(devices, () => {
+    const stages = parts.map((layers, index) =>
+      placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
+    );
+    const optimizers = devices.map((device) =>
       stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
         blocks.map(({ masters, values, gradients, decayed }) =>
           options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
         )
       )
-    ),
+    );
+    return { stages, optimizers };
+  });
+  const context: ExecutorContext = {
+    model,
+    devices,
+    stages,
+    optimizers,
     timers: devices.map(createTimer),
     channels: createChannels(),
     ...(lossScale ? { lossScale } : {}),
@@ -203,5 +207,21 @@ function expectHalf(devices: readonly Device[]) {
     throw new UserError(
       `Mixed precision needs 16-bit floats in shaders, which rank ${rank} (${gpu.info.name}) has not`,
     );
+  }
+}
+
+/** What `make` returns; where it throws, what it allocated is given back and no budget stays. */
+function undoneIfFailed<T>(devices: readonly Device[], make: () => T): T {
+  const marks = devices.map(({ pool }) => pool.mark());
+  try {
+    return make();
+  } catch (error) {
+    devices.forEach((device, rank) => {
+      device.abandon();
+      device.pool.rollback(marks[rank]);
+      device.pool.trim();
+      device.pool.limitTo(undefined);
+    });
+    throw error;
   }
 }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { openDevices } from "../../lib/gpu/devices.ts";
 import type { MemoryReport } from "../../lib/measure/memory.ts";
 import type { ThroughputReport } from "../../lib/measure/throughput.ts";
 
@@ -36,6 +37,7 @@ test("bench explains every bad argument in one line on standard error, with exit
     [["--data", empty], /The text has 0 bytes; a sequence needs at least 65$/],
     [["--schedules", "foo"], /--schedules.*"foo" is not one of naive, gpipe, 1f1b-1, 1f1b-2\.$/],
     [["--schedules", "naive,naive"], /--schedules.*"naive" is there twice\.$/],
+    [["--precision", "bf16"], /--precision.*"bf16" is not one of f32, mixed\.$/],
     [["--recompute", "both:0"], /--recompute.*Unknown recomputation "both:0"; there are none, activations, /],
     [["--repeats", "0"], /--repeats.*It must be a whole number from 1 to 10000\.$/],
     [
@@ -147,6 +149,42 @@ test("bench memory predicts a full model without a device, and agrees with a run
     for (const { predictedPeak, measuredPeak } of devices) {
       assert.ok(Math.abs(predictedPeak / measuredPeak! - 1) <= 0.02, `${predictedPeak} against ${measuredPeak}`);
     }
+  }
+});
+
+test("bench takes --precision mixed: half the activations of LLaMa-7B, and a run that says what it trained in", async (t) => {
+  const memory = (precision: string) => {
+    const args = ["--predict", "--model", "llama-7b", "--devices", "4", "--samples", "1", "--policies", "fill"];
+    const { status, stdout, stderr } = bench(
+      "memory",
+      ...args,
+      "--schedules",
+      "gpipe",
+      "--json",
+      "-",
+      "--precision",
+      precision,
+    );
+    assert.equal(status, 0, stderr);
+    const report = JSON.parse(stdout) as MemoryReport;
+    assert.equal(report.precision, precision);
+    return report.rows[0].devices[1].predicted;
+  };
+  const [full, mixed] = [memory("f32"), memory("mixed")];
+  assert.ok(mixed.activations < 0.52 * full.activations, `${mixed.activations} of ${full.activations}`);
+  assert.equal(mixed.gradients, full.gradients);
+
+  const set = await openDevices(1);
+  const { f16 } = set.devices[0].gpu.info;
+  set.close();
+  const run = bench("--precision", "mixed", "--schedules", "naive", "--repeats", "2", "--samples", "1", "--json", "-");
+  if (f16) {
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(JSON.parse(run.stdout).precision, "mixed");
+  } else {
+    assert.deepEqual([run.status, run.stderr.trim().split("\n").length], [2, 1]);
+    assert.match(run.stderr, /Mixed precision needs 16-bit floats in shaders/);
+    t.diagnostic("this device has no f16");
   }
 });
 
