@@ -47,6 +47,8 @@ export class Device {
   readonly #bindGroups = new Map<string, GPUBindGroup>();
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
+  /** Whether a recording has been finished and not been submitted yet. */
+  #isFinished = false;
 
   /** The device of `rank` on `gpu`; `openDevices` makes these. */
   constructor(rank: number, gpu: Gpu) {
@@ -56,6 +58,7 @@ export class Device {
     // Bind groups hold on to their buffers.
     this.pool = createPool(gpu.device, this.ledger, {
       fail: (message) => this.#fail(message),
+      isRecording: () => this.#encoder !== undefined || this.#isFinished,
       onDestroy: () => this.#bindGroups.clear(),
       label: (bytes, category) => `rank ${rank}, ${this.activity}: ${bytes} bytes of ${category}`,
     });
@@ -155,12 +158,15 @@ export class Device {
     this.#endPass();
     const commands = this.#encoder?.finish();
     this.#encoder = undefined;
+    if (commands) this.#isFinished = true;
     return commands;
   }
 
   /** Hands what is recorded, or a finished recording, to the GPU as one submission. */
   submit(commands: GPUCommandBuffer | undefined = this.finish()): void {
-    if (commands) this.gpu.queue.submit([commands]);
+    if (!commands) return;
+    this.gpu.queue.submit([commands]);
+    this.#isFinished = false;
     if (!this.#encoder) this.pool.settle();
   }
 
@@ -220,11 +226,18 @@ export class Device {
     this.#pass = undefined;
   }
 
+  /** Waits until everything submitted has ended, one way or another, and forgets the errors it gave: those follow the one that was told. */
+  async settle(): Promise<void> {
+    await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone()).catch(() => {});
+    this.gpu.takeError();
+  }
+
   /** Forgets everything recorded and not submitted. */
   abandon(): void {
     this.#pass?.end();
     this.#pass = undefined;
     this.#encoder = undefined;
+    this.#isFinished = false;
     this.pool.settle();
   }
 }

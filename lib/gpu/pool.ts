@@ -47,6 +47,8 @@ export interface Pool {
 export interface PoolOwner {
   /** Throws an error that names the device. */
   readonly fail: (message: string) => never;
+  /** Whether something is recorded and not yet submitted. */
+  readonly isRecording: () => boolean;
   /** Called when buffers have been destroyed. */
   readonly onDestroy: () => void;
   /** Name of a new buffer: what the driver says when it cannot be had. */
@@ -72,7 +74,7 @@ let nextId = 1;
 export function createPool(
   device: GPUDevice,
   ledger: Ledger,
-  { fail, onDestroy, label }: PoolOwner,
+  { fail, onDestroy, label, isRecording }: PoolOwner,
 ): Pool {
   const free = new Map<number, Storage[]>();
   const live = new Set<Storage>();
@@ -93,7 +95,7 @@ export function createPool(
     while (at > 0 && list[at - 1].id < storage.id) at--;
     list.splice(at, 0, storage);
     slack += storage.bytes;
-    unsettled.add(storage);
+    if (isRecording()) unsettled.add(storage);
   }
 
   function destroy(isUnwanted: (storage: Storage) => boolean) {
@@ -173,6 +175,7 @@ export function createPool(
     reserve,
     limitTo(bytes) {
       budget = bytes;
+      if (budget !== undefined && ledger.reserved() > budget) destroy(() => true);
     },
   };
 }

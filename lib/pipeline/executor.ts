@@ -145,6 +145,7 @@ export async function runStep(
       device.pool.trim();
       recorders?.[rank].stop();
     });
+    await Promise.all(devices.map((device) => device.settle()));
     throw error;
   }
 }
