@@ -1,6 +1,7 @@
 /** `deno task bench`: all measurements of this project; `throughput` is the default. */
 import { Command } from "commander";
 import { main } from "../lib/cli/options.ts";
+import { agreement } from "./agreement.ts";
 import { kernels } from "./kernels.ts";
 import { memory } from "./memory.ts";
 import { peers } from "./peers/command.ts";
@@ -11,6 +12,7 @@ import { throughput } from "./throughput.ts";
 await main(
   new Command("bench").description("Measurements.")
     .addCommand(throughput, { isDefault: true })
+    .addCommand(agreement)
     .addCommand(kernels)
     .addCommand(memory)
     .addCommand(peers)
