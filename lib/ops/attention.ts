@@ -32,7 +32,8 @@ export function withAttention(candidate: AttentionCandidate, record: () => void)
 
 /**
  * The way for this device and shape; forward and backward take the same. It follows from what dry devices know, too, so that
- * they predict what is kept.
+ * they predict what is kept. A processor is given the fused way where both passes together take no longer: the backward computes
+ * the scores twice, which pays where a causal mask lets it skip tiles. The figures stand at the head of attention_subgroup.wgsl.
  */
 export function chooseAttention(info: GpuInfo, shape: AttentionShape): AttentionCandidate {
   if (forced?.supports(info, shape)) return forced;
