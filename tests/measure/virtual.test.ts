@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { measureAgreement } from "../../lib/measure/agreement.ts";
+import { hostPerAction } from "../../lib/measure/costs.ts";
+import { measureLinks, measureMessage } from "../../lib/measure/overheads.ts";
+import { type Measurement, measureThroughput, type ThroughputReport } from "../../lib/measure/throughput.ts";
+import { createModel } from "../../lib/models/registry.ts";
+import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { textSource } from "../../lib/train/data.ts";
+import { adamw } from "../../lib/train/optimizers.ts";
+
+async function withDevices(run: (set: DeviceSet) => Promise<void>): Promise<void> {
+  const set = await openDevices(2, { virtual: true });
+  try {
+    await run(set);
+  } finally {
+    set.close();
+  }
+}
+
+test("hostPerAction() shares the time in which no action ran; clocks that disagree give none", () => {
+  const intervals = [[{ start: 0, end: 2 }, { start: 5, end: 6 }], [{ start: 2, end: 5 }]];
+  assert.equal(hostPerAction(intervals, 9), 1);
+  assert.equal(hostPerAction(intervals, 5.9), 0);
+  assert.equal(hostPerAction([[], []], 3), 0);
+});
+
+test("measureMessage() finds a large message dearer than a small one, and leaves no memory behind", async () => {
+  await withDevices(async ({ devices: [device] }) => {
+    const before = device.ledger.total();
+    const small = await measureMessage(device, 1024, 0), large = await measureMessage(device, 16 * 2 ** 20, 0);
+    assert.ok(small > 0 && small < large, `${small} ms for 1 KiB, ${large} ms for 16 MiB`);
+    assert.equal(device.ledger.total(), before);
+  });
+});
+
+test("measureLinks() prices both directions between neighbours, and nothing else", async () => {
+  await withDevices(async (set) => {
+    const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
+    const link = await measureLinks(set.devices[0], pipeline, generate("naive", { devices: 2 }), 2, [1, 2, 3]);
+    pipeline.close();
+    assert.ok(link(0, 1) > 0);
+    assert.equal(link(0, 1), link(1, 0));
+    assert.equal(link(0, 0), 0);
+  });
+});
+
+test("virtual steps hold messages and host: as measured by default, or as given", async () => {
+  await withDevices(async (set) => {
+    const base = generate("naive", { devices: 2 });
+    const text = new TextEncoder().encode("to be or not to be, ".repeat(50));
+    const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
+    const options = {
+      pairs: [{ base, split: twoStage(base) }],
+      source: textSource(text, { length: 64, seed: 1 }),
+      samples: 1,
+      repeats: 2,
+    };
+    const measured = await measureThroughput(set, pipeline, options);
+    assert.ok(measured.overheads!.measured && measured.overheads!.messageMs[0] > 0);
+    assert.equal(measured.overheads!.messageMs.length, 1);
+    const given = await measureThroughput(set, pipeline, { ...options, transfer: () => 500 });
+    assert.deepEqual([given.overheads!.messageMs, given.overheads!.measured], [[500], false]);
+    // One activation there and one gradient back, all on the critical path.
+    for (const { stepMs } of given.rows) assert.ok(stepMs.min > 1000 && stepMs.median < 2000, `${stepMs.median} ms`);
+    pipeline.close();
+  });
+});
+
+test("measureAgreement() compares steps of the same round, and takes turns at going first", async () => {
+  const order: string[] = [];
+  const fake = (name: string, times: readonly [number, number][], f: number): Measurement => {
+    let next = 0;
+    return {
+      round() {
+        order.push(name);
+        return Promise.resolve([next++ === 0 ? [NaN, NaN] : times[next - 2]]);
+      },
+      report: () => ({
+        devices: 2,
+        gains: [{ schedule: "naive" }],
+        costs: { naive: { stages: [{ f, i: 1, b: 2 * f, w: {} }], optimizer: [0] } },
+      } as unknown as ThroughputReport),
+    };
+  };
+  const real = fake("r", [[100, 80], [200, 160], [50, 40]], 1.2);
+  const virtual = fake("v", [[90, 80], [180, 144], [50, 50]], 1);
+  const { rows: [row] } = await measureAgreement(real, virtual, 3);
+  assert.equal(order.join(""), "rvvrrvvr");
+  assert.equal(row.step[0].ratio, 0.9);
+  assert.equal(row.step[1].ratio, 1);
+  assert.equal(row.gain.ratio, 0.9);
+  assert.ok(Math.abs(row.contention - 1.2) < 1e-12);
+});
