@@ -1,4 +1,5 @@
 /** A pipeline rank's device: memory with an account, recorded kernels, submissions, reads and writes. */
+import { createBindGroups } from "./bind_groups.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
@@ -44,7 +45,7 @@ export class Device {
   readonly pool: Pool;
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";
-  readonly #bindGroups = new Map<string, GPUBindGroup>();
+  readonly #bindGroups = createBindGroups();
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   /** Whether a recording has been finished and not been submitted yet. */
@@ -101,23 +102,16 @@ export class Device {
     for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
     const pipeline = this.gpu.pipeline(kernel, halves);
     pass.setPipeline(pipeline);
-    pass.setBindGroup(0, this.#bindGroup(kernel, halves, pipeline, words, views));
+    pass.setBindGroup(0, this.#bindGroup(pipeline, words, views));
     pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);
   }
 
   #bindGroup(
-    kernel: Kernel,
-    halves: number,
     pipeline: GPUComputePipeline,
     words: readonly number[] | undefined,
     views: readonly View[],
   ): GPUBindGroup {
-    const block = words?.join(",");
-    let key = `${kernel.id}|${halves}|${block ?? ""}`;
-    for (const { storage, offset, bytes } of views) key += `|${storage.id}:${offset}:${bytes}`;
-    let group = this.#bindGroups.get(key);
-    if (!group) {
-      if (this.#bindGroups.size >= mostBindGroups) this.#bindGroups.clear();
+    return this.#bindGroups.get(pipeline, words, views, () => {
       const resources = views.map(({ storage, offset, bytes }) => ({
         buffer: storage.buffer,
         offset,
@@ -125,18 +119,16 @@ export class Device {
       }));
       if (words) {
         resources.unshift({
-          buffer: this.gpu.uniform(block!, words),
+          buffer: this.gpu.uniform(words.join(","), words),
           offset: 0,
           size: Math.ceil(words.length / 4) * 16,
         });
       }
-      group = this.gpu.device.createBindGroup({
+      return this.gpu.device.createBindGroup({
         layout: pipeline.getBindGroupLayout(0),
         entries: resources.map((resource, binding) => ({ binding, resource })),
       });
-      this.#bindGroups.set(key, group);
-    }
-    return group;
+    });
   }
 
   /** Records a copy between buffers of this GPU; `bytes` is a multiple of 4. */
@@ -241,6 +233,3 @@ export class Device {
     this.pool.settle();
   }
 }
-
-/** Far more than a step needs; keeps a process that tries thousands of shapes from growing without end. */
-const mostBindGroups = 20_000;
