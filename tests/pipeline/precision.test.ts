@@ -7,6 +7,8 @@ import { predictMemory } from "../../lib/measure/memory.ts";
 import { type Model, parametersOf } from "../../lib/models/model.ts";
 import { createVote } from "../../lib/pipeline/overflow.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import type { RecomputeText } from "../../lib/pipeline/recompute.ts";
+import type { Schedule } from "../../lib/schedules/actions.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
 import { toArray } from "../../lib/tensor.ts";
@@ -54,6 +56,29 @@ testMixed(
     }
   },
 );
+
+testMixed("mixed precision gives the same for every schedule, width and recomputation", async () => {
+  const run = async (schedule: Schedule, recompute: RecomputeText) => {
+    const pipeline = createPipeline(set, tinyModel(aligned), { optimizer, precision, recompute });
+    const { loss } = await pipeline.step(schedule, batch, { optimize: false });
+    const gradients = await pipeline.gradients();
+    pipeline.close();
+    return { loss, gradients };
+  };
+  const of = (name: string) => generate(name, { devices: 2, microbatches: 4 });
+  const expected = await run(of("naive"), "none");
+  for (const name of ["gpipe", "1f1b-1"]) {
+    const wide = [2, 4].map((width) => twoStage(of(name), { policy: "end", width }));
+    for (const schedule of [of(name), twoStage(of(name)), ...wide]) {
+      for (const recompute of ["none", "both"] as const) {
+        const { loss, gradients } = await run(schedule, recompute);
+        const what = `${name}, ${schedule.policy ?? "without 2BP"}, width ${schedule.width}, ${recompute}`;
+        assert.equal(loss, expected.loss, what); // the forward is the same, bit for bit
+        assertSameGradients(gradients, expected.gradients, 1e-5, what);
+      }
+    }
+  }
+});
 
 testMixed("without loss scaling small gradients are lost in f16: what it is for", async () => {
   const run = async (options: { precision?: "mixed"; lossScale?: number }) => {
