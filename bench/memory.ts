@@ -4,12 +4,15 @@ import process from "node:process";
 import { integer, listOf, main, oneOf, reading } from "../lib/cli/options.ts";
 import { openDevices } from "../lib/gpu/devices.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
-import { reportMemory } from "../lib/measure/memory.ts";
+import { blankBatch, dryPipeline, reportMemory } from "../lib/measure/memory.ts";
+import { stageMemories } from "../lib/measure/stage_memory.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { partition } from "../lib/pipeline/partition.ts";
 import { type Precision, precisions } from "../lib/pipeline/pipeline.ts";
 import { parseRecompute, type RecomputeText } from "../lib/pipeline/recompute.ts";
-import { memoryTable } from "../lib/report/memory.ts";
+import type { StepResult } from "../lib/pipeline/executor.ts";
+import { writePage } from "../lib/report/html.ts";
+import { memorySections, memoryTable } from "../lib/report/memory.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
 import { tableText } from "../lib/report/table.ts";
 import type { Policy } from "../lib/schedules/actions.ts";
@@ -28,8 +31,10 @@ interface Options {
   policies: Policy[];
   recompute: RecomputeText[];
   precision: Precision;
+  width: number;
   samples: number;
   json?: string;
+  html?: string;
 }
 
 /** The command line; `bench/main.ts` adds it to the others. */
@@ -42,12 +47,13 @@ export const memory = new Command("memory")
   .option("--virtual", "run all ranks on one device (default where devices are too few)")
   .option("--predict", "run nothing: predictions alone, for a model of any size")
   .option("--schedules <a,b>", `any of ${paperSchedules.join(", ")}`, listOf(paperSchedules), paperSchedules)
-  .option("--policies <a,b>", "of 2BP: fill, end, mid, every:k", (text) => text.split(",").map(parsePolicy), [
-    "fill",
-    "end",
-    "mid",
-    "every:2",
-  ])
+  .option(
+    "--policies <a,b>",
+    "of 2BP: fill, lean, end, mid, every:k, cap:BYTES (64MiB for example)",
+    reading((text) => text.split(",").map(parsePolicy)),
+    ["fill", "lean", "end", "mid", "every:2"],
+  )
+  .option("--width <k>", "micro-batches that a W concatenates, 1 to 64", integer(1, 64), 1)
   .option(
     "--recompute <a,b>",
     "what to compute again, a row for each: none, activations, derivatives, both, each perhaps with :N for the first N layers of a stage",
@@ -57,20 +63,32 @@ export const memory = new Command("memory")
   .option("--precision <p>", `what tensors hold: ${precisions.join(" or ")}`, oneOf(precisions), "f32")
   .option("--samples <n>", "samples in a micro-batch, 1 to 65536", integer(1, 65_536), 4)
   .option("--json <file>", "write the results as JSON (- for standard output)")
+  .option("--html <file>", "write a page with figures and the table")
   .action(run);
 
 async function run({ policies, recompute, samples, ...options }: Options): Promise<void> {
-  checkOutputs({ "--json": options.json });
-  const say = options.json === "-" ? console.error : console.log;
+  checkOutputs({ "--json": options.json, "--html": options.html });
+  const say = options.json === "-" || options.html === "-" ? console.error : console.log;
   const model = () => createModel(options.model);
   partition(model(), options.devices); // explains too many devices before one is opened
-  const schedules = options.schedules.flatMap((name) => {
-    const base = generate(name, { devices: options.devices });
-    return [base, ...policies.map((policy) => twoStage(base, { policy }))];
-  });
+  const bases = options.schedules.map((name) => generate(name, { devices: options.devices }));
   const set = options.predict ? undefined : await openDevices(options.devices, { virtual: options.virtual });
   try {
     if (set?.notice) say(`${set.notice}.`);
+    const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
+    const shape = { optimizer: adamw(), software, subgroupSize, precision: options.precision };
+    // One stage a rank in all of these schedules; policies are made for the first kind of recomputation.
+    const stages = await stageMemories(model(), {
+      ...shape,
+      stages: options.devices,
+      samples,
+      recompute: recompute[0],
+    });
+    const memory = (stage: number) => stages[stage];
+    const schedules = bases.flatMap((base) => [
+      base,
+      ...policies.map((policy) => twoStage(base, { policy, width: options.width, memory })),
+    ]);
     let done = 0;
     const report = await reportMemory(model, {
       schedules,
@@ -91,6 +109,21 @@ async function run({ policies, recompute, samples, ...options }: Options): Promi
     const command = `bench ${process.argv.slice(2).join(" ")}`.trim();
     if (options.json) {
       writeOutput(options.json, JSON.stringify({ ...report, command, machine: describeMachine() }, null, 1) + "\n");
+    }
+    if (options.html) {
+      const timelines = new Map<string, NonNullable<StepResult["timeline"]>>();
+      for (const schedule of schedules) {
+        const pipeline = dryPipeline(model(), options.devices, {
+          ...shape,
+          placement: schedule.placement,
+          recompute: recompute[0],
+        });
+        const batch = blankBatch(model(), samples * schedule.microbatches);
+        const { timeline } = await pipeline.step(schedule, batch, { timeline: true });
+        pipeline.close();
+        timelines.set(`${schedule.name}, ${schedule.policy ?? "without 2BP"}: memory over time, predicted`, timeline!);
+      }
+      writePage(options.html, "Memory of schedules", memorySections(report, timelines));
     }
   } finally {
     set?.close();

@@ -1,7 +1,7 @@
 /** Memory of schedules: what a step needs on each device, by category, predicted from shapes alone and measured. */
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { dryDevices } from "../gpu/dry.ts";
-import type { Bytes } from "../gpu/ledger.ts";
+import { type Bytes, categories } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { RankPeak } from "../pipeline/executor.ts";
@@ -92,6 +92,10 @@ export interface DeviceMemory {
   readonly predictedPeak: number;
   /** All categories together, of a step that was run. */
   readonly measuredPeak?: number;
+  /** Measured less predicted, by category. */
+  readonly difference?: Bytes;
+  /** The most bytes of all buffers, free ones that are kept for later included: of the run, or of the prediction without one. */
+  readonly reserved: number;
 }
 
 /** Memory of one schedule. */
@@ -170,11 +174,18 @@ export async function reportMemory(
       ...(when ? { policy: when } : {}),
       width,
       recompute: formatRecompute(policy),
-      devices: predicted.map(({ total, categories }, rank) => ({
+      devices: predicted.map(({ total, categories: bytes, reserved }, rank) => ({
         rank,
-        predicted: categories,
+        predicted: bytes,
         predictedPeak: total,
-        ...(measured ? { measured: measured[rank].categories, measuredPeak: measured[rank].total } : {}),
+        ...(measured
+          ? {
+            measured: measured[rank].categories,
+            measuredPeak: measured[rank].total,
+            difference: differenceOf(measured[rank].categories, bytes),
+          }
+          : {}),
+        reserved: measured?.[rank].reserved ?? reserved,
       })),
     });
     onRow?.();
@@ -191,6 +202,11 @@ export async function reportMemory(
   };
 }
 
+function differenceOf(measured: Bytes, predicted: Bytes): Bytes {
+  const entries = categories.map((category) => [category, measured[category] - predicted[category]]);
+  return Object.fromEntries(entries) as Bytes;
+}
+
 /** The peaks of a second step: in the first, staging buffers and kernels are still being made. */
 async function measureMemory(
   set: DeviceSet,
@@ -202,6 +218,7 @@ async function measureMemory(
   const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute, precision });
   try {
     const batch = blankBatch(model, samples * schedule.microbatches);
+    set.devices.forEach(({ pool }) => pool.trim()); // of other schedules
     await pipeline.step(schedule, batch);
     return (await pipeline.step(schedule, batch)).peaks;
   } finally {

@@ -2,7 +2,7 @@ import { UserError } from "../errors.ts";
 import { type Action, formatAction, type Schedule } from "./actions.ts";
 import type { Costs } from "./costs.ts";
 import { timeQueue } from "./heap.ts";
-import { holderOf, type Memory, peakMemory, totalHeld } from "./memory.ts";
+import { holderOf, type Memory, peakMemory } from "./memory.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
 import { sourceOf } from "./walk.ts";
 
