@@ -26,7 +26,8 @@ export interface StepResult {
   readonly wallMs: number;
   /**
    * Device time of each rank's actions, in the order of its list, the optimizer's as one more at the end; absent where a
-   * device has no timestamps. Each rank's device has a clock of its own.
+   * device has no timestamps. The look for overflow before that, in mixed precision, is in none of them. Each rank's
+   * device has a clock of its own.
    */
   readonly intervals?: readonly (readonly Interval[])[];
   /** In mixed precision what the loss was multiplied by for the backward. */
