@@ -22,8 +22,8 @@ from torch.nn import functional
 
 # As in gpt.ts.
 VOCABULARY, WIDTH, BLOCKS, HEADS, HIDDEN, LENGTH, BATCH, RATE = 256, 128, 2, 4, 512, 64, 8, 1e-3
-# As in main.ts: rows, columns, inner dimension.
-SIZES = "512x512x512,512x384x128,512x352x128,512x128x352,512x256x128"
+# As in command.ts: rows, columns, inner dimension.
+SIZES = "512x512x512,1024x1024x1024,512x384x128,512x128x128,512x704x128,512x128x352,512x256x128"
 
 
 class Block(nn.Module):

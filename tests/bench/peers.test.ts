@@ -36,10 +36,13 @@ test("difference() is relative to the largest element, and infinite for what doe
   assert.equal(difference([1, 2], undefined), Infinity);
 });
 
-test("torch.py trains the same model as the others", () => {
+test("torch.py trains the same model as the others, and multiplies the same sizes", () => {
   const script = readFileSync(`${root}/bench/peers/torch.py`, "utf8");
   const { vocabulary, width, blocks, heads, hidden, length } = gptSizes;
   assert.match(script, new RegExp(` = ${[vocabulary, width, blocks, heads, hidden, length, 8].join(", ")}, 1e-3\n`));
+  const command = readFileSync(`${root}/bench/peers/command.ts`, "utf8");
+  const [, sizes] = /defaultSizes =\s*"([^"]+)"/.exec(command)!;
+  assert.ok(script.includes(`SIZES = "${sizes}"`), sizes);
 });
 
 test("bench peers explains bad sizes and missing packages in one line, with exit code 2", () => {

@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import process from "node:process";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { closedForm, type ScalingReport } from "../../lib/measure/scaling.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+function bench(...args: string[]) {
+  return spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", ...args], {
+    cwd: root,
+    encoding: "utf8",
+    timeout: 120_000,
+  });
+}
+
+test("bench scaling writes rows and gains that name their devices and mode, with the closed forms beside them", () => {
+  const args = ["--devices", "4,2", "--virtual", "--repeats", "1", "--schedules", "naive,1f1b", "--json", "-"];
+  const { status, stdout, stderr } = bench("scaling", ...args);
+  assert.equal(status, 0, stderr);
+  const report = JSON.parse(stdout) as ScalingReport;
+  assert.deepEqual([report.schema, report.model.name], [1, "llama-deep"]);
+  assert.deepEqual(
+    report.gains.map(({ devices, mode, schedule }) => [devices, mode, schedule]),
+    [[2, "virtual", "naive"], [2, "virtual", "1f1b"], [4, "virtual", "naive"], [4, "virtual", "1f1b"]],
+  );
+  for (const { devices, schedule, closedForm: theory } of report.gains) {
+    assert.deepEqual(theory, closedForm(schedule, devices));
+  }
+  for (const { devices, peakBytes, samplesPerSecond, stepMs, microbatches } of report.rows) {
+    assert.equal(peakBytes.length, devices);
+    assert.ok(Math.abs(samplesPerSecond - 1000 * microbatches / stepMs.median) < 1e-6 * samplesPerSecond);
+  }
+});
+
+test("bench scaling takes the largest model that fits, and says why not a larger one", () => {
+  const args = ["--model", "largest", "--memory", "0.06", "--devices", "2", "--virtual", "--schedules", "naive"];
+  const { status, stdout, stderr } = bench("scaling", ...args, "--repeats", "1");
+  assert.equal(status, 0, stderr);
+  assert.match(
+    stdout,
+    /llama-7b.*\n[^]*llama-small does not fit: it takes .* GiB in all or more, there are 0\.06 GiB\.\n/,
+  );
+  assert.match(stdout, /llama-tiny fits: it takes .* GiB in all[^]*\nllama-tiny \(/);
+});
+
+test("bench scaling and agreement explain bad arguments in one line, with exit code 2", () => {
+  const cases: [string[], RegExp][] = [
+    [["scaling", "--devices", "2,2"], /--devices.*2 is there twice\.$/],
+    [["scaling", "--devices", "2,x"], /--devices.*It must be a whole number from 1 to 64\.$/],
+    [["scaling", "--devices", "64"], /llama-deep has 34 layers, which cannot be cut into 64 stages$/],
+    [["scaling", "--schedules", "zb-v"], /--schedules.*"zb-v" is not one of naive, gpipe, 1f1b-1, 1f1b-2, 1f1b\.$/],
+    [
+      ["scaling", "--model", "largest", "--memory", "0.001", "--devices", "2", "--virtual"],
+      /None of llama-7b, .* fits into 0\.00 GiB on 2 devices$/,
+    ],
+    [["agreement", "--devices", "1"], /--devices.*It must be a whole number from 2 to 16\.$/],
+  ];
+  for (const [args, message] of cases) {
+    const { status, stderr } = bench(...args);
+    const lines = stderr.split("\n").filter((line) => line && !line.startsWith("Warning: maxDynamic"));
+    assert.equal(status, 2, `${args.join(" ")}: ${stderr}`);
+    assert.equal(lines.length, 1, stderr);
+    assert.match(lines[0], message);
+  }
+});
