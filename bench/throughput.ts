@@ -6,7 +6,8 @@ import process from "node:process";
 import { SingleBar } from "cli-progress";
 import { Command } from "commander";
 import { integer, listOf, main, oneOf, reading, real } from "../lib/cli/options.ts";
-import { openDevices } from "../lib/gpu/devices.ts";
+import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
+import { calibrate, type Calibration, problemsOf } from "../lib/measure/calibrate.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
@@ -52,6 +53,7 @@ interface Options {
   seed: number;
   latency?: number;
   bandwidth?: number;
+  calibrate?: boolean;
   json?: string;
   html?: string;
 }
@@ -87,6 +89,7 @@ export const throughput = new Command("throughput")
     real(0, 1e6),
   )
   .option("--bandwidth <GB/s>", "of a link between virtual devices (default: links as measured)", real(1e-6, 1e6))
+  .option("--calibrate", "choose kernels by measuring them on this device first; kept for the next run")
   .option("--json <file>", "write the results as JSON (- for standard output)")
   .option("--html <file>", "write a page with a figure and the tables")
   .action(run);
@@ -111,6 +114,8 @@ async function run(options: Options): Promise<void> {
     say(tableText(partitionTable(model, pipeline.parts)));
     const { repeats } = options;
     const samples = options.samples ?? await chooseSamples(pipeline, source, pairs, repeats, set.mode === "real");
+    const calibration = options.calibrate ? await calibrateFor(set, options, samples, pairs) : undefined;
+    if (calibration) say(calibrationNote(calibration));
     const elementBytes = options.precision === "mixed" ? 2 : 4;
     const message = elementBytes *
       sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
@@ -141,6 +146,33 @@ async function run(options: Options): Promise<void> {
   } finally {
     set.close();
   }
+}
+
+/** Measures the kernels that the model's steps need, with the micro-batches of a W apart and together. */
+async function calibrateFor(
+  set: DeviceSet,
+  { model, precision }: Options,
+  samples: number,
+  pairs: readonly SchedulePair[],
+): Promise<Calibration> {
+  const [{ gpu }] = set.devices;
+  const widest = Math.max(...pairs.map(({ split }) => split.width));
+  const problems = [];
+  for (const width of new Set([1, widest])) {
+    problems.push(...await problemsOf(createModel(model), samples, gpu, { width, precision }));
+  }
+  const tell = (done: number, total: number) =>
+    process.stderr.isTTY &&
+    process.stderr.write(`\r\x1b[K${done === total ? "" : `${done} of ${total} kernel choices`}`);
+  return await calibrate(set.devices, problems, { onProgress: tell });
+}
+
+function calibrationNote({ results, known, ms }: Calibration): string {
+  const changed = results.filter(({ usual, best }) => usual !== best).length;
+  return `Kernels: ${results.length} choices measured in ${
+    (ms / 1e3).toFixed(1)
+  } s, ${changed} differ from the rule's; ` +
+    `${known} known from before.`;
 }
 
 /** GPipe runs its W at the end, all micro-batches concatenated, as the paper has it; the others fill idle slots. */
