@@ -23,6 +23,8 @@ export interface Pool {
   allocate(bytes: number, category: Category): Storage;
   /** Another reference to storage in use. */
   retain(storage: Storage): void;
+  /** From now on counts storage in use under another category: its content is written over with something else. */
+  recategorize(storage: Storage, category: Category): void;
   /** Drops a reference; the last one returns the buffer to the pool. */
   release(storage: Storage): void;
   /** What is handed out now; with {@link Pool.rollback} a way back to here. */
@@ -156,6 +158,11 @@ export function createPool(
     retain(storage) {
       if (storage.references < 1) fail(`storage ${storage.id} (${storage.category}) is used after its release`);
       storage.references++;
+    },
+    recategorize(storage, category) {
+      if (storage.category === category) return;
+      ledger.remove(storage.category, storage.bytes);
+      ledger.add(storage.category = category, storage.bytes);
     },
     release(storage) {
       if (storage.references < 1) fail(`storage ${storage.id} (${storage.category}) is released twice`);

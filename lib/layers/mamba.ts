@@ -120,6 +120,8 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
         ...[scanInputs(saved), scanParameters(), length] as const,
       );
       saved.drop("states");
+      // The slots of dt and [x | z] hold gradients from here on.
+      for (const name of ["dt", "xz"]) dy.device.pool.recategorize(saved.get(name).storage, "derivatives");
       const ddt = matrix(saved.get("dt")), transposeB = true;
       matmulBatched(steps(dprojection), ddt, matrix(dtWeight.value), [1, 1], { transposeB });
       matmulBatched(matrix(dconvolved), everything(dprojection), matrix(xWeight.value), [1, 1], {

@@ -100,9 +100,10 @@ function inFlight(stage: number, alone: Timeline, joined: Timeline, whole: Timel
   const w = extra(alone, "W0", 0);
   const both = { F: "activations", I: "derivatives" } as const;
   const shared = (kind: "F" | "I", index: 0 | 1) => change(joined, `${kind}${index}`, both[kind]);
+  const moved = (change(joined, "I1", "activations") - change(joined, "I0", "activations")) / 2;
   const within = (index: 0 | 1) => ({
     F: extra(joined, `F${index}`, shared("F", index)),
-    I: extra(joined, `I${index}`, shared("I", index)),
+    I: extra(joined, `I${index}`, shared("I", index) - (index === 0 ? 2 * moved : 0)),
   });
   return {
     activations,
@@ -113,6 +114,7 @@ function inFlight(stage: number, alone: Timeline, joined: Timeline, whole: Timel
       activations: (shared("F", 0) - shared("F", 1)) / 2,
       derivatives: (shared("I", 0) - shared("I", 1)) / 2,
       released: -change(joined, "I1", "activations"),
+      moved,
       workspace: { first: within(0), later: within(1) },
       weights: Math.max(0, extra(joined, "W0+1", 0) - w),
     },

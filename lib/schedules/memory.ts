@@ -41,6 +41,8 @@ export interface SlotMemory {
   derivatives: number;
   /** What the end of its I gives back: of the activations outside slots, since a slot stays with its slab. */
   released: number;
+  /** The part of `activations` that I overwrites with derivatives, which are among its `derivatives`: slabs move whole, at the first I. */
+  moved?: number;
   /** In place of {@link StageMemory.workspace}: for the first of the group, which takes the slabs, and for the others. */
   workspace?: { first: { F: number; I: number }; later: { F: number; I: number } };
   /** By how much the W's workspace grows with each micro-batch after the first. */
@@ -145,6 +147,7 @@ export function holderOf(schedule: Schedule, rank: number, memory: Memory, group
     const isFirst = !slabs[kind].has(first);
     slabs[kind].add(first);
     held[category] += isFirst ? (groups!.sizes[at] - 1) * bytes : -bytes;
+    if (kind === "I" && isFirst) held.activations -= groups!.sizes[at] * (stage.slots.moved ?? 0);
     const workspace = stage.slots.workspace?.[isFirst ? "first" : "later"][kind];
     if (workspace !== undefined) held.workspace = standing + workspace;
   };
@@ -195,7 +198,8 @@ export function holderOf(schedule: Schedule, rank: number, memory: Memory, group
       if (kind === "I") held.activations -= released;
       if (kind === "B") held.activations -= kept(at, memory);
       if (kind === "W") {
-        held.activations -= members.length * (memory.activations - released);
+        const gone = released + (isShared(at) ? memory.slots?.moved ?? 0 : 0);
+        held.activations -= members.length * (memory.activations - gone);
         held.derivatives -= members.length * memory.derivatives;
         if (groups) { for (const kind of ["F", "I"] as const) slabs[kind].delete(groups.firsts[at]); }
         return;
