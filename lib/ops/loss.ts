@@ -19,7 +19,7 @@ const sumKernel = kernel("sum", "sum");
  * logits: [R, V]; targets: u32 [R], each below V, or 2^32 - 1 to be ignored: then the loss is 0, whatever the logits.
  */
 export function crossEntropy(losses: Tensor, logSumExp: Tensor, logits: Tensor, targets: Tensor): void {
-  const rows = rowsOf(logits), width = widthOf(logits);
+  const rows = rowsOf(logits);
   expectShape("crossEntropy", "losses", losses, [rows]);
   expectShape("crossEntropy", "logSumExp", logSumExp, [rows]);
   expectShape("crossEntropy", "targets", targets, [rows], "u32");
@@ -50,7 +50,7 @@ export function crossEntropyBackward(
   targets: Tensor,
   scale: number,
 ): void {
-  const rows = rowsOf(logits), width = widthOf(logits);
+  const rows = rowsOf(logits);
   expectShape("crossEntropyBackward", "dlogits", dlogits, logits.shape, "float");
   expectShape("crossEntropyBackward", "logSumExp", logSumExp, [rows]);
   expectShape("crossEntropyBackward", "targets", targets, [rows], "u32");
