@@ -76,6 +76,16 @@ export { type Progress, search, type SearchOptions, type SearchResult } from "./
 export { twoStage, type TwoStageOptions } from "./lib/schedules/two_stage.ts";
 export { validate } from "./lib/schedules/validate.ts";
 
+export {
+  type AnyOperation,
+  type Candidate,
+  type Choices,
+  type Observed,
+  type Operation,
+  type OperationSpec,
+  setChoices,
+} from "./lib/ops/choice.ts";
+
 export { partition } from "./lib/pipeline/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/pipeline/pipeline.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/pipeline/recompute.ts";
@@ -102,6 +112,8 @@ export {
 
 export { loadWeights, saveWeights } from "./lib/weights/checkpoint.ts";
 
+export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./lib/measure/calibrate.ts";
+export type { CandidateResult, ProblemResult } from "./lib/measure/candidates.ts";
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./lib/measure/costs.ts";
 export { explainGain, type Gain } from "./lib/measure/gain.ts";
 export {
@@ -123,6 +135,7 @@ export {
   type ScalingRow,
   type ScalingRun,
 } from "./lib/measure/scaling.ts";
+export type { Patience, Times } from "./lib/measure/stopwatch.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
 export {
   countSteps,

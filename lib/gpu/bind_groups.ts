@@ -2,7 +2,14 @@
  * Bind groups, made once and found again: making one takes 12 us. The key is numbers, hashed and then compared: joined into
  * a text they took longer than the rest of a dispatch.
  */
-import type { View } from "./device.ts";
+import type { Storage } from "./pool.ts";
+
+/** The part of a view that says what is bound. */
+interface Bound {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly bytes: number;
+}
 
 /** Bind groups of a device. */
 export interface BindGroups {
@@ -10,7 +17,7 @@ export interface BindGroups {
   get(
     pipeline: GPUComputePipeline,
     words: readonly number[] | undefined,
-    views: readonly View[],
+    views: readonly Bound[],
     make: () => GPUBindGroup,
   ): GPUBindGroup;
   /** Forgets all. */

@@ -76,8 +76,9 @@ export interface Operation<P> extends OperationSpec<P> {
 /** Measured choices: by operation and class the name of a candidate. */
 export type Choices = Readonly<Record<string, Readonly<Record<string, string>>>>;
 
-// deno-lint-ignore no-explicit-any -- operations of all kinds of problems in one list
-type AnyOperation = Operation<any>;
+/** An operation on problems of a kind of its own. */
+// deno-lint-ignore no-explicit-any -- operations on all kinds of problems in one list
+export type AnyOperation = Operation<any>;
 
 const registry = new Map<string, AnyOperation>();
 const measured = new WeakMap<Gpu, Map<AnyOperation, Map<string, unknown>>>();
