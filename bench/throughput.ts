@@ -8,6 +8,7 @@ import { Command } from "commander";
 import { integer, listOf, main, oneOf, reading, real } from "../lib/cli/options.ts";
 import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
 import { calibrate, type Calibration, problemsOf } from "../lib/measure/calibrate.ts";
+import { stageMemories } from "../lib/measure/stage_memory.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
@@ -25,8 +26,10 @@ import {
   throughputTable,
   throughputTitle,
 } from "../lib/report/throughput.ts";
+import type { Policy } from "../lib/schedules/actions.ts";
 import { generate } from "../lib/schedules/generate.ts";
 import { simulate } from "../lib/schedules/simulate.ts";
+import { parsePolicy } from "../lib/schedules/policy.ts";
 import { twoStage } from "../lib/schedules/two_stage.ts";
 import type { BatchSource } from "../lib/train/data.ts";
 import { sizeOf } from "../lib/tensor.ts";
@@ -45,6 +48,7 @@ interface Options {
   devices: number;
   virtual?: boolean;
   schedules: string[];
+  policy?: Policy;
   repeats: number;
   samples?: number;
   recompute: RecomputeText;
@@ -65,6 +69,11 @@ export const throughput = new Command("throughput")
   .option("--devices <n>", "pipeline ranks, 1 to 16", integer(1, 16), 2)
   .option("--virtual", "run all ranks on one device and compose the step times (default where devices are too few)")
   .option("--schedules <a,b>", `any of ${paperSchedules.join(", ")}`, listOf(paperSchedules), paperSchedules)
+  .option(
+    "--policy <p>",
+    "of 2BP: fill, lean, end, mid, every:k or cap:BYTES (default: end in one W for gpipe, fill for the others)",
+    reading(parsePolicy),
+  )
   .option("--repeats <n>", "pairs of steps for each schedule, 1 to 10000", integer(1, 10_000), 21)
   .option(
     "--samples <n>",
@@ -100,7 +109,7 @@ async function run(options: Options): Promise<void> {
   const model = createModel(options.model);
   const { name: data, source } = sourceFor(model, options.data, options.seed);
   const parts = partition(model, options.devices);
-  const pairs = options.schedules.map((name) => schedulePair(name, options.devices));
+  const usual = options.schedules.map((name) => schedulePair(name, options.devices));
   const set = await openDevices(options.devices, { virtual: options.virtual });
   try {
     if (set.notice) say(`${set.notice}.`);
@@ -113,7 +122,8 @@ async function run(options: Options): Promise<void> {
     });
     say(tableText(partitionTable(model, pipeline.parts)));
     const { repeats } = options;
-    const samples = options.samples ?? await chooseSamples(pipeline, source, pairs, repeats, set.mode === "real");
+    const samples = options.samples ?? await chooseSamples(pipeline, source, usual, repeats, set.mode === "real");
+    const pairs = options.policy ? await withPolicy(usual, options.policy, samples, set, options) : usual;
     const calibration = options.calibrate ? await calibrateFor(set, options, samples, pairs) : undefined;
     if (calibration) say(calibrationNote(calibration));
     const elementBytes = options.precision === "mixed" ? 2 : 4;
@@ -146,6 +156,20 @@ async function run(options: Options): Promise<void> {
   } finally {
     set.close();
   }
+}
+
+/** The same schedules with another policy for the weight gradients. */
+async function withPolicy(
+  pairs: readonly SchedulePair[],
+  policy: Policy,
+  samples: number,
+  set: DeviceSet,
+  { model, devices, recompute, precision }: Options,
+): Promise<SchedulePair[]> {
+  const { software, subgroupSize } = set.devices[0].gpu.info;
+  const shape = { samples, optimizer: adamw(), recompute, precision, software, subgroupSize };
+  const stages = await stageMemories(createModel(model), { ...shape, stages: devices });
+  return pairs.map((pair) => ({ ...pair, split: twoStage(pair.base, { policy, memory: (stage) => stages[stage] }) }));
 }
 
 /** Measures the kernels that the model's steps need, with the micro-batches of a W apart and together. */
