@@ -94,12 +94,15 @@ export async function calibrate(
   }
   for (const [key, alike] of kinds) {
     const choices = { ...(cache ? readChoices(cache, key) : {}) } as Record<string, Record<string, string>>;
-    const unknown = problems.filter(({ operation, problem }) => {
-      if (operation.candidates.length < 2) return false;
+    const distinct = new Map(
+      problems.filter(({ operation }) => operation.candidates.length > 1)
+        .map((each) => [`${each.operation.name} ${each.operation.classOf(each.problem)}`, each]),
+    );
+    const unknown = [...distinct.values()].filter(({ operation, problem }) => {
       const name = choices[operation.name]?.[operation.classOf(problem)];
       return !operation.candidates.some((each: { name: string }) => each.name === name);
     });
-    known += problems.length - unknown.length;
+    known += distinct.size - unknown.length;
     for (const [index, observed] of unknown.entries()) {
       const result = await measureCandidates(alike[0], observed, patience);
       choices[result.operation] = { ...choices[result.operation], [result.problemClass]: result.best };

@@ -39,7 +39,7 @@ export const candidates: readonly Candidate<Problem>[] = [
  * The candidate for a device that nothing was measured on: workgroup memory on a GPU, registers on a processor that poses
  * as one, with broadcasts where it has subgroups. The figures behind this rule stand at the head of each kernel. Small
  * shapes have no rule of their own: in tiles that are mostly empty, 128 x 128 by 4 takes 58 us (plain 139), by 1 111 us
- * (plain 72).
+ * (plain 72); `calibrate()` finds them. The large tiles and the matrix units are for it too: no GPU has timed them yet.
  */
 export function rule(info: GpuInfo, problem: Problem): string {
   if (!info.software) return "matmul_workgroup:workgroupTile";

@@ -108,7 +108,11 @@ test("calibrate() takes the fastest candidate that is right, names what it dropp
   const on = await device();
   const given = await problem();
   const cache = join(folder, "first");
-  const { results, known, choices } = await calibrate([on], [{ operation, problem: given }], { cache });
+  const { results, known, choices } = await calibrate([on], [{ operation, problem: given }, {
+    operation,
+    problem: given,
+  }], { cache });
+  assert.equal(results.length, 1, "one problem of each class");
   const [{ candidates, usual, best }] = results;
   assert.deepEqual([usual, best, known], ["usual", "best", 0]);
   const dropped = Object.fromEntries(candidates.map(({ name, dropped }) => [name, dropped]));

@@ -66,7 +66,7 @@ for (const candidate of candidates) {
       let supported = 0;
       for (const [seed, each] of cases.entries()) {
         if (each.half && !info.f16) continue;
-        if (info.software && dear(candidate, transposeA, transposeB, each)) continue;
+        if (info.driver === "system" && dear(candidate, transposeA, transposeB, each)) continue;
         if (await check(candidate, each, transposeA, transposeB, seed)) supported++;
       }
       if (supported === 0) t.skip(`not for ${info.name}`);
@@ -74,7 +74,7 @@ for (const candidate of candidates) {
   }
 }
 
-/** A processor takes 2 to 3 s to compile a large tile, for each side, transposes and element types: half of them are enough. */
+/** lavapipe takes 2 to 3 s to compile a large tile, for each side, transposes and element types: half of them are enough. */
 function dear({ name }: Candidate<Problem>, transposeA: boolean, transposeB: boolean, { half }: Case): boolean {
   if (!name.startsWith("matmul_tile")) return false;
   return name.endsWith("/128") ? !half || transposeA === transposeB : half === true || transposeA !== transposeB;
