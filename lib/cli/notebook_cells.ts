@@ -3,6 +3,7 @@ import { readFileSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import process from "node:process";
 import { inspect } from "node:util";
+import { writeOutput } from "../report/output.ts";
 
 /** An output of a cell, as nbformat 4.5 has it. */
 export type Output =
@@ -25,7 +26,7 @@ async function run(path: string): Promise<void> {
   const { createConverter } = require("tslab/dist/converter.js");
   const { createExecutor } = require("tslab/dist/executor.js");
   const jupyter = require("tslab/dist/jupyter.js");
-  const send = (message: Message) => writeSync(1, JSON.stringify(message) + "\n");
+  const send = (message: Message) => writeOutput("-", JSON.stringify(message) + "\n");
   const node = createConverter({ isJS: false, isBrowser: false });
   const executor = createExecutor(process.cwd(), { node, close: () => node.close() }, console);
   const cells: { cell_type: string; source: string | string[] }[] = JSON.parse(readFileSync(path, "utf8")).cells;

@@ -138,8 +138,9 @@ function errorText(outputs: readonly Output[]): string {
   const texts = outputs.flatMap((output) =>
     output.output_type === "stream" && output.name === "stderr" ? output.text : []
   );
-  // The stack of a cell's error says nothing that its message does not.
-  return texts.join("").replace(/\n\s+at .*/g, "").trim() || "failed without a message";
+  // Neither the stack of a cell's error nor the line of compiled code says what its message does not.
+  return texts.join("").replace(/^evalmachine.*\n.*\n\s*\^+\s*/, "").replace(/\n\s+at .*/g, "").trim() ||
+    "failed without a message";
 }
 
 /** Texts as lists of lines, which is how Jupyter itself writes them, so that a change shows as a change of lines. */

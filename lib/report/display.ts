@@ -45,7 +45,11 @@ export async function display(bundle: Bundle, { id, update = false }: DisplayOpt
 }
 
 function denoJupyter(): DenoJupyter | undefined {
-  return (globalThis as unknown as { Deno?: { jupyter?: DenoJupyter } }).Deno?.jupyter;
+  try {
+    return (globalThis as unknown as { Deno?: { jupyter?: DenoJupyter } }).Deno?.jupyter;
+  } catch {
+    return undefined; // outside of its kernel Deno throws
+  }
 }
 
 /**

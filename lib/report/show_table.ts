@@ -44,12 +44,11 @@ export function plainTable(rows: Rows): Table {
 
 async function tableHtml({ columns, rows }: Table): Promise<string> {
   const { table: columnTable } = await import("arquero"); // only who shows a table waits for it
-  // arquero looks columns up by name, and writes texts as they are.
+  // arquero escapes what is in cells, and not the names.
   const names = columns.map(escape);
-  const data = columnTable(names.map((name, column) => [name, rows.map((row) => text(row[column]))]));
+  const data = columnTable(names.map((name, column) => [name, rows.map((row) => String(row[column]))]));
   const align = Object.fromEntries(names.map((name, column) => [name, isNumericColumn(rows, column) ? "r" : "l"]));
   return data.toHTML({ limit: Infinity, align: align as Record<string, "l" | "r"> });
 }
 
-const text = (value: string | number) => escape(String(value));
 const escape = (text: string) => text.replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`);

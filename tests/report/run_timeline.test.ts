@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { runTimeline } from "../../lib/report/run_timeline.ts";
+import { transfersOf } from "../../lib/report/timeline.ts";
+import { unitCosts } from "../../lib/schedules/costs.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { simulate } from "../../lib/schedules/simulate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+
+const schedule = twoStage(generate("1f1b-2", { devices: 3 }));
+const simulation = simulate(schedule, unitCosts({ comm: 0.25 }));
+
+/** A run as the simulation has it, each device's clock set wrong by its own amount. */
+function intervalsWith(offsets: readonly number[]) {
+  return schedule.actions.map((_, rank) =>
+    simulation.spans.filter((span) => span.rank === rank).map(({ start, end }) => ({
+      start: start + offsets[rank],
+      end: end + offsets[rank],
+    }))
+  );
+}
+
+test("clocks that differ are joined so that every transfer arrives after it was sent", () => {
+  const timeline = runTimeline(schedule, "real", { intervals: intervalsWith([1000, -500, 70_000]) })!;
+  for (const { from, to } of transfersOf(schedule, timeline.spans)) assert.ok(to.start >= from.end - 1e-6);
+  // With the same delay both ways the middle of the bounds is exact.
+  timeline.spans.forEach(({ start }, index) => assert.ok(Math.abs(start - simulation.spans[index].start) < 1e-6));
+  assert.ok(Math.abs(timeline.makespan - simulation.makespan) < 1e-6);
+});
+
+test("one clock for all stays as it is", () => {
+  const { spans } = runTimeline(schedule, "real", { intervals: intervalsWith([42, 42, 42]) })!;
+  spans.forEach(({ start }, index) => assert.ok(Math.abs(start - simulation.spans[index].start) < 1e-9));
+});
+
+test("actions of virtual devices, measured one after the other, are composed", () => {
+  let clock = 0;
+  const intervals = schedule.actions.map((actions) => actions.map(() => ({ start: clock, end: clock += 1 })));
+  const { makespan } = runTimeline(schedule, "virtual", { intervals })!;
+  assert.equal(makespan, simulate(schedule).makespan);
+});
+
+test("a run without timestamps has no timeline", () => {
+  assert.equal(runTimeline(schedule, "real", {}), undefined);
+});
