@@ -210,7 +210,7 @@ export class Device {
   }
 
   #fail(message: string): never {
-    throw new Error(`Rank ${this.rank} (${this.gpu.info.name}): ${message}`);
+    throw new DeviceError(this.rank, this.activity, `Rank ${this.rank} (${this.gpu.info.name}): ${message.trim()}`);
   }
 
   #endPass(): void {
@@ -231,5 +231,20 @@ export class Device {
     this.#encoder = undefined;
     this.#isFinished = false;
     this.pool.settle();
+  }
+}
+
+/** An error of one rank's device; another rank that waits for a message may be the first to see it. */
+export class DeviceError extends Error {
+  /** Whose device it is. */
+  readonly rank: number;
+  /** What the device was used for when the error was found. */
+  readonly activity: string;
+
+  /** An error of the device of `rank`. */
+  constructor(rank: number, activity: string, message: string) {
+    super(message);
+    this.rank = rank;
+    this.activity = activity;
   }
 }

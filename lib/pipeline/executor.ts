@@ -1,5 +1,5 @@
 /** Runs a schedule: one asynchronous loop a rank over its actions, one submission an action. */
-import { alignment, type Device } from "../gpu/device.ts";
+import { alignment, type Device, DeviceError } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
 import { type LedgerPoint, type LedgerRecorder, recordLedger } from "../gpu/ledger_timeline.ts";
 import type { Interval, Timer } from "../gpu/timing.ts";
@@ -194,9 +194,10 @@ async function runRank(
     }
     await device.idle();
   } catch (error) {
+    const [failed, at] = error instanceof DeviceError ? [error.rank, error.activity] : [rank, current];
     const explained = error instanceof RankError
       ? error // another rank failed first, and this one waited for it
-      : new RankError(`Rank ${rank} failed at ${current}: ${(error as Error).message}`, { cause: error });
+      : new RankError(`Rank ${failed} failed at ${at}: ${(error as Error).message}`, { cause: error });
     channels.fail(explained);
     loss.reject(explained);
     vote?.fail(explained);

@@ -1,5 +1,5 @@
 import { UserError } from "../errors.ts";
-import { type Action, formatAction, type Schedule } from "./actions.ts";
+import type { Action, Schedule } from "./actions.ts";
 import type { Costs } from "./costs.ts";
 import { timeQueue } from "./heap.ts";
 import { holderOf, type Memory, peakMemory } from "./memory.ts";

@@ -88,6 +88,33 @@ test("a buffer beyond the device's limit fails with rank, action and bytes, and 
   pipeline.close();
 });
 
+test("a buffer that the driver refuses, which it says later, fails the step with the rank named, and the next step works", async () => {
+  const model = tinyModel(aligned);
+  const parts = partition(model, 2);
+  let isRefused = false;
+  const refused: Layer = {
+    ...parts[1][0],
+    forward(y, x, saved) {
+      if (isRefused) x.device.gpu.device.createBuffer({ size: 2 ** 40, usage: GPUBufferUsage.STORAGE });
+      parts[1][0].forward(y, x, saved);
+    },
+  };
+  const pipeline = createPipeline(set, model, { optimizer, parts: [parts[0], [refused, ...parts[1].slice(1)]] });
+  const batch = randomBatch(aligned, 4);
+  const { loss } = await pipeline.step(schedule, batch, { optimize: false });
+  const before = inUse();
+  isRefused = true;
+  await assert.rejects(
+    pipeline.step(schedule, batch),
+    /^RankError: Rank 1 failed at (\d[FIW]\d|optimizer): Rank 1 \(.*\): Validation error: Buffer size \(1099511627776\)/,
+  );
+  assert.deepEqual(inUse(), before);
+  isRefused = false;
+  pipeline.clearGradients();
+  assert.equal((await pipeline.step(schedule, batch, { optimize: false })).loss, loss);
+  pipeline.close();
+});
+
 test("a timeline has every action of each rank, its peak is the step's, and it ends where it started", async () => {
   const pipeline = createPipeline(set, tinyModel(aligned), { optimizer });
   const { timeline, peaks } = await pipeline.step(schedule, randomBatch(aligned, 4), { timeline: true });
