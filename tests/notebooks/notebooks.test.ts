@@ -114,6 +114,26 @@ test("a change to a library function shows up in a cell without a build", async 
   assert.equal(output.output_type === "stream" && output.text[0].trim(), join(root, "lib/schedules/generate.ts"));
 });
 
+test(
+  "the same cells are a program that Deno checks and runs",
+  { skip: !("Deno" in globalThis) && "needs Deno" },
+  () => {
+    const scripts = new Map([...notebooks].map(([name, notebook]) => {
+      const path = join(scratch, name.replace(/ipynb$/, "ts"));
+      writeFileSync(path, codeOf(notebook).map(({ source }) => joined(source)).join("\n"));
+      return [name, path];
+    }));
+    const run = (...args: string[]) => {
+      const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8", cwd: scratch });
+      assert.equal(status, 0, stderr);
+      return stdout;
+    };
+    run("check", "--quiet", ...scripts.values());
+    // The one that needs no driver.
+    assert.match(run("run", "-A", "--no-check", scripts.get("schedules.ipynb")!), /Deadlock: device 0 waits/);
+  },
+);
+
 test("an unknown notebook is one line and exit code 2", () => {
   const { status, stderr } = spawnSync(process.execPath, [
     ...("Deno" in globalThis ? ["run", "-A", "--no-check"] : ["--import", "tsx"]),
