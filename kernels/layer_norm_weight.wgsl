@@ -1,12 +1,11 @@
-// LayerNorm, gradients of gain and bias:  dgain[c] += sum over rows of dy * (x - mean) * rstd,  dbias[c] += sum of dy.
-// A column is split into blocks of rows. With one block, the partials are the gradients themselves and are added to; else
-// each block writes sums of its own, and column_sum.wgsl adds these up in their order: the same bits in every run.
+// LayerNorm, gradients of gain and bias:  dgain[c] = sum over rows of dy * (x - mean) * rstd,  dbias[c] = sum of dy.
+// A column is split into blocks of rows, each of which writes sums of its own; column_sum.wgsl adds several up in their
+// order: the same bits in every run.
 
 struct Parameters {
   rows: u32,
-  width: u32, // in elements, or vec4s (backward_weight4)
+  width: u32, // in elements, or vec4s (sums4)
   block: u32, // rows in a block
-  accumulate: u32, // whether a sum is added to what is there
 }
 
 alias T3 = f32;
@@ -23,7 +22,7 @@ const WORKGROUP = 64u;
 
 // One invocation a column and block.
 @compute @workgroup_size(WORKGROUP)
-fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
+fn sums(@builtin(global_invocation_id) id: vec3u) {
   let column = id.x;
   if (column >= p.width) { return; }
   var gain = 0.0;
@@ -36,10 +35,6 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
     gain += slope * (f32(x[i]) - statistics[row].x) * statistics[row].y;
   }
   let i = id.y * p.width + column;
-  if (p.accumulate != 0u) {
-    gain += gains[i];
-    bias += biases[i];
-  }
   gains[i] = gain;
   biases[i] = bias;
 }
@@ -51,7 +46,7 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
 
 // The same, four columns an invocation.
 @compute @workgroup_size(WORKGROUP)
-fn backward_weight4(@builtin(global_invocation_id) id: vec3u) {
+fn sums4(@builtin(global_invocation_id) id: vec3u) {
   let column = id.x;
   if (column >= p.width) { return; }
   var gain = vec4f();
@@ -64,10 +59,6 @@ fn backward_weight4(@builtin(global_invocation_id) id: vec3u) {
     gain += slope * (vec4f(x4[i]) - statistics[row].x) * statistics[row].y;
   }
   let i = id.y * p.width + column;
-  if (p.accumulate != 0u) {
-    gain += gains4[i];
-    bias += biases4[i];
-  }
   gains4[i] = gain;
   biases4[i] = bias;
 }

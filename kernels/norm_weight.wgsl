@@ -1,12 +1,11 @@
-// RMSNorm, gradient of the gain:  dgain[c] += sum over rows of dy * x * rstd.
-// A column is split into blocks of rows. With one block, `partials` is dgain itself and is added to; else each block
-// writes a sum of its own, and `gather` adds these up in their order: the same bits in every run.
+// RMSNorm, gradient of the gain:  dgain[c] = sum over rows of dy * x * rstd.
+// A column is split into blocks of rows, each of which writes a sum of its own; column_sum.wgsl adds several up in their
+// order: the same bits in every run.
 
 struct Parameters {
   rows: u32,
-  width: u32,
+  width: u32, // in elements, or vec4s (sums4)
   block: u32, // rows in a block
-  accumulate: u32, // whether a sum is added to what is there
 }
 
 alias T2 = f32;
@@ -22,7 +21,7 @@ const WORKGROUP = 64u;
 
 // One invocation a column and block.
 @compute @workgroup_size(WORKGROUP)
-fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
+fn sums(@builtin(global_invocation_id) id: vec3u) {
   let column = id.x;
   if (column >= p.width) { return; }
   var sum = 0.0;
@@ -31,18 +30,16 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
     let i = row * p.width + column;
     sum += f32(dy[i]) * f32(x[i]) * rstd[row];
   }
-  let i = id.y * p.width + column;
-  if (p.accumulate != 0u) { sum += partials[i]; }
-  partials[i] = sum;
+  partials[id.y * p.width + column] = sum;
 }
 
 @group(0) @binding(1) var<storage, read_write> partials4: array<vec4f>;
 @group(0) @binding(2) var<storage, read> dy4: array<vec4<T2>>;
 @group(0) @binding(3) var<storage, read> x4: array<vec4<T3>>;
 
-// The same, four columns an invocation; here `width` counts vec4s.
+// The same, four columns an invocation.
 @compute @workgroup_size(WORKGROUP)
-fn backward_weight4(@builtin(global_invocation_id) id: vec3u) {
+fn sums4(@builtin(global_invocation_id) id: vec3u) {
   let column = id.x;
   if (column >= p.width) { return; }
   var sum = vec4f();
@@ -51,19 +48,5 @@ fn backward_weight4(@builtin(global_invocation_id) id: vec3u) {
     let i = row * p.width + column;
     sum += vec4f(dy4[i]) * vec4f(x4[i]) * rstd[row];
   }
-  let i = id.y * p.width + column;
-  if (p.accumulate != 0u) { sum += partials4[i]; }
-  partials4[i] = sum;
-}
-
-@group(0) @binding(1) var<storage, read_write> dgain: array<f32>;
-@group(0) @binding(2) var<storage, read> sums: array<f32>; // [rows, width]: one row a block
-
-@compute @workgroup_size(WORKGROUP)
-fn gather(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= p.width) { return; }
-  var sum = dgain[column];
-  for (var row = 0u; row < p.rows; row++) { sum += sums[row * p.width + column]; }
-  dgain[column] = sum;
+  partials4[id.y * p.width + column] = sum;
 }

@@ -2,10 +2,10 @@
 import { dryDevices } from "../gpu/dry.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type Observed, observeProblems } from "../ops/choice.ts";
-import { layerNorm, layerNormBackwardInput, layerNormBackwardWeight } from "../ops/layer_norm.ts";
+import { layerNorm, layerNormBackwardInput, layerNormSums } from "../ops/layer_norm.ts";
 import { crossEntropy, crossEntropyBackward } from "../ops/loss.ts";
 import { matmul } from "../ops/matmul.ts";
-import { rmsNorm, rmsNormBackwardInput, rmsNormBackwardWeight } from "../ops/norm.ts";
+import { rmsNorm, rmsNormBackwardInput, rmsNormSums } from "../ops/norm.ts";
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { type DType, empty } from "../tensor.ts";
 
@@ -32,10 +32,10 @@ export function standardProblems({ info }: Gpu): Promise<Observed[]> {
     const targets = empty(device, [2048], "workspace", "u32");
     rmsNorm(wide(), perRow(), wide(), perColumn());
     rmsNormBackwardInput(wide(), wide(), wide(), perRow(), perColumn());
-    rmsNormBackwardWeight(perColumn(), wide(), wide(), perRow());
+    rmsNormSums(perColumn(), wide(), wide(), perRow());
     layerNorm(wide(), pairs(), wide(), perColumn(), perColumn(), 1e-5);
     layerNormBackwardInput(wide(), wide(), wide(), pairs(), perColumn());
-    layerNormBackwardWeight(perColumn(), perColumn(), wide(), wide(), pairs());
+    layerNormSums(perColumn(), perColumn(), wide(), wide(), pairs());
     swiglu(wide(), twice());
     swigluBackward(twice(), wide(), twice());
     crossEntropy(perRow(), perRow(), wide(), targets);

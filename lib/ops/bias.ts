@@ -15,6 +15,13 @@ const sumKernels = {
 /** Rows that one invocation of a GPU adds up. */
 const blockRows = 32;
 
+/** Writes the sums of the columns of a few rows. out: [D]; rows: [R, D]. */
+export function columnTotals(out: Tensor, rows: Tensor): void {
+  const count = rowsOf(rows), width = widthOf(rows);
+  expectShape("columnTotals", "out", out, [width]);
+  rows.device.dispatch(sumKernels.plain, [count, width, count, 0], [out, rows], lanes(width));
+}
+
 /** `y += bias` for each row, in place. y: [R, D]; bias: [D]. Its gradient with respect to what y was is the output's. */
 export function addBias(y: Tensor, bias: Tensor): void {
   const rows = rowsOf(y), width = widthOf(y);

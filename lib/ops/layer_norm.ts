@@ -2,10 +2,10 @@
 import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
-import { columnSum } from "./bias.ts";
+import { columnTotals } from "./bias.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowOperation } from "./variants.ts";
+import { rowOperation, sumBlocks } from "./variants.ts";
 
 const forward = {
   plain: kernel("layer_norm", "forward"),
@@ -17,13 +17,7 @@ const backwardInput = {
   vec4: kernel("layer_norm_vec4", "backward_input"),
   group: kernel("layer_norm_group", "backward_input"),
 };
-const backwardWeight = {
-  plain: kernel("layer_norm_weight", "backward_weight"),
-  vec4: kernel("layer_norm_weight", "backward_weight4"),
-};
-
-/** Rows that one invocation of a GPU adds up for the gradients of gain and bias. */
-const blockRows = 32;
+const sums = { plain: kernel("layer_norm_weight", "sums"), vec4: kernel("layer_norm_weight", "sums4") };
 
 /**
  * `y = gain * (x - mean) * rstd + bias` with `rstd = 1 / sqrt(variance + epsilon)` over each row (Ba, Kiros, Hinton, "Layer
@@ -78,48 +72,35 @@ const layerNormBackwardInputRows = rowOperation<[dx: Tensor, dy: Tensor, x: Tens
 });
 
 /**
- * The gradients of {@link layerNorm} with respect to gain and bias, added to `dgain` and `dbias`: the sums over rows of
- * `dy * (x - mean) * rstd` and of `dy`. dgain, dbias: [D]; dy, x: [R, D]; statistics: [R, 2].
+ * The gradients of {@link layerNorm} with respect to gain and bias, for one micro-batch and *not* added to anything: the
+ * sums over rows of `dy * (x - mean) * rstd` and of `dy`. dgain, dbias: [D]; dy, x: [R, D]; statistics: [R, 2].
  */
-export function layerNormBackwardWeight(
-  dgain: Tensor,
-  dbias: Tensor,
-  dy: Tensor,
-  x: Tensor,
-  statistics: Tensor,
-): void {
+export function layerNormSums(dgain: Tensor, dbias: Tensor, dy: Tensor, x: Tensor, statistics: Tensor): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("layerNormBackwardWeight", "dgain", dgain, [width]);
-  expectShape("layerNormBackwardWeight", "dbias", dbias, [width]);
-  expectShape("layerNormBackwardWeight", "dy", dy, x.shape, "float");
-  expectShape("layerNormBackwardWeight", "statistics", statistics, [rows, 2]);
-  layerNormBackwardWeightRows.run([dgain, dbias, dy, x, statistics]);
+  expectShape("layerNormSums", "dgain", dgain, [width]);
+  expectShape("layerNormSums", "dbias", dbias, [width]);
+  expectShape("layerNormSums", "dy", dy, x.shape, "float");
+  expectShape("layerNormSums", "statistics", statistics, [rows, 2]);
+  layerNormSumsRows.run([dgain, dbias, dy, x, statistics]);
 }
 
-const layerNormBackwardWeightRows = rowOperation<
-  [dgain: Tensor, dbias: Tensor, dy: Tensor, x: Tensor, statistics: Tensor]
->({
-  name: "layerNormBackwardWeight",
+const layerNormSumsRows = rowOperation<[dgain: Tensor, dbias: Tensor, dy: Tensor, x: Tensor, statistics: Tensor]>({
+  name: "layerNormSums",
   outputs: 2,
   rows: 3,
   record(variant, dgain, dbias, dy, x, statistics) {
+    const { device } = x;
     const rows = rowsOf(x), width = widthOf(x);
-    const device = x.device;
-    if (variant !== "group") {
-      const columns = variant === "vec4" ? width / 4 : width;
-      const views = [dgain, dbias, dy, x, statistics];
-      device.dispatch(backwardWeight[variant], [rows, columns, rows, 1], views, lanes(columns));
-      return;
-    }
-    // A GPU has far more invocations than there are columns: blocks of rows go side by side.
-    const block = Math.max(blockRows, Math.ceil(rows / 65_535));
-    const blocks = Math.ceil(rows / block);
-    const gains = empty(device, [blocks, width], "workspace"), biases = empty(device, [blocks, width], "workspace");
-    const [columnGroups] = lanes(width);
-    const views = [gains, biases, dy, x, statistics];
-    device.dispatch(backwardWeight.plain, [rows, width, block, 0], views, [columnGroups, blocks]);
-    columnSum(dgain, gains);
-    columnSum(dbias, biases);
+    const columns = variant === "vec4" ? width / 4 : width;
+    const { block, blocks } = sumBlocks(variant, rows);
+    const partial = (whole: Tensor) => blocks === 1 ? whole : empty(device, [blocks, width], "workspace");
+    const gains = partial(dgain), biases = partial(dbias);
+    const [columnGroups] = lanes(columns);
+    const kernel = sums[variant === "vec4" ? "vec4" : "plain"];
+    device.dispatch(kernel, [rows, columns, block], [gains, biases, dy, x, statistics], [columnGroups, blocks]);
+    if (blocks === 1) return;
+    columnTotals(dgain, gains);
+    columnTotals(dbias, biases);
     release(gains, biases); // reused at the earliest by a kernel recorded after these
   },
 });

@@ -2,9 +2,10 @@
 import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
+import { columnTotals } from "./bias.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowOperation } from "./variants.ts";
+import { rowOperation, sumBlocks } from "./variants.ts";
 
 const forward = {
   plain: kernel("norm", "forward"),
@@ -16,14 +17,7 @@ const backwardInput = {
   vec4: kernel("norm_vec4", "backward_input"),
   group: kernel("norm_group", "backward_input"),
 };
-const backwardWeight = {
-  plain: kernel("norm_weight", "backward_weight"),
-  vec4: kernel("norm_weight", "backward_weight4"),
-  gather: kernel("norm_weight", "gather"),
-};
-
-/** Rows that one invocation of a GPU adds up for the gain's gradient. */
-const blockRows = 32;
+const sums = { plain: kernel("norm_weight", "sums"), vec4: kernel("norm_weight", "sums4") };
 
 /**
  * `y = gain * x * rstd` with `rstd = 1 / sqrt(mean(x^2) + epsilon)` over each row (Zhang, Sennrich, "Root Mean Square
@@ -89,36 +83,32 @@ const rmsNormBackwardInputRows = rowOperation<
 });
 
 /**
- * The gradient of {@link rmsNorm} with respect to the gain, added to `dgain`: the sum over rows of `dy * x * rstd`.
- * dgain: [D]; dy, x: [R, D]; rstd: [R].
+ * The gradient of {@link rmsNorm} with respect to the gain, for one micro-batch and *not* added to anything: the sum over
+ * rows of `dy * x * rstd`. dgain: [D]; dy, x: [R, D]; rstd: [R].
  */
-export function rmsNormBackwardWeight(dgain: Tensor, dy: Tensor, x: Tensor, rstd: Tensor): void {
+export function rmsNormSums(dgain: Tensor, dy: Tensor, x: Tensor, rstd: Tensor): void {
   const rows = rowsOf(x), width = widthOf(x);
-  expectShape("rmsNormBackwardWeight", "dgain", dgain, [width]);
-  expectShape("rmsNormBackwardWeight", "dy", dy, x.shape, "float");
-  expectShape("rmsNormBackwardWeight", "rstd", rstd, [rows]);
-  rmsNormBackwardWeightRows.run([dgain, dy, x, rstd]);
+  expectShape("rmsNormSums", "dgain", dgain, [width]);
+  expectShape("rmsNormSums", "dy", dy, x.shape, "float");
+  expectShape("rmsNormSums", "rstd", rstd, [rows]);
+  rmsNormSumsRows.run([dgain, dy, x, rstd]);
 }
 
-const rmsNormBackwardWeightRows = rowOperation<[dgain: Tensor, dy: Tensor, x: Tensor, rstd: Tensor]>({
-  name: "rmsNormBackwardWeight",
+const rmsNormSumsRows = rowOperation<[dgain: Tensor, dy: Tensor, x: Tensor, rstd: Tensor]>({
+  name: "rmsNormSums",
   outputs: 1,
   rows: 2,
   record(variant, dgain, dy, x, rstd) {
+    const { device } = x;
     const rows = rowsOf(x), width = widthOf(x);
-    const device = x.device;
-    if (variant !== "group") {
-      const columns = variant === "vec4" ? width / 4 : width;
-      device.dispatch(backwardWeight[variant], [rows, columns, rows, 1], [dgain, dy, x, rstd], lanes(columns));
-      return;
-    }
-    // A GPU has far more invocations than there are columns: blocks of rows go side by side.
-    const block = Math.max(blockRows, Math.ceil(rows / 65_535));
-    const blocks = Math.ceil(rows / block);
-    const sums = empty(device, [blocks, width], "workspace");
-    const [columnGroups] = lanes(width);
-    device.dispatch(backwardWeight.plain, [rows, width, block, 0], [sums, dy, x, rstd], [columnGroups, blocks]);
-    device.dispatch(backwardWeight.gather, [blocks, width, 0, 0], [dgain, sums], lanes(width));
-    release(sums); // reused at the earliest by a kernel recorded after these
+    const columns = variant === "vec4" ? width / 4 : width;
+    const { block, blocks } = sumBlocks(variant, rows);
+    const partials = blocks === 1 ? dgain : empty(device, [blocks, width], "workspace");
+    const [columnGroups] = lanes(columns);
+    const kernel = sums[variant === "vec4" ? "vec4" : "plain"];
+    device.dispatch(kernel, [rows, columns, block], [partials, dy, x, rstd], [columnGroups, blocks]);
+    if (blocks === 1) return;
+    columnTotals(dgain, partials);
+    release(partials); // reused at the earliest by a kernel recorded after these
   },
 });

@@ -95,9 +95,7 @@ test("a layer computed again equals the reference, and keeps for W what the kind
       [
         "activations",
         prefixed(
-          "norm.x",
-          "norm.rstd",
-          "norm.dy",
+          "norm.dgain",
           "inner.gate_up.x",
           "inner.gate_up.dy",
           "inner.down.x",
@@ -123,13 +121,13 @@ test("a layer computed again equals the reference, and keeps for W what the kind
 });
 
 test("bytes after F and after I are x, x and dy, or what the layer keeps without recomputation", async () => {
-  const rows = 32, width = 64, hidden = 96, on = await device();
+  const rows = 96, width = 64, hidden = 96, on = await device();
   const row = 4 * rows, rounded = (bytes: number) => Math.ceil(bytes / 256) * 256;
   const x = row * width, dy = row * width;
-  // After F: x, the norm's deviations and result, [gate | up] and the gated product. After I: for [gate | up] its gradient,
-  // and those of the norm's result and of y.
+  // After F: x, the norm's deviations and result, [gate | up] and the gated product. After I: the norm's result
+  // and the gated product, the gradients of [gate | up] and y, and the sums for the gain's.
   const afterF = x + rounded(row) + row * (width + 2 * hidden + hidden);
-  const afterI = x + rounded(row) + row * (width + hidden) + dy + row * (width + 2 * hidden);
+  const afterI = row * (width + hidden) + dy + row * 2 * hidden + rounded(4 * width);
   const expected: Record<Recompute, readonly [number, number]> = {
     none: [afterF, afterI],
     activations: [x, afterI],

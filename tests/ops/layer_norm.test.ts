@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { layerNorm, layerNormBackwardInput, layerNormBackwardWeight } from "../../lib/ops/layer_norm.ts";
+import { layerNorm, layerNormBackwardInput, layerNormSums } from "../../lib/ops/layer_norm.ts";
 import * as reference from "../reference/layer_norm.ts";
 import {
   assertGradient,
@@ -59,20 +59,19 @@ for (const [rows, width] of [[7, 20], [1, 5], [130, 37], [67, 516], [3, 4]]) {
       await assertTensor(out, dx, 4e-6, "dx");
     });
 
-    test(`layerNormBackwardWeight() ${of} adds what the float64 reference says`, async () => {
+    test(`layerNormSums() ${of} equals the float64 reference`, async () => {
       const on = await device();
-      const before = normal(width, 5);
-      const outGain = tensor(on, [width], before), outBias = tensor(on, [width], before);
+      const outGain = dirty(on, [width]), outBias = dirty(on, [width]);
       withRowVariant(variant, () =>
-        layerNormBackwardWeight(
+        layerNormSums(
           outGain,
           outBias,
           tensor(on, shape, dy),
           tensor(on, shape, x),
           tensor(on, [rows, 2], Float32Array.from(statistics)),
         ));
-      await assertTensor(outGain, dgain.map((value, i) => value + before[i]), 4e-6, "dgain");
-      await assertTensor(outBias, dbias.map((value, i) => value + before[i]), 4e-6, "dbias");
+      await assertTensor(outGain, dgain, 4e-6, "dgain");
+      await assertTensor(outBias, dbias, 4e-6, "dbias");
     });
   }
 }
