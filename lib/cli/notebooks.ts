@@ -46,9 +46,10 @@ export const notebooks = new Command("notebooks")
 async function run(names: string[], { write, html }: { write?: boolean; html?: string }): Promise<void> {
   const paths = notebookPaths(names);
   if (html === "") throw new UserError("--html needs the name of a folder");
-  const { status } = spawnSync("node", ["--version"], { stdio: "ignore" });
-  if (status !== 0) {
-    throw new UserError("The notebooks run in Node, and there is no `node` on the PATH: install Node 20");
+  // Where there is no Node, Deno stands in for it unasked, and tslab is not made for that.
+  const { status, stdout } = spawnSync("node", ["-p", "'deno' in process.versions"], { encoding: "utf8" });
+  if (status !== 0 || stdout.trim() === "true") {
+    throw new UserError("The notebooks run in Node, and there is no `node` on the PATH: install Node 20 or newer");
   }
   if (html) makeFolder(html);
   for (const path of paths) {
