@@ -23,6 +23,9 @@ interface Display {
 
 async function run(path: string): Promise<void> {
   const require = createRequire(import.meta.url);
+  // tslab watches the sources of what is imported and breaks when they change between two cells: a run needs no news of them.
+  const { sys } = createRequire(require.resolve("tslab/dist/converter.js"))("@tslab/typescript-for-tslab");
+  sys.watchFile = sys.watchDirectory = () => ({ close() {} });
   const { createConverter } = require("tslab/dist/converter.js");
   const { createExecutor } = require("tslab/dist/executor.js");
   const jupyter = require("tslab/dist/jupyter.js");
