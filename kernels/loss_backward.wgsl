@@ -3,7 +3,6 @@
 struct Parameters {
   rows: u32,
   width: u32, // classes, or vec4s of them (backward4)
-  scale: f32,
 }
 
 alias T1 = f32;
@@ -14,6 +13,7 @@ alias T2 = f32;
 @group(0) @binding(2) var<storage, read> logits: array<T2>;
 @group(0) @binding(3) var<storage, read> log_sum_exp: array<f32>;
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
+@group(0) @binding(5) var<storage, read> scale: array<f32>; // [1]
 
 const COLUMNS = 1u;
 const ROWS = 64u;
@@ -35,7 +35,7 @@ fn backward(
     return;
   }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    dlogits[start + i] = T1(p.scale * (exp(f32(logits[start + i]) - shift) - select(0.0, 1.0, i == hit)));
+    dlogits[start + i] = T1(scale[0] * (exp(f32(logits[start + i]) - shift) - select(0.0, 1.0, i == hit)));
   }
 }
 
@@ -61,6 +61,6 @@ fn backward4(
   }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let onehot = select(vec4f(0), vec4f(1), 4u * i + vec4u(0, 1, 2, 3) == hit);
-    dlogits4[start + i] = vec4<T1>(p.scale * (exp(vec4f(logits4[start + i]) - shift) - onehot));
+    dlogits4[start + i] = vec4<T1>(scale[0] * (exp(vec4f(logits4[start + i]) - shift) - onehot));
   }
 }

@@ -3,7 +3,6 @@
 
 struct Parameters {
   count: u32,
-  scale: f32,
   accumulate: u32,
 }
 
@@ -26,7 +25,7 @@ fn sum(@builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
   }
   if (lane == 0u) {
-    var total = p.scale * partial[0];
+    var total = partial[0];
     if (p.accumulate != 0u) { total += out[0]; }
     out[0] = total;
   }

@@ -20,6 +20,9 @@ export interface View {
 /** Bytes that the start of every bound view must be a multiple of: WebGPU's default for storage buffers. */
 export const alignment = 256;
 
+/** Reads up to this length use staging buffers that are kept: losses, flags. */
+const smallRead = 16_384;
+
 /** Where a pass writes its start and end time: two neighbouring slots of a query set. */
 export interface TimestampSlot {
   /** A set of timestamp queries. */
@@ -50,6 +53,9 @@ export class Device {
   #pass: GPUComputePassEncoder | undefined;
   /** Whether a recording has been finished and not been submitted yet. */
   #isFinished = false;
+
+  /** Free buffers for small reads, which a step has some of. */
+  readonly #staging: GPUBuffer[] = [];
 
   /** The device of `rank` on `gpu`; `openDevices` makes these. */
   constructor(rank: number, gpu: Gpu) {
@@ -171,17 +177,24 @@ export class Device {
   /** The bytes of a view, once everything before it has run. */
   async read(view: View): Promise<ArrayBuffer> {
     const bytes = Math.ceil(view.bytes / 4) * 4;
-    const staging = this.gpu.device.createBuffer({
-      size: bytes,
+    const isSmall = bytes <= smallRead;
+    const staging = isSmall && this.#staging.pop() || this.gpu.device.createBuffer({
+      size: isSmall ? smallRead : bytes,
       usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
     });
     try {
       this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
       this.submit();
       await this.mapped(staging);
-      return staging.getMappedRange().slice(0, view.bytes);
-    } finally {
+      const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
+      if (isSmall) {
+        staging.unmap();
+        this.#staging.push(staging);
+      } else staging.destroy();
+      return content;
+    } catch (error) {
       staging.destroy();
+      throw error;
     }
   }
 

@@ -4,22 +4,22 @@ import { empty, release, type Tensor } from "../tensor.ts";
 import type { Saved } from "./saved.ts";
 
 /**
- * Writes `loss` [1], the sum over the rows of `logits` [rows, classes] of -log softmax at `targets` (u32 [rows]), times `scale`.
+ * Writes `loss` [1], the sum over the rows of `logits` [rows, classes] of -log softmax at `targets` (u32 [rows]).
  */
-export function lossForward(loss: Tensor, logits: Tensor, targets: Tensor, scale: number, saved: Saved): void {
+export function lossForward(loss: Tensor, logits: Tensor, targets: Tensor, saved: Saved): void {
   const rows = logits.shape[0];
   const losses = empty(logits.device, [rows], "workspace");
   const logSumExp = empty(logits.device, [rows], "activations");
   crossEntropy(losses, logSumExp, logits, targets);
-  sum(loss, losses, { scale });
+  sum(loss, losses);
   saved.keep("logits", logits);
   saved.keep("logSumExp", logSumExp);
   saved.keep("targets", targets);
   release(losses, logSumExp);
 }
 
-/** Writes `dlogits`, the gradient of the loss with respect to the logits, and releases what the forward kept. */
-export function lossBackward(dlogits: Tensor, scale: number, saved: Saved): void {
+/** Writes `dlogits`, the gradient of `scale` [1] times the loss with respect to the logits, and releases what the forward kept. */
+export function lossBackward(dlogits: Tensor, scale: Tensor, saved: Saved): void {
   crossEntropyBackward(dlogits, saved.get("logits"), saved.get("logSumExp"), saved.get("targets"), scale);
   saved.drop("logits", "logSumExp", "targets");
 }

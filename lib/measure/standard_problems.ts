@@ -39,6 +39,6 @@ export function standardProblems({ info }: Gpu): Promise<Observed[]> {
     swiglu(wide(), twice());
     swigluBackward(twice(), wide(), twice());
     crossEntropy(perRow(), perRow(), wide(), targets);
-    crossEntropyBackward(wide(), wide(), perRow(), targets, 1);
+    crossEntropyBackward(wide(), wide(), perRow(), targets, empty(device, [1], "workspace"));
   });
 }

@@ -1,5 +1,4 @@
 /** Cross-entropy over rows of logits, and the sum that makes one number of the rows' losses. p1 only. */
-import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
@@ -41,24 +40,26 @@ const crossEntropyRows = rowOperation<[losses: Tensor, logSumExp: Tensor, logits
 /**
  * The gradient of {@link crossEntropy} with respect to the logits, of all losses times `scale` (one over the number of
  * rows of a whole batch, for a mean): `dlogits = scale * (softmax(logits) - onehot(target))`, 0 where the target is ignored.
- * dlogits, logits: [R, V]; logSumExp: [R]; targets: u32 [R].
+ * dlogits, logits: [R, V]; logSumExp: [R]; targets: u32 [R]; scale: [1], in memory because it changes with the number of
+ * targets of a batch: as a number in the uniform block it would ask for new buffers and bind groups in every step.
  */
 export function crossEntropyBackward(
   dlogits: Tensor,
   logits: Tensor,
   logSumExp: Tensor,
   targets: Tensor,
-  scale: number,
+  scale: Tensor,
 ): void {
   const rows = rowsOf(logits);
   expectShape("crossEntropyBackward", "dlogits", dlogits, logits.shape, "float");
   expectShape("crossEntropyBackward", "logSumExp", logSumExp, [rows]);
   expectShape("crossEntropyBackward", "targets", targets, [rows], "u32");
+  expectShape("crossEntropyBackward", "scale", scale, [1]);
   crossEntropyBackwardRows.run([dlogits, logits, logSumExp, targets, scale]);
 }
 
 const crossEntropyBackwardRows = rowOperation<
-  [dlogits: Tensor, logits: Tensor, logSumExp: Tensor, targets: Tensor, scale: number]
+  [dlogits: Tensor, logits: Tensor, logSumExp: Tensor, targets: Tensor, scale: Tensor]
 >({
   name: "crossEntropyBackward",
   outputs: 1,
@@ -66,8 +67,7 @@ const crossEntropyBackwardRows = rowOperation<
   record(variant, dlogits, logits, logSumExp, targets, scale) {
     const rows = rowsOf(logits), width = widthOf(logits);
     const { kernel, perLane, grid } = backward(logits.device, rows, width, variant);
-    const words = [rows, width / perLane, floatBits(scale)];
-    logits.device.dispatch(kernel, words, [dlogits, logits, logSumExp, targets], grid);
+    logits.device.dispatch(kernel, [rows, width / perLane], [dlogits, logits, logSumExp, targets, scale], grid);
   },
 });
 
@@ -75,12 +75,10 @@ const crossEntropyBackwardRows = rowOperation<
 export interface SumOptions {
   /** Add to `out` instead of replacing it. */
   accumulate?: boolean;
-  /** Factor of the sum, 1 by default. */
-  scale?: number;
 }
 
-/** `out (+)= scale * sum of x`, the same bits in every run. out: [1]; x: any shape, up to some thousand elements. */
-export function sum(out: Tensor, x: Tensor, { accumulate = false, scale = 1 }: SumOptions = {}): void {
+/** `out (+)= sum of x`, the same bits in every run. out: [1]; x: any shape, up to some thousand elements. */
+export function sum(out: Tensor, x: Tensor, { accumulate = false }: SumOptions = {}): void {
   expectShape("sum", "out", out, [1]);
-  out.device.dispatch(sumKernel, [sizeOf(x.shape), floatBits(scale), accumulate ? 1 : 0], [out, x], [1]);
+  out.device.dispatch(sumKernel, [sizeOf(x.shape), accumulate ? 1 : 0], [out, x], [1]);
 }

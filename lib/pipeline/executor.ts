@@ -6,7 +6,7 @@ import type { Interval, Timer } from "../gpu/timing.ts";
 import type { Model } from "../models/model.ts";
 import { fill } from "../ops/elementwise.ts";
 import { formatAction, type Schedule } from "../schedules/actions.ts";
-import { empty, release, toArray } from "../tensor.ts";
+import { empty, release, type Tensor, toArray, writeArray } from "../tensor.ts";
 import { type Batch, checkBatch, countTargets } from "../train/data.ts";
 import type { LossScale } from "../train/loss_scale.ts";
 import type { Optimizer } from "../train/optimizers.ts";
@@ -67,6 +67,11 @@ export interface ExecutorContext {
   readonly optimizers: readonly (readonly Optimizer[])[];
   readonly timers: readonly (Timer | undefined)[];
   readonly channels: Channels;
+  /**
+   * [1], on the last stage's device, written anew in each step: one over the batch's targets that count, since the loss is the mean
+   * over the batch whichever micro-batch a row is in, times the loss scale.
+   */
+  readonly lossGradient: Tensor;
   /** In mixed precision; none in f32. */
   readonly lossScale?: LossScale;
 }
@@ -84,7 +89,7 @@ export async function runStep(
   batch: Batch,
   { optimize = true, timeline = false }: StepOptions = {},
 ): Promise<StepResult> {
-  const { model, devices, stages, timers, channels, lossScale } = context;
+  const { model, devices, stages, timers, channels, lossGradient, lossScale } = context;
   const plan = planOf(schedule, devices.length, stages.length);
   checkBatch(batch, schedule.microbatches);
   const marks = devices.map((device) => device.pool.mark());
@@ -102,17 +107,20 @@ export async function runStep(
       microbatches: schedule.microbatches,
       shapes: shapesOf(stages, model.inputShape(batch.samples / schedule.microbatches)),
       losses,
-      rowShare: 1 / countTargets(batch),
-      lossScale: lossScale?.value ?? 1,
+      lossGradient,
       saved: new Map(),
       groups: new Map(),
       handed: new Map(),
     };
+    const targets = countTargets(batch), scale = lossScale?.value ?? 1;
+    writeArray(lossGradient, Float32Array.of(scale / targets));
     const start = performance.now();
     const loss = promised<number>();
     const vote = lossScale && optimize ? createVote(devices.length) : undefined;
     const outcomes = await Promise.allSettled(
-      devices.map((_, rank) => runRank(context, step, schedule, rank, optimize, loss, vote, recorders?.[rank])),
+      devices.map((_, rank) =>
+        runRank(context, step, { schedule, rank, optimize, loss, targets, scale, vote, recorder: recorders?.[rank] })
+      ),
     );
     const wallMs = performance.now() - start;
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
@@ -133,7 +141,7 @@ export async function runStep(
       loss: await loss.promise,
       wallMs,
       ...(intervals ? { intervals } : {}),
-      ...(lossScale ? { lossScale: step.lossScale, skipped: skipped ?? false } : {}),
+      ...(lossScale ? { lossScale: scale, skipped: skipped ?? false } : {}),
       peaks,
       ...(recorders ? { timeline: recorders.map((recorder) => recorder.stop()) } : {}),
     };
@@ -151,15 +159,25 @@ export async function runStep(
   }
 }
 
+/** What one rank is told, besides what all share. */
+interface RankRun {
+  schedule: Schedule;
+  rank: number;
+  optimize: boolean;
+  /** Where the last stage's rank leaves the loss. */
+  loss: Promised<number>;
+  /** Those of the batch that count. */
+  targets: number;
+  /** Of the loss, see `LossScale`; 1 in f32. */
+  scale: number;
+  vote: Vote | undefined;
+  recorder: LedgerRecorder | undefined;
+}
+
 async function runRank(
   { model, devices, stages, optimizers, timers, channels }: ExecutorContext,
   step: Step,
-  schedule: Schedule,
-  rank: number,
-  optimize: boolean,
-  loss: Promised<number>,
-  vote: Vote | undefined,
-  recorder: LedgerRecorder | undefined,
+  { schedule, rank, optimize, loss, targets, scale, vote, recorder }: RankRun,
 ): Promise<void> {
   const device = devices[rank];
   const actions = schedule.actions[rank];
@@ -176,7 +194,9 @@ async function runRank(
       await runAction(step, device, action, () => device.beginPass(timers[rank]?.slot(index)));
       if (action.kind === "F" && action.stage === lastStage && ++losses === step.microbatches) {
         // Read while the backward goes on: it is long known when the optimizers ask for it.
-        toArray(step.losses).then((values) => loss.resolve(meanLoss(values, schedule, rank))).catch(loss.reject);
+        toArray(step.losses).then((values) => loss.resolve(sumOfLosses(values, schedule, rank) / targets)).catch(
+          loss.reject,
+        );
       }
     }
     if (optimize) {
@@ -187,7 +207,7 @@ async function runRank(
         blocks.map((block) => block.gradients)
       );
       const skip = await vote?.cast(await overflows(device, gradients)) ?? false;
-      if (!skip) optimizers[rank].forEach((optimizer) => optimizer.prepare(undefined, step.lossScale));
+      if (!skip) optimizers[rank].forEach((optimizer) => optimizer.prepare(undefined, scale));
       device.beginPass(timers[rank]?.slot(actions.length));
       if (skip) gradients.forEach((gradient) => fill(gradient, 0));
       else optimizers[rank].forEach((optimizer) => optimizer.step());
@@ -215,8 +235,8 @@ function shapesOf(stages: readonly Stage[], inputShape: readonly number[]): (rea
   return shapes;
 }
 
-/** The sum of the micro-batches' shares of the batch's mean. */
-function meanLoss(losses: Float32Array, { microbatches, stages }: Schedule, rank: number): number {
+/** The sum over the micro-batches. */
+function sumOfLosses(losses: Float32Array, { microbatches, stages }: Schedule, rank: number): number {
   let sum = 0;
   for (let microbatch = 0; microbatch < microbatches; microbatch++) {
     const loss = losses[microbatch * alignment / 4];

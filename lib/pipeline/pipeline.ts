@@ -7,7 +7,7 @@ import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import { sizeOf, toArray } from "../tensor.ts";
+import { empty, release, sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
@@ -110,7 +110,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   if (budget !== undefined && !(budget > 0)) throw new UserError(`A budget of ${budget} bytes holds nothing`);
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
-  const { stages, optimizers } = undoneIfFailed(devices, () => {
+  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, () => {
     const stages = parts.map((layers, index) =>
       placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
     );
@@ -121,7 +121,8 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
         )
       )
     );
-    return { stages, optimizers };
+    const lossGradient = empty(stages[stages.length - 1].device, [1], "gradients");
+    return { stages, optimizers, lossGradient };
   });
   const context: ExecutorContext = {
     model,
@@ -130,6 +131,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     optimizers,
     timers: devices.map(createTimer),
     channels: createChannels(),
+    lossGradient,
     ...(lossScale ? { lossScale } : {}),
   };
   let running = false;
@@ -194,6 +196,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       for (const rank of context.optimizers) rank.forEach((optimizer) => optimizer.release());
       context.timers.forEach((timer) => timer?.close());
       context.channels.close();
+      release(lossGradient);
       stages.forEach((stage) => stage.release());
       devices.forEach(({ pool }) => pool.limitTo(undefined));
     },

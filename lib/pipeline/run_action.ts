@@ -20,12 +20,10 @@ export interface Step {
   readonly microbatches: number;
   /** Shape of each stage's input for one micro-batch; last, that of the logits. */
   readonly shapes: readonly (readonly number[])[];
-  /** One row for each micro-batch, as wide as a view's alignment; its loss stands in the first column. */
+  /** One row for each micro-batch, as wide as a view's alignment; the sum of its rows' losses stands in the first column. */
   readonly losses: Tensor;
-  /** What a row's loss counts for: the mean over the batch, whichever micro-batch the row is in. */
-  readonly rowShare: number;
-  /** What the gradient of the loss is multiplied by, see `LossScale`; 1 in f32. */
-  readonly lossScale: number;
+  /** [1]: what the gradient of a row's loss is multiplied by; see `ExecutorContext.lossGradient`. */
+  readonly lossGradient: Tensor;
   /** What each micro-batch in flight keeps, by stage and micro-batch. */
   readonly saved: Map<string, Saved>;
   /** Groups in flight, by the W or B that ends them. */
@@ -89,7 +87,7 @@ function recordForward(step: Step, stage: Stage, microbatch: number, beginPass: 
   const loss = view(step.losses, [1], microbatch * alignment);
   beginPass();
   layer.forward(logits, x, saved);
-  lossForward(loss, logits, wanted, step.rowShare, saved.child("loss"));
+  lossForward(loss, logits, wanted, saved.child("loss"));
   release(x, wanted, logits, loss);
   return { receive };
 }
@@ -104,7 +102,7 @@ function recordBackwardInput(step: Step, stage: Stage, microbatch: number, begin
     : given(step, "I", index, microbatch);
   const dx = index > 0 ? outgoing(step, "I", index, microbatch) : undefined;
   beginPass();
-  if (isLast) lossBackward(dy, step.rowShare * step.lossScale, saved.child("loss"));
+  if (isLast) lossBackward(dy, step.lossGradient, saved.child("loss"));
   layer.backwardInput(dx, dy, saved);
   release(dy);
   return { receive, dx };

@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { sourceFor } from "../../bench/data.ts";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { createModel } from "../../lib/models/registry.ts";
+import { createPipeline, type Precision } from "../../lib/pipeline/pipeline.ts";
+import type { RecomputePolicy } from "../../lib/pipeline/recompute.ts";
+import type { Schedule } from "../../lib/schedules/actions.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { adamw } from "../../lib/train/optimizers.ts";
+import { type Calls, countCalls } from "./calls.ts";
+
+let set: DeviceSet;
+let counted: () => Calls;
+before(async () => {
+  set = await openDevices(2);
+  counted = countCalls(set);
+});
+after(() => set.close());
+
+const base = generate("1f1b-2", { devices: 2 });
+const schedules = [base, twoStage(base, { policy: "fill", width: 2 })];
+
+/** What a steady step of a schedule on two ranks, with one stage each and timestamps, comes to. */
+function expected(
+  { actions, microbatches }: Schedule,
+  { tied, mixed, timestamps }: { tied: number; mixed: boolean; timestamps: boolean },
+): Calls {
+  const recorded = actions.flat().length + actions.length; // one submission for each action and each optimizer
+  // An activation and its gradient for each micro-batch, and the gradients of parameters that are tied across the ranks; copies
+  // of the former go with their actions, of the latter alone, and what comes is added to what is there.
+  const messages = 2 * microbatches + 2 * tied;
+  const sums = 2 * tied;
+  const loss = 1; // read on the last rank
+  const overflow = mixed ? actions.length : 0; // a look at the gradients, and what it says read
+  const times = timestamps ? actions.length : 0; // read once a rank
+  const submits = recorded + 2 * sums + loss + overflow + times;
+  return {
+    buffers: 0,
+    bindGroups: 0,
+    compiled: 0,
+    encoders: submits,
+    passes: recorded + sums + overflow,
+    submits,
+    maps: messages + loss + overflow + times,
+    idles: actions.length,
+  };
+}
+
+for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
+  test(`${name}: a steady step makes nothing, records one pass and one submission an action, and waits only for messages, the loss and the end`, async () => {
+    const { f16, timestamps } = set.devices[0].gpu.info;
+    const variants: [Precision, RecomputePolicy][] = [["f32", "none"]];
+    if (f16) variants.push(["mixed", "none"]);
+    if (name === "llama-tiny") variants.push(["f32", "both:1"]);
+    for (const [precision, recompute] of variants) {
+      const model = createModel(name);
+      const pipeline = createPipeline(set, model, { optimizer: adamw(), precision, recompute });
+      const { source } = sourceFor(model, undefined, 3);
+      for (const schedule of schedules) {
+        const tied = model.tied?.length ?? 0; // the first and the last layer
+        const wanted = expected(schedule, { tied, mixed: precision === "mixed", timestamps });
+        const what = `${precision}, recompute ${recompute}, ${schedule.policy ?? "without 2BP"}`;
+        for (let step = 1; step <= 4; step++) {
+          counted();
+          const { loss } = await pipeline.step(schedule, source.next(schedule.microbatches));
+          assert.ok(loss > 0);
+          const calls = counted();
+          if (step > 2) assert.deepEqual(calls, wanted, `${what}, step ${step}`);
+        }
+      }
+      pipeline.close();
+    }
+  });
+}
