@@ -25,7 +25,9 @@ function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
   const nothing = () => {};
   const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
   const buffer = ({ size }: GPUBufferDescriptor) => ({
-    mapAsync: () => Promise.resolve(),
+    // Later than whatever the ranks can record meanwhile, as on a device that is slower than its host: so that messages are
+    // on their way as long, and take as much memory, as they may.
+    mapAsync: () => new Promise<void>((resolve) => void setImmediate(() => resolve())),
     getMappedRange: (_from = 0, bytes = size) => new ArrayBuffer(bytes),
     unmap: nothing,
     destroy: nothing,

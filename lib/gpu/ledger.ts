@@ -27,8 +27,9 @@ export type Observer = (category: Category, bytes: number) => void;
 
 /**
  * Counts every byte of one rank's buffers. WebGPU tells nobody how much memory is in use, so this is the only account
- * there is. It counts twice: what is *in use*, by category, and what is *reserved*, which is that and the free buffers
- * that are kept for later.
+ * there is. It counts three times: what is *in use*, by category; what is *needed*, which is that and the free buffers that the
+ * recording under way has used, so that they cannot be given up; and what is *reserved*, which is all buffers, those that are
+ * kept for later included.
  */
 export interface Ledger {
   /** Bytes in use now. */
@@ -43,6 +44,8 @@ export interface Ledger {
   reserved(): number;
   /** The most bytes reserved at once since the last {@link Ledger.resetPeak}. */
   reservedPeak(): number;
+  /** The most bytes needed at once since the last {@link Ledger.resetPeak}: the least budget that would do. */
+  neededPeak(): number;
   /** Starts a new account of peaks from what is in use now. */
   resetPeak(): void;
   /** Enters bytes that come into use. */
@@ -51,6 +54,8 @@ export interface Ledger {
   remove(category: Category, bytes: number): void;
   /** Enters the bytes of a buffer that was made, or with a negative number of one that was destroyed. */
   reserve(bytes: number): void;
+  /** Enters bytes of free buffers that may be destroyed from now on, or with a negative number no longer. */
+  spare(bytes: number): void;
   /** Tells of every change of what is in use from now on; without an observer nobody is told any more. */
   observe(observer?: Observer): void;
 }
@@ -63,6 +68,8 @@ export function createLedger(): Ledger {
   let totalPeak = 0;
   let reserved = 0;
   let reservedPeak = 0;
+  let spare = 0;
+  let neededPeak = 0;
   let observer: Observer | undefined;
   return {
     live,
@@ -71,10 +78,12 @@ export function createLedger(): Ledger {
     totalPeak: () => totalPeak,
     reserved: () => reserved,
     reservedPeak: () => reservedPeak,
+    neededPeak: () => neededPeak,
     resetPeak() {
       Object.assign(peak, live);
       totalPeak = total;
       reservedPeak = reserved;
+      neededPeak = reserved - spare;
     },
     add(category, bytes) {
       live[category] += bytes;
@@ -91,6 +100,11 @@ export function createLedger(): Ledger {
     reserve(bytes) {
       reserved += bytes;
       reservedPeak = Math.max(reservedPeak, reserved);
+      neededPeak = Math.max(neededPeak, reserved - spare);
+    },
+    spare(bytes) {
+      spare += bytes;
+      neededPeak = Math.max(neededPeak, reserved - spare);
     },
     observe(next) {
       observer = next;

@@ -41,6 +41,8 @@ export interface Pool {
   endStep(): void;
   /** Enters a buffer of a channel, made or (negative) destroyed by the caller, into the budget and what is reserved. */
   reserve(bytes: number, category: Category): void;
+  /** Asks `trim` to destroy free buffers of a channel where the budget would be exceeded; what it returns ends that. */
+  shareWith(trim: () => void): () => void;
   /** The most bytes that buffers may take, free ones included; `undefined` takes the limit away. */
   limitTo(budget: number | undefined): void;
 }
@@ -72,6 +74,10 @@ let nextId = 1;
  * the same order as the one before gets the same buffers, so that its bind groups are found again. (Last in, first out,
  * the buffers changed places from step to step; the new bind groups of every step cost lavapipe a mapping each, seconds
  * of stalls, and in the end the process.)
+ *
+ * Free buffers that the recording under way has used go first: nothing else can be done with them before it is submitted, while
+ * the others can be destroyed to make room. So what an action needs at most depends on what it allocates and releases alone, not
+ * on what the pool happens to hold, and a step that stays within a budget on dry devices does so on real ones.
  */
 export function createPool(
   device: GPUDevice,
@@ -82,6 +88,7 @@ export function createPool(
   const live = new Set<Storage>();
   /** Free buffers that the recording under way may use. */
   const unsettled = new Set<Storage>();
+  const sharers = new Set<() => void>();
   let step = 0;
   let budget: number | undefined;
   const limit = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize);
@@ -98,6 +105,22 @@ export function createPool(
     list.splice(at, 0, storage);
     slack += storage.bytes;
     if (isRecording()) unsettled.add(storage);
+    else ledger.spare(storage.bytes);
+  }
+
+  /** The oldest free buffer of this size, of those that the recording has used if there are any. */
+  function take(bytes: number): Storage | undefined {
+    const list = free.get(bytes);
+    if (!list?.length) return undefined;
+    let at = list.length - 1;
+    if (unsettled.size > 0) {
+      while (at >= 0 && !unsettled.has(list[at])) at--;
+      if (at < 0) at = list.length - 1;
+    }
+    const [storage] = list.splice(at, 1);
+    slack -= bytes;
+    if (!unsettled.delete(storage)) ledger.spare(-bytes);
+    return storage;
   }
 
   function destroy(isUnwanted: (storage: Storage) => boolean) {
@@ -107,6 +130,7 @@ export function createPool(
         if (unsettled.has(storage) || !isUnwanted(storage)) return true;
         storage.buffer.destroy();
         ledger.reserve(-bytes);
+        ledger.spare(-bytes);
         slack -= bytes;
         destroyed = true;
         return false;
@@ -119,11 +143,14 @@ export function createPool(
 
   function reserve(bytes: number, category: Category) {
     if (budget !== undefined && bytes > 0) {
-      if (ledger.reserved() + bytes > budget) destroy(() => true);
+      if (ledger.reserved() + bytes > budget) {
+        destroy(() => true);
+        for (const trim of sharers) trim();
+      }
       if (ledger.reserved() + bytes > budget) {
         fail(
           `${bytes} bytes of ${category} exceed the budget of ${budget}: ${ledger.total()} are in use, ` +
-            `${ledger.reserved() - ledger.total()} wait for the GPU, ${
+            `${ledger.reserved() - ledger.total()} are held by what is recorded, ${
               Math.max(0, budget - ledger.reserved())
             } are free`,
         );
@@ -138,12 +165,10 @@ export function createPool(
       if (bytes > limit) {
         fail(`${wanted} bytes of ${category} asked for in one buffer, where this device allows ${limit}`);
       }
-      let storage = free.get(bytes)?.pop();
+      let storage = take(bytes);
       if (storage) {
-        slack -= bytes;
         storage.category = category;
         storage.references = 1;
-        unsettled.delete(storage);
       } else {
         reserve(bytes, category);
         const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -174,12 +199,19 @@ export function createPool(
     },
     slack: () => slack,
     trim: () => destroy(() => true),
-    settle: () => unsettled.clear(),
+    settle() {
+      for (const { bytes } of unsettled) ledger.spare(bytes);
+      unsettled.clear();
+    },
     endStep() {
       step++;
       destroy((storage) => storage.step < step - keptSteps);
     },
     reserve,
+    shareWith(trim) {
+      sharers.add(trim);
+      return () => void sharers.delete(trim);
+    },
     limitTo(bytes) {
       budget = bytes;
       if (budget !== undefined && ledger.reserved() > budget) destroy(() => true);

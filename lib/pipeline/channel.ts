@@ -29,7 +29,10 @@ type Deliver = (target: Tensor) => void;
 /** Channels for any pairs of ranks; those on one GPU copy there instead. */
 export function createChannels(): Channels {
   const mails = new Map<string, Promised<Deliver>>();
+  /** Free staging buffers of each device, by size. */
   const rings = new Map<Device, Map<number, GPUBuffer[]>>();
+  /** Undo what the devices' pools were told. */
+  const ends: (() => void)[] = [];
   /** Takes back the staging buffer of a message that was sent and never received. */
   const underway = new Set<() => void>();
   let failure: { error: unknown } | undefined;
@@ -45,10 +48,23 @@ export function createChannels(): Channels {
 
   function stagingOf(device: Device, bytes: number): GPUBuffer[] {
     let ring = rings.get(device);
-    if (!ring) rings.set(device, ring = new Map());
+    if (!ring) {
+      rings.set(device, ring = new Map());
+      ends.push(device.pool.shareWith(() => trim(device)));
+    }
     let free = ring.get(bytes);
     if (!free) ring.set(bytes, free = []);
     return free;
+  }
+
+  function trim(device: Device) {
+    for (const [bytes, free] of rings.get(device)!) {
+      for (const buffer of free.splice(0)) {
+        buffer.destroy();
+        device.pool.reserve(-bytes, "transfer");
+        device.ledger.spare(-bytes);
+      }
+    }
   }
 
   return {
@@ -68,7 +84,8 @@ export function createChannels(): Channels {
       }
       const free = stagingOf(from, bytes);
       let staging = free.pop();
-      if (!staging) {
+      if (staging) from.ledger.spare(-bytes);
+      else {
         from.pool.reserve(bytes, "transfer");
         const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
         staging = from.gpu.device.createBuffer({ size: bytes, usage });
@@ -77,6 +94,7 @@ export function createChannels(): Channels {
       from.copy(storage.buffer, offset, staging, 0, bytes);
       const done = () => {
         free.push(staging);
+        from.ledger.spare(bytes);
         from.ledger.remove("transfer", bytes);
         underway.delete(lost);
       };
@@ -109,15 +127,9 @@ export function createChannels(): Channels {
       failure = undefined;
     },
     close() {
-      for (const [device, ring] of rings) {
-        for (const [bytes, free] of ring) {
-          for (const buffer of free) {
-            buffer.destroy();
-            device.pool.reserve(-bytes, "transfer");
-          }
-        }
-      }
+      for (const device of rings.keys()) trim(device);
       rings.clear();
+      for (const end of ends.splice(0)) end();
     },
   };
 }

@@ -46,6 +46,8 @@ export interface RankPeak {
   readonly total: number;
   /** In use, each category at its own worst moment. */
   readonly categories: Bytes;
+  /** In use, or free and part of an action under way: the least budget that the step runs with. */
+  readonly needed: number;
   /** Of all buffers: in use, and free ones kept for later. */
   readonly reserved: number;
 }
@@ -132,6 +134,7 @@ export async function runStep(
     const peaks = devices.map(({ ledger }) => ({
       total: ledger.totalPeak(),
       categories: { ...ledger.peak },
+      needed: ledger.neededPeak(),
       reserved: ledger.reservedPeak(),
     }));
     const skipped = await vote?.result;

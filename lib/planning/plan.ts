@@ -13,13 +13,16 @@ import { type Fit, fit, type Level } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
 
+/** How often a recipe is fitted into less where it needs more than it should. */
+const mostTries = 4;
+
 /** What a plan is for. */
 export interface PlanOptions {
   /** Number of ranks. */
   readonly devices: number;
   /** Micro-batches in a step. */
   readonly microbatches: number;
-  /** Bytes of each device; the pool's slack is not counted. */
+  /** Bytes of each device: what `createPipeline` may be given as its budget. */
   readonly budget: number;
   /** Samples in a micro-batch, 1 by default. */
   readonly samples?: number;
@@ -45,14 +48,14 @@ export interface TrainingPlan {
   readonly recompute: readonly RecomputeText[];
   /** Simulated time of a step, in floating-point operations of one device. */
   readonly makespan: number;
-  /** Predicted peak of each rank in bytes. */
+  /** Bytes that each rank needs, as predicted: see `RankPeak.needed`. */
   readonly peak: readonly number[];
   /** The fastest plan without a budget. */
   readonly unlimited: { readonly schedule: Schedule; readonly makespan: number; readonly peak: readonly number[] };
 }
 
 /**
- * The fastest schedule, policy of 2BP and recomputation whose predicted peak stays within a budget on every device. Nothing is
+ * The fastest schedule, policy of 2BP and recomputation that need no more memory than a budget on any device. Nothing is
  * run: memory is predicted from shapes, time simulated on the layers' operation counts (so it knows nothing of batching
  * gains, transfers or memory-bound layers). Every schedule of the zoo that is defined for these sizes is tried, with and without
  * 2BP; within a schedule each rank recomputes as little as it takes. Not an exhaustive search: all stages of a rank recompute
@@ -89,22 +92,37 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
     stagings.set(stages, { parts, levels: await levelsOf(model, parts, { samples, ...kind }, tell) });
   }
   const fitted = (recipe: Recipe, bytes: number) => fit(recipe, stagings.get(recipe.stages)!.levels, bytes);
-  /** Of the whole step on shapes, where the model of single stages may be a per cent off. */
+  /** Of the whole step on shapes, which knows what the model of single stages leaves out: see `verified`. */
   const peaksOf = async ({ recipe, schedule, levels }: Fit) => {
     const { parts } = stagings.get(recipe.stages)!;
     const recompute = levels.map((level) => level.recompute);
     const peaks = await predictMemory(model, schedule, samples, { ...kind, parts, recompute });
-    return peaks.map(({ total }) => total);
+    return peaks.map(({ needed }) => needed);
   };
   const fastest = recipes.map((recipe) => fitted(recipe, Infinity)!).sort(byMakespan)[0];
-  // A margin for what the model of single stages leaves out; what it says is held against the whole step.
+  // The model of single stages counts what is in use, and may be a per cent off; what an action needs besides, buffers that it
+  // has used and cannot give up before it is submitted, is up to a tenth more. So the best recipe is held against the whole step,
+  // and where that is over the budget, fitted once more into as much less.
   const verified = async (bytes: number) => {
-    const within = [1, 0.99, 0.98].flatMap((margin) =>
-      recipes.flatMap((recipe) => fitted(recipe, margin * bytes) ?? [])
-    );
-    for (const chosen of within.sort(byMakespan)) {
+    const fits = recipes.flatMap((recipe) => {
+      const fit = fitted(recipe, bytes);
+      return fit ? [{ fit, target: bytes, tries: 1 }] : [];
+    });
+    while (fits.length > 0) {
+      fits.sort((a, b) => byMakespan(a.fit, b.fit));
+      const { fit: chosen, target, tries } = fits.shift()!;
       const peak = await peaksOf(chosen);
-      if (peak.every((each) => each <= bytes)) return { chosen, peak };
+      const over = Math.max(...peak) / bytes;
+      if (over <= 1) return { chosen, peak };
+      let less = target / Math.max(over, 1.002);
+      for (let next = tries + 1; next <= mostTries; next++) {
+        const fit = fitted(chosen.recipe, less);
+        if (fit) {
+          fits.push({ fit, target: less, tries: next });
+          break;
+        }
+        less = (less + target) / 2;
+      }
     }
   };
   const found = await verified(budget);
@@ -115,10 +133,12 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
     if (await verified(middle)) enough = middle;
     else tooLittle = middle;
   }
+  let least = Math.ceil(enough / 2 ** 20 * 10);
+  while (!await verified(least / 10 * 2 ** 20)) least++; // more is not always better: what fits is found step by step
   throw new UserError(
     `${model.name} on ${devices} devices with ${microbatches} micro-batches of ${samples} does not fit ` +
       `${formatBytes(budget)} a device, whatever is recomputed: the least that would do is ` +
-      `${Math.ceil(enough / 2 ** 20 * 10) / 10}MiB`,
+      `${least / 10}MiB`,
   );
 
   async function result({ recipe, schedule, levels, makespan }: Fit, peak: readonly number[]): Promise<TrainingPlan> {

@@ -31,13 +31,18 @@ test("predicted peaks equal those of a real step, by device and category, for ev
       for (const [rank, { total, categories }] of peaks.entries()) {
         const what = `${name} ${schedule.policy ?? ""} rank ${rank}`;
         for (const [category, bytes] of Object.entries(categories)) {
-          // When a staging buffer comes back depends on when the other rank gets to it.
-          const slack = category === "transfer" ? 0.5 * bytes : 0.02 * bytes;
           const guess = predicted[rank].categories[category as "activations"];
-          assert.ok(Math.abs(guess - bytes) <= slack, `${what}: ${category} ${guess} predicted, ${bytes} measured`);
+          // When a staging buffer comes back depends on when the other rank gets to it: the prediction is the most.
+          const near = category === "transfer"
+            ? bytes <= guess && 2 * bytes >= guess
+            : Math.abs(guess - bytes) <= 0.02 * bytes;
+          assert.ok(near, `${what}: ${category} ${guess} predicted, ${bytes} measured`);
         }
         const difference = Math.abs(predicted[rank].total - total);
-        assert.ok(difference <= 0.02 * total + categories.transfer, `${what}: ${predicted[rank].total}, ${total}`);
+        assert.ok(
+          difference <= 0.02 * total + predicted[rank].categories.transfer,
+          `${what}: ${predicted[rank].total}, ${total}`,
+        );
       }
     }
   }
