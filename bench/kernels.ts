@@ -10,6 +10,7 @@ import { describeMachine } from "../lib/measure/machine.ts";
 import { standardProblems } from "../lib/measure/standard_problems.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { operations } from "../lib/ops/choice.ts";
+import { type Precision, precisions } from "../lib/pipeline/pipeline.ts";
 import { writePage } from "../lib/report/html.ts";
 import { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "../lib/report/kernels.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
@@ -19,6 +20,7 @@ interface Options {
   operations?: string[];
   model: string;
   samples: number;
+  precision: Precision;
   repeats: number;
   all?: boolean;
   json?: string;
@@ -33,6 +35,7 @@ export const kernels = new Command("kernels")
   .option("--operations <a,b>", `some of ${names().join(", ")} (default: all)`, listOf(names()))
   .option("--model <name>", `whose problems: ${modelNames.join(", ")}`, oneOf(modelNames), "llama-tiny")
   .option("--samples <n>", "samples in a micro-batch, 1 to 65536", integer(1, 65_536), 4)
+  .option("--precision <p>", `what tensors hold: ${precisions.join(" or ")}`, oneOf(precisions), "f32")
   .option("--repeats <n>", "rounds, in each of which every candidate has a turn, 1 to 1000", integer(1, 1000), 7)
   .option("--all", "also candidates that cannot win on a software driver and take seconds to compile")
   .option("--json <file>", "write the results as JSON (- for standard output)")
@@ -45,9 +48,13 @@ async function run(options: Options): Promise<void> {
   const set = await openDevices(1);
   try {
     const [device] = set.devices;
+    const { precision } = options;
+    if (precision === "mixed" && !device.gpu.info.f16) {
+      throw new UserError(`${device.gpu.info.name} has no 16-bit floats`);
+    }
     const found = [
-      ...await standardProblems(device.gpu),
-      ...await problemsOf(createModel(options.model), options.samples, device.gpu),
+      ...await standardProblems(device.gpu, precision === "mixed" ? "f16" : "f32"),
+      ...await problemsOf(createModel(options.model), options.samples, device.gpu, { precision }),
     ];
     const wanted = found.filter(({ operation }) => options.operations?.includes(operation.name) ?? true);
     if (wanted.length === 0) {
@@ -68,6 +75,7 @@ async function run(options: Options): Promise<void> {
     const settings = {
       model: options.model,
       samples: options.samples,
+      precision,
       command: `bench ${process.argv.slice(2).join(" ")}`.trim(),
       machine: describeMachine(),
     };

@@ -21,8 +21,8 @@ export interface KernelRow {
   readonly usual: boolean;
   /** Milliseconds of one run, median of the rounds. */
   readonly ms: number;
-  /** Shortest and longest round. */
-  readonly spread: readonly [number, number];
+  /** A quarter and three quarters of the rounds took less. */
+  readonly quartiles: readonly [number, number];
   /** Work by time. */
   readonly rate: number;
   /** Of the rate: "GFLOP/s", or "GB/s" for operations that move more than they compute. */
@@ -79,11 +79,11 @@ export async function measureKernels(
         dropped.push({ operation, shape, dtype, candidate, reason: reason ?? "" });
         continue;
       }
-      const { median: ms, min, max } = times;
+      const { median: ms, quartiles } = times;
       const rate = (flops || bytes) / ms / 1e6;
       rows.push({
         ...{ operation, shape, dtype, candidate, chosen: candidate === best, usual: candidate === usual },
-        ...{ ms, spread: [min, max], rate, unit: flops ? "GFLOP/s" : "GB/s" },
+        ...{ ms, quartiles, rate, unit: flops ? "GFLOP/s" : "GB/s" },
         shareOfPeak: 0, // of the better of two peaks, once the second is known
       });
     }

@@ -1,12 +1,14 @@
 /** How long recorded kernels take: on the device's own clock where it has one, else on the host's. */
 import type { Device } from "../gpu/device.ts";
 import { createTimer } from "../gpu/timing.ts";
-import { median } from "./statistics.ts";
+import { median, quantile } from "./statistics.ts";
 
 /** Times of one contestant, in milliseconds for one run. */
 export interface Times {
   /** Of the rounds. */
   readonly median: number;
+  /** A quarter and three quarters of the rounds took less. */
+  readonly quartiles: readonly [number, number];
   /** Shortest of the rounds. */
   readonly min: number;
   /** Longest of the rounds. */
@@ -81,6 +83,7 @@ export async function race(
   }
   return times.map((each) => ({
     median: median(each),
+    quartiles: [quantile(each, 0.25), quantile(each, 0.75)],
     min: Math.min(...each),
     max: Math.max(...each),
     rounds: each.length,

@@ -1,46 +1,79 @@
 /** The core of self-attention: scores, softmax, weighted sum. It has no parameters: p1 only. */
-import type { GpuInfo } from "../gpu/gpu.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { type DType, empty, release, type Tensor, writeArray } from "../tensor.ts";
 import { composed } from "./attention_composed.ts";
 import { fusedSubgroup, fusedWorkgroup } from "./attention_fused.ts";
-import {
-  type AttentionCandidate,
-  type AttentionMasks,
-  type AttentionShape,
-  type Kept,
-  qkvWidth,
-} from "./attention_shape.ts";
+import { type AttentionMasks, type AttentionShape, type AttentionWay, type Kept, qkvWidth } from "./attention_shape.ts";
+import { defineOperation, roughly } from "./choice.ts";
 import { expectShape } from "./shapes.ts";
 
-export { type AttentionCandidate, type AttentionMasks, type AttentionShape, type Kept, qkvWidth };
+export { type AttentionMasks, type AttentionShape, type AttentionWay, type Kept, qkvWidth };
 
 /** Every way to compute attention, the plain reference first. */
-export const attentionCandidates: readonly AttentionCandidate[] = [composed, fusedSubgroup, fusedWorkgroup];
+export const attentionWays: readonly AttentionWay[] = [composed, fusedSubgroup, fusedWorkgroup];
 
-let forced: AttentionCandidate | undefined;
+/** What the choice depends on, known before any tensor but qkv is. */
+interface Situation {
+  readonly shape: AttentionShape;
+  /** Of qkv. */
+  readonly dtype: DType;
+  readonly masks: AttentionMasks;
+}
 
-/** Records with one way wherever it can serve, whatever the device would choose: for tests and benchmarks. */
-export function withAttention(candidate: AttentionCandidate, record: () => void): void {
-  const before = forced;
-  forced = candidate;
-  try {
-    record();
-  } finally {
-    forced = before;
-  }
+/** Forward and backward together. */
+interface Problem extends Situation {
+  readonly out: Tensor;
+  readonly dqkv: Tensor;
+  readonly qkv: Tensor;
+  readonly dout: Tensor;
 }
 
 /**
- * The way for this device and shape; forward and backward take the same. It follows from what dry devices know, too, so that
- * they predict what is kept. A processor is given the fused way where both passes together take no longer: the backward computes
- * the scores twice, which pays where a causal mask lets it skip tiles. The figures stand at the head of attention_subgroup.wgsl.
+ * Forward and backward, one operation: what one keeps, the other reads, so they take the same way, the one that is fastest
+ * for both. A layer records them apart; what is measured is one after the other.
+ *
+ * A processor is given the fused way where both passes together take no longer: the backward computes the scores twice, which
+ * pays where a causal mask lets it skip tiles. The figures stand at the head of attention_subgroup.wgsl.
  */
-export function chooseAttention(info: GpuInfo, shape: AttentionShape): AttentionCandidate {
-  if (forced?.supports(info, shape)) return forced;
-  if (!info.software) return fusedWorkgroup.supports(info, shape) ? fusedWorkgroup : composed;
-  const { length, headSize, causal = true } = shape;
-  const fast = causal && length >= (headSize <= 32 ? 128 : 256);
-  return fast && fusedSubgroup.supports(info, shape) ? fusedSubgroup : composed;
+const operation = defineOperation<Problem>({
+  name: "attention",
+  candidates: attentionWays.map((way) => ({
+    name: way.name,
+    supports: (info, { shape }) => way.supports(info, shape),
+    hopeless: (info) => info.software && way === fusedWorkgroup,
+    record({ out, dqkv, qkv, dout, shape, masks }) {
+      const needed = way.keeps(shape, qkv.dtype);
+      const kept = empty(out.device, needed.shape, "workspace", needed.dtype);
+      way.forward(out, kept, qkv, shape, masks);
+      way.backward(dqkv, dout, out, qkv, kept, shape, masks);
+      release(kept); // reused at the earliest by a kernel recorded after these
+    },
+  })),
+  classOf({ shape, dtype, masks }) {
+    const { sequences, length, heads, kvHeads = heads, headSize, causal = true } = shape;
+    const left = [...causal ? ["causal"] : [], ...masks.lengths ? ["padded"] : [], ...masks.dropout ? ["dropout"] : []];
+    return [`${roughly(sequences * heads, length)}x${headSize}`, roughly(heads / kvHeads), dtype, ...left].join(" ");
+  },
+  rule({ software }, { shape: { length, headSize, causal = true } }) {
+    if (!software) return fusedWorkgroup.name;
+    return causal && length >= (headSize <= 32 ? 128 : 256) ? fusedSubgroup.name : composed.name;
+  },
+  outputs: ({ out, dqkv }) => [out, dqkv],
+  // Two products of the whole square forward, and twice as many backward.
+  flops: ({ shape: { sequences, length, heads, headSize } }) => 12 * sequences * heads * length * length * headSize,
+  prepare({ shape: { sequences, length }, masks: { lengths } }) {
+    if (lengths) writeArray(lengths, new Uint32Array(sequences).fill(length));
+  },
+});
+
+/**
+ * The way that forward and backward of these sizes take on a device. It follows from what dry devices know, too, so that
+ * they predict what is kept; `setChoices` tells them what calibration has chosen.
+ */
+export function chooseAttention(gpu: Gpu, shape: AttentionShape, dtype: DType, masks: AttentionMasks): AttentionWay {
+  const situation: Situation = { shape, dtype, masks };
+  const { name } = operation.choose(gpu, situation as Problem); // which looks at no tensor
+  return attentionWays.find((way) => way.name === name)!;
 }
 
 /**
@@ -57,7 +90,7 @@ export function attention(
   masks: AttentionMasks = {},
 ): void {
   check("attention", shape, { out, qkv }, masks);
-  const way = chosen("attention", shape, qkv, kept);
+  const way = chosen("attention", shape, qkv, kept, masks);
   way.forward(out, kept, qkv, shape, masks);
 }
 
@@ -75,14 +108,15 @@ export function attentionBackward(
   masks: AttentionMasks = {},
 ): void {
   check("attentionBackward", shape, { dout, out, qkv, dqkv }, masks);
-  const way = chosen("attentionBackward", shape, qkv, kept);
+  const way = chosen("attentionBackward", shape, qkv, kept, masks);
   way.backward(dqkv, dout, out, qkv, kept, shape, masks);
+  operation.observe({ out, dqkv, qkv, dout, shape, dtype: qkv.dtype, masks });
 }
 
-function chosen(operation: string, shape: AttentionShape, qkv: Tensor, kept: Tensor): AttentionCandidate {
-  const way = chooseAttention(qkv.device.gpu.info, shape);
+function chosen(name: string, shape: AttentionShape, qkv: Tensor, kept: Tensor, masks: AttentionMasks): AttentionWay {
+  const way = chooseAttention(qkv.device.gpu, shape, qkv.dtype, masks);
   const needed = way.keeps(shape, qkv.dtype);
-  expectShape(operation, needed.name, kept, needed.shape, needed.dtype);
+  expectShape(name, needed.name, kept, needed.shape, needed.dtype);
   return way;
 }
 

@@ -6,7 +6,7 @@ import { floatBits, type GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import type { View } from "../gpu/device.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
-import type { AttentionCandidate, AttentionMasks, AttentionShape } from "./attention_shape.ts";
+import type { AttentionMasks, AttentionShape, AttentionWay } from "./attention_shape.ts";
 import { dropWords } from "./dropout.ts";
 import { lanes } from "./elementwise.ts";
 
@@ -33,14 +33,14 @@ export const fusedWorkgroup = fused({
 /** One set of kernels: `file` has the entry `forward`, `file`_backward the entries `queries` and `keys`. */
 interface Kernels {
   readonly file: string;
-  readonly supports: AttentionCandidate["supports"];
+  readonly supports: AttentionWay["supports"];
   readonly constants: (info: GpuInfo, shape: AttentionShape) => Record<string, number>;
   /** Queries or keys that a workgroup takes. */
   readonly rows: number;
 }
 
 /** Keeps the logarithms of the sums of exponentials, [sequences, heads, length]. */
-function fused({ file, supports, constants, rows }: Kernels): AttentionCandidate {
+function fused({ file, supports, constants, rows }: Kernels): AttentionWay {
   const kernels = new Map<string, Kernel>();
   const compiled = (info: GpuInfo, name: string, entry: string, shape: AttentionShape, masks: AttentionMasks) => {
     const values = {

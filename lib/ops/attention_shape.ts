@@ -46,7 +46,7 @@ export interface Kept {
  * One way to compute attention. With R = sequences * length: out, dout [R, heads * headSize]; qkv, dqkv
  * [R, {@link qkvWidth}], each row the query heads, the key heads, the value heads.
  */
-export interface AttentionCandidate {
+export interface AttentionWay {
   /** `composed`, or the file of the kernels. */
   readonly name: string;
   /** Whether it computes this shape correctly on such a device. Says nothing about speed. */

@@ -5,7 +5,7 @@ import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowVariant } from "./variants.ts";
+import { rowOperation, type RowVariant } from "./variants.ts";
 
 /** Statistics of the columns of one micro-batch, made by {@link batchNorm} for its backward; both [D]. */
 export interface ColumnStatistics {
@@ -58,9 +58,9 @@ export function batchNorm(
   x: Tensor,
   gain: Tensor,
   bias: Tensor,
-  { relu = false, momentum = defaultMomentum }: BatchNormOptions & { readonly momentum?: number } = {},
+  options: BatchNormOptions & { readonly momentum?: number } = {},
 ): void {
-  const rows = rowsOf(x), width = widthOf(x);
+  const width = widthOf(x);
   expectShape("batchNorm", "x", x, x.shape, "float");
   expectShape("batchNorm", "y", y, x.shape, "float");
   const columns = {
@@ -71,19 +71,38 @@ export function batchNorm(
   };
   for (const [name, tensor] of Object.entries(columns)) expectShape("batchNorm", name, tensor, [width]);
   for (const [name, tensor] of Object.entries({ gain, bias })) expectShape("batchNorm", name, tensor, [width], "float");
-  const { device } = x;
-  const { block, blocks } = blocksOf(device, rows, width);
-  const means = empty(device, [blocks, width], "workspace"), squares = empty(device, [blocks, width], "workspace");
-  down(moments, [means, squares, x], rows, width, block);
-  device.dispatch(
-    statisticsKernel,
-    [rows, width, block, blocks, floatBits(epsilon), floatBits(momentum)],
-    [statistics.mean, statistics.rstd, running.mean, running.variance, means, squares],
-    lanes(width),
-  );
-  release(means, squares); // reused at the earliest by a kernel recorded after these
-  down((relu ? withRelu : plain).forward, [y, x, statistics.mean, statistics.rstd, gain, bias], rows, width);
+  const { mean, rstd } = statistics;
+  batchNormRows.run([y, mean, rstd, running.mean, running.variance, x, gain, bias, options]);
 }
+
+const batchNormRows = rowOperation<
+  [
+    ...[y: Tensor, mean: Tensor, rstd: Tensor, runningMean: Tensor, runningVariance: Tensor],
+    ...[x: Tensor, gain: Tensor, bias: Tensor, options: Parameters<typeof batchNorm>[6] & object],
+  ]
+>({
+  name: "batchNorm",
+  outputs: 5,
+  rows: 0,
+  ungrouped: true,
+  bytes: ([y, , , , , x]) => 2 * x.bytes + y.bytes, // read for the statistics, and again
+  record(variant, y, mean, rstd, runningMean, runningVariance, x, gain, bias, options) {
+    const { relu = false, momentum = defaultMomentum } = options;
+    const rows = rowsOf(x), width = widthOf(x);
+    const { device } = x;
+    const { block, blocks } = blocksOf(variant, device, rows, width);
+    const means = empty(device, [blocks, width], "workspace"), squares = empty(device, [blocks, width], "workspace");
+    down(variant, moments, [means, squares, x], rows, width, block);
+    device.dispatch(
+      statisticsKernel,
+      [rows, width, block, blocks, floatBits(epsilon), floatBits(momentum)],
+      [mean, rstd, runningMean, runningVariance, means, squares],
+      lanes(width),
+    );
+    release(means, squares); // reused at the earliest by a kernel recorded after these
+    down(variant, (relu ? withRelu : plain).forward, [y, x, mean, rstd, gain, bias], rows, width);
+  },
+});
 
 /**
  * The gradients of {@link batchNorm} with respect to gain and bias, for one micro-batch and *not* added to anything: the
@@ -97,9 +116,9 @@ export function batchNormSums(
   { mean, rstd }: ColumnStatistics,
   gain: Tensor,
   bias: Tensor,
-  { relu = false }: BatchNormOptions = {},
+  options: BatchNormOptions = {},
 ): void {
-  const rows = rowsOf(x), width = widthOf(x);
+  const width = widthOf(x);
   expectShape("batchNormSums", "x", x, x.shape, "float");
   expectShape("batchNormSums", "dy", dy, x.shape, "float");
   for (const [name, tensor] of Object.entries({ gain, bias })) {
@@ -108,14 +127,30 @@ export function batchNormSums(
   for (const [name, tensor] of Object.entries({ dgain, dbias, mean, rstd })) {
     expectShape("batchNormSums", name, tensor, [width]);
   }
-  const { device } = x;
-  const { block, blocks } = blocksOf(device, rows, width);
-  const gains = empty(device, [blocks, width], "workspace"), biases = empty(device, [blocks, width], "workspace");
-  const views = [gains, biases, mean, rstd, dy, x, gain, bias];
-  down((relu ? withRelu : plain).products, views, rows, width, block);
-  device.dispatch(gatherKernel, [rows, width, block, blocks, 0, 0], [dgain, dbias, gains, biases], lanes(width));
-  release(gains, biases);
+  sumsRows.run([dgain, dbias, dy, x, mean, rstd, gain, bias, options]);
 }
+
+const sumsRows = rowOperation<
+  [
+    ...[dgain: Tensor, dbias: Tensor, dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor],
+    ...[gain: Tensor, bias: Tensor, options: BatchNormOptions],
+  ]
+>({
+  name: "batchNormSums",
+  outputs: 2,
+  rows: 3,
+  ungrouped: true,
+  record(variant, dgain, dbias, dy, x, mean, rstd, gain, bias, { relu = false }) {
+    const rows = rowsOf(x), width = widthOf(x);
+    const { device } = x;
+    const { block, blocks } = blocksOf(variant, device, rows, width);
+    const gains = empty(device, [blocks, width], "workspace"), biases = empty(device, [blocks, width], "workspace");
+    const views = [gains, biases, mean, rstd, dy, x, gain, bias];
+    down(variant, (relu ? withRelu : plain).products, views, rows, width, block);
+    device.dispatch(gatherKernel, [rows, width, block, blocks, 0, 0], [dgain, dbias, gains, biases], lanes(width));
+    release(gains, biases);
+  },
+});
 
 /**
  * The gradient of {@link batchNorm} with respect to x, mean and variance being functions of x:
@@ -132,9 +167,9 @@ export function batchNormBackwardInput(
   bias: Tensor,
   dgain: Tensor,
   dbias: Tensor,
-  { relu = false }: BatchNormOptions = {},
+  options: BatchNormOptions = {},
 ): void {
-  const rows = rowsOf(x), width = widthOf(x);
+  const width = widthOf(x);
   for (const [name, tensor] of Object.entries({ dx, dy, x })) {
     expectShape("batchNormBackwardInput", name, tensor, x.shape, "float");
   }
@@ -144,35 +179,53 @@ export function batchNormBackwardInput(
   for (const [name, tensor] of Object.entries({ gain, bias })) {
     expectShape("batchNormBackwardInput", name, tensor, [width], "float");
   }
-  down((relu ? withRelu : plain).backward, [dx, dy, mean, rstd, gain, dgain, dbias, x, bias], rows, width);
+  backwardRows.run([dx, dy, mean, rstd, gain, dgain, dbias, x, bias, options]);
 }
+
+const backwardRows = rowOperation<
+  [
+    ...[dx: Tensor, dy: Tensor, mean: Tensor, rstd: Tensor, gain: Tensor, dgain: Tensor, dbias: Tensor],
+    ...[x: Tensor, bias: Tensor, options: BatchNormOptions],
+  ]
+>({
+  name: "batchNormBackwardInput",
+  outputs: 1,
+  rows: 0,
+  ungrouped: true,
+  record(variant, ...problem) {
+    const views = problem.slice(0, 9) as Tensor[], { relu = false } = problem[9];
+    const [dx] = views;
+    down(variant, (relu ? withRelu : plain).backward, views, rowsOf(dx), widthOf(dx));
+  },
+});
 
 /** Records a kernel whose invocations each go down a block of rows of one column, or of four neighbouring ones. */
 function down(
+  variant: RowVariant,
   kernels: Record<1 | 4, Kernel>,
   views: readonly Tensor[],
   rows: number,
   width: number,
-  block = blocksOf(views[0].device, rows, width, 8).block,
+  block = blocksOf(variant, views[0].device, rows, width, 8).block,
 ) {
   const [{ device }] = views;
-  const perLane = perLaneOf(device, width);
+  const perLane = perLaneOf(variant);
   const blocks = Math.ceil(rows / block), columns = width / perLane;
   const words = [rows, columns, block, blocks, 0, 0];
   device.dispatch(kernels[perLane], words, views, lanes(columns * blocks));
 }
 
-/** `plain` takes single elements; a GPU, like a processor, is served best by four at a time where the width allows it. */
-function perLaneOf(device: Device, width: number): 1 | 4 {
-  return rowVariant(device, width) === "plain" || width % 4 !== 0 ? 1 : 4;
+/** A GPU, like a processor, is served best by four columns at a time where the width allows it. */
+function perLaneOf(variant: RowVariant): 1 | 4 {
+  return variant === "vec4" ? 4 : 1;
 }
 
 /**
  * How the rows of a column are dealt out. On a GPU to as many invocations as there can be, in blocks of at least `least` rows, but
  * where their sums have to be merged, one after the other, to 256 at most; on a processor to some hundred invocations in all.
  */
-function blocksOf(device: Device, rows: number, width: number, least?: number) {
-  const inAll = rows * width / perLaneOf(device, width);
+function blocksOf(variant: RowVariant, device: Device, rows: number, width: number, least?: number) {
+  const inAll = rows * width / perLaneOf(variant);
   const most = least === undefined ? rows / 256 : rows / 65_535;
   const block = device.gpu.info.software
     ? Math.max(32, Math.ceil(inAll / 512))

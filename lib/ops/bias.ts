@@ -3,7 +3,7 @@ import { kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowKernel, rowVariant } from "./variants.ts";
+import { rowKernel, rowOperation, singleOperation } from "./variants.ts";
 
 const addKernel = rowKernel("bias", "add");
 const sumKernels = {
@@ -17,36 +17,63 @@ const blockRows = 32;
 
 /** Writes the sums of the columns of a few rows. out: [D]; rows: [R, D]. */
 export function columnTotals(out: Tensor, rows: Tensor): void {
-  const count = rowsOf(rows), width = widthOf(rows);
-  expectShape("columnTotals", "out", out, [width]);
-  rows.device.dispatch(sumKernels.plain, [count, width, count, 0], [out, rows], lanes(width));
+  expectShape("columnTotals", "out", out, [widthOf(rows)]);
+  columnTotalsOperation.run([out, rows]);
 }
+
+const columnTotalsOperation = singleOperation<[out: Tensor, rows: Tensor]>({
+  name: "columnTotals",
+  kernel: "column_sum:sum",
+  outputs: 1,
+  record(out, rows) {
+    const count = rowsOf(rows), width = widthOf(rows);
+    rows.device.dispatch(sumKernels.plain, [count, width, count, 0], [out, rows], lanes(width));
+  },
+});
 
 /** `y += bias` for each row, in place. y: [R, D]; bias: [D]. Its gradient with respect to what y was is the output's. */
 export function addBias(y: Tensor, bias: Tensor): void {
-  const rows = rowsOf(y), width = widthOf(y);
-  expectShape("addBias", "bias", bias, [width], "float");
-  const { kernel, perLane, grid } = addKernel(y.device, rows, width);
-  y.device.dispatch(kernel, [rows, width / perLane], [y, bias], grid);
+  expectShape("addBias", "bias", bias, [widthOf(y)], "float");
+  addBiasRows.run([y, bias]);
 }
+
+const addBiasRows = rowOperation<[y: Tensor, bias: Tensor]>({
+  name: "addBias",
+  outputs: 1,
+  rows: 0,
+  bytes: ([y, bias]) => 2 * y.bytes + bias.bytes,
+  record(variant, y, bias) {
+    const rows = rowsOf(y), width = widthOf(y);
+    const { kernel, perLane, grid } = addKernel(y.device, rows, width, variant);
+    y.device.dispatch(kernel, [rows, width / perLane], [y, bias], grid);
+  },
+});
 
 /** The gradient of {@link addBias} with respect to the bias, added to `dbias`: the sum over the rows of dy. dbias: [D]; dy: [R, D]. */
 export function columnSum(dbias: Tensor, dy: Tensor): void {
-  const rows = rowsOf(dy), width = widthOf(dy);
-  expectShape("columnSum", "dbias", dbias, [width]);
-  const device = dy.device;
-  const variant = rowVariant(device, width);
-  // A GPU has far more invocations than a narrow tensor has columns: blocks of rows go side by side.
-  const block = variant === "group" ? Math.max(blockRows, Math.ceil(rows / 65_535)) : rows;
-  if (block >= rows) {
-    const [entry, columns] = variant === "vec4" ? ["vec4", width / 4] as const : ["plain", width] as const;
-    device.dispatch(sumKernels[entry], [rows, columns, rows, 1], [dbias, dy], lanes(columns));
-    return;
-  }
-  const blocks = Math.ceil(rows / block);
-  const sums = empty(device, [blocks, width], "workspace");
-  const [columnGroups] = lanes(width);
-  device.dispatch(sumKernels.plain, [rows, width, block, 0], [sums, dy], [columnGroups, blocks]);
-  device.dispatch(sumKernels.gather, [blocks, width, 0, 0], [dbias, sums], lanes(width));
-  release(sums); // reused at the earliest by a kernel recorded after these
+  expectShape("columnSum", "dbias", dbias, [widthOf(dy)]);
+  columnSumRows.run([dbias, dy]);
 }
+
+const columnSumRows = rowOperation<[dbias: Tensor, dy: Tensor]>({
+  name: "columnSum",
+  outputs: 1,
+  rows: 1,
+  record(variant, dbias, dy) {
+    const rows = rowsOf(dy), width = widthOf(dy);
+    const { device } = dy;
+    // A GPU has far more invocations than a narrow tensor has columns: blocks of rows go side by side.
+    const block = variant === "group" ? Math.max(blockRows, Math.ceil(rows / 65_535)) : rows;
+    if (block >= rows) {
+      const [entry, columns] = variant === "vec4" ? ["vec4", width / 4] as const : ["plain", width] as const;
+      device.dispatch(sumKernels[entry], [rows, columns, rows, 1], [dbias, dy], lanes(columns));
+      return;
+    }
+    const blocks = Math.ceil(rows / block);
+    const sums = empty(device, [blocks, width], "workspace");
+    const [columnGroups] = lanes(width);
+    device.dispatch(sumKernels.plain, [rows, width, block, 0], [sums, dy], [columnGroups, blocks]);
+    device.dispatch(sumKernels.gather, [blocks, width, 0, 0], [dbias, sums], lanes(width));
+    release(sums); // reused at the earliest by a kernel recorded after these
+  },
+});

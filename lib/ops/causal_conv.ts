@@ -4,6 +4,7 @@ import { release, type Tensor, view } from "../tensor.ts";
 import { columnSum } from "./bias.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
+import { singleOperation } from "./variants.ts";
 
 const forward = kernel("causal_conv", "forward");
 const backward = kernel("causal_conv", "backward");
@@ -17,13 +18,23 @@ export const convTaps = 4;
  * columns are taken; weight: [C, 4]; bias: [C].
  */
 export function causalConv(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, length: number): void {
-  const channels = widthOf(y);
-  const sequences = checkShapes("causalConv", y, x, weight, bias, length);
-  // Each block loads three tokens of the one before it; a GPU has more invocations than there are channels.
-  const block = x.device.gpu.info.software ? 64 : 16;
-  const grid = lanes(sequences * Math.ceil(length / block) * channels);
-  x.device.dispatch(forward, [sequences, length, channels, widthOf(x), block], [y, x, weight, bias], grid);
+  checkShapes("causalConv", y, x, weight, bias, length);
+  forwardOperation.run([y, x, weight, bias, length]);
 }
+
+const forwardOperation = singleOperation<[y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, length: number]>({
+  name: "causalConv",
+  kernel: "causal_conv:forward",
+  outputs: 1,
+  bytes: ([y, , weight, bias]) => 2 * y.bytes + weight.bytes + bias.bytes,
+  record(y, x, weight, bias, length) {
+    const channels = widthOf(y), sequences = rowsOf(y) / length;
+    // Each block loads three tokens of the one before it; a GPU has more invocations than there are channels.
+    const block = x.device.gpu.info.software ? 64 : 16;
+    const grid = lanes(sequences * Math.ceil(length / block) * channels);
+    x.device.dispatch(forward, [sequences, length, channels, widthOf(x), block], [y, x, weight, bias], grid);
+  },
+});
 
 /**
  * I of {@link causalConv}: from `dy`, the gradient with respect to y, makes x into that with respect to x, in place, and
@@ -44,13 +55,26 @@ export function causalConvBackwardInput(
   const sequences = checkShapes("causalConvBackwardInput", dy, x, weight, bias, length);
   expectShape("causalConvBackwardInput", "dweight", dweight, [sequences, channels * convTaps]);
   expectShape("causalConvBackwardInput", "dbias", dbias, [sequences, channels]);
-  x.device.dispatch(
-    backward,
-    [sequences, length, channels, widthOf(x), 0],
-    [x, dweight, dbias, dy, weight, bias],
-    lanes(sequences * channels),
-  );
+  backwardOperation.run([x, dweight, dbias, dy, weight, bias, length]);
 }
+
+const backwardOperation = singleOperation<
+  [x: Tensor, dweight: Tensor, dbias: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, length: number]
+>({
+  name: "causalConvBackwardInput",
+  kernel: "causal_conv:backward",
+  outputs: 3,
+  bytes: ([, dweight, dbias, dy]) => 3 * dy.bytes + 2 * dweight.bytes + dbias.bytes,
+  record(x, dweight, dbias, dy, weight, bias, length) {
+    const channels = widthOf(dy), sequences = rowsOf(dy) / length;
+    x.device.dispatch(
+      backward,
+      [sequences, length, channels, widthOf(x), 0],
+      [x, dweight, dbias, dy, weight, bias],
+      lanes(sequences * channels),
+    );
+  },
+});
 
 /**
  * W of {@link causalConv}: adds the sums that I left of any number S of sequences to the gradients.

@@ -10,19 +10,20 @@
  *
  * ```ts
  * const operation = defineOperation<Problem>({
- *   name: "attention",
+ *   name: "transpose",
  *   candidates: [
- *     { name: "composed", supports: () => true, record: ({ out, qkv, shape }) => { ... } },
- *     { name: "attention_fused:forward", supports: (info, { shape }) => shape.headSize <= 128, record: ... },
+ *     { name: "plain", supports: () => true, record: ({ out, x }) => { ... } },
+ *     { name: "tiles", supports: (info, { x }) => widthOf(x) % 4 === 0, record: ... },
  *   ],
- *   classOf: ({ qkv, shape }) => `${roughly(shape.sequences, shape.length)} ${shape.headSize} ${qkv.dtype}`,
- *   rule: (info, problem) => info.software ? "composed" : "attention_fused:forward",
+ *   classOf: ({ x }) => `${roughly(rowsOf(x), widthOf(x))} ${x.dtype}`,
+ *   rule: (info) => info.software ? "plain" : "tiles",
  *   outputs: ({ out }) => [out],
  * });
- * export function attention(out, qkv, shape) { check(...); operation.run({ out, qkv, shape }); }
+ * export function transpose(out, x) { check(...); operation.run({ out, x }); }
  * ```
  *
- * That is all: the operation then appears in `deno task bench kernels`, and calibration checks every candidate against
+ * One with a single kernel, or whose candidates are the row variants, is shorter: `singleOperation`, `rowOperation` in
+ * variants.ts. That is all: the operation then appears in `deno task bench kernels`, and calibration checks every candidate against
  * the first one and times it on copies of the problems that a model's step has.
  */
 import type { Gpu, GpuInfo } from "../gpu/gpu.ts";
@@ -71,6 +72,8 @@ export interface Operation<P> extends OperationSpec<P> {
   choose(gpu: Gpu, problem: P): Candidate<P>;
   /** Records the problem by the chosen candidate. The arguments have been checked. */
   run(problem: P): void;
+  /** Tells {@link observeProblems} of a problem, for operations that are recorded in parts and not by {@link Operation.run}. */
+  observe(problem: P): void;
 }
 
 /** Measured choices: by operation and class the name of a candidate. */
@@ -82,7 +85,7 @@ export type AnyOperation = Operation<any>;
 
 const registry = new Map<string, AnyOperation>();
 const measured = new WeakMap<Gpu, Map<AnyOperation, Map<string, unknown>>>();
-let forced: string | undefined;
+let forced: readonly string[] = []; // the innermost first
 let observer: ((operation: AnyOperation, problem: unknown) => void) | undefined;
 
 /** Makes an operation and lists it in {@link operations}. */
@@ -97,14 +100,19 @@ export function defineOperation<P>(spec: OperationSpec<P>): Operation<P> {
     },
     choose(gpu, problem) {
       const { info } = gpu;
-      const wanted = forced === undefined ? undefined : named.get(forced);
-      if (wanted?.supports(info, problem)) return wanted;
+      for (const name of forced) {
+        const wanted = named.get(name);
+        if (wanted?.supports(info, problem)) return wanted;
+      }
       const best = measured.get(gpu)?.get(operation)?.get(classOf(problem)) as Candidate<P> | undefined;
       if (best?.supports(info, problem)) return best; // a class is rough: not all of its problems need to be supported
       return operation.usual(info, problem);
     },
     run(problem) {
       operation.choose(spec.outputs(problem)[0].device.gpu, problem).record(problem);
+      operation.observe(problem);
+    },
+    observe(problem) {
       observer?.(operation, problem);
     },
   };
@@ -132,20 +140,18 @@ export function setChoices(gpu: Gpu, choices: Choices): void {
   measured.set(gpu, table);
 }
 
-/** Records with the candidates of this name wherever they can serve, whatever would be chosen: for tests and benchmarks. */
+/**
+ * Records with the candidates of this name wherever they can serve, whatever would be chosen: for tests and benchmarks. Calls may
+ * lie in one another, each for other operations.
+ */
 export function withCandidate(name: string, record: () => void): void {
   const before = forced;
-  forced = name;
+  forced = [name, ...before];
   try {
     record();
   } finally {
     forced = before;
   }
-}
-
-/** The name that {@link withCandidate} asks for at the moment. */
-export function forcedCandidate(): string | undefined {
-  return forced;
 }
 
 /** A problem that an operation was run on. */

@@ -6,12 +6,13 @@
  * the products read in order; a 1 x 1 convolution is a product as it stands; and the channel is the column that
  * normalisation sums up. Weights are [size, size, inputs, outputs], which is the matrix [size * size * inputs, outputs].
  */
-import type { Device } from "../gpu/device.ts";
+import type { GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { bytesOf, empty, release, sizeOf, type Tensor } from "../tensor.ts";
+import { type Candidate, defineOperation, type Operation, roughly } from "./choice.ts";
 import { lanes } from "./elementwise.ts";
 import { matmul, matmulBatched, type Matrices } from "./matmul.ts";
-import { rowKernel, rowVariant } from "./variants.ts";
+import { rowKernel, type RowVariant, usualVariant } from "./variants.ts";
 import { expectImages, type Window, windowedShape, windowWords } from "./windows.ts";
 
 /** How far the window moves and how much it may stand over. */
@@ -33,31 +34,33 @@ export const mostColumnBytes = 32 * 2 ** 20;
 export function conv2d(y: Tensor, x: Tensor, weight: Tensor, options: ConvOptions): void {
   const window = windowOf("conv2d", x.shape, y, weight, options);
   if (isProduct(window)) matmul(y, x, weight);
-  else if (servesImplicit(y.device, x.shape[3], y.shape[3])) convolve(y, x, weight, window, 0);
-  else {
-    inChunks(x.shape, y.shape, weight, window, x, (patches, first, samples) => {
-      layOut(patches, x, first, y.shape, window, samples);
-      matmulBatched(part(y, first, samples), all(patches), all(weight), [1, 1]);
-    });
-  }
+  else forwardOperation.run({ y, x, weight, window });
 }
+
+const forwardOperation = convolution("conv2d", "y", (variant, { y, x, weight, window }) => {
+  inChunks(x.shape, y.shape, weight, window, x, (patches, first, samples) => {
+    layOut(variant, patches, x, first, y.shape, window, samples);
+    matmulBatched(part(y, first, samples), all(patches), all(weight), [1, 1]);
+  });
+}, ({ y, x, weight, window }) => convolve(y, x, weight, window, 0));
 
 /** The gradient of {@link conv2d} with respect to x. dx: [N, H, W, C]; dy: [N, H', W', O]; weight: [K, K, C, O]. */
 export function conv2dBackwardInput(dx: Tensor, dy: Tensor, weight: Tensor, options: ConvOptions): void {
   const window = windowOf("conv2dBackwardInput", dx.shape, dy, weight, options);
   if (isProduct(window)) matmul(dx, dy, weight, { transposeB: true });
-  else if (servesImplicit(dx.device, dx.shape[3], dy.shape[3])) convolve(dx, dy, weight, window, 1);
-  else {
-    inChunks(dx.shape, dy.shape, weight, window, { device: dx.device, dtype: "f32" }, (patches, first, samples) => {
-      matmulBatched(all(patches), part(dy, first, samples), all(weight), [1, 1], { transposeB: true });
-      const [, height, width, channels] = dx.shape;
-      const rows = samples * height * width;
-      const { kernel: gather, perLane, grid } = imagesKernel(dx.device, rows, channels);
-      const words = [rows, channels / perLane, first, ...windowWords(dx.shape, dy.shape, window)];
-      dx.device.dispatch(gather, words, [dx, patches], grid);
-    });
-  }
+  else inputOperation.run({ y: dy, x: dx, weight, window });
 }
+
+const inputOperation = convolution("conv2dBackwardInput", "x", (variant, { y, x, weight, window }) => {
+  inChunks(x.shape, y.shape, weight, window, { device: x.device, dtype: "f32" }, (patches, first, samples) => {
+    matmulBatched(all(patches), part(y, first, samples), all(weight), [1, 1], { transposeB: true });
+    const [, height, width, channels] = x.shape;
+    const rows = samples * height * width;
+    const { kernel: gather, perLane, grid } = imagesKernel(x.device, rows, channels, variant);
+    const words = [rows, channels / perLane, first, ...windowWords(x.shape, y.shape, window)];
+    x.device.dispatch(gather, words, [x, patches], grid);
+  });
+}, ({ y, x, weight, window }) => convolve(x, y, weight, window, 1));
 
 /**
  * The gradient of {@link conv2d} with respect to the weight, added to `dweight`. dweight: [K, K, C, O]; dy: [N, H', W', O];
@@ -65,14 +68,59 @@ export function conv2dBackwardInput(dx: Tensor, dy: Tensor, weight: Tensor, opti
  */
 export function conv2dBackwardWeight(dweight: Tensor, dy: Tensor, x: Tensor, options: ConvOptions): void {
   const window = windowOf("conv2dBackwardWeight", x.shape, dy, dweight, options);
-  const product = { transposeA: true, accumulate: true };
   if (isProduct(window)) matmul(dweight, x, dy, product);
-  else {
-    inChunks(x.shape, dy.shape, dweight, window, x, (patches, first, samples) => {
-      layOut(patches, x, first, dy.shape, window, samples);
-      matmulBatched(all(dweight), all(patches), part(dy, first, samples), [1, 1], product);
-    });
-  }
+  else weightOperation.run({ y: dy, x, weight: dweight, window });
+}
+
+const product = { transposeA: true, accumulate: true };
+const weightOperation = convolution("conv2dBackwardWeight", "weight", (variant, { y, x, weight, window }) => {
+  inChunks(x.shape, y.shape, weight, window, x, (patches, first, samples) => {
+    layOut(variant, patches, x, first, y.shape, window, samples);
+    matmulBatched(all(weight), all(patches), part(y, first, samples), [1, 1], product);
+  });
+});
+
+/** A convolution or one of its gradients, checked: y, x and the weight, or their gradients. */
+interface Problem {
+  readonly y: Tensor;
+  readonly x: Tensor;
+  readonly weight: Tensor;
+  readonly window: Window;
+}
+
+/**
+ * What computes one of the three tensors from the others: over patches that are laid out by a row variant, or, if given, by the
+ * kernel that reads them where they lie.
+ */
+function convolution(
+  name: string,
+  result: "y" | "x" | "weight",
+  overPatches: (variant: RowVariant, problem: Problem) => void,
+  implicit?: (problem: Problem) => void,
+): Operation<Problem> {
+  const patches = (variant: RowVariant): Candidate<Problem> => ({
+    name: `patches ${variant}`,
+    supports: (_, { x }) => variant !== "vec4" || x.shape[3] % 4 === 0,
+    record: (problem) => overPatches(variant, problem),
+  });
+  return defineOperation({
+    name,
+    candidates: [
+      ...(["plain", "vec4", "group"] as const).map(patches),
+      ...implicit ? [{ name: "conv_subgroup:convolve", supports: servesImplicit, record: implicit }] : [],
+    ],
+    classOf({ y, x, weight, window: { size, stride } }) {
+      const types = [y, x, weight].map(({ dtype }) => dtype).join(" ");
+      const odd = x.shape[3] % 4 || y.shape[3] % 4 ? " odd" : "";
+      return `${roughly(sizeOf(x.shape.slice(0, 3)), x.shape[3], y.shape[3])} ${size}x${size}/${stride} ${types}${odd}`;
+    },
+    rule: (info, problem) =>
+      implicit && info.software && servesImplicit(info, problem)
+        ? "conv_subgroup:convolve"
+        : `patches ${usualVariant(info, problem.x.shape[3])}`,
+    outputs: (problem) => [problem[result]],
+    flops: ({ y, weight }) => 2 * sizeOf(y.shape) * sizeOf(weight.shape.slice(0, 3)),
+  });
 }
 
 /** The window of a convolution, once all shapes are checked against the input's. */
@@ -96,9 +144,8 @@ function isProduct({ size, stride, padding }: Window): boolean {
 }
 
 /** Whether the kernel that reads patches where they lie serves this device and these channels. */
-function servesImplicit(device: Device, inputs: number, outputs: number): boolean {
-  const { software, subgroupSize } = device.gpu.info;
-  return software && [4, 8, 16].includes(subgroupSize) && outputs % 4 === 0 && rowVariant(device, inputs) === "vec4";
+function servesImplicit({ subgroupSize }: GpuInfo, { x, y }: Problem): boolean {
+  return [4, 8, 16].includes(subgroupSize) && x.shape[3] % 4 === 0 && y.shape[3] % 4 === 0;
 }
 
 /** Records conv_subgroup.wgsl, forward or, with `transpose`, the input gradient. */
@@ -144,6 +191,7 @@ function inChunks(
 
 /** Writes the patches of `samples` images from number `first` on. */
 function layOut(
+  variant: RowVariant,
   patches: Tensor,
   x: Tensor,
   first: number,
@@ -153,7 +201,7 @@ function layOut(
 ) {
   const channels = x.shape[3];
   const rows = samples * to[1] * to[2] * window.size ** 2;
-  const { kernel: copy, perLane, grid } = columnsKernel(x.device, rows, channels);
+  const { kernel: copy, perLane, grid } = columnsKernel(x.device, rows, channels, variant);
   x.device.dispatch(
     copy,
     [rows, channels / perLane, first, ...windowWords(x.shape, to, window)],

@@ -2,7 +2,7 @@
 import { floatBits } from "../gpu/gpu.ts";
 import type { Tensor } from "../tensor.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowKernel } from "./variants.ts";
+import { rowKernel, rowOperation } from "./variants.ts";
 
 const apply = rowKernel("dropout", "apply");
 
@@ -21,14 +21,23 @@ export interface DropoutMask {
  * and column, the row counted from the batch's first sample: batches cut in other ways drop the same elements. Its gradient
  * is the same function of the output's. out, x: [R, D], with R / samples = `rowsPerSample`.
  */
-export function dropout(out: Tensor, x: Tensor, { rate, seed, salt }: DropoutMask, rowsPerSample: number): void {
-  const rows = rowsOf(x), width = widthOf(x);
+export function dropout(out: Tensor, x: Tensor, mask: DropoutMask, rowsPerSample: number): void {
   expectShape("dropout", "out", out, x.shape, "float");
-  expectShape("dropout", "seed", seed, [2], "u32");
-  const { kernel, perLane, grid } = apply(x.device, rows, width);
-  const words = [rows, width / perLane, ...dropWords({ rate, salt }), rowsPerSample];
-  x.device.dispatch(kernel, words, [out, x, seed], grid);
+  expectShape("dropout", "seed", mask.seed, [2], "u32");
+  dropoutRows.run([out, x, mask, rowsPerSample]);
 }
+
+const dropoutRows = rowOperation<[out: Tensor, x: Tensor, mask: DropoutMask, rowsPerSample: number]>({
+  name: "dropout",
+  outputs: 1,
+  rows: 1,
+  record(variant, out, x, { rate, seed, salt }, rowsPerSample) {
+    const rows = rowsOf(x), width = widthOf(x);
+    const { kernel, perLane, grid } = apply(x.device, rows, width, variant);
+    const words = [rows, width / perLane, ...dropWords({ rate, salt }), rowsPerSample];
+    x.device.dispatch(kernel, words, [out, x, seed], grid);
+  },
+});
 
 /** The mask's part of a uniform block: hashes below the first word drop, the others are scaled by the second; the salt. */
 export function dropWords({ rate, salt }: Pick<DropoutMask, "rate" | "salt">): [number, number, number] {

@@ -3,7 +3,7 @@ import type { Device } from "../gpu/device.ts";
 import { floatBits } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
-import { spread } from "./variants.ts";
+import { singleOperation, spread } from "./variants.ts";
 
 /** Kernels by the elements that one step of an invocation takes. */
 type ByWidth = Record<1 | 4, Kernel>;
@@ -13,29 +13,56 @@ const fillKernels: ByWidth = { 1: kernel("elementwise", "fill"), 4: kernel("elem
 
 /** `out = a + b`. Its gradient with respect to either is the output's, so it has no backward of its own. */
 export function add(out: Tensor, a: Tensor, b: Tensor): void {
-  run("add", addKernels, 0, out, a, b);
+  check("add", out, a, b);
+  addOperation.run([out, a, b]);
 }
 
 /** `out = factor * a`; backward: the same with the output's gradient. */
 export function scale(out: Tensor, a: Tensor, factor: number): void {
-  run("scale", scaleKernels, factor, out, a);
+  check("scale", out, a);
+  scaleOperation.run([out, a, factor]);
 }
 
 /** `out = value`, everywhere. */
 export function fill(out: Tensor, value: number): void {
-  run("fill", fillKernels, value, out);
+  fillOperation.run([out, value]);
 }
 
-function run(operation: string, kernels: ByWidth, value: number, out: Tensor, ...operands: Tensor[]) {
+const addOperation = singleOperation<[out: Tensor, a: Tensor, b: Tensor]>({
+  name: "add",
+  kernel: "elementwise:add",
+  outputs: 1,
+  record: (out, a, b) => record(addKernels, 0, out, a, b),
+});
+
+const scaleOperation = singleOperation<[out: Tensor, a: Tensor, factor: number]>({
+  name: "scale",
+  kernel: "elementwise:scale",
+  outputs: 1,
+  record: (out, a, factor) => record(scaleKernels, factor, out, a),
+});
+
+const fillOperation = singleOperation<[out: Tensor, value: number]>({
+  name: "fill",
+  kernel: "elementwise:fill",
+  outputs: 1,
+  record: (out, value) => record(fillKernels, value, out),
+});
+
+function record(kernels: ByWidth, value: number, out: Tensor, ...operands: Tensor[]) {
+  const size = sizeOf(out.shape);
+  const perLane = size % 4 === 0 ? 4 : 1;
+  const count = size / perLane;
+  out.device.dispatch(kernels[perLane], [count, floatBits(value)], [out, ...operands], strides(out.device, count));
+}
+
+function check(operation: string, out: Tensor, ...operands: Tensor[]) {
   const size = sizeOf(out.shape);
   for (const operand of operands) {
     if (sizeOf(operand.shape) !== size) {
       throw new Error(`${operation}: shape [${operand.shape}] does not fit the result's [${out.shape}]`);
     }
   }
-  const perLane = size % 4 === 0 ? 4 : 1;
-  const count = size / perLane;
-  out.device.dispatch(kernels[perLane], [count, floatBits(value)], [out, ...operands], strides(out.device, count));
 }
 
 /** The grid for `count` invocations in workgroups of `size`, spread over two axes where one is too short (65,535). */

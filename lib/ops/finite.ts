@@ -3,6 +3,7 @@ import { kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { strides } from "./elementwise.ts";
 import { expectShape, inVectors } from "./shapes.ts";
+import { singleOperation } from "./variants.ts";
 
 const findKernel = kernel("finite", "find_overflow");
 
@@ -13,6 +14,15 @@ const findKernel = kernel("finite", "find_overflow");
 export function findOverflow(found: Tensor, x: Tensor): void {
   expectShape("findOverflow", "found", found, [1], "u32");
   expectShape("findOverflow", "x", x, x.shape);
-  const vectors = Math.ceil(sizeOf(x.shape) / 4);
-  x.device.dispatch(findKernel, [vectors], [found, inVectors(x)], strides(x.device, vectors));
+  operation.run([found, x]);
 }
+
+const operation = singleOperation<[found: Tensor, x: Tensor]>({
+  name: "findOverflow",
+  kernel: "finite:find_overflow",
+  outputs: 1,
+  record(found, x) {
+    const vectors = Math.ceil(sizeOf(x.shape) / 4);
+    x.device.dispatch(findKernel, [vectors], [found, inVectors(x)], strides(x.device, vectors));
+  },
+});

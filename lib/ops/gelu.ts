@@ -3,6 +3,7 @@ import { kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { strides } from "./elementwise.ts";
 import { expectShape } from "./shapes.ts";
+import { singleOperation } from "./variants.ts";
 
 /** Which GELU: `erf` is exact (BERT), `tanh` its approximation (GPT-2). */
 export type GeluForm = "erf" | "tanh";
@@ -19,17 +20,31 @@ const backward = { erf: kernels("backward", 0), tanh: kernels("backward", 1) };
  */
 export function gelu(out: Tensor, x: Tensor, form: GeluForm): void {
   expectShape("gelu", "out", out, x.shape, "float");
-  run(forward[form], [out, x]);
+  geluOperation.run([out, x, form]);
 }
+
+const geluOperation = singleOperation<[out: Tensor, x: Tensor, form: GeluForm]>({
+  name: "gelu",
+  kernel: "gelu:forward",
+  outputs: 1,
+  record: (out, x, form) => record(forward[form], [out, x]),
+});
 
 /** The gradient of {@link gelu} with respect to x. dx, dout, x: of one shape. */
 export function geluBackward(dx: Tensor, dout: Tensor, x: Tensor, form: GeluForm): void {
   expectShape("geluBackward", "dx", dx, x.shape, "float");
   expectShape("geluBackward", "dout", dout, x.shape, "float");
-  run(backward[form], [dx, x, dout]);
+  backwardOperation.run([dx, dout, x, form]);
 }
 
-function run(kernels: typeof forward.erf, views: Tensor[]) {
+const backwardOperation = singleOperation<[dx: Tensor, dout: Tensor, x: Tensor, form: GeluForm]>({
+  name: "geluBackward",
+  kernel: "gelu:backward",
+  outputs: 1,
+  record: (dx, dout, x, form) => record(backward[form], [dx, x, dout]),
+});
+
+function record(kernels: typeof forward.erf, views: Tensor[]) {
   const [{ device, shape }] = views;
   const size = sizeOf(shape);
   const perLane = size % 4 === 0 ? 4 : 1;

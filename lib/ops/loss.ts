@@ -3,7 +3,7 @@ import { kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { rowKernel, rowOperation } from "./variants.ts";
+import { rowKernel, rowOperation, singleOperation } from "./variants.ts";
 
 const forward = {
   plain: kernel("loss", "forward"),
@@ -78,7 +78,15 @@ export interface SumOptions {
 }
 
 /** `out (+)= sum of x`, the same bits in every run. out: [1]; x: any shape, up to some thousand elements. */
-export function sum(out: Tensor, x: Tensor, { accumulate = false }: SumOptions = {}): void {
+export function sum(out: Tensor, x: Tensor, options: SumOptions = {}): void {
   expectShape("sum", "out", out, [1]);
-  out.device.dispatch(sumKernel, [sizeOf(x.shape), accumulate ? 1 : 0], [out, x], [1]);
+  sumOperation.run([out, x, options]);
 }
+
+const sumOperation = singleOperation<[out: Tensor, x: Tensor, options: SumOptions]>({
+  name: "sum",
+  kernel: "sum:sum",
+  outputs: 1,
+  record: (out, x, { accumulate = false }) =>
+    out.device.dispatch(sumKernel, [sizeOf(x.shape), accumulate ? 1 : 0], [out, x], [1]),
+});

@@ -3,7 +3,7 @@ import { kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape } from "./shapes.ts";
-import { rowKernel, rowVariant } from "./variants.ts";
+import { rowKernel, rowOperation } from "./variants.ts";
 import { expectImages, type Window, windowedShape, windowWords } from "./windows.ts";
 
 const largest = rowKernel("pool", "largest");
@@ -20,39 +20,78 @@ export function maxPool(y: Tensor, taps: Tensor, x: Tensor, window: Window): voi
   const shape = windowedShape(x.shape, window);
   expectImages("maxPool", "y", y, shape, "float");
   expectImages("maxPool", "taps", taps, shape, "u32");
-  const [samples, height, width, channels] = shape;
-  const { kernel, perLane, grid } = largest(x.device, samples * height * width, channels);
-  const words = [samples * height * width, channels / perLane, ...windowWords(x.shape, shape, window)];
-  x.device.dispatch(kernel, words, [y, taps, x], grid);
+  maxPoolRows.run([y, taps, x, window]);
 }
+
+const maxPoolRows = rowOperation<[y: Tensor, taps: Tensor, x: Tensor, window: Window]>({
+  name: "maxPool",
+  outputs: 2,
+  rows: 0,
+  record(variant, y, taps, x, window) {
+    const [samples, height, width, channels] = y.shape;
+    const { kernel, perLane, grid } = largest(x.device, samples * height * width, channels, variant);
+    const words = [samples * height * width, channels / perLane, ...windowWords(x.shape, y.shape, window)];
+    x.device.dispatch(kernel, words, [y, taps, x], grid);
+  },
+});
 
 /** The gradient of {@link maxPool} with respect to x. dx: [N, H, W, C]; dy: [N, H', W', C]; taps: u32 [N, H', W', C]. */
 export function maxPoolBackward(dx: Tensor, dy: Tensor, taps: Tensor, window: Window): void {
   const shape = windowedShape(dx.shape, window);
   expectImages("maxPoolBackward", "dy", dy, shape, "float");
   expectImages("maxPoolBackward", "taps", taps, shape, "u32");
-  const [samples, height, width, channels] = dx.shape;
-  const { kernel, perLane, grid } = largestBackward(dx.device, samples * height * width, channels);
-  const words = [samples * height * width, channels / perLane, ...windowWords(dx.shape, shape, window)];
-  dx.device.dispatch(kernel, words, [dx, dy, taps], grid);
+  maxPoolBackwardRows.run([dx, dy, taps, window]);
 }
+
+const maxPoolBackwardRows = rowOperation<[dx: Tensor, dy: Tensor, taps: Tensor, window: Window]>({
+  name: "maxPoolBackward",
+  outputs: 1,
+  rows: 0,
+  record(variant, dx, dy, taps, window) {
+    const [samples, height, width, channels] = dx.shape;
+    const { kernel, perLane, grid } = largestBackward(dx.device, samples * height * width, channels, variant);
+    const words = [samples * height * width, channels / perLane, ...windowWords(dx.shape, dy.shape, window)];
+    dx.device.dispatch(kernel, words, [dx, dy, taps], grid);
+  },
+});
 
 /** The mean of each channel over all pixels. y: [N, C]; x: [N, H, W, C]. */
 export function averagePool(y: Tensor, x: Tensor): void {
   const [samples, height, width, channels] = x.shape;
   expectImages("averagePool", "x", x, [samples, height, width, channels], "float");
   expectShape("averagePool", "y", y, [samples, channels], "float");
-  const perLane = rowVariant(x.device, channels) === "plain" || channels % 4 !== 0 ? 1 : 4;
-  const words = [samples, channels / perLane, height, width, 0, 0, 0, 0, 0];
-  x.device.dispatch(average[perLane], words, [y, x], lanes(sizeOf(y.shape) / perLane));
+  averagePoolRows.run([y, x]);
 }
+
+const averagePoolRows = rowOperation<[y: Tensor, x: Tensor]>({
+  name: "averagePool",
+  outputs: 1,
+  rows: 1,
+  ungrouped: true,
+  record(variant, y, x) {
+    const [samples, height, width, channels] = x.shape;
+    const perLane = variant === "vec4" ? 4 : 1;
+    const words = [samples, channels / perLane, height, width, 0, 0, 0, 0, 0];
+    x.device.dispatch(average[perLane], words, [y, x], lanes(sizeOf(y.shape) / perLane));
+  },
+});
 
 /** The gradient of {@link averagePool} with respect to x. dx: [N, H, W, C]; dy: [N, C]. */
 export function averagePoolBackward(dx: Tensor, dy: Tensor): void {
   const [samples, height, width, channels] = dx.shape;
   expectImages("averagePoolBackward", "dx", dx, [samples, height, width, channels], "float");
   expectShape("averagePoolBackward", "dy", dy, [samples, channels], "float");
-  const rows = samples * height * width;
-  const { kernel, perLane, grid } = averageBackward(dx.device, rows, channels);
-  dx.device.dispatch(kernel, [rows, channels / perLane, height, width, 0, 0, 0, 0, 0], [dx, dy], grid);
+  averagePoolBackwardRows.run([dx, dy]);
 }
+
+const averagePoolBackwardRows = rowOperation<[dx: Tensor, dy: Tensor]>({
+  name: "averagePoolBackward",
+  outputs: 1,
+  rows: 0,
+  record(variant, dx, dy) {
+    const [samples, height, width, channels] = dx.shape;
+    const rows = samples * height * width;
+    const { kernel, perLane, grid } = averageBackward(dx.device, rows, channels, variant);
+    dx.device.dispatch(kernel, [rows, channels / perLane, height, width, 0, 0, 0, 0, 0], [dx, dy], grid);
+  },
+});

@@ -3,6 +3,7 @@ import { floatBits } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
+import { singleOperation } from "./variants.ts";
 
 /** Where the heads lie that {@link rope} turns. */
 export interface RopeShape {
@@ -39,11 +40,23 @@ function turn(operation: string, x: Tensor, shape: RopeShape, direction: 1 | -1)
       `${operation}: [${x.shape}] does not hold rows of ${rowStride} that begin with ${heads} heads of ${headSize}`,
     );
   }
-  const plan = planOf(shape);
-  const pairs = headSize / 2 / plan.perLane;
-  const words = [rows, length, heads, rowStride / plan.perLane, pairs, floatBits(direction), 0, 0];
-  x.device.dispatch(plan.kernel, words.concat(plan.frequencies), [x], lanes(rows * pairs));
+  ropeOperation.run([x, shape, direction]);
 }
+
+const ropeOperation = singleOperation<[x: Tensor, shape: RopeShape, direction: 1 | -1]>({
+  name: "rope", // its gradient, too
+  kernel: "rope:rotate",
+  outputs: 1,
+  bytes: ([x, { heads, headSize, rowStride }]) => 2 * x.bytes * heads * headSize / rowStride,
+  record(x, shape, direction) {
+    const { length, heads, headSize, rowStride } = shape;
+    const rows = sizeOf(x.shape) / rowStride;
+    const plan = planOf(shape);
+    const pairs = headSize / 2 / plan.perLane;
+    const words = [rows, length, heads, rowStride / plan.perLane, pairs, floatBits(direction), 0, 0];
+    x.device.dispatch(plan.kernel, words.concat(plan.frequencies), [x], lanes(rows * pairs));
+  },
+});
 
 interface Plan {
   kernel: Kernel;

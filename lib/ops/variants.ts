@@ -8,8 +8,8 @@
 import type { Device } from "../gpu/device.ts";
 import type { GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
-import type { Tensor } from "../tensor.ts";
-import { type Candidate, defineOperation, forcedCandidate, type Operation, roughly, withCandidate } from "./choice.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
+import { type Candidate, defineOperation, type Operation, type OperationSpec, roughly } from "./choice.ts";
 import { rowsOf, widthOf } from "./shapes.ts";
 
 /**
@@ -19,38 +19,40 @@ import { rowsOf, widthOf } from "./shapes.ts";
  */
 export type RowVariant = "plain" | "vec4" | "group";
 
-/** The variant for rows of `width` elements on `device`, where nothing was measured. */
-export function rowVariant(device: Device, width: number): RowVariant {
-  const forced = forcedCandidate();
-  if (forced === "plain" || forced === "group" || (forced === "vec4" && width % 4 === 0)) return forced;
-  return usualVariant(device.gpu.info, width);
-}
-
-function usualVariant({ software }: GpuInfo, width: number): RowVariant {
+/** The variant for rows of `width` elements on a device that nothing was measured on. */
+export function usualVariant({ software }: Pick<GpuInfo, "software">, width: number): RowVariant {
   if (!software) return "group";
   return width % 4 === 0 ? "vec4" : "plain";
 }
 
-/** Records with one variant wherever it can serve, whatever the device would choose: for tests and benchmarks. */
-export function withRowVariant(variant: RowVariant, record: () => void): void {
-  withCandidate(variant, record);
-}
-
-/** An operation on rows whose problem is the list of its arguments, the tensors that are written first. */
-export interface RowOperationSpec<Arguments extends readonly unknown[]> {
+/** An operation whose problem is the list of its arguments, the tensors that are written first. */
+interface ListSpec<Arguments extends readonly unknown[]>
+  extends Pick<OperationSpec<Arguments>, "flops" | "bytes" | "prepare"> {
   /** The name of the function that runs it. */
   readonly name: string;
-  /** How many arguments are written. */
-  readonly outputs: number;
+  /** How many arguments are written, or which tensors. */
+  readonly outputs: number | OperationSpec<Arguments>["outputs"];
+}
+
+function outputsOf<Arguments extends readonly unknown[]>({ outputs }: ListSpec<Arguments>) {
+  return typeof outputs === "function"
+    ? outputs
+    : (problem: Arguments) => problem.slice(0, outputs) as unknown as Tensor[];
+}
+
+/** What {@link rowOperation} is given. */
+export interface RowOperationSpec<Arguments extends readonly unknown[]> extends ListSpec<Arguments> {
   /** Which argument has the rows that decide how the work is shared out. */
   readonly rows: number;
+  /** Whether `group` is `vec4`, or `plain`, by another name and left out; false by default. */
+  readonly ungrouped?: boolean;
   /** Records one variant. */
   record(variant: RowVariant, ...problem: Arguments): void;
 }
 
 /** An operation whose candidates are the row variants. */
 export function rowOperation<Arguments extends readonly unknown[]>(
-  { name, outputs, rows, record }: RowOperationSpec<Arguments>,
+  { name, outputs, rows, ungrouped = false, record, ...spec }: RowOperationSpec<Arguments>,
 ): Operation<Arguments> {
   const rowsTensor = (problem: Arguments) => problem[rows] as Tensor;
   const candidate = (variant: RowVariant): Candidate<Arguments> => ({
@@ -59,16 +61,53 @@ export function rowOperation<Arguments extends readonly unknown[]>(
     record: (problem) => record(variant, ...problem),
   });
   return defineOperation({
+    ...spec,
     name,
-    candidates: [candidate("plain"), candidate("vec4"), candidate("group")],
+    candidates: [candidate("plain"), candidate("vec4"), ...ungrouped ? [] : [candidate("group")]],
     classOf(problem) {
       const tensor = rowsTensor(problem), width = widthOf(tensor);
-      const dtypes = problem.map((each) => (each as Tensor | undefined)?.dtype).filter(Boolean);
-      return `${roughly(rowsOf(tensor), width)} ${dtypes.join(" ")}${width % 4 === 0 ? "" : " odd"}`;
+      return `${roughly(rowsOf(tensor), width)} ${dtypesOf(problem)}${width % 4 === 0 ? "" : " odd"}`;
     },
-    rule: (info, problem) => usualVariant(info, widthOf(rowsTensor(problem))),
-    outputs: (problem) => problem.slice(0, outputs) as unknown as Tensor[],
+    rule(info, problem) {
+      const width = widthOf(rowsTensor(problem));
+      return usualVariant({ software: ungrouped || info.software }, width);
+    },
+    outputs: outputsOf({ name, outputs }),
   });
+}
+
+/** What {@link singleOperation} is given. */
+export interface SingleOperationSpec<Arguments extends readonly unknown[]> extends ListSpec<Arguments> {
+  /** `file:entry` of its kernel in `kernels/`. */
+  readonly kernel: string;
+  /** Records it. */
+  record(...problem: Arguments): void;
+}
+
+/** An operation that is computed in one way: benchmarks show it, calibration has nothing to choose. */
+export function singleOperation<Arguments extends readonly unknown[]>(
+  { name, kernel, outputs, record, ...spec }: SingleOperationSpec<Arguments>,
+): Operation<Arguments> {
+  return defineOperation<Arguments>({
+    ...spec,
+    name,
+    candidates: [{ name: kernel, supports: () => true, record: (problem) => record(...problem) }],
+    classOf(problem) {
+      const largest = problem.filter(isTensor).reduce((a, b) => sizeOf(b.shape) > sizeOf(a.shape) ? b : a);
+      return `${roughly(rowsOf(largest), widthOf(largest))} ${dtypesOf(problem)}`;
+    },
+    rule: () => kernel,
+    outputs: outputsOf({ name, outputs }),
+  });
+}
+
+/** Element types, and what arguments say in words, as "tanh". */
+function dtypesOf(problem: readonly unknown[]): string {
+  return problem.flatMap((each) => isTensor(each) ? [each.dtype] : typeof each === "string" ? [each] : []).join(" ");
+}
+
+function isTensor(value: unknown): value is Tensor {
+  return typeof value === "object" && value !== null && "storage" in value;
 }
 
 /**
@@ -105,7 +144,7 @@ export function rowKernel(
     group: kernel(file, entry, wide),
     group4: kernel(file, entry + "4", wide),
   };
-  return (device, rows, width, variant = rowVariant(device, width)) => {
+  return (device, rows, width, variant = usualVariant(device.gpu.info, width)) => {
     const perLane = variant === "plain" || width % 4 !== 0 ? 1 : 4;
     return {
       kernel: kernels[variant === "group" && perLane === 4 ? "group4" : variant],

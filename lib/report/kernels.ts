@@ -12,14 +12,14 @@ export function kernelsTitle({ adapter, peak }: KernelsReport): string {
 /** Every candidate, problem by problem. */
 export function kernelsTable({ rows }: KernelsReport): Table {
   return {
-    columns: ["operation", "shape", "dtype", "candidate", "ms", "min - max", "rate", "unit", "of peak", "chosen"],
+    columns: ["operation", "shape", "dtype", "candidate", "ms", "quartiles", "rate", "unit", "of peak", "chosen"],
     rows: rows.map((row) => [
       row.operation,
       row.shape,
       row.dtype,
       row.candidate,
       significant(row.ms),
-      row.spread.map(significant).join(" - "),
+      row.quartiles.map(significant).join(" - "),
       significant(row.rate),
       row.unit,
       `${(100 * row.shareOfPeak).toFixed(0)} %`,

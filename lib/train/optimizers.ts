@@ -6,7 +6,8 @@ import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { fill, strides } from "../ops/elementwise.ts";
 import { expectShape, inVectors } from "../ops/shapes.ts";
-import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
+import { singleOperation } from "../ops/variants.ts";
+import { empty, release, sizeOf, type Tensor, writeArray } from "../tensor.ts";
 
 /** An optimizer of one stage. */
 export interface Optimizer {
@@ -56,12 +57,37 @@ export interface AdamWOptions {
   readonly weightDecay?: number;
 }
 
-/** Each with and without a copy of the parameters. */
-const kernelsOf = (entry: string) => ({
-  plain: kernel("optimizers", entry),
-  copy: kernel("optimizers", `${entry}_copy`),
-});
-const kernels = { sgd: kernelsOf("sgd"), momentum: kernelsOf("sgd_momentum"), adamw: kernelsOf("adamw") };
+/** One update of all parameters, with or without a copy of them. */
+function update(name: string, entry: string, moments: number) {
+  const plain = kernel("optimizers", entry), withCopy = kernel("optimizers", `${entry}_copy`);
+  return singleOperation<
+    [
+      ...[parameters: Tensor, gradients: Tensor, moments: readonly Tensor[], copy: Tensor | undefined],
+      ...[scalars: Tensor, words: readonly number[]],
+    ]
+  >({
+    name,
+    kernel: `optimizers:${entry}`,
+    outputs: ([parameters, gradients, moments, copy]) => [parameters, gradients, ...moments, ...copy ? [copy] : []],
+    bytes: ([parameters, , , copy]) => (4 + 2 * moments) * parameters.bytes + (copy?.bytes ?? 0),
+    prepare([parameters, , moments]) {
+      const ones = new Float32Array(sizeOf(parameters.shape)).fill(1);
+      for (const moment of moments) writeArray(moment, ones); // no squares are negative
+    },
+    record(parameters, gradients, moments, copy, scalars, words) {
+      const { device } = parameters;
+      const vectors = Math.ceil(sizeOf(parameters.shape) / 4);
+      const written = [...moments, ...copy ? [copy] : []].map(inVectors);
+      const views = [inVectors(parameters), inVectors(gradients), scalars, ...written];
+      device.dispatch(copy ? withCopy : plain, [vectors, ...words], views, strides(device, vectors));
+    },
+  });
+}
+const updates = {
+  sgd: update("sgd", "sgd", 0),
+  momentum: update("sgdMomentum", "sgd_momentum", 1),
+  adamw: update("adamw", "adamw", 2),
+};
 
 /** Stochastic gradient descent: `v = momentum * v + g; p -= learningRate * v`. It decays no weights. */
 export function sgd({ learningRate, momentum = 0 }: SgdOptions): OptimizerSpec {
@@ -71,7 +97,7 @@ export function sgd({ learningRate, momentum = 0 }: SgdOptions): OptimizerSpec {
     moments,
     create: (parameters, gradients, decayed, copy) =>
       optimizer("sgd", { parameters, gradients, decayed, copy }, {
-        kernels: moments ? kernels.momentum : kernels.sgd,
+        update: moments ? updates.momentum : updates.sgd,
         moments,
         settings: [momentum],
         scalars: (_, rate = learningRate) => [rate, 0, 0],
@@ -90,7 +116,7 @@ export function adamw(options: AdamWOptions = {}): OptimizerSpec {
     moments: 2,
     create: (parameters, gradients, decayed, copy) =>
       optimizer("adamw", { parameters, gradients, decayed, copy }, {
-        kernels: kernels.adamw,
+        update: updates.adamw,
         moments: 2,
         settings: [beta1, 1 - beta1, beta2, 1 - beta2, epsilon, weightDecay],
         scalars: (t, rate = learningRate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
@@ -107,7 +133,7 @@ interface Operands {
 }
 
 interface Plan {
-  kernels: typeof kernels.sgd;
+  update: typeof updates.sgd;
   moments: number;
   /** Settings that stay, for the uniform block. */
   settings: number[];
@@ -127,13 +153,7 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   const moments = Array.from({ length: plan.moments }, () => empty(device, [count], "optimizer"));
   for (const moment of moments) fill(moment, 0);
   const scalars = empty(device, [4], "optimizer");
-  const vectors = Math.ceil(count / 4);
-  const words = [vectors, decayed, ...Array.from({ length: 6 }, (_, i) => floatBits(plan.settings[i] ?? 0))];
-  const views = [
-    ...[parameters, gradients].map(inVectors),
-    scalars,
-    ...[...moments, ...copy ? [copy] : []].map(inVectors),
-  ];
+  const words = [decayed, ...Array.from({ length: 6 }, (_, i) => floatBits(plan.settings[i] ?? 0))];
   let t = 0;
   let written: readonly number[] = [];
   return {
@@ -144,7 +164,7 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
       written = values;
     },
     step() {
-      device.dispatch(plan.kernels[copy ? "copy" : "plain"], words, views, strides(device, vectors));
+      plan.update.run([parameters, gradients, moments, copy, scalars, words]);
     },
     release() {
       release(scalars, ...moments);

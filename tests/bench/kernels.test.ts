@@ -44,8 +44,8 @@ test("bench kernels times every candidate, names the fastest of each problem, an
     assert.deepEqual(rows.map(({ candidate }) => candidate), ["plain", "vec4", "group"], shape);
     assert.equal(rows.filter(({ chosen }) => chosen).length, 1, shape);
     assert.equal(rows.filter(({ usual }) => usual).length, 1, shape);
-    for (const { ms, spread, rate, unit, shareOfPeak } of rows) {
-      assert.ok(spread[0] <= ms && ms <= spread[1] && ms > 0);
+    for (const { ms, quartiles, rate, unit, shareOfPeak } of rows) {
+      assert.ok(quartiles[0] <= ms && ms <= quartiles[1] && ms > 0);
       assert.equal(unit, "GB/s");
       assert.ok(Math.abs(rate / report.peak.gigabytes - shareOfPeak) < 1e-9);
     }
@@ -69,7 +69,7 @@ test("bench kernels explains bad arguments in one line with exit code 2", () => 
 });
 
 test("the kernel tables say what was chosen by measuring, what by the rule, and what was dropped", () => {
-  const row = { operation: "matmul", shape: "4x4x4", dtype: "f32", unit: "GFLOP/s", spread: [1, 3] } as const;
+  const row = { operation: "matmul", shape: "4x4x4", dtype: "f32", unit: "GFLOP/s", quartiles: [1, 3] } as const;
   const report: KernelsReport = {
     schema: 1,
     adapter: "a GPU",

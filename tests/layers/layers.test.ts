@@ -6,7 +6,8 @@ import { preNorm } from "../../lib/layers/residual.ts";
 import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { swigluMlp, type SwigluOptions } from "../../lib/layers/swiglu_mlp.ts";
-import { attentionCandidates, withAttention } from "../../lib/ops/attention.ts";
+import { attentionWays } from "../../lib/ops/attention.ts";
+import { withCandidate } from "../../lib/ops/choice.ts";
 import { packIds } from "../../lib/ops/embedding.ts";
 import { close, device, tokens } from "../ops/support.ts";
 import { attention } from "../reference/attention.ts";
@@ -99,12 +100,12 @@ test("self-attention without the score matrix: the same, on every kernel", async
   const on = await device();
   const layer = attentionBlock("a", { width: 8, heads: 2, length: 5, outputDeviation: 0.02 });
   const shape = { sequences: 2, length: 5, heads: 2, headSize: 4 };
-  for (const way of attentionCandidates.filter((each) => each.supports(on.gpu.info, shape))) {
+  for (const way of attentionWays.filter((each) => each.supports(on.gpu.info, shape))) {
     await checkLayer(on, {
       layer: {
         ...layer,
-        forward: (y, x, saved) => withAttention(way, () => layer.forward(y, x, saved)),
-        backwardInput: (dx, dy, saved) => withAttention(way, () => layer.backwardInput(dx, dy, saved)),
+        forward: (y, x, saved) => withCandidate(way.name, () => layer.forward(y, x, saved)),
+        backwardInput: (dx, dy, saved) => withCandidate(way.name, () => layer.backwardInput(dx, dy, saved)),
       },
       inputShape: [10, 8],
       reference: attentionReference("a", 8, 2, 5),

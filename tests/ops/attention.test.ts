@@ -3,11 +3,10 @@ import { after, test } from "node:test";
 import {
   attention,
   attentionBackward,
-  type AttentionCandidate,
-  attentionCandidates,
   type AttentionShape,
+  type AttentionWay,
+  attentionWays,
   qkvWidth,
-  withAttention,
 } from "../../lib/ops/attention.ts";
 import { type DType, toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/attention.ts";
@@ -23,7 +22,7 @@ import {
   rowVariants,
   tensor,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -50,18 +49,18 @@ const cases: Case[] = [
 ];
 
 /** Every way, the composed one with each variant of its softmax: name, way, and what records with it. */
-function waysOf(length: number): [string, AttentionCandidate, (record: () => void) => void][] {
-  const [composed, ...fused] = attentionCandidates;
+function waysOf(length: number): [string, AttentionWay, (record: () => void) => void][] {
+  const [composed, ...fused] = attentionWays;
   return [
-    ...rowVariants(length).map((variant): [string, AttentionCandidate, (record: () => void) => void] => [
+    ...rowVariants(length).map((variant): [string, AttentionWay, (record: () => void) => void] => [
       `composed, ${variant}`,
       composed,
-      (record) => withRowVariant(variant, () => withAttention(composed, record)),
+      (record) => withCandidate(variant, () => withCandidate(composed.name, record)),
     ]),
-    ...fused.map((way): [string, AttentionCandidate, (record: () => void) => void] => [
+    ...fused.map((way): [string, AttentionWay, (record: () => void) => void] => [
       way.name,
       way,
-      (record) => withAttention(way, record),
+      (record) => withCandidate(way.name, record),
     ]),
   ];
 }
@@ -152,7 +151,7 @@ test("attention reads and writes f16, and sums in f32", async (t) => {
   const halves = (values: Float32Array) => values.map((value) => Math.round(value * 256) / 256); // exact in f16
   const half: DType = "f16";
   // The kernels for GPUs take 20 s to compile here, once more for f16: they are left to the f32 cases.
-  for (const way of attentionCandidates.slice(0, 2)) {
+  for (const way of attentionWays.slice(0, 2)) {
     const shape = { sequences: 2, length: 44, heads: 4, kvHeads: 2, headSize: 20 };
     const qkv = halves(normal(88 * 160, 1)), dout = halves(normal(88 * 80, 2));
     const expected = reference.attention(qkv, shape);
@@ -160,9 +159,9 @@ test("attention reads and writes f16, and sums in f32", async (t) => {
     const keeps = way.keeps(shape, half);
     const out = dirty(on, [88, 80], half), kept = dirty(on, keeps.shape, keeps.dtype);
     const dqkv = dirty(on, [88, 160], half), x = tensor(on, [88, 160], qkv, half);
-    withAttention(way, () => attention(out, kept, x, shape));
+    withCandidate(way.name, () => attention(out, kept, x, shape));
     assertClose(await toArray(out), expected.out, 1e-3, `${way.name}: out`);
-    withAttention(way, () => attentionBackward(dqkv, tensor(on, [88, 80], dout, half), out, x, kept, shape));
+    withCandidate(way.name, () => attentionBackward(dqkv, tensor(on, [88, 80], dout, half), out, x, kept, shape));
     assertClose(await toArray(dqkv), gradient, 2e-3, `${way.name}: dqkv`);
   }
 });

@@ -14,7 +14,7 @@ import {
   rowVariants,
   tensor,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -35,7 +35,7 @@ for (const [rows, width] of [[7, 20], [4, 3], [130, 37], [1000, 5], [5003, 12]])
       const out = dirty(on, shape), mean = dirty(on, [width]), rstd = dirty(on, [width]);
       const running = { mean: tensor(on, [width], before.mean), variance: tensor(on, [width], before.variance) };
       const [xt, gt, bt] = [tensor(on, shape, x), tensor(on, [width], gain), tensor(on, [width], bias)];
-      withRowVariant(variant, () => batchNorm(out, { mean, rstd }, running, xt, gt, bt));
+      withCandidate(variant, () => batchNorm(out, { mean, rstd }, running, xt, gt, bt));
       await assertTensor(out, batch.y, 6e-6, "y");
       await assertTensor(mean, batch.mean, undefined, "mean");
       await assertTensor(rstd, batch.rstd, 4e-6, "rstd");
@@ -57,7 +57,7 @@ for (const [rows, width] of [[7, 20], [4, 3], [130, 37], [1000, 5], [5003, 12]])
         mean: tensor(on, [width], Float32Array.from(batch.mean)),
         rstd: tensor(on, [width], Float32Array.from(batch.rstd)),
       };
-      withRowVariant(variant, () => {
+      withCandidate(variant, () => {
         batchNormSums(outGain, outBias, dyt, xt, statistics, gt, bt);
         batchNormBackwardInput(out, dyt, xt, statistics, gt, bt, outGain, outBias);
       });
@@ -92,7 +92,7 @@ for (const [rows, width] of [[130, 37], [1000, 5], [503, 12]]) {
         const statistics = { mean: dirty(on, [width]), rstd: dirty(on, [width]) };
         const running = { mean: dirty(on, [width]), variance: dirty(on, [width]) };
         const outGain = dirty(on, [width]), outBias = dirty(on, [width]);
-        withRowVariant(variant, () => {
+        withCandidate(variant, () => {
           batchNorm(out, statistics, running, xt, gt, bt, { relu: true });
           batchNormSums(outGain, outBias, dyt, xt, statistics, gt, bt, { relu: true });
           batchNormBackwardInput(outDx, dyt, xt, statistics, gt, bt, outGain, outBias, { relu: true });

@@ -13,7 +13,7 @@ import {
   rowVariants,
   tensor,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -26,7 +26,7 @@ for (const [rows, width] of [[7, 20], [130, 37], [6, 516]]) {
       for (const rate of [0.1, 0.75]) {
         const out = dirty(on, [rows, width]);
         const mask = { rate, seed: tensor(on, [2], Uint32Array.of(4_000_000_000, 3)), salt: 99 };
-        withRowVariant(variant, () => dropout(out, tensor(on, [rows, width], x), mask, 5));
+        withCandidate(variant, () => dropout(out, tensor(on, [rows, width], x), mask, 5));
         const expected = reference.dropout(x, width, { rate, seed: 4_000_000_000, salt: 99, firstRow: 15 });
         await assertTensor(out, expected, 2e-7);
       }

@@ -13,7 +13,7 @@ import {
   tensor,
   tokens,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -27,7 +27,7 @@ for (const [rows, width, vocabulary] of [[70, 20, 9], [5, 260, 3], [37, 5, 50], 
     test(`embedding() ${of} equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, [rows, width]);
-      withRowVariant(
+      withCandidate(
         variant,
         () => embedding(out, tensor(on, [2, rows], packIds(ids)), tensor(on, [vocabulary, width], table)),
       );
@@ -38,7 +38,7 @@ for (const [rows, width, vocabulary] of [[70, 20, 9], [5, 260, 3], [37, 5, 50], 
       const on = await device();
       const before = normal(vocabulary * width, 4);
       const out = tensor(on, [vocabulary, width], before);
-      withRowVariant(
+      withCandidate(
         variant,
         () => embeddingBackwardWeight(out, tensor(on, [rows, width], dy), tensor(on, [2, rows], packIds(ids))),
       );

@@ -29,7 +29,7 @@ import * as norms from "../reference/norm.ts";
 import * as pools from "../reference/pool.ts";
 import * as ropes from "../reference/rope.ts";
 import * as swiglus from "../reference/swiglu.ts";
-import { assertTensor, close, device, dirty, normal, rowVariants, tensor, tokens, withRowVariant } from "./support.ts";
+import { assertTensor, close, device, dirty, normal, rowVariants, tensor, tokens, withCandidate } from "./support.ts";
 
 after(close);
 
@@ -56,7 +56,7 @@ for (const [rows, width] of [[7, 20], [37, 13], [33, 260]]) {
 
   for (const variant of rowVariants(width)) {
     const of = `of ${rows} x ${width} (${variant})`;
-    const record = (run: () => void) => withRowVariant(variant, run);
+    const record = (run: () => void) => withCandidate(variant, run);
 
     testHalf(`rmsNorm() ${of} and its gradients in f16 equal the float64 reference`, async (on) => {
       const { y, rstd } = norms.rmsNorm(x, gain), { dx, dgain } = norms.rmsNormBackward(dy, x, rstd, gain);
@@ -178,7 +178,7 @@ for (const shape of [[2, 7, 6, 8], [1, 5, 9, 3]]) {
       const out = out16(on, outShape), taps = empty(on, outShape, "activations", "u32"), dx = out16(on, shape);
       const means = out16(on, [samples, channels]), dxMean = out16(on, shape);
       const xt = f16(on, shape, x);
-      withRowVariant(variant, () => {
+      withCandidate(variant, () => {
         maxPool(out, taps, xt, window);
         maxPoolBackward(dx, f16(on, outShape, dy), taps, window);
         averagePool(means, xt);

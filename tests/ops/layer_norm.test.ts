@@ -12,7 +12,7 @@ import {
   rowVariants,
   tensor,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -32,7 +32,7 @@ for (const [rows, width] of [[7, 20], [1, 5], [130, 37], [67, 516], [3, 4]]) {
     test(`layerNorm() ${of} equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, shape), outStatistics = dirty(on, [rows, 2]);
-      withRowVariant(variant, () =>
+      withCandidate(variant, () =>
         layerNorm(
           out,
           outStatistics,
@@ -48,7 +48,7 @@ for (const [rows, width] of [[7, 20], [1, 5], [130, 37], [67, 516], [3, 4]]) {
     test(`layerNormBackwardInput() ${of} equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, shape);
-      withRowVariant(variant, () =>
+      withCandidate(variant, () =>
         layerNormBackwardInput(
           out,
           tensor(on, shape, dy),
@@ -62,7 +62,7 @@ for (const [rows, width] of [[7, 20], [1, 5], [130, 37], [67, 516], [3, 4]]) {
     test(`layerNormSums() ${of} equals the float64 reference`, async () => {
       const on = await device();
       const outGain = dirty(on, [width]), outBias = dirty(on, [width]);
-      withRowVariant(variant, () =>
+      withCandidate(variant, () =>
         layerNormSums(
           outGain,
           outBias,

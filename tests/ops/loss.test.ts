@@ -14,7 +14,7 @@ import {
   rowVariants,
   tensor,
   tokens,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -30,7 +30,7 @@ for (const [rows, width] of [[7, 20], [70, 37], [3, 516], [2, 1]]) {
     test(`crossEntropy() of ${rows} x ${width} (${variant}) equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, [rows]), outLogSumExp = dirty(on, [rows]);
-      withRowVariant(
+      withCandidate(
         variant,
         () => crossEntropy(out, outLogSumExp, tensor(on, [rows, width], logits), tensor(on, [rows], targets)),
       );
@@ -42,7 +42,7 @@ for (const [rows, width] of [[7, 20], [70, 37], [3, 516], [2, 1]]) {
     test(`crossEntropyBackward() of ${rows} x ${width} (${variant}) equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, [rows, width]);
-      withRowVariant(variant, () =>
+      withCandidate(variant, () =>
         crossEntropyBackward(
           out,
           tensor(on, [rows, width], logits),
@@ -62,7 +62,7 @@ test("crossEntropy() of a row with a NaN is NaN, and not finite where a logit is
   logits[18] = Infinity;
   for (const variant of rowVariants(8)) {
     const losses = dirty(on, [3]), logSumExp = dirty(on, [3]);
-    withRowVariant(
+    withCandidate(
       variant,
       () => crossEntropy(losses, logSumExp, tensor(on, [3, 8], logits), tensor(on, [3], Uint32Array.of(0, 0, 0))),
     );
@@ -81,7 +81,7 @@ test("a row with an ignored target has no loss and no gradient, not even where i
     const losses = dirty(on, [2]), logSumExp = dirty(on, [2]), dlogits = dirty(on, [2, 8]);
     const [logitsTensor, targetsTensor] = [tensor(on, [2, 8], logits), tensor(on, [2], targets)];
     const one = tensor(on, [1], Float32Array.of(1));
-    withRowVariant(variant, () => {
+    withCandidate(variant, () => {
       crossEntropy(losses, logSumExp, logitsTensor, targetsTensor);
       crossEntropyBackward(dlogits, logitsTensor, logSumExp, targetsTensor, one);
     });

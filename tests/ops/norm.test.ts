@@ -12,7 +12,7 @@ import {
   rowVariants,
   tensor,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -29,7 +29,7 @@ for (const [rows, width] of shapes) {
     test(`rmsNorm() ${of} equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, [rows, width]), outRstd = dirty(on, [rows]);
-      withRowVariant(variant, () => rmsNorm(out, outRstd, tensor(on, [rows, width], x), tensor(on, [width], gain)));
+      withCandidate(variant, () => rmsNorm(out, outRstd, tensor(on, [rows, width], x), tensor(on, [width], gain)));
       await assertTensor(out, y, undefined, "y");
       await assertTensor(outRstd, rstd, undefined, "rstd");
     });
@@ -40,7 +40,7 @@ for (const [rows, width] of shapes) {
       const residual = normal(rows * width, 4);
       for (const rest of [undefined, residual]) {
         const out = dirty(on, shape);
-        withRowVariant(variant, () =>
+        withCandidate(variant, () =>
           rmsNormBackwardInput(
             out,
             tensor(on, shape, dy),
@@ -56,7 +56,7 @@ for (const [rows, width] of shapes) {
     test(`rmsNormSums() ${of} equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, [width]);
-      withRowVariant(variant, () =>
+      withCandidate(variant, () =>
         rmsNormSums(
           out,
           tensor(on, [rows, width], dy),
@@ -100,7 +100,7 @@ test("rmsNorm() reaches every row where each has a workgroup and they are more t
   const variant = on.gpu.info.driver === "bundled" ? "plain" : "group";
   const x = normal(rows * 2, 1), gain = normal(2, 2);
   const out = dirty(on, [rows, 2]), rstd = dirty(on, [rows]);
-  withRowVariant(variant, () => rmsNorm(out, rstd, tensor(on, [rows, 2], x), tensor(on, [2], gain)));
+  withCandidate(variant, () => rmsNorm(out, rstd, tensor(on, [rows, 2], x), tensor(on, [2], gain)));
   await assertTensor(out, reference.rmsNorm(x, gain).y, 4e-6);
 });
 
@@ -110,7 +110,7 @@ test("rmsNormSums() adds up all blocks where rows are so many that blocks grow",
   const x = normal(rows * width, 1), dy = normal(rows * width, 3), rstd = normal(rows, 2);
   const out = dirty(on, [width]);
   const shape = [rows, width];
-  withRowVariant(
+  withCandidate(
     "group",
     () => rmsNormSums(out, tensor(on, shape, dy), tensor(on, shape, x), tensor(on, [rows], rstd)),
   );

@@ -14,7 +14,7 @@ import {
   rowVariants,
   tensor,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -38,7 +38,7 @@ for (const [shape, window] of cases) {
       const on = await device();
       const out = dirty(on, outShape), taps = empty(on, outShape, "activations", "u32"), dx = dirty(on, shape);
       const [xt, dyt] = [tensor(on, shape, x), tensor(on, outShape, dy)];
-      withRowVariant(variant, () => {
+      withCandidate(variant, () => {
         maxPool(out, taps, xt, window);
         maxPoolBackward(dx, dyt, taps, window);
       });
@@ -51,7 +51,7 @@ for (const [shape, window] of cases) {
       const [samples, , , channels] = shape;
       const out = dirty(on, [samples, channels]), dx = dirty(on, shape), dmeans = normal(samples * channels, 3);
       const [xt, dyt] = [tensor(on, shape, x), tensor(on, [samples, channels], dmeans)];
-      withRowVariant(variant, () => {
+      withCandidate(variant, () => {
         averagePool(out, xt);
         averagePoolBackward(dx, dyt);
       });

@@ -20,7 +20,7 @@ import {
   normal,
   tensor,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -115,10 +115,10 @@ for (const sizes of cases) {
   const forwardReference = once(() => reference.selectiveScan(scan, length));
   const backwardReference = once(() => reference.selectiveScanBackward(dout, scan, length));
 
-  for (const variant of ["plain", "vec4", "group"] as const) {
-    test(`selectiveScan() ${of} (${variant}) equals the float64 reference`, async () => {
+  for (const way of ["plain", "subgroup", "chunks"]) {
+    test(`selectiveScan() ${of} (${way}) equals the float64 reference`, async () => {
       const { inputs, parameters, out, states } = await place(sizes, scan);
-      withRowVariant(variant, () => selectiveScan(out, states, inputs, parameters, length));
+      withCandidate(way, () => selectiveScan(out, states, inputs, parameters, length));
       const { out: expected, h } = forwardReference();
       await assertTensor(out, expected, 4e-6);
       const kept = await toArray(states);
@@ -137,13 +137,13 @@ for (const sizes of cases) {
       assertClose(kept, wanted, 4e-6, "states");
     });
 
-    test(`the backward halves of selectiveScan() ${of} (${variant}) equal the float64 reference`, async () => {
+    test(`the backward halves of selectiveScan() ${of} (${way}) equal the float64 reference`, async () => {
       const { on, rows, inputs, parameters, out, states, sums, dprojection } = await place(sizes, scan);
       selectiveScan(out, states, inputs, parameters, length);
       const to = backwardReference();
       const dx = tensor(on, [rows, channels], dout);
-      withRowVariant(
-        variant,
+      withCandidate(
+        way,
         () => selectiveScanBackwardInput(dx, dprojection, sums, states, inputs, parameters, length),
       );
       await assertTensor(dx, to.x, 1e-5, "dx");
@@ -170,10 +170,13 @@ for (const sizes of cases) {
 }
 
 for (
-  const [variant, sizes] of [["plain", cases[1]], ["vec4", cases[2]], ["vec4", cases[5]], ["group", cases[3]]] as const
+  const [way, sizes] of [["plain", cases[1]], ["subgroup", cases[2]], ["subgroup", cases[5]], [
+    "chunks",
+    cases[3],
+  ]] as const
 ) {
   const { sequences, length, channels, state, rank } = sizes;
-  test(`selectiveScan() and its backward halves in f16 (${variant}, ${channels} channels) round the float64 reference of rounded inputs`, async (t) => {
+  test(`selectiveScan() and its backward halves in f16 (${way}, ${channels} channels) round the float64 reference of rounded inputs`, async (t) => {
     const on = await device();
     if (!on.gpu.info.f16) return t.skip("this device has no f16");
     const round = (values: ArrayLike<number>) => fromHalf(toHalf(Float32Array.from(values)));
@@ -181,7 +184,7 @@ for (
     const rounded = scan as unknown as reference.Scan;
     const { rows, inputs: placed, parameters, out, states, sums, dprojection } = await place(sizes, rounded, "f16");
     const dout = round(normal(rows * channels, 8)), dx = tensor(on, [rows, channels], dout, "f16");
-    withRowVariant(variant, () => {
+    withCandidate(way, () => {
       selectiveScan(out, states, placed, parameters, length);
       selectiveScanBackwardInput(dx, dprojection, sums, states, placed, parameters, length);
     });

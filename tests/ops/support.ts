@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import type { Device } from "../../lib/gpu/device.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { type RowVariant, withRowVariant } from "../../lib/ops/variants.ts";
+import { withCandidate } from "../../lib/ops/choice.ts";
+import type { RowVariant } from "../../lib/ops/variants.ts";
 import { type DType, fromArray, release, sizeOf, type Tensor, toArray } from "../../lib/tensor.ts";
 
 let set: DeviceSet | undefined;
@@ -112,4 +113,4 @@ export function weigh(values: ArrayLike<number>, weights: ArrayLike<number>): nu
   return sum;
 }
 
-export { withRowVariant };
+export { withCandidate };

@@ -12,7 +12,7 @@ import {
   rowVariants,
   tensor,
   weigh,
-  withRowVariant,
+  withCandidate,
 } from "./support.ts";
 
 after(close);
@@ -27,14 +27,14 @@ for (const [rows, width] of [[7, 20], [70, 5], [1, 352], [6, 300]]) {
     test(`swiglu() ${of} equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, [rows, width]);
-      withRowVariant(variant, () => swiglu(out, tensor(on, [rows, 2 * width], gateUp)));
+      withCandidate(variant, () => swiglu(out, tensor(on, [rows, 2 * width], gateUp)));
       await assertTensor(out, reference.swiglu(gateUp, width), 1e-6);
     });
 
     test(`swigluBackward() ${of} equals the float64 reference`, async () => {
       const on = await device();
       const out = dirty(on, [rows, 2 * width]);
-      withRowVariant(
+      withCandidate(
         variant,
         () => swigluBackward(out, tensor(on, [rows, width], dout), tensor(on, [rows, 2 * width], gateUp)),
       );
