@@ -13,6 +13,7 @@ import { describeMachine } from "../lib/measure/machine.ts";
 import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { partition } from "../lib/pipeline/partition.ts";
+import type { Choices } from "../lib/ops/choice.ts";
 import { createPipeline, type Pipeline, type Precision, precisions } from "../lib/pipeline/pipeline.ts";
 import { parseRecompute, type RecomputeText } from "../lib/pipeline/recompute.ts";
 import { writePage } from "../lib/report/html.ts";
@@ -123,9 +124,11 @@ async function run(options: Options): Promise<void> {
     say(tableText(partitionTable(model, pipeline.parts)));
     const { repeats } = options;
     const samples = options.samples ?? await chooseSamples(pipeline, source, usual, repeats, set.mode === "real");
-    const pairs = options.policy ? await withPolicy(usual, options.policy, samples, set, options) : usual;
-    const calibration = options.calibrate ? await calibrateFor(set, options, samples, pairs) : undefined;
+    const calibration = options.calibrate ? await calibrateFor(set, options, samples, usual) : undefined;
     if (calibration) say(calibrationNote(calibration));
+    const pairs = options.policy
+      ? await withPolicy(usual, options.policy, samples, set, options, calibration?.choices)
+      : usual;
     const elementBytes = options.precision === "mixed" ? 2 : 4;
     const message = elementBytes *
       sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
@@ -165,9 +168,10 @@ async function withPolicy(
   samples: number,
   set: DeviceSet,
   { model, devices, recompute, precision }: Options,
+  choices?: Choices,
 ): Promise<SchedulePair[]> {
   const { software, subgroupSize } = set.devices[0].gpu.info;
-  const shape = { samples, optimizer: adamw(), recompute, precision, software, subgroupSize };
+  const shape = { samples, optimizer: adamw(), recompute, precision, software, subgroupSize, choices };
   const stages = await stageMemories(createModel(model), { ...shape, stages: devices });
   return pairs.map((pair) => ({ ...pair, split: twoStage(pair.base, { policy, memory: (stage) => stages[stage] }) }));
 }

@@ -5,6 +5,7 @@ import { type Bytes, categories } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { RankPeak } from "../pipeline/executor.ts";
+import { type Choices, setChoices } from "../ops/choice.ts";
 import { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "../pipeline/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
@@ -21,6 +22,8 @@ export interface MemoryOptions {
   readonly software?: boolean;
   /** Lanes in a subgroup of the devices, which the kernels of software drivers are chosen by; 0, no subgroups, by default. */
   readonly subgroupSize?: number;
+  /** What `calibrate` has chosen for the devices: attention keeps what its way needs. By default the rules hold. */
+  readonly choices?: Choices;
   /** What is computed again instead of kept; nothing by default. */
   readonly recompute?: RecomputePolicy;
   /** What tensors hold, as in `PipelineOptions`; "f32" by default. */
@@ -60,7 +63,7 @@ export async function predictMemory(
 export function dryPipeline(
   model: Model,
   devices: number,
-  { software = false, subgroupSize = 0, ...options }: MemoryOptions & Pick<PipelineOptions, "placement">,
+  { software = false, subgroupSize = 0, choices = {}, ...options }: MemoryOptions & Pick<PipelineOptions, "placement">,
 ): Pipeline {
   const set: DeviceSet = {
     mode: "real",
@@ -69,6 +72,7 @@ export function dryPipeline(
     driver: software ? "system" : "gpu",
     close: () => {},
   };
+  for (const { gpu } of set.devices) setChoices(gpu, choices);
   return createPipeline(set, model, options);
 }
 

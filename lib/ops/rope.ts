@@ -33,7 +33,7 @@ export function ropeBackward(dx: Tensor, shape: RopeShape): void {
 }
 
 function turn(operation: string, x: Tensor, shape: RopeShape, direction: 1 | -1) {
-  const { length, heads, headSize, rowStride } = shape;
+  const { heads, headSize, rowStride } = shape;
   const rows = sizeOf(x.shape) / rowStride;
   if (!Number.isInteger(rows) || headSize % 2 !== 0 || heads * headSize > rowStride) {
     throw new Error(

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { problemsOf } from "../../lib/measure/calibrate.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { countParameters } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
@@ -46,6 +47,25 @@ test("predicted peaks equal those of a real step, by device and category, for ev
       }
     }
   }
+});
+
+test("a prediction knows what calibration chose: attention keeps what its way needs", async () => {
+  const { software, subgroupSize } = set.devices[0].gpu.info, samples = 2;
+  const problems = await problemsOf(tinyModel(aligned), samples, set.devices[0].gpu);
+  const { operation, problem } = problems.find(({ operation }) => operation.name === "attention")!;
+  const options = { optimizer: adamw(), software, subgroupSize };
+  const naive = generate("naive", { devices: 1 });
+  const activations = async (way: string) => {
+    const choices = { attention: { [operation.classOf(problem)]: way } };
+    const [{ categories }] = await predictMemory(tinyModel(aligned), naive, samples, { ...options, choices });
+    return categories.activations;
+  };
+  const { heads, length, blocks } = aligned;
+  const logarithms = 4 * samples * heads * length, probabilities = logarithms * length; // multiples of 256 bytes
+  assert.equal(
+    await activations("composed") - await activations("attention_workgroup"),
+    blocks * (probabilities - logarithms),
+  );
 });
 
 test("a model's parameters, gradients and moments are what a prediction holds of them", async () => {
