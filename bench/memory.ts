@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import process from "node:process";
 import { integer, listOf, main, oneOf, reading } from "../lib/cli/options.ts";
+import { UserError } from "../lib/errors.ts";
 import { openDevices } from "../lib/gpu/devices.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { blankBatch, dryPipeline, reportMemory } from "../lib/measure/memory.ts";
@@ -20,6 +21,7 @@ import { generate } from "../lib/schedules/generate.ts";
 import { parsePolicy } from "../lib/schedules/policy.ts";
 import { twoStage } from "../lib/schedules/two_stage.ts";
 import { adamw } from "../lib/train/optimizers.ts";
+import { runGrowth } from "./growth.ts";
 import { paperSchedules } from "./throughput.ts";
 
 interface Options {
@@ -32,7 +34,8 @@ interface Options {
   recompute: RecomputeText[];
   precision: Precision;
   width: number;
-  samples: number;
+  samples?: number;
+  steps?: number;
   json?: string;
   html?: string;
 }
@@ -61,12 +64,24 @@ export const memory = new Command("memory")
     ["none"],
   )
   .option("--precision <p>", `what tensors hold: ${precisions.join(" or ")}`, oneOf(precisions), "f32")
-  .option("--samples <n>", "samples in a micro-batch, 1 to 65536", integer(1, 65_536), 4)
+  .option("--samples <n>", "samples in a micro-batch, 1 to 65536; 4 by default", integer(1, 65_536))
+  .option(
+    "--steps <n>",
+    "instead: repeat a step of the first schedule (1f1b-1 by default), with 2BP of the first policy, this often (10 to 1000000; 1000 of llama-tiny take " +
+      "a minute or two) and tell whether memory grows; micro-batches of 1 sample by default",
+    integer(10, 1_000_000),
+  )
   .option("--json <file>", "write the results as JSON (- for standard output)")
   .option("--html <file>", "write a page with figures and the table")
   .action(run);
 
-async function run({ policies, recompute, samples, ...options }: Options): Promise<void> {
+async function run({ policies, recompute, ...options }: Options): Promise<void> {
+  const { steps, samples = steps ? 1 : 4 } = options;
+  if (steps && (options.predict || options.html)) {
+    throw new UserError(
+      `--steps runs a pipeline and prints lines: it goes without --${options.predict ? "predict" : "html"}`,
+    );
+  }
   checkOutputs({ "--json": options.json, "--html": options.html });
   const say = options.json === "-" || options.html === "-" ? console.error : console.log;
   const model = () => createModel(options.model);
@@ -77,6 +92,19 @@ async function run({ policies, recompute, samples, ...options }: Options): Promi
     if (set?.notice) say(`${set.notice}.`);
     const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
     const shape = { optimizer: adamw(), software, subgroupSize, precision: options.precision };
+    if (steps) {
+      const command = {
+        model: options.model,
+        recompute: recompute[0],
+        precision: options.precision,
+        samples,
+        steps,
+        say,
+      };
+      const base = options.schedules === paperSchedules ? generate("1f1b-1", { devices: options.devices }) : bases[0];
+      const schedule = twoStage(base, { policy: policies[0], width: options.width });
+      return await runGrowth(set!, { ...command, schedule, json: options.json });
+    }
     // One stage a rank in all of these schedules; policies are made for the first kind of recomputation.
     const stages = await stageMemories(model(), {
       ...shape,

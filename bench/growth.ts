@@ -1,0 +1,77 @@
+/** `deno task bench memory --steps N`: whether memory grows while a step is repeated. */
+import process from "node:process";
+import type { DeviceSet } from "../lib/gpu/devices.ts";
+import { growthQuantities, type GrowthRow, measureGrowth } from "../lib/measure/growth.ts";
+import { describeMachine } from "../lib/measure/machine.ts";
+import { countParameters } from "../lib/models/model.ts";
+import { createModel } from "../lib/models/registry.ts";
+import { createPipeline, type Precision } from "../lib/pipeline/pipeline.ts";
+import type { RecomputePolicy } from "../lib/pipeline/recompute.ts";
+import { writeOutput } from "../lib/report/output.ts";
+import type { Schedule } from "../lib/schedules/actions.ts";
+import { adamw } from "../lib/train/optimizers.ts";
+import { sourceFor } from "./data.ts";
+
+/** What `bench memory` was told. */
+export interface GrowthCommand {
+  model: string;
+  schedule: Schedule;
+  recompute: RecomputePolicy;
+  precision: Precision;
+  samples: number;
+  steps: number;
+  json?: string;
+  /** Prints a line. */
+  say: (line: string) => void;
+}
+
+/** Runs the steps, prints a line every tenth of them (every 100 of 1,000) and the slopes, and writes them as JSON. */
+export async function runGrowth(set: DeviceSet, command: GrowthCommand): Promise<void> {
+  const { schedule, recompute, precision, samples, steps, json, say } = command;
+  const model = createModel(command.model);
+  const { name: data, source } = sourceFor(model, undefined, 1);
+  const what = `${schedule.name}${schedule.twoStage ? ` with 2BP (${schedule.policy})` : ""}`;
+  say(
+    `Memory over ${steps} steps of ${model.name}, ${what}, on ${set.devices.length} ${set.mode} devices, ${set.adapter}; ` +
+      `${schedule.microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`,
+  );
+  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(2).padStart(10);
+  say(
+    `${"step".padStart(8)}${["in use", "reserved", "buffers", "resident", "heap"].map((t) => t.padStart(10)).join("")}`,
+  );
+  const line = ({ step, inUse, reserved, buffers, resident, heap }: GrowthRow) =>
+    `${String(step).padStart(8)}${mib(inUse)}${mib(reserved)}${String(buffers).padStart(10)}${mib(resident)}${
+      mib(heap)
+    }`;
+  const make = () =>
+    createPipeline(set, model, { optimizer: adamw(), placement: schedule.placement, recompute, precision });
+  const every = Math.max(1, Math.round(steps / 10));
+  const growth = await measureGrowth(set, make, schedule, source, {
+    steps,
+    every,
+    samples,
+    onRow: (row) => say(line(row)),
+  });
+  const slopes = growthQuantities.map((quantity) => {
+    const value = growth.slopes[quantity];
+    return `${quantity === "inUse" ? "in use" : quantity} ${value.toFixed(1)}${quantity === "buffers" ? "" : " bytes"}`;
+  });
+  say(`MiB. Growth a step (slope of the line of least squares, without the first fifth): ${slopes.join(", ")}.`);
+  if (json) {
+    const report = {
+      schema: 1,
+      mode: set.mode,
+      devices: set.devices.length,
+      model: { name: model.name, parameters: countParameters(model), ...model.configuration },
+      schedule: schedule.name,
+      twoStage: schedule.twoStage,
+      samples,
+      precision,
+      steps,
+      ...growth,
+      command: `bench ${process.argv.slice(2).join(" ")}`.trim(),
+      machine: describeMachine(),
+    };
+    writeOutput(json, JSON.stringify(report, null, 1) + "\n");
+  }
+}
