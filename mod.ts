@@ -147,11 +147,14 @@ export {
 } from "./lib/measure/throughput.ts";
 export { type Bundle, display, type DisplayOptions } from "./lib/report/display.ts";
 export { plan, type PlanOptions, type TrainingPlan } from "./lib/planning/plan.ts";
+export { stageWork, type StageWorkOptions } from "./lib/planning/stage_work.ts";
 
 export { ganttFigure, type GanttOptions } from "./lib/report/gantt.ts";
 export { ganttText, type GanttTextOptions } from "./lib/report/gantt_text.ts";
 export { page, type Section, type Table, writePage } from "./lib/report/html.ts";
 export { figurePng, type PngOptions } from "./lib/report/png.ts";
+export { memoryFigure, memoryOverTime, type MemoryOverTimeOptions, memoryTable } from "./lib/report/memory.ts";
+export { gaveUp, planTable } from "./lib/report/plan.ts";
 export { progress, type ProgressLine } from "./lib/report/progress.ts";
 export { runTimeline } from "./lib/report/run_timeline.ts";
 export {

@@ -2,6 +2,7 @@
  * Devices that compute nothing and take no memory: everything else runs as on real ones, so that the ledger of a step on
  * them is the ledger of the same step anywhere, for models of any size.
  */
+import { globals } from "webgpu";
 import { Device } from "./device.ts";
 import type { OpenAdapter } from "./driver.ts";
 import { Gpu, type GpuInfo } from "./gpu.ts";
@@ -11,6 +12,7 @@ import { Gpu, type GpuInfo } from "./gpu.ts";
  * workspaces, are chosen by it. They claim to have 16-bit floats.
  */
 export function dryDevices(count: number, { software = false, subgroupSize = 0 }: Partial<GpuKind> = {}): Device[] {
+  Object.assign(globalThis, globals); // flags of buffers: Node and Bun have none before a device is opened
   return Array.from({ length: count }, (_, rank) => new Device(rank, new Gpu(stub({ software, subgroupSize }), true)));
 }
 
@@ -23,12 +25,20 @@ const largestBinding = 2 ** 31 - 4;
 /** The part of WebGPU that this project calls, doing nothing. */
 function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
   const nothing = () => {};
+  // Nobody looks into messages, and large buffers that come and go cost Node seconds of garbage collection.
+  const large = new Map<number, ArrayBuffer>();
+  const rangeOf = (bytes: number) => {
+    if (bytes < 2 ** 16) return new ArrayBuffer(bytes);
+    const range = large.get(bytes) ?? new ArrayBuffer(bytes);
+    large.set(bytes, range);
+    return range;
+  };
   const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
   const buffer = ({ size }: GPUBufferDescriptor) => ({
     // Later than whatever the ranks can record meanwhile, as on a device that is slower than its host: so that messages are
     // on their way as long, and take as much memory, as they may.
     mapAsync: () => new Promise<void>((resolve) => void setImmediate(() => resolve())),
-    getMappedRange: (_from = 0, bytes = size) => new ArrayBuffer(bytes),
+    getMappedRange: (_from = 0, bytes = size) => rangeOf(bytes),
     unmap: nothing,
     destroy: nothing,
   });

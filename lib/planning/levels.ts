@@ -1,15 +1,15 @@
 /** What each stage of a model costs and holds, for each choice of what to recompute. */
 import type { Layer } from "../layers/layer.ts";
-import { sequential } from "../layers/sequential.ts";
 import { stageMemories, type StageMemoryOptions } from "../measure/stage_memory.ts";
 import type { Model } from "../models/model.ts";
 import { recomputes } from "../layers/recompute.ts";
-import { type RecomputeText, withRecompute } from "../pipeline/recompute.ts";
+import type { RecomputeText } from "../pipeline/recompute.ts";
 import type { Level } from "./fit.ts";
+import { stageWork } from "./stage_work.ts";
 
 /**
- * The levels of each stage, the one without recomputation first. Costs are floating-point operations, which a device spends
- * at much the same rate in F, I and W of these models; memory is that of a run on shapes.
+ * The levels of each stage, the one without recomputation first. Costs are floating-point operations; memory is that of a run
+ * on shapes.
  */
 export async function levelsOf(
   model: Model,
@@ -28,12 +28,8 @@ export async function levelsOf(
   const levels: Level[][] = parts.map(() => []);
   for (const [index, text] of texts.entries()) {
     const memories = await stageMemories(model, { ...options, parts, recompute: text });
-    let shape = model.inputShape(options.samples);
-    for (const [stage, layers] of withRecompute(parts, text).entries()) {
-      const layer = sequential(layers);
-      levels[stage].push({ recompute: text, cost: layer.flops(shape), memory: memories[stage] });
-      shape = layer.outputShape(shape);
-    }
+    const work = stageWork(model, { samples: options.samples, parts, recompute: text });
+    work.forEach((cost, stage) => levels[stage].push({ recompute: text, cost, memory: memories[stage] }));
     onLevel(index + 1, texts.length);
   }
   return levels;

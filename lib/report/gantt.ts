@@ -3,7 +3,7 @@ import { formatAction, type Kind, type Schedule } from "../schedules/actions.ts"
 import { memoryCategories } from "../schedules/memory.ts";
 import type { MemoryPoint, RankMemory } from "../schedules/memory_timeline.ts";
 import type { Span } from "../schedules/simulate.ts";
-import { type Figure, kindColours, kindNames, kindTextColours } from "./style.ts";
+import { type Figure, kindColours, kindNames, kindTextColours, memoryColours } from "./style.ts";
 import type { Timeline } from "./timeline.ts";
 import { variantOf } from "./variant.ts";
 
@@ -29,8 +29,6 @@ const rowPixels = 44;
 const panelPixels = 74;
 const onePanelPixels = 220;
 
-const memoryColours = ["#8c8c8c", "#a8a8a8", "#c4c4c4", "#dedede", "#7fb8d8", "#f7dfa0", "#d55e00"];
-
 /**
  * A step as a figure: a row of bars for each rank, kinds by colour, later stages of a rank
  * paler, micro-batches as text, details on hover; the critical
@@ -46,7 +44,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   const space = barPixels + panel * panels + (panels > 0 ? 30 : 0);
   const data = bars(schedule, timeline, unit);
   const layout: Record<string, unknown> = {
-    title: { text: `${variantOf(schedule)} on ${schedule.devices} ${mode} devices`, font: { size: 15 }, x: 0.01 },
+    title: { text: `${variantOf(schedule)} on ${schedule.devices} ${mode} devices` },
     height: space + 150,
     barmode: "overlay",
     bargap: 0.18,
@@ -169,8 +167,8 @@ function areas(memory: readonly RankMemory[], until: number, unit: string): Reco
       mode: "lines",
       stackgroup: `memory of ${rank}`,
       ...steps(points, until, ({ held }) => held[name]),
-      line: { shape: "hv", width: 0.5, color: memoryColours[memoryCategories.indexOf(name)] },
-      fillcolor: memoryColours[memoryCategories.indexOf(name)],
+      line: { shape: "hv", width: 0.5, color: memoryColours[name] },
+      fillcolor: memoryColours[name],
       name,
       legend: "legend2",
       legendgroup: name,

@@ -3,7 +3,8 @@ import { categories, type Category } from "../gpu/ledger.ts";
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { MemoryReport, MemoryRow } from "../measure/memory.ts";
 import type { Section, Table } from "./html.ts";
-import { type Figure, seriesColours } from "./style.ts";
+import { memoryCategories } from "../schedules/memory.ts";
+import { type Figure, memoryColours, seriesColours } from "./style.ts";
 
 /**
  * Peaks of each schedule on each device, in MiB: all together, how far the prediction was off, with the free buffers that are kept
@@ -29,20 +30,21 @@ export function memoryTable({ rows }: MemoryReport): Table {
 }
 
 /** What each schedule takes on each rank, a bar by category; the bars add up peaks that may come at different moments. */
-export function memoryFigure({ rows, mode }: MemoryReport): Figure {
+export function memoryFigure({ rows, mode, model }: MemoryReport): Figure {
   const bars = rows.flatMap((row) => row.devices.map((device) => ({ row, device })));
-  const labels = [
-    bars.map(({ row }) => [row.schedule, variant(row), row.recompute === "none" ? "" : row.recompute].join(" ").trim()),
-    bars.map(({ device }) => `rank ${device.rank}`),
-  ];
+  const name = (row: MemoryRow) =>
+    [row.schedule, row.twoStage ? `2BP ${row.policy}` : "", row.recompute === "none" ? "" : row.recompute]
+      .filter(Boolean).join("<br>");
+  const labels = [bars.map(({ row }) => name(row)), bars.map(({ device }) => `${device.rank}`)];
+  const count = rows[0]?.devices.length ?? 0;
   return {
     data: [
-      ...categories.map((category, index) => ({
+      ...memoryCategories.map((category) => ({
         type: "bar",
         name: category,
         x: labels,
         y: bars.map(({ device }) => (device.measured ?? device.predicted)[category] / 2 ** 20),
-        marker: { color: seriesColours[index] },
+        marker: { color: memoryColours[category], line: { color: "#ffffff", width: 1 } },
       })),
       {
         type: "scatter",
@@ -50,32 +52,118 @@ export function memoryFigure({ rows, mode }: MemoryReport): Figure {
         name: "peak of all together",
         x: labels,
         y: bars.map(({ device }) => (device.measuredPeak ?? device.predictedPeak) / 2 ** 20),
-        marker: { color: "#1a1a1a", symbol: "line-ew-open", size: 14 },
+        marker: { color: "#1a1a1a", symbol: "line-ew-open", size: 14, line: { width: 2 } },
       },
     ],
-    layout: { barmode: "stack", height: 520, yaxis: { title: { text: `MiB, ${mode}` } } },
+    layout: {
+      title: {
+        text: `Peaks of ${model.name} by category, ${count} ${
+          mode === "predicted" ? "devices, predicted" : `${mode} devices`
+        }`,
+      },
+      barmode: "stack",
+      height: 520,
+      margin: { t: 110 },
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" },
+      xaxis: { title: { text: "schedule, and the rank of the device" }, tickangle: 0 },
+      yaxis: { title: { text: "peak (MiB)" } },
+    },
   };
 }
 
-/** What is in use on each rank over the course of a step, change by change, named by the action that ran. */
-export function memoryOverTime(timeline: readonly (readonly LedgerPoint[])[]): Figure {
-  return {
-    data: timeline.map((points, rank) => ({
+/** How to draw memory over time. */
+export interface MemoryOverTimeOptions {
+  /** Over the figure. */
+  readonly title?: string;
+  /** Where the memory axes end in bytes, for figures that are to be compared; default the highest peak. */
+  readonly until?: number;
+}
+
+/** Above this many ranks each is a line, below it a panel. */
+const ranksWithPanels = 4;
+const panelPixels = 170;
+
+/**
+ * What is in use on each rank in the course of a step, change by change, by category. Every action of a rank is as wide as
+ * any other: the axis is not time.
+ *
+ * @param timeline Of each rank, as in `StepResult.timeline`.
+ */
+export function memoryOverTime(
+  timeline: readonly (readonly LedgerPoint[])[],
+  { title, until = Math.max(...timeline.flat().map(({ total }) => total)) }: MemoryOverTimeOptions = {},
+): Figure {
+  const panels = timeline.length <= ranksWithPanels ? timeline.length : 1;
+  const data = timeline.flatMap((points, rank) => {
+    const { x } = positions(points);
+    const text = points.map(({ action }) => action);
+    const line = { shape: "hv", width: 1.5, color: seriesColours[rank % seriesColours.length] };
+    if (panels < timeline.length) {
+      const y = points.map(({ total }) => total / 2 ** 20);
+      const hovertemplate = "%{text}: %{y:.1f} MiB";
+      return [{ type: "scatter", mode: "lines", line, name: `rank ${rank}`, x, y, text, hovertemplate }];
+    }
+    const axis = rank === 0 ? "" : rank + 1;
+    return memoryCategories.map((category) => ({
       type: "scatter",
       mode: "lines",
-      line: { shape: "hv", width: 1.5, color: seriesColours[rank % seriesColours.length] },
-      name: `rank ${rank}`,
-      x: points.map((_, index) => index / (points.length - 1)),
-      y: points.map(({ total }) => total / 2 ** 20),
-      text: points.map(({ action }) => action),
-      hovertemplate: "%{text}: %{y:.1f} MiB",
-    })),
-    layout: {
-      height: 360,
-      xaxis: { title: { text: "changes of the ledger, from the first to the last of the step" } },
-      yaxis: { title: { text: "MiB in use" }, rangemode: "tozero" },
-    },
+      stackgroup: `rank ${rank}`,
+      line: { shape: "hv", width: 0.5, color: memoryColours[category] },
+      fillcolor: memoryColours[category],
+      name: category,
+      legendgroup: category,
+      showlegend: rank === 0,
+      x,
+      y: points.map(({ categories }) => categories[category] / 2 ** 20),
+      text,
+      hovertemplate: `%{text}, ${category}: %{y:.1f} MiB<extra>rank ${rank}</extra>`,
+      xaxis: `x${axis}`,
+      yaxis: `y${axis}`,
+    }));
+  });
+  const layout: Record<string, unknown> = {
+    ...(title ? { title: { text: title } } : {}),
+    height: panels > 1 ? 150 + panelPixels * panels : 360,
   };
+  for (let panel = 0; panel < panels; panel++) {
+    const axis = panel === 0 ? "" : panel + 1;
+    const { starts, names } = positions(timeline[panel]);
+    const single = panels < timeline.length;
+    layout[`xaxis${axis}`] = {
+      anchor: `y${axis}`,
+      range: [0, names.length],
+      // An axis with too many names has none.
+      ...(single || names.length > 40 ? { showticklabels: false } : {
+        tickvals: starts.map((start) => start + 0.5),
+        ticktext: names,
+        tickangle: names.length > 14 ? -90 : 0,
+        tickfont: { size: 11 },
+      }),
+      ...(panel === panels - 1 ? { title: { text: "actions in the order of the rank's list", standoff: 8 } } : {}),
+    };
+    const top = 1 - panel / panels;
+    layout[`yaxis${axis}`] = {
+      anchor: `x${axis}`,
+      domain: [top - (panels > 1 ? 0.72 : 1) / panels, top],
+      range: [0, until * 1.05 / 2 ** 20],
+      title: { text: single ? "in use (MiB)" : `rank ${panel} (MiB)` },
+      nticks: 4,
+    };
+  }
+  return { data, layout };
+}
+
+/** Where each point stands on an axis on which every action is as wide as any other. */
+function positions(points: readonly LedgerPoint[]): { x: number[]; starts: number[]; names: string[] } {
+  const counts: { name: string; count: number }[] = [];
+  for (const { action } of points) {
+    const last = counts[counts.length - 1];
+    if (last?.name === action) last.count++;
+    else counts.push({ name: action, count: 1 });
+  }
+  const x = counts.flatMap(({ count }, action) => Array.from({ length: count }, (_, index) => action + index / count));
+  x[x.length - 1] = counts.length; // up to the end of the axis
+  return { x, starts: counts.map((_, action) => action), names: counts.map(({ name }) => name) };
 }
 
 /** The page of a memory run; `timelines` by name of what they show. */

@@ -58,7 +58,6 @@ async function createPainter(): Promise<Painter> {
   window.eval(readFileSync(require.resolve("plotly.js-dist-min"), "utf8"));
   return {
     async draw({ data, layout }, width, height) {
-      // DUMP
       const div = window.document.createElement("div");
       window.document.body.append(div);
       const size = { ...structuredClone(houseLayout(layout)), width, height, autosize: false };

@@ -91,10 +91,13 @@ export function scalingFigure(report: ScalingReport): Figure {
   const colour = (schedule: string) => seriesColours[schedules.indexOf(schedule) % seriesColours.length];
   const data: Record<string, unknown>[] = schedules.flatMap((schedule) => {
     const gains = report.gains.filter((gain) => gain.schedule === schedule);
-    const symbol = (twoStage: boolean) =>
-      gains.map(({ mode }) => `${twoStage ? "circle" : "square"}${mode === "real" ? "" : "-open"}`);
+    const symbol = symbols[schedules.indexOf(schedule) % symbols.length];
     const common = { x: gains.map(({ devices }) => devices), legendgroup: schedule, mode: "lines+markers" };
-    const marker = (twoStage: boolean) => ({ color: colour(schedule), size: 9, symbol: symbol(twoStage) });
+    const marker = {
+      color: colour(schedule),
+      size: 9,
+      symbol: gains.map(({ mode }) => `${symbol}${mode === "real" ? "" : "-open"}`),
+    };
     const text = gains.map(({ mode }) => mode);
     const perDevice = (twoStage: boolean) => ({
       ...common,
@@ -102,8 +105,8 @@ export function scalingFigure(report: ScalingReport): Figure {
       name: `${schedule}${twoStage ? " with 2BP" : ""}, a device`,
       y: gains.map((gain) => rowsOf(report, gain)[twoStage ? 1 : 0].samplesPerSecond / gain.devices),
       text,
-      marker: marker(twoStage),
-      line: { color: colour(schedule), width: twoStage ? 2 : 1 },
+      marker,
+      line: { color: colour(schedule), width: twoStage ? 2 : 1, dash: twoStage ? "solid" : "dot" },
       showlegend: false,
       xaxis: "x2",
       yaxis: "y2",
@@ -115,7 +118,7 @@ export function scalingFigure(report: ScalingReport): Figure {
         name: schedule,
         y: gains.map(({ gain }) => gain),
         text,
-        marker: marker(true),
+        marker,
         line: { color: colour(schedule), width: 2 },
         error_y: {
           type: "data",
@@ -144,14 +147,16 @@ export function scalingFigure(report: ScalingReport): Figure {
   return {
     data,
     layout: {
-      title: { text: "2BP against the number of devices (filled: real, open: virtual, dashed: closed form)" },
+      title: {
+        text: "2BP by number of devices (filled: real, open: virtual; dashed: closed form; dotted: without 2BP)",
+      },
       height: 520,
       margin: { t: 110 },
       xaxis: { ...devices, domain: [0, 0.46] },
       yaxis: { title: { text: "gain" } },
       xaxis2: { ...devices, domain: [0.56, 1], anchor: "y2" },
       yaxis2: {
-        title: { text: "samples per second and device (squares: without 2BP)" },
+        title: { text: "samples per second and device" },
         anchor: "x2",
         rangemode: "tozero",
       },
@@ -171,6 +176,9 @@ export function scalingSections(report: ScalingReport): Section[] {
     { heading: "Gain of 2BP", text: scalingNotes(report).join("\n\n"), table: scalingGainTable(report) },
   ];
 }
+
+/** One a schedule, so that they hold in grey print. */
+const symbols = ["circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon"];
 
 /** The rows that a gain compares. */
 function rowsOf({ rows }: ScalingReport, { schedule, devices }: ScalingGain): [ScalingRow, ScalingRow] {

@@ -5,6 +5,7 @@
  */
 
 import type { Kind } from "../schedules/actions.ts";
+import type { MemoryCategory } from "../schedules/memory.ts";
 
 /**
  * Colours of the four kinds of action, after Okabe and Ito: they differ in lightness as well as in hue, so that they
@@ -39,6 +40,17 @@ export const seriesColours: readonly string[] = [
   "#5a5a5a",
 ];
 
+/** Colours of what memory is for: grey what stays, colours what 2BP moves. */
+export const memoryColours: Readonly<Record<MemoryCategory, string>> = {
+  parameters: "#8c8c8c",
+  gradients: "#a8a8a8",
+  optimizer: "#c4c4c4",
+  transfer: "#dedede",
+  activations: "#7fb8d8",
+  derivatives: "#f7dfa0",
+  workspace: "#d55e00",
+};
+
 /** A plotly figure as data: what `Plotly.newPlot` takes. */
 export interface Figure {
   /** Traces. */
@@ -60,12 +72,14 @@ export function houseLayout(layout: Record<string, unknown> = {}): Record<string
   for (const [key, value] of Object.entries(axes)) {
     if (/^[xy]axis\d*$/.test(key)) axes[key] = { ...axis, ...value as object };
   }
+  if (layout.title) axes.title = { x: 0.01, y: 1, yanchor: "top", pad: { t: 14 }, font: { size: 15 }, ...layout.title };
   return {
     font: { family: "Inter, Helvetica, Arial, sans-serif", size: 13, color: "#1a1a1a" },
     paper_bgcolor: "#ffffff",
     plot_bgcolor: "#ffffff",
     colorway: seriesColours,
-    margin: { l: 70, r: 30, t: 40, b: 50 },
+    // Title and legend stand above one another.
+    margin: { l: 70, r: 30, t: layout.title ? 90 : 40, b: 50 },
     hoverlabel: { align: "left" },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     ...axes,

@@ -79,10 +79,11 @@ export function throughputNotes({ mode, unexplained, overheads, loss }: Throughp
   ];
 }
 
-/** Throughput with and without 2BP, schedule by schedule, with the gain written above. */
+/** Throughput with and without 2BP, schedule by schedule, with the gain written below. */
 export function throughputFigure(report: ThroughputReport): Figure {
   const { rows, gains, mode } = report;
   const schedules = gains.map(({ schedule }) => schedule);
+  const labels = gains.map(({ schedule, gain }) => `${schedule}<br>gain ${gain.toFixed(2)}`);
   const bars = (twoStage: boolean, name: string, color: string) => {
     const chosen = schedules.map((schedule) =>
       rows.find((row) => row.schedule === schedule && row.twoStage === twoStage)!
@@ -91,20 +92,19 @@ export function throughputFigure(report: ThroughputReport): Figure {
     return {
       type: "bar",
       name,
-      x: schedules,
+      x: labels,
       y: chosen.map((row) => row.samplesPerSecond),
       marker: { color },
-      text: chosen.map((row, index) =>
-        `${row.samplesPerSecond.toFixed(1)}${twoStage ? `<br>gain ${gains[index].gain.toFixed(2)}` : ""}`
-      ),
+      // At the foot of the bar, where no whisker ends.
+      text: chosen.map((row) => row.samplesPerSecond.toFixed(1)),
       textposition: "inside",
-      insidetextanchor: "middle",
+      insidetextanchor: "start",
       error_y: {
         type: "data",
         symmetric: false,
         array: chosen.map((row) => rate(row.stepMs.min, row) - row.samplesPerSecond),
         arrayminus: chosen.map((row) => row.samplesPerSecond - rate(row.stepMs.max, row)),
-        color: "#5a5a5a",
+        color: "#1a1a1a",
         thickness: 1,
       },
     };
@@ -115,7 +115,6 @@ export function throughputFigure(report: ThroughputReport): Figure {
       title: { text: `Throughput, ${report.devices} ${mode} devices (median; whiskers: slowest and fastest step)` },
       barmode: "group",
       height: 460,
-      margin: { t: 80 },
       xaxis: { title: { text: "schedule" } },
       yaxis: { title: { text: "samples per second" }, rangemode: "tozero" },
     },

@@ -1,0 +1,42 @@
+/** What each stage of a model computes, from shapes alone: the costs that plans are made with. */
+import type { Layer } from "../layers/layer.ts";
+import { sequential } from "../layers/sequential.ts";
+import type { Model } from "../models/model.ts";
+import { partition } from "../pipeline/partition.ts";
+import { type RecomputePolicy, withRecompute } from "../pipeline/recompute.ts";
+import type { StageCost } from "../schedules/costs.ts";
+
+/** What the model is cut into. */
+export interface StageWorkOptions {
+  /** Number of stages, where `parts` does not say it. */
+  readonly stages?: number;
+  /** The layers of each stage; by default cut by work. */
+  readonly parts?: readonly (readonly Layer[])[];
+  /** Samples in a micro-batch. */
+  readonly samples: number;
+  /** What is computed again instead of kept; nothing by default. */
+  readonly recompute?: RecomputePolicy;
+}
+
+/**
+ * The work of F, I and W of a micro-batch on each stage, in floating-point operations, recomputation included. A device
+ * spends them at much the same rate in all three, so they serve as costs where nothing has been measured.
+ *
+ * ```ts
+ * import { createModel, generate, simulate, stageCosts, stageWork, twoStage } from "twobp";
+ *
+ * const costs = stageCosts(stageWork(createModel("llama-7b"), { stages: 4, samples: 1 }));
+ * const base = generate("1f1b-1", { devices: 4 });
+ * console.log(simulate(base, costs).makespan / simulate(twoStage(base, { costs }), costs).makespan);
+ * ```
+ */
+export function stageWork(model: Model, options: StageWorkOptions): readonly StageCost[] {
+  const { samples, recompute, stages = 1, parts = partition(model, stages) } = options;
+  let shape = model.inputShape(samples);
+  return withRecompute(parts, recompute).map((layers) => {
+    const layer = sequential(layers);
+    const { f, i, w } = layer.flops(shape);
+    shape = layer.outputShape(shape);
+    return { f, i, w };
+  });
+}
