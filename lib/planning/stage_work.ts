@@ -35,8 +35,8 @@ export function stageWork(model: Model, options: StageWorkOptions): readonly Sta
   let shape = model.inputShape(samples);
   return withRecompute(parts, recompute).map((layers) => {
     const layer = sequential(layers);
-    const { f, i, w } = layer.flops(shape);
+    const { f, i, w, b = i + w } = layer.flops(shape);
     shape = layer.outputShape(shape);
-    return { f, i, w };
+    return { f, i, w, b };
   });
 }
