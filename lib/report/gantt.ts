@@ -45,12 +45,12 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   const data = bars(schedule, timeline, unit);
   const layout: Record<string, unknown> = {
     title: { text: `${variantOf(schedule)} on ${schedule.devices} ${mode} devices` },
-    height: space + 150,
+    height: space + 132,
     barmode: "overlay",
     bargap: 0.18,
     // Both above the bars, so that neither covers them.
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", yref: "paper" },
-    margin: { l: 90, r: 30, t: 90, b: 60 },
+    margin: { l: 90, r: 30, t: 72, b: 60 },
     uniformtext: { mode: "hide", minsize: 8 },
     xaxis: {
       range: [0, until],

@@ -63,7 +63,7 @@ export function memoryFigure({ rows, mode, model }: MemoryReport): Figure {
       },
       barmode: "stack",
       height: 520,
-      margin: { t: 110 },
+      margin: { t: 92 }, // two rows of legend
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" },
       xaxis: { title: { text: "schedule, and the rank of the device" }, tickangle: 0 },
       yaxis: { title: { text: "peak (MiB)" } },
@@ -123,7 +123,7 @@ export function memoryOverTime(
   });
   const layout: Record<string, unknown> = {
     ...(title ? { title: { text: title } } : {}),
-    height: panels > 1 ? 150 + panelPixels * panels : 360,
+    height: panels > 1 ? 132 + panelPixels * panels : 360,
   };
   for (let panel = 0; panel < panels; panel++) {
     const axis = panel === 0 ? "" : panel + 1;

@@ -151,7 +151,7 @@ export function scalingFigure(report: ScalingReport): Figure {
         text: "2BP by number of devices (filled: real, open: virtual; dashed: closed form; dotted: without 2BP)",
       },
       height: 520,
-      margin: { t: 110 },
+      margin: { t: 92 }, // two rows of legend
       xaxis: { ...devices, domain: [0, 0.46] },
       yaxis: { title: { text: "gain" } },
       xaxis2: { ...devices, domain: [0.56, 1], anchor: "y2" },

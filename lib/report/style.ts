@@ -40,12 +40,12 @@ export const seriesColours: readonly string[] = [
   "#5a5a5a",
 ];
 
-/** Colours of what memory is for: grey what stays, colours what 2BP moves. */
+/** Colours of what memory is for: grey what stays, colours what 2BP moves; neighbours differ in lightness. */
 export const memoryColours: Readonly<Record<MemoryCategory, string>> = {
-  parameters: "#8c8c8c",
-  gradients: "#a8a8a8",
-  optimizer: "#c4c4c4",
-  transfer: "#dedede",
+  parameters: "#595959",
+  gradients: "#787878",
+  optimizer: "#979797",
+  transfer: "#3d3d3d",
   activations: "#7fb8d8",
   derivatives: "#f7dfa0",
   workspace: "#d55e00",
@@ -79,7 +79,7 @@ export function houseLayout(layout: Record<string, unknown> = {}): Record<string
     plot_bgcolor: "#ffffff",
     colorway: seriesColours,
     // Title and legend stand above one another.
-    margin: { l: 70, r: 30, t: layout.title ? 90 : 40, b: 50 },
+    margin: { l: 70, r: 30, t: layout.title ? 72 : 40, b: 50 },
     hoverlabel: { align: "left" },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     ...axes,
