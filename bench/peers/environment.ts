@@ -1,7 +1,7 @@
 /** One WebGPU for everybody: this project's driver, with its flags, and its way of waiting. */
 import process from "node:process";
 import { openAdapter } from "../../lib/gpu/driver.ts";
-import { noteProgress } from "../../lib/gpu/poll.ts";
+import { polled } from "../../lib/gpu/poll.ts";
 
 /**
  * Puts the driver that this project chooses behind `navigator.gpu`, where the peers look, on one thread if it is a
@@ -22,18 +22,16 @@ export async function installWebGpu(): Promise<void> {
     value: instance,
     configurable: true,
   });
-  notes(GPUQueue.prototype, "submit");
   notes(GPUQueue.prototype, "onSubmittedWorkDone");
   notes(GPUBuffer.prototype, "mapAsync");
 }
 
 function notes<Name extends string>(
-  prototype: Record<Name, (...args: never[]) => unknown>,
+  prototype: Record<Name, (...args: never[]) => Promise<unknown>>,
   name: Name,
 ): void {
   const original = prototype[name];
   prototype[name] = function (this: unknown, ...args: never[]) {
-    noteProgress();
-    return original.apply(this, args);
+    return polled(original.apply(this, args));
   };
 }

@@ -3,6 +3,7 @@ import { createBindGroups } from "./bind_groups.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
+import type { WaitHistory } from "./poll.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
 
 /** A stretch of a buffer, as a kernel is given it. */
@@ -198,10 +199,10 @@ export class Device {
     }
   }
 
-  /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. */
-  async mapped(staging: GPUBuffer): Promise<void> {
+  /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `history` as in `Gpu.wait`. */
+  async mapped(staging: GPUBuffer, history?: WaitHistory): Promise<void> {
     try {
-      await this.gpu.wait(staging.mapAsync(GPUMapMode.READ));
+      await this.gpu.wait(staging.mapAsync(GPUMapMode.READ), history);
     } catch (error) {
       this.check();
       throw error;
@@ -209,10 +210,10 @@ export class Device {
     this.check();
   }
 
-  /** Waits until the GPU has done everything submitted. */
-  async idle(): Promise<void> {
+  /** Waits until the GPU has done everything submitted. `history` as in `Gpu.wait`. */
+  async idle(history?: WaitHistory): Promise<void> {
     this.submit();
-    await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone());
+    await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), history);
     this.check();
   }
 

@@ -1,7 +1,7 @@
 /** One opened GPU: its queue, what it can do, its compiled kernels, and the errors it reported. */
 import type { Driver, OpenAdapter } from "./driver.ts";
 import { type Kernel, source } from "./kernel.ts";
-import { noteProgress } from "./poll.ts";
+import { polled, type WaitHistory } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
 export interface GpuInfo {
@@ -127,14 +127,9 @@ export class Gpu {
     return buffer;
   }
 
-  /** Waits for a promise of this GPU's, polling closely again once it has settled. */
-  async wait<T>(promise: Promise<T>): Promise<T> {
-    noteProgress();
-    try {
-      return await promise;
-    } finally {
-      noteProgress();
-    }
+  /** Waits for a promise of this GPU's; one that is waited for in every step brings its history. */
+  wait<T>(promise: Promise<T>, history?: WaitHistory): Promise<T> {
+    return polled(promise, history);
   }
 
   /** Frees everything on the GPU. With all GPUs closed, a process ends by itself. */

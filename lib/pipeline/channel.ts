@@ -3,6 +3,7 @@
  * copies it into a staging buffer that the host can map, and the receiver's queue writes it from there, without a copy in between.
  */
 import type { Device } from "../gpu/device.ts";
+import type { WaitHistory } from "../gpu/poll.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { type Promised, promised } from "./promised.ts";
 
@@ -10,9 +11,9 @@ import { type Promised, promised } from "./promised.ts";
 export interface Channels {
   /**
    * Records the copy of `tensor` out of its device. To be called once that is submitted: the returned function, which posts
-   * the message as soon as the copy has been made. Nothing waits.
+   * the message as soon as the copy has been made. Nothing waits. `history` tells how long that took in the last steps.
    */
-  send(to: Device, key: string, tensor: Tensor): () => void;
+  send(to: Device, key: string, tensor: Tensor, history?: WaitHistory): () => void;
   /** Waits for the message, then writes it into `target`, ahead of whatever is submitted there afterwards. */
   receive(key: string, target: Tensor): Promise<void>;
   /** Ends every wait with this error: a rank has failed, and what the others wait for will not come. */
@@ -68,7 +69,7 @@ export function createChannels(): Channels {
   }
 
   return {
-    send(to, key, tensor) {
+    send(to, key, tensor, history) {
       const { device: from, storage, offset } = tensor;
       const bytes = Math.ceil(tensor.bytes / 4) * 4; // copies take whole words, an odd number of f16 ends inside one
       const entry = mail(key); // now: after a failed step, what still comes in must not meet the next step's message
@@ -109,7 +110,7 @@ export function createChannels(): Channels {
         staging.unmap();
         done();
       };
-      return () => void from.mapped(staging).then(() => entry.resolve(deliver), entry.reject);
+      return () => void from.mapped(staging, history).then(() => entry.resolve(deliver), entry.reject);
     },
     async receive(key, target) {
       const deliver = await mail(key).promise;

@@ -2,6 +2,7 @@
 import { alignment, type Device, DeviceError } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
 import { type LedgerPoint, type LedgerRecorder, recordLedger } from "../gpu/ledger_timeline.ts";
+import type { WaitHistory } from "../gpu/poll.ts";
 import type { Interval, Timer } from "../gpu/timing.ts";
 import type { Model } from "../models/model.ts";
 import { fill } from "../ops/elementwise.ts";
@@ -113,6 +114,7 @@ export async function runStep(
       saved: new Map(),
       groups: new Map(),
       handed: new Map(),
+      historyOf: waitsOf(schedule),
     };
     const targets = countTargets(batch), scale = lossScale?.value ?? 1;
     writeArray(lossGradient, Float32Array.of(scale / targets));
@@ -215,7 +217,7 @@ async function runRank(
       if (skip) gradients.forEach((gradient) => fill(gradient, 0));
       else optimizers[rank].forEach((optimizer) => optimizer.step());
     }
-    await device.idle();
+    await device.idle(step.historyOf(`end ${rank}`));
   } catch (error) {
     const [failed, at] = error instanceof DeviceError ? [error.rank, error.activity] : [rank, current];
     const explained = error instanceof RankError
@@ -226,6 +228,19 @@ async function runRank(
     vote?.fail(explained);
     throw explained;
   }
+}
+
+/** Of the schedules that were run, by the name of the wait. */
+const waits = new WeakMap<Schedule, Map<string, WaitHistory>>();
+
+function waitsOf(schedule: Schedule): (name: string) => WaitHistory {
+  const known = waits.get(schedule) ?? new Map<string, WaitHistory>();
+  waits.set(schedule, known);
+  return (name) => {
+    const history = known.get(name) ?? [];
+    known.set(name, history);
+    return history;
+  };
 }
 
 class RankError extends Error {

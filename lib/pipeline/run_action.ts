@@ -1,5 +1,6 @@
 /** One action of a schedule: what it receives, records and sends. */
 import { alignment, type Device } from "../gpu/device.ts";
+import type { WaitHistory } from "../gpu/poll.ts";
 import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
 import { createGroup, createSaved, type Group, releaseGroup, type Saved } from "../layers/saved.ts";
 import type { Model } from "../models/model.ts";
@@ -28,6 +29,8 @@ export interface Step {
   readonly saved: Map<string, Saved>;
   /** Groups in flight, by the W or B that ends them. */
   readonly groups: Map<Action, Group>;
+  /** How long a wait of this name took in the last steps of this schedule. */
+  historyOf(name: string): WaitHistory;
   /** Tensors on their way between two stages of one rank. */
   readonly handed: Map<string, Tensor>;
 }
@@ -197,7 +200,7 @@ function send(
     step.handed.set(key, tensor);
     return undefined;
   }
-  const post = step.channels.send(target, key, tensor);
+  const post = step.channels.send(target, key, tensor, step.historyOf(key));
   release(tensor);
   return post;
 }
