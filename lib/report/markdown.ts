@@ -23,7 +23,7 @@ function blocks(text: string): string {
 function inline(text: string): string {
   return text.split(/(`[^`]+`)/).map((part, index) =>
     index % 2 === 1 ? `<code>${escape(part.slice(1, -1))}</code>` : escape(part)
-      .replace(/\[([^\]]+)\]\(((?:https?:|\.?\/|[\w-])[^)\s]*)\)/g, '<a href="$2">$1</a>')
+      .replace(/\[([^\]]+)\]\(((?:https?:|\.{0,2}\/|[\w-])[^)\s]*)\)/g, '<a href="$2">$1</a>')
       .replace(/\*\*([^*]+)\*\*/g, "<strong>$1</strong>")
       .replace(/(^|\W)[_*]([^_*]+)[_*](?=\W|$)/g, "$1<em>$2</em>")
   ).join("");

@@ -32,7 +32,7 @@ export function notebookPage(title: string, { cells }: ReadableNotebook): string
   };
   const body = cells.map(({ cell_type, source, outputs = [] }) =>
     cell_type === "markdown"
-      ? markdownHtml(joined(source))
+      ? markdownHtml(joined(source)).replace(/href="([\w-]+)\.ipynb"/g, 'href="$1.html"') // pages stand side by side too
       : `<pre>${escape(joined(source))}</pre>\n${outputs.map(output).join("\n")}`
   ).join("\n");
   return frame(title, body, figures, "");

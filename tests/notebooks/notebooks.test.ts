@@ -112,8 +112,11 @@ test("cells run in order in one session; outputs are kept; what is changed in th
   assert.match(joined(shown[1]["text/html"] as string[]), />21<.*>3</s);
   assert.deepEqual(second.outputs![2], { output_type: "stream", name: "stdout", text: ["changed 2\n"] });
   assert.deepEqual([first.execution_count, second.execution_count], [1, 2]);
-  const html = notebookPage("outputs", notebook);
+  const source = "See [what layers keep](../lib/layers/README.md) and [schedules](schedules.ipynb).";
+  const cells = [...notebook.cells, { ...first, cell_type: "markdown" as const, source, outputs: [] }];
+  const html = notebookPage("outputs", { ...notebook, cells });
   assert.ok(html.includes("500 steps") && html.includes("const x: number = 20;"));
+  assert.ok(html.includes(`<a href="../lib/layers/README.md">what layers keep</a> and <a href="schedules.html">`));
 });
 
 test("the first failing cell is named with its message, whatever way it fails", async () => {
