@@ -76,7 +76,10 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       const qkv = empty(x.device, [rows, packed], "activations", y.dtype);
       qkvProjection.forward(qkv, x, saved.child("qkv"));
       if (rotary) rope(qkv, positions);
-      const { shape, dtype } = chooseAttention(x.device.gpu, core(rows), y.dtype, masks(saved)).keeps(core(rows), y.dtype);
+      const { shape, dtype } = chooseAttention(x.device.gpu, core(rows), y.dtype, masks(saved)).keeps(
+        core(rows),
+        y.dtype,
+      );
       const kept = empty(x.device, shape, "activations", dtype);
       const context = saved.slot("context", [rows, width], "activations", y.dtype);
       attention(context, kept, qkv, core(rows), masks(saved));
