@@ -21,6 +21,7 @@
  *
  * @module
  */
+export { formatBytes, parseBytes } from "./lib/bytes.ts";
 export { UserError } from "./lib/errors.ts";
 
 export { Device, type TimestampSlot, type View } from "./lib/gpu/device.ts";
@@ -72,7 +73,7 @@ export {
 } from "./lib/schedules/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/merge.ts";
-export { parseBytes, parsePolicy } from "./lib/schedules/policy.ts";
+export { parsePolicy } from "./lib/schedules/policy.ts";
 export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search.ts";
 export { twoStage, type TwoStageOptions } from "./lib/schedules/two_stage.ts";
 export { validate } from "./lib/schedules/validate.ts";

@@ -1,4 +1,5 @@
 /** `deno task notebooks`: runs the notebooks headless, in tslab and Node as Jupyter would, and can keep what they show. */
+import { Buffer } from "node:buffer";
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
@@ -58,7 +59,10 @@ async function run(names: string[], { write, html }: { write?: boolean; html?: s
     const start = performance.now();
     await execute(path, notebook, (text) => status_(`${name}: ${text}`));
     status_(`${name}: ${Math.round((performance.now() - start) / 1000)} s`, true);
-    if (write) writeOutput(path, format(notebook));
+    if (write) {
+      writeOutput(path, format(notebook));
+      writePictures(notebook);
+    }
     if (html) writeOutput(join(html, name.replace(/ipynb$/, "html")), notebookPage(name, notebook));
   }
 }
@@ -74,6 +78,17 @@ function notebookPaths(names: string[]): string[] {
     }
     return join(folder, found);
   });
+}
+
+/** Pictures that a page outside shows: a cell whose metadata lists `pictures` keeps its PNGs, in order, under these names. */
+function writePictures({ cells }: Notebook): void {
+  for (const { metadata, outputs = [] } of cells) {
+    const names = (metadata.pictures ?? []) as string[];
+    const images = outputs.flatMap((output) => "data" in output ? [output.data["image/png"]] : []).filter(Boolean);
+    for (const [index, name] of names.entries()) {
+      writeOutput(join(folder, name), [Buffer.from([images[index]].flat().join(""), "base64")]);
+    }
+  }
 }
 
 function makeFolder(path: string): void {

@@ -7,8 +7,8 @@
 
 import process from "node:process";
 import { CommanderError, InvalidArgumentError } from "commander";
+import { parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
-import { parseBytes } from "../schedules/policy.ts";
 
 /** Reads a whole number between two bounds; for commander's `option(flags, description, read)`. */
 export function integer(least: number, most: number): (text: string) => number {

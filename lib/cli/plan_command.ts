@@ -9,8 +9,7 @@ import { type Precision, precisions } from "../pipeline/pipeline.ts";
 import { checkOutputs, writeOutput } from "../report/output.ts";
 import { tableText } from "../report/table.ts";
 import { toCsv } from "../schedules/csv.ts";
-import { parseBytes } from "../schedules/policy.ts";
-import { integer, oneOf, reading } from "./options.ts";
+import { bytes, integer, oneOf } from "./options.ts";
 
 interface Flags {
   model: string;
@@ -28,7 +27,7 @@ export function planCommand(): Command {
   return new Command("plan")
     .description("Choose the fastest schedule, 2BP policy and recomputation of a model that fit a budget of memory.")
     .requiredOption("--model <name>", `model: ${modelNames.join(", ")}`, oneOf(modelNames))
-    .requiredOption("--budget <size>", "memory of each device: 24GiB, 800MiB, 16e9", reading(parseBytes))
+    .requiredOption("--budget <size>", "memory of each device: 24GiB, 800MiB, 16e9", bytes)
     .option("--devices <n>", "pipeline ranks, 1 to 64", integer(1, 64), 4)
     .option("--microbatches <m>", "micro-batches in a step (default: twice the devices)", integer(1, 1024))
     .option("--samples <n>", "samples in a micro-batch", integer(1, 65_536), 1)

@@ -1,18 +1,6 @@
+import { parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import type { Policy } from "./actions.ts";
-
-/**
- * Reads a number of bytes: 1e9, 512MB (powers of 1000: kB, MB, GB, TB), 1.5GiB (powers of 1024: KiB, MiB, GiB, TiB).
- *
- * @throws {UserError} For anything else, and for less than one byte.
- */
-export function parseBytes(text: string): number {
-  const [, digits, prefix, binary] = /^(\d+(?:\.\d+)?(?:e\d+)?) ?(?:([kmgt])?(i)?b)?$/i.exec(text.trim()) ?? [];
-  const power = prefix ? "kmgt".indexOf(prefix.toLowerCase()) + 1 : 0;
-  const value = binary && !prefix ? NaN : Math.floor(Number(digits) * (binary ? 1024 : 1000) ** power);
-  if (value >= 1 && Number.isFinite(value)) return value;
-  throw new UserError(`"${text}" is not a number of bytes such as 1e9, 512MB, 64MiB or 1.5GiB`);
-}
 
 /**
  * Reads a policy as a command line spells it.

@@ -1,13 +1,13 @@
 /** Plans for models: predicted peaks within the budget, and a run that keeps it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { parseBytes } from "../../lib/bytes.ts";
 import { UserError } from "../../lib/errors.ts";
 import { openDevices } from "../../lib/gpu/devices.ts";
 import { blankBatch } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { plan } from "../../lib/planning/plan.ts";
-import { parseBytes } from "../../lib/schedules/policy.ts";
 import { validate } from "../../lib/schedules/validate.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 

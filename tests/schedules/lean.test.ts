@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { parseBytes } from "../../lib/bytes.ts";
 import { unitCosts } from "../../lib/schedules/costs.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { peakMemory } from "../../lib/schedules/memory.ts";
-import { parseBytes, parsePolicy } from "../../lib/schedules/policy.ts";
+import { parsePolicy } from "../../lib/schedules/policy.ts";
 import { simulate } from "../../lib/schedules/simulate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
 import { validate } from "../../lib/schedules/validate.ts";
