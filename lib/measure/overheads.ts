@@ -3,6 +3,7 @@
  * ones go through host memory. Measured on the device at hand, with the channels' own calls (see `lib/pipeline/channel.ts`).
  */
 import type { Device } from "../gpu/device.ts";
+import type { WaitHistory } from "../gpu/poll.ts";
 import { createTimer } from "../gpu/timing.ts";
 import { matmul } from "../ops/matmul.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
@@ -40,6 +41,7 @@ export async function measureMessage(device: Device, bytes: number, busyMs: numb
     device.copy(source.storage.buffer, source.offset, staging[hop % 2], 0, size);
     return device.finish();
   };
+  let history: WaitHistory = []; // a pipeline's messages have one too
   /** Wall-clock time that the actions themselves do not explain, for each message; and the time of an action. */
   const chain = async (products: number) => {
     let next = record(0, products);
@@ -47,7 +49,7 @@ export async function measureMessage(device: Device, bytes: number, busyMs: numb
     for (let hop = 0; hop < hops; hop++) {
       device.submit(next);
       if (hop + 1 < hops) next = record(hop + 1, products); // as the executor does: before it waits
-      await device.mapped(staging[hop % 2]);
+      await device.mapped(staging[hop % 2], history);
       device.write(target, staging[hop % 2].getMappedRange());
       staging[hop % 2].unmap();
     }
@@ -59,6 +61,7 @@ export async function measureMessage(device: Device, bytes: number, busyMs: numb
     await chain(1); // compiles
     const products = Math.max(1, Math.round(Math.min(busyMs, longestMs) / (await chain(1)).action));
     const messages: number[] = [];
+    history = [];
     for (let row = 0; row < rows; row++) messages.push((await chain(Math.min(products, 1000))).message);
     return Math.max(0, median(messages));
   } finally {
