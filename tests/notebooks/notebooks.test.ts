@@ -87,7 +87,7 @@ for (const [name, notebook] of notebooks) {
   });
 }
 
-test("cells run in order in one session; outputs are kept; what is changed in the library shows without a build", async () => {
+test("cells run in order in one kernel; outputs are kept; what is changed in the library shows without a build", async () => {
   const copy = copyOfTree();
   const file = join(copy, "lib/schedules/naive.ts");
   const before = readFileSync(file, "utf8");
