@@ -16,94 +16,17 @@
 // loop are no faster. A `var` in a loop is not zero again in the next turn here, whatever WGSL says: it is set.
 enable subgroups;
 
-struct Parameters {
-  length: u32, // positions of a sequence
-  heads: u32,
-  members: u32, // query heads that share a key and a value head
-  size: u32, // vec4s in a row of a head
-  causal: u32,
-  padded: u32,
-  scale: f32, // of the scores
-  threshold: u32, // the rest is of dropout, see dropout.wgsl
-  keep: f32,
-  salt: u32,
-}
+#include "attention_problem"
+#include "attention_subgroup_tile"
 
 alias T1 = f32;
 alias T3 = f32;
 
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> out: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read_write> logs: array<f32>; // [sequences, heads, length]: of the sums of exponentials
 @group(0) @binding(3) var<storage, read> qkv: array<vec4<T3>>;
 @group(0) @binding(4) var<storage, read> ends: array<u32>; // if padded: valid positions of each sequence
 @group(0) @binding(5) var<storage, read> seed: array<u32>; // if DROPOUT
-
-const LANES = 8u; // in a subgroup: 4, 8 or 16
-const BLOCKS = 1u; // of 4 * LANES features, 4 at most
-const DROPOUT = 0u;
-const ROWS = 32u;
-const LOWEST = -3.0e38;
-const LOG2_E = 1.4426950408889634;
-
-// 32 rows by four columns a lane. A column of a matrix is a row.
-struct Tile {
-  c0: mat4x4f, c1: mat4x4f, c2: mat4x4f, c3: mat4x4f,
-  c4: mat4x4f, c5: mat4x4f, c6: mat4x4f, c7: mat4x4f,
-}
-
-// One value a row.
-struct Values {
-  c0: vec4f, c1: vec4f, c2: vec4f, c3: vec4f,
-  c4: vec4f, c5: vec4f, c6: vec4f, c7: vec4f,
-}
-
-// The share of the rows that a lane loads: rows lane, LANES + lane, ...
-alias Share = array<vec4f, ROWS / LANES>;
-
-// See softmax.wgsl.
-fn seen_of(position: u32, valid: u32) -> u32 {
-  return clamp(min(select(p.length, position + 1u, p.causal != 0u), valid), 1u, p.length);
-}
-
-// The matrix whose columns are those of `x` in lane `from`.
-fn shuffled(x: mat4x4f, lane: u32) -> mat4x4f {
-  return mat4x4f(
-    subgroupShuffle(x[0], lane), subgroupShuffle(x[1], lane), subgroupShuffle(x[2], lane), subgroupShuffle(x[3], lane),
-  );
-}
-
-// The columns of four lanes.
-fn gathered(x: vec4f, lane: u32) -> mat4x4f {
-  return mat4x4f(
-    subgroupShuffle(x, lane), subgroupShuffle(x, lane + 1u), subgroupShuffle(x, lane + 2u), subgroupShuffle(x, lane + 3u),
-  );
-}
-
-// t += rows of the lanes' shares (four elements each) times the transpose of z, whose columns are four rows more.
-fn add_dots(t: ptr<function, Tile>, x: ptr<function, Share>, z: mat4x4f) {
-  let zt = transpose(z);
-  (*t).c0 += zt * gathered((*x)[0u / LANES], 0u % LANES);
-  (*t).c1 += zt * gathered((*x)[4u / LANES], 4u % LANES);
-  (*t).c2 += zt * gathered((*x)[8u / LANES], 8u % LANES);
-  (*t).c3 += zt * gathered((*x)[12u / LANES], 12u % LANES);
-  (*t).c4 += zt * gathered((*x)[16u / LANES], 16u % LANES);
-  (*t).c5 += zt * gathered((*x)[20u / LANES], 20u % LANES);
-  (*t).c6 += zt * gathered((*x)[24u / LANES], 24u % LANES);
-  (*t).c7 += zt * gathered((*x)[28u / LANES], 28u % LANES);
-}
-
-// t += the four columns of w that `lane` holds, times four rows of which this lane holds four columns.
-fn add_weighted(t: ptr<function, Tile>, w: ptr<function, Tile>, lane: u32, rows: mat4x4f) {
-  (*t).c0 += rows * shuffled((*w).c0, lane);
-  (*t).c1 += rows * shuffled((*w).c1, lane);
-  (*t).c2 += rows * shuffled((*w).c2, lane);
-  (*t).c3 += rows * shuffled((*w).c3, lane);
-  (*t).c4 += rows * shuffled((*w).c4, lane);
-  (*t).c5 += rows * shuffled((*w).c5, lane);
-  (*t).c6 += rows * shuffled((*w).c6, lane);
-  (*t).c7 += rows * shuffled((*w).c7, lane);
-}
 
 // Scores of keys that a row does not see become the lowest.
 fn masked(s: mat4x4f, row: u32, keys: vec4u, valid: u32) -> mat4x4f {
@@ -158,24 +81,12 @@ fn kept(x: vec4f, row: u32, keys: vec4u) -> vec4f {
   return select(vec4f(0), p.keep * x, mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
 }
 
-fn mix32(value: vec4u) -> vec4u {
-  var h = value;
-  h = (h ^ (h >> vec4u(16))) * 0x7feb352du;
-  h = (h ^ (h >> vec4u(15))) * 0x846ca68bu;
-  return h ^ (h >> vec4u(16));
-}
-
 // Four rows of vec4s, `stride` apart.
 fn block(i: u32, stride: u32, last: u32) -> mat4x4f {
   return mat4x4f(
     vec4f(qkv[i]), vec4f(qkv[i + min(1u, last) * stride]),
     vec4f(qkv[i + min(2u, last) * stride]), vec4f(qkv[i + min(3u, last) * stride]),
   );
-}
-
-fn shift(t: ptr<function, Tile>) {
-  (*t).c0 = (*t).c1; (*t).c1 = (*t).c2; (*t).c2 = (*t).c3; (*t).c3 = (*t).c4;
-  (*t).c4 = (*t).c5; (*t).c5 = (*t).c6; (*t).c6 = (*t).c7;
 }
 
 // Four rows of the output, as far as there are rows and columns.

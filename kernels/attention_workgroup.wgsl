@@ -6,23 +6,11 @@
 // output in each of BLOCKS blocks, so that two loads of four serve 16 multiplications. Not timed on a GPU yet; checked on
 // lavapipe and SwiftShader.
 
-struct Parameters {
-  length: u32, // positions of a sequence
-  heads: u32,
-  members: u32, // query heads that share a key and a value head
-  size: u32, // vec4s in a row of a head
-  causal: u32,
-  padded: u32,
-  scale: f32, // of the scores
-  threshold: u32, // the rest is of dropout, see dropout.wgsl
-  keep: f32,
-  salt: u32,
-}
+#include "attention_problem"
 
 alias T1 = f32;
 alias T3 = f32;
 
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> out: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read_write> logs: array<f32>; // [sequences, heads, length]: of the sums of exponentials
 @group(0) @binding(3) var<storage, read> qkv: array<vec4<T3>>;
@@ -30,21 +18,13 @@ alias T3 = f32;
 @group(0) @binding(5) var<storage, read> seed: array<u32>; // if DROPOUT
 
 const BLOCKS = 1u; // of 32 features, 4 at most
-const DROPOUT = 0u;
 const ROWS = 64u; // that a workgroup owns: queries, or keys
 const COLUMNS = 32u; // of a tile of scores
-const LOWEST = -3.0e38;
-const LOG2_E = 1.4426950408889634;
 
 // A row more than is used, of 17 and 9: neighbours then write to different banks. 15 KiB in all; every device has 16.
 var<workgroup> weights: array<vec4f, 32 * 17>; // [column][row / 4], four rows each
 var<workgroup> left: array<vec4f, 16 * 17>; // [feature][row / 4], four rows each; or [column][feature / 4]
 var<workgroup> right: array<vec4f, 16 * 9>; // [feature][column / 4], four columns each
-
-// See softmax.wgsl.
-fn seen_of(position: u32, valid: u32) -> u32 {
-  return clamp(min(select(p.length, position + 1u, p.causal != 0u), valid), 1u, p.length);
-}
 
 // Four rows of vec4s, `stride` apart and from `row` on: past the last row zeros, past the last feature too.
 fn block(start: u32, stride: u32, row: u32, feature: u32) -> mat4x4f {
@@ -116,13 +96,6 @@ fn add_weighted(
 fn kept(x: vec4f, row: u32, keys: vec4u) -> vec4f {
   let start = mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.heads * p.length + row;
   return select(vec4f(0), p.keep * x, mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
-}
-
-fn mix32(value: vec4u) -> vec4u {
-  var h = value;
-  h = (h ^ (h >> vec4u(16))) * 0x7feb352du;
-  h = (h ^ (h >> vec4u(15))) * 0x846ca68bu;
-  return h ^ (h >> vec4u(16));
 }
 
 @compute @workgroup_size(128)

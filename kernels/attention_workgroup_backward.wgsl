@@ -2,24 +2,12 @@
 // 2307.08691, algorithm 2): probabilities are computed again from the scores and the logarithms of their sums. There are no
 // atomics for floats, so the gradient of the queries and that of keys and values are kernels of their own.
 
-struct Parameters {
-  length: u32, // positions of a sequence
-  heads: u32,
-  members: u32, // query heads that share a key and a value head
-  size: u32, // vec4s in a row of a head
-  causal: u32,
-  padded: u32,
-  scale: f32, // of the scores
-  threshold: u32, // the rest is of dropout, see dropout.wgsl
-  keep: f32,
-  salt: u32,
-}
+#include "attention_problem"
 
 alias T1 = f32;
 alias T2 = f32;
 alias T3 = f32;
 
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> dqkv: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<T2>>;
 @group(0) @binding(3) var<storage, read> dout: array<vec4<T3>>;
@@ -29,20 +17,13 @@ alias T3 = f32;
 @group(0) @binding(7) var<storage, read> seed: array<u32>; // if DROPOUT
 
 const BLOCKS = 1u; // of 32 features, 4 at most
-const DROPOUT = 0u;
 const ROWS = 64u; // that a workgroup owns: queries, or keys
 const COLUMNS = 32u; // of a tile of scores
-const LOG2_E = 1.4426950408889634;
 
 // A row more than is used, of 17 and 9: neighbours then write to different banks. 15 KiB in all; every device has 16.
 var<workgroup> weights: array<vec4f, 32 * 17>; // [column][row / 4], four rows each
 var<workgroup> left: array<vec4f, 16 * 17>; // [feature][row / 4], four rows each; or [column][feature / 4]
 var<workgroup> right: array<vec4f, 16 * 9>; // [feature][column / 4], four columns each
-
-// See softmax.wgsl.
-fn seen_of(position: u32, valid: u32) -> u32 {
-  return clamp(min(select(p.length, position + 1u, p.causal != 0u), valid), 1u, p.length);
-}
 
 const QKV = 0u;
 const DOUT = 1u;
@@ -123,13 +104,6 @@ fn add_weighted(
 fn kept(rows: vec4u, keys: vec4u) -> vec4f {
   let start = mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.heads * p.length + rows;
   return select(vec4f(0), vec4f(p.keep), mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
-}
-
-fn mix32(value: vec4u) -> vec4u {
-  var h = value;
-  h = (h ^ (h >> vec4u(16))) * 0x7feb352du;
-  h = (h ^ (h >> vec4u(15))) * 0x846ca68bu;
-  return h ^ (h >> vec4u(16));
 }
 
 // Four rows of a gradient, from `row` on, as far as there are rows and features.

@@ -3,29 +3,8 @@
 //
 // out (+)= scale * a b, for each matrix of a batch, one batch entry a z layer of the grid.
 
-struct Matrices {
-  rowStride: u32,
-  offset: u32,
-  stride0: u32, // between matrices along the first batch axis
-  stride1: u32, // along the second
-}
+#include "matmul_problem"
 
-struct Parameters {
-  m: u32,
-  n: u32,
-  k: u32,
-  batch1: u32, // length of the second batch axis
-  out: Matrices,
-  a: Matrices,
-  b: Matrices,
-  scale: f32,
-  accumulate: u32,
-}
-
-alias T1 = f32;
-alias T2 = f32;
-alias T3 = f32;
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> y: array<T1>;
 @group(0) @binding(2) var<storage, read> a: array<T2>;
 @group(0) @binding(3) var<storage, read> b: array<T3>;
@@ -33,10 +12,6 @@ alias T3 = f32;
 const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
 const WORKGROUP = 64u;
-
-fn start(x: Matrices, z: u32) -> u32 {
-  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn plain(

@@ -13,29 +13,8 @@ enable chromium_experimental_subgroup_matrix;
 enable subgroups;
 enable f16;
 
-struct Matrices {
-  rowStride: u32,
-  offset: u32,
-  stride0: u32, // between matrices along the first batch axis
-  stride1: u32, // along the second
-}
+#include "matmul_problem"
 
-struct Parameters {
-  m: u32,
-  n: u32,
-  k: u32,
-  batch1: u32, // length of the second batch axis
-  out: Matrices,
-  a: Matrices,
-  b: Matrices,
-  scale: f32,
-  accumulate: u32,
-}
-
-alias T1 = f32;
-alias T2 = f32;
-alias T3 = f32;
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read> a: array<vec4<T2>>;
 @group(0) @binding(3) var<storage, read> b: array<vec4<T3>>;
@@ -58,10 +37,6 @@ alias Result = subgroup_matrix_result<f32, 16, 16>;
 var<workgroup> aTile: array<f16, ROWS * STEP / A_WIDTH * A_STRIDE>;
 var<workgroup> bTile: array<f16, COLUMNS * STEP / B_WIDTH * B_STRIDE>;
 var<workgroup> results: array<f32, THREADS / 32 * 256>; // 16 x 16 of each subgroup
-
-fn start(x: Matrices, z: u32) -> u32 {
-  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
-}
 
 // Four neighbouring elements of a as stored, zero past the end.
 fn aQuad(base: u32, row: u32, k: u32) -> vec4h {

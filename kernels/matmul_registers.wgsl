@@ -5,29 +5,8 @@
 // SwiftShader 4 x 4 2.2, 8 x 4 and 4 x 8 2.8, 8 x 8 3.7, no more and no less than matmul_subgroup.wgsl; lavapipe (8
 // lanes) 4 x 4 6.6, 8 x 8 8.5. The size of the workgroup makes no difference; 16 wastes least at the edges.
 
-struct Matrices {
-  rowStride: u32,
-  offset: u32,
-  stride0: u32, // between matrices along the first batch axis
-  stride1: u32, // along the second
-}
+#include "matmul_problem"
 
-struct Parameters {
-  m: u32,
-  n: u32,
-  k: u32,
-  batch1: u32, // length of the second batch axis
-  out: Matrices,
-  a: Matrices,
-  b: Matrices,
-  scale: f32,
-  accumulate: u32,
-}
-
-alias T1 = f32;
-alias T2 = f32;
-alias T3 = f32;
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read> a: array<vec4<T2>>;
 @group(0) @binding(3) var<storage, read> b: array<vec4<T3>>;
@@ -41,10 +20,6 @@ const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
 const ROWS = 32u; // of a workgroup's tile: 4 x 4 invocations
 const COLUMNS = 32u; // scalars has half as many of each
-
-fn start(x: Matrices, z: u32) -> u32 {
-  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
-}
 
 // Needs m (if a is transposed), n and k, offsets and strides divisible by 4.
 @compute @workgroup_size(16)

@@ -14,29 +14,8 @@
 // k of 32 reaches 16. SwiftShader: 3.6.
 enable subgroups;
 
-struct Matrices {
-  rowStride: u32,
-  offset: u32,
-  stride0: u32, // between matrices along the first batch axis
-  stride1: u32, // along the second
-}
+#include "matmul_problem"
 
-struct Parameters {
-  m: u32,
-  n: u32,
-  k: u32,
-  batch1: u32, // length of the second batch axis
-  out: Matrices,
-  a: Matrices,
-  b: Matrices,
-  scale: f32,
-  accumulate: u32,
-}
-
-alias T1 = f32;
-alias T2 = f32;
-alias T3 = f32;
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read> a: array<vec4<T2>>;
 @group(0) @binding(3) var<storage, read> b: array<vec4<T3>>;
@@ -54,10 +33,6 @@ const ROWS = 32u; // of a tile
 // where a is stored transposed, four rows of one step. Rows 4q to 4q + 3 are in the values q * QUAD + i * STEP, i < 4.
 const QUAD = select(4u, 1u, TRANSPOSE_A == 1u);
 const STEP = select(1u, ROWS / 4, TRANSPOSE_A == 1u);
-
-fn start(x: Matrices, z: u32) -> u32 {
-  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
-}
 
 // Where in a (in vec4f) a lane finds the value of this number at k = 0; rows past the end are read at the last one.
 fn place(value: u32, row: u32, z: u32) -> u32 {

@@ -6,29 +6,8 @@
 // fills a GPU sooner. Not timed on a GPU yet; on lavapipe 4.9 to 5.8 GFLOP/s at 512 x 512 x 512, where matmul_workgroup.wgsl
 // has 3.4.
 
-struct Matrices {
-  rowStride: u32,
-  offset: u32,
-  stride0: u32, // between matrices along the first batch axis
-  stride1: u32, // along the second
-}
+#include "matmul_problem"
 
-struct Parameters {
-  m: u32,
-  n: u32,
-  k: u32,
-  batch1: u32, // length of the second batch axis
-  out: Matrices,
-  a: Matrices,
-  b: Matrices,
-  scale: f32,
-  accumulate: u32,
-}
-
-alias T1 = f32;
-alias T2 = f32;
-alias T3 = f32;
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read> a: array<vec4<T2>>;
 @group(0) @binding(3) var<storage, read> b: array<vec4<T3>>;
@@ -43,10 +22,6 @@ const BLOCKS = 2 * SIDE / THREADS; // that an invocation loads in a step, of the
 // Four rows of a, or columns of b, an element: [k][row / 4].
 var<workgroup> aTile: array<vec4f, 16 * QUADS>;
 var<workgroup> bTile: array<vec4f, 16 * QUADS>;
-
-fn start(x: Matrices, z: u32) -> u32 {
-  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
-}
 
 // Four rows of a at four steps of k, a step a column of the result. Rows past the end are read at the last ones and not
 // stored; steps past the end are zero.

@@ -5,29 +5,8 @@
 // best on GPUs of four vendors. Not timed on a GPU yet; checked on lavapipe and SwiftShader, where barriers are dear
 // (3.3 and 0.8 GFLOP/s). Takes any sizes, strides and offsets.
 
-struct Matrices {
-  rowStride: u32,
-  offset: u32,
-  stride0: u32, // between matrices along the first batch axis
-  stride1: u32, // along the second
-}
+#include "matmul_problem"
 
-struct Parameters {
-  m: u32,
-  n: u32,
-  k: u32,
-  batch1: u32, // length of the second batch axis
-  out: Matrices,
-  a: Matrices,
-  b: Matrices,
-  scale: f32,
-  accumulate: u32,
-}
-
-alias T1 = f32;
-alias T2 = f32;
-alias T3 = f32;
-@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> y: array<T1>;
 @group(0) @binding(2) var<storage, read> a: array<T2>;
 @group(0) @binding(3) var<storage, read> b: array<T3>;
@@ -39,10 +18,6 @@ const SIDE = 64u; // of the tile, both ways
 // Rows of 17, of which 16 are used: neighbours then write to different banks, whichever way an operand is stored.
 var<workgroup> aTile: array<vec4f, 16 * 17>; // [row / 4][k], four rows each
 var<workgroup> bTile: array<vec4f, 16 * 17>; // [k][column / 4], four columns each
-
-fn start(x: Matrices, z: u32) -> u32 {
-  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
-}
 
 // Four neighbouring rows of a at one k, or four columns of b; zero past the end.
 fn aQuad(base: u32, row: u32, k: u32) -> vec4f {

@@ -6,17 +6,7 @@
 //   u = g[t] exp(dt A) h[t-1],  dt' = x (B . g) + A . u,  A' = sum over t of dt u,  A_log' = A A',  D' = sum of y' x,
 //   dt_raw' = dt' sigmoid(dt_raw + bias),  bias' = sum of dt_raw'
 
-struct Parameters {
-  sequences: u32,
-  length: u32,
-  channels: u32,
-  projection_stride: u32,
-  gate_stride: u32,
-  chunk: u32, // the first of those that a dispatch takes
-  span: u32, // how many it takes
-}
-
-@group(0) @binding(0) var<uniform> p: Parameters;
+#include "scan_problem"
 
 const WORKGROUP = 64u;
 const VECTORS = 4u;
@@ -27,8 +17,6 @@ alias T2 = f32;
 alias T3 = f32;
 alias T7 = f32;
 alias T8 = f32;
-
-const LN2 = 0.6931471805599453;
 
 @group(0) @binding(1) var<storage, read_write> out: array<T1>; // out' becomes x'
 @group(0) @binding(2) var<storage, read_write> dt_raw: array<T2>; // becomes dt_raw'
@@ -140,15 +128,6 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   var sum = vec4f(d_sum, bias_sum, 0.0, 0.0);
   if (!last) { sum += sums[sums_at + VECTORS]; }
   sums[sums_at + VECTORS] = sum;
-}
-
-// softplus as in scan.wgsl, and its derivative, the sigmoid.
-fn softplus(value: f32) -> vec2f {
-  let e = exp(-abs(value));
-  let s = e / (2.0 + e);
-  let q = s * s;
-  let series = 1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q / 13.0)))));
-  return vec2f(max(value, 0.0) + 2.0 * s * series, select(e, 1.0, value > 0.0) / (1.0 + e));
 }
 
 @group(0) @binding(1) var<storage, read_write> dprojection: array<vec4<T1>>;

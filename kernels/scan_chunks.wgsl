@@ -5,23 +5,11 @@
 // backward runs the same steps from the end over g, the gradient with respect to h. Formulas: scan.wgsl, scan_backward.wgsl.
 // Not timed on a GPU yet.
 
-struct Parameters {
-  sequences: u32,
-  length: u32,
-  channels: u32,
-  projection_stride: u32,
-  gate_stride: u32,
-  chunk: u32, // the first of those that a dispatch takes
-  span: u32, // how many it takes
-}
-
-@group(0) @binding(0) var<uniform> p: Parameters;
+#include "scan_problem"
 
 const WORKGROUP = 64u;
 const VECTORS = 4u;
 const CHUNK = 16u;
-
-const LN2 = 0.6931471805599453;
 
 alias T1 = f32;
 alias T2 = f32;
@@ -292,11 +280,3 @@ fn add_up(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: 
   sums[lane] = sum;
 }
 
-// softplus as in scan.wgsl, and its derivative, the sigmoid.
-fn softplus(value: f32) -> vec2f {
-  let e = exp(-abs(value));
-  let s = e / (2.0 + e);
-  let q = s * s;
-  let series = 1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q / 13.0)))));
-  return vec2f(max(value, 0.0) + 2.0 * s * series, select(e, 1.0, value > 0.0) / (1.0 + e));
-}

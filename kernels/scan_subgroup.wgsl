@@ -6,23 +6,11 @@
 // Needs a state of 16 numbers at most, and channels that divide by LANES.
 enable subgroups;
 
-struct Parameters {
-  sequences: u32,
-  length: u32,
-  channels: u32,
-  projection_stride: u32,
-  gate_stride: u32,
-  chunk: u32, // the first of those that a dispatch takes
-  span: u32, // how many it takes
-}
-
-@group(0) @binding(0) var<uniform> p: Parameters;
+#include "scan_problem"
 
 const LANES = 8u; // in a subgroup: 4, 8 or 16
 const VECTORS = 4u;
 const CHUNK = 16u;
-
-const LN2 = 0.6931471805599453;
 
 alias T1 = f32;
 alias T2 = f32;
@@ -233,11 +221,3 @@ fn inQuad(value: vec4f, lane: u32) -> f32 {
   return select(pair.x, pair.y, high) + quadSwapY(select(pair.y, pair.x, high));
 }
 
-// softplus as in scan.wgsl, and its derivative, the sigmoid.
-fn softplus(value: f32) -> vec2f {
-  let e = exp(-abs(value));
-  let s = e / (2.0 + e);
-  let q = s * s;
-  let series = 1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q / 13.0)))));
-  return vec2f(max(value, 0.0) + 2.0 * s * series, select(e, 1.0, value > 0.0) / (1.0 + e));
-}

@@ -23,8 +23,8 @@ export interface Kernel {
 
 /**
  * Names a kernel: `kernel("norm", "forward")` is the entry point `forward` of `kernels/norm.wgsl`. `constants` replaces
- * the values of `const NAME = ...;` declarations in the source, so that a file compiles as it stands and can still be
- * had with other tile sizes.
+ * the values of `const NAME = ...;` declarations in the source, which are good as they stand: a file can be had with other
+ * tile sizes.
  */
 export function kernel(file: string, entry: string, constants: Record<string, number> = {}): Kernel {
   const values = Object.entries(constants).map(([name, value]) => `${name}=${value}`).join(",");
@@ -41,10 +41,7 @@ const sources = new Map<string, string>();
  */
 export function source(kernel: Kernel, halves = 0): string {
   let text = sources.get(kernel.file);
-  if (text === undefined) {
-    text = readFileSync(new URL(`../../kernels/${kernel.file}.wgsl`, import.meta.url), "utf8");
-    sources.set(kernel.file, text);
-  }
+  if (text === undefined) sources.set(kernel.file, text = read(kernel.file));
   for (const [name, value] of Object.entries(kernel.constants)) {
     const declaration = new RegExp(`(^|\\n)const ${name}(: *\\w+)? *= *([^;]+);`);
     const found = declaration.exec(text);
@@ -59,4 +56,13 @@ export function source(kernel: Kernel, halves = 0): string {
     text = text.replace(alias, `alias T${binding} = f16;`);
   }
   return halves ? `enable f16;\n${text}` : text;
+}
+
+/**
+ * A file in `kernels/`. A line `#include "name"` stands for `kernels/include/name.wgsl`: what several kernels share, such as
+ * a parameter block. WGSL takes the declarations of a module in any order, so an include may use what the file declares.
+ */
+function read(file: string): string {
+  const text = readFileSync(new URL(`../../kernels/${file}.wgsl`, import.meta.url), "utf8");
+  return text.replace(/^#include "(\w+)"$/gm, (_, name) => read(`include/${name}`));
 }

@@ -70,7 +70,8 @@ function kernelHash(): string {
   if (!hashed) {
     const folder = new URL("../../kernels/", import.meta.url);
     const hash = createHash("sha256");
-    for (const file of readdirSync(folder).sort()) hash.update(file).update(readFileSync(new URL(file, folder)));
+    const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".wgsl"));
+    for (const file of files.sort()) hash.update(file).update(readFileSync(new URL(file, folder)));
     hashed = hash.digest("hex").slice(0, 16);
   }
   return hashed;

@@ -1,0 +1,32 @@
+// What every kernel of attention without the score matrix is told, and which keys a query sees and keeps.
+
+struct Parameters {
+  length: u32, // positions of a sequence
+  heads: u32,
+  members: u32, // query heads that share a key and a value head
+  size: u32, // vec4s in a row of a head
+  causal: u32,
+  padded: u32,
+  scale: f32, // of the scores
+  threshold: u32, // the rest is of dropout, see dropout.wgsl
+  keep: f32,
+  salt: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+
+const DROPOUT = 0u;
+const LOWEST = -3.0e38;
+const LOG2_E = 1.4426950408889634;
+
+// See softmax.wgsl.
+fn seen_of(position: u32, valid: u32) -> u32 {
+  return clamp(min(select(p.length, position + 1u, p.causal != 0u), valid), 1u, p.length);
+}
+
+fn mix32(value: vec4u) -> vec4u {
+  var h = value;
+  h = (h ^ (h >> vec4u(16))) * 0x7feb352du;
+  h = (h ^ (h >> vec4u(15))) * 0x846ca68bu;
+  return h ^ (h >> vec4u(16));
+}
