@@ -25,7 +25,7 @@ export interface StageMemoryOptions extends MemoryOptions {
  * ```ts
  * import { adamw, createModel, generate, peakMemory, stageMemories, twoStage } from "twobp";
  *
- * const stages = await stageMemories(createModel("llama-tiny"), { stages: 4, samples: 8, optimizer: adamw() });
+ * const stages = await stageMemories(createModel("llama-tiny"), { stages: 4, samples: 4, optimizer: adamw() });
  * const memory = (stage: number) => stages[stage];
  * const schedule = twoStage(generate("1f1b-2", { devices: 4 }), { policy: "cap:16777216", memory });
  * console.log(peakMemory(schedule, memory));
