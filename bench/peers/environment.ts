@@ -1,6 +1,6 @@
 /** One WebGPU for everybody: this project's driver, with its flags, and its way of waiting. */
 import process from "node:process";
-import { openAdapter } from "../../lib/gpu/driver.ts";
+import { forcedDriver, openAdapter } from "../../lib/gpu/driver.ts";
 import { polled } from "../../lib/gpu/poll.ts";
 
 /**
@@ -10,7 +10,7 @@ import { polled } from "../../lib/gpu/poll.ts";
  */
 export async function installWebGpu(): Promise<void> {
   process.env.LP_NUM_THREADS ??= "1";
-  const { instance, device } = await openAdapter(0);
+  const { instance, device } = await openAdapter(0, forcedDriver());
   device.destroy(); // the adapters that the peers will ask for come from the same instance
   if (typeof navigator === "undefined") {
     Object.defineProperty(globalThis, "navigator", {
