@@ -16,7 +16,7 @@ import { planOf } from "./plan.ts";
 import { type Promised, promised } from "./promised.ts";
 import { runAction, type Step } from "./run_action.ts";
 import type { Stage } from "./stage.ts";
-import { exchangeTied } from "./tied.ts";
+import { sendTied } from "./tied.ts";
 import { createVote, overflows, type Vote } from "./overflow.ts";
 
 /** What a step gave. */
@@ -193,6 +193,27 @@ async function runRank(
     device.activity = current = name;
     recorder?.begin(name);
   };
+  /** Adds up what belongs together, and updates the parameters; recorded before the wait, like an action. */
+  const update = async () => {
+    const tied = sendTied(model, channels, device, step.historyOf);
+    let skip = false;
+    const gradients = stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
+      blocks.map((block) => block.gradients)
+    );
+    if (vote) { // overflow is looked for in the sums
+      tied.record();
+      await tied.submit(device.finish());
+      skip = await vote.cast(await overflows(device, gradients));
+    }
+    if (!skip) optimizers[rank].forEach((optimizer) => optimizer.prepare(undefined, scale));
+    if (!vote) tied.record();
+    device.beginPass(timers[rank]?.slot(actions.length));
+    if (skip) gradients.forEach((gradient) => fill(gradient, 0));
+    else optimizers[rank].forEach((optimizer) => optimizer.step());
+    const commands = device.finish();
+    if (vote) device.submit(commands);
+    else await tied.submit(commands);
+  };
   try {
     for (const [index, action] of actions.entries()) {
       begin(formatAction(action));
@@ -207,15 +228,7 @@ async function runRank(
     if (optimize) {
       begin("optimizer");
       await loss.promise; // no parameter changes in a step whose loss is not a number
-      await exchangeTied(model, channels, device);
-      const gradients = stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
-        blocks.map((block) => block.gradients)
-      );
-      const skip = await vote?.cast(await overflows(device, gradients)) ?? false;
-      if (!skip) optimizers[rank].forEach((optimizer) => optimizer.prepare(undefined, scale));
-      device.beginPass(timers[rank]?.slot(actions.length));
-      if (skip) gradients.forEach((gradient) => fill(gradient, 0));
-      else optimizers[rank].forEach((optimizer) => optimizer.step());
+      await update();
     }
     await device.idle(step.historyOf(`end ${rank}`));
   } catch (error) {
