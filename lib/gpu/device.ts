@@ -3,7 +3,7 @@ import { createBindGroups } from "./bind_groups.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
-import type { WaitHistory } from "./poll.ts";
+import { type WaitHistory, yieldCore } from "./poll.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
 
 /** A stretch of a buffer, as a kernel is given it. */
@@ -165,6 +165,7 @@ export class Device {
   submit(commands: GPUCommandBuffer | undefined = this.finish()): void {
     if (!commands) return;
     this.gpu.queue.submit([commands]);
+    if (this.gpu.info.software && !this.gpu.info.dry) yieldCore();
     this.#isFinished = false;
     if (!this.#encoder) this.pool.settle();
   }

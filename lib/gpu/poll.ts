@@ -62,6 +62,14 @@ export async function polled<T>(promise: Promise<T>, history: WaitHistory = []):
   }
 }
 
+/**
+ * Stands aside for the thread of a software driver that a submission has woken. In a virtual machine Linux may start it on
+ * the waker's own core, behind a recording that goes on for a millisecond, while another core is free.
+ */
+export function yieldCore(): void {
+  Atomics.wait(cell, 0, 0, 0.01);
+}
+
 function poll(callback: () => void) {
   const now = performance.now();
   let park = waits.size > 0 ? LONGEST_KNOWN_PARK_MS : SHORTEST_PARK_MS; // Dawn has promises of its own too
