@@ -29,13 +29,14 @@ function expected(
 ): Calls {
   const recorded = actions.flat().length + actions.length; // one submission for each action and each optimizer
   // An activation and its gradient for each micro-batch, and the gradients of parameters that are tied across the ranks; copies
-  // of the former go with their actions, of the latter alone, and what comes is added to what is there.
+  // of the former go with their actions, of the latter alone; what comes is added to what is there in the optimizer's
+  // submission, but before the look for overflow if there is one.
   const messages = 2 * microbatches + 2 * tied;
   const sums = 2 * tied;
   const loss = 1; // read on the last rank
   const overflow = mixed ? actions.length : 0; // a look at the gradients, and what it says read
   const times = timestamps ? actions.length : 0; // read once a rank
-  const submits = recorded + 2 * sums + loss + overflow + times;
+  const submits = recorded + (mixed ? 2 : 1) * sums + loss + overflow + times;
   return {
     buffers: 0,
     bindGroups: 0,
