@@ -23,6 +23,11 @@ const kernels: readonly Candidate<Problem>[] = [
     (info, problem) => hasLanes(info) && inFours(problem),
     tiles(32, (info) => 4 * info.subgroupSize),
   ),
+  candidate(
+    "matmul_quad:quads",
+    hasQuads,
+    tiles(32, () => 32),
+  ),
   candidate("matmul_workgroup:workgroupTile", () => true, tiles(64, () => 64)),
   candidate("matmul_tile:tile", (_, problem) => inFours(problem), tiles(64, () => 64), { SIDE: 64 }, "/64"),
   candidate("matmul_tile:tile", (_, problem) => inFours(problem), tiles(128, () => 128), { SIDE: 128 }, "/128"),
@@ -37,13 +42,15 @@ export const candidates: readonly Candidate<Problem>[] = [
 
 /**
  * The candidate for a device that nothing was measured on: workgroup memory on a GPU, registers on a processor that poses
- * as one, with broadcasts where it has subgroups. The figures behind this rule stand at the head of each kernel. Small
- * shapes have no rule of their own: in tiles that are mostly empty, 128 x 128 by 4 takes 58 us (plain 139), by 1 111 us
- * (plain 72); `calibrate()` finds them. The large tiles and the matrix units are for it too: no GPU has timed them yet.
+ * as one, with broadcasts where it has subgroups, or with swaps where SwiftShader's Subzero makes the code, whose loads
+ * are dear. The figures behind this rule stand at the head of each kernel. Small shapes have no rule of their own: in
+ * tiles that are mostly empty, 128 x 128 by 4 takes 58 us (plain 139), by 1 111 us (plain 72); `calibrate()` finds them.
+ * The large tiles and the matrix units are for it too: no GPU has timed them yet.
  */
 export function rule(info: GpuInfo, problem: Problem): string {
   if (!info.software) return "matmul_workgroup:workgroupTile";
   const fours = inFours(problem);
+  if (hasQuads(info, problem) && /subzero/i.test(info.identity)) return "matmul_quad:quads";
   if (hasLanes(info)) return fours ? "matmul_subgroup:broadcast" : "matmul_subgroup:broadcastScalars";
   return fours ? "matmul_registers:vectors" : "matmul_registers:scalars";
 }
@@ -101,6 +108,11 @@ function words({ m, n, k, batch, out, a, b, scale, accumulate }: Problem): numbe
 function hasMatrixUnits(info: GpuInfo, problem: Problem): boolean {
   return info.matrixUnits && info.subgroupSize === 32 && inFours(problem) &&
     problem.a.tensor.dtype === "f16" && problem.b.tensor.dtype === "f16";
+}
+
+/** Subgroups that are one quad, and eight steps of k at a time. */
+function hasQuads(info: GpuInfo, problem: Problem): boolean {
+  return info.subgroupSize === 4 && inFours(problem) && problem.k % 8 === 0;
 }
 
 function hasLanes(info: GpuInfo): boolean {

@@ -43,6 +43,8 @@ const cases: Case[] = [
   { size: [68, 132, 36], accumulate: true },
   { size: [12, 20, 8], batch: [2, 3], gap: 4, accumulate: true, scale: 0.25 },
   { size: [132, 136, 68] },
+  { size: [68, 132, 40], accumulate: true, scale: 2 },
+  { size: [36, 100, 24], batch: [2, 2], gap: 4 },
   { size: [8, 12, 512], scale: 0.5 },
   { size: [8, 12, 512], accumulate: true, half: true },
   { size: [36, 68, 20], half: true },
@@ -232,9 +234,17 @@ test("the rule for matmul() takes workgroup memory on a GPU and registers on a p
   };
   const processor: GpuInfo = { ...gpu, software: true, subgroupSize: 8 };
   const bare: GpuInfo = { ...processor, subgroupSize: 0 };
+  const swiftShader: GpuInfo = {
+    ...processor,
+    subgroupSize: 4,
+    identity: "google swiftshader swiftshader-device-subzero-",
+  };
   assert.equal(rule(gpu, even), "matmul_workgroup:workgroupTile");
   assert.equal(rule(processor, even), "matmul_subgroup:broadcast");
   assert.equal(rule(processor, odd), "matmul_subgroup:broadcastScalars");
+  assert.equal(rule(swiftShader, { ...even, k: 8 }), "matmul_quad:quads");
+  assert.equal(rule(swiftShader, even), "matmul_subgroup:broadcast");
+  assert.equal(rule({ ...processor, subgroupSize: 4 }, { ...even, k: 8 }), "matmul_subgroup:broadcast");
   assert.equal(rule(bare, even), "matmul_registers:vectors");
   assert.equal(rule(bare, odd), "matmul_registers:scalars");
 });
