@@ -5,13 +5,15 @@
 // columns of b. Nothing is loaded twice.
 //
 // That is what counts: lavapipe loads lane by lane and component by component, 11 instructions a float with the bounds
-// checks, uniform address or not, and with 16 rows that is two thirds of the time. Tiles tried, rows by columns a lane,
-// GFLOP/s at 512 x 512 x 512 on one thread of lavapipe:
+// checks, uniform address or not, and that is four tenths of the time; products and sums take half. Tiles tried, rows by
+// columns a lane, GFLOP/s at 512 x 512 x 512 on one thread of lavapipe, before the orders below were found:
 //   8 lanes: 8 x 4 19.0, 16 x 2 19.7, 16 x 4 23.2, 16 x 8 24.1, 24 x 4 24.3, 32 x 4 27.5, 48 x 4 27.6
 //   16 lanes: 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.8, 32 x 4 28.5, but 1.5 s to compile for 0.6
-// Rejected (16 rows): eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() 22.3, it is
-// made a product and a sum; a in a uniform buffer and no broadcasts 12. The stores cost as much as 22 steps of k, so a
-// k of 32 reaches 16. SwiftShader: 3.6.
+// 32 x 4 and 8 lanes since: 29 in all transposes (24 to 27 before). It is at the edge of what a processor keeps of decoded
+// instructions, so the same arithmetic in another order can be a sixth slower, and larger tiles are.
+// Rejected: eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() 22.3, it is made a product
+// and a sum; a in a uniform buffer and no broadcasts 12, with broadcasts 27 at the cost of a dispatch for each 32 rows (all
+// but the last two with 16 rows). The stores cost as much as 18 steps of k. SwiftShader: 3.6.
 enable subgroups;
 
 #include "matmul_problem"
@@ -28,6 +30,8 @@ const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
 const LANES = 8u; // in a subgroup: 4, 8 or 16
 const ROWS = 32u; // of a tile
+const SHARE = ROWS / LANES; // values of a that each lane loads for four steps of k
+const STRIP = 4u; // tiles
 
 // The tile's 32 x 4 block of a is dealt out to the lanes in turn, as 32 values: each four steps of k of one row or,
 // where a is stored transposed, four rows of one step. Rows 4q to 4q + 3 are in the values q * QUAD + i * STEP, i < 4.
@@ -50,17 +54,26 @@ fn broadcast(
   @builtin(num_workgroups) grid: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
+  // Neighbouring workgroups go along the rows of a strip, whose part of b stays in the processor's cache.
   let across = (p.n + 4 * LANES - 1) / (4 * LANES);
+  let down = (p.m + ROWS - 1) / ROWS;
   let tile = group.x + group.y * grid.x;
-  if (tile >= across * ((p.m + ROWS - 1) / ROWS)) { return; }
-  let row = tile / across * ROWS;
-  let column = tile % across * 4 * LANES + lane * 4;
+  if (tile >= across * down) { return; }
+  let strip = tile / (down * STRIP) * STRIP;
+  let width = min(STRIP, across - strip);
+  let inside = tile - strip * down;
+  let row = inside / width * ROWS;
+  let column = (strip + inside % width) * 4 * LANES + lane * 4;
 
   var ai: array<u32, 8>;
-  for (var i = 0u; i < ROWS / LANES; i++) { ai[i] = place(i * LANES + lane, row, group.z); }
+  for (var i = 0u; i < SHARE; i++) { ai[i] = place(i * LANES + lane, row, group.z); }
   let aStep = select(1, p.a.rowStride, TRANSPOSE_A == 1);
+  var ak = 0u;
   let bStride = p.b.rowStride / 4;
+  let bStep = select(4 * bStride, 1, TRANSPOSE_B == 1);
   var bi = start(p.b, group.z) / 4 + min(column, p.n - 4) / 4 * select(1, p.b.rowStride, TRANSPOSE_B == 1);
+  let bs = bi + vec4u(0, 1, 2, 3) * bStride;
+  var bk = 0u;
 
   var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
   var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
@@ -71,10 +84,43 @@ fn broadcast(
   var c24 = vec4f(); var c25 = vec4f(); var c26 = vec4f(); var c27 = vec4f();
   var c28 = vec4f(); var c29 = vec4f(); var c30 = vec4f(); var c31 = vec4f();
   for (var k = 0u; k < p.k; k += 4) {
+    // Four steps of k of b are columns of z. The orders are what lavapipe makes the fastest code of: 28 to 30 GFLOP/s, where
+    // most give 23 to 26.
     var x: array<vec4f, 8>;
-    for (var i = 0u; i < ROWS / LANES; i++) { x[i] = vec4f(a[ai[i]]); ai[i] += aStep; }
-    let z = mat4x4f(vec4f(b[bi]), vec4f(b[bi + bStride]), vec4f(b[bi + 2 * bStride]), vec4f(b[bi + 3 * bStride]));
-    bi += select(4 * bStride, 1, TRANSPOSE_B == 1);
+    var z: mat4x4f;
+    if (TRANSPOSE_A == 1) {
+      let z0 = vec4f(b[bs.x + bk]);
+      let z1 = vec4f(b[bs.y + bk]);
+      for (var i = 0u; i < SHARE; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      let z2 = vec4f(b[bs.z + bk]);
+      let z3 = vec4f(b[bs.w + bk]);
+      z = mat4x4f(z0, z1, z2, z3);
+      bk += bStep;
+    } else if (TRANSPOSE_B == 1) {
+      for (var i = 0u; i < SHARE / 4; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      let z0 = vec4f(b[bi]);
+      let z1 = vec4f(b[bi + bStride]);
+      let z2 = vec4f(b[bi + 2 * bStride]);
+      let z3 = vec4f(b[bi + 3 * bStride]);
+      for (var i = SHARE / 4; i < SHARE / 2; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      for (var i = SHARE / 2; i < SHARE * 3 / 4; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      for (var i = SHARE * 3 / 4; i < SHARE; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      z = mat4x4f(z0, z1, z2, z3);
+      bi += bStep;
+    } else {
+      for (var i = 0u; i < SHARE / 4; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      let z0 = vec4f(b[bi]);
+      for (var i = SHARE / 4; i < SHARE / 2; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      let z1 = vec4f(b[bi + bStride]);
+      for (var i = SHARE / 2; i < SHARE * 3 / 4; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      let z2 = vec4f(b[bi + 2 * bStride]);
+      for (var i = SHARE * 3 / 4; i < SHARE; i++) { x[i] = vec4f(a[ai[i] + ak]); }
+      let z3 = vec4f(b[bi + 3 * bStride]);
+      z = mat4x4f(z0, z1, z2, z3);
+      bi += bStep;
+    }
+    if (TRANSPOSE_B == 1) { z = transpose(z); }
+    ak += aStep;
 
     let x0 = turned(mat4x4f(
       subgroupBroadcast(x[(0 * QUAD + 0 * STEP) / LANES], (0 * QUAD + 0 * STEP) % LANES),
@@ -82,10 +128,10 @@ fn broadcast(
       subgroupBroadcast(x[(0 * QUAD + 2 * STEP) / LANES], (0 * QUAD + 2 * STEP) % LANES),
       subgroupBroadcast(x[(0 * QUAD + 3 * STEP) / LANES], (0 * QUAD + 3 * STEP) % LANES),
     ));
-    c0 += product(x0[0], z);
-    c1 += product(x0[1], z);
-    c2 += product(x0[2], z);
-    c3 += product(x0[3], z);
+    c0 += z * x0[0];
+    c1 += z * x0[1];
+    c2 += z * x0[2];
+    c3 += z * x0[3];
 
     let x1 = turned(mat4x4f(
       subgroupBroadcast(x[(1 * QUAD + 0 * STEP) / LANES], (1 * QUAD + 0 * STEP) % LANES),
@@ -93,10 +139,10 @@ fn broadcast(
       subgroupBroadcast(x[(1 * QUAD + 2 * STEP) / LANES], (1 * QUAD + 2 * STEP) % LANES),
       subgroupBroadcast(x[(1 * QUAD + 3 * STEP) / LANES], (1 * QUAD + 3 * STEP) % LANES),
     ));
-    c4 += product(x1[0], z);
-    c5 += product(x1[1], z);
-    c6 += product(x1[2], z);
-    c7 += product(x1[3], z);
+    c4 += z * x1[0];
+    c5 += z * x1[1];
+    c6 += z * x1[2];
+    c7 += z * x1[3];
 
     let x2 = turned(mat4x4f(
       subgroupBroadcast(x[(2 * QUAD + 0 * STEP) / LANES], (2 * QUAD + 0 * STEP) % LANES),
@@ -104,10 +150,10 @@ fn broadcast(
       subgroupBroadcast(x[(2 * QUAD + 2 * STEP) / LANES], (2 * QUAD + 2 * STEP) % LANES),
       subgroupBroadcast(x[(2 * QUAD + 3 * STEP) / LANES], (2 * QUAD + 3 * STEP) % LANES),
     ));
-    c8 += product(x2[0], z);
-    c9 += product(x2[1], z);
-    c10 += product(x2[2], z);
-    c11 += product(x2[3], z);
+    c8 += z * x2[0];
+    c9 += z * x2[1];
+    c10 += z * x2[2];
+    c11 += z * x2[3];
 
     let x3 = turned(mat4x4f(
       subgroupBroadcast(x[(3 * QUAD + 0 * STEP) / LANES], (3 * QUAD + 0 * STEP) % LANES),
@@ -115,10 +161,10 @@ fn broadcast(
       subgroupBroadcast(x[(3 * QUAD + 2 * STEP) / LANES], (3 * QUAD + 2 * STEP) % LANES),
       subgroupBroadcast(x[(3 * QUAD + 3 * STEP) / LANES], (3 * QUAD + 3 * STEP) % LANES),
     ));
-    c12 += product(x3[0], z);
-    c13 += product(x3[1], z);
-    c14 += product(x3[2], z);
-    c15 += product(x3[3], z);
+    c12 += z * x3[0];
+    c13 += z * x3[1];
+    c14 += z * x3[2];
+    c15 += z * x3[3];
 
     let x4 = turned(mat4x4f(
       subgroupBroadcast(x[(4 * QUAD + 0 * STEP) / LANES], (4 * QUAD + 0 * STEP) % LANES),
@@ -126,10 +172,10 @@ fn broadcast(
       subgroupBroadcast(x[(4 * QUAD + 2 * STEP) / LANES], (4 * QUAD + 2 * STEP) % LANES),
       subgroupBroadcast(x[(4 * QUAD + 3 * STEP) / LANES], (4 * QUAD + 3 * STEP) % LANES),
     ));
-    c16 += product(x4[0], z);
-    c17 += product(x4[1], z);
-    c18 += product(x4[2], z);
-    c19 += product(x4[3], z);
+    c16 += z * x4[0];
+    c17 += z * x4[1];
+    c18 += z * x4[2];
+    c19 += z * x4[3];
 
     let x5 = turned(mat4x4f(
       subgroupBroadcast(x[(5 * QUAD + 0 * STEP) / LANES], (5 * QUAD + 0 * STEP) % LANES),
@@ -137,10 +183,10 @@ fn broadcast(
       subgroupBroadcast(x[(5 * QUAD + 2 * STEP) / LANES], (5 * QUAD + 2 * STEP) % LANES),
       subgroupBroadcast(x[(5 * QUAD + 3 * STEP) / LANES], (5 * QUAD + 3 * STEP) % LANES),
     ));
-    c20 += product(x5[0], z);
-    c21 += product(x5[1], z);
-    c22 += product(x5[2], z);
-    c23 += product(x5[3], z);
+    c20 += z * x5[0];
+    c21 += z * x5[1];
+    c22 += z * x5[2];
+    c23 += z * x5[3];
 
     let x6 = turned(mat4x4f(
       subgroupBroadcast(x[(6 * QUAD + 0 * STEP) / LANES], (6 * QUAD + 0 * STEP) % LANES),
@@ -148,10 +194,10 @@ fn broadcast(
       subgroupBroadcast(x[(6 * QUAD + 2 * STEP) / LANES], (6 * QUAD + 2 * STEP) % LANES),
       subgroupBroadcast(x[(6 * QUAD + 3 * STEP) / LANES], (6 * QUAD + 3 * STEP) % LANES),
     ));
-    c24 += product(x6[0], z);
-    c25 += product(x6[1], z);
-    c26 += product(x6[2], z);
-    c27 += product(x6[3], z);
+    c24 += z * x6[0];
+    c25 += z * x6[1];
+    c26 += z * x6[2];
+    c27 += z * x6[3];
 
     let x7 = turned(mat4x4f(
       subgroupBroadcast(x[(7 * QUAD + 0 * STEP) / LANES], (7 * QUAD + 0 * STEP) % LANES),
@@ -159,29 +205,47 @@ fn broadcast(
       subgroupBroadcast(x[(7 * QUAD + 2 * STEP) / LANES], (7 * QUAD + 2 * STEP) % LANES),
       subgroupBroadcast(x[(7 * QUAD + 3 * STEP) / LANES], (7 * QUAD + 3 * STEP) % LANES),
     ));
-    c28 += product(x7[0], z);
-    c29 += product(x7[1], z);
-    c30 += product(x7[2], z);
-    c31 += product(x7[3], z);
+    c28 += z * x7[0];
+    c29 += z * x7[1];
+    c30 += z * x7[2];
+    c31 += z * x7[3];
   }
 
   if (column >= p.n) { return; }
   var yi = (start(p.out, group.z) + row * p.out.rowStride + column) / 4;
   let yStride = p.out.rowStride / 4;
-  // A loop, though it has to move the sums about: with 16 stores written out it took 1.4 s to compile, so 0.4.
-  for (var r = row; r < min(row + ROWS, p.m); r += 4) {
-    store(yi, r, c0);
-    store(yi + yStride, r + 1, c1);
-    store(yi + 2 * yStride, r + 2, c2);
-    store(yi + 3 * yStride, r + 3, c3);
-    yi += 4 * yStride;
-    c0 = c4; c1 = c5; c2 = c6; c3 = c7;
-    c4 = c8; c5 = c9; c6 = c10; c7 = c11;
-    c8 = c12; c9 = c13; c10 = c14; c11 = c15;
-    c12 = c16; c13 = c17; c14 = c18; c15 = c19;
-    c16 = c20; c17 = c21; c18 = c22; c19 = c23;
-    c20 = c24; c21 = c25; c22 = c26; c23 = c27;
-    c24 = c28; c25 = c29; c26 = c30; c27 = c31;
+  // Loops, though they have to move the sums about: with 16 stores written out it took 1.4 s to compile, so 0.4. Two of
+  // them, since lavapipe takes every lane through the branches of both sides.
+  if (p.accumulate == 0) {
+    for (var r = row; r < min(row + ROWS, p.m); r += 4) {
+      store(yi, r, c0);
+      store(yi + yStride, r + 1, c1);
+      store(yi + 2 * yStride, r + 2, c2);
+      store(yi + 3 * yStride, r + 3, c3);
+      yi += 4 * yStride;
+      c0 = c4; c1 = c5; c2 = c6; c3 = c7;
+      c4 = c8; c5 = c9; c6 = c10; c7 = c11;
+      c8 = c12; c9 = c13; c10 = c14; c11 = c15;
+      c12 = c16; c13 = c17; c14 = c18; c15 = c19;
+      c16 = c20; c17 = c21; c18 = c22; c19 = c23;
+      c20 = c24; c21 = c25; c22 = c26; c23 = c27;
+      c24 = c28; c25 = c29; c26 = c30; c27 = c31;
+    }
+  } else {
+    for (var r = row; r < min(row + ROWS, p.m); r += 4) {
+      addTo(yi, r, c0);
+      addTo(yi + yStride, r + 1, c1);
+      addTo(yi + 2 * yStride, r + 2, c2);
+      addTo(yi + 3 * yStride, r + 3, c3);
+      yi += 4 * yStride;
+      c0 = c4; c1 = c5; c2 = c6; c3 = c7;
+      c4 = c8; c5 = c9; c6 = c10; c7 = c11;
+      c8 = c12; c9 = c13; c10 = c14; c11 = c15;
+      c12 = c16; c13 = c17; c14 = c18; c15 = c19;
+      c16 = c20; c17 = c21; c18 = c22; c19 = c23;
+      c20 = c24; c21 = c25; c22 = c26; c23 = c27;
+      c24 = c28; c25 = c29; c26 = c30; c27 = c31;
+    }
   }
 }
 
@@ -191,17 +255,12 @@ fn turned(x: mat4x4f) -> mat4x4f {
   return x;
 }
 
-// One row's four steps of k times this lane's 4 x 4 block of b.
-fn product(x: vec4f, z: mat4x4f) -> vec4f {
-  if (TRANSPOSE_B == 1) { return x * z; }
-  return z * x;
+fn store(i: u32, row: u32, value: vec4f) {
+  if (row < p.m) { y[i] = vec4<T1>(p.scale * value); }
 }
 
-fn store(i: u32, row: u32, value: vec4f) {
-  if (row >= p.m) { return; }
-  var old = vec4f();
-  if (p.accumulate == 1) { old = vec4f(y[i]); }
-  y[i] = vec4<T1>(old + p.scale * value);
+fn addTo(i: u32, row: u32, value: vec4f) {
+  if (row < p.m) { y[i] = vec4<T1>(vec4f(y[i]) + p.scale * value); }
 }
 
 // Any sizes, strides and offsets: 16 rows by 4 columns a lane, one step of k and one element at a time.
