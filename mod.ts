@@ -59,6 +59,7 @@ export {
   withHostOverhead,
   withLinks,
 } from "./lib/schedules/costs.ts";
+export { overlaps, withContention } from "./lib/schedules/contention.ts";
 export { fromCsv, type FromCsvOptions, toCsv, type ToCsvOptions } from "./lib/schedules/csv.ts";
 export { simulate, type Simulation, type Span } from "./lib/schedules/simulate.ts";
 export {

@@ -52,27 +52,23 @@ async function run({ model: name, devices, schedules, repeats, samples, json }: 
     });
     const report = await measureAgreement(measurements[0], measurements[1], repeats);
     bar.stop();
-    const gains = (index: number) => [report.real.gains[index].gain, report.virtual.gains[index].gain];
     const ratio = ({ ratio, spread }: { ratio: number; spread: readonly [number, number] }) =>
       `${ratio.toFixed(3)} (${spread.map((each) => each.toFixed(3)).join(" - ")})`;
     say(
       `\n${name} on ${devices} devices, ${report.real.adapter}; virtual over real, median (quartiles) of ${repeats} rounds`,
     );
     say(tableText({
-      columns: ["schedule", "step", "step with 2BP", "gain real", "virtual", "virtual over real", "contention"],
-      rows: report.rows.map(({ schedule, step, gain, contention }, index) => [
+      columns: ["schedule", "step", "step with 2BP", "gain", "each device alone: step", "step with 2BP", "gain"],
+      rows: report.rows.map(({ schedule, uncontended, ...contended }) => [
         schedule,
-        ...step.map(ratio),
-        ...gains(index).map((each) => each.toFixed(3)),
-        ratio(gain),
-        Number.isNaN(contention) ? "-" : contention.toFixed(3),
+        ...[contended, uncontended].flatMap(({ step, gain }) => [...step.map(ratio), ratio(gain)]),
       ]),
     }));
     say(
-      "Contention: device time of F and B on real devices, which run at once, over that on virtual ones, which take turns.",
-    );
-    say(
-      "Virtual step times have none of it: software devices that slow each other are slower than virtual ones by as much.",
+      `Contention ${
+        report.contention.toFixed(3)
+      }: so many times as long an action takes on a device while all others are busy ` +
+        "(by the device times of both kinds of steps).",
     );
     for (const each of [report.real, report.virtual]) say(throughputNotes(each)[1]);
     const command = `bench ${process.argv.slice(2).join(" ")}`.trim();

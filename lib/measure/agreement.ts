@@ -1,6 +1,9 @@
 /** How well virtual devices stand for real ones: both measured in turn, round by round, in one run. */
+import type { Interval } from "../gpu/timing.ts";
+import { overlaps, withContention } from "../schedules/contention.ts";
+import { simulate } from "../schedules/simulate.ts";
 import { median, quantile } from "./statistics.ts";
-import type { Measurement, ThroughputReport } from "./throughput.ts";
+import type { Measurement, StepSample, ThroughputReport } from "./throughput.ts";
 
 /** A ratio of what was measured in the same rounds. */
 export interface RatioOfRounds {
@@ -10,33 +13,46 @@ export interface RatioOfRounds {
   readonly spread: readonly [number, number];
 }
 
-/** One schedule on virtual and on real devices. */
-export interface AgreementRow {
-  /** Name of the schedule. */
-  readonly schedule: string;
+/** Virtual over real, round by round. */
+export interface Agreement {
   /** Composed step time over wall-clock step time, [without 2BP, with 2BP]. */
   readonly step: readonly [RatioOfRounds, RatioOfRounds];
   /** Gain of virtual devices over gain of real ones. */
   readonly gain: RatioOfRounds;
-  /**
-   * How much longer F and B take on real devices, which all run at once, than on virtual ones: 1 on GPUs, more where devices
-   * share memory bandwidth or cores. Virtual devices know nothing of it. NaN where the real ones have no timestamps.
-   */
-  readonly contention: number;
+}
+
+/** One schedule on virtual and on real devices. */
+export interface AgreementRow extends Agreement {
+  /** Name of the schedule. */
+  readonly schedule: string;
+  /** The same if virtual devices knew nothing of {@link AgreementReport.contention}. */
+  readonly uncontended: Agreement;
 }
 
 /** An agreement run. */
 export interface AgreementReport {
   /** Version of this form. */
-  readonly schema: 1;
+  readonly schema: 2;
   /** Number of ranks. */
   readonly devices: number;
-  /** One for each pair of schedules. */
+  /**
+   * How many times as long an action takes while all other devices are busy: 1 on GPUs of their own, more where devices share
+   * memory bandwidth, or cores with the host. Measured: what the device times of real steps exceed those of virtual ones by,
+   * whose devices take turns, against how much of the time others were busy. 1 where there are no timestamps.
+   */
+  readonly contention: number;
+  /** One for each pair of schedules; virtual steps are composed under the contention. */
   readonly rows: readonly AgreementRow[];
   /** The runs themselves. */
   readonly real: ThroughputReport;
-  /** The runs themselves. */
+  /** The runs themselves, each device as if alone. */
   readonly virtual: ThroughputReport;
+}
+
+/** The same steps on real and on virtual devices. */
+interface Twins {
+  readonly real: readonly [StepSample, StepSample];
+  readonly virtual: readonly [StepSample, StepSample];
 }
 
 /** Takes `rounds` counted rounds of each in turn, the one first in one round and the other in the next. */
@@ -45,42 +61,66 @@ export async function measureAgreement(
   virtual: Measurement,
   rounds: number,
 ): Promise<AgreementReport> {
-  const ratios: number[][][] = []; // by schedule: [step without, step with, gain] of each round
+  const taken: Twins[][] = []; // by schedule
   for (let round = 0; round <= rounds; round++) {
     const first = round % 2 ? virtual : real;
     const one = await first.round();
     const other = await (first === real ? virtual : real).round();
     if (round === 0) continue;
     const [clock, composed] = first === real ? [one, other] : [other, one];
-    clock.forEach(([without, split], index) => {
-      const [virtualWithout, virtualSplit] = composed[index];
-      (ratios[index] ??= []).push([
-        virtualWithout / without,
-        virtualSplit / split,
-        virtualWithout / virtualSplit / (without / split),
-      ]);
-    });
+    clock.forEach((pair, index) => (taken[index] ??= []).push({ real: pair, virtual: composed[index] }));
   }
+  const contention = contentionOf(taken.flat());
   const [realReport, virtualReport] = [real.report(), virtual.report()];
-  const summary = (list: readonly number[][], which: number): RatioOfRounds => {
-    const values = list.map((each) => each[which]);
-    return { ratio: median(values), spread: [quantile(values, 0.25), quantile(values, 0.75)] };
-  };
   return {
-    schema: 1,
+    schema: 2,
     devices: realReport.devices,
+    contention,
     rows: realReport.gains.map(({ schedule }, index) => ({
       schedule,
-      step: [summary(ratios[index], 0), summary(ratios[index], 1)],
-      gain: summary(ratios[index], 2),
-      contention: busyOf(realReport, schedule) / busyOf(virtualReport, schedule),
+      ...agreementOf(taken[index], contention),
+      uncontended: agreementOf(taken[index], 1),
     })),
     real: realReport,
     virtual: virtualReport,
   };
 }
 
-/** Device time of F and B of one micro-batch through all stages. */
-function busyOf({ costs }: ThroughputReport, schedule: string): number {
-  return costs[schedule]?.stages.reduce((sum, { f, b }) => sum + f + b, 0) ?? NaN;
+/** A device that loses the share s of its time to busy others makes `length - s * overlap` of what it would make alone. */
+function contentionOf(twins: readonly Twins[]): number {
+  let excess = 0, shared = 0;
+  for (const { real, virtual } of twins) {
+    for (const [which, { schedule, intervals, costs }] of real.entries()) {
+      const alone = virtual[which].intervals;
+      if (!intervals || !costs || !alone) return 1;
+      const beside = overlaps(schedule, simulate(schedule, costs));
+      for (const [rank, actions] of schedule.actions.entries()) {
+        for (const index of actions.keys()) {
+          const length = lengthOf(intervals[rank][index]);
+          excess += length - lengthOf(alone[rank][index]);
+          shared += length * beside[rank][index];
+        }
+      }
+    }
+  }
+  return shared > 0 ? 1 / (1 - Math.max(0, excess / shared)) : 1;
 }
+
+function agreementOf(twins: readonly Twins[], contention: number): Agreement {
+  const steps = twins.map(({ real, virtual }) =>
+    virtual.map(({ schedule, ms, costs }, which) => {
+      const composed = costs ? simulate(schedule, withContention(schedule, costs, contention)).makespan : ms;
+      return composed / real[which].ms;
+    })
+  );
+  const summary = (values: readonly number[]): RatioOfRounds => ({
+    ratio: median(values),
+    spread: [quantile(values, 0.25), quantile(values, 0.75)],
+  });
+  return {
+    step: [summary(steps.map(([without]) => without)), summary(steps.map(([, split]) => split))],
+    gain: summary(steps.map(([without, split]) => without / split)),
+  };
+}
+
+const lengthOf = ({ start, end }: Interval) => end - start;

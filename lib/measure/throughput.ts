@@ -1,9 +1,10 @@
 /** Throughput of schedules with and without 2BP: many short steps, interleaved, and what their times are made of. */
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
+import type { Interval } from "../gpu/timing.ts";
 import { countParameters } from "../models/model.ts";
 import type { Pipeline, Precision } from "../pipeline/pipeline.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import { withHostOverhead } from "../schedules/costs.ts";
+import { type Costs, withHostOverhead } from "../schedules/costs.ts";
 import { simulate } from "../schedules/simulate.ts";
 import type { BatchSource } from "../train/data.ts";
 import { createCostCollector, hostPerAction, type MeasuredCosts, replayCosts, type Transfer } from "./costs.ts";
@@ -98,10 +99,22 @@ export function countSteps({ pairs, repeats }: Pick<ThroughputOptions, "pairs" |
   return 2 * pairs.length * (repeats + 1);
 }
 
+/** One counted step. */
+export interface StepSample {
+  /** What ran. */
+  readonly schedule: Schedule;
+  /** Its time: wall clock on real devices, composed on virtual ones. */
+  readonly ms: number;
+  /** Device times, as `StepResult.intervals` gives them; absent without device timestamps. */
+  readonly intervals?: readonly (readonly Interval[])[];
+  /** What the step, composed of its device times, comes to: with host and messages on virtual devices, without on real ones. */
+  readonly costs?: Costs;
+}
+
 /** A measurement under way, round by round. */
 export interface Measurement {
-  /** Takes each schedule's steps once; the first time uncounted. Returns the counted step times, pair by pair. */
-  round(): Promise<readonly (readonly [number, number])[]>;
+  /** Takes each schedule's steps once; the first time uncounted. Returns the counted steps without and with 2BP, pair by pair. */
+  round(): Promise<readonly (readonly [StepSample, StepSample])[]>;
   /** What the rounds so far give. */
   report(): ThroughputReport;
 }
@@ -113,7 +126,7 @@ export interface Measurement {
  * The step time of virtual devices is composed: each action takes its device time and its share of the time by which the
  * step's wall clock exceeded the device times of all, which is what the host takes; a message takes what it is measured at.
  * What real devices do to each other (shared memory bandwidth, on software drivers the host on one of the cores) is
- * not in it.
+ * not in it; see `withContention`.
  */
 export async function measureThroughput(
   set: DeviceSet,
@@ -144,7 +157,7 @@ export function startMeasurement(
   const unexplained: number[] = [], host: number[] = [];
   let link = transfer;
 
-  async function step(schedule: Schedule, index: number, row: Row, counted: boolean): Promise<number> {
+  async function step(schedule: Schedule, index: number, row: Row, counted: boolean): Promise<StepSample> {
     const batch = source.next(samples * schedule.microbatches);
     collectGarbage();
     const result = await pipeline.step(schedule, batch);
@@ -156,11 +169,11 @@ export function startMeasurement(
     }
     if (!counted) { // kernels are compiled and buffers made
       if (intervals) measured[index].warm = intervals.flat().map(({ start, end }) => end - start);
-      return NaN;
+      return { schedule, ms: NaN };
     }
     const perAction = isVirtual ? hostPerAction(intervals!, wallMs) : 0;
-    const simulated = intervals &&
-      simulate(schedule, withHostOverhead(replayCosts(schedule, intervals, link), perAction));
+    const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, link), perAction);
+    const simulated = costs && simulate(schedule, costs);
     const stepMs = isVirtual ? simulated!.makespan : wallMs;
     const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
     row.stepMs.push(stepMs);
@@ -169,15 +182,15 @@ export function startMeasurement(
     if (intervals) measured[index].collector.add(schedule, intervals);
     unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
     host.push(perAction);
-    return stepMs;
+    return { schedule, ms: stepMs, ...(intervals ? { intervals, costs } : {}) };
   }
 
   return {
     async round() {
       const counted = losses.push([]) > 1;
-      const times: [number, number][] = [];
+      const steps: [StepSample, StepSample][] = [];
       for (const [index, { base, split }] of pairs.entries()) {
-        times.push([
+        steps.push([
           await step(base, index, measured[index].base, counted),
           await step(split, index, measured[index].split, counted),
         ]);
@@ -191,7 +204,7 @@ export function startMeasurement(
           measured.flatMap(({ warm }) => warm),
         );
       }
-      return times;
+      return steps;
     },
     report() {
       const hasTimes = !unexplained.some(Number.isNaN);

@@ -2,15 +2,21 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { measureAgreement } from "../../lib/measure/agreement.ts";
-import { hostPerAction } from "../../lib/measure/costs.ts";
+import { hostPerAction, replayCosts } from "../../lib/measure/costs.ts";
 import { measureLinks, measureMessage } from "../../lib/measure/overheads.ts";
-import { type Measurement, measureThroughput, type ThroughputReport } from "../../lib/measure/throughput.ts";
+import {
+  type Measurement,
+  measureThroughput,
+  type StepSample,
+  type ThroughputReport,
+} from "../../lib/measure/throughput.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
 import { textSource } from "../../lib/train/data.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
+import { follow } from "../reference/contention.ts";
 
 async function withDevices(run: (set: DeviceSet) => Promise<void>): Promise<void> {
   const set = await openDevices(2, { virtual: true });
@@ -72,26 +78,44 @@ test("virtual steps hold messages and host: as measured by default, or as given"
 
 test("measureAgreement() compares steps of the same round, and takes turns at going first", async () => {
   const order: string[] = [];
-  const fake = (name: string, times: readonly [number, number][], f: number): Measurement => {
+  const schedule = generate("naive", { devices: 2 });
+  const fake = (name: string, times: readonly [number, number][]): Measurement => {
     let next = 0;
     return {
       round() {
         order.push(name);
-        return Promise.resolve([next++ === 0 ? [NaN, NaN] : times[next - 2]]);
+        const [without, split] = next++ === 0 ? [NaN, NaN] : times[next - 2];
+        return Promise.resolve([[{ schedule, ms: without }, { schedule, ms: split }]]);
       },
-      report: () => ({
-        devices: 2,
-        gains: [{ schedule: "naive" }],
-        costs: { naive: { stages: [{ f, i: 1, b: 2 * f, w: {} }], optimizer: [0] } },
-      } as unknown as ThroughputReport),
+      report: () => ({ devices: 2, gains: [{ schedule: "naive" }] } as unknown as ThroughputReport),
     };
   };
-  const real = fake("r", [[100, 80], [200, 160], [50, 40]], 1.2);
-  const virtual = fake("v", [[90, 80], [180, 144], [50, 50]], 1);
-  const { rows: [row] } = await measureAgreement(real, virtual, 3);
+  const real = fake("r", [[100, 80], [200, 160], [50, 40]]);
+  const virtual = fake("v", [[90, 80], [180, 144], [50, 50]]);
+  const { rows: [row], contention } = await measureAgreement(real, virtual, 3);
   assert.equal(order.join(""), "rvvrrvvr");
   assert.equal(row.step[0].ratio, 0.9);
   assert.equal(row.step[1].ratio, 1);
   assert.equal(row.gain.ratio, 0.9);
-  assert.ok(Math.abs(row.contention - 1.2) < 1e-12);
+  assert.equal(contention, 1); // nothing is known of it without device times
+});
+
+test("measureAgreement() finds by how much devices slow each other, and composes virtual steps with it", async () => {
+  const base = generate("1f1b-1", { devices: 2 });
+  const pair = [base, twoStage(base)];
+  const fake = (lost: number): Measurement => ({
+    round: () => {
+      const samples = pair.map((schedule): StepSample => {
+        const spans = follow(schedule, (rank, index) => 10 + rank + index, lost);
+        const ms = Math.max(...spans.flat().map(({ end }) => end));
+        return { schedule, ms, intervals: spans, costs: replayCosts(schedule, spans) };
+      });
+      return Promise.resolve([[samples[0], samples[1]]]);
+    },
+    report: () => ({ devices: 2, gains: [{ schedule: "1f1b-1" }] } as unknown as ThroughputReport),
+  });
+  const { rows: [row], contention } = await measureAgreement(fake(1 - 1 / 1.08), fake(0), 2);
+  assert.ok(Math.abs(contention - 1.08) < 1e-6, `${contention}`);
+  for (const { ratio } of [...row.step, row.gain]) assert.ok(Math.abs(ratio - 1) < 1e-4, `${ratio}`);
+  assert.ok(row.uncontended.step[1].ratio < 0.96, `${row.uncontended.step[1].ratio}`);
 });

@@ -1,0 +1,66 @@
+/** Devices that slow each other while they are busy at once: cores on one memory bus, GPUs on one card. */
+import type { Schedule } from "./actions.ts";
+import type { Costs } from "./costs.ts";
+import { simulate, type Simulation } from "./simulate.ts";
+
+/** Rounds after which stretched actions are taken to have settled; four digits take three or four. */
+const rounds = 12;
+
+/**
+ * Of each action, by rank and position: how busy the other ranks are while it runs, 0 to 1, averaged over its time and over
+ * them. Optimizer steps do not count.
+ */
+export function overlaps({ devices, actions }: Schedule, { spans }: Simulation): number[][] {
+  const lists = actions.map((list, rank) => {
+    const from = actions.slice(0, rank).reduce((sum, { length }) => sum + length, 0);
+    return spans.slice(from, from + list.length);
+  });
+  return lists.map((list, rank) => {
+    const shared = new Array<number>(list.length).fill(0);
+    for (const [other, others] of lists.entries()) {
+      if (other === rank) continue;
+      let next = 0;
+      for (const [index, { start, end }] of list.entries()) {
+        while (next < others.length && others[next].end <= start) next++;
+        for (let at = next; at < others.length && others[at].start < end; at++) {
+          shared[index] += Math.min(end, others[at].end) - Math.max(start, others[at].start);
+        }
+      }
+    }
+    return shared.map((time, index) => {
+      const length = list[index].end - list[index].start;
+      return length > 0 && devices > 1 ? time / length / (devices - 1) : 0;
+    });
+  });
+}
+
+/**
+ * Costs on devices that slow each other: an action takes `slowdown` times as long while all other ranks are busy, and is
+ * delayed in proportion while some of them are. Transfers and optimizer steps stay as they are.
+ *
+ * @param slowdown 1 or more; 1 changes nothing.
+ * @throws {UserError} What `simulate()` says of the schedule.
+ *
+ * @example
+ * ```ts
+ * import { generate, simulate, unitCosts, withContention } from "twobp";
+ *
+ * const schedule = generate("gpipe", { devices: 2, microbatches: 4 });
+ * const alone = simulate(schedule).makespan;
+ * const together = simulate(schedule, withContention(schedule, unitCosts(), 1.1)).makespan;
+ * console.log(alone, together > alone && together < 1.1 * alone); // 15 true
+ * ```
+ */
+export function withContention(schedule: Schedule, costs: Costs, slowdown: number): Costs {
+  if (!(slowdown >= 1)) throw new Error(`A slowdown of ${slowdown} is none: 1 or more is needed`);
+  const lost = 1 - 1 / slowdown;
+  let stretched = costs;
+  for (let round = 0; round < rounds && lost > 0; round++) {
+    const shares = overlaps(schedule, simulate(schedule, stretched));
+    stretched = {
+      ...costs,
+      duration: (action, rank, index) => costs.duration(action, rank, index) / (1 - lost * shares[rank][index]),
+    };
+  }
+  return stretched;
+}
