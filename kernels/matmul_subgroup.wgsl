@@ -70,7 +70,6 @@ fn broadcast(
   let aStep = select(1, p.a.rowStride, TRANSPOSE_A == 1);
   var ak = 0u;
   let bStride = p.b.rowStride / 4;
-  let bStep = select(4 * bStride, 1, TRANSPOSE_B == 1);
   var bi = start(p.b, group.z) / 4 + min(column, p.n - 4) / 4 * select(1, p.b.rowStride, TRANSPOSE_B == 1);
   let bs = bi + vec4u(0, 1, 2, 3) * bStride;
   var bk = 0u;
@@ -95,7 +94,7 @@ fn broadcast(
       let z2 = vec4f(b[bs.z + bk]);
       let z3 = vec4f(b[bs.w + bk]);
       z = mat4x4f(z0, z1, z2, z3);
-      bk += bStep;
+      bk += select(4 * bStride, 1, TRANSPOSE_B == 1);
     } else if (TRANSPOSE_B == 1) {
       for (var i = 0u; i < SHARE / 4; i++) { x[i] = vec4f(a[ai[i] + ak]); }
       let z0 = vec4f(b[bi]);
@@ -106,7 +105,7 @@ fn broadcast(
       for (var i = SHARE / 2; i < SHARE * 3 / 4; i++) { x[i] = vec4f(a[ai[i] + ak]); }
       for (var i = SHARE * 3 / 4; i < SHARE; i++) { x[i] = vec4f(a[ai[i] + ak]); }
       z = mat4x4f(z0, z1, z2, z3);
-      bi += bStep;
+      bi += 1;
     } else {
       for (var i = 0u; i < SHARE / 4; i++) { x[i] = vec4f(a[ai[i] + ak]); }
       let z0 = vec4f(b[bi]);
@@ -115,9 +114,8 @@ fn broadcast(
       for (var i = SHARE / 2; i < SHARE * 3 / 4; i++) { x[i] = vec4f(a[ai[i] + ak]); }
       let z2 = vec4f(b[bi + 2 * bStride]);
       for (var i = SHARE * 3 / 4; i < SHARE; i++) { x[i] = vec4f(a[ai[i] + ak]); }
-      let z3 = vec4f(b[bi + 3 * bStride]);
-      z = mat4x4f(z0, z1, z2, z3);
-      bi += bStep;
+      z = mat4x4f(z0, z1, z2, vec4f(b[bi + 3 * bStride]));
+      bi += 4 * bStride;
     }
     if (TRANSPOSE_B == 1) { z = transpose(z); }
     ak += aStep;

@@ -23,7 +23,7 @@ type Size = readonly [number, number, number];
 /** Two squares, and what a llama-tiny multiplies in the forward of 8 sequences of 64 tokens. */
 const defaultSizes = "512x512x512,1024x1024x1024,512x384x128,512x128x128,512x704x128,512x128x352,512x256x128";
 /** Multiplications that a run of products makes at least, so that waiting for its end does not count. */
-const productWork = 2 ** 30;
+const productWork = 2 ** 32;
 /** How far a product or a gradient may be off, in shares of its largest element. */
 const tolerance = 1e-3;
 /** Steps over which losses must agree, to {@link tolerance}. */
