@@ -37,8 +37,8 @@ export interface AgreementReport {
   readonly devices: number;
   /**
    * How many times as long an action takes while all other devices are busy: 1 on GPUs of their own, more where devices share
-   * memory bandwidth, or cores with the host. Measured: what the device times of real steps exceed those of virtual ones by,
-   * whose devices take turns, against how much of the time others were busy. 1 where there are no timestamps.
+   * memory bandwidth, or cores with the host. Measured by comparing the device times of real steps' actions with those of
+   * virtual ones, whose devices take turns, and with how busy others were meanwhile. 1 where there are no timestamps.
    */
   readonly contention: number;
   /** One for each pair of schedules; virtual steps are composed under the contention. */
@@ -86,9 +86,13 @@ export async function measureAgreement(
   };
 }
 
-/** A device that loses the share s of its time to busy others makes `length - s * overlap` of what it would make alone. */
+/**
+ * A device that loses the share s of its time to busy others takes d for what takes v alone: d = p v + s d o, where o is how
+ * busy they are. p is near 1 and no contention: each real device keeps its own stage in its caches. Least squares over
+ * all actions.
+ */
 function contentionOf(twins: readonly Twins[]): number {
-  let excess = 0, shared = 0;
+  let vv = 0, vx = 0, xx = 0, vd = 0, xd = 0; // x: d o
   for (const { real, virtual } of twins) {
     for (const [which, { schedule, intervals, costs }] of real.entries()) {
       const alone = virtual[which].intervals;
@@ -96,14 +100,19 @@ function contentionOf(twins: readonly Twins[]): number {
       const beside = overlaps(schedule, simulate(schedule, costs));
       for (const [rank, actions] of schedule.actions.entries()) {
         for (const index of actions.keys()) {
-          const length = lengthOf(intervals[rank][index]);
-          excess += length - lengthOf(alone[rank][index]);
-          shared += length * beside[rank][index];
+          const d = lengthOf(intervals[rank][index]), v = lengthOf(alone[rank][index]), x = d * beside[rank][index];
+          vv += v * v;
+          vx += v * x;
+          xx += x * x;
+          vd += v * d;
+          xd += x * d;
         }
       }
     }
   }
-  return shared > 0 ? 1 / (1 - Math.max(0, excess / shared)) : 1;
+  const determinant = vv * xx - vx * vx;
+  const lost = determinant > 1e-9 * vv * xx ? (vv * xd - vx * vd) / determinant : 0;
+  return 1 / (1 - Math.min(Math.max(0, lost), 0.9));
 }
 
 function agreementOf(twins: readonly Twins[], contention: number): Agreement {
