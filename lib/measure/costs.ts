@@ -1,5 +1,6 @@
 /** Costs of the actions of each stage, out of the device times of measured steps. */
 import type { Interval } from "../gpu/timing.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { Costs } from "../schedules/costs.ts";
 import type { Action, Schedule } from "../schedules/actions.ts";
 import { median } from "./statistics.ts";
@@ -22,6 +23,8 @@ export interface MeasuredCosts {
   readonly stages: readonly MeasuredStage[];
   /** By rank; NaN where no optimizer ran. */
   readonly optimizer: readonly number[];
+  /** By rank: the ranks whose gradients its optimizer step waits for; see {@link updatesAfter}. */
+  readonly optimizerAfter?: readonly (readonly number[])[];
 }
 
 /** Collects durations step by step. */
@@ -31,8 +34,29 @@ export interface CostCollector {
   costs(): MeasuredCosts;
 }
 
-/** A collector for pipelines of `stages` stages on `devices` ranks. */
-export function createCostCollector(stages: number, devices: number): CostCollector {
+/**
+ * By rank: the other ranks whose gradients its optimizer step waits for. With tied parameters those of the twins, in mixed
+ * precision all, since a step in which any gradient overflows is skipped.
+ */
+export function updatesAfter(
+  { model, precision }: Pick<Pipeline, "model" | "precision">,
+  devices: number,
+): readonly (readonly number[])[] {
+  const ranks = Array.from({ length: devices }, (_, rank) => rank);
+  const twins = (model.tied ?? []).map((pair) => pair.map(({ gradient }) => gradient.device.rank));
+  return ranks.map((rank) =>
+    ranks.filter((other) =>
+      other !== rank && (precision === "mixed" || twins.some((pair) => pair.includes(rank) && pair.includes(other)))
+    )
+  );
+}
+
+/** A collector for pipelines of `stages` stages on `devices` ranks; `optimizerAfter` as {@link updatesAfter} says. */
+export function createCostCollector(
+  stages: number,
+  devices: number,
+  optimizerAfter?: readonly (readonly number[])[],
+): CostCollector {
   const durations = new Map<string, number[]>();
   const enter = (key: string, { start, end }: Interval) => {
     const list = durations.get(key);
@@ -57,6 +81,7 @@ export function createCostCollector(stages: number, devices: number): CostCollec
         return { f: of(`F ${stage} 1`), i: of(`I ${stage} 1`), b: of(`B ${stage} 1`), w };
       }),
       optimizer: Array.from({ length: devices }, (_, rank) => of(`optimizer ${rank}`)),
+      ...(optimizerAfter ? { optimizerAfter } : {}),
     }),
   };
 }
@@ -72,7 +97,7 @@ export type Transfer = (fromRank: number, toRank: number) => number;
  * beyond its I.
  */
 export function simulatorCosts(
-  { stages, optimizer }: MeasuredCosts,
+  { stages, optimizer, optimizerAfter }: MeasuredCosts,
   { batching = true, transfer = () => 0 }: { batching?: boolean; transfer?: Transfer } = {},
 ): Costs {
   return {
@@ -85,20 +110,23 @@ export function simulatorCosts(
     },
     transfer,
     tail: (rank) => optimizer[rank] || 0,
+    tailAfter: (rank) => optimizerAfter?.[rank] ?? [],
   };
 }
 
-/** The costs of one step as it ran: each action its own device time. */
+/** The costs of one step as it ran: each action its own device time; `optimizerAfter` as {@link updatesAfter} says. */
 export function replayCosts(
   schedule: Schedule,
   intervals: readonly (readonly Interval[])[],
   transfer: Transfer = () => 0,
+  optimizerAfter?: readonly (readonly number[])[],
 ): Costs {
   const length = (interval: Interval | undefined) => interval ? interval.end - interval.start : 0;
   return {
     duration: (_, rank, index) => length(intervals[rank][index]),
     transfer,
     tail: (rank) => length(intervals[rank][schedule.actions[rank].length]),
+    tailAfter: (rank) => optimizerAfter?.[rank] ?? [],
   };
 }
 

@@ -7,7 +7,14 @@ import type { Schedule } from "../schedules/actions.ts";
 import { type Costs, withHostOverhead } from "../schedules/costs.ts";
 import { simulate } from "../schedules/simulate.ts";
 import type { BatchSource } from "../train/data.ts";
-import { createCostCollector, hostPerAction, type MeasuredCosts, replayCosts, type Transfer } from "./costs.ts";
+import {
+  createCostCollector,
+  hostPerAction,
+  type MeasuredCosts,
+  replayCosts,
+  type Transfer,
+  updatesAfter,
+} from "./costs.ts";
 import { explainGain, type Gain } from "./gain.ts";
 import { collectGarbage } from "./garbage.ts";
 import { measureLinks, type Overheads } from "./overheads.ts";
@@ -146,10 +153,11 @@ export function startMeasurement(
 ): Measurement {
   const stages = pipeline.parts.length;
   const isVirtual = set.mode === "virtual";
+  const after = updatesAfter(pipeline, set.devices.length);
   const measured = pairs.map(({ base, split }) => ({
     base: createRow(base),
     split: createRow(split),
-    collector: createCostCollector(stages, set.devices.length),
+    collector: createCostCollector(stages, set.devices.length, after),
     /** Device times of the last uncounted step. */
     warm: [] as readonly number[],
   }));
@@ -172,7 +180,7 @@ export function startMeasurement(
       return { schedule, ms: NaN };
     }
     const perAction = isVirtual ? hostPerAction(intervals!, wallMs) : 0;
-    const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, link), perAction);
+    const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, link, after), perAction);
     const simulated = costs && simulate(schedule, costs);
     const stepMs = isVirtual ? simulated!.makespan : wallMs;
     const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;

@@ -14,6 +14,8 @@ export interface Costs {
   transfer?(fromRank: number, toRank: number, kind: "F" | "I"): number;
   /** Time a rank needs after its last action, for the optimizer step. */
   tail?(rank: number): number;
+  /** Other ranks whose last actions, and a message from each, the tail waits for: they have gradients of the same parameters. */
+  tailAfter?(rank: number): readonly number[];
 }
 
 /** What one micro-batch costs on one stage. */

@@ -91,8 +91,18 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
   if (position.some((count, rank) => count < actions[rank].length)) validate(schedule);
 
   let last = 0;
+  const done = free.slice();
+  /** The rank whose last action each rank's tail waited for. */
+  const awaited = Array.from({ length: devices }, (_, rank) => rank);
   for (let rank = 0; rank < devices; rank++) {
     const tail = costs.tail?.(rank) ?? 0;
+    for (const other of costs.tailAfter?.(rank) ?? []) {
+      const arrival = done[other] + (costs.transfer?.(other, rank, "I") ?? 0);
+      if (arrival > free[rank]) {
+        free[rank] = arrival;
+        awaited[rank] = other;
+      }
+    }
     free[rank] += tail;
     busy[rank] += tail;
     if (free[rank] > free[last]) last = rank;
@@ -127,7 +137,7 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
     },
     get criticalPath() {
       const path: Span[] = [];
-      const latest = actions[last].length > 0 ? first[last + 1] - 1 : -1;
+      const latest = actions[awaited[last]].length > 0 ? first[awaited[last] + 1] - 1 : -1;
       for (let number = latest; number >= 0; number = because[number]) path.push(allSpans()[number]);
       return path.reverse();
     },

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { measureAgreement } from "../../lib/measure/agreement.ts";
-import { hostPerAction, replayCosts } from "../../lib/measure/costs.ts";
+import { hostPerAction, replayCosts, updatesAfter } from "../../lib/measure/costs.ts";
 import { measureLinks, measureMessage } from "../../lib/measure/overheads.ts";
 import {
   type Measurement,
@@ -52,6 +52,20 @@ test("measureLinks() prices both directions between neighbours, and nothing else
     assert.equal(link(0, 1), link(1, 0));
     assert.equal(link(0, 0), 0);
   });
+});
+
+test("updatesAfter() names the ranks of tied parameters, and in mixed precision all others", async () => {
+  const set = await openDevices(3, { virtual: true });
+  try {
+    for (const [name, expected] of [["llama-tiny", [[], [], []]], ["bert-tiny", [[2], [], [0]]]] as const) {
+      const pipeline = createPipeline(set, createModel(name), { optimizer: adamw() });
+      assert.deepEqual(updatesAfter(pipeline, 3), expected);
+      assert.deepEqual(updatesAfter({ model: pipeline.model, precision: "mixed" }, 3), [[1, 2], [0, 2], [0, 1]]);
+      pipeline.close();
+    }
+  } finally {
+    set.close();
+  }
 });
 
 test("virtual steps hold messages and host: as measured by default, or as given", async () => {

@@ -20,6 +20,7 @@ function randomCosts(next: () => number, devices: number, stages: number): Costs
     duration: cost.duration,
     transfer: (from, to, kind) => from === to ? 0 : links[from * devices + to] * (kind === "F" ? 1 : 2),
     tail: (rank) => tails[rank],
+    tailAfter: (rank) => rank === 0 ? [devices - 1] : [], // a tied parameter, one way
   };
 }
 
@@ -49,6 +50,17 @@ test("simulate() never starts an action before its rank is free or its input has
     if (action.kind === "I" && rank < 2) assert.ok(start >= end.get(`${rank + 1}I${action.microbatches}`)! + 0.25);
   }
   assert.equal(Math.max(...spans.map((span) => span.end)), makespan);
+});
+
+test("a tail that waits for another rank's gradients begins when they have come, and the critical path leads there", () => {
+  const one = generate("gpipe", { devices: 3, microbatches: 2 });
+  const costs: Costs = { ...unitCosts({ comm: 0.5 }), tail: (rank) => rank === 2 ? 4 : 1 };
+  const alone = simulate(one, costs), tied = simulate(one, { ...costs, tailAfter: (rank) => rank === 2 ? [0] : [] });
+  const ends = [0, 2].map((rank) => Math.max(...tied.spans.filter((span) => span.rank === rank).map(({ end }) => end)));
+  assert.ok(ends[0] > ends[1]); // the last stage has long ended
+  assert.equal(tied.makespan, ends[0] + 0.5 + 4);
+  assert.ok(tied.makespan > alone.makespan);
+  assert.equal(tied.criticalPath.at(-1)!.rank, 0);
 });
 
 test("the critical path runs without a gap from the first action to the last, transfers apart", () => {

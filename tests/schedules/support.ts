@@ -68,5 +68,11 @@ export function slowMakespan({ actions, stages }: Schedule, costs: Costs): numbe
       })
     );
   }
-  return Math.max(...end.map((list, rank) => (list.at(-1) ?? 0) + (costs.tail?.(rank) ?? 0)));
+  const last = end.map((list) => list.at(-1) ?? 0);
+  return Math.max(...last.map((own, rank) => {
+    const gradients = (costs.tailAfter?.(rank) ?? []).map((from) =>
+      last[from] + (costs.transfer?.(from, rank, "I") ?? 0)
+    );
+    return Math.max(own, ...gradients) + (costs.tail?.(rank) ?? 0);
+  }));
 }
