@@ -14,7 +14,10 @@ export interface Costs {
   transfer?(fromRank: number, toRank: number, kind: "F" | "I"): number;
   /** Time a rank needs after its last action, for the optimizer step. */
   tail?(rank: number): number;
-  /** Other ranks whose last actions, and a message from each, the tail waits for: they have gradients of the same parameters. */
+  /**
+   * Other ranks whose last actions, and a message from each, the tail waits for: they have gradients of the same parameters.
+   * `simulate()` heeds it; to `search()`, which moves actions only, it makes no difference.
+   */
   tailAfter?(rank: number): readonly number[];
 }
 
