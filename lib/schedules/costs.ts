@@ -16,7 +16,7 @@ export interface Costs {
   tail?(rank: number): number;
   /**
    * Other ranks whose last actions, and a message from each, the tail waits for: they have gradients of the same parameters.
-   * `simulate()` heeds it; to `search()`, which moves actions only, it makes no difference.
+   * `simulate()` heeds it, `search()` does not.
    */
   tailAfter?(rank: number): readonly number[];
 }
