@@ -1,11 +1,11 @@
 /** Runs the examples of README and docstrings, each as a program of its own. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import process from "node:process";
 
 const files = execFileSync("git", ["ls-files", "README.md", "mod.ts", "lib/**/*.ts"], { encoding: "utf8" }).split("\n");
-const folder = mkdtempSync(".ci/examples-"); // inside the tree, where "twobp" is found
+const folder = resolve(mkdtempSync(".ci/examples-")); // inside the tree, where "twobp" is found; what they write goes with it
 let count = 0;
 try {
   for (const file of files.filter(Boolean)) {
@@ -14,7 +14,8 @@ try {
       if (!code.includes('from "twobp"')) continue; // a fragment
       const path = join(folder, `${++count}.ts`);
       writeFileSync(path, code);
-      const { status, stderr } = spawnSync(process.execPath, ["run", "-A", "--no-check", path], { encoding: "utf8" });
+      const run = ["run", "-A", "--no-check", path];
+      const { status, stderr } = spawnSync(process.execPath, run, { cwd: folder, encoding: "utf8" });
       if (status !== 0) throw new Error(`The example of ${file} fails: ${stderr}\n${code}`);
     }
   }

@@ -9,7 +9,7 @@
 // columns a lane, GFLOP/s at 512 x 512 x 512 on one thread of lavapipe, before the orders below were found:
 //   8 lanes: 8 x 4 19.0, 16 x 2 19.7, 16 x 4 23.2, 16 x 8 24.1, 24 x 4 24.3, 32 x 4 27.5, 48 x 4 27.6
 //   16 lanes: 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.8, 32 x 4 28.5, but 1.5 s to compile for 0.6
-// 32 x 4 and 8 lanes since: 29 in all transposes (24 to 27 before). It is at the edge of what a processor keeps of decoded
+// 32 x 4 and 8 lanes since: 27 to 30, by transpose (24 to 27 before). It is at the edge of what a processor keeps of decoded
 // instructions, so the same arithmetic in another order can be a sixth slower, and larger tiles are.
 // Rejected: eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() 22.3, it is made a product
 // and a sum; a in a uniform buffer and no broadcasts 12, with broadcasts 27 at the cost of a dispatch for each 32 rows (all
@@ -83,7 +83,7 @@ fn broadcast(
   var c24 = vec4f(); var c25 = vec4f(); var c26 = vec4f(); var c27 = vec4f();
   var c28 = vec4f(); var c29 = vec4f(); var c30 = vec4f(); var c31 = vec4f();
   for (var k = 0u; k < p.k; k += 4) {
-    // Four steps of k of b are columns of z. The orders are what lavapipe makes the fastest code of: 28 to 30 GFLOP/s, where
+    // Four steps of k of b are columns of z. The orders are what lavapipe makes the fastest code of: 27 to 30 GFLOP/s, where
     // most give 23 to 26.
     var x: array<vec4f, 8>;
     var z: mat4x4f;

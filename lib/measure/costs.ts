@@ -36,7 +36,8 @@ export interface CostCollector {
 
 /**
  * By rank: the other ranks whose gradients its optimizer step waits for. With tied parameters those of the twins, in mixed
- * precision all, since a step in which any gradient overflows is skipped.
+ * precision all, since a step in which any gradient overflows is skipped. Virtual steps price that message as they price an
+ * activation between neighbours, and as nothing between ranks that are none.
  */
 export function updatesAfter(
   { model, precision }: Pick<Pipeline, "model" | "precision">,
