@@ -3,7 +3,7 @@ import type { Schedule } from "./actions.ts";
 import type { Costs } from "./costs.ts";
 import { simulate, type Simulation } from "./simulate.ts";
 
-/** Rounds after which stretched actions are taken to have settled: at a slowdown of 1.3 four leave 5e-5, twelve 1e-8. */
+/** Rounds after which stretched actions are taken to have settled: at a slowdown of 1.3 four leave 5e-5, ten 2e-8. */
 const rounds = 12;
 
 /**
