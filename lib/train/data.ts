@@ -19,10 +19,10 @@ export interface Batch {
 /** A target that counts neither for the loss nor for its gradient. */
 export const ignored = 0xffff_ffff;
 
-/** Draws batches without end. */
-export interface BatchSource {
+/** Draws batches without end; from files that are read as they are drawn, a batch is a promise. */
+export interface BatchSource<Drawn extends Batch | Promise<Batch> = Batch | Promise<Batch>> {
   /** Draws so many samples. */
-  next(samples: number): Batch;
+  next(samples: number): Drawn;
 }
 
 /** Number of different tokens that text has here: the values of a byte. */
@@ -34,7 +34,7 @@ export const byteVocabulary = 256;
  *
  * @throws {UserError} When the text is shorter than one sequence and the byte that follows it.
  */
-export function textSource(text: Uint8Array, { length, seed }: { length: number; seed: number }): BatchSource {
+export function textSource(text: Uint8Array, { length, seed }: { length: number; seed: number }): BatchSource<Batch> {
   const draw = sequences(text, length, seed);
   return {
     next(samples) {
@@ -59,7 +59,7 @@ export function textSource(text: Uint8Array, { length, seed }: { length: number;
 export function maskedTextSource(
   text: Uint8Array,
   { length, seed, mask }: { length: number; seed: number; mask: number },
-): BatchSource {
+): BatchSource<Batch> {
   const draw = sequences(text, length, seed);
   const random = generator(`masks:${seed}`);
   return {

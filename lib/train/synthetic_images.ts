@@ -1,16 +1,19 @@
 /** Synthetic images, drawn where no others are given: for learning to fall at, not for claims about vision. */
-import type { BatchSource } from "./data.ts";
-import { batchOf, normalise } from "./images.ts";
+import type { Batch, BatchSource } from "./data.ts";
+import { batchOf, checkImages, normalise } from "./images.ts";
 import { type Generator, generator } from "./random.ts";
 
 /**
  * Synthetic images without end, [size, size, 3]: stripes of chance width, phase and contrast under noise. The class shows in
  * their direction (of `classes` between 0 and 180 degrees), and less clearly in their hue: colour is learned within a few dozen
  * steps, direction after it.
+ *
+ * @throws {UserError} When the size or the number of classes is not a whole number from 1 on.
  */
 export function syntheticImages(
   { size, classes, seed }: { size: number; classes: number; seed: number },
-): BatchSource {
+): BatchSource<Batch> {
+  checkImages({ size, classes });
   const random = generator(`synthetic:${seed}`);
   return {
     next: (samples) =>
