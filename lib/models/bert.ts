@@ -33,6 +33,8 @@ export interface BertConfiguration {
   readonly length: number;
   /** Share of the features and attention probabilities that are dropped in training. */
   readonly dropout: number;
+  /** What layer normalisation adds to the variance, Hugging Face's `layer_norm_eps`; 1e-12 by default. */
+  readonly epsilon?: number;
 }
 
 const uncased = { vocabulary: 30_522, mask: 103, positions: 512, types: 2, length: 512, dropout: 0.1 };
@@ -67,8 +69,8 @@ export const bertConfigurations: Readonly<Record<string, BertConfiguration>> = {
  * of their own, so that a pipeline can cut between them. All weights start with a deviation of 0.02, biases with 0.
  */
 export function bert(name: string, configuration: BertConfiguration): Model {
-  const { vocabulary, width, blocks, heads, hidden, length, dropout: rate } = configuration;
-  const norm = (name: string) => layerNormLayer(name, width, 1e-12);
+  const { vocabulary, width, blocks, heads, hidden, length, dropout: rate, epsilon = 1e-12 } = configuration;
+  const norm = (name: string) => layerNormLayer(name, width, epsilon);
   const dropping = { rate, length };
   const embeddings = positionedEmbedding("embeddings", configuration);
   const attention = { width, heads, length, outputDeviation: 0.02, causal: false, rotary: false, bias: true };
@@ -95,7 +97,7 @@ export function bert(name: string, configuration: BertConfiguration): Model {
   const decoder = linear("head.decoder", width, vocabulary, { bias: true, transposed: true });
   return {
     name,
-    configuration: { ...configuration },
+    configuration: { ...configuration, epsilon },
     task: "masked-token",
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,

@@ -25,6 +25,8 @@ export interface MambaConfiguration {
   readonly rank: number;
   /** Tokens in a sequence. */
   readonly length: number;
+  /** What RMSNorm adds to the mean square, Hugging Face's `layer_norm_epsilon`; 1e-5 by default. */
+  readonly epsilon?: number;
 }
 
 /**
@@ -32,13 +34,13 @@ export interface MambaConfiguration {
  * divides them by the square root of their number, for the variance of the residual stream not to grow with depth.
  */
 export function mamba(name: string, configuration: MambaConfiguration): Model {
-  const { vocabulary, width, blocks, state, expand, rank, length } = configuration;
+  const { vocabulary, width, blocks, state, expand, rank, length, epsilon = 1e-5 } = configuration;
   const outputBound = 1 / Math.sqrt(expand * width * blocks);
   const embedding = embeddingLayer("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: true });
   return {
     name,
-    configuration: { ...configuration },
+    configuration: { ...configuration, epsilon },
     task: "next-token",
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
@@ -46,10 +48,10 @@ export function mamba(name: string, configuration: MambaConfiguration): Model {
       embedding,
       ...Array.from({ length: blocks }, (_, block) =>
         preNorm(
-          rmsNormLayer(`blocks.${block}.norm`, width),
+          rmsNormLayer(`blocks.${block}.norm`, width, epsilon),
           mambaMixer(`blocks.${block}.mixer`, { width, expand, state, rank, length, outputBound }),
         )),
-      sequential([rmsNormLayer("norm", width), head]),
+      sequential([rmsNormLayer("norm", width, epsilon), head]),
     ],
     tied: [[embedding.parameters[0], head.parameters[0]]],
   };
