@@ -178,26 +178,37 @@ export class Device {
 
   /** The bytes of a view, once everything before it has run. */
   async read(view: View): Promise<ArrayBuffer> {
+    const arrived = this.startRead(view);
+    this.submit();
+    return await arrived();
+  }
+
+  /**
+   * Records the copy of a view to the host. To be called once that is submitted: the returned function, which waits for the
+   * bytes.
+   */
+  startRead(view: View): () => Promise<ArrayBuffer> {
     const bytes = Math.ceil(view.bytes / 4) * 4;
     const isSmall = bytes <= smallRead;
     const staging = isSmall && this.#staging.pop() || this.gpu.device.createBuffer({
       size: isSmall ? smallRead : bytes,
       usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
     });
-    try {
-      this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
-      this.submit();
-      await this.mapped(staging);
-      const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
-      if (isSmall) {
-        staging.unmap();
-        this.#staging.push(staging);
-      } else staging.destroy();
-      return content;
-    } catch (error) {
-      staging.destroy();
-      throw error;
-    }
+    this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
+    return async () => {
+      try {
+        await this.mapped(staging);
+        const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
+        if (isSmall) {
+          staging.unmap();
+          this.#staging.push(staging);
+        } else staging.destroy();
+        return content;
+      } catch (error) {
+        staging.destroy();
+        throw error;
+      }
+    };
   }
 
   /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `history` as in `Gpu.wait`. */
@@ -216,6 +227,20 @@ export class Device {
     this.submit();
     await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), history);
     this.check();
+  }
+
+  /**
+   * Submits a recording that nothing can take back, and waits until the GPU has done everything. What it returns is why the
+   * recording has not run as it should; errors that others have caused are left for the next wait. `history` as in `Gpu.wait`.
+   */
+  async commit(commands: GPUCommandBuffer | undefined, history?: WaitHistory): Promise<string | undefined> {
+    const told = commands && this.gpu.attempt(() => this.submit(commands));
+    try {
+      await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), history);
+      return await told ?? this.gpu.lost;
+    } catch (error) {
+      return this.gpu.lost ?? (error as Error).message;
+    }
   }
 
   /** Throws the first error that the GPU has reported, with the rank named. */

@@ -48,6 +48,8 @@ function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
     lost: new Promise(nothing),
     queue: { submit: nothing, writeBuffer: nothing, onSubmittedWorkDone: () => Promise.resolve() },
     addEventListener: nothing,
+    pushErrorScope: nothing,
+    popErrorScope: () => Promise.resolve(null),
     destroy: nothing,
     createShaderModule: () => ({}),
     createComputePipeline: () => ({ getBindGroupLayout: () => ({}) }),

@@ -51,6 +51,7 @@ export class Gpu {
   readonly #pipelines = new Map<string, GPUComputePipeline>();
   readonly #uniforms = new Map<string, GPUBuffer>();
   #error: string | undefined;
+  #lost: string | undefined;
   #closed = false;
 
   /** Takes over an opened adapter; `openDevices` makes these. */
@@ -85,13 +86,18 @@ export class Gpu {
       this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${error.message}`;
     });
     device.lost.then((lost) => {
-      if (!this.#closed) this.#error ??= `device lost (${lost.reason}): ${lost.message}`;
+      if (!this.#closed) this.#lost ??= `device lost (${lost.reason})${lost.message ? `: ${lost.message}` : ""}`;
     });
   }
 
-  /** The first error since the last call, or undefined. */
+  /** Why the device is lost, if it is: nothing runs on it any more. */
+  get lost(): string | undefined {
+    return this.#lost;
+  }
+
+  /** The first error since the last call, or undefined; that the device is lost is told each time. */
   takeError(): string | undefined {
-    const error = this.#error;
+    const error = this.#lost ?? this.#error;
     this.#error = undefined;
     return error;
   }
@@ -125,6 +131,23 @@ export class Gpu {
       this.#uniforms.set(key, buffer);
     }
     return buffer;
+  }
+
+  /**
+   * Does `work`, calls of WebGPU, and tells what WebGPU holds against these calls alone; undefined where they are good.
+   * Errors of others go their usual way.
+   */
+  async attempt(work: () => void): Promise<string | undefined> {
+    const filters: readonly GPUErrorFilter[] = ["validation", "out-of-memory", "internal"];
+    for (const filter of filters) this.device.pushErrorScope(filter);
+    let told: Promise<(GPUError | null)[]>;
+    try {
+      work();
+    } finally {
+      told = Promise.all(filters.map(() => this.device.popErrorScope()));
+    }
+    const error = (await this.wait(told)).find((each) => each);
+    return error?.message;
   }
 
   /** Waits for a promise of this GPU's; one that is waited for in every step brings its history. */

@@ -153,7 +153,7 @@ export function startMeasurement(
 ): Measurement {
   const stages = pipeline.parts.length;
   const isVirtual = set.mode === "virtual";
-  const after = updatesAfter(pipeline, set.devices.length);
+  const after = updatesAfter(set.devices.length);
   const measured = pairs.map(({ base, split }) => ({
     base: createRow(base),
     split: createRow(split),
