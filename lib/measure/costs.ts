@@ -60,7 +60,9 @@ export function createCostCollector(
     add(schedule, intervals) {
       schedule.actions.forEach((actions, rank) => {
         actions.forEach((action, index) => enter(keyOf(action), intervals[rank][index]));
-        if (intervals[rank].length > actions.length + 1) enter(`optimizer ${rank}`, endOf(intervals[rank], actions.length));
+        if (intervals[rank].length > actions.length + 1) {
+          enter(`optimizer ${rank}`, endOf(intervals[rank], actions.length));
+        }
       });
     },
     costs: () => ({

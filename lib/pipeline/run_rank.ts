@@ -68,7 +68,9 @@ export async function runRank(
     const found = await verdict.cast(await read());
     await loss.promise; // no step stands whose loss is not a number
     if (found && !lossScale?.canShrink) {
-      const scaled = lossScale ? `, although the loss is scaled by no more than ${scale}: the training has diverged` : "";
+      const scaled = lossScale
+        ? `, although the loss is scaled by no more than ${scale}: the training has diverged`
+        : "";
       throw new RankError(
         `Rank ${found.rank} failed at ${current}: the gradient of "${found.parameter}" is not finite${scaled}`,
       );

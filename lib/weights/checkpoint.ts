@@ -31,7 +31,9 @@ export async function saveWeights(pipeline: Pipeline, path: string): Promise<voi
   const { references } = referenceModel(pipeline.model);
   const parameters = pipeline.parameters();
   // Asked for before anything is waited for: a step in between would tear them apart.
-  const buffers = Promise.all(buffersOf(pipeline.model).map(async ({ name, value }) => [name, await toArray(value)] as const));
+  const buffers = Promise.all(
+    buffersOf(pipeline.model).map(async ({ name, value }) => [name, await toArray(value)] as const),
+  );
   const values = new Map([...await parameters, ...await buffers]);
   writeTensorFile(
     path,
