@@ -48,6 +48,7 @@ function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
     lost: new Promise(nothing),
     queue: { submit: nothing, writeBuffer: nothing, onSubmittedWorkDone: () => Promise.resolve() },
     addEventListener: nothing,
+    removeEventListener: nothing,
     destroy: nothing,
     createShaderModule: () => ({}),
     createComputePipeline: () => ({ getBindGroupLayout: () => ({}) }),
