@@ -50,6 +50,7 @@ function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
     addEventListener: nothing,
     pushErrorScope: nothing,
     popErrorScope: () => Promise.resolve(null),
+    removeEventListener: nothing,
     destroy: nothing,
     createShaderModule: () => ({}),
     createComputePipeline: () => ({ getBindGroupLayout: () => ({}) }),

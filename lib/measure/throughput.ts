@@ -16,7 +16,7 @@ import {
   updatesAfter,
 } from "./costs.ts";
 import { explainGain, type Gain } from "./gain.ts";
-import { collectGarbage } from "./garbage.ts";
+import { collectGarbage } from "../gpu/garbage.ts";
 import { measureLinks, type Overheads } from "./overheads.ts";
 import { median } from "./statistics.ts";
 

@@ -230,6 +230,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       release(lossGradient);
       stages.forEach((stage) => stage.release());
       devices.forEach(({ pool }) => pool.limitTo(undefined));
+      devices.forEach((device) => device.releaseCaches());
     },
   };
 }

@@ -75,7 +75,9 @@ export async function runRank(
         `Rank ${found.rank} failed at ${current}: the gradient of "${found.parameter}" is not finite${scaled}`,
       );
     }
-    return found ? recordSkipped() : update;
+    if (!found) return update;
+    device.discard(update);
+    return recordSkipped();
   }
 
   function recordUpdate() {
