@@ -4,7 +4,7 @@ import type { DeviceSet } from "../gpu/devices.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import type { BatchSource } from "../train/data.ts";
-import { collectGarbage } from "./garbage.ts";
+import { collectGarbage } from "../gpu/garbage.ts";
 
 /** What there is after so many steps. */
 export interface GrowthRow {

@@ -16,7 +16,7 @@ import {
   updatesAfter,
 } from "./costs.ts";
 import { explainGain, type Gain } from "./gain.ts";
-import { collectGarbage } from "./garbage.ts";
+import { collectGarbage } from "../gpu/garbage.ts";
 import { measureLinks, type Overheads } from "./overheads.ts";
 import { median } from "./statistics.ts";
 
@@ -153,7 +153,7 @@ export function startMeasurement(
 ): Measurement {
   const stages = pipeline.parts.length;
   const isVirtual = set.mode === "virtual";
-  const after = updatesAfter(pipeline, set.devices.length);
+  const after = updatesAfter(set.devices.length);
   const measured = pairs.map(({ base, split }) => ({
     base: createRow(base),
     split: createRow(split),
