@@ -1,5 +1,5 @@
 /** Files that are read in parts, or whole where they are small. */
-import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import { parseJson } from "./json.ts";
 
@@ -7,19 +7,35 @@ import { parseJson } from "./json.ts";
 export const largestJson = 100_000_000;
 
 /**
+ * What there is at a path, links followed; nothing where there is nothing.
+ *
+ * @throws {UserError} When that cannot be found out: a link leads around in a circle, a folder is closed.
+ */
+export function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw cannotRead(path, error);
+  }
+}
+
+function cannotRead(path: string, error: unknown): UserError {
+  return new UserError(`Cannot read ${path}: ${(error as Error).message}`);
+}
+
+/**
  * Opens a file for reading.
  *
  * @throws {UserError} When it is not there, or not a file: a pipe would be waited for.
  */
 export function openFile(path: string): number {
+  const stat = statOf(path);
+  if (!stat) throw new UserError(`There is no file ${path}`);
+  if (!stat.isFile()) throw cannotRead(path, new Error("it is not a file"));
   try {
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (!stat) throw new UserError(`There is no file ${path}`);
-    if (!stat.isFile()) throw new UserError(`Cannot read ${path}: it is not a file`);
     return openSync(path, "r");
   } catch (error) {
-    if (error instanceof UserError) throw error;
-    throw new UserError(`Cannot read ${path}: ${(error as Error).message}`);
+    throw cannotRead(path, error);
   }
 }
 

@@ -2,12 +2,11 @@
  * What a checkpoint was trained with and no tensor shows: constants of normalisations and rotary positions, numbers of heads,
  * activations. A model that has others would load it, and compute something else.
  */
-import { statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { UserError } from "../errors.ts";
 import type { Model } from "../models/model.ts";
 import { quoted, shown } from "../text.ts";
-import { readJson } from "./files.ts";
+import { readJson, statOf } from "./files.ts";
 import { isObject, parseJson } from "./json.ts";
 import type { Family, Setting } from "./reference.ts";
 import type { TensorFile } from "./safetensors.ts";
@@ -36,9 +35,9 @@ export function checkSettings(file: TensorFile, path: string, model: Model, fami
       throw error instanceof UserError ? error : new UserError(`${path}: its metadata ${(error as Error).message}`);
     }
   }
-  const folder = statSync(path).isDirectory() ? path : dirname(path);
+  const folder = statOf(path)?.isDirectory() ? path : dirname(path);
   const configuration = join(folder, "config.json");
-  if (statSync(configuration, { throwIfNoEntry: false })) {
+  if (statOf(configuration)) {
     compare(readJson(configuration, "the configuration"), configuration, model, family);
   }
 }

@@ -1,9 +1,8 @@
 /** Checkpoints in several safetensors files, with an index that says which tensor is in which. */
-import { statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { UserError } from "../errors.ts";
 import { quoted } from "../text.ts";
-import { readJson } from "./files.ts";
+import { readJson, statOf } from "./files.ts";
 import { isObject } from "./json.ts";
 import { openTensorFile, type TensorFile } from "./safetensors.ts";
 
@@ -14,11 +13,11 @@ import { openTensorFile, type TensorFile } from "./safetensors.ts";
  * @throws {UserError} As {@link openTensorFile}; and where index and files disagree.
  */
 export function openCheckpoint(path: string): TensorFile {
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+  if (statOf(path)?.isDirectory()) {
     const whole = join(path, "model.safetensors");
     const index = `${whole}.index.json`;
-    if (statSync(whole, { throwIfNoEntry: false })) return openTensorFile(whole);
-    if (statSync(index, { throwIfNoEntry: false })) return openShards(index);
+    if (statOf(whole)) return openTensorFile(whole);
+    if (statOf(index)) return openShards(index);
     throw new UserError(`There is neither ${basename(whole)} nor ${basename(index)} in ${path}`);
   }
   return path.endsWith(".json") ? openShards(path) : openTensorFile(path);
