@@ -1,6 +1,6 @@
 /** Runs a schedule: one asynchronous loop a rank over its actions, one submission an action. */
 import { UserError } from "../errors.ts";
-import { alignment, type Device } from "../gpu/device.ts";
+import { alignment, type Device, DeviceError } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
 import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
 import type { WaitHistory } from "../gpu/poll.ts";
@@ -114,7 +114,7 @@ export async function runStep(
   { optimize = true, accumulate = false, timeline = false }: StepOptions = {},
 ): Promise<StepResult> {
   const { model, devices, stages, channels, lossGradient, lossScale, condition } = context;
-  const plan = planOf(schedule, devices.length, stages.length);
+  const plan = planOf(schedule, devices.length, stages.map(({ device }) => devices.indexOf(device)));
   checkBatch(batch, schedule.microbatches);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
   devices.forEach(expectNoError);
@@ -218,7 +218,8 @@ function expectNoError(device: Device): void {
   try {
     device.check();
   } catch (error) {
-    throw new RankError(`Before the step: ${(error as Error).message}`, { cause: error });
+    if (!(error instanceof DeviceError)) throw error;
+    throw new RankError(`Before the step: ${error.message}`, { cause: error });
   }
 }
 
