@@ -57,7 +57,7 @@ fn softmax(row: u32, valid: u32) {
   for (var i = 0u; i < whole; i++) {
     x[start + i] = vec4<T1>(exp(vec4f(x[start + i]) - highest) * factor);
   }
-  x[start + whole] = vec4<T1>(edge_value * factor);
+  x[start + whole] = vec4<T1>(select(vec4f(0), edge_value * factor, seen));
   for (var i = whole + 1u; i < width; i++) { x[start + i] = vec4<T1>(); }
 }
 
