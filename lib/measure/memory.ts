@@ -9,7 +9,8 @@ import { type Choices, setChoices } from "../ops/choice.ts";
 import { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "../pipeline/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import type { Batch } from "../train/data.ts";
+import { sizeOf } from "../tensor.ts";
+import { type Batch, expectSamples } from "../train/data.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
 
 /** What a prediction is for. */
@@ -77,11 +78,14 @@ export function dryPipeline(
 }
 
 /** A batch of the right size with nothing in it. */
-export function blankBatch(model: Model, samples: number): Batch {
-  const { length, size } = model.configuration;
-  return model.task === "image"
-    ? { samples, inputs: new Float32Array(samples * size * size * 3), targets: new Uint32Array(samples) }
-    : { samples, inputs: new Uint32Array(samples * length), targets: new Uint32Array(samples * length) };
+export function blankBatch({ takes }: Model, samples: number): Batch {
+  expectSamples(samples);
+  const count = samples * sizeOf(takes.inputs);
+  return {
+    samples,
+    inputs: takes.vocabulary === undefined ? new Float32Array(count) : new Uint32Array(count),
+    targets: new Uint32Array(samples * takes.targets),
+  };
 }
 
 /** Peaks of one device. */

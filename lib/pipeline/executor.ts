@@ -8,7 +8,8 @@ import type { Model } from "../models/model.ts";
 import { fill } from "../ops/elementwise.ts";
 import { formatAction, type Schedule } from "../schedules/actions.ts";
 import { empty, release, type Tensor, toArray, writeArray } from "../tensor.ts";
-import { type Batch, checkBatch, countTargets } from "../train/data.ts";
+import { checkBatch } from "../train/check_batch.ts";
+import type { Batch } from "../train/data.ts";
 import type { LossScale } from "../train/loss_scale.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { Channels } from "./channel.ts";
@@ -94,7 +95,7 @@ export async function runStep(
 ): Promise<StepResult> {
   const { model, devices, stages, timers, channels, lossGradient, lossScale } = context;
   const plan = planOf(schedule, devices.length, stages.length);
-  checkBatch(batch, schedule.microbatches);
+  const targets = checkBatch(model, batch, schedule.microbatches);
   const marks = devices.map((device) => device.pool.mark());
   devices.forEach((device) => device.ledger.resetPeak());
   const recorders = timeline ? devices.map(({ ledger }) => recordLedger(ledger)) : undefined;
@@ -116,7 +117,7 @@ export async function runStep(
       handed: new Map(),
       historyOf: waitsOf(schedule),
     };
-    const targets = countTargets(batch), scale = lossScale?.value ?? 1;
+    const scale = lossScale?.value ?? 1;
     writeArray(lossGradient, Float32Array.of(scale / targets));
     const start = performance.now();
     const loss = promised<number>();

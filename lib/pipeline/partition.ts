@@ -3,6 +3,13 @@ import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { sequential } from "../layers/sequential.ts";
 import type { Model } from "../models/model.ts";
+import { expectValue, positive } from "../rules.ts";
+
+/**
+ * Samples to ask for the work of layers with. Every layer's work grows with the samples alike, so that few are enough;
+ * but batch normalisation of a single one may have one value a channel, and refuses it.
+ */
+export const fewestSamples = 2;
 
 /** Work of one stage on one micro-batch: the sum of the layers' three functions, in floating-point operations. */
 export function stageFlops(layers: readonly Layer[], inputShape: readonly number[]): number {
@@ -14,16 +21,16 @@ export function stageFlops(layers: readonly Layer[], inputShape: readonly number
  * Cuts a chain of layers into `stages` contiguous parts such that the heaviest is as light as it can be (dynamic
  * programming over the cuts: exact). Returns the layers of each stage.
  *
- * @throws {UserError} When there are more stages than layers.
+ * @throws {UserError} When `stages` is no whole number of 1 or more, or there are fewer layers than that.
  */
 export function partition(model: Model, stages: number): Layer[][] {
   const { layers } = model;
+  expectValue("The number of stages", stages, positive);
   if (stages > layers.length) {
     throw new UserError(`${model.name} has ${layers.length} layers, which cannot be cut into ${stages} stages`);
   }
-  // One sample is enough: every layer's work grows with the number of samples alike.
   const weights: number[] = [];
-  let shape = model.inputShape(1);
+  let shape = model.inputShape(fewestSamples);
   for (const layer of layers) {
     weights.push(stageFlops([layer], shape));
     shape = layer.outputShape(shape);
