@@ -46,14 +46,15 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   const { rotary = true, bias = false, padded = false, dropout = 0 } = options;
   const headSize = width / heads;
   if (!Number.isInteger(headSize) || (rotary && headSize % 2)) {
+    const size = rotary ? "even" : "whole";
     throw new UserError(
-      `${name}: heads ${heads} must divide width ${width} into ${
-        rotary ? "an even number of features each, which positions turn in pairs" : "a whole number of features each"
-      }`,
+      `${name}: width ${width} over ${heads} heads gives no ${size} head size; heads must divide the width into ${size} numbers`,
     );
   }
   if (heads % kvHeads !== 0) {
-    throw new UserError(`${name}: kvHeads ${kvHeads} must divide heads ${heads}, which share them evenly`);
+    throw new UserError(
+      `${name}: ${heads} query heads cannot share ${kvHeads} key and value heads evenly; kvHeads must divide heads`,
+    );
   }
   checkRate(name, dropout);
   const packed = qkvWidth({ heads, kvHeads, headSize });

@@ -1,6 +1,6 @@
 /** Dropout (Srivastava et al., 2014): no parameters, and nothing kept, the mask is computed again. */
+import { UserError } from "../errors.ts";
 import { dropout } from "../ops/dropout.ts";
-import { expectValue, real } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import { hash } from "../train/random.ts";
 import type { Layer } from "./layer.ts";
@@ -39,7 +39,7 @@ export function dropoutLayer(name: string, { rate, length }: DropoutOptions): La
  * @throws {UserError} Unless it is 0 or more, and below 1.
  */
 export function checkRate(name: string, rate: number): void {
-  expectValue(`${name}: the dropout rate`, rate, real({ least: 0, below: 1 }));
+  if (!(rate >= 0 && rate < 1)) throw new UserError(`${name}: a dropout rate is at least 0 and below 1, not ${rate}`);
 }
 
 /** The layers, followed by dropout unless its rate is 0: then nothing is added, and nothing costs. */

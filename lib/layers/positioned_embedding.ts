@@ -37,7 +37,7 @@ export function positionedEmbedding(
   { vocabulary, width, positions, types, length }: PositionedEmbeddingOptions,
 ): PositionedEmbedding {
   if (length > positions) {
-    throw new UserError(`${name}: length ${length} must not exceed positions ${positions}: each token has one`);
+    throw new UserError(`${name}: sequences of ${length} tokens need more than ${positions} positions`);
   }
   const tokens = embeddingLayer(`${name}.token`, vocabulary, width);
   const position = parameter(`${name}.position.weight`, [positions, width], { normal: 0.02 });

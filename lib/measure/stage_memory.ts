@@ -32,10 +32,11 @@ export interface StageMemoryOptions extends MemoryOptions {
  * ```
  */
 export async function stageMemories(model: Model, options: StageMemoryOptions): Promise<readonly StageMemory[]> {
-  const parts: readonly (readonly Layer[])[] = options.parts ?? partition(model, options.stages ?? 1);
+  const { stages = 1, samples, ...shape } = options;
+  const parts: readonly (readonly Layer[])[] = options.parts ?? partition(model, stages);
   const count = parts.length;
-  const pipeline = dryPipeline(model, count, { ...options, parts, placement: parts.map((_, stage) => stage) });
-  const batch = (microbatches: number) => blankBatch(model, microbatches * options.samples);
+  const pipeline = dryPipeline(model, count, { ...shape, parts, placement: parts.map((_, stage) => stage) });
+  const batch = (microbatches: number) => blankBatch(model, microbatches * samples);
   try {
     const run = async (kinds: readonly [Kind, ...number[]][]) => {
       const schedule = chain(count, kinds);

@@ -7,13 +7,14 @@ import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
+import { expectFields, oneOf, optional, type Rule, type Rules, u32 } from "../rules.ts";
 import { empty, release, sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
 import { type ExecutorContext, runStep, type StepOptions, type StepResult } from "./executor.ts";
-import { partition } from "./partition.ts";
+import { checkParts, partition } from "./partition.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { placeStage } from "./stage.ts";
 
@@ -50,6 +51,25 @@ export interface PipelineOptions {
    */
   readonly budget?: number;
 }
+
+const anything: Rule = { right: "anything", accepts: () => true };
+
+const rules: Rules<PipelineOptions> = {
+  optimizer: {
+    right: "an OptimizerSpec, as sgd() and adamw() return",
+    accepts: (value) => typeof (value as OptimizerSpec | undefined)?.create === "function",
+  },
+  placement: anything, // by `checkParts`
+  parts: anything,
+  seed: optional(u32),
+  precision: optional(oneOf(precisions)),
+  lossScale: anything, // by `createLossScale`
+  recompute: anything, // by `withRecompute`
+  budget: optional({
+    right: "a number of bytes above 0",
+    accepts: (value) => typeof value === "number" && value > 0,
+  }),
+};
 
 /** A model in training. Any schedule for its number of devices and stages can be run on it, step by step. */
 export interface Pipeline {
@@ -96,18 +116,16 @@ export interface Pipeline {
  * ```
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
+  expectFields("createPipeline", options, rules);
   const { devices } = set;
   const placement = options.placement ?? devices.map((_, rank) => rank);
-  const stray = placement.find((rank) => !devices[rank]);
-  if (stray !== undefined) {
-    throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
-  }
-  const parts = withRecompute(options.parts ?? partition(model, placement.length), options.recompute);
+  const plain = options.parts ?? partition(model, placement.length);
+  checkParts(model, plain, placement, devices.length);
+  const parts = withRecompute(plain, options.recompute);
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
   const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const { budget } = options;
-  if (budget !== undefined && !(budget > 0)) throw new UserError(`A budget of ${budget} bytes holds nothing`);
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
   const { stages, optimizers, lossGradient } = undoneIfFailed(devices, () => {
