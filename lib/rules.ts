@@ -67,6 +67,22 @@ export function listOf(rule: Rule, count?: number): Rule {
 /** True or false. */
 export const flag: Rule = { right: "true or false", accepts: (value) => typeof value === "boolean" };
 
+/** Something to call. */
+export const callback: Rule = { right: "a function", accepts: (value) => typeof value === "function" };
+
+/** An object with these methods. */
+export function having(...methods: readonly string[]): Rule {
+  return {
+    right: `an object with ${methods.map((name) => `${name}()`).join(" and ")}`,
+    accepts: (value) =>
+      typeof value === "object" && value !== null &&
+      methods.every((name) => typeof (value as Record<string, unknown>)[name] === "function"),
+  };
+}
+
+/** Whatever it is: for what is looked at elsewhere. */
+export const anything: Rule = { right: "anything", accepts: () => true };
+
 /** The same, or left out. */
 export function optional(rule: Rule): Rule {
   return { right: rule.right, accepts: (value) => value === undefined || rule.accepts(value) };

@@ -95,7 +95,9 @@ export function writeArray(tensor: Tensor, data: Float32Array | Uint32Array): vo
  */
 export async function toArray(tensor: Tensor): Promise<Float32Array> {
   if (tensor.dtype === "u32") {
-    throw new UserError("toArray: a u32 tensor holds no floats; `new Uint32Array(await tensor.device.read(tensor))` reads it");
+    throw new UserError(
+      "toArray: a u32 tensor holds no floats; `new Uint32Array(await tensor.device.read(tensor))` reads it",
+    );
   }
   const bytes = await tensor.device.read(tensor);
   return tensor.dtype === "f16" ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes);

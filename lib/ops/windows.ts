@@ -27,7 +27,9 @@ export function windowedShape(shape: readonly number[], window: Window, channels
   const [samples, height, width] = shape;
   if (shape.length !== 4 || positions(height, window) < 1 || positions(width, window) < 1) {
     const { size, padding } = window;
-    throw new UserError(`A ${size} x ${size} window with padding ${padding} does not fit into images of shape [${shape}]`);
+    throw new UserError(
+      `A ${size} x ${size} window with padding ${padding} does not fit into images of shape [${shape}]`,
+    );
   }
   return [samples, positions(height, window), positions(width, window), channels];
 }

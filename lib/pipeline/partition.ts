@@ -91,7 +91,9 @@ export function checkParts(
   }
   if (next < model.layers.length) {
     throw new UserError(
-      `The parts end with layer ${next - 1} of ${model.name}, which has ${model.layers.length}: they must hold all, in order`,
+      `The parts end with layer ${
+        next - 1
+      } of ${model.name}, which has ${model.layers.length}: they must hold all, in order`,
     );
   }
 }

@@ -7,11 +7,11 @@ import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import { expectFields, oneOf, optional, type Rule, type Rules, u32 } from "../rules.ts";
+import { anything, expectFields, oneOf, optional, type Rule, type Rules, u32 } from "../rules.ts";
 import { empty, release, sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
-import type { OptimizerSpec } from "../train/optimizers.ts";
+import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
 import { type ExecutorContext, runStep, type StepOptions, type StepResult } from "./executor.ts";
 import { checkParts, partition } from "./partition.ts";
@@ -28,6 +28,15 @@ export type Precision = "f32" | "mixed";
 
 /** All of them. */
 export const precisions: readonly Precision[] = ["f32", "mixed"];
+
+/** What takes a precision asks for this. */
+export const precisionRule: Rule = oneOf(precisions);
+
+/** What takes a budget asks for this. */
+export const budgetRule: Rule = {
+  right: "a number of bytes above 0",
+  accepts: (value) => typeof value === "number" && value > 0,
+};
 
 /** How a pipeline is made. */
 export interface PipelineOptions {
@@ -52,23 +61,15 @@ export interface PipelineOptions {
   readonly budget?: number;
 }
 
-const anything: Rule = { right: "anything", accepts: () => true };
-
 const rules: Rules<PipelineOptions> = {
-  optimizer: {
-    right: "an OptimizerSpec, as sgd() and adamw() return",
-    accepts: (value) => typeof (value as OptimizerSpec | undefined)?.create === "function",
-  },
+  optimizer: optimizerRule,
   placement: anything, // by `checkParts`
   parts: anything,
   seed: optional(u32),
-  precision: optional(oneOf(precisions)),
+  precision: optional(precisionRule),
   lossScale: anything, // by `createLossScale`
   recompute: anything, // by `withRecompute`
-  budget: optional({
-    right: "a number of bytes above 0",
-    accepts: (value) => typeof value === "number" && value > 0,
-  }),
+  budget: optional(budgetRule),
 };
 
 /** A model in training. Any schedule for its number of devices and stages can be run on it, step by step. */

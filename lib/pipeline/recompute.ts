@@ -55,7 +55,9 @@ export function withRecompute(
   }
   if (typeof policy !== "string" && !Array.isArray(policy)) {
     throw new UserError(
-      `What to recompute must be ${recomputes.map((name) => `"${name}"`).join(", ")}, each perhaps with ":N", a list of ` +
+      `What to recompute must be ${
+        recomputes.map((name) => `"${name}"`).join(", ")
+      }, each perhaps with ":N", a list of ` +
         `these by stage, or a function, not ${shown(policy)}`,
     );
   }

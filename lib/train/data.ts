@@ -96,7 +96,9 @@ export function maskedTextSource(
 /** Draws stretches of `length` + 1 bytes. */
 function sequences(text: Uint8Array, { length, seed }: { length: number; seed: number }): () => Uint8Array {
   if (!(text instanceof Uint8Array)) {
-    throw new UserError(`A text must be a Uint8Array, its bytes (\`new TextEncoder().encode(text)\`), not ${shown(text)}`);
+    throw new UserError(
+      `A text must be a Uint8Array, its bytes (\`new TextEncoder().encode(text)\`), not ${shown(text)}`,
+    );
   }
   if (text.length < length + 1) {
     throw new UserError(`The text has ${text.length} bytes; a sequence needs at least ${length + 1}`);

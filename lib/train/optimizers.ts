@@ -7,7 +7,7 @@ import { kernel } from "../gpu/kernel.ts";
 import { fill, strides } from "../ops/elementwise.ts";
 import { expectShape, inVectors } from "../ops/shapes.ts";
 import { singleOperation } from "../ops/variants.ts";
-import { expectFields, expectValue, listOf, optional, real } from "../rules.ts";
+import { expectFields, expectValue, having, listOf, optional, real, type Rule } from "../rules.ts";
 import { empty, release, sizeOf, type Tensor, writeArray } from "../tensor.ts";
 
 /** An optimizer of one stage. */
@@ -37,6 +37,9 @@ export interface OptimizerSpec {
    */
   create(parameters: Tensor, gradients: Tensor, decayed: number, copy?: Tensor): Optimizer;
 }
+
+/** What takes an optimizer asks for this. */
+export const optimizerRule: Rule = { ...having("create"), right: "an OptimizerSpec, as sgd() and adamw() return" };
 
 /** Settings of {@link sgd}. */
 export interface SgdOptions {
