@@ -42,7 +42,7 @@ export function real({ least, below }: { least: number | "above 0"; below?: numb
     right: below === undefined ? `a finite number, ${start}` : `a number, ${start} and below ${below}`,
     accepts: (value) =>
       typeof value === "number" && Number.isFinite(Math.fround(value)) && value >= from &&
-      (below === undefined || value < below),
+      (below === undefined || Math.fround(value) < below), // 1 - 1e-9 is 1 there
   };
 }
 

@@ -39,7 +39,9 @@ export function dropoutLayer(name: string, { rate, length }: DropoutOptions): La
  * @throws {UserError} Unless it is 0 or more, and below 1.
  */
 export function checkRate(name: string, rate: number): void {
-  if (!(rate >= 0 && rate < 1)) throw new UserError(`${name}: a dropout rate is at least 0 and below 1, not ${rate}`);
+  if (!(rate >= 0 && Math.fround(rate) < 1)) {
+    throw new UserError(`${name}: a dropout rate is at least 0 and below 1, not ${rate}`);
+  }
 }
 
 /** The layers, followed by dropout unless its rate is 0: then nothing is added, and nothing costs. */
