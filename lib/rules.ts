@@ -57,12 +57,18 @@ export function oneOf(names: readonly string[]): Rule {
 /** A list whose values all follow a rule: `count` of them, by default one or more. */
 export function listOf(rule: Rule, count?: number): Rule {
   return {
-    right: count === undefined ? `a list, each of it ${rule.right}` : `a list of ${count}, each ${rule.right}`,
+    right: count === undefined ? `a list of one or more, each ${rule.right}` : `a list of ${count}, each ${rule.right}`,
     accepts: (value) =>
       Array.isArray(value) && (count === undefined ? value.length > 0 : value.length === count) &&
       Array.from(value).every((each) => rule.accepts(each)),
   };
 }
+
+/** A list with anything in it. */
+export const filled: Rule = {
+  right: "a list of one or more",
+  accepts: (value) => Array.isArray(value) && value.length > 0,
+};
 
 /** True or false. */
 export const flag: Rule = { right: "true or false", accepts: (value) => typeof value === "boolean" };

@@ -1,5 +1,5 @@
 /** What 2BP gains over the schedule it was made from, measured and taken apart. */
-import { anything, expectValue, listOf } from "../rules.ts";
+import { expectValue, filled } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { simulate } from "../schedules/simulate.ts";
 import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
@@ -38,7 +38,7 @@ export function explainGain(
   measured?: MeasuredCosts,
   transfer?: Transfer,
 ): Gain {
-  expectValue("explainGain: the pairs of step times", pairs, listOf(anything));
+  expectValue("explainGain: the pairs of step times", pairs, filled);
   const ratios = pairs.map(([without, with_]) => without / with_);
   const gain = median(ratios);
   const makespan = (schedule: Schedule, batching: boolean) =>

@@ -1,6 +1,6 @@
 /** The largest model that a machine has memory for. */
 import { createModel } from "../models/registry.ts";
-import { anything, expectFields, flag, listOf, positive, real, type Rules } from "../rules.ts";
+import { expectFields, filled, flag, positive, real, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { predictMemory } from "./memory.ts";
@@ -32,8 +32,8 @@ export interface ModelNeed {
 }
 
 const rules: Rules<LargestOptions> = {
-  models: listOf(anything),
-  schedules: listOf(anything),
+  models: filled,
+  schedules: filled,
   samples: positive,
   optimizer: optimizerRule,
   bytes: real({ least: 0 }),

@@ -16,7 +16,7 @@ import {
 } from "../pipeline/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import { anything, callback, expectFields, expectValue, listOf, optional, positive, type Rules } from "../rules.ts";
+import { anything, callback, expectFields, expectValue, filled, optional, positive, type Rules } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
@@ -167,10 +167,10 @@ export interface MemoryRunOptions {
 }
 
 const rules: Rules<MemoryRunOptions> = {
-  schedules: listOf(anything),
+  schedules: filled,
   samples: positive,
   optimizer: optimizerRule,
-  recompute: optional(listOf(anything)),
+  recompute: optional(filled),
   precision: optional(precisionRule),
   set: anything,
   onRow: optional(callback),

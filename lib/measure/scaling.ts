@@ -1,6 +1,6 @@
 /** Throughput and 2BP's gain against the number of devices: throughput runs of one model, side by side. */
 import type { Mode } from "../gpu/devices.ts";
-import { anything, expectValue, listOf, positive } from "../rules.ts";
+import { expectValue, filled, positive } from "../rules.ts";
 import type { MeasuredCosts } from "./costs.ts";
 import type { Gain } from "./gain.ts";
 import type { Overheads } from "./overheads.ts";
@@ -107,7 +107,7 @@ export interface ScalingReport {
  * @throws {UserError} Unless there is at least one.
  */
 export function joinRuns(reports: readonly ThroughputReport[]): ScalingReport {
-  expectValue("joinRuns: the runs", reports, listOf(anything));
+  expectValue("joinRuns: the runs", reports, filled);
   const [{ adapter, model, samples }] = reports;
   return {
     schema: 1,

@@ -4,17 +4,7 @@ import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { countParameters } from "../models/model.ts";
 import type { Pipeline, Precision } from "../pipeline/pipeline.ts";
-import {
-  anything,
-  callback,
-  expectFields,
-  expectValue,
-  having,
-  listOf,
-  optional,
-  positive,
-  type Rules,
-} from "../rules.ts";
+import { callback, expectFields, expectValue, filled, having, optional, positive, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { type Costs, withHostOverhead } from "../schedules/costs.ts";
 import { simulate } from "../schedules/simulate.ts";
@@ -114,7 +104,7 @@ export interface ThroughputOptions {
 }
 
 const rules: Rules<Omit<ThroughputOptions, "repeats">> = {
-  pairs: listOf(anything),
+  pairs: filled,
   source: having("next"),
   samples: positive,
   transfer: optional(callback),
