@@ -8,7 +8,8 @@ import type { Interval, Timer } from "../gpu/timing.ts";
 import type { Model } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { empty, release, type Tensor, writeArray } from "../tensor.ts";
-import { type Batch, checkBatch, countTargets } from "../train/data.ts";
+import { checkBatch } from "../train/check_batch.ts";
+import type { Batch } from "../train/data.ts";
 import type { LossScale } from "../train/loss_scale.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { Channels } from "./channel.ts";
@@ -115,13 +116,13 @@ export async function runStep(
 ): Promise<StepResult> {
   const { model, devices, stages, channels, lossGradient, lossScale, condition } = context;
   const plan = planOf(schedule, devices.length, stages.map(({ device }) => devices.indexOf(device)));
-  checkBatch(batch, schedule.microbatches);
+  const targets = checkBatch(model, batch, schedule.microbatches);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
   devices.forEach(expectNoError);
   const marks = devices.map((device) => device.pool.mark());
   devices.forEach((device) => device.ledger.resetPeak());
   const recorders = timeline ? devices.map(({ ledger }) => recordLedger(ledger)) : undefined;
-  const targets = countTargets(batch), scale = lossScale?.value ?? 1;
+  const scale = lossScale?.value ?? 1;
   const loss = promised<number>();
   const verdict = createVerdict(devices.length);
   let losses: Tensor;
