@@ -211,6 +211,7 @@ export function holderOf(
   /** The stage that the result of an F or I goes to. */
   const next = ({ kind, stage }: Action) => kind === "F" ? stage + 1 : stage - 1;
   const isHanded = (from: number, to: number) => to >= 0 && to < count && placement[from] === placement[to];
+  const isSent = (from: number, to: number) => to >= 0 && to < count && placement[from] !== placement[to];
 
   const holder: Holder = {
     held,
@@ -241,7 +242,7 @@ export function holderOf(
       if (kind === "I") held.derivatives += memory.derivatives;
       if (kind !== "B") shareSlots(kind, at, memory);
       const sent = memory.messages?.[backward ? "I" : "F"] ?? 0;
-      held.transfer = rest + underway + (isHanded(stage, next(action)) ? 0 : sent);
+      held.transfer = rest + underway + (isSent(stage, next(action)) ? sent : 0);
     },
     end(action) {
       const { kind, stage, microbatches: members } = action;
