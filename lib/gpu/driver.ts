@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, globals } from "webgpu";
 import { UserError } from "../errors.ts";
+import { quoted } from "../text.ts";
 import { bundledDriver } from "./bundled.ts";
 import { withEnvironment } from "./environment.ts";
 import { loadLibrary } from "./library.ts";
@@ -41,7 +42,7 @@ export function forcedDriver(): Driver | undefined {
   const value = process.env.TWOBP_DRIVER;
   if (!value) return undefined;
   if ((drivers as readonly string[]).includes(value)) return value as Driver;
-  throw new UserError(`TWOBP_DRIVER is "${value}", but must be one of ${drivers.join(", ")}`);
+  throw new UserError(`TWOBP_DRIVER is ${quoted(value)}, but must be one of ${drivers.join(", ")}`);
 }
 
 /**
