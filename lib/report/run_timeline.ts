@@ -29,10 +29,13 @@ export function runTimeline(
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
   );
   const offsets = clockOffsets(schedule, spans);
-  const start = Math.min(...spans.map((span) => span.start + offsets[span.rank]));
+  const start = spans.reduce((least, span) => Math.min(least, span.start + offsets[span.rank]), Infinity);
   const moved = spans.map((span) => ({ ...span, ...shift(span, offsets[span.rank] - start) }));
-  const ends = intervals.map((list, rank) => Math.max(...list.map(({ end }) => end)) + offsets[rank] - start);
-  return { spans: moved, makespan: Math.max(...ends) };
+  // A rank's last pass may be its optimizer's, which is no action.
+  const ends = intervals.map((list, rank) =>
+    list.reduce((most, { end }) => Math.max(most, end), -Infinity) + offsets[rank] - start
+  );
+  return { spans: moved, makespan: ends.reduce((most, end) => Math.max(most, end)) };
 }
 
 const shift = ({ start, end }: Interval, by: number): Interval => ({ start: start + by, end: end + by });

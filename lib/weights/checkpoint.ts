@@ -5,7 +5,7 @@ import { type Model, parametersOf } from "../models/model.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import { sizeOf, toArray } from "../tensor.ts";
 import { buffersOf, referenceModel } from "./families.ts";
-import { quoted } from "./json.ts";
+import { quoted } from "../text.ts";
 import { fromReference, type Reference, toReference } from "./reference.ts";
 import { checkReadable, type TensorFile, writeTensorFile } from "./safetensors.ts";
 import { openCheckpoint } from "./shards.ts";
