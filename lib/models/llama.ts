@@ -7,6 +7,7 @@ import { rmsNormLayer } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
 import { packIds } from "../ops/embedding.ts";
+import { expectFields, flag, optional, positive, real, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../train/data.ts";
 import type { Model } from "./model.ts";
 
@@ -50,12 +51,28 @@ export const llamaConfigurations: Readonly<Record<string, LlamaConfiguration>> =
   "llama-7b": { vocabulary: 32_000, width: 4096, blocks: 32, heads: 32, hidden: 11_008, length: 2048, epsilon: 1e-6 },
 };
 
+const rules: Rules<LlamaConfiguration> = {
+  vocabulary: positive,
+  width: positive,
+  blocks: positive,
+  heads: positive,
+  kvHeads: optional(positive),
+  hidden: positive,
+  length: positive,
+  epsilon: optional(real({ least: "above 0" })),
+  theta: optional(real({ least: "above 0" })),
+  tied: optional(flag),
+};
+
 /**
  * A LLaMa-like model. Attention and feed-forward halves are layers of their own, so that a pipeline can cut between
  * them. The projections that write to the residual stream start smaller by the square root of their number
  * (GPT-2's rule), which keeps the stream's variance independent of depth.
+ *
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, or do not fit each other.
  */
 export function llama(name: string, configuration: LlamaConfiguration): Model {
+  expectFields(`LLaMa "${name}"`, configuration, rules);
   const { vocabulary, width, blocks, heads, kvHeads = heads, hidden, length } = configuration;
   const { epsilon = 1e-5, theta = 10_000, tied = false } = configuration;
   const outputDeviation = 0.02 / Math.sqrt(2 * blocks);
@@ -66,6 +83,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
     name,
     configuration: { vocabulary, width, blocks, heads, kvHeads, hidden, length, epsilon, theta },
     task: "next-token",
+    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [

@@ -10,6 +10,7 @@ import { linear } from "../layers/linear.ts";
 import { averagePoolLayer, maxPoolLayer } from "../layers/pool.ts";
 import { sequential } from "../layers/sequential.ts";
 import { shortcut } from "../layers/shortcut.ts";
+import { expectFields, listOf, oneOf, optional, positive, real, type Rules } from "../rules.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a residual network. */
@@ -32,11 +33,28 @@ export interface ResnetConfiguration {
   readonly momentum?: number;
 }
 
+const rules: Rules<ResnetConfiguration> = {
+  blocks: listOf(positive),
+  block: oneOf(["basic", "bottleneck"]),
+  width: positive,
+  stem: oneOf(["7x7", "3x3"]),
+  size: positive,
+  classes: positive,
+  epsilon: optional(real({ least: "above 0" })),
+  momentum: optional({
+    right: "a number from 0 to 1",
+    accepts: (value) => real({ least: 0 }).accepts(value) && (value as number) <= 1,
+  }),
+};
+
 /**
  * A residual network. Its input is images [samples, size, size, 3], its layers are the stem, the residual blocks, and the
  * classifier: a pipeline can cut between any two.
+ *
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, and on unknown blocks or stems.
  */
 export function resnet(name: string, configuration: ResnetConfiguration): Model {
+  expectFields(`ResNet "${name}"`, configuration, rules);
   const { blocks, block, width, stem, size, classes, epsilon = 1e-5, momentum = 0.1 } = configuration;
   const constants = { epsilon, momentum };
   const make = block === "basic" ? basic : bottleneck;
@@ -62,6 +80,7 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
     name,
     configuration: { blocks: blocks.reduce((sum, count) => sum + count, 0), width, size, classes, ...constants },
     task: "image",
+    takes: { inputs: [size, size, 3], targets: 1, classes },
     layers,
     inputShape: (samples) => [samples, size, size, 3],
     packInputs: (inputs) => inputs,

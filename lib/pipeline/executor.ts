@@ -1,17 +1,15 @@
 /** Runs a schedule: one asynchronous loop a rank over its actions, one submission an action. */
 import { UserError } from "../errors.ts";
-import { alignment, type Device } from "../gpu/device.ts";
+import { alignment, type Device, DeviceError } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
 import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
 import type { WaitHistory } from "../gpu/poll.ts";
-import type { Interval, Timer } from "../gpu/timing.ts";
-import type { Model } from "../models/model.ts";
+import type { Interval } from "../gpu/timing.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { empty, release, type Tensor, writeArray } from "../tensor.ts";
-import { type Batch, checkBatch, countTargets } from "../train/data.ts";
-import type { LossScale } from "../train/loss_scale.ts";
-import type { Optimizer } from "../train/optimizers.ts";
-import type { Channels } from "./channel.ts";
+import { checkBatch } from "../train/check_batch.ts";
+import type { Batch } from "../train/data.ts";
+import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
 import { planOf } from "./plan.ts";
 import { promised } from "./promised.ts";
 import type { Step } from "./run_action.ts";
@@ -71,33 +69,6 @@ export interface StepOptions {
   readonly timeline?: boolean;
 }
 
-/** What the executor works on; made by `createPipeline`. */
-export interface ExecutorContext {
-  readonly model: Model;
-  readonly devices: readonly Device[];
-  readonly stages: readonly Stage[];
-  /** Of each rank. */
-  readonly optimizers: readonly (readonly Optimizer[])[];
-  readonly timers: readonly (Timer | undefined)[];
-  readonly channels: Channels;
-  /**
-   * [1], on the last stage's device, written anew in each step: one over the batch's targets that count, since the loss is the mean
-   * over the batch whichever micro-batch a row is in, times the loss scale.
-   */
-  readonly lossGradient: Tensor;
-  /** In mixed precision; none in f32. */
-  readonly lossScale?: LossScale;
-  readonly condition: Condition;
-}
-
-/** What steps leave behind for those after them. */
-export interface Condition {
-  /** What the gradients are: zero, those of steps without an update, or such a sum that a failed step has cost. */
-  gradients: "zero" | "summed" | "lost";
-  /** Why no step can be run any more, if so. */
-  broken?: string;
-}
-
 /**
  * Runs one step of `schedule` on `batch`. It either stands as a whole, on every rank, or has never happened: until all ranks
  * have found their gradients finite and every message and submission good, no parameter, moment or count changes, and what
@@ -114,14 +85,14 @@ export async function runStep(
   { optimize = true, accumulate = false, timeline = false }: StepOptions = {},
 ): Promise<StepResult> {
   const { model, devices, stages, channels, lossGradient, lossScale, condition } = context;
-  const plan = planOf(schedule, devices.length, stages.length);
-  checkBatch(batch, schedule.microbatches);
+  const plan = planOf(schedule, devices.length, stages.map(({ device }) => devices.indexOf(device)));
+  const targets = checkBatch(model, batch, schedule.microbatches);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
   devices.forEach(expectNoError);
   const marks = devices.map((device) => device.pool.mark());
   devices.forEach((device) => device.ledger.resetPeak());
   const recorders = timeline ? devices.map(({ ledger }) => recordLedger(ledger)) : undefined;
-  const targets = countTargets(batch), scale = lossScale?.value ?? 1;
+  const scale = lossScale?.value ?? 1;
   const loss = promised<number>();
   const verdict = createVerdict(devices.length);
   let losses: Tensor;
@@ -202,23 +173,13 @@ async function intervalsOf({ timers, condition }: ExecutorContext, { actions }: 
   }
 }
 
-/** Says why nothing can be done with the pipeline any more, if so. */
-export function expectUsable({ broken }: Condition): void {
-  if (broken !== undefined) {
-    throw new Error(`The pipeline cannot go on: ${broken}. Close it, open devices anew and load what was saved`);
-  }
-}
-
-/** What is said of gradients that were added up over several steps, of which one has failed. */
-export const lostGradients =
-  "The gradients of the steps before were lost when a step failed: call clearGradients() and start the sum anew";
-
 /** An error that was reported after the step before had ended belongs to neither: nothing of this step has run. */
 function expectNoError(device: Device): void {
   try {
     device.check();
   } catch (error) {
-    throw new RankError(`Before the step: ${(error as Error).message}`, { cause: error });
+    if (!(error instanceof DeviceError)) throw error;
+    throw new RankError(`Before the step: ${error.message}`, { cause: error });
   }
 }
 

@@ -4,7 +4,7 @@ import type { Device } from "../gpu/device.ts";
 
 /** What a pipeline is in the middle of. In what is refused, `what` is what was asked for: "its parameters". */
 export interface Occupancy {
-  /** Throws a `UserError` unless the pipeline is open, and neither it nor another is in a step on its devices. */
+  /** Throws a `UserError` unless the pipeline and its devices are open, and neither it nor another is in a step on them. */
   expectOpen(what: string): void;
   /** The same, and nothing may be reading its values. */
   expectFree(what: string): void;
@@ -29,13 +29,20 @@ export function createOccupancy(devices: readonly Device[]): Occupancy {
       throw new UserError(`Rank ${device.rank} is in a step of another pipeline: await that before asking for ${what}`);
     }
   };
+  const expectDevices = (what: string) => {
+    if (devices.some(({ gpu }) => gpu.closed)) {
+      throw new UserError(`The devices are closed: open others with openDevices() before asking for ${what}`);
+    }
+  };
   const expectUnread = (what: string) => {
     if (readings > 0) throw new UserError(`The pipeline is being read: await that before asking for ${what}`);
   };
   const expectOpen = (what: string) => {
     if (isClosed) throw new UserError(`The pipeline is closed: asking it for ${what} is too late`);
     expectEnded(what);
+    expectDevices(what);
   };
+  expectDevices("a pipeline");
   expectEnded("a pipeline");
   return {
     expectOpen,

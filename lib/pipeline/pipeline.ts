@@ -7,21 +7,16 @@ import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
+import { anything, expectFields, oneOf, optional, type Rule, type Rules, u32 } from "../rules.ts";
 import { empty, release, sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
-import type { OptimizerSpec } from "../train/optimizers.ts";
+import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
-import {
-  type ExecutorContext,
-  expectUsable,
-  lostGradients,
-  runStep,
-  type StepOptions,
-  type StepResult,
-} from "./executor.ts";
+import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
+import { runStep, type StepOptions, type StepResult } from "./executor.ts";
 import { createOccupancy } from "./occupancy.ts";
-import { partition } from "./partition.ts";
+import { checkParts, partition } from "./partition.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { expectUnplaced, forgetPlaced, placeStage } from "./stage.ts";
 import { clearGradients } from "./undo.ts";
@@ -36,6 +31,15 @@ export type Precision = "f32" | "mixed";
 
 /** All of them. */
 export const precisions: readonly Precision[] = ["f32", "mixed"];
+
+/** What takes a precision asks for this. */
+export const precisionRule: Rule = oneOf(precisions);
+
+/** What takes a budget asks for this. */
+export const budgetRule: Rule = {
+  right: "a number of bytes above 0",
+  accepts: (value) => typeof value === "number" && value > 0,
+};
 
 /** How a pipeline is made. */
 export interface PipelineOptions {
@@ -59,6 +63,17 @@ export interface PipelineOptions {
    */
   readonly budget?: number;
 }
+
+const rules: Rules<PipelineOptions> = {
+  optimizer: optimizerRule,
+  placement: anything, // by `checkParts`
+  parts: anything,
+  seed: optional(u32),
+  precision: optional(precisionRule),
+  lossScale: anything, // by `createLossScale`
+  recompute: anything, // by `withRecompute`
+  budget: optional(budgetRule),
+};
 
 /**
  * A model in training. Any schedule for its number of devices and stages can be run on it, step by step. A step, a reading of
@@ -116,20 +131,18 @@ export interface Pipeline {
  * ```
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
+  expectFields("createPipeline", options, rules);
   const { devices } = set;
   const placement = options.placement ?? devices.map((_, rank) => rank);
-  const stray = placement.find((rank) => !devices[rank]);
-  if (stray !== undefined) {
-    throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
-  }
-  const parts = withRecompute(options.parts ?? partition(model, placement.length), options.recompute);
-  expectUnplaced(model.name, parts.flat());
   const occupancy = createOccupancy(devices);
+  const plain = options.parts ?? partition(model, placement.length);
+  checkParts(model, plain, placement, devices.length);
+  const parts = withRecompute(plain, options.recompute);
+  expectUnplaced(model.name, parts.flat());
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
   const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const { budget } = options;
-  if (budget !== undefined && !(budget > 0)) throw new UserError(`A budget of ${budget} bytes holds nothing`);
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
   const { stages, optimizers, lossGradient } = undoneIfFailed(devices, parts.flat(), () => {

@@ -2,9 +2,11 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
+import { expectFields, positive, u32 } from "../rules.ts";
+import { quoted } from "../text.ts";
 import type { Batch, BatchSource } from "./data.ts";
 import { readImage } from "./image_files.ts";
-import { batchOf, checkImages, normalise, resizeAndCrop, shuffled } from "./images.ts";
+import { batchOf, normalise, resizeAndCrop, shuffled } from "./images.ts";
 
 /** Images of several classes, drawn in an order that depends on a seed. */
 export interface ImageFolder extends BatchSource<Promise<Batch>> {
@@ -34,17 +36,18 @@ const mostAtOnce = 4;
  * ```
  *
  * @throws {UserError} When the folder cannot be read or has fewer than two classes, a class has no images, or the model has
- * fewer than `classes` of them; and, when it is drawn, an image that is damaged or cannot be read.
+ * fewer than `classes` of them, or `size`, `classes` or `seed` is no whole number; and, when it is drawn, an image that is damaged or cannot be read.
  */
 export function imageFolder(
   path: string,
-  { size, classes: most, seed }: { size: number; classes: number; seed: number },
+  options: { size: number; classes: number; seed: number },
 ): ImageFolder {
-  checkImages({ size, classes: most });
+  expectFields("imageFolder", options, { size: positive, classes: positive, seed: u32 });
+  const { size, classes: most, seed } = options;
   const classes = entries(path).filter(({ folder }) => folder).map(({ name }) => name);
   if (classes.length === 0) throw new UserError(`${path} has no classes: it needs a folder of images for each`);
   if (classes.length === 1) {
-    throw new UserError(`${path} has one class only, "${classes[0]}": there is nothing to tell it from`);
+    throw new UserError(`${path} has one class only, ${quoted(classes[0])}: there is nothing to tell it from`);
   }
   if (classes.length > most) {
     throw new UserError(`${path} has ${classes.length} classes, the model tells ${most} apart`);

@@ -1,6 +1,5 @@
 /** Batches of images: the shape that models take them in, scaled as others scale them, and drawn in an order by seed. */
-import { UserError } from "../errors.ts";
-import type { Batch } from "./data.ts";
+import { type Batch, expectSamples } from "./data.ts";
 import { generator } from "./random.ts";
 
 /** An image: rows of pixels from the top, each red, green, blue from 0 to 1. */
@@ -8,18 +7,6 @@ export interface Image {
   readonly width: number;
   readonly height: number;
   readonly rgb: Float32Array;
-}
-
-/**
- * Throws unless there can be such images.
- *
- * @throws {UserError} When the size or the number of classes is not a whole number from 1 on.
- */
-export function checkImages(options: { readonly size: number; readonly classes: number }): void {
-  for (const name of ["size", "classes"] as const) {
-    if (Number.isInteger(options[name]) && options[name] >= 1) continue;
-    throw new UserError(`Images with ${name} ${options[name]}: it has to be a whole number, 1 or more`);
-  }
 }
 
 /** Means and deviations of ImageNet's colours, which the public weights were trained with. */
@@ -114,7 +101,10 @@ export function shuffled(count: number, seed: number): (samples: number) => numb
     }
     return order[position++];
   };
-  return (samples) => Array.from({ length: samples }, draw);
+  return (samples) => {
+    expectSamples(samples);
+    return Array.from({ length: samples }, draw);
+  };
 }
 
 /** Samples side by side. */

@@ -103,11 +103,16 @@ async function stateOf(pipeline: Pipeline): Promise<Map<string, Float32Array>> {
   return state;
 }
 
-/** What three good steps give. */
-async function undisturbed(make: () => Pipeline, schedule: Schedule, batchOf: (seed: number) => Batch) {
+/** What so many good steps give. */
+async function undisturbed(
+  make: () => Pipeline,
+  schedule: Schedule,
+  batchOf: (seed: number) => Batch,
+  steps = 3,
+) {
   const pipeline = make();
   const losses: number[] = [];
-  for (let seed = 0; seed < 3; seed++) losses.push((await pipeline.step(schedule, batchOf(seed))).loss);
+  for (let seed = 0; seed < steps; seed++) losses.push((await pipeline.step(schedule, batchOf(seed))).loss);
   const state = await stateOf(pipeline);
   pipeline.close();
   return { losses, state };
@@ -128,38 +133,34 @@ for (const [name, microbatches] of [["1f1b-1", 2], ["zb-v", 4]] as const) {
       if (precision === "mixed" && !set.devices[0].gpu.info.f16) return t.skip("this device has no f16");
       const base = generate(name, { devices: 2, microbatches });
       const schedule = base.twoStage ? base : twoStage(base);
-      for (const [model, batch] of [[language, textBatch], [images, imageBatch]] as const) {
+      // Both kinds of model where that is quick.
+      const models = [[language, textBatch], [images, imageBatch]] as const;
+      for (const [model, batch] of name === "1f1b-1" ? models : models.slice(precision === "f32" ? 1 : 0).slice(0, 1)) {
         const make = () => build(model(), schedule, { precision });
         const batchOf = (seed: number) => batch(2 * microbatches, seed);
-        const expected = await undisturbed(make, schedule, batchOf);
-        const actions = schedule.actions.flat().map(formatAction);
-        for (const [index, at] of [...actions, "optimizer 0", "optimizer 1"].entries()) {
+        const places = [...schedule.actions.flat().map(formatAction), "optimizer 0", "optimizer 1"];
+        const expected = await undisturbed(make, schedule, batchOf, places.length + 1);
+        const pipeline = make();
+        for (const [index, at] of places.entries()) {
+          assert.equal((await pipeline.step(schedule, batchOf(index))).loss, expected.losses[index], `before ${at}`);
+          const before = await stateOf(pipeline);
+          const inUse = set.devices.map(({ ledger }) => ledger.total());
           const [what, run] = at.startsWith("optimizer")
             ? ["an exception in an optimizer", throws] as const
             : Object.entries(faults)[index % 3];
-          const pipeline = make();
-          assert.equal((await pipeline.step(schedule, batchOf(0))).loss, expected.losses[0]);
-          const before = await stateOf(pipeline);
-          const inUse = set.devices.map(({ ledger }) => ledger.total());
           fault = { at, run };
           await assert.rejects(
-            pipeline.step(schedule, batchOf(7)),
+            pipeline.step(schedule, batchOf(1000)),
             /^RankError: Rank \d failed at .*(user code failed|Validation error|where this device allows)/,
             `${what} at ${at}`,
           );
           assert.equal(fault, undefined, `${what} at ${at} was met`);
           assert.deepEqual(await stateOf(pipeline), before, `${what} at ${at}: the state is as before`);
           assert.deepEqual(set.devices.map(({ ledger }) => ledger.total()), inUse);
-          for (const seed of [1, 2]) {
-            assert.equal(
-              (await pipeline.step(schedule, batchOf(seed))).loss,
-              expected.losses[seed],
-              `${what} at ${at}`,
-            );
-          }
-          assert.deepEqual(await stateOf(pipeline), expected.state, `${what} at ${at}: what follows`);
-          pipeline.close();
         }
+        await pipeline.step(schedule, batchOf(places.length));
+        assert.deepEqual(await stateOf(pipeline), expected.state, "what follows");
+        pipeline.close();
       }
     });
   }
@@ -270,15 +271,14 @@ test("gradients that were added up are lost with a step that fails, and are neve
 });
 
 test("an error that is reported when a step stands already fails the next one before it starts", async () => {
-  const pipeline = build(language(), schedule);
   const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed));
-  pipeline.close();
   const other = build(language(), schedule);
   fault = { at: "commit 1", run: faults["an uncaptured validation error"] };
   assert.equal((await other.step(schedule, textBatch(4, 0))).loss, expected.losses[0]);
-  const before = await stateOf(other).catch(() => undefined); // a reading would meet the error as well
-  await other.step(schedule, textBatch(4, 7)).catch((error) => assert.match(error.message, /^Before the step: Rank 1/));
-  assert.equal(before, undefined);
+  await assert.rejects(
+    other.step(schedule, textBatch(4, 7)),
+    /Rank 1 .*: Validation error: Buffer usages must not be 0/,
+  );
   for (const seed of [1, 2]) await other.step(schedule, textBatch(4, seed));
   assert.deepEqual(await stateOf(other), expected.state);
   other.close();
@@ -299,8 +299,8 @@ test("after the loss of a device every call names the rank and why, and closing 
         () => pipeline.step(schedule, textBatch(4, 1)),
         () => pipeline.parameters(),
         () => pipeline.gradients(),
-        async () => pipeline.setParameters(new Map()),
-        async () => pipeline.clearGradients(),
+        () => Promise.resolve().then(() => pipeline.setParameters(new Map())),
+        () => Promise.resolve().then(() => pipeline.clearGradients()),
       ]
     ) {
       await assert.rejects(

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { crc32, deflateSync } from "node:zlib";
+import { deflateSync } from "node:zlib";
 import { readImage } from "../../lib/train/image_files.ts";
 import { readTensors } from "../models/fixture.ts";
 
@@ -67,12 +67,22 @@ test("what is neither PNG nor JPEG is refused by its first bytes, whatever its n
   await refused(folder, /^it is not a file$/);
 });
 
+/** CRC-32, as PNG has it. */
+function checksum(bytes: Uint8Array): number {
+  let rest = -1;
+  for (const byte of bytes) {
+    rest ^= byte;
+    for (let bit = 0; bit < 8; bit++) rest = (rest >>> 1) ^ (rest & 1 && 0xedb88320);
+  }
+  return ~rest >>> 0;
+}
+
 test("a few bytes that claim 100,000 x 100,000 pixels are refused before any memory is taken", async () => {
   const chunk = (kind: string, data: Uint8Array) => {
     const body = Buffer.concat([Buffer.from(kind), data]);
     const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
     length.writeUInt32BE(data.length);
-    sum.writeUInt32BE(crc32(body));
+    sum.writeUInt32BE(checksum(body));
     return Buffer.concat([length, body, sum]);
   };
   const bomb = (width: number, height: number) => {

@@ -83,7 +83,7 @@ test("imageFolder() says in one line what is wrong with a folder", async () => {
   );
   assert.throws(
     () => imageFolder(folder, { ...options, size: 0 }),
-    error(/^Images with size 0: it has to be a whole number, 1 or more$/),
+    error(/^imageFolder: size must be a whole number, 1 or more, not 0$/),
   );
 });
 

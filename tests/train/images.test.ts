@@ -54,15 +54,6 @@ test("resizeAndCrop() weighs every pixel: stripes keep their mean, noise loses i
   assert.ok(deviation > 0.022 && deviation < 0.028, `${deviation}`);
 });
 
-test("sizes and classes that are no whole numbers are refused", () => {
-  for (const options of [{ size: 0, classes: 3 }, { size: 4, classes: 1.5 }, { size: NaN, classes: 2 }]) {
-    assert.throws(() => syntheticImages({ ...options, seed: 1 }), {
-      name: "UserError",
-      message: /^Images with (size|classes) .*: it has to be a whole number, 1 or more$/,
-    });
-  }
-});
-
 test("resizeAndCrop() keeps a slope a slope, and cuts the middle out of a wide or a tall image", () => {
   for (const [width, height] of [[10, 4], [4, 10]]) {
     const image = grey(width, height, (row, column) => width > height ? column : row);
