@@ -1,6 +1,7 @@
 /** Reads PNG and JPEG files. */
 import { readFile, stat } from "node:fs/promises";
 import { UserError } from "../errors.ts";
+import { shown } from "../text.ts";
 import type { Image } from "./images.ts";
 
 /** The most pixels that an image may have. A file of a few bytes can claim any number, and each takes 12 bytes here. */
@@ -35,9 +36,13 @@ export async function readImage(path: string): Promise<Image> {
     for (let i = 0; i < values.length; i++) values[i] /= 255;
     return { width: info.width, height: info.height, rgb: inks ? fromInks(values) : values };
   } catch (error) {
-    const [reason] = (error instanceof Error ? error.message : String(error)).trim().split("\n");
-    throw new UserError(`${path} cannot be read as a PNG or JPEG image: ${reason}`);
+    throw new UserError(`${shown(path)} cannot be read as a PNG or JPEG image: ${firstLine(error)}`);
   }
+}
+
+function firstLine(error: unknown): string {
+  const [line] = (error instanceof Error ? error.message : String(error)).trim().split("\n");
+  return shown(line);
 }
 
 const isPng = (bytes: Uint8Array) =>
@@ -57,7 +62,7 @@ async function loadSharp() {
   try {
     return (await import("sharp")).default;
   } catch (error) {
-    const [reason] = (error instanceof Error ? error.message : String(error)).trim().split("\n");
+    const reason = firstLine(error);
     throw new UserError(
       `Images are decoded by the package sharp, which cannot be loaded (npm install sharp): ${reason}`,
     );

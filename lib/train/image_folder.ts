@@ -3,7 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { expectFields, positive, u32 } from "../rules.ts";
-import { quoted } from "../text.ts";
+import { quoted, shown } from "../text.ts";
 import type { Batch, BatchSource } from "./data.ts";
 import { readImage } from "./image_files.ts";
 import { batchOf, normalise, resizeAndCrop, shuffled } from "./images.ts";
@@ -54,7 +54,7 @@ export function imageFolder(
   }
   const files = classes.flatMap((name, target) => {
     const images = entries(join(path, name)).filter((file) => !file.folder && /\.(png|jpe?g)$/i.test(file.name));
-    if (images.length === 0) throw new UserError(`${join(path, name)} has no PNG or JPEG images`);
+    if (images.length === 0) throw new UserError(`${shown(join(path, name))} has no PNG or JPEG images`);
     return images.map((file) => ({ file: join(path, name, file.name), target }));
   });
   const kept = new Map<number, Float32Array>();
@@ -94,7 +94,7 @@ function entries(path: string): { name: string; folder: boolean }[] {
       .sort((a, b) => a.name < b.name ? -1 : 1)
       .map((entry) => ({ name: entry.name, folder: entry.isDirectory() || leadsToFolder(path, entry) }));
   } catch {
-    throw new UserError(`${path} is not a folder that can be read`);
+    throw new UserError(`${shown(path)} is not a folder that can be read`);
   }
 }
 

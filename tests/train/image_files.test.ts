@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -65,6 +66,24 @@ test("what is neither PNG nor JPEG is refused by its first bytes, whatever its n
   await refused(write("animation.png", "GIF89a"), /neither/);
   await refused(join(folder, "none.png"), /no such file/);
   await refused(folder, /^it is not a file$/);
+});
+
+test("where sharp cannot be loaded, reading an image says what to install", (t) => {
+  if (!("Deno" in globalThis)) return t.skip("only Deno can be told that a package is elsewhere");
+  const map = write("map.json", JSON.stringify({ imports: { sharp: "./none.js" } }));
+  const module = new URL("../../lib/train/image_files.ts", import.meta.url).href;
+  const program = write(
+    "program.ts",
+    `const { readImage } = await import("${module}"); readImage("x.png").catch((error) => console.log(\`\${error}\`));`,
+  );
+  const { stdout, stderr } = spawnSync(process.execPath, ["run", "-A", "--no-check", "--import-map", map, program], {
+    encoding: "utf8",
+  });
+  assert.match(
+    stdout,
+    /^UserError: Images are decoded by the package sharp, which cannot be loaded \(npm install sharp\): .*none\.js/,
+    stderr,
+  );
 });
 
 /** CRC-32, as PNG has it. */
