@@ -106,7 +106,7 @@ export function parseTable(text: string): Row[] {
   return rows;
 }
 
-/** Where a character comes next, at or after a place that only grows; looked for once, or a file of one line end costs its square. */
+/** Where a character comes next, from places that only grow: a file without it must not be searched again for every line. */
 function finder(text: string, character: string): (from: number) => number {
   let at = -1;
   return (from) => {

@@ -382,7 +382,10 @@ function fateOf(text: string): Fate {
   }
 }
 
-/** A schedule's rows with its transfers, some of them later or earlier by a few cells; none before what makes its message, nor after what uses it. */
+/**
+ * A schedule's rows with its transfers, some of them later or earlier by a few cells; none before what makes its message,
+ * nor after what uses it.
+ */
 function shaken(schedule: Schedule, next: () => number, moves: number): string[][] {
   const rows = toCsv(schedule, { transfers: true }).trim().split("\n").map((row) =>
     row.split(",").filter((cell) => cell && !cell.includes("WAIT"))
