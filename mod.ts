@@ -45,7 +45,7 @@ export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/b
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";
 export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/models/resnet.ts";
-export { countParameters, type Model, type Task } from "./lib/models/model.ts";
+export { type BatchShape, countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
 export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/actions.ts";
@@ -93,6 +93,7 @@ export { partition } from "./lib/pipeline/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/pipeline/pipeline.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/pipeline/recompute.ts";
 export type { RankPeak, StepOptions, StepResult } from "./lib/pipeline/executor.ts";
+export type { NotFinite } from "./lib/pipeline/verdict.ts";
 export {
   type Batch,
   type BatchSource,

@@ -19,3 +19,12 @@ export class UserError extends Error {
     super(shown(message.replace(/[\r\n]+\s*/g, " "), longest), options);
   }
 }
+
+/** What an error says, in a text that is never empty: WebGPU rejects the maps of a lost device without a message. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error) && !(typeof error === "object" && error !== null && "message" in error)) {
+    return String(error);
+  }
+  const { message, name } = error as Error;
+  return message.trim() || name || "unknown error";
+}
