@@ -51,6 +51,8 @@ export interface Input {
   readonly shape: readonly number[];
   readonly data: Float32Array | Uint32Array;
   readonly half: boolean;
+  /** Where to plant besides at random: in each part of what is packed. */
+  readonly places?: readonly number[];
 }
 
 /** An operation, or a few that belong together, and what they make of their inputs. */
@@ -58,7 +60,7 @@ export interface Case {
   readonly name: string;
   readonly inputs: Readonly<Record<string, Input>>;
   /** What is written and not read, by name; what is read and written is among the inputs alone. */
-  readonly outputs: Readonly<Record<string, Omit<Input, "data">>>;
+  readonly outputs: Readonly<Record<string, Pick<Input, "shape" | "half">>>;
   record(tensors: Readonly<Record<string, Tensor>>): void;
   /** All that is written, in float64. */
   expected(inputs: Numbers): Numbers;
@@ -178,7 +180,11 @@ const rowCases = [132, 5].flatMap((width): Case[] => {
     },
     {
       name: `crossEntropy() and its gradient ${of}`,
-      inputs: { logits: x, targets: words(targets), scale: { ...words(targets), shape: [1], data: Float32Array.of(2) } },
+      inputs: {
+        logits: x,
+        targets: words(targets),
+        scale: { ...words(targets), shape: [1], data: Float32Array.of(2) },
+      },
       outputs: { losses: out32(rows), logSumExp: out32(rows), dlogits: out(rows, width) },
       record({ losses, logSumExp, logits, targets, dlogits, scale }) {
         crossEntropy(losses, logSumExp, logits, targets);
@@ -198,7 +204,7 @@ const rowCases = [132, 5].flatMap((width): Case[] => {
     },
     {
       name: `swiglu() and its gradient ${of}`,
-      inputs: { gateUp: floats(rows, 2 * width), dy },
+      inputs: { gateUp: { ...floats(rows, 2 * width), places: [3, 3 + width] }, dy },
       outputs: { y: out(rows, width), dGateUp: out(rows, 2 * width) },
       record({ y, gateUp, dGateUp, dy }) {
         swiglu(y, gateUp);
@@ -326,9 +332,7 @@ const ropeCases: Case[] = [heads, { ...heads, headSize: 6, rowStride: 15 }].map(
 const matmulCases: Case[] = [[12, 20, 256], [36, 36, 24], [5, 7, 3]].flatMap(([m, n, k]) =>
   [false, true].map((gradient): Case => ({
     name: gradient ? `matmul() of ${k} x ${m} transposed, added up` : `matmul() of ${m} x ${k}`,
-    inputs: gradient
-      ? { a: floats(k, m), b: floats(k, n), y: singles(m, n) }
-      : { a: floats(m, k), b: floats(k, n) },
+    inputs: gradient ? { a: floats(k, m), b: floats(k, n), y: singles(m, n) } : { a: floats(m, k), b: floats(k, n) },
     outputs: gradient ? {} : { y: out(m, n) },
     record: ({ y, a, b }) => matmul(y, a, b, { transposeA: gradient, accumulate: gradient }),
     expected: ({ a, b, y }) => ({ y: gradient ? plus(y, project(transpose(a, m), b, k)) : project(a, b, k) }),
@@ -343,22 +347,27 @@ const attentionCases: Case[] = [
   const { sequences, length, heads, kvHeads = heads, headSize } = shape;
   const packed = qkvWidth(shape), width = heads * headSize, R = sequences * length, salt = 5;
   const ones = new Float64Array(sequences * heads * length * length).fill(1);
-  const factors = rate
-    ? drops.dropout(ones, length, { rate, seed: 9, salt, firstRow: heads * length })
-    : undefined;
+  const factors = rate ? drops.dropout(ones, length, { rate, seed: 9, salt, firstRow: heads * length }) : undefined;
   const seed = words(Uint32Array.of(9, 1)), ends = words(Uint32Array.from(lengths ?? []));
+  // In each query head, keys and values; in the first sequence one row that counts, and the last one.
+  const parts = Array.from({ length: heads + 2 * kvHeads }, (_, part) => part * headSize + 1), rowsOf = [2, length - 1];
   /** Sequence, kind and key head of an element. */
   const placeOf = (name: string, i: number) => {
     const row = Math.floor(i / (name === "out" || name === "dout" ? width : packed));
     const head = Math.floor(i % (name === "out" || name === "dout" ? width : packed) / headSize);
     const kind = name === "out" || name === "dout" ? name : head < heads ? "q" : head < heads + kvHeads ? "k" : "v";
-    const keyHead = kind === "k" ? head - heads : kind === "v" ? head - heads - kvHeads : Math.floor(head * kvHeads / heads);
+    const keyHead = kind === "k"
+      ? head - heads
+      : kind === "v"
+      ? head - heads - kvHeads
+      : Math.floor(head * kvHeads / heads);
     return { kind, group: `${Math.floor(row / length)} ${keyHead}` };
   };
   return {
     name: `attention() and its gradient of ${length} positions`,
     inputs: {
-      ...{ qkv: floats(R, packed), dout: floats(R, width) },
+      qkv: { ...floats(R, packed), places: parts.flatMap((part) => rowsOf.map((row) => row * packed + part)) },
+      dout: floats(R, width),
       ...rate ? { seed } : {},
       ...lengths ? { lengths: ends } : {},
     },
@@ -396,7 +405,11 @@ const scanCase = ((): Case => {
   return {
     name: "selectiveScan() and its gradients",
     inputs: {
-      ...{ x: floats(R, channels), dtRaw: floats(R, channels), projection: floats(R, 2 * state) },
+      ...{
+        x: floats(R, channels),
+        dtRaw: floats(R, channels),
+        projection: { ...floats(R, 2 * state), places: [5, 5 + state] },
+      },
       ...{ gate: floats(R, channels), aLog: floats(channels, state), d: floats(channels), dtBias: floats(channels) },
       ...{ dout: floats(R, channels), ...gradients },
     },
@@ -412,7 +425,10 @@ const scanCase = ((): Case => {
     },
     expected({ x, dtRaw, projection, gate, aLog, d, dtBias, dout, daLog, dd, ddtBias }) {
       const half = (from: number) =>
-        Float64Array.from({ length: R * state }, (_, i) => projection[Math.floor(i / state) * 2 * state + from + i % state]);
+        Float64Array.from(
+          { length: R * state },
+          (_, i) => projection[Math.floor(i / state) * 2 * state + from + i % state],
+        );
       const scan = { x, dtRaw, b: half(0), c: half(state), z: gate, aLog, d, dtBias };
       const to = scans.selectiveScanBackward(dout, scan, length);
       return {
@@ -450,6 +466,9 @@ const fillCase: Case = {
   record: ({ y }) => fill(y, 1),
   expected: () => ({ y: [1, 1, 1, 1, 1] }),
 };
+
+/** The one with more keys than a tile. */
+export const [attentionCase] = attentionCases;
 
 /** All of them. */
 export const cases: readonly Case[] = [
