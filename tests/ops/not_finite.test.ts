@@ -139,13 +139,13 @@ function assertPattern(
   }
 }
 
-test("every candidate of every operation has been through the table", async () => {
+test("every operation, and on a software driver every candidate, has been through the table", async (t) => {
   const { info } = (await device()).gpu;
+  const all = operations().map(({ name, candidates }) => candidates.map((each) => `${name} ${each.name}`));
+  assert.deepEqual(all.filter((names) => !names.some((name) => tested.has(name))), []);
+  if (!info.software) return t.skip("which candidates serve a GPU is the GPU's matter");
   const elsewhere = [...info.subgroupSize === 4 ? [] : ["matmul matmul_quad:quads"], "matmul matmul_matrix:matrix"];
-  const untested = operations().flatMap(({ name, candidates }) =>
-    candidates.map((candidate: Candidate<unknown>) => `${name} ${candidate.name}`)
-  ).filter((name) => !tested.has(name));
-  assert.deepEqual(untested, elsewhere);
+  assert.deepEqual(all.flat().filter((name) => !tested.has(name)), elsewhere);
 });
 
 test("attention() of a row whose every score is -Infinity is NaN, by every candidate, and no mean of what it must not see", async () => {
