@@ -1,7 +1,8 @@
 // Numbers that are not finite, told and kept by their bits. WGSL may assume that there are none, and drivers make use of it:
 // max(), min() and clamp() return their other argument where one is NaN, and x * 0 and x - x may be 0 whatever x is. On
 // SwiftShader exp() of NaN is infinite and log() of it 89; on lavapipe they are NaN.
-// Sums and products keep a NaN by themselves. What compares must use one of these.
+// Sums and products keep a NaN by themselves. What compares must use one of these; the running maximum of a softmax alone may
+// drop a NaN, because the sum of exponentials is not finite then, which is looked at once a row.
 
 const INFINITY = 0x7f800000u; // its bits: more, but for the sign, is a NaN
 const MINUS_INFINITY = -0x800000; // its bits as an i32: those of every number below 0 are less

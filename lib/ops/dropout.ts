@@ -17,7 +17,8 @@ export interface DropoutMask {
 }
 
 /**
- * `out = x / (1 - rate)`, or 0 where the mask drops an element (Srivastava et al., 2014). The mask is a hash of seed, salt, row
+ * `out = x / (1 - rate)`, or `x * 0` where the mask drops an element (Srivastava et al., 2014): 0, or as in PyTorch NaN
+ * where x is not finite. The mask is a hash of seed, salt, row
  * and column, the row counted from the batch's first sample: batches cut in other ways drop the same elements. Its gradient
  * is the same function of the output's. out, x: [R, D], with R / samples = `rowsPerSample`.
  */

@@ -13,7 +13,8 @@ const averageBackward = rowKernel("pool", "average_backward");
 
 /**
  * The largest value in each position of a window, of every channel; what stands over the edge does not count. `taps` tells which one
- * it was (row by row through the window; the first, if several are as large, as in PyTorch), for the backward.
+ * it was (row by row through the window; the first, if several are as large, but the last NaN, which is the largest of all, as
+ * in PyTorch), for the backward.
  * y: [N, H', W', C]; taps: u32 [N, H', W', C]; x: [N, H, W, C].
  */
 export function maxPool(y: Tensor, taps: Tensor, x: Tensor, window: Window): void {

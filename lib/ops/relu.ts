@@ -9,7 +9,7 @@ const forward = { 1: kernel("relu", "forward"), 4: kernel("relu", "forward4") };
 const sum = { 1: kernel("relu", "sum"), 4: kernel("relu", "sum4") };
 const backward = { 1: kernel("relu", "backward"), 4: kernel("relu", "backward4") };
 
-/** `y = max(x, 0)`. y, x: of one shape. */
+/** `y = max(x, 0)`, NaN where x is NaN. y, x: of one shape. */
 export function relu(y: Tensor, x: Tensor): void {
   expectShape("relu", "y", y, x.shape, "float");
   reluOperation.run([y, x]);
@@ -22,7 +22,7 @@ const reluOperation = singleOperation<[y: Tensor, x: Tensor]>({
   record: (...views) => record(forward, views),
 });
 
-/** `y = max(a + b, 0)`; backward: {@link reluBackward}, for the gradient with respect to either. All of one shape. */
+/** `y = max(a + b, 0)`, NaN where the sum is; backward: {@link reluBackward}, for the gradient with respect to either. All of one shape. */
 export function addRelu(y: Tensor, a: Tensor, b: Tensor): void {
   expectShape("addRelu", "a", a, y.shape, "float");
   expectShape("addRelu", "b", b, y.shape, "float");
@@ -36,7 +36,7 @@ const addReluOperation = singleOperation<[y: Tensor, a: Tensor, b: Tensor]>({
   record: (...views) => record(sum, views),
 });
 
-/** The gradient of {@link relu} with respect to x, from its *result* y: `dx = dy` where y > 0, else 0. All of one shape. */
+/** The gradient of {@link relu} with respect to x, from its *result* y: `dx = dy` where y > 0 or NaN, else 0. All of one shape. */
 export function reluBackward(dx: Tensor, dy: Tensor, y: Tensor): void {
   expectShape("reluBackward", "dx", dx, y.shape, "float");
   expectShape("reluBackward", "dy", dy, y.shape, "float");

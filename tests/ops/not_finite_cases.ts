@@ -51,6 +51,8 @@ export interface Input {
   readonly shape: readonly number[];
   readonly data: Float32Array | Uint32Array;
   readonly half: boolean;
+  /** Where to plant besides at random: in each part of what is packed. */
+  readonly places?: readonly number[];
 }
 
 /** An operation, or a few that belong together, and what they make of their inputs. */
@@ -58,7 +60,7 @@ export interface Case {
   readonly name: string;
   readonly inputs: Readonly<Record<string, Input>>;
   /** What is written and not read, by name; what is read and written is among the inputs alone. */
-  readonly outputs: Readonly<Record<string, Omit<Input, "data">>>;
+  readonly outputs: Readonly<Record<string, Pick<Input, "shape" | "half">>>;
   record(tensors: Readonly<Record<string, Tensor>>): void;
   /** All that is written, in float64. */
   expected(inputs: Numbers): Numbers;
@@ -202,7 +204,7 @@ const rowCases = [132, 5].flatMap((width): Case[] => {
     },
     {
       name: `swiglu() and its gradient ${of}`,
-      inputs: { gateUp: floats(rows, 2 * width), dy },
+      inputs: { gateUp: { ...floats(rows, 2 * width), places: [3, 3 + width] }, dy },
       outputs: { y: out(rows, width), dGateUp: out(rows, 2 * width) },
       record({ y, gateUp, dGateUp, dy }) {
         swiglu(y, gateUp);
@@ -347,6 +349,8 @@ const attentionCases: Case[] = [
   const ones = new Float64Array(sequences * heads * length * length).fill(1);
   const factors = rate ? drops.dropout(ones, length, { rate, seed: 9, salt, firstRow: heads * length }) : undefined;
   const seed = words(Uint32Array.of(9, 1)), ends = words(Uint32Array.from(lengths ?? []));
+  // In each query head, keys and values; in the first sequence one row that counts, and the last one.
+  const parts = Array.from({ length: heads + 2 * kvHeads }, (_, part) => part * headSize + 1), rowsOf = [2, length - 1];
   /** Sequence, kind and key head of an element. */
   const placeOf = (name: string, i: number) => {
     const row = Math.floor(i / (name === "out" || name === "dout" ? width : packed));
@@ -362,7 +366,8 @@ const attentionCases: Case[] = [
   return {
     name: `attention() and its gradient of ${length} positions`,
     inputs: {
-      ...{ qkv: floats(R, packed), dout: floats(R, width) },
+      qkv: { ...floats(R, packed), places: parts.flatMap((part) => rowsOf.map((row) => row * packed + part)) },
+      dout: floats(R, width),
       ...rate ? { seed } : {},
       ...lengths ? { lengths: ends } : {},
     },
@@ -400,7 +405,11 @@ const scanCase = ((): Case => {
   return {
     name: "selectiveScan() and its gradients",
     inputs: {
-      ...{ x: floats(R, channels), dtRaw: floats(R, channels), projection: floats(R, 2 * state) },
+      ...{
+        x: floats(R, channels),
+        dtRaw: floats(R, channels),
+        projection: { ...floats(R, 2 * state), places: [5, 5 + state] },
+      },
       ...{ gate: floats(R, channels), aLog: floats(channels, state), d: floats(channels), dtBias: floats(channels) },
       ...{ dout: floats(R, channels), ...gradients },
     },
@@ -457,6 +466,9 @@ const fillCase: Case = {
   record: ({ y }) => fill(y, 1),
   expected: () => ({ y: [1, 1, 1, 1, 1] }),
 };
+
+/** The one with more keys than a tile. */
+export const [attentionCase] = attentionCases;
 
 /** All of them. */
 export const cases: readonly Case[] = [

@@ -1,0 +1,151 @@
+/**
+ * A number that is not finite is never hidden, through all layers of each family of models: one NaN in any parameter or pixel
+ * makes the loss NaN, and one in the loss's gradient reaches the gradient of every parameter.
+ */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { Device } from "../../lib/gpu/device.ts";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { placeBuffers, releaseBuffers } from "../../lib/layers/buffers.ts";
+import { lossBackward, lossForward } from "../../lib/layers/cross_entropy.ts";
+import { type Parameter, placeParameters, releaseParameters } from "../../lib/layers/parameter.ts";
+import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
+import { sequential } from "../../lib/layers/sequential.ts";
+import { bert } from "../../lib/models/bert.ts";
+import { llama } from "../../lib/models/llama.ts";
+import { mamba } from "../../lib/models/mamba.ts";
+import { type Model, parametersOf } from "../../lib/models/model.ts";
+import { resnet } from "../../lib/models/resnet.ts";
+import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { empty, fromArray, release, toArray } from "../../lib/tensor.ts";
+import { sgd } from "../../lib/train/optimizers.ts";
+import { generator } from "../../lib/train/random.ts";
+import { normal, tokens } from "../ops/support.ts";
+
+let set: DeviceSet;
+before(async () => {
+  set = await openDevices(2);
+});
+after(() => set.close());
+
+const text = { vocabulary: 11, width: 16, blocks: 1, heads: 2, hidden: 20, length: 8 };
+const image = { width: 4, classes: 3 } as const;
+const models: Model[] = [
+  llama("llama", { ...text, kvHeads: 1 }),
+  bert("bert", { ...text, mask: 10, positions: 9, types: 2, dropout: 0.2 }),
+  mamba("mamba", { ...text, length: 20, state: 4, expand: 2, rank: 4 }),
+  resnet("resnet of basic blocks", { ...image, block: "basic", blocks: [1, 1], stem: "3x3", size: 8 }),
+  resnet("resnet of bottlenecks", { ...image, block: "bottleneck", blocks: [1, 1], stem: "7x7", size: 16 }),
+];
+
+const samples = 4;
+
+/** A batch of the model's, all targets of which count. */
+function batchOf({ task, configuration: { length, size, classes, vocabulary } }: Model) {
+  if (task === "image") {
+    return { inputs: normal(samples * size * size * 3, 1), targets: tokens(samples, classes, 2) };
+  }
+  const inputs = tokens(samples * length, vocabulary, 1), targets = tokens(samples * length, vocabulary, 2);
+  return { inputs, targets, lengths: Uint32Array.of(length, length - 3, length, length) };
+}
+
+/** A model on the first device, with all that belongs to it, while `body` lasts. */
+async function placed(model: Model, body: (device: Device, parameters: readonly Parameter[]) => Promise<void>) {
+  const [device] = set.devices, parameters = parametersOf(model);
+  const buffers = model.layers.flatMap((layer) => layer.buffers ?? []);
+  const blocks = placeParameters(parameters, device, 3);
+  const state = placeBuffers(buffers, device);
+  await body(device, parameters);
+  releaseParameters(parameters, blocks);
+  releaseBuffers(buffers, state);
+}
+
+/** Runs a whole placed model once; with a gradient of the loss, its W too, which adds to the parameters' gradients. */
+async function run(
+  device: Device,
+  model: Model,
+  { inputs, targets, lengths }: { inputs: Uint32Array | Float32Array; targets: Uint32Array; lengths?: Uint32Array },
+  gradient?: number,
+): Promise<number> {
+  const layer = sequential(model.layers);
+  const sides = new Map(
+    Object.entries({ lengths, seed: Uint32Array.of(5, 0) }).flatMap(([name, data]) =>
+      data && layer.sides?.includes(name) ? [[name, fromArray(device, [data.length], data, "activations")]] : []
+    ),
+  );
+  const group = createGroup(device, 1), saved = createSaved(group, 0, sides);
+  const shape = model.inputShape(samples);
+  const x = fromArray(device, shape, model.packInputs(inputs), "activations");
+  const logits = empty(device, layer.outputShape(shape), "activations");
+  const wanted = fromArray(device, [targets.length], targets, "activations"), loss = empty(device, [1], "activations");
+  layer.forward(logits, x, saved.child("model"));
+  lossForward(loss, logits, wanted, saved.child("loss"));
+  const [value] = await toArray(loss);
+  if (gradient !== undefined) {
+    const scale = fromArray(device, [1], Float32Array.of(gradient), "activations");
+    const dlogits = empty(device, logits.shape, "derivatives");
+    lossBackward(dlogits, scale, saved.child("loss"));
+    layer.backwardInput(undefined, dlogits, saved.child("model"));
+    layer.backwardWeight!([saved.child("model")]);
+    release(scale, dlogits);
+  }
+  saved.clear();
+  releaseGroup(group);
+  release(x, logits, wanted, loss);
+  return value;
+}
+
+for (const model of models) {
+  const batch = batchOf(model);
+
+  test(`one NaN in any parameter of a ${model.name} makes its loss NaN`, () =>
+    placed(model, async (device, parameters) => {
+      const random = generator(model.name);
+      assert.ok(Number.isFinite(await run(device, model, batch, 1)));
+      for (const { name, value, gradient } of parameters) {
+        // Where the gradient is not 0 the loss depends on it: rows of a table that no token asks for are not read.
+        const used = [...(await toArray(gradient)).entries()].flatMap(([i, slope]) => slope === 0 ? [] : [i]);
+        assert.ok(used.length > 0, `nothing depends on ${name}`);
+        const good = await toArray(value), bad = good.slice(), at = used[random.integer(used.length)];
+        bad[at] = NaN;
+        device.write(value, bad);
+        assert.ok(Number.isNaN(await run(device, model, batch)), `a NaN at ${at} of ${name} does not show`);
+        device.write(value, good);
+      }
+      assert.ok(Number.isFinite(await run(device, model, batch)));
+    }));
+
+  test(`a NaN in the gradient of a ${model.name}'s loss shows in the gradient of every parameter`, () =>
+    placed(model, async (device, parameters) => {
+      await run(device, model, batch, NaN);
+      for (const { name, gradient } of parameters) {
+        assert.ok((await toArray(gradient)).some((value) => !Number.isFinite(value)), name);
+      }
+    }));
+
+  if (model.task !== "image") continue;
+  test(`one NaN pixel in the input of a ${model.name} makes its loss NaN`, () =>
+    placed(model, async (device) => {
+      const random = generator(model.name);
+      for (let probe = 0; probe < 12; probe++) {
+        const inputs = Float32Array.from(batch.inputs), at = random.integer(inputs.length);
+        inputs[at] = NaN;
+        assert.ok(Number.isNaN(await run(device, model, { ...batch, inputs })), `a NaN at ${at} does not show`);
+      }
+    }));
+}
+
+test("a step of a model with a NaN among its parameters is refused, with rank and micro-batch", async () => {
+  const [, , , model] = models, { inputs, targets } = batchOf(model);
+  const pipeline = createPipeline(set, model, { optimizer: sgd({ learningRate: 0.1 }), seed: 3 });
+  const good = await pipeline.parameters();
+  for (const name of ["conv1.weight", "layer1.0.bn1.bias"]) {
+    pipeline.setParameters(new Map(good).set(name, good.get(name)!.with(0, NaN)));
+    await assert.rejects(
+      () => pipeline.step(generate("1f1b-1", { devices: 2 }), { samples, inputs, targets }),
+      /Rank 1 failed at 1F0: the loss of the micro-batch is NaN/,
+    );
+  }
+  pipeline.close();
+});
