@@ -45,7 +45,7 @@ export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/b
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";
 export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/models/resnet.ts";
-export { countParameters, type Model, type Task } from "./lib/models/model.ts";
+export { type BatchShape, countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
 export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/actions.ts";

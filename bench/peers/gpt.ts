@@ -41,6 +41,12 @@ export function gpt(): Model {
     name: "gpt",
     configuration: { ...gptSizes },
     task: "next-token",
+    takes: {
+      inputs: [length],
+      vocabulary,
+      targets: length,
+      classes: vocabulary,
+    },
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [

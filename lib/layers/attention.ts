@@ -1,4 +1,5 @@
 /** Self-attention: y = out(attention(rope(qkv(x)))). */
+import { UserError } from "../errors.ts";
 import { attention, attentionBackward, type AttentionMasks, chooseAttention, qkvWidth } from "../ops/attention.ts";
 import { rope, ropeBackward } from "../ops/rope.ts";
 import { empty, release } from "../tensor.ts";
@@ -36,16 +37,24 @@ export interface AttentionOptions {
  * The attention of a transformer block, without normalisation and residual (see `preNorm` and `postNorm`). Query, key and
  * value are one projection, so that each pass runs one matmul for the three. The attention core has no parameters: I
  * releases its tensors at once.
+ *
+ * @throws {UserError} When the heads do not divide the width, into an even number of features with `rotary`, or `kvHeads` does
+ * not divide the heads.
  */
 export function selfAttention(name: string, options: AttentionOptions): Layer {
   const { width, heads, kvHeads = heads, length, outputDeviation, causal = true } = options;
   const { rotary = true, bias = false, padded = false, dropout = 0 } = options;
   const headSize = width / heads;
   if (!Number.isInteger(headSize) || (rotary && headSize % 2)) {
-    throw new Error(`${name}: width ${width} over ${heads} heads gives no ${rotary ? "even" : "whole"} head size`);
+    const size = rotary ? "even" : "whole";
+    throw new UserError(
+      `${name}: width ${width} over ${heads} heads gives no ${size} head size; heads must divide the width into ${size} numbers`,
+    );
   }
   if (heads % kvHeads !== 0) {
-    throw new Error(`${name}: ${heads} query heads cannot share ${kvHeads} key and value heads evenly`);
+    throw new UserError(
+      `${name}: ${heads} query heads cannot share ${kvHeads} key and value heads evenly; kvHeads must divide heads`,
+    );
   }
   checkRate(name, dropout);
   const packed = qkvWidth({ heads, kvHeads, headSize });

@@ -1,4 +1,5 @@
 /** Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) of channels, over the pixels of a micro-batch's samples. */
+import { UserError } from "../errors.ts";
 import { batchNorm, batchNormBackwardInput, type BatchNormOptions, batchNormSums } from "../ops/batch_norm.ts";
 import { columnSum } from "../ops/bias.ts";
 import { empty, joinAdjacent, release, sizeOf } from "../tensor.ts";
@@ -13,6 +14,9 @@ import { parameter } from "./parameter.ts";
  *
  * The input gradient is made of the gradients of gain and bias, so I computes these; what is left for W is to add them
  * to the parameters' gradients. It reads no x and no dy, and both go after I.
+ *
+ * Its `outputShape` throws a UserError for one value a channel, one sample of one pixel, as PyTorch does: less its mean that is 0
+ * whatever it was.
  */
 export function batchNormLayer(name: string, channels: number, options: BatchNormOptions = {}): Layer {
   const gain = parameter(`${name}.weight`, [channels], "ones");
@@ -24,7 +28,15 @@ export function batchNormLayer(name: string, channels: number, options: BatchNor
     buffers: [runningMean, runningVariance],
     keepsInput: false,
     keepsGradient: false,
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      if (sizeOf(shape.slice(0, -1)) < 2) {
+        throw new UserError(
+          `${name}: batch normalisation over [${shape}] needs at least 2 values a channel, and there is 1, whose deviation is 0: ` +
+            `micro-batches of more samples or larger images have more`,
+        );
+      }
+      return shape;
+    },
     flops: (shape) => ({ f: 7 * sizeOf(shape), i: 9 * sizeOf(shape), w: 2 * channels }),
     forward(y, x, saved) {
       const mean = empty(x.device, [channels], "activations"), rstd = empty(x.device, [channels], "activations");

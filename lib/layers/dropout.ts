@@ -1,4 +1,5 @@
 /** Dropout (Srivastava et al., 2014): no parameters, and nothing kept, the mask is computed again. */
+import { UserError } from "../errors.ts";
 import { dropout } from "../ops/dropout.ts";
 import { sizeOf } from "../tensor.ts";
 import { hash } from "../train/random.ts";
@@ -32,9 +33,15 @@ export function dropoutLayer(name: string, { rate, length }: DropoutOptions): La
   };
 }
 
-/** Throws unless `rate` is one that the layer `name` can drop at. */
+/**
+ * Refuses a rate that the layer `name` cannot drop at.
+ *
+ * @throws {UserError} Unless it is 0 or more, and below 1.
+ */
 export function checkRate(name: string, rate: number): void {
-  if (!(rate >= 0 && rate < 1)) throw new Error(`${name}: a dropout rate is at least 0 and below 1, not ${rate}`);
+  if (!(rate >= 0 && Math.fround(rate) < 1)) {
+    throw new UserError(`${name}: a dropout rate is at least 0 and below 1, not ${rate}`);
+  }
 }
 
 /** The layers, followed by dropout unless its rate is 0: then nothing is added, and nothing costs. */

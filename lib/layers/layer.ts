@@ -1,4 +1,5 @@
 /** What a layer is: a forward pass and a backward pass in two halves (2BP, arXiv 2405.18047, section 3). */
+import { UserError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import type { StateBuffer } from "./buffers.ts";
 import type { Parameter } from "./parameter.ts";
@@ -33,6 +34,18 @@ export function addFlops(...parts: readonly Flops[]): Flops {
     ...parts.some((part) => part.b !== undefined) ? { b } : {},
     ...again < last ? { again: f - last + again } : {},
   };
+}
+
+/**
+ * The shape of a sum of two tensors, a connection and what it goes around.
+ *
+ * @throws {UserError} When their shapes differ.
+ */
+export function sumShape(one: readonly number[], other: readonly number[]): readonly number[] {
+  if (one.length !== other.length || one.some((axis, i) => axis !== other[i])) {
+    throw new UserError(`A connection adds [${one}] and [${other}]; the two must have one shape`);
+  }
+  return one;
 }
 
 /**

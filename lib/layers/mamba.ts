@@ -2,6 +2,7 @@
  * The inside of a Mamba block (Gu and Dao, arXiv 2312.00752, figure 3): [x | z] = in_proj(input), x = silu(conv1d(x)),
  * [dt | B | C] = x_proj(x), y = out_proj(scan(x, dt_proj(dt), B, C) * silu(z)).
  */
+import { UserError } from "../errors.ts";
 import { causalConv, causalConvBackwardInput, causalConvBackwardWeight, convTaps } from "../ops/causal_conv.ts";
 import { matmulBatched, type Matrices } from "../ops/matmul.ts";
 import {
@@ -38,10 +39,12 @@ export interface MambaOptions {
  * where it can: the slot of [x | z] becomes that of its gradient, and so does that of the step sizes. W needs the inputs
  * and output gradients of the four projections, and for the convolution and the scan sums over each sequence that I's loops leave
  * behind; the scan's states and the gate are gone after I.
+ *
+ * @throws {UserError} When the state is no multiple of 4.
  */
 export function mambaMixer(name: string, options: MambaOptions): Layer {
   const { width, expand, state, rank, length, outputBound } = options;
-  if (state % 4 !== 0) throw new Error(`${name}: a state of ${state} numbers is no multiple of 4`);
+  if (state % 4 !== 0) throw new UserError(`${name}: state ${state} must be a multiple of 4`);
   const inner = expand * width, columns = rank + 2 * state;
   // The scan reads B and C by fours: a row [dt | B | C] ends where a multiple of 4 does, and may start a little late.
   const stride = Math.ceil(columns / 4) * 4;

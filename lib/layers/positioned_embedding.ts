@@ -1,4 +1,5 @@
 /** BERT's input (Devlin et al., arXiv 1810.04805, section 3): token, position and token-type embeddings, added up. */
+import { UserError } from "../errors.ts";
 import { addBias, columnSum } from "../ops/bias.ts";
 import { bytesOf, joinAdjacent, sizeOf, type Tensor } from "../tensor.ts";
 import { embeddingLayer } from "./embedding.ts";
@@ -28,13 +29,15 @@ export interface PositionedEmbedding extends Layer {
 /**
  * Row `id` of a token table, plus row `position` of a second one, plus row 0 of a third. Its input is packed ids, u32 [2, rows]
  * (see `packIds`). It has no input gradient, backward-p2 only.
+ *
+ * @throws {UserError} When sequences are longer than there are positions.
  */
 export function positionedEmbedding(
   name: string,
   { vocabulary, width, positions, types, length }: PositionedEmbeddingOptions,
 ): PositionedEmbedding {
   if (length > positions) {
-    throw new Error(`${name}: sequences of ${length} tokens need more than ${positions} positions`);
+    throw new UserError(`${name}: sequences of ${length} tokens need more than ${positions} positions`);
   }
   const tokens = embeddingLayer(`${name}.token`, vocabulary, width);
   const position = parameter(`${name}.position.weight`, [positions, width], { normal: 0.02 });

@@ -2,6 +2,7 @@
  * Computing again instead of keeping: of the activations between F and I (Chen et al., arXiv 1604.06174), and of all that W reads
  * between I and W, intermediate-derivative checkpointing, which the 2BP paper (arXiv 2405.18047) names as further work.
  */
+import { expectValue, oneOf } from "../rules.ts";
 import { type DType, empty, release } from "../tensor.ts";
 import type { Flops, Layer } from "./layer.ts";
 import { createGroup, releaseGroup, type Saved } from "./saved.ts";
@@ -22,15 +23,18 @@ import { createGroup, releaseGroup, type Saved } from "./saved.ts";
  */
 export type Recompute = "none" | "activations" | "derivatives" | "both";
 
-/** All of them. */
+/** Kinds of recomputation. */
 export const recomputes: readonly Recompute[] = ["none", "activations", "derivatives", "both"];
 
 /**
  * The same layer, which computes `what` again; its parts keep under "layer". The numbers are the same bits: x and dy lie where
  * the layer's own W would read them, and functions that draw random numbers or keep statistics know that they are run
  * again. A layer without parameters, or that keeps nothing else than x and dy, is returned as it is.
+ *
+ * @throws {UserError} When `what` is none of {@link Recompute}.
  */
 export function recomputed(layer: Layer, what: Recompute): Layer {
+  expectValue("What a layer recomputes", what, oneOf(recomputes));
   if (what === "none" || layer.lean || layer.parameters.length === 0) return layer;
   const inI = what !== "derivatives";
   /** Whether W computes again. */

@@ -1,7 +1,7 @@
 /** A layer with a connection around it and a normalisation, before it (LLaMa, Mamba) or after it (BERT). */
 import { add } from "../ops/elementwise.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
-import { addFlops, type Layer } from "./layer.ts";
+import { addFlops, type Layer, sumShape } from "./layer.ts";
 import type { ResidualNorm } from "./rms_norm.ts";
 import type { Saved } from "./saved.ts";
 
@@ -9,6 +9,7 @@ import type { Saved } from "./saved.ts";
 export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
   return {
     ...shared(norm, inner),
+    outputShape: (shape) => sumShape(shape, inner.outputShape(norm.outputShape(shape))),
     flops: (shape) => addFlops(norm.flops(shape), inner.flops(shape)),
     keepsInput: norm.keepsInput,
     keepsGradient: inner.keepsGradient,
@@ -33,6 +34,7 @@ export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
 export function postNorm(inner: Layer, norm: Layer): Layer {
   return {
     ...shared(norm, inner),
+    outputShape: (shape) => norm.outputShape(sumShape(shape, inner.outputShape(shape))),
     flops: (shape) => addFlops(inner.flops(shape), norm.flops(shape)),
     keepsInput: inner.keepsInput,
     keepsGradient: norm.keepsGradient,
@@ -60,8 +62,8 @@ export function postNorm(inner: Layer, norm: Layer): Layer {
 function shared(norm: Layer, inner: Layer) {
   return {
     parameters: [...norm.parameters, ...inner.parameters],
-    sides: inner.sides ?? [],
-    outputShape: (shape: readonly number[]) => shape,
+    buffers: [...norm.buffers ?? [], ...inner.buffers ?? []],
+    sides: [...new Set([...norm.sides ?? [], ...inner.sides ?? []])],
     backwardWeight(saved: readonly Saved[]) {
       norm.backwardWeight?.(saved.map((each) => each.child("norm")));
       inner.backwardWeight?.(saved.map((each) => each.child("inner")));

@@ -2,7 +2,7 @@
 import { add } from "../ops/elementwise.ts";
 import { addRelu, reluBackward } from "../ops/relu.ts";
 import { empty, release, sizeOf, type Tensor } from "../tensor.ts";
-import { addFlops, type Layer } from "./layer.ts";
+import { addFlops, type Layer, sumShape } from "./layer.ts";
 
 /**
  * `y = body(x) + x`, or `body(x) + projection(x)` where the body changes the shape. The parts keep under "body" and
@@ -18,7 +18,7 @@ export function shortcut(body: Layer, projection?: Layer, { relu = false }: { re
     sides: [...new Set(parts.flatMap(([, part]) => part.sides ?? []))],
     keepsInput: parts.some(([, part]) => part.keepsInput),
     keepsGradient: keepsGradient && !relu,
-    outputShape: (shape) => body.outputShape(shape),
+    outputShape: (shape) => sumShape(body.outputShape(shape), projection ? projection.outputShape(shape) : shape),
     flops(shape) {
       const sums = { f: sizeOf(body.outputShape(shape)), i: sizeOf(shape), w: 0 };
       return addFlops(...parts.map(([, part]) => part.flops(shape)), sums);

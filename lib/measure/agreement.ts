@@ -1,5 +1,6 @@
 /** How well virtual devices stand for real ones: both measured in turn, round by round, in one run. */
 import type { Interval } from "../gpu/timing.ts";
+import { expectValue, positive } from "../rules.ts";
 import { overlaps, withContention } from "../schedules/contention.ts";
 import { simulate } from "../schedules/simulate.ts";
 import { median, quantile } from "./statistics.ts";
@@ -55,12 +56,17 @@ interface Twins {
   readonly virtual: readonly [StepSample, StepSample];
 }
 
-/** Takes `rounds` counted rounds of each in turn, the one first in one round and the other in the next. */
+/**
+ * Takes `rounds` counted rounds of each in turn, the one first in one round and the other in the next.
+ *
+ * @throws {UserError} When `rounds` is no whole number of 1 or more.
+ */
 export async function measureAgreement(
   real: Measurement,
   virtual: Measurement,
   rounds: number,
 ): Promise<AgreementReport> {
+  expectValue("measureAgreement: rounds", rounds, positive);
   const taken: Twins[][] = []; // by schedule
   for (let round = 0; round <= rounds; round++) {
     const first = round % 2 ? virtual : real;

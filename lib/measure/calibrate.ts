@@ -5,13 +5,14 @@ import { dryDevices } from "../gpu/dry.ts";
 import { adamw } from "../train/optimizers.ts";
 import type { Model } from "../models/model.ts";
 import { type Choices, type Observed, observeProblems, setChoices } from "../ops/choice.ts";
-import { createPipeline, type Precision } from "../pipeline/pipeline.ts";
+import { createPipeline, type Precision, precisionRule } from "../pipeline/pipeline.ts";
+import { callback, expectFields, expectValue, optional, positive, type Rules } from "../rules.ts";
 import { generate } from "../schedules/generate.ts";
 import { twoStage } from "../schedules/two_stage.ts";
 import { measureCandidates, type ProblemResult } from "./candidates.ts";
 import { choiceFolder, choiceKey, readChoices, writeChoices } from "./choice_cache.ts";
 import { blankBatch } from "./memory.ts";
-import type { Patience } from "./stopwatch.ts";
+import { type Patience, patienceRules } from "./stopwatch.ts";
 
 /** How to calibrate. */
 export interface CalibrateOptions extends Patience {
@@ -36,13 +37,18 @@ export interface Calibration {
 /**
  * The problems that a training step of `model` has, found by a dry run with micro-batches of `samples`. `like` is the device
  * they will run on; `width`, 1 by default, is the number of micro-batches in a W. The model must not be in a pipeline.
+ *
+ * @throws {UserError} When `samples` or `width` is no whole number of 1 or more.
  */
 export function problemsOf(
   model: Model,
   samples: number,
   like: Gpu,
-  { width = 1, precision }: { width?: number; precision?: Precision } = {},
+  options: { width?: number; precision?: Precision } = {},
 ): Promise<Observed[]> {
+  expectValue("problemsOf: samples", samples, positive);
+  expectFields("problemsOf", options, { width: optional(positive), precision: optional(precisionRule) });
+  const { width = 1, precision } = options;
   const { software, subgroupSize } = like.info;
   const set = {
     mode: "real" as const,
@@ -63,6 +69,15 @@ export function problemsOf(
   });
 }
 
+const rules: Rules<CalibrateOptions> = {
+  cache: optional({
+    right: "a folder, or false",
+    accepts: (value) => value === false || (typeof value === "string" && value !== ""),
+  }),
+  onProgress: optional(callback),
+  ...patienceRules,
+};
+
 /**
  * Measures the candidates of every problem on the first device of each kind, and has all devices use the fastest from now
  * on. A candidate that fails to compile or to agree with the reference is dropped. What was measured before on the same
@@ -77,12 +92,16 @@ export function problemsOf(
  * console.log(`${results.length} classes measured, ${known} known, ${ms.toFixed(0)} ms`);
  * close();
  * ```
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one.
  */
 export async function calibrate(
   devices: readonly Device[],
   problems: readonly Observed[],
-  { cache = choiceFolder() ?? false, onProgress, ...patience }: CalibrateOptions = {},
+  options: CalibrateOptions = {},
 ): Promise<Calibration> {
+  expectFields("calibrate", options, rules);
+  const { cache = choiceFolder() ?? false, onProgress, ...patience } = options;
   const start = performance.now();
   const results: ProblemResult[] = [];
   const all: Record<string, Record<string, string>> = {};

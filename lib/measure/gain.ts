@@ -1,4 +1,5 @@
 /** What 2BP gains over the schedule it was made from, measured and taken apart. */
+import { expectValue, filled } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { simulate } from "../schedules/simulate.ts";
 import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
@@ -27,7 +28,8 @@ export interface Gain {
 /**
  * Takes the gain of one schedule apart.
  *
- * @param pairs Step times of interleaved steps, [without 2BP, with 2BP], in milliseconds.
+ * @param pairs Step times of interleaved steps, [without 2BP, with 2BP], in milliseconds; at least one.
+ * @throws {UserError} Without a pair.
  */
 export function explainGain(
   base: Schedule,
@@ -36,6 +38,7 @@ export function explainGain(
   measured?: MeasuredCosts,
   transfer?: Transfer,
 ): Gain {
+  expectValue("explainGain: the pairs of step times", pairs, filled);
   const ratios = pairs.map(([without, with_]) => without / with_);
   const gain = median(ratios);
   const makespan = (schedule: Schedule, batching: boolean) =>

@@ -1,10 +1,12 @@
 /** Whether anything grows while a step is repeated: bytes of the ledgers, buffers, the process's memory. */
 import process from "node:process";
+import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
+import { callback, expectFields, optional, positive, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import type { BatchSource } from "../train/data.ts";
-import { collectGarbage } from "./garbage.ts";
+import { collectGarbage } from "../gpu/garbage.ts";
 
 /** What there is after so many steps. */
 export interface GrowthRow {
@@ -51,14 +53,30 @@ export interface GrowthOptions {
   readonly onRow?: (row: GrowthRow) => void;
 }
 
-/** Repeats a step of `schedule` on fresh batches of `source`, and looks at what there is every so many steps. */
+const rules: Rules<GrowthOptions> = {
+  steps: positive,
+  every: positive,
+  samples: positive,
+  onRow: optional(callback),
+};
+
+/**
+ * Repeats a step of `schedule` on fresh batches of `source`, and looks at what there is every so many steps.
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one.
+ */
 export async function measureGrowth(
   set: DeviceSet,
   make: () => Pipeline,
   schedule: Schedule,
   source: BatchSource,
-  { steps, every, samples, onRow }: GrowthOptions,
+  options: GrowthOptions,
 ): Promise<Growth> {
+  expectFields("measureGrowth", options, rules);
+  const { steps, every, samples, onRow } = options;
+  if (every > steps) {
+    throw new UserError(`measureGrowth: every ${every} must not exceed steps ${steps}: there is no row`);
+  }
   const { count, stop } = countBuffers(set);
   const pipeline = make();
   const rows: GrowthRow[] = [];

@@ -1,9 +1,10 @@
 /** Every candidate of every operation on a model's problems and a few standard ones: right or not, times, rates. */
 import type { Device } from "../gpu/device.ts";
 import type { Observed } from "../ops/choice.ts";
+import { callback, expectFields, flag, optional } from "../rules.ts";
 import { measureCandidates } from "./candidates.ts";
 import { measurePeak, type Peak } from "./peak.ts";
-import type { Patience } from "./stopwatch.ts";
+import { type Patience, patienceRules } from "./stopwatch.ts";
 
 /** A candidate on a problem. */
 export interface KernelRow {
@@ -59,12 +60,18 @@ export interface KernelsOptions extends Patience {
   readonly onProblem?: () => void;
 }
 
-/** Measures every candidate of every problem, and the device's peak in the same run. */
+/**
+ * Measures every candidate of every problem, and the device's peak in the same run.
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one.
+ */
 export async function measureKernels(
   device: Device,
   problems: readonly Observed[],
-  { onProblem, ...options }: KernelsOptions = {},
+  given: KernelsOptions = {},
 ): Promise<KernelsReport> {
+  expectFields("measureKernels", given, { all: optional(flag), onProblem: optional(callback), ...patienceRules });
+  const { onProblem, ...options } = given;
   const before = await measurePeak(device, options);
   const rows: KernelRow[] = [];
   const dropped: DroppedRow[] = [];

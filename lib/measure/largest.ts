@@ -1,7 +1,8 @@
 /** The largest model that a machine has memory for. */
 import { createModel } from "../models/registry.ts";
+import { expectFields, filled, flag, positive, real, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import type { OptimizerSpec } from "../train/optimizers.ts";
+import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { predictMemory } from "./memory.ts";
 
 /** What is to fit. */
@@ -30,9 +31,20 @@ export interface ModelNeed {
   readonly bytes: number;
 }
 
+const rules: Rules<LargestOptions> = {
+  models: filled,
+  schedules: filled,
+  samples: positive,
+  optimizer: optimizerRule,
+  bytes: real({ least: 0 }),
+  shared: flag,
+  software: flag,
+};
+
 /** The models in order, up to and including the first that fits; if the last of them does not fit, none does. */
 export async function largestFitting(options: LargestOptions): Promise<{ fits: boolean; tried: readonly ModelNeed[] }> {
   const { models, schedules, samples, optimizer, bytes, shared, software } = options;
+  expectFields("largestFitting", options, rules);
   const tried: ModelNeed[] = [];
   for (const model of models) {
     let most = 0;

@@ -1,4 +1,5 @@
 /** Memory of schedules: what a step needs on each device, by category, predicted from shapes alone and measured. */
+import { UserError } from "../errors.ts";
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { dryDevices } from "../gpu/dry.ts";
 import { type Bytes, categories } from "../gpu/ledger.ts";
@@ -6,11 +7,19 @@ import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { RankPeak } from "../pipeline/executor.ts";
 import { type Choices, setChoices } from "../ops/choice.ts";
-import { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "../pipeline/pipeline.ts";
+import {
+  createPipeline,
+  type Pipeline,
+  type PipelineOptions,
+  type Precision,
+  precisionRule,
+} from "../pipeline/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
 import type { Schedule } from "../schedules/actions.ts";
+import { anything, callback, expectFields, expectValue, filled, optional, positive, type Rules } from "../rules.ts";
+import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
-import type { OptimizerSpec } from "../train/optimizers.ts";
+import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 
 /** What a prediction is for. */
 export interface MemoryOptions {
@@ -42,7 +51,7 @@ export interface MemoryOptions {
  * console.log(peaks.map(({ total }) => total));
  * ```
  *
- * @throws {UserError} What `validate` says of the schedule.
+ * @throws {UserError} What `validate` says of the schedule; when `samples` is no whole number of 1 or more.
  */
 export async function predictMemory(
   model: Model,
@@ -50,6 +59,7 @@ export async function predictMemory(
   samples: number,
   options: MemoryOptions,
 ): Promise<readonly RankPeak[]> {
+  expectValue("predictMemory: samples", samples, positive);
   const { devices, placement, microbatches } = schedule;
   const pipeline = dryPipeline(model, devices, { ...options, placement });
   try {
@@ -77,11 +87,13 @@ export function dryPipeline(
 }
 
 /** A batch of the right size with nothing in it. */
-export function blankBatch(model: Model, samples: number): Batch {
-  const { length, size } = model.configuration;
-  return model.task === "image"
-    ? { samples, inputs: new Float32Array(samples * size * size * 3), targets: new Uint32Array(samples) }
-    : { samples, inputs: new Uint32Array(samples * length), targets: new Uint32Array(samples * length) };
+export function blankBatch({ takes }: Model, samples: number): Batch {
+  const count = samples * sizeOf(takes.inputs);
+  return {
+    samples,
+    inputs: takes.vocabulary === undefined ? new Float32Array(count) : new Uint32Array(count),
+    targets: new Uint32Array(samples * takes.targets),
+  };
 }
 
 /** Peaks of one device. */
@@ -154,11 +166,33 @@ export interface MemoryRunOptions {
   readonly onRow?: () => void;
 }
 
-/** Predicts the memory of each schedule, and measures it where there are devices. */
-export async function reportMemory(
-  model: () => Model,
-  { schedules, samples, optimizer, recompute = ["none"], precision = "f32", set, onRow }: MemoryRunOptions,
-): Promise<MemoryReport> {
+const rules: Rules<MemoryRunOptions> = {
+  schedules: filled,
+  samples: positive,
+  optimizer: optimizerRule,
+  recompute: optional(filled),
+  precision: optional(precisionRule),
+  set: anything,
+  onRow: optional(callback),
+};
+
+/**
+ * Predicts the memory of each schedule, and measures it where there are devices. `model` makes the model anew for each.
+ *
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, no schedules, or schedules for other numbers of devices than
+ * each other's or the set's.
+ */
+export async function reportMemory(model: () => Model, options: MemoryRunOptions): Promise<MemoryReport> {
+  expectValue("reportMemory: the model", model, { ...callback, right: "a function that makes one" });
+  expectFields("reportMemory", options, rules);
+  const { schedules, samples, optimizer, recompute = ["none"], precision = "f32", set, onRow } = options;
+  const devices = set?.devices.length ?? schedules[0].devices;
+  const stray = schedules.find((schedule) => schedule.devices !== devices);
+  if (stray) {
+    throw new UserError(
+      `reportMemory: schedule ${stray.name} is for ${stray.devices} devices, the others for ${devices}`,
+    );
+  }
   const rows: MemoryRow[] = [];
   for (const [schedule, policy] of schedules.flatMap((each) => recompute.map((policy) => [each, policy] as const))) {
     const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
@@ -198,7 +232,7 @@ export async function reportMemory(
   return {
     schema: 1,
     mode: set?.mode ?? "predicted",
-    devices: schedules[0].devices,
+    devices,
     model: { name, parameters: countParameters(model()), ...configuration },
     samples,
     precision,

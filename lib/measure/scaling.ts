@@ -1,5 +1,6 @@
 /** Throughput and 2BP's gain against the number of devices: throughput runs of one model, side by side. */
 import type { Mode } from "../gpu/devices.ts";
+import { expectValue, filled, positive } from "../rules.ts";
 import type { MeasuredCosts } from "./costs.ts";
 import type { Gain } from "./gain.ts";
 import type { Overheads } from "./overheads.ts";
@@ -39,8 +40,11 @@ const microbatches: Readonly<Record<string, (n: number) => number>> = {
  *
  * console.log(closedForm("1f1b-1", 4)?.gain); // 1.4
  * ```
+ *
+ * @throws {UserError} When `devices` is no whole number of 1 or more.
  */
 export function closedForm(schedule: string, devices: number): ClosedForm | undefined {
+  expectValue("closedForm: devices", devices, positive);
   if (!Object.hasOwn(makespans, schedule)) return undefined;
   const [without, split] = makespans[schedule](devices);
   const work = 3 * microbatches[schedule](devices);
@@ -97,8 +101,13 @@ export interface ScalingReport {
   readonly runs: readonly ScalingRun[];
 }
 
-/** Puts throughput runs of the same model and micro-batches side by side, in the order given; at least one. */
+/**
+ * Puts throughput runs of the same model and micro-batches side by side, in the order given.
+ *
+ * @throws {UserError} Unless there is at least one.
+ */
 export function joinRuns(reports: readonly ThroughputReport[]): ScalingReport {
+  expectValue("joinRuns: the runs", reports, filled);
   const [{ adapter, model, samples }] = reports;
   return {
     schema: 1,

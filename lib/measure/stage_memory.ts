@@ -4,6 +4,7 @@ import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Layer } from "../layers/layer.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../pipeline/partition.ts";
+import { expectValue, positive } from "../rules.ts";
 import type { Action, Kind, Schedule } from "../schedules/actions.ts";
 import type { StageMemory } from "../schedules/memory.ts";
 import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
@@ -30,12 +31,16 @@ export interface StageMemoryOptions extends MemoryOptions {
  * const schedule = twoStage(generate("1f1b-2", { devices: 4 }), { policy: "cap:16777216", memory });
  * console.log(peakMemory(schedule, memory));
  * ```
+ *
+ * @throws {UserError} When `stages` or `samples` is no whole number of 1 or more, or there are fewer layers than stages.
  */
 export async function stageMemories(model: Model, options: StageMemoryOptions): Promise<readonly StageMemory[]> {
-  const parts: readonly (readonly Layer[])[] = options.parts ?? partition(model, options.stages ?? 1);
+  const { stages = 1, samples, ...shape } = options;
+  expectValue("stageMemories: samples", samples, positive);
+  const parts: readonly (readonly Layer[])[] = options.parts ?? partition(model, stages);
   const count = parts.length;
-  const pipeline = dryPipeline(model, count, { ...options, parts, placement: parts.map((_, stage) => stage) });
-  const batch = (microbatches: number) => blankBatch(model, microbatches * options.samples);
+  const pipeline = dryPipeline(model, count, { ...shape, parts, placement: parts.map((_, stage) => stage) });
+  const batch = (microbatches: number) => blankBatch(model, microbatches * samples);
   try {
     const run = async (kinds: readonly [Kind, ...number[]][]) => {
       const schedule = chain(count, kinds);

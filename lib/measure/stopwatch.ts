@@ -1,6 +1,7 @@
 /** How long recorded kernels take: on the device's own clock where it has one, else on the host's. */
 import type { Device } from "../gpu/device.ts";
 import { createTimer } from "../gpu/timing.ts";
+import { optional, positive, real, type Rules } from "../rules.ts";
 import { median, quantile } from "./statistics.ts";
 
 /** Times of one contestant, in milliseconds for one run. */
@@ -24,6 +25,12 @@ export interface Patience {
   /** Least length of a turn in milliseconds, by repeating; 2 by default. */
   readonly turnMs?: number;
 }
+
+/** What takes patience asks for these. */
+export const patienceRules: Rules<Patience> = {
+  rounds: optional(positive),
+  turnMs: optional(real({ least: "above 0" })),
+};
 
 /**
  * A contestant whose shortest turn is this many times that of the best is given up after the first round; after the third,
@@ -56,6 +63,7 @@ export async function race(
       elapsed.push(performance.now() - start);
     }
     const intervals = await timer?.read(which.length);
+    device.check();
     return which.map((index, turn) => {
       const ms = intervals ? intervals[turn].end - intervals[turn].start : elapsed[turn];
       return ms / repeats[index];

@@ -1,8 +1,10 @@
 /** Throughput of schedules with and without 2BP: many short steps, interleaved, and what their times are made of. */
+import { UserError } from "../errors.ts";
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { countParameters } from "../models/model.ts";
 import type { Pipeline, Precision } from "../pipeline/pipeline.ts";
+import { callback, expectFields, expectValue, filled, having, optional, positive, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { type Costs, withHostOverhead } from "../schedules/costs.ts";
 import { simulate } from "../schedules/simulate.ts";
@@ -16,7 +18,7 @@ import {
   updatesAfter,
 } from "./costs.ts";
 import { explainGain, type Gain } from "./gain.ts";
-import { collectGarbage } from "./garbage.ts";
+import { collectGarbage } from "../gpu/garbage.ts";
 import { measureLinks, type Overheads } from "./overheads.ts";
 import { median } from "./statistics.ts";
 
@@ -101,6 +103,14 @@ export interface ThroughputOptions {
   readonly onStep?: (loss: number) => void;
 }
 
+const rules: Rules<Omit<ThroughputOptions, "repeats">> = {
+  pairs: filled,
+  source: having("next"),
+  samples: positive,
+  transfer: optional(callback),
+  onStep: optional(callback),
+};
+
 /** Steps that {@link measureThroughput} takes. */
 export function countSteps({ pairs, repeats }: Pick<ThroughputOptions, "pairs" | "repeats">): number {
   return 2 * pairs.length * (repeats + 1);
@@ -134,26 +144,41 @@ export interface Measurement {
  * step's wall clock exceeded the device times of all, which is what the host takes; a message takes what it is measured at.
  * What real devices do to each other (shared memory bandwidth, on software drivers the host on one of the cores) is
  * not in it; see `withContention`.
+ *
+ * @throws {UserError} On an option out of its range or an unknown one, pairs whose schedules do not fit the pipeline or each other,
+ * and virtual devices without timestamps; nothing has run then.
  */
 export async function measureThroughput(
   set: DeviceSet,
   pipeline: Pipeline,
   options: ThroughputOptions,
 ): Promise<ThroughputReport> {
-  const measurement = startMeasurement(set, pipeline, options);
-  for (let round = 0; round <= options.repeats; round++) await measurement.round();
+  const { repeats, ...others } = options;
+  expectValue("measureThroughput: repeats", repeats, positive);
+  const measurement = startMeasurement(set, pipeline, others);
+  for (let round = 0; round <= repeats; round++) await measurement.round();
   return measurement.report();
 }
 
-/** {@link measureThroughput} in the caller's rhythm, for measurements of several pipelines in turn. */
+/**
+ * {@link measureThroughput} in the caller's rhythm, for measurements of several pipelines in turn.
+ *
+ * @throws {UserError} As {@link measureThroughput}.
+ */
 export function startMeasurement(
   set: DeviceSet,
   pipeline: Pipeline,
-  { pairs, source, samples, transfer, onStep }: Omit<ThroughputOptions, "repeats">,
+  options: Omit<ThroughputOptions, "repeats">,
 ): Measurement {
+  expectFields("measureThroughput", options, rules);
+  const { pairs, source, samples, transfer, onStep } = options;
   const stages = pipeline.parts.length;
   const isVirtual = set.mode === "virtual";
-  const after = updatesAfter(pipeline, set.devices.length);
+  checkPairs(pairs, set.devices.length, stages);
+  if (isVirtual && !set.devices[0].gpu.info.timestamps) {
+    throw new UserError(`${set.adapter} has no timestamps, which virtual devices are composed from`);
+  }
+  const after = updatesAfter(set.devices.length);
   const measured = pairs.map(({ base, split }) => ({
     base: createRow(base),
     split: createRow(split),
@@ -172,9 +197,6 @@ export function startMeasurement(
     losses[losses.length - 1].push(result.loss);
     onStep?.(result.loss);
     const { intervals, wallMs, peaks } = result;
-    if (isVirtual && !intervals) {
-      throw new Error(`${set.adapter} has no timestamps, which virtual devices are composed from`);
-    }
     if (!counted) { // kernels are compiled and buffers made
       if (intervals) measured[index].warm = intervals.flat().map(({ start, end }) => end - start);
       return { schedule, ms: NaN };
@@ -249,6 +271,25 @@ export function startMeasurement(
       };
     },
   };
+}
+
+/** Throws unless each pair is one schedule without and with 2BP, of this size. */
+function checkPairs(pairs: readonly SchedulePair[], devices: number, stages: number): void {
+  for (const { base, split } of pairs) {
+    for (const schedule of [base, split]) {
+      if (schedule.devices === devices && schedule.stages === stages) continue;
+      throw new UserError(
+        `Schedule ${schedule.name} is for ${schedule.stages} stages on ${schedule.devices} devices, ` +
+          `the pipeline has ${stages} on ${devices}`,
+      );
+    }
+    if (base.microbatches !== split.microbatches) {
+      throw new UserError(
+        `The schedules of a pair must do the same work; ${base.name} has ${base.microbatches} micro-batches, ` +
+          `${split.name} with 2BP ${split.microbatches}`,
+      );
+    }
+  }
 }
 
 interface Row {

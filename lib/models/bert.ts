@@ -1,4 +1,5 @@
 /** BERT, trained to fill in masked tokens (Devlin et al., arXiv 1810.04805): post-norm encoder blocks, GELU, learned positions. */
+import { UserError } from "../errors.ts";
 import { selfAttention } from "../layers/attention.ts";
 import { withDropout } from "../layers/dropout.ts";
 import { geluLayer } from "../layers/gelu.ts";
@@ -8,6 +9,7 @@ import { positionedEmbedding } from "../layers/positioned_embedding.ts";
 import { postNorm } from "../layers/residual.ts";
 import { sequential } from "../layers/sequential.ts";
 import { packIds } from "../ops/embedding.ts";
+import { expectFields, positive, real, type Rules, whole } from "../rules.ts";
 import { byteVocabulary } from "../train/data.ts";
 import type { Model } from "./model.ts";
 
@@ -62,11 +64,34 @@ export const bertConfigurations: Readonly<Record<string, BertConfiguration>> = {
   "bert-large": { ...uncased, width: 1024, blocks: 24, heads: 16, hidden: 4096 },
 };
 
+const rules: Rules<BertConfiguration> = {
+  vocabulary: positive,
+  mask: whole(0),
+  width: positive,
+  blocks: positive,
+  heads: positive,
+  hidden: positive,
+  positions: positive,
+  types: positive,
+  length: positive,
+  dropout: real({ least: 0, below: 1 }),
+};
+
 /**
  * A BERT with its masked-token head, whose decoder is tied to the token table. Attention and feed-forward halves are layers
  * of their own, so that a pipeline can cut between them. All weights start with a deviation of 0.02, biases with 0.
+ *
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, a dropout that is no share below 1, or fields that do
+ * not fit each other.
  */
 export function bert(name: string, configuration: BertConfiguration): Model {
+  expectFields(`BERT "${name}"`, configuration, rules);
+  const { mask } = configuration;
+  if (mask >= configuration.vocabulary) {
+    throw new UserError(
+      `BERT "${name}": mask ${mask} is no token of a vocabulary of ${configuration.vocabulary}; it must be below`,
+    );
+  }
   const { vocabulary, width, blocks, heads, hidden, length, dropout: rate } = configuration;
   const norm = (name: string) => layerNormLayer(name, width, 1e-12);
   const dropping = { rate, length };
@@ -97,6 +122,7 @@ export function bert(name: string, configuration: BertConfiguration): Model {
     name,
     configuration: { ...configuration },
     task: "masked-token",
+    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary, longest: length },
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [

@@ -7,6 +7,7 @@ import { rmsNormLayer } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
 import { packIds } from "../ops/embedding.ts";
+import { expectFields, optional, positive, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../train/data.ts";
 import type { Model } from "./model.ts";
 
@@ -43,12 +44,25 @@ export const llamaConfigurations: Readonly<Record<string, LlamaConfiguration>> =
   "llama-7b": { vocabulary: 32_000, width: 4096, blocks: 32, heads: 32, hidden: 11_008, length: 2048 },
 };
 
+const rules: Rules<LlamaConfiguration> = {
+  vocabulary: positive,
+  width: positive,
+  blocks: positive,
+  heads: positive,
+  kvHeads: optional(positive),
+  hidden: positive,
+  length: positive,
+};
+
 /**
  * A LLaMa-like model. Attention and feed-forward halves are layers of their own, so that a pipeline can cut between
  * them. The projections that write to the residual stream start smaller by the square root of their number
  * (GPT-2's rule), which keeps the stream's variance independent of depth.
+ *
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, or do not fit each other.
  */
 export function llama(name: string, configuration: LlamaConfiguration): Model {
+  expectFields(`LLaMa "${name}"`, configuration, rules);
   const { vocabulary, width, blocks, heads, kvHeads = heads, hidden, length } = configuration;
   const outputDeviation = 0.02 / Math.sqrt(2 * blocks);
   const normed = (name: string) => rmsNormLayer(`${name}.norm`, width);
@@ -56,6 +70,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
     name,
     configuration: { ...configuration, kvHeads },
     task: "next-token",
+    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [

@@ -6,6 +6,7 @@ import { preNorm } from "../layers/residual.ts";
 import { rmsNormLayer } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { packIds } from "../ops/embedding.ts";
+import { expectFields, positive, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../train/data.ts";
 import type { Model } from "./model.ts";
 
@@ -17,7 +18,7 @@ export interface MambaConfiguration {
   readonly width: number;
   /** Mamba blocks. */
   readonly blocks: number;
-  /** Numbers in the state of a channel. */
+  /** Numbers in the state of a channel, a multiple of 4. */
   readonly state: number;
   /** Channels of the scan for each feature of the residual stream. */
   readonly expand: number;
@@ -27,11 +28,24 @@ export interface MambaConfiguration {
   readonly length: number;
 }
 
+const rules: Rules<MambaConfiguration> = {
+  vocabulary: positive,
+  width: positive,
+  blocks: positive,
+  state: positive,
+  expand: positive,
+  rank: positive,
+  length: positive,
+};
+
 /**
  * A Mamba model. Blocks start as in the reference implementation, which draws the output projections as any other and
  * divides them by the square root of their number, for the variance of the residual stream not to grow with depth.
+ *
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, or a state that is no multiple of 4.
  */
 export function mamba(name: string, configuration: MambaConfiguration): Model {
+  expectFields(`Mamba "${name}"`, configuration, rules);
   const { vocabulary, width, blocks, state, expand, rank, length } = configuration;
   const outputBound = 1 / Math.sqrt(expand * width * blocks);
   const embedding = embeddingLayer("embedding", vocabulary, width);
@@ -40,6 +54,7 @@ export function mamba(name: string, configuration: MambaConfiguration): Model {
     name,
     configuration: { ...configuration },
     task: "next-token",
+    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [

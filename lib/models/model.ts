@@ -6,6 +6,23 @@ import { sizeOf } from "../tensor.ts";
 /** What a model learns: the next token, tokens that were masked, or the class of an image. */
 export type Task = "next-token" | "masked-token" | "image";
 
+/** What a model takes of a batch, sample by sample: each batch is held against it before anything runs. */
+export interface BatchShape {
+  /** Axes of one sample's inputs: [tokens] of a sequence, or [height, width, 3] of an image. */
+  readonly inputs: readonly number[];
+  /**
+   * Number of different tokens, for models whose inputs are token ids: whole numbers from 0 to one less, in a Uint32Array. Left
+   * out where inputs are finite numbers (pixels), in a Float32Array.
+   */
+  readonly vocabulary?: number;
+  /** Targets of one sample: as many as it has tokens, or one. */
+  readonly targets: number;
+  /** Number of classes, the width of the logits: a target is one of 0 to one less, or `ignored`. */
+  readonly classes: number;
+  /** The most valid tokens of a sample, for models that read `Batch.lengths`; others refuse it. */
+  readonly longest?: number;
+}
+
 /** A model. Its parameters are placed by the pipeline it is given to: one pipeline at a time. */
 export interface Model {
   /** For tables, "llama-tiny". */
@@ -14,6 +31,8 @@ export interface Model {
   readonly configuration: Readonly<Record<string, number>>;
   /** What it learns, and so which data it takes. */
   readonly task: Task;
+  /** What it takes of a batch. */
+  readonly takes: BatchShape;
   /** From the input to logits [rows, classes]. A pipeline may cut between any two. */
   readonly layers: readonly Layer[];
   /**

@@ -10,6 +10,7 @@ import { linear } from "../layers/linear.ts";
 import { averagePoolLayer, maxPoolLayer } from "../layers/pool.ts";
 import { sequential } from "../layers/sequential.ts";
 import { shortcut } from "../layers/shortcut.ts";
+import { expectFields, listOf, oneOf, positive, type Rules } from "../rules.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a residual network. */
@@ -28,11 +29,23 @@ export interface ResnetConfiguration {
   readonly classes: number;
 }
 
+const rules: Rules<ResnetConfiguration> = {
+  blocks: listOf(positive),
+  block: oneOf(["basic", "bottleneck"]),
+  width: positive,
+  stem: oneOf(["7x7", "3x3"]),
+  size: positive,
+  classes: positive,
+};
+
 /**
  * A residual network. Its input is images [samples, size, size, 3], its layers are the stem, the residual blocks, and the
  * classifier: a pipeline can cut between any two.
+ *
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, and on unknown blocks or stems.
  */
 export function resnet(name: string, configuration: ResnetConfiguration): Model {
+  expectFields(`ResNet "${name}"`, configuration, rules);
   const { blocks, block, width, stem, size, classes } = configuration;
   const make = block === "basic" ? basic : bottleneck;
   const layers: Layer[] = [
@@ -57,6 +70,7 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
     name,
     configuration: { blocks: blocks.reduce((sum, count) => sum + count, 0), width, size, classes },
     task: "image",
+    takes: { inputs: [size, size, 3], targets: 1, classes },
     layers,
     inputShape: (samples) => [samples, size, size, 3],
     packInputs: (inputs) => inputs,

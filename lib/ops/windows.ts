@@ -1,4 +1,5 @@
 /** Windows that slide over images: what convolution and pooling share. */
+import { UserError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Element, elementName, isElement } from "./shapes.ts";
 
@@ -19,13 +20,16 @@ export function positions(length: number, { size, stride, padding }: Window): nu
 
 /**
  * Shape of what a window makes of images [samples, height, width, channels]: [samples, height', width', channels'].
- * Throws where the window is larger than the padded image.
+ *
+ * @throws {UserError} Where the window is larger than the padded image.
  */
 export function windowedShape(shape: readonly number[], window: Window, channels = shape[3]): number[] {
   const [samples, height, width] = shape;
   if (shape.length !== 4 || positions(height, window) < 1 || positions(width, window) < 1) {
     const { size, padding } = window;
-    throw new Error(`A ${size} x ${size} window with padding ${padding} does not fit into images of shape [${shape}]`);
+    throw new UserError(
+      `A ${size} x ${size} window with padding ${padding} does not fit into images of shape [${shape}]`,
+    );
   }
   return [samples, positions(height, window), positions(width, window), channels];
 }

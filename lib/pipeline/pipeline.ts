@@ -7,15 +7,25 @@ import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
+import { anything, expectFields, oneOf, optional, type Rule, type Rules, u32 } from "../rules.ts";
 import { empty, release, sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
-import type { OptimizerSpec } from "../train/optimizers.ts";
+import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
-import { type ExecutorContext, runStep, type StepOptions, type StepResult } from "./executor.ts";
-import { partition } from "./partition.ts";
+import {
+  type ExecutorContext,
+  expectUsable,
+  lostGradients,
+  runStep,
+  type StepOptions,
+  type StepResult,
+} from "./executor.ts";
+import { createOccupancy } from "./occupancy.ts";
+import { checkParts, partition } from "./partition.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
-import { placeStage } from "./stage.ts";
+import { expectUnplaced, forgetPlaced, placeStage } from "./stage.ts";
+import { clearGradients } from "./undo.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -27,6 +37,15 @@ export type Precision = "f32" | "mixed";
 
 /** All of them. */
 export const precisions: readonly Precision[] = ["f32", "mixed"];
+
+/** What takes a precision asks for this. */
+export const precisionRule: Rule = oneOf(precisions);
+
+/** What takes a budget asks for this. */
+export const budgetRule: Rule = {
+  right: "a number of bytes above 0",
+  accepts: (value) => typeof value === "number" && value > 0,
+};
 
 /** How a pipeline is made. */
 export interface PipelineOptions {
@@ -51,7 +70,21 @@ export interface PipelineOptions {
   readonly budget?: number;
 }
 
-/** A model in training. Any schedule for its number of devices and stages can be run on it, step by step. */
+const rules: Rules<PipelineOptions> = {
+  optimizer: optimizerRule,
+  placement: anything, // by `checkParts`
+  parts: anything,
+  seed: optional(u32),
+  precision: optional(precisionRule),
+  lossScale: anything, // by `createLossScale`
+  recompute: anything, // by `withRecompute`
+  budget: optional(budgetRule),
+};
+
+/**
+ * A model in training. Any schedule for its number of devices and stages can be run on it, step by step. A step, a reading of
+ * values and their setting exclude one another: what is called too early, or after `close`, is a `UserError`, and nothing is done.
+ */
 export interface Pipeline {
   /** What is trained. */
   readonly model: Model;
@@ -61,7 +94,15 @@ export interface Pipeline {
   readonly recompute: string;
   /** What tensors hold and kernels read. */
   readonly precision: Precision;
-  /** Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. */
+  /**
+   * Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. A step that fails has
+   * never happened: parameters, gradients, running statistics, the optimizer and the loss scale are what they were before. Only
+   * gradients that earlier steps without an update had added up are lost with it.
+   *
+   * @throws {UserError} When schedule, batch and pipeline do not fit each other.
+   * @throws {Error} When a rank fails, or the loss or a gradient is not finite (in mixed precision the latter is no error, see
+   * {@link StepResult.skipped}); rank, and action or parameter are named.
+   */
   step(schedule: Schedule, batch: Batch, options?: StepOptions): Promise<StepResult>;
   /** All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both. */
   gradients(): Promise<Map<string, Float32Array>>;
@@ -75,7 +116,7 @@ export interface Pipeline {
   setParameters(values: ReadonlyMap<string, Float32Array>): void;
   /** Sets all gradients to zero, as the optimizer does after each of its steps. */
   clearGradients(): void;
-  /** Gives back everything the pipeline holds on its devices, which stay open. */
+  /** Gives back everything the pipeline holds on its devices, which stay open. A second time it does nothing. */
   close(): void;
 }
 
@@ -96,21 +137,21 @@ export interface Pipeline {
  * ```
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
+  expectFields("createPipeline", options, rules);
   const { devices } = set;
   const placement = options.placement ?? devices.map((_, rank) => rank);
-  const stray = placement.find((rank) => !devices[rank]);
-  if (stray !== undefined) {
-    throw new UserError(`A stage is placed on rank ${stray}, there are ${devices.length} devices`);
-  }
-  const parts = withRecompute(options.parts ?? partition(model, placement.length), options.recompute);
+  const occupancy = createOccupancy(devices);
+  const plain = options.parts ?? partition(model, placement.length);
+  checkParts(model, plain, placement, devices.length);
+  const parts = withRecompute(plain, options.recompute);
+  expectUnplaced(model.name, parts.flat());
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
   const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const { budget } = options;
-  if (budget !== undefined && !(budget > 0)) throw new UserError(`A budget of ${budget} bytes holds nothing`);
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
-  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, () => {
+  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, parts.flat(), () => {
     const stages = parts.map((layers, index) =>
       placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
     );
@@ -133,12 +174,21 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     channels: createChannels(),
     lossGradient,
     ...(lossScale ? { lossScale } : {}),
+    condition: { gradients: "zero" },
   };
-  let running = false;
-  const read = async (which: "master" | "gradient") => {
-    const tensors = new Map<string, Float32Array>();
-    for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
-    return tensors;
+  const { condition } = context;
+  const read = async (which: "master" | "gradient", what: string) => {
+    occupancy.expectOpen(what);
+    expectUsable(condition);
+    return await occupancy.reading(async () => {
+      const tensors = new Map<string, Float32Array>();
+      for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
+      return tensors;
+    });
+  };
+  const expectFree = (what: string) => {
+    occupancy.expectFree(what);
+    expectUsable(condition);
   };
   return {
     model,
@@ -146,16 +196,15 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     recompute: formatRecompute(options.recompute),
     precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
-      if (running) throw new Error("The pipeline is in a step already; wait for it to end");
-      running = true;
-      try {
-        return await runStep(context, schedule, batch, stepOptions);
-      } finally {
-        running = false;
-      }
+      expectFree("another step");
+      return await occupancy.stepping(() => {
+        devices.forEach(({ pool }) => pool.limitTo(budget));
+        return runStep(context, schedule, batch, stepOptions);
+      });
     },
     async gradients() {
-      const gradients = await read("gradient");
+      if (condition.gradients === "lost") throw new UserError(lostGradients);
+      const gradients = await read("gradient", "its gradients");
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -171,9 +220,9 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       }
       return gradients;
     },
-    parameters: () => read("master"),
+    parameters: () => read("master", "its parameters"),
     setParameters(values) {
-      if (running) throw new Error("The pipeline is in a step; set its parameters when that has ended");
+      expectFree("new parameters");
       const parameters = parametersOf(model);
       const names = new Set(parameters.map(({ name }) => name));
       const unknown = [...values.keys()].find((name) => !names.has(name));
@@ -188,17 +237,19 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       for (const { blocks } of stages) copyMasters(blocks);
     },
     clearGradients() {
-      for (const { device, blocks } of stages) {
-        for (const { gradients } of blocks) device.write(gradients, new Float32Array(gradients.bytes / 4));
-      }
+      expectFree("other gradients");
+      clearGradients(stages);
+      condition.gradients = "zero";
     },
     close() {
+      if (!occupancy.close()) return;
       for (const rank of context.optimizers) rank.forEach((optimizer) => optimizer.release());
       context.timers.forEach((timer) => timer?.close());
       context.channels.close();
       release(lossGradient);
       stages.forEach((stage) => stage.release());
       devices.forEach(({ pool }) => pool.limitTo(undefined));
+      devices.forEach((device) => device.releaseCaches());
     },
   };
 }
@@ -213,8 +264,8 @@ function expectHalf(devices: readonly Device[]) {
   }
 }
 
-/** What `make` returns; where it throws, what it allocated is given back and no budget stays. */
-function undoneIfFailed<T>(devices: readonly Device[], make: () => T): T {
+/** What `make` returns; where it throws, what it allocated is given back, nothing is placed and no budget stays. */
+function undoneIfFailed<T>(devices: readonly Device[], layers: readonly Layer[], make: () => T): T {
   const marks = devices.map(({ pool }) => pool.mark());
   try {
     return make();
@@ -225,6 +276,7 @@ function undoneIfFailed<T>(devices: readonly Device[], make: () => T): T {
       device.pool.trim();
       device.pool.limitTo(undefined);
     });
+    forgetPlaced(layers);
     throw error;
   }
 }

@@ -2,6 +2,7 @@
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { type Recompute, recomputed, recomputes } from "../layers/recompute.ts";
+import { shown } from "../rules.ts";
 
 /** A kind of recomputation for all layers of a stage, or with `:N` for the first N of those that gain by it. */
 export type RecomputeText = Recompute | `${Recompute}:${number}`;
@@ -32,7 +33,7 @@ function split(text: string): { what: Recompute; most: number } {
   const most = digits === undefined ? Infinity : Number(digits);
   if (known && most >= 1) return { what: known, most };
   throw new UserError(
-    `Unknown recomputation "${text}"; there are ${
+    `Unknown recomputation ${shown(text)}; there are ${
       recomputes.join(", ")
     }, each perhaps with :N for the first N layers of a stage`,
   );
@@ -50,6 +51,14 @@ export function withRecompute(
   if (typeof policy === "function") {
     return parts.map((layers, stage) =>
       layers.map((layer, index) => recomputed(layer, policy(stage, index, layers.length)))
+    );
+  }
+  if (typeof policy !== "string" && !Array.isArray(policy)) {
+    throw new UserError(
+      `What to recompute must be ${
+        recomputes.map((name) => `"${name}"`).join(", ")
+      }, each perhaps with ":N", a list of ` +
+        `these by stage, or a function, not ${shown(policy)}`,
     );
   }
   if (typeof policy !== "string" && policy.length !== parts.length) {

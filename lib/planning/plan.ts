@@ -5,10 +5,11 @@ import type { Layer } from "../layers/layer.ts";
 import { predictMemory } from "../measure/memory.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../pipeline/partition.ts";
-import type { Precision } from "../pipeline/pipeline.ts";
+import { budgetRule, type Precision, precisionRule } from "../pipeline/pipeline.ts";
 import type { RecomputeText } from "../pipeline/recompute.ts";
+import { callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import { adamw, type OptimizerSpec } from "../train/optimizers.ts";
+import { adamw, optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { type Fit, fit, type Level } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
@@ -54,6 +55,18 @@ export interface TrainingPlan {
   readonly unlimited: { readonly schedule: Schedule; readonly makespan: number; readonly peak: readonly number[] };
 }
 
+const rules: Rules<PlanOptions> = {
+  devices: positive,
+  microbatches: positive,
+  budget: budgetRule,
+  samples: optional(positive),
+  optimizer: optional(optimizerRule),
+  precision: optional(precisionRule),
+  software: optional(flag),
+  subgroupSize: optional(whole(0)),
+  onProgress: optional(callback),
+};
+
 /**
  * The fastest schedule, policy of 2BP and recomputation that need no more memory than a budget on any device. Nothing is
  * run: memory is predicted from shapes, time simulated on the layers' operation counts (so it knows nothing of batching
@@ -74,9 +87,10 @@ export interface TrainingPlan {
  * set.close();
  * ```
  *
- * @throws {UserError} When nothing fits: it says the least budget that would do.
+ * @throws {UserError} When nothing fits: it says the least budget that would do. On an option out of its range, or an unknown one.
  */
 export async function plan(model: Model, options: PlanOptions): Promise<TrainingPlan> {
+  expectFields("plan", options, rules);
   const { devices, microbatches, budget, samples = 1, optimizer = adamw() } = options;
   const { precision = "f32", software = false, subgroupSize = 0 } = options;
   const kind = { optimizer, precision, software, subgroupSize };

@@ -4,6 +4,7 @@ import { sequential } from "../layers/sequential.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../pipeline/partition.ts";
 import { type RecomputePolicy, withRecompute } from "../pipeline/recompute.ts";
+import { expectValue, positive } from "../rules.ts";
 import type { StageCost } from "../schedules/costs.ts";
 
 /** What the model is cut into. */
@@ -29,9 +30,12 @@ export interface StageWorkOptions {
  * const base = generate("1f1b-1", { devices: 4 });
  * console.log(simulate(base, costs).makespan / simulate(twoStage(base, { costs }), costs).makespan);
  * ```
+ *
+ * @throws {UserError} When `stages` or `samples` is no whole number of 1 or more, or there are fewer layers than stages.
  */
 export function stageWork(model: Model, options: StageWorkOptions): readonly StageCost[] {
   const { samples, recompute, stages = 1, parts = partition(model, stages) } = options;
+  expectValue("stageWork: samples", samples, positive);
   let shape = model.inputShape(samples);
   return withRecompute(parts, recompute).map((layers) => {
     const layer = sequential(layers);

@@ -1,12 +1,12 @@
 /** How a model is cut into stages, as a table. */
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
-import { stageFlops } from "../pipeline/partition.ts";
+import { fewestSamples, stageFlops } from "../pipeline/partition.ts";
 import type { Table } from "./html.ts";
 
 /** One row a stage: its layers, its parameters, and its share of the work as counted in floating-point operations. */
 export function partitionTable(model: Model, parts: readonly (readonly Layer[])[]): Table {
-  let shape = model.inputShape(1);
+  let shape = model.inputShape(fewestSamples);
   const work = parts.map((layers) => {
     const flops = stageFlops(layers, shape);
     shape = layers.reduce((current, layer) => layer.outputShape(current), shape);
@@ -21,7 +21,7 @@ export function partitionTable(model: Model, parts: readonly (readonly Layer[])[
       nameOf(layers[0]),
       nameOf(layers[layers.length - 1]),
       countParameters({ ...model, layers }).toLocaleString("en-US"),
-      (work[stage] / 1e6).toFixed(1),
+      (work[stage] / fewestSamples / 1e6).toFixed(1),
       `${(100 * work[stage] / total).toFixed(1)} %`,
     ]),
   };

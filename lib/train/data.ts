@@ -1,18 +1,22 @@
 /** Batches, and where those of text come from: bytes as tokens. */
 import { UserError } from "../errors.ts";
+import { expectFields, expectValue, positive, shown, u32 } from "../rules.ts";
 import { generator } from "./random.ts";
 
-/** Samples and what a model is to make of them; every sample has as many inputs, and as many targets. */
+/**
+ * Samples and what a model is to make of them; every sample has as many inputs, and as many targets: those that the model's
+ * `takes` names. The arrays are read until the step that they are given to has ended, and must not change before.
+ */
 export interface Batch {
-  /** Number of samples. */
+  /** Number of samples, 1 or more. */
   readonly samples: number;
-  /** Token ids or pixels, sample after sample. */
+  /** Token ids below the vocabulary, u32, or finite pixels, f32, sample after sample. */
   readonly inputs: Uint32Array | Float32Array;
   /** Classes that the model's rows are to predict, or {@link ignored}, sample after sample. */
   readonly targets: Uint32Array;
-  /** Valid tokens of each sample, for models that look at whole sequences; all of them by default. */
+  /** Valid tokens of each sample, 1 or more, for models that look at whole sequences; all of them by default. */
   readonly lengths?: Uint32Array;
-  /** What random choices inside the model (dropout) depend on; 0 by default. */
+  /** What random choices inside the model (dropout) depend on, a u32; 0 by default. */
   readonly seed?: number;
 }
 
@@ -21,7 +25,9 @@ export const ignored = 0xffff_ffff;
 
 /** Draws batches without end. */
 export interface BatchSource {
-  /** Draws so many samples. */
+  /**
+   * Draws so many samples, 1 or more. The sources of this library throw a UserError for any other number.
+   */
   next(samples: number): Batch;
 }
 
@@ -32,12 +38,16 @@ export const byteVocabulary = 256;
  * Draws sequences of `length` bytes from anywhere in `text`; the target of each is the byte after it. Equal seeds draw
  * equal sequences.
  *
- * @throws {UserError} When the text is shorter than one sequence and the byte that follows it.
+ * @throws {UserError} When the text is shorter than one sequence and the byte that follows it, `length` is less than 1, or `seed`
+ * no u32.
  */
-export function textSource(text: Uint8Array, { length, seed }: { length: number; seed: number }): BatchSource {
-  const draw = sequences(text, length, seed);
+export function textSource(text: Uint8Array, options: { length: number; seed: number }): BatchSource {
+  expectFields("textSource", options, { length: positive, seed: u32 });
+  const { length } = options;
+  const draw = sequences(text, options);
   return {
     next(samples) {
+      expectSamples(samples);
       const inputs = new Uint32Array(samples * length);
       const targets = new Uint32Array(samples * length);
       for (let sample = 0; sample < samples; sample++) {
@@ -52,18 +62,21 @@ export function textSource(text: Uint8Array, { length, seed }: { length: number;
 
 /**
  * Draws sequences as {@link textSource} does, for masked language models (Devlin et al., arXiv 1810.04805, section 3.1): 15 % of
- * the bytes are to be predicted; of these 80 % are replaced by `mask`, 10 % by a random byte, and 10 % stay.
+ * the bytes are to be predicted; of these 80 % are replaced by the token `mask`, 10 % by a random byte, and 10 % stay.
  *
- * @throws {UserError} As {@link textSource}.
+ * @throws {UserError} As {@link textSource}, or when `mask` is no u32.
  */
 export function maskedTextSource(
   text: Uint8Array,
-  { length, seed, mask }: { length: number; seed: number; mask: number },
+  options: { length: number; seed: number; mask: number },
 ): BatchSource {
-  const draw = sequences(text, length, seed);
+  expectFields("maskedTextSource", options, { length: positive, seed: u32, mask: u32 });
+  const { length, seed, mask } = options;
+  const draw = sequences(text, options);
   const random = generator(`masks:${seed}`);
   return {
     next(samples) {
+      expectSamples(samples);
       const inputs = new Uint32Array(samples * length);
       const targets = new Uint32Array(samples * length).fill(ignored);
       for (let sample = 0; sample < samples; sample++) inputs.set(draw().subarray(0, length), sample * length);
@@ -81,7 +94,12 @@ export function maskedTextSource(
 }
 
 /** Draws stretches of `length` + 1 bytes. */
-function sequences(text: Uint8Array, length: number, seed: number): () => Uint8Array {
+function sequences(text: Uint8Array, { length, seed }: { length: number; seed: number }): () => Uint8Array {
+  if (!(text instanceof Uint8Array)) {
+    throw new UserError(
+      `A text must be a Uint8Array, its bytes (\`new TextEncoder().encode(text)\`), not ${shown(text)}`,
+    );
+  }
   if (text.length < length + 1) {
     throw new UserError(`The text has ${text.length} bytes; a sequence needs at least ${length + 1}`);
   }
@@ -92,12 +110,13 @@ function sequences(text: Uint8Array, length: number, seed: number): () => Uint8A
   };
 }
 
-/** Throws unless the batch can be cut into so many equal micro-batches of whole samples. */
-export function checkBatch(batch: Batch, microbatches: number): void {
-  if (batch.samples % microbatches !== 0 || batch.samples < 1) {
-    throw new UserError(`A batch of ${batch.samples} samples cannot be cut into ${microbatches} equal micro-batches`);
-  }
-  if (countTargets(batch) === 0) throw new UserError("All targets of the batch are ignored: it has no loss");
+/**
+ * What every source of batches asks of the number of samples that it is to draw.
+ *
+ * @throws {UserError} Unless it is a whole number, 1 or more.
+ */
+export function expectSamples(samples: number): void {
+  expectValue("The samples to draw", samples, positive);
 }
 
 /** Micro-batch `index` of `count`, as a batch. */
@@ -111,9 +130,4 @@ export function microbatchOf(batch: Batch, index: number, count: number): Batch 
     ...(batch.lengths ? { lengths: part(batch.lengths) } : {}),
     ...(batch.seed === undefined ? {} : { seed: batch.seed }),
   };
-}
-
-/** Targets that count. */
-export function countTargets({ targets }: Batch): number {
-  return targets.reduce((count, target) => count + (target === ignored ? 0 : 1), 0);
 }

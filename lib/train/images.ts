@@ -1,5 +1,5 @@
 /** Batches of images: the shape that models take them in, and a source of samples drawn by seed. */
-import type { Batch, BatchSource } from "./data.ts";
+import { type Batch, type BatchSource, expectSamples } from "./data.ts";
 import { generator } from "./random.ts";
 
 /** An image: rows of pixels from the top, each red, green, blue from 0 to 1. */
@@ -67,7 +67,12 @@ export function shuffled(
     }
     return load(order[position++]);
   };
-  return { next: (samples) => batchOf(Array.from({ length: samples }, draw)) };
+  return {
+    next(samples) {
+      expectSamples(samples);
+      return batchOf(Array.from({ length: samples }, draw));
+    },
+  };
 }
 
 /** Samples side by side. */

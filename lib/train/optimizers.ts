@@ -7,18 +7,21 @@ import { kernel } from "../gpu/kernel.ts";
 import { fill, strides } from "../ops/elementwise.ts";
 import { expectShape, inVectors } from "../ops/shapes.ts";
 import { singleOperation } from "../ops/variants.ts";
+import { expectFields, expectValue, having, listOf, optional, real, type Rule } from "../rules.ts";
 import { empty, release, sizeOf, type Tensor, writeArray } from "../tensor.ts";
 
 /** An optimizer of one stage. */
 export interface Optimizer {
   /**
    * Begins an update: writes what changes from step to step to the device, which submits what is recorded there.
-   * `learningRate` is for this step alone; by default the spec's. The gradients are those of the loss times `lossScale`, 1 by
-   * default.
+   * `learningRate`, finite and 0 or more, is for this step alone; by default the spec's. The gradients are those of the loss
+   * times `lossScale`, 1 by default.
    */
   prepare(learningRate?: number, lossScale?: number): void;
   /** Records the update of the parameters by the gradients, and sets the gradients to zero. Call `prepare` before. */
   step(): void;
+  /** Counts the update, which has been submitted. One that was prepared and recorded only has not happened. */
+  commit(): void;
   /** Gives the moments' memory back. */
   release(): void;
 }
@@ -37,23 +40,29 @@ export interface OptimizerSpec {
   create(parameters: Tensor, gradients: Tensor, decayed: number, copy?: Tensor): Optimizer;
 }
 
+/** What takes an optimizer asks for this. */
+export const optimizerRule: Rule = { ...having("create"), right: "an OptimizerSpec, as sgd() and adamw() return" };
+
 /** Settings of {@link sgd}. */
 export interface SgdOptions {
-  /** Step size. */
+  /** Step size, 0 or more. */
   readonly learningRate: number;
-  /** 0 by default. */
+  /** 0 or more, and below 1; 0 by default. From 1 on the sum of past gradients would never fade. */
   readonly momentum?: number;
 }
 
 /** Settings of {@link adamw}; the defaults are PyTorch's. */
 export interface AdamWOptions {
-  /** 0.001 by default. */
+  /** Step size, 0 or more; 0.001 by default. */
   readonly learningRate?: number;
-  /** Decay rates of the moments, [0.9, 0.999] by default. */
+  /** Decay rates of the moments, each 0 or more, and below 1; [0.9, 0.999] by default. */
   readonly betas?: readonly [number, number];
-  /** 1e-8 by default. */
+  /**
+   * Above 0; 1e-8 by default. PyTorch takes 0 too: then a parameter whose gradients have all been 0 (a token that has not
+   * occurred) becomes 0 / 0.
+   */
   readonly epsilon?: number;
-  /** 0.01 by default. */
+  /** 0 or more; 0.01 by default. */
   readonly weightDecay?: number;
 }
 
@@ -89,8 +98,16 @@ const updates = {
   adamw: update("adamw", "adamw", 2),
 };
 
-/** Stochastic gradient descent: `v = momentum * v + g; p -= learningRate * v`. It decays no weights. */
-export function sgd({ learningRate, momentum = 0 }: SgdOptions): OptimizerSpec {
+const rate = real({ least: 0 }), share = real({ least: 0, below: 1 });
+
+/**
+ * Stochastic gradient descent: `v = momentum * v + g; p -= learningRate * v`. It decays no weights.
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one.
+ */
+export function sgd(options: SgdOptions): OptimizerSpec {
+  expectFields("sgd", options, { learningRate: rate, momentum: optional(share) });
+  const { learningRate, momentum = 0 } = options;
   const moments = momentum === 0 ? 0 : 1;
   return {
     name: "sgd",
@@ -108,8 +125,16 @@ export function sgd({ learningRate, momentum = 0 }: SgdOptions): OptimizerSpec {
 /**
  * Adam with decoupled weight decay (Loshchilov, Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2):
  * `p -= rate * (weightDecay * p + m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon))`.
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one.
  */
 export function adamw(options: AdamWOptions = {}): OptimizerSpec {
+  expectFields("adamw", options, {
+    learningRate: optional(rate),
+    betas: optional(listOf(share, 2)),
+    epsilon: optional(real({ least: "above 0" })),
+    weightDecay: optional(rate),
+  });
   const { learningRate = 1e-3, betas: [beta1, beta2] = [0.9, 0.999], epsilon = 1e-8, weightDecay = 0.01 } = options;
   return {
     name: "adamw",
@@ -154,17 +179,24 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   for (const moment of moments) fill(moment, 0);
   const scalars = empty(device, [4], "optimizer");
   const words = [decayed, ...Array.from({ length: 6 }, (_, i) => floatBits(plan.settings[i] ?? 0))];
-  let t = 0;
+  let done = 0;
+  /** What the device has in `scalars` for sure: what the last update was made with. */
+  let known: readonly number[] = [];
   let written: readonly number[] = [];
   return {
     prepare(learningRate, lossScale = 1) {
-      const values = [...plan.scalars(++t, learningRate), 1 / lossScale];
+      expectValue(`${name}: the learning rate of a step`, learningRate, optional(rate));
+      written = [...plan.scalars(done + 1, learningRate), 1 / lossScale];
       // Plain SGD at a constant rate writes once: a write submits what is recorded.
-      if (values.some((value, i) => value !== written[i])) device.write(scalars, Float32Array.from(values));
-      written = values;
+      if (written.some((value, i) => value !== known[i])) device.write(scalars, Float32Array.from(written));
+      known = [];
     },
     step() {
       plan.update.run([parameters, gradients, moments, copy, scalars, words]);
+    },
+    commit() {
+      done++;
+      known = written;
     },
     release() {
       release(scalars, ...moments);

@@ -1,5 +1,6 @@
 /** Synthetic images, drawn where no others are given: for learning to fall at, not for claims about vision. */
-import type { BatchSource } from "./data.ts";
+import { expectFields, positive, u32 } from "../rules.ts";
+import { type BatchSource, expectSamples } from "./data.ts";
 import { batchOf, normalise } from "./images.ts";
 import { type Generator, generator } from "./random.ts";
 
@@ -7,17 +8,21 @@ import { type Generator, generator } from "./random.ts";
  * Synthetic images without end, [size, size, 3]: stripes of chance width, phase and contrast under noise. The class shows in
  * their direction (of `classes` between 0 and 180 degrees), and less clearly in their hue: colour is learned within a few dozen
  * steps, direction after it.
+ *
+ * @throws {UserError} When `size` or `classes` is no whole number of 1 or more, or `seed` no u32.
  */
-export function syntheticImages(
-  { size, classes, seed }: { size: number; classes: number; seed: number },
-): BatchSource {
+export function syntheticImages(options: { size: number; classes: number; seed: number }): BatchSource {
+  expectFields("syntheticImages", options, { size: positive, classes: positive, seed: u32 });
+  const { size, classes, seed } = options;
   const random = generator(`synthetic:${seed}`);
   return {
-    next: (samples) =>
-      batchOf(Array.from({ length: samples }, () => {
+    next(samples) {
+      expectSamples(samples);
+      return batchOf(Array.from({ length: samples }, () => {
         const target = random.integer(classes);
         return { pixels: normalise(stripes(size, target / classes, random)), target };
-      })),
+      }));
+    },
   };
 }
 

@@ -5,7 +5,10 @@ import { placeBuffers, releaseBuffers } from "../../lib/layers/buffers.ts";
 import { conv2dLayer } from "../../lib/layers/conv2d.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { averagePoolLayer, maxPoolLayer } from "../../lib/layers/pool.ts";
+import { recomputed } from "../../lib/layers/recompute.ts";
 import { reluLayer } from "../../lib/layers/relu.ts";
+import { postNorm, preNorm } from "../../lib/layers/residual.ts";
+import type { ResidualNorm } from "../../lib/layers/rms_norm.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { shortcut } from "../../lib/layers/shortcut.ts";
 import { toArray } from "../../lib/tensor.ts";
@@ -26,9 +29,9 @@ async function check(layerCase: LayerCase) {
 }
 
 async function withBuffers(layer: Layer, body: () => Promise<void>) {
-  placeBuffers(layer.buffers ?? [], await device());
+  const buffers = placeBuffers(layer.buffers ?? [], await device());
   await body();
-  releaseBuffers(layer.buffers ?? []);
+  releaseBuffers(layer.buffers ?? [], buffers);
 }
 
 for (const [size, stride, inputs, outputs] of [[1, 1, 3, 5], [3, 1, 4, 4], [3, 2, 3, 4], [7, 2, 3, 2], [1, 2, 4, 3]]) {
@@ -172,4 +175,44 @@ test("the first layer of stage 0 computes no input gradient of an image, and its
   for (const layer of layers) {
     await withBuffers(layer, async () => checkSkippedInputGradient(await device(), layer, [2, 4, 4, 3]));
   }
+});
+
+test("BatchNorm refuses one value a channel, through every layer that it may be in", () => {
+  const norm = batchNormLayer("n", 4), plain = reluLayer();
+  const identity = () => conv2dLayer("c", 4, 4, { size: 1 });
+  const stacks: Record<string, Layer> = {
+    alone: norm,
+    sequential: sequential([plain, norm, plain]),
+    "sequential in sequential": sequential([plain, sequential([identity(), norm])]),
+    "shortcut's body": shortcut(norm),
+    "shortcut's projection": shortcut(identity(), norm),
+    "pre-norm's norm": preNorm(norm as ResidualNorm, plain),
+    "pre-norm's inside": preNorm(plain as ResidualNorm, norm),
+    "post-norm's norm": postNorm(plain, norm),
+    "post-norm's inside": postNorm(norm, plain),
+    recomputed: recomputed(sequential([identity(), norm]), "both"),
+    "recomputed in a shortcut": shortcut(recomputed(sequential([norm, identity()]), "activations")),
+  };
+  for (const [where, layer] of Object.entries(stacks)) {
+    for (const shape of where === "alone" ? [[1, 1, 1, 4], [1, 4]] : [[1, 1, 1, 4]]) {
+      assert.throws(() => layer.outputShape(shape), {
+        name: "UserError",
+        message:
+          `n: batch normalisation over [${shape}] needs at least 2 values a channel, and there is 1, whose deviation ` +
+          "is 0: micro-batches of more samples or larger images have more",
+      }, where);
+    }
+    for (const shape of [[2, 1, 1, 4], [1, 1, 2, 4]]) assert.deepEqual(layer.outputShape(shape), shape, where);
+  }
+});
+
+test("connections are refused around layers that change the shape", () => {
+  const wider = conv2dLayer("c", 4, 5, { size: 1 }), plain = reluLayer();
+  for (const layer of [shortcut(wider), preNorm(plain as ResidualNorm, wider), postNorm(wider, plain)]) {
+    assert.throws(() => layer.outputShape([1, 2, 2, 4]), {
+      name: "UserError",
+      message: /^A connection adds \[1,2,2,[45]\] and \[1,2,2,[45]\]; the two must have one shape$/,
+    });
+  }
+  assert.deepEqual(shortcut(wider, conv2dLayer("p", 4, 5, { size: 1 })).outputShape([1, 2, 2, 4]), [1, 2, 2, 5]);
 });

@@ -143,22 +143,22 @@ const faults: [fault: string, text: string, message: RegExp][] = [
   [
     "a missing send",
     "0F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n",
-    /^Device 1 waits for the activation of micro-batch 0 from stage 0, which device 0 never sends: 0SEND_F0 is missing$/,
+    /^Rank 1 waits for the activation of micro-batch 0 from stage 0, which rank 0 never sends: 0SEND_F0 is missing$/,
   ],
   [
     "a missing receive",
     "0F0,0SEND_F0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n",
-    /^Device 0 never receives the gradient of micro-batch 0 from stage 1: 0RECV_B0 is missing$/,
+    /^Rank 0 never receives the gradient of micro-batch 0 from stage 1: 0RECV_B0 is missing$/,
   ],
   [
     "a send before its action",
     "0SEND_F0,0F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n",
-    /^Device 0 sends the activation of micro-batch 0 from stage 0 before it is made: 0SEND_F0 must come after 0F0$/,
+    /^Rank 0 sends the activation of micro-batch 0 from stage 0 before it is made: 0SEND_F0 must come after 0F0$/,
   ],
   [
     "a receive after its use",
     "0F0,0SEND_F0,0B0,0RECV_B0\n1RECV_F0,1F0,1B0,1SEND_B0\n",
-    /^Device 0 receives the gradient of micro-batch 0 from stage 1 after it is used: 0RECV_B0 must come earlier$/,
+    /^Rank 0 receives the gradient of micro-batch 0 from stage 1 after it is used: 0RECV_B0 must come earlier$/,
   ],
   ["a send to nobody", "0F0,0B0,0SEND_B0\n", /^0SEND_B0 has no partner: there is no stage -1$/],
 ];

@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { bert } from "../../lib/models/bert.ts";
+import { llama } from "../../lib/models/llama.ts";
+import { mamba } from "../../lib/models/mamba.ts";
+import type { Model } from "../../lib/models/model.ts";
+import { createModel, modelNames } from "../../lib/models/registry.ts";
+import { resnet } from "../../lib/models/resnet.ts";
+
+const refused = (call: () => unknown, message: string | RegExp) => assert.throws(call, { name: "UserError", message });
+
+interface Family {
+  owner: string;
+  make(configuration: Record<string, unknown>): Model;
+  /** A configuration that is right, and of its fields those that are sizes. */
+  right: Record<string, unknown>;
+  sizes: string[];
+  optional?: string[];
+  /** Values that are wrong, and what the error says after the owner. */
+  wrong: [Record<string, unknown>, message: string | RegExp][];
+}
+
+const families: Family[] = [
+  {
+    owner: 'LLaMa "x"',
+    make: (configuration) => llama("x", configuration as never),
+    right: { vocabulary: 19, width: 16, blocks: 2, heads: 4, kvHeads: 2, hidden: 10, length: 7 },
+    sizes: ["vocabulary", "width", "blocks", "heads", "hidden", "length", "kvHeads"],
+    optional: ["kvHeads"],
+    wrong: [
+      [
+        { heads: 3, kvHeads: 3 },
+        /^blocks\.0\.attention: width 16 over 3 heads gives no even head size; heads must divide/,
+      ],
+      [{ width: 12 }, /^blocks\.0\.attention: width 12 over 4 heads gives no even head size/],
+      [
+        { kvHeads: 3 },
+        /^blocks\.0\.attention: 4 query heads cannot share 3 key and value heads evenly; kvHeads must divide/,
+      ],
+    ],
+  },
+  {
+    owner: 'BERT "x"',
+    make: (configuration) => bert("x", configuration as never),
+    right: {
+      ...{ vocabulary: 19, mask: 18, width: 12, blocks: 2, heads: 4, hidden: 10 },
+      ...{ positions: 9, types: 2, length: 7, dropout: 0.1 },
+    },
+    sizes: ["vocabulary", "width", "blocks", "heads", "hidden", "positions", "types", "length"],
+    wrong: [
+      [{ mask: 19 }, 'BERT "x": mask 19 is no token of a vocabulary of 19; it must be below'],
+      [{ mask: -1 }, 'BERT "x": mask must be a whole number, 0 or more, not -1'],
+      [{ length: 10 }, "embeddings: sequences of 10 tokens need more than 9 positions"],
+      [{ heads: 5 }, /^blocks\.0\.attention: width 12 over 5 heads gives no whole head size/],
+      ...[1, -0.1, NaN, 1 - 2 ** -53].map((dropout) =>
+        [{ dropout }, `BERT "x": dropout must be a number, 0 or more and below 1, not ${dropout}`] as const
+      ).map(([fields, message]): [Record<string, unknown>, string] => [fields, message]),
+    ],
+  },
+  {
+    owner: 'Mamba "x"',
+    make: (configuration) => mamba("x", configuration as never),
+    right: { vocabulary: 19, width: 8, blocks: 1, state: 4, expand: 2, rank: 2, length: 7 },
+    sizes: ["vocabulary", "width", "blocks", "state", "expand", "rank", "length"],
+    wrong: [[{ state: 6 }, "blocks.0.mixer: state 6 must be a multiple of 4"]],
+  },
+  {
+    owner: 'ResNet "x"',
+    make: (configuration) => resnet("x", configuration as never),
+    right: { block: "basic", blocks: [1, 2], width: 4, stem: "3x3", size: 8, classes: 3 },
+    sizes: ["width", "size", "classes"],
+    wrong: [
+      [{ stem: "5x5" }, 'ResNet "x": stem must be one of "7x7", "3x3", not "5x5"'],
+      [{ block: "wide" }, 'ResNet "x": block must be one of "basic", "bottleneck", not "wide"'],
+      [{ blocks: [] }, 'ResNet "x": blocks must be a list of one or more, each a whole number, 1 or more, not []'],
+      [
+        { blocks: [1, 0] },
+        'ResNet "x": blocks must be a list of one or more, each a whole number, 1 or more, not [1, 0]',
+      ],
+      [{ blocks: 4 }, 'ResNet "x": blocks must be a list of one or more, each a whole number, 1 or more, not 4'],
+    ],
+  },
+];
+
+for (const { owner, make, right, sizes, optional = [], wrong } of families) {
+  test(`${owner.split(" ")[0]}: each size is a whole number of 1 or more`, () => {
+    make(right);
+    for (const field of sizes) {
+      for (const value of [0, -1, 2.5, NaN, Infinity, "8", null, ...(optional.includes(field) ? [] : [undefined])]) {
+        const shown = typeof value === "string" ? `"${value}"` : value;
+        refused(
+          () => make({ ...right, [field]: value }),
+          `${owner}: ${field} must be a whole number, 1 or more, not ${shown}`,
+        );
+      }
+    }
+    for (const field of optional) make({ ...right, [field]: undefined });
+  });
+
+  test(`${owner.split(" ")[0]}: what does not fit together, and fields that there are not, are named`, () => {
+    for (const [fields, message] of wrong) refused(() => make({ ...right, ...fields }), message);
+    refused(() => make({ ...right, blokcs: 2 }), new RegExp(`^${owner}: there is no "blokcs"; there are .*blocks`));
+    refused(() => make(undefined as never), new RegExp(`^${owner} takes an object with .*, not undefined$`));
+  });
+}
+
+test("createModel() says what there is for any other name", () => {
+  for (const name of ["nonsense", "llama_tiny", "LLAMA-TINY", "", "toString", "__proto__", undefined as never]) {
+    refused(() => createModel(name), `There is no model "${name}"; there are ${modelNames.join(", ")}`);
+  }
+});
