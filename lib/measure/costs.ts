@@ -105,7 +105,7 @@ export function simulatorCosts(
       if (kind === "F") return f;
       if (kind === "I") return i;
       if (kind === "B") return b;
-      return batching ? w[length] : length * (w[1] ?? b - i);
+      return batching ? w[length] : length * (w[1] ?? Math.max(0, b - i)); // medians may differ the wrong way
     },
     transfer,
     tail: (rank) => optimizer[rank] || 0,

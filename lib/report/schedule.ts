@@ -118,7 +118,9 @@ export function criticalPathText({ criticalPath, makespan }: Simulation): string
 
 /** By how much 2BP makes the step longer, where it does: `Schedule.slower` in a sentence. */
 export function slowerText({ policy, slower }: Schedule): string {
-  return slower === undefined ? "" : `With policy ${policy}, 2BP is ${percent(slower)} slower than without in these costs\n`;
+  return slower === undefined
+    ? ""
+    : `With policy ${policy}, 2BP is ${percent(slower)} slower than without in these costs\n`;
 }
 
 /** A drawing for each schedule, all on the same axes, and the table. */

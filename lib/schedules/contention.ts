@@ -72,7 +72,9 @@ export function withContention(schedule: Schedule, costs: Costs, slowdown: numbe
       ...costs,
       duration(action, rank, index) {
         const share = shares[rank]?.[index];
-        if (share === undefined) throw new UserError(`These costs are for ${schedule.name} alone, which they were made for`);
+        if (share === undefined) {
+          throw new UserError(`These costs are for ${schedule.name} alone, which they were made for`);
+        }
         return costs.duration(action, rank, index) / (1 - lost * share);
       },
     };

@@ -72,7 +72,9 @@ export type Memory = (stage: number) => StageMemory;
 export function stagesOf(memory: Memory, stages: number): StageMemory[] {
   return Array.from({ length: stages }, (_, stage) => {
     const model = memory(stage);
-    if (!model) throw new UserError(`The memory model says nothing of stage ${stage}; the stages are 0 to ${stages - 1}`);
+    if (!model) {
+      throw new UserError(`The memory model says nothing of stage ${stage}; the stages are 0 to ${stages - 1}`);
+    }
     checkStage(model, `of stage ${stage} in the memory model`);
     return model;
   });

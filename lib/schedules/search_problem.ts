@@ -89,7 +89,9 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
     ]),
     sent,
     take: stages.map(({ activations, derivatives }) => [activations, derivatives, 0]),
-    give: stages.map(({ activations, derivatives, released = 0 }) => [0, released, activations - released + derivatives]),
+    give: stages.map((
+      { activations, derivatives, released = 0 },
+    ) => [0, released, activations - released + derivatives]),
     cap: standing.map((amount) => rounded(cap) - amount),
     // A makespan is no shorter than these, and sums of a thousand of them are exact to some 1e-13 of it.
     slack: 1e-11 * Math.max(...time.map((each) => microbatches * sum(each)), sum(down) + sum(up)),
@@ -109,7 +111,9 @@ function timesOf(devices: number, microbatches: number, costs: Costs): Triple[] 
         const time = durationOf(costs, action, rank, 3 * microbatch + at);
         if (time === first) continue;
         throw new UserError(
-          `A search takes every micro-batch at the same cost, and on rank ${rank} ${formatAction(action)} takes ${time}, ` +
+          `A search takes every micro-batch at the same cost, and on rank ${rank} ${
+            formatAction(action)
+          } takes ${time}, ` +
             `${formatAction(make(kind, rank, 0))} ${first}`,
         );
       }

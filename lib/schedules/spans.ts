@@ -16,13 +16,19 @@ export function checkSpans(schedule: Schedule, spans: readonly Span[]): void {
   for (const { rank, action, start, end } of spans) {
     const expected = actions[rank]?.[seen[rank]++];
     if (!expected || (expected !== action && formatAction(expected) !== formatAction(action))) {
-      const instead = expected ? `and the schedule runs ${formatAction(expected)} there` : "and the schedule runs no more there";
+      const instead = expected
+        ? `and the schedule runs ${formatAction(expected)} there`
+        : "and the schedule runs no more there";
       throw new UserError(
-        `The times are not those of ${name}: action ${seen[rank] - 1} of rank ${rank} is ${formatAction(action)}, ${instead}`,
+        `The times are not those of ${name}: action ${seen[rank] - 1} of rank ${rank} is ${
+          formatAction(action)
+        }, ${instead}`,
       );
     }
     if (!Number.isFinite(start) || !Number.isFinite(end)) {
-      throw new UserError(`Rank ${rank} runs ${formatAction(action)} from ${start} to ${end}; times must be finite numbers`);
+      throw new UserError(
+        `Rank ${rank} runs ${formatAction(action)} from ${start} to ${end}; times must be finite numbers`,
+      );
     }
   }
   const rank = actions.findIndex((list, at) => seen[at] < list.length);

@@ -79,7 +79,9 @@ function checkAction(schedule: Schedule, rank: number, index: number, action: Ac
     throw new UserError(`${at(rank, index, action)}: ${why}`);
   };
   if (!isAction(action)) {
-    throw new UserError(`Rank ${rank}, action ${index} is none: an action has a kind, a stage and a list of micro-batches`);
+    throw new UserError(
+      `Rank ${rank}, action ${index} is none: an action has a kind, a stage and a list of micro-batches`,
+    );
   }
   if (!kinds.includes(action.kind)) fail(`unknown kind "${action.kind}"; the kinds are ${kinds.join(", ")}`);
   if (!Number.isInteger(action.stage) || action.stage < 0 || action.stage >= stages) {
