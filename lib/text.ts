@@ -19,21 +19,20 @@ export function escaped(text: string): string {
   });
 }
 
-/** Leaves out the middle of a text that has more than `most` characters. */
-function cut(text: string, most: number): string {
+/** At most `most` characters of a text: its start, three dots and the last `tail` of it. */
+function cut(text: string, most: number, tail = 0): string {
   if (text.length <= most) return text;
-  const tail = Math.floor((most - 3) / 3);
   // No half of a character that takes two units.
   const head = text.slice(0, most - 3 - tail).replace(/[\ud800-\udbff]$/, "");
   return `${head}...${text.slice(text.length - tail).replace(/^[\udc00-\udfff]/, "")}`;
 }
 
-/** A text for a message: its middle left out where it is longer than `most` characters, and {@link escaped}. */
+/** A text for a message, {@link escaped}; one longer than `most` characters loses its middle. */
 export function shown(text: string, most = 200): string {
-  return escaped(cut(text, most));
+  return escaped(cut(text, most, Math.floor(most / 3)));
 }
 
-/** A name for a message: the same in double quotes, as JSON writes a string, at most 100 characters of it. */
+/** A name for a message, in double quotes as JSON writes a string and {@link escaped}; a long one loses its end. */
 export function quoted(text: string): string {
   return escaped(JSON.stringify(cut(text, 100)));
 }

@@ -93,7 +93,7 @@ export type Transfer = (fromRank: number, toRank: number) => number;
 /**
  * The measured costs for the simulator. A W costs what those of its width were measured at. With `batching: false` it
  * costs as much as the same number of single ones; where no single one was measured, that is what a full backward takes
- * beyond its I.
+ * beyond its I (nothing, where noise makes it less than its I).
  */
 export function simulatorCosts(
   { stages, optimizer, optimizerAfter }: MeasuredCosts,
@@ -105,7 +105,7 @@ export function simulatorCosts(
       if (kind === "F") return f;
       if (kind === "I") return i;
       if (kind === "B") return b;
-      return batching ? w[length] : length * (w[1] ?? Math.max(0, b - i)); // medians may differ the wrong way
+      return batching ? w[length] : length * (w[1] ?? Math.max(0, b - i));
     },
     transfer,
     tail: (rank) => optimizer[rank] || 0,

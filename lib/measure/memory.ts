@@ -73,7 +73,9 @@ export async function predictMemory(
 export function dryPipeline(
   model: Model,
   devices: number,
-  { software = false, subgroupSize = 0, choices = {}, ...options }: MemoryOptions & Pick<PipelineOptions, "placement">,
+  { software = false, subgroupSize = 0, choices = {}, optimizer, parts, placement, recompute, precision }:
+    & MemoryOptions
+    & Pick<PipelineOptions, "placement">,
 ): Pipeline {
   const set: DeviceSet = {
     mode: "real",
@@ -83,7 +85,7 @@ export function dryPipeline(
     close: () => {},
   };
   for (const { gpu } of set.devices) setChoices(gpu, choices);
-  return createPipeline(set, model, options);
+  return createPipeline(set, model, { optimizer, parts, placement, recompute, precision });
 }
 
 /** A batch of the right size with nothing in it. */

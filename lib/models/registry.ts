@@ -24,7 +24,7 @@ export const modelNames: readonly string[] = Object.keys(makers);
  */
 export function createModel(name: string): Model {
   if (!Object.hasOwn(makers, name)) {
-    throw new UserError(`There is no model ${quoted(name)}; there are ${modelNames.join(", ")}`);
+    throw new UserError(`There is no model ${quoted(String(name))}; there are ${modelNames.join(", ")}`);
   }
   return makers[name]();
 }

@@ -13,14 +13,8 @@ import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
-import {
-  type ExecutorContext,
-  expectUsable,
-  lostGradients,
-  runStep,
-  type StepOptions,
-  type StepResult,
-} from "./executor.ts";
+import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
+import { runStep, type StepOptions, type StepResult } from "./executor.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";

@@ -5,7 +5,7 @@ import { keepBuffers, restoreBuffers } from "../layers/buffers.ts";
 import { fill } from "../ops/elementwise.ts";
 import { formatAction, type Schedule } from "../schedules/actions.ts";
 import { toArray } from "../tensor.ts";
-import type { ExecutorContext } from "./executor.ts";
+import type { ExecutorContext } from "./context.ts";
 import type { Promised } from "./promised.ts";
 import { runAction, type Step } from "./run_action.ts";
 import { sendTied } from "./tied.ts";

@@ -1,7 +1,7 @@
 /** Takes back what a step has done that does not stand. */
 import { restoreBuffers } from "../layers/buffers.ts";
 import { fill } from "../ops/elementwise.ts";
-import type { ExecutorContext } from "./executor.ts";
+import type { ExecutorContext } from "./context.ts";
 import type { Stage } from "./stage.ts";
 
 /** Records that all gradients of these stages are zero. */

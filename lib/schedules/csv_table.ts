@@ -62,8 +62,8 @@ const place = (row: number, column: number) => `row ${row + 1}, column ${column 
 /** A table of keys cannot have more entries (V8's `Map`); no schedule has nearly as many. */
 const mostCells = 2 ** 24 - 1;
 
-/** More ranks than any pipeline has; a million rows would be as many devices, all of them drawn and simulated. */
-const mostRows = 2 ** 16;
+/** More ranks than any pipeline has; a million rows would be as many devices, each of them simulated and drawn. */
+const mostRows = 4096;
 
 /**
  * Reads a file's text. Rows may differ in length and end in any way (`\n`, `\r\n`, `\r`, the last one not at all); rows
@@ -82,8 +82,8 @@ export function parseTable(text: string): Row[] {
   const carriageReturn = finder(text, "\r");
   while (at < text.length) {
     const end = Math.min(newline(at), carriageReturn(at));
-    const row = parseRow(text, at, end, lines, seen);
-    if (row.cells.length > 0) {
+    const row = end > at ? parseRow(text, at, end, lines, seen) : undefined;
+    if (row && row.cells.length > 0) {
       if (rows.length < lines) {
         throw new UserError(
           `CSV row ${rows.length + 1} has no action and row ${lines + 1} has; ` +
@@ -106,7 +106,7 @@ export function parseTable(text: string): Row[] {
   return rows;
 }
 
-/** Where a character comes next, at or after a place that only grows; looked for once, or a file of one line end costs its square. */
+/** Where a character comes next, from places that only grow: a file without it must not be searched again for every line. */
 function finder(text: string, character: string): (from: number) => number {
   let at = -1;
   return (from) => {
@@ -119,7 +119,7 @@ function finder(text: string, character: string): (from: number) => number {
 function parseRow(text: string, start: number, end: number, row: number, seen: Map<number, number>): Row {
   const cells: Cell[] = [];
   let columns = 0;
-  for (let at = start; at <= end && end > start; columns++) {
+  for (let at = start; at <= end; columns++) {
     // Not a split: a line of a hundred million commas must not become as many strings.
     let stop = at;
     while (stop < end && text.charCodeAt(stop) !== 44) stop++;

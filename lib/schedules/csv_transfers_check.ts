@@ -170,7 +170,9 @@ function rendezvous(rows: readonly Row[], { placement }: Schedule): void {
       if (theirs.name !== name || theirs.stage !== mine.stage + step || theirs.microbatch !== mine.microbatch) {
         const [from, to] = sends ? [rank, peer] : [peer, rank];
         throw new UserError(
-          `Rank ${to} would take one message for another: it receives ${text(at(to)!)} (${place(to)}) when rank ${from} ` +
+          `Rank ${to} would take one message for another: it receives ${text(at(to)!)} (${
+            place(to)
+          }) when rank ${from} ` +
             `sends ${text(at(from)!)} (${place(from)}); what one rank sends to another arrives in the order it is sent`,
         );
       }

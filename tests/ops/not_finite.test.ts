@@ -121,7 +121,12 @@ function assertPattern(
 ) {
   assert.equal(actual.length, expected.length, what);
   for (let i = 0; i < expected.length; i++) {
-    if (Number.isFinite(actual[i]) === Number.isFinite(expected[i])) { if (what.includes("NaN at") && Number.isNaN(expected[i]) && !Number.isNaN(actual[i])) console.log("LOOSE", what, i, actual[i]); continue; }
+    if (Number.isFinite(actual[i]) === Number.isFinite(expected[i])) {
+      if (what.includes("NaN at") && Number.isNaN(expected[i]) && !Number.isNaN(actual[i])) {
+        console.log("LOOSE", what, i, actual[i]);
+      }
+      continue;
+    }
     if (!Number.isFinite(actual[i]) && may(i)) continue;
     assert.fail(`${what}[${i}] is ${actual[i]} where ${expected[i]} was expected`);
   }
@@ -168,6 +173,9 @@ function assertNear(actual: ArrayLike<number>, expected: ArrayLike<number>, what
   for (let i = 0; i < expected.length; i++) {
     const near = Math.abs(actual[i] - expected[i]) <= 1e-6 * (1 + Math.abs(expected[i]));
     const bothNot = !Number.isFinite(actual[i]) && !Number.isFinite(expected[i]);
-    assert.ok(near || bothNot || actual[i] === expected[i], `${what} of ${special[i]} is ${actual[i]}, not ${expected[i]}`);
+    assert.ok(
+      near || bothNot || actual[i] === expected[i],
+      `${what} of ${special[i]} is ${actual[i]}, not ${expected[i]}`,
+    );
   }
 }

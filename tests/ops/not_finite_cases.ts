@@ -178,7 +178,11 @@ const rowCases = [132, 5].flatMap((width): Case[] => {
     },
     {
       name: `crossEntropy() and its gradient ${of}`,
-      inputs: { logits: x, targets: words(targets), scale: { ...words(targets), shape: [1], data: Float32Array.of(2) } },
+      inputs: {
+        logits: x,
+        targets: words(targets),
+        scale: { ...words(targets), shape: [1], data: Float32Array.of(2) },
+      },
       outputs: { losses: out32(rows), logSumExp: out32(rows), dlogits: out(rows, width) },
       record({ losses, logSumExp, logits, targets, dlogits, scale }) {
         crossEntropy(losses, logSumExp, logits, targets);
@@ -326,9 +330,7 @@ const ropeCases: Case[] = [heads, { ...heads, headSize: 6, rowStride: 15 }].map(
 const matmulCases: Case[] = [[12, 20, 256], [36, 36, 24], [5, 7, 3]].flatMap(([m, n, k]) =>
   [false, true].map((gradient): Case => ({
     name: gradient ? `matmul() of ${k} x ${m} transposed, added up` : `matmul() of ${m} x ${k}`,
-    inputs: gradient
-      ? { a: floats(k, m), b: floats(k, n), y: singles(m, n) }
-      : { a: floats(m, k), b: floats(k, n) },
+    inputs: gradient ? { a: floats(k, m), b: floats(k, n), y: singles(m, n) } : { a: floats(m, k), b: floats(k, n) },
     outputs: gradient ? {} : { y: out(m, n) },
     record: ({ y, a, b }) => matmul(y, a, b, { transposeA: gradient, accumulate: gradient }),
     expected: ({ a, b, y }) => ({ y: gradient ? plus(y, project(transpose(a, m), b, k)) : project(a, b, k) }),
@@ -343,16 +345,18 @@ const attentionCases: Case[] = [
   const { sequences, length, heads, kvHeads = heads, headSize } = shape;
   const packed = qkvWidth(shape), width = heads * headSize, R = sequences * length, salt = 5;
   const ones = new Float64Array(sequences * heads * length * length).fill(1);
-  const factors = rate
-    ? drops.dropout(ones, length, { rate, seed: 9, salt, firstRow: heads * length })
-    : undefined;
+  const factors = rate ? drops.dropout(ones, length, { rate, seed: 9, salt, firstRow: heads * length }) : undefined;
   const seed = words(Uint32Array.of(9, 1)), ends = words(Uint32Array.from(lengths ?? []));
   /** Sequence, kind and key head of an element. */
   const placeOf = (name: string, i: number) => {
     const row = Math.floor(i / (name === "out" || name === "dout" ? width : packed));
     const head = Math.floor(i % (name === "out" || name === "dout" ? width : packed) / headSize);
     const kind = name === "out" || name === "dout" ? name : head < heads ? "q" : head < heads + kvHeads ? "k" : "v";
-    const keyHead = kind === "k" ? head - heads : kind === "v" ? head - heads - kvHeads : Math.floor(head * kvHeads / heads);
+    const keyHead = kind === "k"
+      ? head - heads
+      : kind === "v"
+      ? head - heads - kvHeads
+      : Math.floor(head * kvHeads / heads);
     return { kind, group: `${Math.floor(row / length)} ${keyHead}` };
   };
   return {
@@ -412,7 +416,10 @@ const scanCase = ((): Case => {
     },
     expected({ x, dtRaw, projection, gate, aLog, d, dtBias, dout, daLog, dd, ddtBias }) {
       const half = (from: number) =>
-        Float64Array.from({ length: R * state }, (_, i) => projection[Math.floor(i / state) * 2 * state + from + i % state]);
+        Float64Array.from(
+          { length: R * state },
+          (_, i) => projection[Math.floor(i / state) * 2 * state + from + i % state],
+        );
       const scan = { x, dtRaw, b: half(0), c: half(state), z: gate, aLog, d, dtBias };
       const to = scans.selectiveScanBackward(dout, scan, length);
       return {

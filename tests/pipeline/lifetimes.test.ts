@@ -21,10 +21,10 @@ const calls: Readonly<Record<string, (pipeline: Pipeline) => Promise<unknown>>> 
   step: (pipeline) => pipeline.step(schedule, batch),
   parameters: (pipeline) => pipeline.parameters(),
   gradients: (pipeline) => pipeline.gradients(),
-  setParameters: async (pipeline) => pipeline.setParameters(new Map()),
-  clearGradients: async (pipeline) => pipeline.clearGradients(),
+  setParameters: (pipeline) => Promise.resolve().then(() => pipeline.setParameters(new Map())),
+  clearGradients: (pipeline) => Promise.resolve().then(() => pipeline.clearGradients()),
 };
-const closing = { close: async (pipeline: Pipeline) => pipeline.close() };
+const closing = { close: (pipeline: Pipeline) => Promise.resolve().then(() => pipeline.close()) };
 
 async function assertRefused(pipeline: Pipeline, message: RegExp, which = Object.entries(calls)) {
   for (const [name, call] of which) await assert.rejects(call(pipeline), { name: "UserError", message }, name);

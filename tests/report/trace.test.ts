@@ -119,7 +119,12 @@ const schedules = [
 ];
 
 test("thirds, ten-thousandths and large offsets become whole nanoseconds, and every arrow is on its own slices", () => {
-  const costs = [{ f: 1 / 3, i: 1 / 3, w: 1 / 3 }, { f: 1e-4, i: 1e-4, w: 1e-4 }, { f: 0.1, i: 0.7, w: 1e-3, comm: 0.3 }];
+  const costs = [{ f: 1 / 3, i: 1 / 3, w: 1 / 3 }, { f: 1e-4, i: 1e-4, w: 1e-4 }, {
+    f: 0.1,
+    i: 0.7,
+    w: 1e-3,
+    comm: 0.3,
+  }];
   for (const schedule of schedules) {
     for (const cost of costs) {
       const simulation = simulate(schedule, unitCosts(cost));
