@@ -26,7 +26,8 @@ const mostBytes = 64 * 2 ** 20;
  * @throws {UserError} For a name that is neither, sizes that do not fit, and a file that is no schedule.
  */
 export function loadSchedule(name: string, sizes: Sizes): Schedule {
-  if (scheduleNames.includes(name)) return generate(name, { devices: 4, ...sizes });
+  const { devices, microbatches, chunks } = sizes;
+  if (scheduleNames.includes(name)) return generate(name, { devices: devices ?? 4, microbatches, chunks });
   const path = shown(name);
   const stat = statOf(name);
   if (!stat) {

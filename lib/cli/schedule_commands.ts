@@ -18,6 +18,7 @@ import {
   scheduleJson,
   scheduleSections,
   scheduleTable,
+  slowerText,
   variantOf,
 } from "../report/schedule.ts";
 import { tableText } from "../report/table.ts";
@@ -31,7 +32,6 @@ import { memoryTimeline } from "../schedules/memory_timeline.ts";
 import { parsePolicy } from "../schedules/policy.ts";
 import { search, type SearchResult } from "../schedules/search.ts";
 import { twoStage } from "../schedules/two_stage.ts";
-import { validate } from "../schedules/validate.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { integer, pairs, reading, real } from "./options.ts";
 import { planCommand } from "./plan_command.ts";
@@ -76,6 +76,7 @@ export function scheduleCommand(): Command {
       for (const { schedule, simulation } of rows) {
         const colour = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
         say(`${title(schedule)}\n${ganttText(schedule, simulation, { width: process.stdout.columns || 120, colour })}`);
+        say(slowerText(schedule));
       }
     });
   });
@@ -92,6 +93,7 @@ export function scheduleCommand(): Command {
       write(flags, rows, (say) => {
         const { schedule, simulation } = rows[rows.length - 1];
         say(`${title(schedule)} (simulated)\n${tableText(scheduleTable(rows))}\n${criticalPathText(simulation)}\n`);
+        say(slowerText(schedule));
       });
     });
   sub("search", "Find the fastest schedule of F, I and W with one stage a device.", "[schedule]")
@@ -125,7 +127,7 @@ function transforms(command: Command): Command {
     .option("--two-stage", "split every backward in two: 2BP")
     .option(
       "--policy <policy>",
-      "when W runs: fill, end, mid, every:K or cap:BYTES (default: fill)",
+      "when W runs: fill, lean (as fast in less memory, by a heuristic), end, mid, every:K or cap:BYTES (default: fill)",
       reading(parsePolicy),
     )
     .option("--width <k>", "micro-batches that one W concatenates (default: 1)", integer(1, 65536));
@@ -165,10 +167,7 @@ function price(name: string, flags: Flags): Priced[] {
   const costs = costsOf(flags, base.stages);
   const memory = memoryOf(flags);
   const schedules = flags.twoStage ? [base, twoStage(base, { policy, width, costs, memory })] : [base];
-  return schedules.map((schedule) => {
-    validate(schedule);
-    return priceOf(schedule, costs, memory);
-  });
+  return schedules.map((schedule) => priceOf(schedule, costs, memory));
 }
 
 function checkFlags(flags: Flags): void {

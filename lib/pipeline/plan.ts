@@ -14,10 +14,9 @@ export interface Place {
 /** The place of each micro-batch, `places[stage][microbatch]`. */
 export type Plan = readonly (readonly Place[])[];
 
-const plans = new WeakMap<Schedule, Plan>();
-
 /**
- * Validates a schedule, once, and groups its micro-batches.
+ * Validates a schedule and groups its micro-batches. At every step: a schedule is plain data, which may have been changed since
+ * the last one, and this takes less than a millisecond for thousands of actions.
  *
  * @throws {UserError} What `validate` finds, or a schedule that does not fit the pipeline.
  */
@@ -35,18 +34,12 @@ export function planOf(schedule: Schedule, devices: number, placement: readonly 
         `${placement.join()}: make the pipeline with the schedule's placement`,
     );
   }
-  let plan = plans.get(schedule);
-  if (!plan) {
-    validate(schedule);
-    const places: Place[][] = Array.from({ length: stages }, () => []);
-    for (const action of schedule.actions.flat()) {
-      if (action.kind !== "W" && action.kind !== "B") continue;
-      const size = action.microbatches.length;
-      action.microbatches.forEach((microbatch, position) =>
-        places[action.stage][microbatch] = { action, position, size }
-      );
-    }
-    plans.set(schedule, plan = places);
+  validate(schedule);
+  const plan: Place[][] = Array.from({ length: stages }, () => []);
+  for (const action of schedule.actions.flat()) {
+    if (action.kind !== "W" && action.kind !== "B") continue;
+    const size = action.microbatches.length;
+    action.microbatches.forEach((microbatch, position) => plan[action.stage][microbatch] = { action, position, size });
   }
   return plan;
 }

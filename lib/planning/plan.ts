@@ -1,5 +1,5 @@
 /** Chooses schedule, policy and recomputation for a model under a budget of memory. */
-import { formatBytes } from "../bytes.ts";
+import { formatBytes, parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { predictMemory } from "../measure/memory.ts";
@@ -23,7 +23,7 @@ export interface PlanOptions {
   readonly devices: number;
   /** Micro-batches in a step. */
   readonly microbatches: number;
-  /** Bytes of each device: what `createPipeline` may be given as its budget. */
+  /** Bytes of each device: what `createPipeline` may be given as its budget. Infinity for no limit. */
   readonly budget: number;
   /** Samples in a micro-batch, 1 by default. */
   readonly samples?: number;
@@ -87,7 +87,7 @@ const rules: Rules<PlanOptions> = {
  * set.close();
  * ```
  *
- * @throws {UserError} When nothing fits: it says the least budget that would do. On an option out of its range, or an unknown one.
+ * @throws {UserError} When nothing fits: it names a budget that would do, and is the least to about half a per cent. On an option out of its range, or an unknown one.
  */
 export async function plan(model: Model, options: PlanOptions): Promise<TrainingPlan> {
   expectFields("plan", options, rules);
@@ -141,18 +141,19 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   };
   const found = await verified(budget);
   if (found) return await result(found.chosen, found.peak);
-  let [tooLittle, enough] = [budget, Math.max(...fastest.peak)];
+  let [tooLittle, enough] = [budget, Math.max(...await peaksOf(fastest))];
   while (enough - tooLittle > enough / 500) {
     const middle = (tooLittle + enough) / 2;
     if (await verified(middle)) enough = middle;
     else tooLittle = middle;
   }
+  // More is not always better, so what fits is found step by step, and tried as it will be read.
+  const named = (tenths: number) => `${tenths / 10}MiB`;
   let least = Math.ceil(enough / 2 ** 20 * 10);
-  while (!await verified(least / 10 * 2 ** 20)) least++; // more is not always better: what fits is found step by step
+  while (!await verified(parseBytes(named(least)))) least += Math.ceil(least / 500);
   throw new UserError(
     `${model.name} on ${devices} devices with ${microbatches} micro-batches of ${samples} does not fit ` +
-      `${formatBytes(budget)} a device, whatever is recomputed: the least that would do is ` +
-      `${least / 10}MiB`,
+      `${formatBytes(budget)} a device, whatever is recomputed: the least that would do is ${named(least)}`,
   );
 
   async function result({ recipe, schedule, levels, makespan }: Fit, peak: readonly number[]): Promise<TrainingPlan> {

@@ -3,6 +3,7 @@ import { formatAction, type Kind, type Schedule } from "../schedules/actions.ts"
 import { memoryCategories } from "../schedules/memory.ts";
 import type { MemoryPoint, RankMemory } from "../schedules/memory_timeline.ts";
 import type { Span } from "../schedules/simulate.ts";
+import { checkSpans } from "../schedules/spans.ts";
 import { type Figure, kindColours, kindNames, kindTextColours, memoryColours } from "./style.ts";
 import type { Timeline } from "./timeline.ts";
 import { variantOf } from "./variant.ts";
@@ -33,8 +34,11 @@ const onePanelPixels = 220;
  * A step as a figure: a row of bars for each rank, kinds by colour, later stages of a rank
  * paler, micro-batches as text, details on hover; the critical
  * path outlined and joined by a line; and under the bars what each rank holds over time, by category.
+ *
+ * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
  */
 export function ganttFigure(schedule: Schedule, timeline: Timeline, options: GanttOptions = {}): Figure {
+  checkSpans(schedule, timeline.spans);
   const { memory, mode = "simulated", unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
   const memoryUntil = options.memoryUntil ?? Math.max(0, ...(memory ?? []).map(({ peak }) => peak));
   const ranks = Array.from({ length: schedule.devices }, (_, rank) => rank);

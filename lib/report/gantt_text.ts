@@ -1,5 +1,6 @@
 import type { Action, Schedule } from "../schedules/actions.ts";
 import type { Span } from "../schedules/simulate.ts";
+import { checkSpans } from "../schedules/spans.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** How to draw in a terminal. */
@@ -18,6 +19,8 @@ const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72
  * idles, and a scale below. Where there is no room for names, kinds alone remain, in lower case for any but the first
  * stage of a rank.
  *
+ * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
+ *
  * @example
  * ```ts
  * import { ganttText, generate, simulate } from "twobp";
@@ -27,6 +30,7 @@ const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72
  * ```
  */
 export function ganttText(schedule: Schedule, timeline: Timeline, options: GanttTextOptions = {}): string {
+  checkSpans(schedule, timeline.spans);
   const { width = 100, colour = false } = options;
   const label = (rank: number) => `device ${rank} `.padStart(`device ${schedule.devices - 1} `.length);
   const room = Math.max(10, width - label(0).length);

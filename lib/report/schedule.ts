@@ -44,7 +44,7 @@ const time = (value: number) => String(Number(value.toPrecision(6)));
 
 /** The project's JSON of a simulated schedule, version 1; actions carry their times. */
 export function scheduleJson({ schedule, simulation, peakActivations }: Priced): Record<string, unknown> {
-  const { name, devices, stages, microbatches, placement, twoStage, policy = null, width } = schedule;
+  const { name, devices, stages, microbatches, placement, twoStage, policy = null, width, slower = null } = schedule;
   const { makespan, bubbleRatio, steadyBubbleRatio, spans, busy, peak, criticalPath } = simulation;
   const actions: Record<string, unknown>[][] = Array.from({ length: devices }, () => []);
   for (const { rank, action, start, end } of spans) actions[rank].push({ action: formatAction(action), start, end });
@@ -59,6 +59,7 @@ export function scheduleJson({ schedule, simulation, peakActivations }: Priced):
     twoStage,
     policy,
     width,
+    slower,
     makespan,
     bubbleRatio,
     steadyBubbleRatio,
@@ -113,6 +114,13 @@ export function criticalPathText({ criticalPath, makespan }: Simulation): string
   );
   if (makespan - busy > 1e-9 * makespan) parts.push(`transfers and tail ${time(makespan - busy)}`);
   return `Critical path: ${criticalPath.length} actions, ${parts.join(", ")}`;
+}
+
+/** By how much 2BP makes the step longer, where it does: `Schedule.slower` in a sentence. */
+export function slowerText({ policy, slower }: Schedule): string {
+  return slower === undefined
+    ? ""
+    : `With policy ${policy}, 2BP is ${percent(slower)} slower than without in these costs\n`;
 }
 
 /** A drawing for each schedule, all on the same axes, and the table. */

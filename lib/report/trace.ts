@@ -2,6 +2,7 @@ import { formatAction, type Schedule } from "../schedules/actions.ts";
 import { memoryCategories } from "../schedules/memory.ts";
 import type { RankMemory } from "../schedules/memory_timeline.ts";
 import type { Span } from "../schedules/simulate.ts";
+import { checkSpans } from "../schedules/spans.ts";
 import { walk } from "../schedules/walk.ts";
 import { type Timeline, type Transfer, transfersOf } from "./timeline.ts";
 
@@ -23,8 +24,11 @@ export interface TraceOptions {
  * Times are whole nanoseconds, in microseconds of three decimals: starts and ends are rounded, a duration is their
  * difference. Only an action shorter than a nanosecond is drawn one long, at the cost of what follows. An arrow that would
  * point back in time, as clocks of several devices can have it, is left out.
+ *
+ * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
  */
 export function chromeTrace(schedule: Schedule, timeline: Timeline, options: TraceOptions = {}): string {
+  checkSpans(schedule, timeline.spans);
   const { microseconds = 1000, memory, title = schedule.name } = options;
   const nanoseconds = (time: number) => Math.round(time * microseconds * 1000);
   const events: Record<string, unknown>[] = [{ ph: "M", pid: 0, name: "process_name", args: { name: title } }];

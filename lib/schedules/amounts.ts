@@ -1,16 +1,20 @@
-/** Times and amounts of memory. */
-import { UserError } from "../errors.ts";
+/** What times and amounts of memory must be. */
+import { expectValue, type Rule } from "../rules.ts";
 
-/** Whether a value is a finite number, 0 or more. */
-export function isAmount(value: unknown): boolean {
-  return Number.isFinite(value) && (value as number) >= 0;
-}
+/** A time, or an amount of memory. */
+export const amount: Rule = {
+  right: "a finite number, 0 or more",
+  accepts: (value) => Number.isFinite(value) && (value as number) >= 0,
+};
+
+/** A difference of two amounts. */
+export const difference: Rule = { right: "a finite number", accepts: Number.isFinite };
 
 /**
- * Refuses what is no finite number of 0 or more.
+ * Refuses what is no time and no amount of memory.
  *
  * @param what Begins the message.
  */
 export function checkAmount(what: string, value: unknown): void {
-  if (!isAmount(value)) throw new UserError(`${what} is ${value}; it must be a finite number, 0 or more`);
+  expectValue(what, value, amount);
 }

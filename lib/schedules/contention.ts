@@ -1,13 +1,19 @@
 /** Devices that slow each other while they are busy at once: cores on one memory bus, GPUs on one card. */
 import { UserError } from "../errors.ts";
+import { expectValue, type Rule } from "../rules.ts";
 import type { Schedule } from "./actions.ts";
-import type { Costs } from "./costs.ts";
+import { type Costs, costsRule } from "./costs.ts";
 import { simulate, type Simulation } from "./simulate.ts";
 import { checkSpans } from "./spans.ts";
 import { validate } from "./validate.ts";
 
 /** Rounds after which stretched actions are taken to have settled: at a slowdown of 1.3 four leave 5e-5, ten 2e-8. */
 const rounds = 12;
+
+const slowdownRule: Rule = {
+  right: "a finite number, 1 or more",
+  accepts: (value) => Number.isFinite(value) && (value as number) >= 1,
+};
 
 /**
  * Of each action, by rank and position: how busy the other ranks are while it runs, 0 to 1, averaged over its time and over
@@ -60,9 +66,8 @@ export function overlaps(schedule: Schedule, { spans }: Simulation): number[][] 
  * ```
  */
 export function withContention(schedule: Schedule, costs: Costs, slowdown: number): Costs {
-  if (!Number.isFinite(slowdown) || slowdown < 1) {
-    throw new UserError(`A slowdown of ${slowdown} is none: a finite number, 1 or more, is needed`);
-  }
+  expectValue("withContention: slowdown", slowdown, slowdownRule);
+  expectValue("withContention: costs", costs, costsRule);
   validate(schedule);
   const lost = 1 - 1 / slowdown;
   let stretched = costs;

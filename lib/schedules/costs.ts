@@ -1,6 +1,7 @@
 import { UserError } from "../errors.ts";
+import { expectValue, having, type Rule } from "../rules.ts";
 import { type Action, formatAction } from "./actions.ts";
-import { checkAmount, isAmount } from "./amounts.ts";
+import { amount, checkAmount } from "./amounts.ts";
 
 /**
  * What actions and transfers cost: times are finite numbers, 0 or more. Any unit will do, as long as all of them use the same.
@@ -23,10 +24,13 @@ export interface Costs {
   tailAfter?(rank: number): readonly number[];
 }
 
+/** What costs must be; the times that they give are checked where they are asked for. */
+export const costsRule: Rule = having("duration");
+
 /** The time of an action, checked: everything that prices actions asks here. */
 export function durationOf(costs: Costs, action: Action, rank: number, index: number): number {
   const time = costs.duration(action, rank, index);
-  if (!isAmount(time)) checkAmount(`The time of ${formatAction(action)} on rank ${rank}`, time);
+  if (!amount.accepts(time)) checkAmount(`The time of ${formatAction(action)} on rank ${rank}`, time);
   return time;
 }
 
@@ -34,7 +38,7 @@ export function durationOf(costs: Costs, action: Action, rank: number, index: nu
 export function transferOf(costs: Costs, from: number, to: number, kind: "F" | "I"): number {
   if (from === to || !costs.transfer) return 0;
   const time = costs.transfer(from, to, kind);
-  if (!isAmount(time)) {
+  if (!amount.accepts(time)) {
     checkAmount(`The time of ${kind === "F" ? "an activation" : "a gradient"} from rank ${from} to rank ${to}`, time);
   }
   return time;
@@ -146,6 +150,11 @@ export interface Link {
   bandwidth: number;
 }
 
+const bandwidthRule: Rule = {
+  right: "a number above 0, or Infinity where size does not matter",
+  accepts: (value) => typeof value === "number" && value > 0,
+};
+
 /**
  * Costs whose transfers take latency plus bytes over bandwidth of the link they use. Transfers do not slow each other.
  *
@@ -166,9 +175,7 @@ export function withLinks(
     transfer(from, to, kind) {
       if (from === to) return 0;
       const { latency, bandwidth } = link(from, to);
-      if (typeof bandwidth !== "number" || !(bandwidth > 0)) {
-        throw new UserError(`The bandwidth from rank ${from} to rank ${to} is ${bandwidth}; it must be above 0`);
-      }
+      expectValue(`The bandwidth from rank ${from} to rank ${to}`, bandwidth, bandwidthRule);
       checkAmount(`The latency from rank ${from} to rank ${to}`, latency);
       return latency + bytes[kind] / bandwidth;
     },

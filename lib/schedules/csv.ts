@@ -122,6 +122,7 @@ export interface ToCsvOptions {
  * @throws {UserError} For a rank without an action, whose row would be a blank one.
  */
 export function toCsv(schedule: Schedule, { transfers = false }: ToCsvOptions = {}): string {
+  validate(schedule);
   const idle = schedule.actions.findIndex((list) => list.length === 0);
   if (idle >= 0) throw new UserError(`Rank ${idle} runs no action; a CSV file has a row for each rank, and none blank`);
   if (transfers) return formatTable(withTransfers(schedule));

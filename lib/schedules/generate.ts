@@ -1,4 +1,5 @@
 import { UserError } from "../errors.ts";
+import { anything, expectFields, type Rules } from "../rules.ts";
 import type { Schedule } from "./actions.ts";
 import { dualPipeV } from "./dualpipe_v.ts";
 import { gpipe } from "./gpipe.ts";
@@ -45,6 +46,9 @@ const generators: Record<string, Generator> = {
 /** The names that `generate()` knows. */
 export const scheduleNames: readonly string[] = Object.keys(generators);
 
+/** In their own words, where they are checked: here it is for names that do not exist. */
+const rules: Rules<GenerateOptions> = { devices: anything, microbatches: anything, chunks: anything };
+
 /**
  * Makes the schedule of that name.
  *
@@ -61,6 +65,7 @@ export const scheduleNames: readonly string[] = Object.keys(generators);
 export function generate(name: string, options: GenerateOptions): Schedule {
   const generator = Object.hasOwn(generators, name) ? generators[name] : undefined;
   if (!generator) throw new UserError(`Unknown schedule "${name}"; the schedules are ${scheduleNames.join(", ")}`);
+  expectFields(name, options, rules);
   const { devices, chunks } = options;
   checkWhole(name, { devices });
   const microbatches = options.microbatches ?? generator.microbatches(devices);

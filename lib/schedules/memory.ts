@@ -1,6 +1,7 @@
 import { UserError } from "../errors.ts";
+import { callback, expectValue } from "../rules.ts";
 import type { Action, Schedule } from "./actions.ts";
-import { checkAmount } from "./amounts.ts";
+import { checkAmount, difference } from "./amounts.ts";
 import { validate } from "./validate.ts";
 
 /**
@@ -70,6 +71,7 @@ export type Memory = (stage: number) => StageMemory;
  * @throws {UserError} Says which amount of which stage is none.
  */
 export function stagesOf(memory: Memory, stages: number): StageMemory[] {
+  expectValue("The memory model", memory, callback);
   return Array.from({ length: stages }, (_, stage) => {
     const model = memory(stage);
     if (!model) {
@@ -90,7 +92,7 @@ function checkStage(model: StageMemory, where: string): void {
       if (value === undefined) continue;
       if (typeof value === "object" && value !== null) check(value, `${path}.`);
       else if (!signed.some((start) => path.startsWith(start))) checkAmount(`${path} ${where}`, value);
-      else if (!Number.isFinite(value)) throw new UserError(`${path} ${where} is ${value}; it must be a finite number`);
+      else expectValue(`${path} ${where}`, value, difference);
     }
   };
   const { activations, derivatives, released = 0, workspace } = model;

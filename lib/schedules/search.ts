@@ -1,7 +1,7 @@
-import { UserError } from "../errors.ts";
+import { anything, callback, expectFields, optional, positive, type Rule, type Rules } from "../rules.ts";
 import type { Schedule } from "./actions.ts";
 import { branchAndBound, isSmall } from "./branch_and_bound.ts";
-import { type Costs, unitCosts } from "./costs.ts";
+import { type Costs, costsRule, unitCosts } from "./costs.ts";
 import { fillIdle } from "./fill.ts";
 import { listSchedule, rules } from "./list_scheduling.ts";
 import { anneal } from "./local_search.ts";
@@ -56,6 +56,22 @@ export interface SearchResult {
   proven: boolean;
 }
 
+const capRule: Rule = {
+  right: "an amount of memory, 0 or more, or Infinity for no limit",
+  accepts: (value) => typeof value === "number" && value >= 0,
+};
+
+const rulesOfSearch: Rules<SearchOptions> = {
+  devices: anything, // in its own words
+  microbatches: anything,
+  costs: optional(costsRule),
+  memory: optional(callback),
+  cap: optional(capRule),
+  budget: optional(positive),
+  onProgress: optional(callback),
+  signal: anything,
+};
+
 /**
  * Searches the fastest schedule of F, I and W with one stage a rank under a memory cap: list scheduling with several
  * priority rules; where that does not reach the lower bound, simulated annealing; and then, for small sizes,
@@ -76,15 +92,10 @@ export interface SearchResult {
  * ```
  */
 export async function search(options: SearchOptions): Promise<SearchResult> {
+  expectFields("search", options, rulesOfSearch);
   const { devices, microbatches, costs = unitCosts(), memory = unitMemory, cap = Infinity, budget = 1e6 } = options;
   checkWhole("A search", { devices, "micro-batches": microbatches });
   checkCells("A search", devices, microbatches);
-  if (typeof cap !== "number" || !(cap >= 0)) {
-    throw new UserError(`A cap is an amount of memory, 0 or more, or Infinity for none; got ${cap}`);
-  }
-  if (!Number.isInteger(budget) || budget < 1) {
-    throw new UserError(`The budget of a search is a whole number of candidates, 1 or more; got ${budget}`);
-  }
   const problem = problemOf(devices, microbatches, costs, memory, cap);
   const bound = lowerBound(problem);
   const candidates: Order[] = [];

@@ -1,5 +1,6 @@
+import { expectValue } from "../rules.ts";
 import type { Action, Schedule } from "./actions.ts";
-import { type Costs, durationOf, tailsOf, transferOf, unitCosts, withTails } from "./costs.ts";
+import { type Costs, costsRule, durationOf, tailsOf, transferOf, unitCosts, withTails } from "./costs.ts";
 import { type Memory, peaksOf, unitMemory } from "./memory.ts";
 import { checkSizes } from "./sizes.ts";
 import { validate } from "./validate.ts";
@@ -59,6 +60,7 @@ export interface Simulation {
  */
 export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory: Memory = unitMemory): Simulation {
   checkSizes(schedule);
+  expectValue("simulate: costs", costs, costsRule);
   const { devices, stages, microbatches, placement, actions } = schedule;
   const first = new Int32Array(devices + 1);
   for (let rank = 0; rank < devices; rank++) first[rank + 1] = first[rank] + actions[rank].length;

@@ -1,6 +1,7 @@
 import { UserError } from "../errors.ts";
+import { anything, callback, expectFields, optional, type Rules } from "../rules.ts";
 import { type Action, formatAction, type Policy, type Schedule, widest } from "./actions.ts";
-import { type Costs, unitCosts } from "./costs.ts";
+import { type Costs, costsRule, unitCosts } from "./costs.ts";
 import { fillCapped, fillFast, fillIdle } from "./fill.ts";
 import { fillLean } from "./lean.ts";
 import { type Memory, unitMemory } from "./memory.ts";
@@ -23,6 +24,13 @@ export interface TwoStageOptions {
   memory?: Memory;
 }
 
+const rules: Rules<TwoStageOptions> = {
+  policy: anything, // in its own words
+  width: anything,
+  costs: optional(costsRule),
+  memory: optional(callback),
+};
+
 /**
  * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule into an I in its place, whose gradient leaves at
  * once, and a W that the policy puts later. F and I keep the order of the schedule.
@@ -44,6 +52,7 @@ export interface TwoStageOptions {
  * cannot be kept, and costs or memory that are none.
  */
 export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Schedule {
+  expectFields("twoStage", options, rules);
   const { width = 1, costs = unitCosts(), memory = unitMemory } = options;
   const policy = parsePolicy(options.policy ?? "fill");
   if (!Number.isInteger(width) || width < 1) {

@@ -71,6 +71,19 @@ test("schedule reads the CSV that it writes, with transfers", () => {
   assert.equal(answer, "zb-v, split on 3 devices, 6 stages, 6 micro-batches: valid, 108 actions\n");
 });
 
+test("schedule show and simulate say that a policy is slower than no 2BP, and by how much", () => {
+  const args = ["1f1b-1", "--devices", "2", "--two-stage", "--policy", "end", "--costs", "b=1"];
+  for (const command of ["show", "simulate"]) {
+    const { status, stdout } = schedule(command, ...args);
+    assert.equal(status, 0);
+    assert.match(stdout, /^With policy end, 2BP is 33\.3 % slower than without in these costs$/m);
+    assert.doesNotMatch(schedule(command, ...args.with(-1, "b=2")).stdout, /slower/);
+  }
+  const json = JSON.parse(schedule("simulate", ...args, "--json", "-").stdout);
+  assert.equal(Math.round(json.slower * 1e6), 333333);
+  assert.equal(JSON.parse(schedule("simulate", ...args.with(-1, "b=2"), "--json", "-").stdout).slower, null);
+});
+
 test("schedule search says what it found and that it is proven", () => {
   const { status, stdout } = schedule("search", "1f1b-2", "--devices", "4", "--cap", "4", "--memory", "derivatives=0");
   assert.equal(status, 0);
@@ -117,6 +130,15 @@ test("every mistake on the command line is one line and exit code 2", () => {
     [["show", "gpipe", "--two-stage", "--policy", "some"], /Unknown policy "some"/],
     [["show", "zb-h1", "--two-stage"], /2BP splits full backwards, and zb-h1 has already split some/],
     [["show", "gpipe", "--costs", "f=1,g=2"], /"g=2" is not one of f=NUMBER/],
+    [["show", "gpipe", "--costs", "f=-1"], /"f=-1" is not one of f=NUMBER/],
+    [["show", "gpipe", "--costs", "comm=Infinity"], /"comm=Infinity" is not one of f=NUMBER/],
+    [["show", "gpipe", "--memory", "activations=NaN"], /"activations=NaN" is not one of activations=NUMBER/],
+    [["show", "gpipe", "--two-stage", "--policy", "cap:4"], /device 0 needs 5 even if .* so cap:5 is the least/],
+    [["search", "--cap", "-1"], /It must be a number from 0/],
+    [
+      ["show", "gpipe", "--devices", "1024", "--microbatches", "65536"],
+      /gpipe would have 1024 stages x 65536 micro-batches/,
+    ],
     [["show", "gpipe", "--memory", "released=2"], /releases 2 of 1 activations/],
     [["simulate", "gpipe", "--json", join(folder, "no", "a")], /Cannot write .*: there is no directory/],
     [["simulate", "gpipe", "--json", "-", "--csv", "-"], /--json and --csv both write to -/],

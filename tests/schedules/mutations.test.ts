@@ -2,9 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { ganttFigure } from "../../lib/report/gantt.ts";
+import { ganttText } from "../../lib/report/gantt_text.ts";
+import { chromeTrace } from "../../lib/report/trace.ts";
 import type { Action, Kind, Policy, Schedule } from "../../lib/schedules/actions.ts";
 import { overlaps, withContention } from "../../lib/schedules/contention.ts";
 import { unitCosts } from "../../lib/schedules/costs.ts";
+import { toCsv } from "../../lib/schedules/csv.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { peakMemory } from "../../lib/schedules/memory.ts";
 import { memoryTimeline } from "../../lib/schedules/memory_timeline.ts";
@@ -177,6 +181,11 @@ test("validate() accepts exactly the damaged schedules that can be played to the
           memoryTimeline: () => memoryTimeline(one, own.spans),
           overlaps: () => overlaps(one, own),
           withContention: () => withContention(one, costs, 1.5),
+          toCsv: () => toCsv(one),
+          "toCsv, transfers": () => toCsv(one, { transfers: true }),
+          ganttText: () => ganttText(one, own),
+          ganttFigure: () => ganttFigure(one, own),
+          chromeTrace: () => chromeTrace(one, own),
         })
       ) assert.equal(messageOf(take), message, what);
       if (message !== undefined) assert.equal(messageOf(() => twoStage(one)), message, "twoStage");
@@ -187,6 +196,15 @@ test("validate() accepts exactly the damaged schedules that can be played to the
   assert.ok(seen.accepted > 150 && seen.refused > 400, JSON.stringify(seen));
   assert.ok(messages.size > 20, `${messages.size} kinds of faults`);
 });
+
+const takers: ((one: Schedule) => unknown)[] = [
+  validate,
+  (one) => simulate(one),
+  (one) => peakMemory(one),
+  mergeBackward,
+  (one) => twoStage(one),
+  (one) => toCsv(one),
+];
 
 test("what is no schedule at all is refused in one line by everything that takes one", () => {
   const good = generate("gpipe", { devices: 2, microbatches: 2 });
@@ -207,7 +225,7 @@ test("what is no schedule at all is refused in one line by everything that takes
   ];
   for (const [what, message] of broken) {
     const one = { ...good, ...what } as Schedule;
-    for (const take of [validate, simulate, peakMemory, mergeBackward, (one: Schedule) => twoStage(one)]) {
+    for (const take of takers) {
       assert.throws(() => take(one), { name: "UserError", message });
     }
   }
@@ -218,7 +236,7 @@ test("a schedule that is changed after it was accepted is looked at again", () =
   const { makespan } = simulate(one);
   assert.equal(makespan, 9);
   (one.actions[1] as Action[]).reverse();
-  for (const take of [validate, simulate, peakMemory, mergeBackward, (one: Schedule) => twoStage(one)]) {
+  for (const take of takers) {
     assert.throws(() => take(one), { name: "UserError", message: /it needs the forward 1F0 first/ });
   }
 });
@@ -233,10 +251,10 @@ test("times of another schedule are refused where a schedule is drawn or its mem
     [spans.with(0, { ...spans[0], end: NaN }), /^Rank 0 runs 0F0 from 0 to NaN; times must be finite numbers$/],
   ] as const;
   for (const [others, message] of wrong) {
+    const timeline = { ...rest, spans: others, criticalPath: [] };
+    for (const take of [ganttText, ganttFigure, chromeTrace, overlaps]) {
+      assert.throws(() => take(one, timeline), { name: "UserError", message });
+    }
     assert.throws(() => memoryTimeline(one, others), { name: "UserError", message });
-    assert.throws(() => overlaps(one, { ...rest, spans: others } as ReturnType<typeof simulate>), {
-      name: "UserError",
-      message,
-    });
   }
 });

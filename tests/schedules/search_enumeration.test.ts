@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type Costs, unitCosts } from "../../lib/schedules/costs.ts";
+import { branchAndBound } from "../../lib/schedules/branch_and_bound.ts";
 import { lowerBound } from "../../lib/schedules/lower_bound.ts";
 import { type Memory, peakMemory } from "../../lib/schedules/memory.ts";
 import { search } from "../../lib/schedules/search.ts";
-import { problemOf } from "../../lib/schedules/search_problem.ts";
+import { evaluate, problemOf } from "../../lib/schedules/search_problem.ts";
 import { simulate } from "../../lib/schedules/simulate.ts";
 import { validate } from "../../lib/schedules/validate.ts";
 import { leastTime, peakOf, type Tiny } from "../reference/every_order.ts";
@@ -102,8 +103,13 @@ async function compare(tiny: Tiny): Promise<void> {
   const optimum = leastTime(tiny);
   assert.ok(found.proven && found.lowerBound === found.makespan, "proven");
   assert.equal(found.makespan, optimum);
-  const bound = lowerBound(problemOf(ranks.length, microbatches, costsOf(tiny), memoryOf(tiny), cap));
+  const problem = problemOf(ranks.length, microbatches, costsOf(tiny), memoryOf(tiny), cap);
+  const bound = lowerBound(problem);
   assert.ok(bound <= optimum, `a lower bound of ${bound}, and ${optimum} is possible`);
+  // A proof must not lean on what the heuristics have found before it.
+  let best = Infinity;
+  for (const order of branchAndBound(problem, Infinity)) if (order) best = evaluate(problem, order);
+  assert.equal(best, optimum, "by branch and bound alone");
 }
 
 test("search() finds the least makespan under a cap, with workspace, tails, links and memory of each rank's own", async () => {

@@ -1,0 +1,135 @@
+/** 2BP with random costs and memory: never slower unasked and unsaid, and least caps that work. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { Policy, Schedule } from "../../lib/schedules/actions.ts";
+import { type StageCost, stageCosts } from "../../lib/schedules/costs.ts";
+import { fillIdle } from "../../lib/schedules/fill.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { peakMemory, type StageMemory } from "../../lib/schedules/memory.ts";
+import { mergeBackward } from "../../lib/schedules/merge.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { validate } from "../../lib/schedules/validate.ts";
+import { names, slowMakespan } from "./support.ts";
+
+const wholeNames = names.filter((name) => !generate(name, { devices: 2, microbatches: 4 }).twoStage);
+const upTo = (most: number) => fc.integer({ min: 0, max: most });
+
+const bases = fc.record({
+  name: fc.constantFrom(...wholeNames),
+  devices: fc.integer({ min: 1, max: 4 }),
+  rounds: fc.integer({ min: 1, max: 2 }),
+}).map(({ name, devices, rounds }) => generate(name, { devices, microbatches: rounds * devices }));
+
+/** The actions that are not W, an I being as good as its B. */
+const skeleton = ({ actions }: Schedule) =>
+  actions.map((list) =>
+    list.flatMap(({ kind, stage, microbatches: [m] }) => kind === "W" ? [] : `${stage}${kind === "F" ? "F" : "B"}${m}`)
+  );
+
+const priced = bases.chain((base) =>
+  fc.record({
+    base: fc.constant(base),
+    // Costs of W beside those of F and I decide whether filling delays what is critical.
+    stages: fc.array(
+      fc.record({ f: upTo(6), i: upTo(6), w: upTo(12), fused: fc.constantFrom(0, 0, 0, 3) }),
+      { minLength: base.stages, maxLength: base.stages },
+    ),
+    comm: upTo(3),
+    policy: fc.constantFrom<Policy>("fill", "fill", "lean", "end", "mid", "every:1", "every:2", "cap:12"),
+    width: fc.integer({ min: 1, max: 3 }),
+  })
+);
+
+test("with costs given, fill and lean are never slower than the schedule itself, and every result says by how much it is", () => {
+  const seen = { saved: 0, slower: 0 };
+  fc.assert(
+    fc.property(priced, ({ base, stages, comm, policy, width }) => {
+      const costs = stageCosts(
+        stages.map(({ f, i, w, fused }): StageCost => ({ f, i, w, b: Math.max(0, i + w - fused) })),
+        comm,
+      );
+      const memory = (): StageMemory => ({ activations: 1, derivatives: 0 });
+      const split = twoStage(base, { policy, width, costs, memory });
+      validate(split);
+      assert.deepEqual(skeleton(split), skeleton(base));
+      assert.ok(split.width <= width && split.policy === policy);
+      const before = slowMakespan(base, costs), after = slowMakespan(split, costs);
+      const isFused = stages.some(({ fused }) => fused > 0);
+      if ((policy === "fill" || policy === "lean") && !isFused) {
+        assert.ok(after <= before, `${after} after ${before}`);
+        if (slowMakespan({ ...split, actions: fillIdle(base, width, costs) }, costs) > before) seen.saved++;
+      }
+      if (after <= before) assert.equal(split.slower, undefined);
+      else {
+        seen.slower++;
+        assert.ok(
+          Math.abs(split.slower! - (after / before - 1)) < 1e-9,
+          `${split.slower} for ${after} after ${before}`,
+        );
+      }
+      // What is made of it is another schedule, of which nothing is known.
+      assert.equal(mergeBackward(split).slower, undefined);
+      assert.equal(twoStage(base, { policy, width, memory }).slower, undefined);
+    }),
+    { seed: 12, numRuns: 400 },
+  );
+  assert.ok(seen.saved > 3 && seen.slower > 20, JSON.stringify(seen));
+});
+
+const remembered = bases.chain((base) =>
+  fc.record({
+    base: fc.constant(base),
+    stages: fc.array(
+      fc.record({
+        activations: upTo(8),
+        released: upTo(8),
+        derivatives: upTo(4),
+        workspace: fc.record({ F: upTo(3), I: upTo(3), W: upTo(9), B: upTo(3) }),
+        messages: fc.record({ F: upTo(2), I: upTo(2) }),
+        parameters: upTo(5),
+        losses: upTo(1),
+      }).map((stage) => ({ ...stage, released: Math.min(stage.released, stage.activations) })),
+      { minLength: base.stages, maxLength: base.stages },
+    ),
+    unit: fc.constantFrom(1, 0.1, 1 / 3, 1e-6),
+    room: upTo(6),
+    width: fc.integer({ min: 1, max: 3 }),
+  })
+);
+
+test("the least cap that a refusal names works, no less does, and every cap is kept", () => {
+  fc.assert(
+    fc.property(remembered, ({ base, stages, unit, room, width }) => {
+      const scaled = <T>(amounts: T): T =>
+        (typeof amounts === "number"
+          ? amounts * unit
+          : Object.fromEntries(Object.entries(amounts as object).map(([name, value]) => [name, scaled(value)]))) as T;
+      const models = stages.map((stage): StageMemory => scaled(stage));
+      const memory = (stage: number) => models[stage];
+      const capped = (cap: number | string, width: number) =>
+        twoStage(base, { policy: `cap:${cap}` as Policy, memory, width });
+      const named = (cap: number) => {
+        try {
+          capped(cap, width);
+        } catch (error) {
+          assert.equal((error as Error).name, "UserError");
+          return /so cap:(\S+) is the least$/.exec((error as Error).message)![1];
+        }
+      };
+      const least = named(1e-12 * unit);
+      if (least === undefined) {
+        return void assert.ok(stages.every(({ activations, derivatives }) => activations + derivatives === 0));
+      }
+      for (const cap of [Number(least), Number(least) + room * unit]) {
+        const split = capped(cap, width);
+        validate(split);
+        const peaks = peakMemory(split, memory);
+        assert.ok(Math.max(...peaks) <= cap * (1 + 1e-9), `${peaks} under ${cap}`);
+      }
+      assert.deepEqual(capped(least, width), capped(Number(least), width));
+      assert.equal(named(Number(least) * (1 - 1e-6)), least);
+    }),
+    { seed: 12, numRuns: 400 },
+  );
+});
