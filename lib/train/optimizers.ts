@@ -181,7 +181,7 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   let written: readonly number[] = [];
   return {
     prepare(learningRate, lossScale = 1) {
-      expectValue(`${name}: the learning rate of a step`, learningRate, optional(rate));
+      if (learningRate !== undefined) expectValue(`${name}: the learning rate of a step`, learningRate, rate);
       const values = [...plan.scalars(++t, learningRate), 1 / lossScale];
       // Plain SGD at a constant rate writes once: a write submits what is recorded.
       if (values.some((value, i) => value !== written[i])) device.write(scalars, Float32Array.from(values));
