@@ -93,6 +93,7 @@ export { partition } from "./lib/pipeline/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/pipeline/pipeline.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/pipeline/recompute.ts";
 export type { RankPeak, StepOptions, StepResult } from "./lib/pipeline/executor.ts";
+export type { NotFinite } from "./lib/pipeline/verdict.ts";
 export {
   type Batch,
   type BatchSource,

@@ -78,7 +78,7 @@ fn dropped(s: mat4x4f, row: u32, keys: vec4u) -> mat4x4f {
 
 fn kept(x: vec4f, row: u32, keys: vec4u) -> vec4f {
   let start = mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.heads * p.length + row;
-  return select(vec4f(0), p.keep * x, mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
+  return x * select(vec4f(0), vec4f(p.keep), mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
 }
 
 // Four rows of vec4s, `stride` apart.
@@ -115,7 +115,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   for (var b = 0u; b < BLOCKS; b++) { column[b] = min(b * LANES + lane, p.size - 1u); }
 
   var o0: Tile; var o1: Tile; var o2: Tile; var o3: Tile;
-  let low = vec4f(LOWEST);
+  let low = vec4f(start_of(p.scale * LOG2_E));
   var highest = Values(low, low, low, low, low, low, low, low);
   var sum: Values;
   for (var key = 0u; key < end; key += 4u * LANES) {
@@ -178,7 +178,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   for (var row = first; row < min(first + ROWS, p.length); row += 4u) {
     let total = subgroupAdd(sum.c0);
     let left = p.length - row;
-    if (lane < min(4u, left)) { logs[li + row + lane] = (highest.c0[lane] + log2(total[lane])) / LOG2_E; }
+    if (lane < min(4u, left)) { logs[li + row + lane] = log_of(highest.c0[lane], total[lane]); }
     if (lane < p.size) { store(scaled(o0.c0, 1.0 / total), yi, rowLength, left); }
     if (BLOCKS > 1u && lane + LANES < p.size) { store(scaled(o1.c0, 1.0 / total), yi + LANES, rowLength, left); }
     if (BLOCKS > 2u && lane + 2u * LANES < p.size) { store(scaled(o2.c0, 1.0 / total), yi + 2u * LANES, rowLength, left); }

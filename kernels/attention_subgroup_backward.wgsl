@@ -53,10 +53,10 @@ fn gradient_of_rows(
   var g: mat4x4f;
   for (var r = 0u; r < 4u; r++) {
     let seen = keys < vec4u(seen_of(position + r, valid));
-    let probability = select(vec4f(0), exp2(LOG2_E * (p.scale * s[r] - logarithms[r])), seen);
+    let probability = exp2(LOG2_E * (p.scale * s[r] - logarithms[r]));
     var dprobability = dp[r];
     if (DROPOUT == 1u) { dprobability *= kept(vec4u(row + r), keys); }
-    g[r] = p.scale * probability * (dprobability - mean[r]);
+    g[r] = select(vec4f(0), p.scale * probability * (dprobability - mean[r]), seen); // 0 even where the mean is NaN
   }
   return g;
 }
@@ -186,7 +186,9 @@ fn gradient_of_keys(probability: mat4x4f, dp: mat4x4f, key: u32, four: Four) -> 
   var dprobability = dp;
   if (DROPOUT == 1u) { dprobability = dropped(dp, key, four.row); }
   var g: mat4x4f;
-  for (var r = 0u; r < 4u; r++) { g[r] = p.scale * probability[r] * (dprobability[r] - four.mean); }
+  for (var r = 0u; r < 4u; r++) {
+    g[r] = select(vec4f(0), p.scale * probability[r] * (dprobability[r] - four.mean), vec4u(key + r) < four.seen);
+  }
   return g;
 }
 

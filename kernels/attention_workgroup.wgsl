@@ -95,7 +95,7 @@ fn add_weighted(
 
 fn kept(x: vec4f, row: u32, keys: vec4u) -> vec4f {
   let start = mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.heads * p.length + row;
-  return select(vec4f(0), p.keep * x, mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
+  return x * select(vec4f(0), vec4f(p.keep), mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
 }
 
 @compute @workgroup_size(128)
@@ -116,13 +116,13 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   let factor = p.scale * LOG2_E;
 
   var sums: array<mat4x4f, BLOCKS>;
-  var highest = vec4f(LOWEST);
+  var highest = vec4f(start_of(factor));
   var total = vec4f();
   for (var column = 0u; column < end; column += COLUMNS) {
     var s = dots(qBase, stride, first, kBase, stride, column, lane);
     let keys = column + lane % 8u * 4u + vec4u(0, 1, 2, 3);
     for (var r = 0u; r < 4u; r++) {
-      s[r] = select(vec4f(LOWEST), factor * s[r], keys < vec4u(seen_of(row + r, valid)));
+      s[r] = factor * select(vec4f(LOWEST), s[r], keys < vec4u(seen_of(row + r, valid)));
     }
     share(s, lane);
     workgroupBarrier();
@@ -151,7 +151,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   for (var i = 0u; i < 8u; i++) { total += left[lane / 8u + i * 17u]; }
   let rowLength = p.heads * p.size;
   for (var r = 0u; r < min(4u, p.length - min(row, p.length)); r++) {
-    if (lane % 8u == 0u) { logs[rowBase + row + r] = (highest[r] + log2(total[r])) / LOG2_E; }
+    if (lane % 8u == 0u) { logs[rowBase + row + r] = log_of(highest[r], total[r]); }
     for (var b = 0u; b < BLOCKS; b++) {
       let feature = 8u * b + lane % 8u;
       if (feature < p.size) {

@@ -147,10 +147,10 @@ fn queries(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     let keys = column + lane % 8u * 4u + vec4u(0, 1, 2, 3);
     for (var r = 0u; r < 4u; r++) {
       let seen = keys < vec4u(seen_of(row + r, valid));
-      let probability = select(vec4f(0), exp2(LOG2_E * (p.scale * s[r] - logarithm[r])), seen);
+      let probability = exp2(LOG2_E * (p.scale * s[r] - logarithm[r]));
       var dprobability = dp[r];
       if (DROPOUT == 1u) { dprobability *= kept(vec4u(rowBase + row + r), keys); }
-      s[r] = p.scale * probability * (dprobability - mean[r]);
+      s[r] = select(vec4f(0), p.scale * probability * (dprobability - mean[r]), seen); // 0 even where the mean is NaN
     }
     share(s, lane);
     add_weighted(&sums, QKV, kBase, stride, column, end, lane);
@@ -196,11 +196,12 @@ fn keys(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         mean[j] = means[at];
       }
       for (var r = 0u; r < 4u; r++) {
-        let probability = select(vec4f(0), exp2(LOG2_E * (p.scale * s[r] - logarithm)), vec4u(key + r) < seen);
+        let sees = vec4u(key + r) < seen;
+        let probability = select(vec4f(0), exp2(LOG2_E * (p.scale * s[r] - logarithm)), sees);
         var mask = vec4f(1);
         if (DROPOUT == 1u) { mask = kept(rowBase + positions, vec4u(key + r)); }
         s[r] = probability * mask;
-        ds[r] = p.scale * probability * (ds[r] * mask - mean);
+        ds[r] = select(vec4f(0), p.scale * probability * (ds[r] * mask - mean), sees);
       }
       share(s, lane);
       add_weighted(&dv, DOUT, dBase, rowLength, query, end, lane);

@@ -5,6 +5,8 @@
 // the column is loaded once; neighbours are on neighbouring columns. Sums of blocks are merged in their order by one
 // invocation a column: the same bits in every run.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32, // in elements, or vec4s
@@ -51,7 +53,7 @@ fn moments(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   }
   let mean = sum / f32(end - first);
   means[at] = middle + mean;
-  squares[at] = max(0.0, square - sum * mean);
+  squares[at] = at_least_0(square - sum * mean);
 }
 
 @group(0) @binding(1) var<storage, read_write> means4: array<vec4f>;
@@ -74,7 +76,7 @@ fn moments4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   }
   let mean = sum / f32(end - first);
   means4[at] = middle + mean;
-  squares4[at] = max(vec4f(), square - sum * mean);
+  squares4[at] = at_least_0_4(square - sum * mean);
 }
 
 // The blocks' moments merged (Chan, Golub, LeVeque 1983), and what follows from them; here `width` counts elements.
@@ -127,7 +129,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
     var value = (f32(x_in[i]) - middle) * factor + level;
-    if (RELU == 1u) { value = max(value, 0.0); }
+    if (RELU == 1u) { value = at_least_0(value); }
     y[i] = T1(value);
   }
 }
@@ -151,7 +153,7 @@ fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
     var value = (vec4f(x_in4[i]) - middle) * factor + level;
-    if (RELU == 1u) { value = max(value, vec4f()); }
+    if (RELU == 1u) { value = at_least_0_4(value); }
     y4[i] = vec4<T1>(value);
   }
 }
@@ -180,7 +182,7 @@ fn products(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
     let i = row * p.width + column;
     let from_mean = f32(xs[i]) - middle;
     var slope = f32(dy_in[i]);
-    if (RELU == 1u) { slope = select(0.0, slope, from_mean * factor + least > 0.0); }
+    if (RELU == 1u) { slope = select(0.0, slope, passes(from_mean * factor + least)); }
     along += slope * from_mean;
     level += slope;
   }
@@ -210,7 +212,7 @@ fn products4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
     let i = row * p.width + column;
     let from_mean = vec4f(xs4[i]) - middle;
     var slope = vec4f(dy_in4[i]);
-    if (RELU == 1u) { slope = select(vec4f(), slope, from_mean * factor + least > vec4f()); }
+    if (RELU == 1u) { slope = select(vec4f(), slope, passes4(from_mean * factor + least)); }
     along += slope * from_mean;
     level += slope;
   }
@@ -263,7 +265,7 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
     let i = row * p.width + column;
     let from_mean = f32(x_of[i]) - middle;
     var slope = f32(dy[i]);
-    if (RELU == 1u) { slope = select(0.0, slope, from_mean * factor + least > 0.0); }
+    if (RELU == 1u) { slope = select(0.0, slope, passes(from_mean * factor + least)); }
     dx[i] = T1(factor * (slope - level - along * from_mean));
   }
 }
@@ -290,7 +292,7 @@ fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
     let i = row * p.width + column;
     let from_mean = vec4f(x_of4[i]) - middle;
     var slope = vec4f(dy4[i]);
-    if (RELU == 1u) { slope = select(vec4f(), slope, from_mean * factor + least > vec4f()); }
+    if (RELU == 1u) { slope = select(vec4f(), slope, passes4(from_mean * factor + least)); }
     dx4[i] = vec4<T1>(factor * (slope - level - along * from_mean));
   }
 }

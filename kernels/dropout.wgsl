@@ -1,5 +1,6 @@
-// Dropout: out = x / (1 - rate) where the mask says so, else 0. The mask is not stored: it is a hash of the step's seed, the
-// layer, and where the element lies in the whole batch, so that it is the same in both passes and in micro-batches of any size.
+// Dropout: out = x * mask, where the mask is 1 / (1 - rate) or 0. A product, as in PyTorch: NaN and infinity give NaN where
+// they are dropped. The mask is not stored: it is a hash of the step's seed, the layer, and where the element lies in the whole
+// batch, so that it is the same in both passes and in micro-batches of any size.
 
 struct Parameters {
   rows: u32,
@@ -32,7 +33,7 @@ fn apply(
   let key = key_of(row);
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = row * p.width + i;
-    out[at] = T1(select(0.0, p.scale * f32(x[at]), hash(key, vec4u(i)).x >= p.threshold));
+    out[at] = T1(f32(x[at]) * select(0.0, p.scale, hash(key, vec4u(i)).x >= p.threshold));
   }
 }
 
@@ -52,7 +53,7 @@ fn apply4(
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = row * p.width + i;
     let keeps = hash(key, 4u * i + vec4u(0, 1, 2, 3)) >= vec4u(p.threshold);
-    out4[at] = vec4<T1>(select(vec4f(0), p.scale * vec4f(x4[at]), keeps));
+    out4[at] = vec4<T1>(vec4f(x4[at]) * select(vec4f(0), vec4f(p.scale), keeps));
   }
 }
 

@@ -52,19 +52,22 @@ fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
 
 // GELU(x) / x. The approximation's (1 + tanh(u)) / 2 is the logistic function of 2u, which has no 0 / 0 at its ends.
 fn share(x: vec4f) -> vec4f {
-  if (TANH != 0u) { return 1.0 / (1.0 + odds(x)); }
+  if (TANH != 0u) { return 1.0 / (1.0 + exp(exponent(x))); }
   return 0.5 + 0.5 * erf(x * 0.7071067811865476);
 }
 
-// exp(-2u)
-fn odds(x: vec4f) -> vec4f { return exp(min(-1.5957691216057308 * (x + 0.044715 * x * x * x), vec4f(80))); }
+// -2u
+fn exponent(x: vec4f) -> vec4f { return -1.5957691216057308 * (x + 0.044715 * x * x * x); }
 
 // GELU'(x)
 fn slope(x: vec4f) -> vec4f {
-  let s = share(x);
-  // 1 - s is odds * s, which does not cancel where s is nearly 1.
-  if (TANH != 0u) { return s + x * s * (odds(x) * s) * (1.5957691216057308 + 0.21406859881350767 * x * x); }
-  return s + x * 0.3989422804014327 * exp(-0.5 * x * x);
+  if (TANH != 0u) {
+    let odds = exp(min(exponent(x), vec4f(80))); // finite
+    let s = 1.0 / (1.0 + odds);
+    // 1 - s is odds * s, which does not cancel where s is nearly 1.
+    return s + x * s * (odds * s) * (1.5957691216057308 + 0.21406859881350767 * x * x);
+  }
+  return share(x) + x * 0.3989422804014327 * exp(-0.5 * x * x);
 }
 
 // Rational approximation, the coefficients of Eigen's erf() for float: off by less than 3e-7 everywhere, where it is

@@ -1,6 +1,8 @@
 // Cross-entropy of logits, the plain reference: one invocation a row.
 //   loss = logSumExp - logits[target],  0 for a target that is IGNORED
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32, // classes
@@ -18,14 +20,6 @@ alias T3 = f32;
 const WORKGROUP = 64u;
 const IGNORED = 0xffffffffu;
 
-// The bits of |value|: for a NaN, and nothing else, more than INFINITY.
-fn magnitude(value: f32) -> u32 { return bitcast<u32>(value) & 0x7fffffffu; }
-const INFINITY = 0x7f800000u;
-
-// `loss`, or a NaN if the row's largest magnitude is one. max() and exp() may swallow it (SwiftShader's do), and a run
-// that has gone astray would show a fine loss.
-fn unless_nan(loss: f32, worst: u32) -> f32 { return select(loss, bitcast<f32>(worst), worst > INFINITY); }
-
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let row = id.x + id.y * n.x * WORKGROUP;
@@ -41,11 +35,13 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   for (var i = 0u; i < p.width; i++) {
     let value = f32(logits[start + i]);
     highest = max(highest, value);
-    worst = max(worst, magnitude(value));
+    worst = max(worst, bitcast<u32>(value) & 0x7fffffffu);
   }
   var sum = 0.0;
   for (var i = 0u; i < p.width; i++) { sum += exp(f32(logits[start + i]) - highest); }
-  let result = highest + log(sum);
+  // max(), exp() and log() may hide a NaN among the logits, and a run that has gone astray would show a fine loss: told by the
+  // bits of the largest magnitude. With an infinite one the sum is not finite.
+  let result = nan_unless(highest + log(sum), worst <= INFINITY && is_finite(sum));
   log_sum_exp[row] = result;
-  losses[row] = unless_nan(result - f32(logits[start + targets[row]]), worst);
+  losses[row] = result - f32(logits[start + targets[row]]);
 }

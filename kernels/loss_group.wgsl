@@ -1,5 +1,7 @@
 // Cross-entropy, one workgroup a row, for GPUs. See loss.wgsl.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32, // classes
@@ -18,10 +20,6 @@ const IGNORED = 0xffffffffu;
 
 var<workgroup> partial: array<f32, WORKGROUP>;
 var<workgroup> row_worst: atomic<u32>;
-
-// See loss.wgsl: a NaN among the logits must show in the loss.
-const INFINITY = 0x7f800000u;
-fn unless_nan(loss: f32, worst: u32) -> f32 { return select(loss, bitcast<f32>(worst), worst > INFINITY); }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -65,8 +63,9 @@ fn forward(
     workgroupBarrier();
   }
   if (lane == 0u) {
-    let result = highest + log(partial[0]);
+    let all = partial[0];
+    let result = nan_unless(highest + log(all), atomicLoad(&row_worst) <= INFINITY && is_finite(all)); // see loss.wgsl
     log_sum_exp[row] = result;
-    losses[row] = unless_nan(result - f32(logits[start + hit]), atomicLoad(&row_worst));
+    losses[row] = result - f32(logits[start + hit]);
   }
 }

@@ -1,5 +1,7 @@
 // Cross-entropy, four elements a load; the width divides by 4. See loss.wgsl.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32, // classes, in vec4s
@@ -16,10 +18,6 @@ alias T3 = f32;
 
 const WORKGROUP = 64u;
 const IGNORED = 0xffffffffu;
-
-// See loss.wgsl: a NaN among the logits must show in the loss.
-const INFINITY = 0x7f800000u;
-fn unless_nan(loss: f32, worst: u32) -> f32 { return select(loss, bitcast<f32>(worst), worst > INFINITY); }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
@@ -43,7 +41,8 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let highest = max(max(highest4.x, highest4.y), max(highest4.z, highest4.w));
   var sum = vec4f();
   for (var i = 0u; i < p.width; i++) { sum += exp(vec4f(logits[start + i]) - highest); }
-  let result = highest + log(dot(sum, vec4f(1)));
+  let total = dot(sum, vec4f(1));
+  let result = nan_unless(highest + log(total), worst <= INFINITY && is_finite(total)); // see loss.wgsl
   log_sum_exp[row] = result;
-  losses[row] = unless_nan(result - f32(logits[start + hit / 4u][hit % 4u]), worst);
+  losses[row] = result - f32(logits[start + hit / 4u][hit % 4u]);
 }

@@ -1,5 +1,7 @@
 // Pooling of images [samples, height, width, channels]. A row is a pixel, of the result or, in the backwards, of dx.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32, // channels, in elements, or vec4s (the entries that end in 4)
@@ -21,7 +23,8 @@ alias T3 = f32;
 const COLUMNS = 1u;
 const ROWS = 64u;
 
-// The largest value that the window sees, and the number of the tap that sees it first.
+// The largest value that the window sees, and the number of the tap that sees it first. As in PyTorch a NaN is larger than
+// all, and the last one counts.
 
 @group(0) @binding(1) var<storage, read_write> y: array<T1>;
 @group(0) @binding(2) var<storage, read_write> taps: array<u32>;
@@ -40,13 +43,16 @@ fn largest(
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     var best = 0.0;
     var first = p.size * p.size; // none yet
+    var found = false; // a NaN
     for (var tap = 0u; tap < p.size * p.size; tap++) {
       // Beyond the upper and left edge these wrap around and are no less beyond the lower and right one.
       let h = line % p.outHeight * p.stride + tap / p.size - p.padding;
       let w = row % p.outWidth * p.stride + tap % p.size - p.padding;
       if (h < p.inHeight && w < p.inWidth) {
         let value = f32(x[((sample * p.inHeight + h) * p.inWidth + w) * p.width + i]);
-        let better = value > best || first == p.size * p.size;
+        let nan = is_nan(value);
+        let better = nan || (value > best && !found) || first == p.size * p.size;
+        found = found || nan;
         best = select(best, value, better);
         first = select(first, tap, better);
       }
@@ -73,12 +79,15 @@ fn largest4(
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     var best = vec4f();
     var first = vec4u(p.size * p.size);
+    var found = vec4<bool>();
     for (var tap = 0u; tap < p.size * p.size; tap++) {
       let h = line % p.outHeight * p.stride + tap / p.size - p.padding;
       let w = row % p.outWidth * p.stride + tap % p.size - p.padding;
       if (h < p.inHeight && w < p.inWidth) {
         let value = vec4f(x4[((sample * p.inHeight + h) * p.inWidth + w) * p.width + i]);
-        let better = (value > best) | (first == vec4u(p.size * p.size));
+        let nan = is_nan4(value);
+        let better = nan | ((value > best) & !found) | (first == vec4u(p.size * p.size));
+        found = found | nan;
         best = select(best, value, better);
         first = select(first, vec4u(tap), better);
       }

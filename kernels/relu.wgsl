@@ -1,5 +1,7 @@
 // ReLU:  y = max(x, 0). Each invocation goes over the tensor in strides of the grid.
 
+#include "not_finite"
+
 struct Parameters {
   count: u32, // of elements, or of vec4s (forward4, backward4)
 }
@@ -16,7 +18,7 @@ const WORKGROUP = 64u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = T1(max(f32(x[i]), 0.0)); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = T1(at_least_0(f32(x[i]))); }
 }
 
 @group(0) @binding(3) var<storage, read> other: array<T3>;
@@ -24,7 +26,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
 // y = max(x + other, 0)
 @compute @workgroup_size(WORKGROUP)
 fn sum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = T1(max(f32(x[i]) + f32(other[i]), 0.0)); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y[i] = T1(at_least_0(f32(x[i]) + f32(other[i]))); }
 }
 
 @group(0) @binding(1) var<storage, read_write> dx: array<T1>;
@@ -33,7 +35,7 @@ fn sum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec
 
 @compute @workgroup_size(WORKGROUP)
 fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { dx[i] = T1(select(0.0, f32(dy[i]), f32(y_in[i]) > 0.0)); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { dx[i] = T1(select(0.0, f32(dy[i]), passes(f32(y_in[i])))); }
 }
 
 // The same, four elements a step.
@@ -43,7 +45,7 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
 
 @compute @workgroup_size(WORKGROUP)
 fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = vec4<T1>(max(vec4f(x4[i]), vec4f())); }
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { y4[i] = vec4<T1>(at_least_0_4(vec4f(x4[i]))); }
 }
 
 @group(0) @binding(3) var<storage, read> other4: array<vec4<T3>>;
@@ -51,7 +53,7 @@ fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
 @compute @workgroup_size(WORKGROUP)
 fn sum4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    y4[i] = vec4<T1>(max(vec4f(x4[i]) + vec4f(other4[i]), vec4f()));
+    y4[i] = vec4<T1>(at_least_0_4(vec4f(x4[i]) + vec4f(other4[i])));
   }
 }
 
@@ -62,6 +64,6 @@ fn sum4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: ve
 @compute @workgroup_size(WORKGROUP)
 fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    dx4[i] = vec4<T1>(select(vec4f(), vec4f(dy4[i]), vec4f(y_in4[i]) > vec4f()));
+    dx4[i] = vec4<T1>(select(vec4f(), vec4f(dy4[i]), passes4(vec4f(y_in4[i]))));
   }
 }

@@ -2,6 +2,8 @@
 //   h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] x[t],  y[t] = C[t] . h[t] + D x[t],  out = y silu(z),
 //   dt = softplus(dt_raw + bias),  A = -exp(A_log)
 
+#include "not_finite"
+
 struct Parameters {
   sequences: u32,
   length: u32, // tokens in a sequence
@@ -36,7 +38,10 @@ fn prepare(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let channel = id.x + id.y * n.x * WORKGROUP;
   if (channel >= p.channels) { return; }
   let at = channel * (VECTORS + 1u);
-  for (var v = 0u; v < VECTORS; v++) { constants[at + v] = -LOG2E * exp(vec4f(a_log[channel * VECTORS + v])); }
+  for (var v = 0u; v < VECTORS; v++) {
+    let value = vec4f(a_log[channel * VECTORS + v]);
+    constants[at + v] = -LOG2E * select(exp(value), value, is_nan4(value));
+  }
   constants[at + VECTORS] = vec4f(f32(d[channel]), f32(bias[channel]), 0.0, 0.0);
 }
 

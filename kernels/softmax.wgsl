@@ -2,6 +2,8 @@
 // positions of its sequence: causal ones for those up to its own; none for those beyond the sequence's end, where ends
 // are given. What lies behind is set to 0, whatever it was.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   length: u32, // of a row, and rows of a matrix
@@ -49,7 +51,7 @@ fn softmax(row: u32, valid: u32) {
     x[start + i] = T1(value);
     sum += value;
   }
-  let factor = 1.0 / sum;
+  let factor = nan_unless(1.0 / sum, is_finite(sum)); // a NaN among the scores may end as an infinite sum
   for (var i = 0u; i < seen; i++) { x[start + i] = T1(f32(x[start + i]) * factor); }
   for (var i = seen; i < p.length; i++) { x[start + i] = T1(0); }
 }

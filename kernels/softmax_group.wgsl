@@ -1,5 +1,7 @@
 // Softmax in place, one workgroup a row, for GPUs. See softmax.wgsl.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   length: u32, // of a row, and rows of a matrix
@@ -80,7 +82,8 @@ fn softmax(row: u32, valid: u32, lane: u32) {
     x[start + i] = T1(value);
     sum += value;
   }
-  let factor = 1.0 / total(lane, sum);
+  let all = total(lane, sum);
+  let factor = nan_unless(1.0 / all, is_finite(all)); // see softmax.wgsl
   for (var i = lane; i < p.length; i += WORKGROUP) {
     x[start + i] = T1(select(0.0, f32(x[start + i]) * factor, i < seen));
   }

@@ -1,5 +1,7 @@
 // Softmax in place, one invocation a row, four elements a load; the length divides by 4. See softmax.wgsl.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   length: u32, // rows of a matrix
@@ -49,12 +51,13 @@ fn softmax(row: u32, valid: u32) {
   let edge_value = select(vec4f(0), exp(edge - highest), seen);
   var sum = edge_value;
   for (var i = 0u; i < whole; i++) { sum += exp(vec4f(x[start + i]) - highest); }
-  let factor = 1.0 / dot(sum, vec4f(1));
+  let total = dot(sum, vec4f(1));
+  let factor = nan_unless(1.0 / total, is_finite(total)); // see softmax.wgsl
   // On a processor a store costs twice a load and an exp() together: better exp() again than to store in between.
   for (var i = 0u; i < whole; i++) {
     x[start + i] = vec4<T1>(exp(vec4f(x[start + i]) - highest) * factor);
   }
-  x[start + whole] = vec4<T1>(edge_value * factor);
+  x[start + whole] = vec4<T1>(select(vec4f(0), edge_value * factor, seen));
   for (var i = whole + 1u; i < width; i++) { x[start + i] = vec4<T1>(); }
 }
 
@@ -89,6 +92,6 @@ fn softmax_backward(row: u32, valid: u32) {
   for (var i = 0u; i < whole; i++) {
     dx[start + i] = vec4<T1>(vec4f(y[start + i]) * (vec4f(dx[start + i]) - sum));
   }
-  dx[start + whole] = vec4<T1>(edge_y * (edge - sum));
+  dx[start + whole] = vec4<T1>(select(vec4f(0), edge_y * (edge - sum), seen));
   for (var i = whole + 1u; i < width; i++) { dx[start + i] = vec4<T1>(); }
 }

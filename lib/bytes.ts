@@ -1,5 +1,6 @@
 /** Numbers of bytes, as people write them. */
 import { UserError } from "./errors.ts";
+import { quoted } from "./text.ts";
 
 /**
  * Reads a number of bytes: 1e9, 512MB (powers of 1000: kB, MB, GB, TB), 1.5GiB (powers of 1024: KiB, MiB, GiB, TiB).
@@ -11,7 +12,7 @@ export function parseBytes(text: string): number {
   const power = prefix ? "kmgt".indexOf(prefix.toLowerCase()) + 1 : 0;
   const value = binary && !prefix ? NaN : Math.floor(Number(digits) * (binary ? 1024 : 1000) ** power);
   if (value >= 1 && Number.isFinite(value)) return value;
-  throw new UserError(`"${text}" is not a number of bytes such as 1e9, 512MB, 64MiB or 1.5GiB`);
+  throw new UserError(`${quoted(text)} is not a number of bytes such as 1e9, 512MB, 64MiB or 1.5GiB`);
 }
 
 /** Three digits and a unit: "24.0 GiB", "7.62 MiB". */

@@ -1,5 +1,5 @@
 /** Contenders measured side by side: the same work in turn, round by round, and the ratios of neighbours. */
-import { collectGarbage } from "../../lib/measure/garbage.ts";
+import { collectGarbage } from "../../lib/gpu/garbage.ts";
 import { median, quantile } from "../../lib/measure/statistics.ts";
 
 /** What one contender took for one job. */

@@ -1,9 +1,10 @@
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync, type Stats, statSync } from "node:fs";
 import { basename, extname } from "node:path";
 import { UserError } from "../errors.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { fromCsv } from "../schedules/csv.ts";
 import { generate, scheduleNames } from "../schedules/generate.ts";
+import { quoted, shown } from "../text.ts";
 
 /** Sizes asked for on the command line; absent where a flag is. */
 export interface Sizes {
@@ -26,20 +27,20 @@ const mostBytes = 64 * 2 ** 20;
  */
 export function loadSchedule(name: string, sizes: Sizes): Schedule {
   if (scheduleNames.includes(name)) return generate(name, { devices: 4, ...sizes });
-  const stat = statSync(name, { throwIfNoEntry: false });
+  const path = shown(name);
+  const stat = statOf(name);
   if (!stat) {
     const isPath = /[/\\]|\.csv$/i.test(name);
-    const names = scheduleNames.join(", ");
     throw new UserError(
       isPath
-        ? `There is no file ${name}`
-        : `Unknown schedule "${name}", and no file of that name; the schedules are ${names}`,
+        ? `There is no file ${path}`
+        : `Unknown schedule ${quoted(name)}, and no file of that name; the schedules are ${scheduleNames.join(", ")}`,
     );
   }
-  if (!stat.isFile()) throw new UserError(`${name} is not a file; give a schedule's CSV file`);
+  if (!stat.isFile()) throw new UserError(`${path} is not a file; give a schedule's CSV file`);
   if (stat.size > mostBytes) {
     throw new UserError(
-      `${name} has ${Math.ceil(stat.size / 2 ** 20)} MiB; a schedule has at most ${mostBytes / 2 ** 20} MiB`,
+      `${path} has ${Math.ceil(stat.size / 2 ** 20)} MiB; a schedule has at most ${mostBytes / 2 ** 20} MiB`,
     );
   }
   if (sizes.chunks !== undefined) throw new UserError("--chunks is for a generator; a CSV file has its own stages");
@@ -47,11 +48,23 @@ export function loadSchedule(name: string, sizes: Sizes): Schedule {
   try {
     text = readFileSync(name, "utf8");
   } catch (error) {
-    throw new UserError(`Cannot read ${name}: ${(error as Error).message}`);
+    throw new UserError(`Cannot read ${path}: ${(error as Error).message}`);
   }
-  const schedule = fromCsv(text, { name: basename(name, extname(name)), devices: sizes.devices });
+  // The name goes into titles, tables and drawings.
+  const schedule = fromCsv(text, { name: shown(basename(name, extname(name))), devices: sizes.devices });
   if (sizes.microbatches !== undefined && sizes.microbatches !== schedule.microbatches) {
-    throw new UserError(`${name} has ${schedule.microbatches} micro-batches, not ${sizes.microbatches}`);
+    throw new UserError(`${path} has ${schedule.microbatches} micro-batches, not ${sizes.microbatches}`);
   }
   return schedule;
+}
+
+/** What a path leads to; a name that no file can have, too long or with a NUL, leads nowhere. */
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    if (code === "ENAMETOOLONG" || code === "ERR_INVALID_ARG_VALUE") return undefined;
+    throw new UserError(`Cannot read ${shown(path)}: ${message}`);
+  }
 }

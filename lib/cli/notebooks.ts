@@ -10,6 +10,7 @@ import { Command } from "commander";
 import { UserError } from "../errors.ts";
 import { notebookPage } from "../report/notebook_page.ts";
 import { writeOutput } from "../report/output.ts";
+import { quoted } from "../text.ts";
 import type { Message, Output } from "./notebook_cells.ts";
 import { main } from "./options.ts";
 
@@ -74,7 +75,7 @@ function notebookPaths(names: string[]): string[] {
     const found = known.find((other) => other === basename(name) || other === `${basename(name)}.ipynb`);
     if (!found) {
       const list = known.map((other) => other.replace(/\.ipynb$/, "")).join(", ");
-      throw new UserError(`There is no notebook "${name}"; the notebooks are ${list}`);
+      throw new UserError(`There is no notebook ${quoted(name)}; the notebooks are ${list}`);
     }
     return join(folder, found);
   });

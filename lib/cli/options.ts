@@ -9,6 +9,7 @@ import process from "node:process";
 import { CommanderError, InvalidArgumentError } from "commander";
 import { parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
+import { escaped, quoted } from "../text.ts";
 
 /** Reads a whole number between two bounds; for commander's `option(flags, description, read)`. */
 export function integer(least: number, most: number): (text: string) => number {
@@ -33,8 +34,8 @@ export function listOf(known: readonly string[]): (text: string) => string[] {
   return (text) => {
     const names = text.split(",").map((name) => name.trim());
     for (const [index, name] of names.entries()) {
-      if (!known.includes(name)) throw new InvalidArgumentError(`"${name}" is not one of ${known.join(", ")}.`);
-      if (names.indexOf(name) < index) throw new InvalidArgumentError(`"${name}" is there twice.`);
+      if (!known.includes(name)) throw new InvalidArgumentError(`${quoted(name)} is not one of ${known.join(", ")}.`);
+      if (names.indexOf(name) < index) throw new InvalidArgumentError(`${quoted(name)} is there twice.`);
     }
     return names;
   };
@@ -44,7 +45,7 @@ export function listOf(known: readonly string[]): (text: string) => string[] {
 export function oneOf<T extends string>(known: readonly T[]): (text: string) => T {
   return (text) => {
     if ((known as readonly string[]).includes(text)) return text as T;
-    throw new InvalidArgumentError(`"${text}" is not one of ${known.join(", ")}.`);
+    throw new InvalidArgumentError(`${quoted(text)} is not one of ${known.join(", ")}.`);
   };
 }
 
@@ -59,9 +60,9 @@ export function pairs<T extends Record<string, number>>(defaults: T): (text: str
       const value = Number(digits);
       if (!Object.hasOwn(defaults, name ?? "") || !(value >= 0 && value < Infinity)) {
         const form = Object.keys(defaults).map((key) => `${key}=NUMBER`).join(",");
-        throw new InvalidArgumentError(`"${pair}" is not one of ${form} with a number of 0 or more.`);
+        throw new InvalidArgumentError(`${quoted(pair)} is not one of ${form} with a number of 0 or more.`);
       }
-      if (Object.hasOwn(values, name)) throw new InvalidArgumentError(`"${name}" is there twice.`);
+      if (Object.hasOwn(values, name)) throw new InvalidArgumentError(`${quoted(name)} is there twice.`);
       values[name] = value;
     }
     return { ...defaults, ...values };
@@ -116,7 +117,9 @@ export async function main(program: Program, argv: readonly string[] = process.a
     // The reader of a pipe has seen enough, as in `... | head`.
     if ((error as { code?: string }).code === "EPIPE") process.exit(0);
     if (!(error instanceof CommanderError || error instanceof UserError)) {
-      process.stderr.write(`${(error as Error).stack ?? error}\n`);
+      // A device's or a layer's reason may have lines of its own, and whatever else.
+      const lines = String((error as Error).stack ?? error).split("\n");
+      process.stderr.write(`${lines.map(escaped).join("\n")}\n`);
       process.exit(1);
     }
     if ((error as { code?: string }).code === "commander.help") {
@@ -126,8 +129,9 @@ export async function main(program: Program, argv: readonly string[] = process.a
       );
       process.exit(2);
     }
-    const line = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
-    process.stderr.write(`${program.name()}: ${line}\n`);
+    // Commander's messages hold arguments as they were given; a UserError's hold nothing that a terminal obeys.
+    const { message } = new UserError(error.message.replace(/^error: /, ""));
+    process.stderr.write(`${program.name()}: ${message}\n`);
     process.exit(2);
   }
   // Open GPU drivers would keep the process alive.

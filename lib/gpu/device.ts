@@ -1,10 +1,13 @@
 /** A pipeline rank's device: memory with an account, recorded kernels, submissions, reads and writes. */
-import { createBindGroups } from "./bind_groups.ts";
+import { reasonOf, UserError } from "../errors.ts";
+import { type BindGroups, createBindGroups } from "./bind_groups.ts";
+import { collectGarbage } from "./garbage.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
 import { type WaitHistory, yieldCore } from "./poll.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
+import { createUniforms, type Uniforms } from "./uniforms.ts";
 
 /** A stretch of a buffer, as a kernel is given it. */
 export interface View {
@@ -49,11 +52,12 @@ export class Device {
   readonly pool: Pool;
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";
-  readonly #bindGroups = createBindGroups();
+  readonly #bindGroups: BindGroups;
+  readonly #uniforms: Uniforms;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
-  /** Whether a recording has been finished and not been submitted yet. */
-  #isFinished = false;
+  /** Recordings that have been finished and not been submitted yet. */
+  readonly #finished = new Set<GPUCommandBuffer>();
 
   /** Free buffers for small reads, which a step has some of. */
   readonly #staging: GPUBuffer[] = [];
@@ -63,22 +67,30 @@ export class Device {
     this.rank = rank;
     this.gpu = gpu;
     this.ledger = createLedger();
+    this.#bindGroups = createBindGroups(gpu.info.dry ? () => {} : collectGarbage);
+    this.#uniforms = createUniforms(gpu.device);
     // Bind groups hold on to their buffers.
     this.pool = createPool(gpu.device, this.ledger, {
       fail: (message) => this.#fail(message),
-      isRecording: () => this.#encoder !== undefined || this.#isFinished,
+      isRecording: () => this.#isRecording(),
       onDestroy: () => this.#bindGroups.clear(),
       label: (bytes, category) => `rank ${rank}, ${this.activity}: ${bytes} bytes of ${category}`,
     });
   }
 
-  /** Storage of at least `bytes` bytes; its content is whatever was there before. */
+  /**
+   * Storage of at least `bytes` bytes; its content is whatever was there before.
+   *
+   * @throws {UserError} When the devices are closed, as every method here that uses them.
+   */
   allocate(bytes: number, category: Category): Storage {
+    this.#expectOpen("allocate");
     return this.pool.allocate(bytes, category);
   }
 
   /** Opens a compute pass, which kernels are recorded into until the next copy or submission; may be left out. */
   beginPass(timestamps?: TimestampSlot): void {
+    this.#expectOpen("beginPass");
     this.#pass?.end();
     this.#encoder ??= this.gpu.device.createCommandEncoder();
     this.#pass = this.#encoder.beginComputePass(
@@ -102,6 +114,7 @@ export class Device {
     views: readonly View[],
     workgroups: readonly [number, number?, number?],
   ): void {
+    this.#expectOpen("dispatch");
     if (!this.#pass) this.beginPass();
     const pass = this.#pass!;
     let halves = 0;
@@ -126,7 +139,7 @@ export class Device {
       }));
       if (words) {
         resources.unshift({
-          buffer: this.gpu.uniform(words.join(","), words),
+          buffer: this.#uniforms.get(words),
           offset: 0,
           size: Math.ceil(words.length / 4) * 16,
         });
@@ -140,6 +153,7 @@ export class Device {
 
   /** Records a copy between buffers of this GPU; `bytes` is a multiple of 4. */
   copy(from: GPUBuffer, fromOffset: number, to: GPUBuffer, toOffset: number, bytes: number): void {
+    this.#expectOpen("copy");
     this.#endPass();
     this.#encoder ??= this.gpu.device.createCommandEncoder();
     this.#encoder.copyBufferToBuffer(from, fromOffset, to, toOffset, bytes);
@@ -147,6 +161,7 @@ export class Device {
 
   /** Records the copy of a query set's first `count` values into `to`, 8 bytes each. */
   resolveQueries(querySet: GPUQuerySet, count: number, to: GPUBuffer): void {
+    this.#expectOpen("resolveQueries");
     this.#endPass();
     this.#encoder ??= this.gpu.device.createCommandEncoder();
     this.#encoder.resolveQuerySet(querySet, 0, count, to, 0);
@@ -154,74 +169,128 @@ export class Device {
 
   /** Ends the recording and returns it, to be handed to the GPU's queue later: for work whose input is still on its way. */
   finish(): GPUCommandBuffer | undefined {
+    this.#expectOpen("finish");
     this.#endPass();
     const commands = this.#encoder?.finish();
     this.#encoder = undefined;
-    if (commands) this.#isFinished = true;
+    if (commands) this.#finished.add(commands);
     return commands;
   }
 
   /** Hands what is recorded, or a finished recording, to the GPU as one submission. */
   submit(commands: GPUCommandBuffer | undefined = this.finish()): void {
+    this.#expectOpen("submit");
     if (!commands) return;
     this.gpu.queue.submit([commands]);
     if (this.gpu.info.software && !this.gpu.info.dry) yieldCore();
-    this.#isFinished = false;
-    if (!this.#encoder) this.pool.settle();
+    this.#finished.delete(commands);
+    if (!this.#isRecording()) this.#settleRecorded();
+  }
+
+  #isRecording(): boolean {
+    return this.#encoder !== undefined || this.#finished.size > 0;
+  }
+
+  /** Nothing is recorded any more that has not been submitted. */
+  #settleRecorded(): void {
+    this.pool.settle();
+    this.#uniforms.settle();
   }
 
   /** Writes host data into a view, in order with the submissions around it. */
   write(view: View, data: Float32Array | Uint32Array | Uint16Array | ArrayBuffer): void {
+    this.#expectOpen("write");
     this.submit(); // a write overtakes what is recorded but not yet submitted
     this.gpu.queue.writeBuffer(view.storage.buffer, view.offset, data as Float32Array<ArrayBuffer>);
   }
 
   /** The bytes of a view, once everything before it has run. */
   async read(view: View): Promise<ArrayBuffer> {
+    const arrived = this.startRead(view);
+    this.submit();
+    return await arrived();
+  }
+
+  /**
+   * Records the copy of a view to the host. To be called once that is submitted: the returned function, which waits for the
+   * bytes.
+   */
+  startRead(view: View): () => Promise<ArrayBuffer> {
+    this.#expectOpen("read");
     const bytes = Math.ceil(view.bytes / 4) * 4;
     const isSmall = bytes <= smallRead;
     const staging = isSmall && this.#staging.pop() || this.gpu.device.createBuffer({
       size: isSmall ? smallRead : bytes,
       usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
     });
-    try {
-      this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
-      this.submit();
-      await this.mapped(staging);
-      const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
-      if (isSmall) {
-        staging.unmap();
-        this.#staging.push(staging);
-      } else staging.destroy();
-      return content;
-    } catch (error) {
-      staging.destroy();
-      throw error;
-    }
+    this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
+    return async () => {
+      try {
+        await this.mapped(staging);
+        const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
+        if (isSmall && !this.gpu.closed) {
+          staging.unmap();
+          this.#staging.push(staging);
+        } else staging.destroy();
+        return content;
+      } catch (error) {
+        staging.destroy();
+        throw error;
+      }
+    };
   }
 
   /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `history` as in `Gpu.wait`. */
   async mapped(staging: GPUBuffer, history?: WaitHistory): Promise<void> {
-    try {
-      await this.gpu.wait(staging.mapAsync(GPUMapMode.READ), history);
-    } catch (error) {
-      this.check();
-      throw error;
-    }
-    this.check();
+    this.#expectOpen("mapped");
+    await this.#waitFor(staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", history);
   }
 
   /** Waits until the GPU has done everything submitted. `history` as in `Gpu.wait`. */
   async idle(history?: WaitHistory): Promise<void> {
+    this.#expectOpen("idle");
     this.submit();
-    await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), history);
+    await this.#waitFor(this.gpu.queue.onSubmittedWorkDone(), "the work submitted did not end", history);
+  }
+
+  async #waitFor(promise: Promise<unknown>, failure: string, history?: WaitHistory): Promise<void> {
+    try {
+      await this.gpu.wait(promise, history);
+    } catch (error) {
+      await this.gpu.settleLoss();
+      this.check();
+      this.#fail(`${failure}: ${reasonOf(error)}`);
+    }
     this.check();
   }
 
-  /** Throws the first error that the GPU has reported, with the rank named. */
+  /**
+   * Submits a recording that nothing can take back, and waits until the GPU has done everything. What it returns is why the
+   * recording has not run as it should; errors that others have caused are left for the next wait. `history` as in `Gpu.wait`.
+   */
+  async commit(commands: GPUCommandBuffer | undefined, history?: WaitHistory): Promise<string | undefined> {
+    const told = commands && this.gpu.attempt(() => this.submit(commands));
+    try {
+      await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), history);
+      return await told ?? this.gpu.lost;
+    } catch (error) {
+      await this.gpu.settleLoss();
+      return this.gpu.lost ?? reasonOf(error);
+    }
+  }
+
+  /** Throws the first error that the GPU has reported, with the rank named; that the device is lost, each time. */
   check(): void {
+    this.#expectOpen("check");
     const error = this.gpu.takeError();
     if (error) this.#fail(error);
+  }
+
+  #expectOpen(call: string): void {
+    if (!this.gpu.closed) return;
+    throw new UserError(
+      `The devices are closed, ${call}() on rank ${this.rank} comes too late: open others with openDevices()`,
+    );
   }
 
   #fail(message: string): never {
@@ -235,17 +304,45 @@ export class Device {
 
   /** Waits until everything submitted has ended, one way or another, and forgets the errors it gave: those follow the one that was told. */
   async settle(): Promise<void> {
+    if (this.gpu.closed) return;
     await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone()).catch(() => {});
     this.gpu.takeError();
   }
 
+  /** Forgets a finished recording, which will not be submitted. */
+  discard(commands: GPUCommandBuffer | undefined): void {
+    if (commands) this.#finished.delete(commands);
+    if (!this.#isRecording()) this.#settleRecorded();
+  }
+
   /** Forgets everything recorded and not submitted. */
   abandon(): void {
-    this.#pass?.end();
+    if (!this.gpu.closed) this.#pass?.end();
     this.#pass = undefined;
     this.#encoder = undefined;
-    this.#isFinished = false;
-    this.pool.settle();
+    this.#finished.clear();
+    this.#settleRecorded();
+  }
+
+  /**
+   * Gives back what was kept for shapes that may not come again: free buffers, bind groups, uniform blocks, and the compiled
+   * kernels that have not been used for longest if they are many. Anybody may go on using the device, in a step
+   * or between two: what is recorded keeps what it needs, and what is missing is made anew. After {@link Gpu.close} it does nothing.
+   */
+  releaseCaches(): void {
+    this.#bindGroups.clear();
+    this.#uniforms.retire();
+    this.#staging.splice(0).forEach((buffer) => buffer.destroy());
+    this.pool.trim();
+    if (!this.#isRecording()) this.#uniforms.settle();
+    if (!this.gpu.closed) this.gpu.trimPipelines();
+  }
+
+  /** Gives back all that is not handed out, ahead of {@link Gpu.close}; what is recorded never runs. */
+  close(): void {
+    if (this.gpu.closed) return;
+    this.abandon();
+    this.releaseCaches();
   }
 }
 

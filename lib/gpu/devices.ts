@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os";
 import { UserError } from "../errors.ts";
 import { Device } from "./device.ts";
-import { type Driver, forcedDriver, listCards, openAdapter } from "./driver.ts";
+import { type Driver, expectDriver, forcedDriver, listCards, openAdapter } from "./driver.ts";
 import { Gpu } from "./gpu.ts";
 import { shareHardware } from "./separate.ts";
 
@@ -21,15 +21,23 @@ export interface DeviceSet {
   readonly driver: Driver;
   /** Why the devices are virtual although that was not asked for, if so. */
   readonly notice?: string;
-  /** Frees everything on the GPUs. A process with no open devices ends by itself. */
+  /**
+   * Frees everything on the GPUs; a second time does nothing. What is asked of the devices afterwards throws a
+   * {@link UserError}, and what is under way fails with one. A process with no open devices ends by itself.
+   */
   close(): void;
 }
+
+/** More than any schedule here is for; a number with a slip in it must not fill the memory with devices. */
+const mostDevices = 1024;
 
 /**
  * Opens `count` devices. Real ones where there are that many GPUs, or where a software driver has a core for each;
  * else, and whenever `virtual` is set, virtual ones on one GPU: two ranks never share a GPU unsaid. `virtual: false` insists
  * on real ones; on a software driver they may then outnumber the cores, which is good for tests and not for timing.
  * `driver` is by default what the environment variable `TWOBP_DRIVER` asks for, or else the best there is.
+ *
+ * @throws {UserError} When count, `virtual` or `driver` is none, or there are no such devices.
  *
  * ```ts
  * import { openDevices } from "twobp";
@@ -42,7 +50,14 @@ export async function openDevices(
   count: number,
   { virtual, driver = forcedDriver() }: { virtual?: boolean; driver?: Driver } = {},
 ): Promise<DeviceSet> {
-  if (!Number.isInteger(count) || count < 1) throw new UserError(`${count} devices asked for; at least 1 is needed`);
+  if (!(count >= 1)) throw new UserError(`${count} devices asked for; at least 1 is needed`);
+  if (!Number.isInteger(count) || count > mostDevices) {
+    throw new UserError(`${count} devices asked for; it must be a whole number from 1 to ${mostDevices}`);
+  }
+  if (virtual !== undefined && typeof virtual !== "boolean") {
+    throw new UserError(`virtual is ${JSON.stringify(virtual)}, but must be true, false or left out`);
+  }
+  if (driver !== undefined) expectDriver(driver, "driver");
   const gpus = [new Gpu(await openAdapter(0, driver))];
   try {
     const { info } = gpus[0];
@@ -72,7 +87,10 @@ export async function openDevices(
       adapter: info.name,
       driver: info.driver,
       ...(notice ? { notice } : {}),
-      close: () => gpus.forEach((gpu) => gpu.close()),
+      close() {
+        devices.forEach((device) => device.close());
+        gpus.forEach((gpu) => gpu.close());
+      },
     };
   } catch (error) {
     gpus.forEach((gpu) => gpu.close());

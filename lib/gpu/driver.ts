@@ -8,11 +8,15 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { create, globals } from "webgpu";
+import process from "node:process";
+import { globals } from "webgpu";
 import { UserError } from "../errors.ts";
+import { quoted } from "../text.ts";
 import { bundledDriver } from "./bundled.ts";
 import { withEnvironment } from "./environment.ts";
+import { parkInstance, takeInstance } from "./instances.ts";
 import { loadLibrary } from "./library.ts";
+import { withoutLimitWarnings } from "./limit_warnings.ts";
 import { installPolling } from "./poll.ts";
 
 /** Where a device comes from. `TWOBP_DRIVER` set to one of these forces it. */
@@ -27,21 +31,17 @@ export interface OpenAdapter {
   readonly device: GPUDevice;
 }
 
-/**
- * Dawn's switches. `allow_unsafe_apis` lets experimental features be asked for; `vulkan_enable_f16_on_nvidia` is needed
- * for `shader-f16` there; without `timestamp_quantization` timestamps come in nanoseconds, not in steps of 65,536.
- */
-const dawnFlags = [
-  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
-  "disable-dawn-features=timestamp_quantization",
-];
-
 /** The driver the environment asks for, if any. Throws a {@link UserError} on a value that is none. */
 export function forcedDriver(): Driver | undefined {
   const value = process.env.TWOBP_DRIVER;
-  if (!value) return undefined;
-  if ((drivers as readonly string[]).includes(value)) return value as Driver;
-  throw new UserError(`TWOBP_DRIVER is "${value}", but must be one of ${drivers.join(", ")}`);
+  if (value) expectDriver(value, "TWOBP_DRIVER");
+  return value ? value as Driver : undefined;
+}
+
+/** Throws a {@link UserError} where `value`, given as `name`, is no driver. */
+export function expectDriver(value: unknown, name: string): void {
+  if ((drivers as readonly unknown[]).includes(value)) return;
+  throw new UserError(`${name} is ${quoted(String(value))}, but must be one of ${drivers.join(", ")}`);
 }
 
 /**
@@ -83,28 +83,33 @@ async function tryDriver(driver: Driver, rank: number, card?: string): Promise<O
   // Beside a GPU's driver, lavapipe has to be singled out ("fallback adapter" means SwiftShader alone to Dawn).
   if (driver === "system" && !process.env.VK_DRIVER_FILES) variables.VK_LOADER_DRIVERS_SELECT = "*lvp*";
   if (card) variables.DRI_PRIME = `pci-${card.replace(/[:.]/g, "_")}`;
-  const here = process.cwd();
+  let folder: string | undefined; // SwiftShader looks for its configuration in the working directory only
   if (driver === "bundled") {
     const bundled = await bundledDriver(rank);
     if (!bundled) return undefined;
     variables.VK_DRIVER_FILES = bundled.icd;
-    process.chdir(bundled.folder); // SwiftShader looks for its configuration in the working directory only
+    folder = bundled.folder;
   }
-  try {
-    return await withEnvironment(variables, async () => {
-      const instance = create(dawnFlags);
-      const adapter = await instance.requestAdapter({ powerPreference: "high-performance" });
-      if (!adapter || adapter.info.isFallbackAdapter === (driver === "gpu")) return undefined;
-      const device = await adapter.requestDevice({
-        label: `rank ${rank}`,
-        requiredFeatures: usedFeatures.filter((feature) => adapter.features.has(feature)),
-        requiredLimits: Object.fromEntries(usedLimits.map((name) => [name, adapter.limits[name] as number])),
-      });
-      return { driver, instance, adapter, device };
-    });
-  } finally {
-    if (process.cwd() !== here) process.chdir(here);
+  // Dawn and the drivers read all this before the calls below return; what they return is waited for without it.
+  const within = <T>(call: () => T) => withEnvironment(variables, folder, call);
+  const { instance, fresh } = takeInstance(variables, within);
+  const adapter = await within(() => {
+    const request = () => instance.requestAdapter({ powerPreference: "high-performance" });
+    return fresh ? withoutLimitWarnings(request) : request();
+  });
+  if (!adapter) return undefined;
+  if (adapter.info.isFallbackAdapter === (driver === "gpu")) {
+    parkInstance(instance);
+    return undefined;
   }
+  const device = await within(() =>
+    adapter.requestDevice({
+      label: `rank ${rank}`,
+      requiredFeatures: usedFeatures.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: Object.fromEntries(usedLimits.map((name) => [name, adapter.limits[name] as number])),
+    })
+  );
+  return { driver, instance, adapter, device };
 }
 
 const usedFeatures = [

@@ -1,51 +1,38 @@
 /**
- * Environment variables as the native libraries in this process see them. Vulkan's loader and Mesa read them with
- * getenv() each time an instance is made, so a change counts from the next device on.
+ * Environment variables and the working directory as the native libraries in this process see them. Vulkan's loader and the
+ * drivers read them inside the calls that make an instance or a device, so they are changed for the length of such a call
+ * and no longer: nothing else in the process ever sees them changed, however many devices are being opened at once.
  */
-import { createRequire } from "node:module";
+import process from "node:process";
+import { cText, libc } from "./libc.ts";
 
 /**
- * Sets environment variables, or removes those given as `undefined`, while `work` runs, and puts the old values back.
- * Bun keeps `process.env` to itself, so there setenv() of the C library is called as well.
+ * Sets environment variables, or removes those given as `undefined`, and goes to `folder` while `call` runs; afterwards, or
+ * when it throws, all is as before. `call` must not be asynchronous; what it returns may be a promise.
  */
-export async function withEnvironment<T>(
-  variables: Record<string, string | undefined>,
-  work: () => Promise<T>,
-): Promise<T> {
+export function withEnvironment<T>(
+  variables: Readonly<Record<string, string | undefined>>,
+  folder: string | undefined,
+  call: () => T,
+): T {
   const before = Object.keys(variables).map((name) => [name, process.env[name]] as const);
-  for (const [name, value] of Object.entries(variables)) set(name, value);
+  const here = folder === undefined ? undefined : process.cwd();
   try {
-    return await work();
+    if (folder !== undefined) process.chdir(folder);
+    for (const [name, value] of Object.entries(variables)) set(name, value);
+    return call();
   } finally {
     for (const [name, value] of before) set(name, value);
+    if (here !== undefined) process.chdir(here);
   }
 }
 
 function set(name: string, value: string | undefined) {
   if (value === undefined) delete process.env[name];
   else process.env[name] = value;
-  if (process.versions.bun) bunLibc()?.(name, value);
-}
-
-type SetNative = (name: string, value: string | undefined) => void;
-let nativeSet: SetNative | undefined | null = null;
-
-function bunLibc(): SetNative | undefined {
-  if (nativeSet !== null) return nativeSet;
-  try {
-    const { dlopen } = createRequire(import.meta.url)("bun:ffi");
-    const library = process.platform === "darwin" ? "libSystem.dylib" : "libc.so.6";
-    const { symbols } = dlopen(library, {
-      setenv: { args: ["cstring", "cstring", "i32"], returns: "i32" },
-      unsetenv: { args: ["cstring"], returns: "i32" },
-    });
-    const text = (value: string) => new TextEncoder().encode(value + "\0");
-    nativeSet = (name, value) => {
-      if (value === undefined) symbols.unsetenv(text(name));
-      else symbols.setenv(text(name), text(value), 1);
-    };
-  } catch {
-    nativeSet = undefined; // no such C library: the driver keeps what the shell gave it
-  }
-  return nativeSet;
+  // Bun keeps `process.env` to itself. Where there is no such function the driver keeps what the shell gave it.
+  if (!process.versions.bun) return;
+  const { setenv, unsetenv } = libc();
+  if (value === undefined) unsetenv?.(cText(name));
+  else setenv?.(cText(name), cText(value), 1);
 }

@@ -1,5 +1,7 @@
 /** One opened GPU: its queue, what it can do, its compiled kernels, and the errors it reported. */
+import { reasonOf, UserError } from "../errors.ts";
 import type { Driver, OpenAdapter } from "./driver.ts";
+import { parkInstance } from "./instances.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { polled, type WaitHistory } from "./poll.ts";
 
@@ -38,28 +40,38 @@ interface MatrixInfo extends GPUAdapterInfo {
   }[];
 }
 
+/** A compiled kernel, and when it was used last: counted in calls of {@link Gpu.trimPipelines}. */
+interface Compiled {
+  readonly pipeline: GPUComputePipeline;
+  used: number;
+}
+
+/** Compiled kernels that outlive the pipeline they were made for: more than the models of all families need together. */
+const keptPipelines = 256;
+/** How long a rejected promise waits for the loss of the device that is perhaps behind it. */
+const lossDelayMs = 50;
+
 /** A GPU device of WebGPU with the caches that belong to it. */
 export class Gpu {
   /** What it is and can do. */
   readonly info: GpuInfo;
-  /** WebGPU's device. */
-  readonly device: GPUDevice;
-  /** Its one queue. */
-  readonly queue: GPUQueue;
-  /** Never read, and needed: once Dawn's instance is collected, no promise of its devices settles any more. */
-  readonly instance: GPU;
-  readonly #pipelines = new Map<string, GPUComputePipeline>();
-  readonly #uniforms = new Map<string, GPUBuffer>();
+  /** Kept referenced: once Dawn's instance is collected, no promise of its devices settles any more. */
+  readonly #instance: GPU;
+  readonly #pipelines = new Map<string, Compiled>();
+  #time = 0;
+  #device: GPUDevice | undefined;
+  #queue: GPUQueue | undefined;
   #error: string | undefined;
-  #closed = false;
+  #lost: string | undefined;
+  #isDestroyed: Promise<unknown>;
 
   /** Takes over an opened adapter; `openDevices` makes these. */
   constructor(opened: OpenAdapter, dry = false) {
     const { driver, instance, adapter, device } = opened;
     const info = adapter.info;
-    this.instance = instance;
-    this.device = device;
-    this.queue = device.queue;
+    this.#instance = instance;
+    this.#device = device;
+    this.#queue = device.queue;
     this.info = {
       driver,
       name: info.description || info.device || info.vendor,
@@ -78,22 +90,62 @@ export class Gpu {
         ),
       dry,
     };
-    // An uncaptured error drops its submission without a word, and what is read later is zeros: keep the first one
-    // and throw it at the next wait.
-    device.addEventListener("uncapturederror", (event) => {
-      const { error } = event as GPUUncapturedErrorEvent;
-      this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${error.message}`;
-    });
-    device.lost.then((lost) => {
-      if (!this.#closed) this.#error ??= `device lost (${lost.reason}): ${lost.message}`;
+    device.addEventListener("uncapturederror", this.#listen);
+    this.#isDestroyed = device.lost.then(({ reason, message }) => {
+      if (!this.closed) this.#lost ??= `device lost (${reason}): ${message.trim() || "the driver gives no reason"}`;
     });
   }
 
-  /** The first error since the last call, or undefined. */
+  // An uncaptured error drops its submission without a word, and what is read later is zeros: keep the first one
+  // and throw it at the next wait.
+  readonly #listen = (event: Event) => {
+    const { error } = event as GPUUncapturedErrorEvent;
+    this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${reasonOf(error)}`;
+    event.preventDefault(); // or Dawn prints it
+  };
+
+  /** Whether {@link Gpu.close} has been called. */
+  get closed(): boolean {
+    return this.#device === undefined;
+  }
+
+  /**
+   * Why the device is lost, "device lost (destroyed): device was destroyed" for example; `undefined` as long as it is not. A
+   * lost device stays lost: nothing on it runs any more, and what it held is gone.
+   */
+  get lost(): string | undefined {
+    return this.#lost;
+  }
+
+  /** WebGPU's device. Throws a {@link UserError} after {@link Gpu.close}. */
+  get device(): GPUDevice {
+    return this.#device ?? this.#refuse();
+  }
+
+  /** Its one queue. Throws a {@link UserError} after {@link Gpu.close}. */
+  get queue(): GPUQueue {
+    return this.#queue ?? this.#refuse();
+  }
+
+  #refuse(): never {
+    throw new UserError("The devices are closed: open others with openDevices()");
+  }
+
+  /** The first error since the last call, or undefined; that the device is lost is said each time. */
   takeError(): string | undefined {
-    const error = this.#error;
+    const error = this.#error ?? this.#lost;
     this.#error = undefined;
     return error;
+  }
+
+  /** Waits until a loss of the device that is being reported is known, but not long: there may be none. */
+  async settleLoss(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await Promise.race([
+      this.#isDestroyed,
+      new Promise<void>((resolve) => void (timer = setTimeout(resolve, lossDelayMs))),
+    ]);
+    clearTimeout(timer);
   }
 
   /**
@@ -101,30 +153,44 @@ export class Gpu {
    */
   pipeline(kernel: Kernel, halves = 0): GPUComputePipeline {
     const id = halves ? `${kernel.id}:f16 ${halves}` : kernel.id;
-    let pipeline = this.#pipelines.get(id);
-    if (!pipeline) {
+    let compiled = this.#pipelines.get(id);
+    if (!compiled) {
       const module = this.device.createShaderModule({ label: id, code: source(kernel, halves) });
-      pipeline = this.device.createComputePipeline({
+      const pipeline = this.device.createComputePipeline({
         label: id,
         layout: "auto",
         compute: { module, entryPoint: kernel.entry },
       });
-      this.#pipelines.set(id, pipeline);
+      this.#pipelines.set(id, compiled = { pipeline, used: 0 });
     }
-    return pipeline;
+    compiled.used = this.#time;
+    return compiled.pipeline;
   }
 
-  /** A uniform buffer with these 32-bit words. Equal blocks share one buffer, so a steady step makes none. */
-  uniform(key: string, words: readonly number[]): GPUBuffer {
-    let buffer = this.#uniforms.get(key);
-    if (!buffer) {
-      const size = Math.max(16, Math.ceil(words.length / 4) * 16);
-      buffer = this.device.createBuffer({ size, usage: GPUBufferUsage.UNIFORM, mappedAtCreation: true });
-      new Uint32Array(buffer.getMappedRange()).set(words);
-      buffer.unmap();
-      this.#uniforms.set(key, buffer);
+  /** Forgets the compiled kernels that have not been used for longest, if there are many: some are made for one shape. */
+  trimPipelines(): void {
+    this.#time++;
+    const surplus = this.#pipelines.size - keptPipelines;
+    if (surplus <= 0) return;
+    const oldest = [...this.#pipelines].sort(([, a], [, b]) => a.used - b.used).slice(0, surplus);
+    for (const [id] of oldest) this.#pipelines.delete(id);
+  }
+
+  /**
+   * Does `work`, calls of WebGPU, and tells what WebGPU holds against these calls alone; undefined where they are good.
+   * Errors of others go their usual way.
+   */
+  async attempt(work: () => void): Promise<string | undefined> {
+    const filters: readonly GPUErrorFilter[] = ["validation", "out-of-memory", "internal"];
+    for (const filter of filters) this.device.pushErrorScope(filter);
+    let told: Promise<(GPUError | null)[]>;
+    try {
+      work();
+    } finally {
+      told = Promise.all(filters.map(() => this.device.popErrorScope()));
     }
-    return buffer;
+    const error = (await this.wait(told)).find((each) => each);
+    return error?.message;
   }
 
   /** Waits for a promise of this GPU's; one that is waited for in every step brings its history. */
@@ -132,12 +198,15 @@ export class Gpu {
     return polled(promise, history);
   }
 
-  /** Frees everything on the GPU. With all GPUs closed, a process ends by itself. */
+  /** Frees everything on the GPU; a second time does nothing. With all GPUs closed, a process ends by itself. */
   close(): void {
-    this.#closed = true;
-    this.device.destroy();
+    const device = this.#device;
+    if (!device) return;
+    this.#device = this.#queue = undefined;
+    device.removeEventListener("uncapturederror", this.#listen);
+    device.destroy();
     this.#pipelines.clear();
-    this.#uniforms.clear();
+    if (!this.#lost) parkInstance(this.#instance); // who knows what a lost device has left behind in its driver
   }
 }
 

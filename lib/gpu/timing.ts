@@ -13,7 +13,10 @@ export interface Interval {
 export interface Timer {
   /** The slot of pass number `index`, for `Device.beginPass`. */
   slot(index: number): TimestampSlot;
-  /** The intervals of passes 0 to `count - 1`, all of which must have been submitted. */
+  /**
+   * The intervals of passes 0 to `count - 1`, all of which must have been submitted. Errors of the passes are not looked for: they
+   * are left for the next wait.
+   */
   read(count: number): Promise<Interval[]>;
   /** Frees the query sets. */
   close(): void;
@@ -49,7 +52,7 @@ export function createTimer(device: Device): Timer | undefined {
         device.resolveQueries(querySet, 2 * passes, resolved);
         device.copy(resolved, 0, staging, 0, 16 * passes);
         device.submit();
-        await device.mapped(staging);
+        await device.gpu.wait(staging.mapAsync(GPUMapMode.READ));
         const nanoseconds = new BigUint64Array(staging.getMappedRange(0, 16 * passes));
         for (let pass = 0; pass < passes; pass++) {
           intervals.push({ start: Number(nanoseconds[2 * pass]) / 1e6, end: Number(nanoseconds[2 * pass + 1]) / 1e6 });

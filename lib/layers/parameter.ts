@@ -3,6 +3,7 @@ import { alignment, type Device } from "../gpu/device.ts";
 import { scale } from "../ops/elementwise.ts";
 import { bytesOf, type DType, empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";
 import { type Generator, generator } from "../train/random.ts";
+import { place, unplace } from "./placed.ts";
 
 /**
  * How a parameter starts: drawn from a normal distribution of this deviation, or uniformly between minus and plus a bound; all
@@ -36,23 +37,14 @@ export interface Parameter {
 
 /** Describes a parameter; reading its tensors before it is placed is an error. */
 export function parameter(name: string, shape: readonly number[], initial: Initial): Parameter {
-  const unplaced = (): never => {
-    throw new Error(`Parameter "${name}" is not placed on a device yet`);
-  };
-  return {
-    name,
-    shape,
-    initial,
-    get value() {
-      return unplaced();
-    },
-    get master() {
-      return unplaced();
-    },
-    get gradient() {
-      return unplaced();
-    },
-  };
+  const described = { name, shape, initial } as Parameter;
+  unplaceParameter(described);
+  return described;
+}
+
+/** Makes it a description again: its tensors are gone. */
+export function unplaceParameter(parameter: Parameter): void {
+  unplace(parameter, ["value", "master", "gradient"]);
 }
 
 /**
@@ -66,6 +58,17 @@ export interface ParameterBlock {
   readonly values: Tensor;
   readonly gradients: Tensor;
   readonly decayed: number;
+  /** What lies where: in the order of their places. */
+  readonly parameters: readonly Parameter[];
+  /** The element that each of them starts at. */
+  readonly starts: readonly number[];
+}
+
+/** The parameter that element `index` of a block belongs to; padding belongs to the one before it. */
+export function parameterAt({ parameters, starts }: ParameterBlock, index: number): Parameter {
+  let at = parameters.length - 1;
+  while (starts[at] > index) at--;
+  return parameters[at];
 }
 
 /**
@@ -117,19 +120,15 @@ function placeBlock(
   const gradients = empty(device, [count], "gradients");
   let decayed = 0;
   for (const [index, parameter] of block.entries()) {
-    const part = (whole: Tensor) => ({
-      value: view(whole, parameter.shape, bytesOf([starts[index]], whole.dtype)),
-      configurable: true,
-      enumerable: true,
-    });
-    Object.defineProperties(parameter, { value: part(values), master: part(masters), gradient: part(gradients) });
+    const part = (whole: Tensor) => view(whole, parameter.shape, bytesOf([starts[index]], whole.dtype));
+    place(parameter, { value: part(values), master: part(masters), gradient: part(gradients) });
     if (parameter.shape.length > 1) decayed = starts[index + 1];
   }
   if (!device.gpu.info.dry) { // where nothing is computed, nobody reads billions of numbers
     device.write(masters, initialValues(block, starts, seed, originals));
     device.write(gradients, new Float32Array(count));
   }
-  const placed = { masters, values, gradients, decayed };
+  const placed = { masters, values, gradients, decayed, parameters: block, starts };
   copyMasters([placed]);
   return placed;
 }
@@ -163,7 +162,10 @@ function initialValues(
 
 /** Gives back what {@link placeParameters} took. */
 export function releaseParameters(parameters: readonly Parameter[], blocks: readonly ParameterBlock[]): void {
-  for (const { value, master, gradient } of parameters) release(value, master, gradient);
+  for (const parameter of parameters) {
+    release(parameter.value, parameter.master, parameter.gradient);
+    unplaceParameter(parameter);
+  }
   for (const { masters, values, gradients } of blocks) release(masters, values, gradients);
 }
 

@@ -1,6 +1,5 @@
 /** Costs of the actions of each stage, out of the device times of measured steps. */
 import type { Interval } from "../gpu/timing.ts";
-import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { Costs } from "../schedules/costs.ts";
 import type { Action, Schedule } from "../schedules/actions.ts";
 import { median } from "./statistics.ts";
@@ -17,11 +16,11 @@ export interface MeasuredStage {
   readonly w: Readonly<Record<number, number>>;
 }
 
-/** Costs of a pipeline: each stage's actions, and each rank's optimizer step. */
+/** Costs of a pipeline: each stage's actions, and each rank's end of the step. */
 export interface MeasuredCosts {
   /** By stage. */
   readonly stages: readonly MeasuredStage[];
-  /** By rank; NaN where no optimizer ran. */
+  /** By rank, with the look for gradients that are not finite; NaN where no optimizer ran. */
   readonly optimizer: readonly number[];
   /** By rank: the ranks whose gradients its optimizer step waits for; see {@link updatesAfter}. */
   readonly optimizerAfter?: readonly (readonly number[])[];
@@ -35,21 +34,13 @@ export interface CostCollector {
 }
 
 /**
- * By rank: the other ranks whose gradients its optimizer step waits for. With tied parameters those of the twins, in mixed
- * precision all, since a step in which any gradient overflows is skipped. Virtual steps price that message as they price an
- * activation between neighbours, and as nothing between ranks that are none.
+ * By rank: the other ranks that its optimizer step waits for, which is all: no rank updates before each has found its gradients
+ * finite. Virtual steps price that message, and a tied gradient, as they price an activation between neighbours, and as
+ * nothing between ranks that are none.
  */
-export function updatesAfter(
-  { model, precision }: Pick<Pipeline, "model" | "precision">,
-  devices: number,
-): readonly (readonly number[])[] {
+export function updatesAfter(devices: number): readonly (readonly number[])[] {
   const ranks = Array.from({ length: devices }, (_, rank) => rank);
-  const twins = (model.tied ?? []).map((pair) => pair.map(({ gradient }) => gradient.device.rank));
-  return ranks.map((rank) =>
-    ranks.filter((other) =>
-      other !== rank && (precision === "mixed" || twins.some((pair) => pair.includes(rank) && pair.includes(other)))
-    )
-  );
+  return ranks.map((rank) => ranks.filter((other) => other !== rank));
 }
 
 /** A collector for pipelines of `stages` stages on `devices` ranks; `optimizerAfter` as {@link updatesAfter} says. */
@@ -69,7 +60,9 @@ export function createCostCollector(
     add(schedule, intervals) {
       schedule.actions.forEach((actions, rank) => {
         actions.forEach((action, index) => enter(keyOf(action), intervals[rank][index]));
-        if (intervals[rank].length > actions.length) enter(`optimizer ${rank}`, intervals[rank][actions.length]);
+        if (intervals[rank].length > actions.length + 1) {
+          enter(`optimizer ${rank}`, endOf(intervals[rank], actions.length));
+        }
       });
     },
     costs: () => ({
@@ -87,6 +80,11 @@ export function createCostCollector(
   };
 }
 
+/** The end of a rank's step after `count` actions, as if in one piece: the look at its gradients, and its optimizer. */
+function endOf(intervals: readonly Interval[], count: number): Interval {
+  return { start: 0, end: intervals.slice(count).reduce((sum, { start, end }) => sum + end - start, 0) };
+}
+
 const keyOf = ({ kind, stage, microbatches }: Action) => `${kind} ${stage} ${microbatches.length}`;
 
 /** The time of a message between two ranks, in milliseconds. */
@@ -95,7 +93,7 @@ export type Transfer = (fromRank: number, toRank: number) => number;
 /**
  * The measured costs for the simulator. A W costs what those of its width were measured at. With `batching: false` it
  * costs as much as the same number of single ones; where no single one was measured, that is what a full backward takes
- * beyond its I.
+ * beyond its I (nothing, where noise makes it less than its I).
  */
 export function simulatorCosts(
   { stages, optimizer, optimizerAfter }: MeasuredCosts,
@@ -107,7 +105,7 @@ export function simulatorCosts(
       if (kind === "F") return f;
       if (kind === "I") return i;
       if (kind === "B") return b;
-      return batching ? w[length] : length * (w[1] ?? b - i);
+      return batching ? w[length] : length * (w[1] ?? Math.max(0, b - i));
     },
     transfer,
     tail: (rank) => optimizer[rank] || 0,
@@ -122,11 +120,10 @@ export function replayCosts(
   transfer: Transfer = () => 0,
   optimizerAfter?: readonly (readonly number[])[],
 ): Costs {
-  const length = (interval: Interval | undefined) => interval ? interval.end - interval.start : 0;
   return {
-    duration: (_, rank, index) => length(intervals[rank][index]),
+    duration: (_, rank, index) => intervals[rank][index].end - intervals[rank][index].start,
     transfer,
-    tail: (rank) => length(intervals[rank][schedule.actions[rank].length]),
+    tail: (rank) => endOf(intervals[rank], schedule.actions[rank].length).end,
     tailAfter: (rank) => optimizerAfter?.[rank] ?? [],
   };
 }

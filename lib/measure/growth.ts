@@ -6,7 +6,7 @@ import type { Pipeline } from "../pipeline/pipeline.ts";
 import { callback, expectFields, optional, positive, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import type { BatchSource } from "../train/data.ts";
-import { collectGarbage } from "./garbage.ts";
+import { collectGarbage } from "../gpu/garbage.ts";
 
 /** What there is after so many steps. */
 export interface GrowthRow {

@@ -73,10 +73,10 @@ export async function predictMemory(
 export function dryPipeline(
   model: Model,
   devices: number,
-  options: MemoryOptions & Pick<PipelineOptions, "placement">,
+  { software = false, subgroupSize = 0, choices = {}, optimizer, parts, placement, recompute, precision }:
+    & MemoryOptions
+    & Pick<PipelineOptions, "placement">,
 ): Pipeline {
-  const { software = false, subgroupSize = 0, choices = {}, optimizer, placement, parts, recompute, precision } =
-    options;
   const set: DeviceSet = {
     mode: "real",
     devices: dryDevices(devices, { software, subgroupSize }),
@@ -85,7 +85,7 @@ export function dryPipeline(
     close: () => {},
   };
   for (const { gpu } of set.devices) setChoices(gpu, choices);
-  return createPipeline(set, model, { optimizer, placement, parts, recompute, precision });
+  return createPipeline(set, model, { optimizer, parts, placement, recompute, precision });
 }
 
 /** A batch of the right size with nothing in it. */

@@ -11,7 +11,7 @@ import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../ops/conv.t
 import { dropout } from "../ops/dropout.ts";
 import { add, fill, scale } from "../ops/elementwise.ts";
 import { embedding, embeddingBackwardWeight } from "../ops/embedding.ts";
-import { findOverflow } from "../ops/finite.ts";
+import { findNotFinite } from "../ops/finite.ts";
 import { gelu, geluBackward } from "../ops/gelu.ts";
 import { layerNorm, layerNormBackwardInput, layerNormSums } from "../ops/layer_norm.ts";
 import { crossEntropy, crossEntropyBackward, sum } from "../ops/loss.ts";
@@ -166,5 +166,5 @@ function updates(make: Make) {
     const copy = make([count]);
     spec.create(flat(), flat(), count, copy.dtype === "f16" ? copy : undefined).step();
   }
-  findOverflow(make([1], "u32"), flat());
+  findNotFinite(make([1], "u32"), flat());
 }

@@ -63,6 +63,7 @@ export async function race(
       elapsed.push(performance.now() - start);
     }
     const intervals = await timer?.read(which.length);
+    device.check();
     return which.map((index, turn) => {
       const ms = intervals ? intervals[turn].end - intervals[turn].start : elapsed[turn];
       return ms / repeats[index];

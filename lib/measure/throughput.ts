@@ -18,7 +18,7 @@ import {
   updatesAfter,
 } from "./costs.ts";
 import { explainGain, type Gain } from "./gain.ts";
-import { collectGarbage } from "./garbage.ts";
+import { collectGarbage } from "../gpu/garbage.ts";
 import { measureLinks, type Overheads } from "./overheads.ts";
 import { median } from "./statistics.ts";
 
@@ -178,7 +178,7 @@ export function startMeasurement(
   if (isVirtual && !set.devices[0].gpu.info.timestamps) {
     throw new UserError(`${set.adapter} has no timestamps, which virtual devices are composed from`);
   }
-  const after = updatesAfter(pipeline, set.devices.length);
+  const after = updatesAfter(set.devices.length);
   const measured = pairs.map(({ base, split }) => ({
     base: createRow(base),
     split: createRow(split),

@@ -1,5 +1,6 @@
 /** Models by name. */
 import { UserError } from "../errors.ts";
+import { quoted } from "../text.ts";
 import { bert, bertConfigurations } from "./bert.ts";
 import { llama, llamaConfigurations } from "./llama.ts";
 import { mamba, mambaConfigurations } from "./mamba.ts";
@@ -23,7 +24,7 @@ export const modelNames: readonly string[] = Object.keys(makers);
  */
 export function createModel(name: string): Model {
   if (!Object.hasOwn(makers, name)) {
-    throw new UserError(`There is no model "${name}"; there are ${modelNames.join(", ")}`);
+    throw new UserError(`There is no model ${quoted(String(name))}; there are ${modelNames.join(", ")}`);
   }
   return makers[name]();
 }

@@ -5,21 +5,27 @@ import { strides } from "./elementwise.ts";
 import { expectShape, inVectors } from "./shapes.ts";
 import { singleOperation } from "./variants.ts";
 
-const findKernel = kernel("finite", "find_overflow");
+const findKernel = kernel("finite", "find_not_finite");
 
 /**
- * Sets `found`, u32 [1], to 1 if any element of `x` is infinite or NaN, and leaves it alone otherwise. x: f32, of any
- * shape; where its size is no multiple of 4, what lies behind it up to the next must be finite (padding that is 0).
+ * Looks for the first element of `x` that is infinite or NaN, and enters it into `found`, u32 [1], which is 0 before: see
+ * {@link notFiniteAt}. x: f32, of any shape; where its size is no multiple of 4, what lies behind it up to the next must be
+ * finite (padding that is 0).
  */
-export function findOverflow(found: Tensor, x: Tensor): void {
-  expectShape("findOverflow", "found", found, [1], "u32");
-  expectShape("findOverflow", "x", x, x.shape);
+export function findNotFinite(found: Tensor, x: Tensor): void {
+  expectShape("findNotFinite", "found", found, [1], "u32");
+  expectShape("findNotFinite", "x", x, x.shape);
   operation.run([found, x]);
 }
 
+/** The index that {@link findNotFinite} has entered, or undefined where all was finite. */
+export function notFiniteAt(found: number): number | undefined {
+  return found === 0 ? undefined : ~found >>> 0;
+}
+
 const operation = singleOperation<[found: Tensor, x: Tensor]>({
-  name: "findOverflow",
-  kernel: "finite:find_overflow",
+  name: "findNotFinite",
+  kernel: "finite:find_not_finite",
   outputs: 1,
   record(found, x) {
     const vectors = Math.ceil(sizeOf(x.shape) / 4);

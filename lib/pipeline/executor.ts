@@ -1,24 +1,22 @@
 /** Runs a schedule: one asynchronous loop a rank over its actions, one submission an action. */
+import { UserError } from "../errors.ts";
 import { alignment, type Device, DeviceError } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
-import { type LedgerPoint, type LedgerRecorder, recordLedger } from "../gpu/ledger_timeline.ts";
+import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
 import type { WaitHistory } from "../gpu/poll.ts";
-import type { Interval, Timer } from "../gpu/timing.ts";
-import type { Model } from "../models/model.ts";
-import { fill } from "../ops/elementwise.ts";
-import { formatAction, type Schedule } from "../schedules/actions.ts";
-import { empty, release, type Tensor, toArray, writeArray } from "../tensor.ts";
+import type { Interval } from "../gpu/timing.ts";
+import type { Schedule } from "../schedules/actions.ts";
+import { empty, release, type Tensor, writeArray } from "../tensor.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import type { Batch } from "../train/data.ts";
-import type { LossScale } from "../train/loss_scale.ts";
-import type { Optimizer } from "../train/optimizers.ts";
-import type { Channels } from "./channel.ts";
+import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
 import { planOf } from "./plan.ts";
-import { type Promised, promised } from "./promised.ts";
-import { runAction, type Step } from "./run_action.ts";
+import { promised } from "./promised.ts";
+import type { Step } from "./run_action.ts";
+import { RankError, runRank } from "./run_rank.ts";
 import type { Stage } from "./stage.ts";
-import { sendTied } from "./tied.ts";
-import { createVote, overflows, type Vote } from "./overflow.ts";
+import { clearGradients, undo } from "./undo.ts";
+import { createVerdict, type NotFinite } from "./verdict.ts";
 
 /** What a step gave. */
 export interface StepResult {
@@ -27,15 +25,19 @@ export interface StepResult {
   /** Wall-clock time from the first action to the moment when every device has finished. */
   readonly wallMs: number;
   /**
-   * Device time of each rank's actions, in the order of its list, the optimizer's as one more at the end; absent where a
-   * device has no timestamps. The look for overflow before that, in mixed precision, is in none of them. Each rank's
-   * device has a clock of its own.
+   * Device time of each rank's actions, in the order of its list; then that of the look for gradients that are not finite, and
+   * last the optimizer's, if one ran. Absent where a device has no timestamps. Each rank's device has a clock of its own.
    */
   readonly intervals?: readonly (readonly Interval[])[];
   /** In mixed precision what the loss was multiplied by for the backward. */
   readonly lossScale?: number;
-  /** In mixed precision whether gradients overflowed, and with them the update was left out; see `LossScale`. */
+  /**
+   * In mixed precision whether gradients overflowed: then the step has changed nothing but the loss scale, see `LossScale`. In f32
+   * such a step fails.
+   */
   readonly skipped?: boolean;
+  /** Where gradients overflowed: the first such parameter of the lowest rank. */
+  readonly overflow?: NotFinite;
   /** The most bytes in use at once on each rank, and of each category by itself. */
   readonly peaks: readonly RankPeak[];
   /** Of each rank every change of what is in use, if the step was asked for it; see `actionsOf`. */
@@ -56,52 +58,49 @@ export interface RankPeak {
 
 /** What a step may be told. */
 export interface StepOptions {
-  /** Whether the optimizer updates the parameters at the end; yes by default. */
+  /** Whether the optimizer updates the parameters at the end; yes by default. Without, the gradients stay to be read. */
   readonly optimize?: boolean;
+  /**
+   * Whether the step's gradients are added to those that the steps before have left (without `optimize`), so that several steps
+   * make one update; no by default: the step starts from zero.
+   */
+  readonly accumulate?: boolean;
   /** Whether to record what is in use over time, see {@link StepResult.timeline}. */
   readonly timeline?: boolean;
 }
 
-/** What the executor works on; made by `createPipeline`. */
-export interface ExecutorContext {
-  readonly model: Model;
-  readonly devices: readonly Device[];
-  readonly stages: readonly Stage[];
-  /** Of each rank. */
-  readonly optimizers: readonly (readonly Optimizer[])[];
-  readonly timers: readonly (Timer | undefined)[];
-  readonly channels: Channels;
-  /**
-   * [1], on the last stage's device, written anew in each step: one over the batch's targets that count, since the loss is the mean
-   * over the batch whichever micro-batch a row is in, times the loss scale.
-   */
-  readonly lossGradient: Tensor;
-  /** In mixed precision; none in f32. */
-  readonly lossScale?: LossScale;
-}
-
 /**
- * Runs one step of `schedule` on `batch`. Without `optimize` the gradients stay, and add up with those of the next step.
+ * Runs one step of `schedule` on `batch`. It either stands as a whole, on every rank, or has never happened: until all ranks
+ * have found their gradients finite and every message and submission good, no parameter, moment or count changes, and what
+ * does change before (gradients, running statistics) is set back where the step fails.
  *
  * @throws {UserError} When schedule, batch and pipeline do not fit each other; nothing has run then.
- * @throws {Error} When a rank fails or the loss is not finite; rank and action are named, and the memory of the step is
- * given back.
+ * @throws {Error} When a rank fails, or the loss or a gradient is not finite; rank and action are named, and the memory of
+ * the step is given back. Where a device is lost, the pipeline says so from then on.
  */
 export async function runStep(
   context: ExecutorContext,
   schedule: Schedule,
   batch: Batch,
-  { optimize = true, timeline = false }: StepOptions = {},
+  { optimize = true, accumulate = false, timeline = false }: StepOptions = {},
 ): Promise<StepResult> {
-  const { model, devices, stages, timers, channels, lossGradient, lossScale } = context;
-  const plan = planOf(schedule, devices.length, stages.length);
+  const { model, devices, stages, channels, lossGradient, lossScale, condition } = context;
+  const plan = planOf(schedule, devices.length, stages.map(({ device }) => devices.indexOf(device)));
   const targets = checkBatch(model, batch, schedule.microbatches);
+  if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
+  devices.forEach(expectNoError);
   const marks = devices.map((device) => device.pool.mark());
   devices.forEach((device) => device.ledger.resetPeak());
   const recorders = timeline ? devices.map(({ ledger }) => recordLedger(ledger)) : undefined;
+  const scale = lossScale?.value ?? 1;
+  const loss = promised<number>();
+  const verdict = createVerdict(devices.length);
+  let losses: Tensor;
+  let wallMs: number;
+  let faults: readonly (string | undefined)[];
   try {
-    const { device: lossDevice } = stages[stages.length - 1];
-    const losses = empty(lossDevice, [schedule.microbatches, alignment / 4], "workspace");
+    if (condition.gradients !== "zero" && !accumulate) clearGradients(stages);
+    losses = empty(stages[stages.length - 1].device, [schedule.microbatches, alignment / 4], "workspace");
     const step: Step = {
       model,
       stages,
@@ -117,130 +116,70 @@ export async function runStep(
       handed: new Map(),
       historyOf: waitsOf(schedule),
     };
-    const scale = lossScale?.value ?? 1;
     writeArray(lossGradient, Float32Array.of(scale / targets));
     const start = performance.now();
-    const loss = promised<number>();
-    const vote = lossScale && optimize ? createVote(devices.length) : undefined;
     const outcomes = await Promise.allSettled(
       devices.map((_, rank) =>
-        runRank(context, step, { schedule, rank, optimize, loss, targets, scale, vote, recorder: recorders?.[rank] })
+        runRank(context, step, { schedule, rank, optimize, loss, targets, scale, verdict, recorder: recorders?.[rank] })
       ),
     );
-    const wallMs = performance.now() - start;
-    const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failed) throw failed.reason;
-    release(losses);
-    const intervals = timers.every((timer) => timer)
-      ? await Promise.all(timers.map((timer, rank) => timer!.read(schedule.actions[rank].length + (optimize ? 1 : 0))))
-      : undefined;
-    const peaks = devices.map(({ ledger }) => ({
-      total: ledger.totalPeak(),
-      categories: { ...ledger.peak },
-      needed: ledger.neededPeak(),
-      reserved: ledger.reservedPeak(),
-    }));
-    const skipped = await vote?.result;
-    if (skipped !== undefined) lossScale!.update(skipped);
-    devices.forEach(({ pool }) => pool.endStep());
-    return {
-      loss: await loss.promise,
-      wallMs,
-      ...(intervals ? { intervals } : {}),
-      ...(lossScale ? { lossScale: scale, skipped: skipped ?? false } : {}),
-      peaks,
-      ...(recorders ? { timeline: recorders.map((recorder) => recorder.stop()) } : {}),
-    };
-  } catch (error) {
-    channels.reset();
-    devices.forEach((device, rank) => {
-      device.abandon();
-      device.pool.rollback(marks[rank]);
-      // What a step needed that did not fit is nothing to keep for the next.
-      device.pool.trim();
-      recorders?.[rank].stop();
+    wallMs = performance.now() - start;
+    faults = outcomes.map((outcome) => {
+      if (outcome.status === "rejected") throw outcome.reason;
+      return outcome.value;
     });
-    await Promise.all(devices.map((device) => device.settle()));
+  } catch (error) {
+    recorders?.forEach((recorder) => recorder.stop());
+    await undo(context, marks, error as Error);
     throw error;
+  }
+  // The step stands, or all ranks have left it out alike.
+  const overflow = await verdict.result;
+  if (optimize && !overflow) context.optimizers.flat().forEach((optimizer) => optimizer.commit());
+  if (!overflow) condition.gradients = optimize ? "zero" : "summed";
+  else condition.gradients = accumulate && condition.gradients === "summed" ? "lost" : "zero";
+  if (overflow || optimize) lossScale?.update(overflow !== undefined);
+  release(losses);
+  const peaks = devices.map(({ ledger }) => ({
+    total: ledger.totalPeak(),
+    categories: { ...ledger.peak },
+    needed: ledger.neededPeak(),
+    reserved: ledger.reservedPeak(),
+  }));
+  const fault = faults.findIndex((each) => each !== undefined);
+  if (fault >= 0) condition.broken ??= `Rank ${fault} failed while it updated its parameters: ${faults[fault]}`;
+  expectUsable(condition);
+  const intervals = await intervalsOf(context, schedule, optimize);
+  devices.forEach(({ pool }) => pool.endStep());
+  return {
+    loss: await loss.promise,
+    wallMs,
+    ...(intervals ? { intervals } : {}),
+    ...(lossScale ? { lossScale: scale, skipped: overflow !== undefined } : {}),
+    ...(overflow ? { overflow } : {}),
+    peaks,
+    ...(recorders ? { timeline: recorders.map((recorder) => recorder.stop()) } : {}),
+  };
+}
+
+/** The times of a step that stands: nothing but the loss of a device can keep them from coming. */
+async function intervalsOf({ timers, condition }: ExecutorContext, { actions }: Schedule, optimize: boolean) {
+  if (!timers.every((timer) => timer)) return undefined;
+  try {
+    return await Promise.all(timers.map((timer, rank) => timer!.read(actions[rank].length + (optimize ? 2 : 1))));
+  } catch (error) {
+    condition.broken ??= `the times of the last step did not come: ${(error as Error).message}`;
+    return expectUsable(condition);
   }
 }
 
-/** What one rank is told, besides what all share. */
-interface RankRun {
-  schedule: Schedule;
-  rank: number;
-  optimize: boolean;
-  /** Where the last stage's rank leaves the loss. */
-  loss: Promised<number>;
-  /** Those of the batch that count. */
-  targets: number;
-  /** Of the loss, see `LossScale`; 1 in f32. */
-  scale: number;
-  vote: Vote | undefined;
-  recorder: LedgerRecorder | undefined;
-}
-
-async function runRank(
-  { model, devices, stages, optimizers, timers, channels }: ExecutorContext,
-  step: Step,
-  { schedule, rank, optimize, loss, targets, scale, vote, recorder }: RankRun,
-): Promise<void> {
-  const device = devices[rank];
-  const actions = schedule.actions[rank];
-  const lastStage = step.stages.length - 1;
-  let losses = 0;
-  let current = "start";
-  const begin = (name: string) => {
-    device.activity = current = name;
-    recorder?.begin(name);
-  };
-  /** Adds up what belongs together, and updates the parameters; recorded before the wait, like an action. */
-  const update = async () => {
-    const tied = sendTied(model, channels, device, step.historyOf);
-    let skip = false;
-    const gradients = stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
-      blocks.map((block) => block.gradients)
-    );
-    if (vote) { // overflow is looked for in the sums
-      tied.record();
-      await tied.submit(device.finish());
-      skip = await vote.cast(await overflows(device, gradients));
-    }
-    if (!skip) optimizers[rank].forEach((optimizer) => optimizer.prepare(undefined, scale));
-    if (!vote) tied.record();
-    device.beginPass(timers[rank]?.slot(actions.length));
-    if (skip) gradients.forEach((gradient) => fill(gradient, 0));
-    else optimizers[rank].forEach((optimizer) => optimizer.step());
-    const commands = device.finish();
-    if (vote) device.submit(commands);
-    else await tied.submit(commands);
-  };
+/** An error that was reported after the step before had ended belongs to neither: nothing of this step has run. */
+function expectNoError(device: Device): void {
   try {
-    for (const [index, action] of actions.entries()) {
-      begin(formatAction(action));
-      await runAction(step, device, action, () => device.beginPass(timers[rank]?.slot(index)));
-      if (action.kind === "F" && action.stage === lastStage && ++losses === step.microbatches) {
-        // Read while the backward goes on: it is long known when the optimizers ask for it.
-        toArray(step.losses).then((values) => loss.resolve(sumOfLosses(values, schedule, rank) / targets)).catch(
-          loss.reject,
-        );
-      }
-    }
-    if (optimize) {
-      begin("optimizer");
-      await loss.promise; // no parameter changes in a step whose loss is not a number
-      await update();
-    }
-    await device.idle(step.historyOf(`end ${rank}`));
+    device.check();
   } catch (error) {
-    const [failed, at] = error instanceof DeviceError ? [error.rank, error.activity] : [rank, current];
-    const explained = error instanceof RankError
-      ? error // another rank failed first, and this one waited for it
-      : new RankError(`Rank ${failed} failed at ${at}: ${(error as Error).message}`, { cause: error });
-    channels.fail(explained);
-    loss.reject(explained);
-    vote?.fail(explained);
-    throw explained;
+    if (!(error instanceof DeviceError)) throw error;
+    throw new RankError(`Before the step: ${error.message}`, { cause: error });
   }
 }
 
@@ -257,25 +196,8 @@ function waitsOf(schedule: Schedule): (name: string) => WaitHistory {
   };
 }
 
-class RankError extends Error {
-  override name = "RankError";
-}
-
 function shapesOf(stages: readonly Stage[], inputShape: readonly number[]): (readonly number[])[] {
   const shapes = [inputShape];
   for (const { layer } of stages) shapes.push(layer.outputShape(shapes[shapes.length - 1]));
   return shapes;
-}
-
-/** The sum over the micro-batches. */
-function sumOfLosses(losses: Float32Array, { microbatches, stages }: Schedule, rank: number): number {
-  let sum = 0;
-  for (let microbatch = 0; microbatch < microbatches; microbatch++) {
-    const loss = losses[microbatch * alignment / 4];
-    if (!Number.isFinite(loss)) {
-      throw new RankError(`Rank ${rank} failed at ${stages - 1}F${microbatch}: the loss of the micro-batch is ${loss}`);
-    }
-    sum += loss;
-  }
-  return sum;
 }

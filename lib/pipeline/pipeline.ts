@@ -13,10 +13,13 @@ import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { createChannels } from "./channel.ts";
-import { type ExecutorContext, runStep, type StepOptions, type StepResult } from "./executor.ts";
+import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
+import { runStep, type StepOptions, type StepResult } from "./executor.ts";
+import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
-import { placeStage } from "./stage.ts";
+import { expectUnplaced, forgetPlaced, placeStage } from "./stage.ts";
+import { clearGradients } from "./undo.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -72,7 +75,10 @@ const rules: Rules<PipelineOptions> = {
   budget: optional(budgetRule),
 };
 
-/** A model in training. Any schedule for its number of devices and stages can be run on it, step by step. */
+/**
+ * A model in training. Any schedule for its number of devices and stages can be run on it, step by step. A step, a reading of
+ * values and their setting exclude one another: what is called too early, or after `close`, is a `UserError`, and nothing is done.
+ */
 export interface Pipeline {
   /** What is trained. */
   readonly model: Model;
@@ -82,7 +88,15 @@ export interface Pipeline {
   readonly recompute: string;
   /** What tensors hold and kernels read. */
   readonly precision: Precision;
-  /** Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. */
+  /**
+   * Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. A step that fails has
+   * never happened: parameters, gradients, running statistics, the optimizer and the loss scale are what they were before. Only
+   * gradients that earlier steps without an update had added up are lost with it.
+   *
+   * @throws {UserError} When schedule, batch and pipeline do not fit each other.
+   * @throws {Error} When a rank fails, or the loss or a gradient is not finite (in mixed precision the latter is no error, see
+   * {@link StepResult.skipped}); rank, and action or parameter are named.
+   */
   step(schedule: Schedule, batch: Batch, options?: StepOptions): Promise<StepResult>;
   /** All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both. */
   gradients(): Promise<Map<string, Float32Array>>;
@@ -96,7 +110,7 @@ export interface Pipeline {
   setParameters(values: ReadonlyMap<string, Float32Array>): void;
   /** Sets all gradients to zero, as the optimizer does after each of its steps. */
   clearGradients(): void;
-  /** Gives back everything the pipeline holds on its devices, which stay open. */
+  /** Gives back everything the pipeline holds on its devices, which stay open. A second time it does nothing. */
   close(): void;
 }
 
@@ -120,16 +134,18 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   expectFields("createPipeline", options, rules);
   const { devices } = set;
   const placement = options.placement ?? devices.map((_, rank) => rank);
+  const occupancy = createOccupancy(devices);
   const plain = options.parts ?? partition(model, placement.length);
   checkParts(model, plain, placement, devices.length);
   const parts = withRecompute(plain, options.recompute);
+  expectUnplaced(model.name, parts.flat());
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
   const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const { budget } = options;
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
-  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, () => {
+  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, parts.flat(), () => {
     const stages = parts.map((layers, index) =>
       placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
     );
@@ -152,12 +168,21 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     channels: createChannels(),
     lossGradient,
     ...(lossScale ? { lossScale } : {}),
+    condition: { gradients: "zero" },
   };
-  let running = false;
-  const read = async (which: "master" | "gradient") => {
-    const tensors = new Map<string, Float32Array>();
-    for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
-    return tensors;
+  const { condition } = context;
+  const read = async (which: "master" | "gradient", what: string) => {
+    occupancy.expectOpen(what);
+    expectUsable(condition);
+    return await occupancy.reading(async () => {
+      const tensors = new Map<string, Float32Array>();
+      for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
+      return tensors;
+    });
+  };
+  const expectFree = (what: string) => {
+    occupancy.expectFree(what);
+    expectUsable(condition);
   };
   return {
     model,
@@ -165,16 +190,15 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     recompute: formatRecompute(options.recompute),
     precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
-      if (running) throw new Error("The pipeline is in a step already; wait for it to end");
-      running = true;
-      try {
-        return await runStep(context, schedule, batch, stepOptions);
-      } finally {
-        running = false;
-      }
+      expectFree("another step");
+      return await occupancy.stepping(() => {
+        devices.forEach(({ pool }) => pool.limitTo(budget));
+        return runStep(context, schedule, batch, stepOptions);
+      });
     },
     async gradients() {
-      const gradients = await read("gradient");
+      if (condition.gradients === "lost") throw new UserError(lostGradients);
+      const gradients = await read("gradient", "its gradients");
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -190,9 +214,9 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       }
       return gradients;
     },
-    parameters: () => read("master"),
+    parameters: () => read("master", "its parameters"),
     setParameters(values) {
-      if (running) throw new Error("The pipeline is in a step; set its parameters when that has ended");
+      expectFree("new parameters");
       const parameters = parametersOf(model);
       const names = new Set(parameters.map(({ name }) => name));
       const unknown = [...values.keys()].find((name) => !names.has(name));
@@ -207,17 +231,19 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       for (const { blocks } of stages) copyMasters(blocks);
     },
     clearGradients() {
-      for (const { device, blocks } of stages) {
-        for (const { gradients } of blocks) device.write(gradients, new Float32Array(gradients.bytes / 4));
-      }
+      expectFree("other gradients");
+      clearGradients(stages);
+      condition.gradients = "zero";
     },
     close() {
+      if (!occupancy.close()) return;
       for (const rank of context.optimizers) rank.forEach((optimizer) => optimizer.release());
       context.timers.forEach((timer) => timer?.close());
       context.channels.close();
       release(lossGradient);
       stages.forEach((stage) => stage.release());
       devices.forEach(({ pool }) => pool.limitTo(undefined));
+      devices.forEach((device) => device.releaseCaches());
     },
   };
 }
@@ -232,8 +258,8 @@ function expectHalf(devices: readonly Device[]) {
   }
 }
 
-/** What `make` returns; where it throws, what it allocated is given back and no budget stays. */
-function undoneIfFailed<T>(devices: readonly Device[], make: () => T): T {
+/** What `make` returns; where it throws, what it allocated is given back, nothing is placed and no budget stays. */
+function undoneIfFailed<T>(devices: readonly Device[], layers: readonly Layer[], make: () => T): T {
   const marks = devices.map(({ pool }) => pool.mark());
   try {
     return make();
@@ -244,6 +270,7 @@ function undoneIfFailed<T>(devices: readonly Device[], make: () => T): T {
       device.pool.trim();
       device.pool.limitTo(undefined);
     });
+    forgetPlaced(layers);
     throw error;
   }
 }

@@ -21,11 +21,18 @@ const plans = new WeakMap<Schedule, Plan>();
  *
  * @throws {UserError} What `validate` finds, or a schedule that does not fit the pipeline.
  */
-export function planOf(schedule: Schedule, devices: number, stages: number): Plan {
+export function planOf(schedule: Schedule, devices: number, placement: readonly number[]): Plan {
+  const stages = placement.length;
   if (schedule.devices !== devices || schedule.stages !== stages) {
     throw new UserError(
       `Schedule ${schedule.name} is for ${schedule.stages} stages on ${schedule.devices} devices, ` +
         `the pipeline has ${stages} on ${devices}`,
+    );
+  }
+  if (schedule.placement.some((rank, stage) => rank !== placement[stage])) {
+    throw new UserError(
+      `Schedule ${schedule.name} has its stages on ranks ${schedule.placement.join()}, the pipeline on ` +
+        `${placement.join()}: make the pipeline with the schedule's placement`,
     );
   }
   let plan = plans.get(schedule);

@@ -1,8 +1,10 @@
 /** A slice of a model on the device that runs it. */
+import { UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
-import { placeBuffers, releaseBuffers } from "../layers/buffers.ts";
+import { type BufferBlock, placeBuffers, releaseBuffers, unplaceBuffer } from "../layers/buffers.ts";
 import type { Layer } from "../layers/layer.ts";
-import { type ParameterBlock, placeParameters, releaseParameters } from "../layers/parameter.ts";
+import { type ParameterBlock, placeParameters, releaseParameters, unplaceParameter } from "../layers/parameter.ts";
+import { isPlaced } from "../layers/placed.ts";
 import { sequential } from "../layers/sequential.ts";
 
 /** Stage `index` of a pipeline. */
@@ -14,6 +16,8 @@ export interface Stage {
   /** The stage's layers as one. */
   readonly layer: Layer;
   readonly blocks: readonly ParameterBlock[];
+  /** The layers' running statistics and the like; none where no layer has any. */
+  readonly buffers: BufferBlock | undefined;
   release(): void;
 }
 
@@ -28,16 +32,37 @@ export function placeStage(
 ): Stage {
   const layer = sequential(layers);
   const blocks = placeParameters(layer.parameters, device, seed, originals, dtype);
-  placeBuffers(layer.buffers ?? [], device);
+  const buffers = placeBuffers(layer.buffers ?? [], device);
   return {
     index,
     device,
     dtype,
     layer,
     blocks,
+    buffers,
     release() {
       releaseParameters(layer.parameters, blocks);
-      releaseBuffers(layer.buffers ?? []);
+      releaseBuffers(layer.buffers ?? [], buffers);
     },
   };
+}
+
+/** Refuses layers that have tensors already: two pipelines would train the same parameters without knowing of each other. */
+export function expectUnplaced(model: string, layers: readonly Layer[]): void {
+  for (const { parameters, buffers = [] } of layers) {
+    const placed = [...parameters, ...buffers].find(isPlaced);
+    if (placed) {
+      throw new UserError(
+        `${model} is in a pipeline already, with "${placed.name}": close that pipeline, or make the model anew`,
+      );
+    }
+  }
+}
+
+/** Makes descriptions of layers again whose tensors are gone: placing them has failed half-way. */
+export function forgetPlaced(layers: readonly Layer[]): void {
+  for (const { parameters, buffers = [] } of layers) {
+    for (const parameter of parameters) unplaceParameter(parameter);
+    for (const buffer of buffers) unplaceBuffer(buffer);
+  }
 }

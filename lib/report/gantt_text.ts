@@ -59,7 +59,7 @@ function name(schedule: Schedule, { kind, stage, microbatches }: Action): string
 }
 
 function line(schedule: Schedule, spans: readonly Span[], perUnit: number, columns: number, colour: boolean): string {
-  const first = Math.min(...spans.map(({ action }) => action.stage));
+  const first = spans.reduce((least, { action }) => Math.min(least, action.stage), Infinity);
   let text = "";
   let at = 0;
   for (const { action, start, end } of spans) {

@@ -1,7 +1,7 @@
 /** A step as it ran, for drawings. */
 import type { Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
-import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
+import { replayCosts, type Transfer as TransferTime, updatesAfter } from "../measure/costs.ts";
 import type { StepResult } from "../pipeline/executor.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { simulate, type Span } from "../schedules/simulate.ts";
@@ -22,15 +22,20 @@ export function runTimeline(
   transfer?: TransferTime,
 ): Timeline | undefined {
   if (!intervals) return undefined;
-  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer));
+  if (mode === "virtual") {
+    return simulate(schedule, replayCosts(schedule, intervals, transfer, updatesAfter(schedule.devices)));
+  }
   const spans = schedule.actions.flatMap((actions, rank) =>
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
   );
   const offsets = clockOffsets(schedule, spans);
-  const start = Math.min(...spans.map((span) => span.start + offsets[span.rank]));
+  const start = spans.reduce((least, span) => Math.min(least, span.start + offsets[span.rank]), Infinity);
   const moved = spans.map((span) => ({ ...span, ...shift(span, offsets[span.rank] - start) }));
-  const ends = intervals.map((list, rank) => Math.max(...list.map(({ end }) => end)) + offsets[rank] - start);
-  return { spans: moved, makespan: Math.max(...ends) };
+  // A rank's last pass may be its optimizer's, which is no action.
+  const ends = intervals.map((list, rank) =>
+    list.reduce((most, { end }) => Math.max(most, end), -Infinity) + offsets[rank] - start
+  );
+  return { spans: moved, makespan: ends.reduce((most, end) => Math.max(most, end)) };
 }
 
 const shift = ({ start, end }: Interval, by: number): Interval => ({ start: start + by, end: end + by });

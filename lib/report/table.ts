@@ -1,6 +1,7 @@
 /** Tables in the terminal. */
 import CliTable from "cli-table3";
 import { isNumericColumn } from "./columns.ts";
+import { escaped } from "../text.ts";
 import type { Table } from "./html.ts";
 
 /** The table as text with box-drawing lines; columns that hold only numbers stand on the right. */
@@ -10,6 +11,6 @@ export function tableText({ columns, rows }: Table): string {
     style: { head: [], border: [], compact: true },
     colAligns: columns.map((_, column) => isNumericColumn(rows, column) ? "right" : "left"),
   });
-  table.push(...rows.map((row) => [...row]));
+  for (const row of rows) table.push(row.map((cell) => typeof cell === "string" ? escaped(cell) : cell));
   return table.toString();
 }

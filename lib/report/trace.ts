@@ -1,7 +1,9 @@
 import { formatAction, type Schedule } from "../schedules/actions.ts";
 import { memoryCategories } from "../schedules/memory.ts";
 import type { RankMemory } from "../schedules/memory_timeline.ts";
-import { type Timeline, transfersOf } from "./timeline.ts";
+import type { Span } from "../schedules/simulate.ts";
+import { walk } from "../schedules/walk.ts";
+import { type Timeline, type Transfer, transfersOf } from "./timeline.ts";
 
 /** How to write a trace. */
 export interface TraceOptions {
@@ -17,41 +19,97 @@ export interface TraceOptions {
  * A step as a trace in Chrome's JSON format, which Perfetto (ui.perfetto.dev) and chrome://tracing open: one track a
  * rank with every action at its real duration, a flow arrow for every transfer between ranks, and memory counters.
  * Simulated and measured steps are written alike.
+ *
+ * Times are whole nanoseconds, in microseconds of three decimals: starts and ends are rounded, a duration is their
+ * difference. Only an action shorter than a nanosecond is drawn one long, at the cost of what follows. An arrow that would
+ * point back in time, as clocks of several devices can have it, is left out.
  */
 export function chromeTrace(schedule: Schedule, timeline: Timeline, options: TraceOptions = {}): string {
   const { microseconds = 1000, memory, title = schedule.name } = options;
+  const nanoseconds = (time: number) => Math.round(time * microseconds * 1000);
   const events: Record<string, unknown>[] = [{ ph: "M", pid: 0, name: "process_name", args: { name: title } }];
   for (let rank = 0; rank < schedule.devices; rank++) {
     events.push({ ph: "M", pid: 0, tid: rank, name: "thread_name", args: { name: `device ${rank}` } });
     events.push({ ph: "M", pid: 0, tid: rank, name: "thread_sort_index", args: { sort_index: rank } });
   }
-  for (const { rank, action, start, end } of timeline.spans) {
+  const transfers = transfersOf(schedule, timeline.spans);
+  const slices = slicesOf(schedule, timeline.spans, transfers, nanoseconds);
+  for (const span of timeline.spans) {
+    const { rank, action } = span;
     const { kind, stage, microbatches } = action;
+    const { start, end } = slices.get(span)!;
     events.push({
       ph: "X",
       pid: 0,
       tid: rank,
-      ts: start * microseconds,
-      dur: (end - start) * microseconds,
+      ts: start / 1000,
+      dur: (end - start) / 1000,
       name: formatAction(action),
       cat: kind,
       args: { stage, microbatches },
     });
   }
-  transfersOf(schedule, timeline.spans).forEach(({ from, to }, id) => {
+  transfers.forEach(({ from, to }, id) => {
+    const arrow = arrowBetween(slices.get(from)!, slices.get(to)!);
+    if (!arrow) return;
     const name = from.action.kind === "F" ? "activation" : "gradient";
-    // An arrow belongs to the slice around its time, so it must leave a little before its slice ends.
-    const leave = from.end - Math.min(0.001 / microseconds, (from.end - from.start) / 2);
     const common = { pid: 0, name, cat: "transfer", id };
-    events.push({ ...common, ph: "s", tid: from.rank, ts: leave * microseconds });
-    events.push({ ...common, ph: "f", bp: "e", tid: to.rank, ts: to.start * microseconds });
+    events.push({ ...common, ph: "s", tid: from.rank, ts: arrow.leaves / 1000 });
+    events.push({ ...common, ph: "f", bp: "e", tid: to.rank, ts: arrow.arrives / 1000 });
   });
   memory?.forEach(({ points }, rank) => {
     for (const { time, held } of points) {
       const args = Object.fromEntries(memoryCategories.map((category) => [category, held[category]]));
-      events.push({ ph: "C", pid: 0, ts: time * microseconds, name: `memory of device ${rank}`, args });
+      events.push({ ph: "C", pid: 0, ts: nanoseconds(time) / 1000, name: `memory of device ${rank}`, args });
     }
   });
   const lines = events.map((event) => JSON.stringify(event)).join(",\n");
   return `{"displayTimeUnit":"ms","traceEvents":[\n${lines}\n]}\n`;
+}
+
+/** When an action is drawn, in whole nanoseconds. */
+interface Slice {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * Slices of a track follow one another and have some length: Perfetto drops one that reaches into the next, as passes of
+ * a GPU can by a little, and hangs arrows on the last slice that began, so that one without length would take those of the
+ * slice beginning with it. What waits for a slice that therefore ends later begins later too, or its arrow would be lost.
+ */
+function slicesOf(
+  schedule: Schedule,
+  spans: readonly Span[],
+  transfers: readonly Transfer[],
+  nanoseconds: (time: number) => number,
+): Map<Span, Slice> {
+  const lists: Span[][] = schedule.actions.map(() => []);
+  for (const span of spans) lists[span.rank][span.index] = span;
+  const sources = new Map(transfers.map(({ from, to }) => [to, from]));
+  const slices = new Map<Span, Slice>();
+  walk(schedule, (rank, index) => {
+    const span = lists[rank][index];
+    const source = sources.get(span);
+    const start = Math.max(
+      nanoseconds(span.start),
+      index > 0 ? slices.get(lists[rank][index - 1])!.end : -Infinity,
+      // Measured clocks may disagree.
+      source && nanoseconds(source.end) <= nanoseconds(span.start) ? slices.get(source)!.end : -Infinity,
+    );
+    slices.set(span, { start, end: Math.max(nanoseconds(span.end), start + 1) });
+  });
+  return slices;
+}
+
+/**
+ * Moments within two slices, not at their ends where there is room, so that nobody takes a neighbour for the slice: late
+ * in the first, early in the second, and not backwards.
+ */
+function arrowBetween(from: Slice, to: Slice): { leaves: number; arrives: number } | undefined {
+  const first = ({ start, end }: Slice) => Math.min(start + 1, end - 1);
+  const last = ({ end }: Slice) => end - 1;
+  const arrives = Math.min(Math.max(first(to), last(from)), last(to));
+  const leaves = Math.max(Math.min(last(from), arrives), first(from));
+  return leaves <= arrives ? { leaves, arrives } : undefined;
 }

@@ -24,7 +24,7 @@ export interface Action {
 /**
  * When the delayed weight gradients run: `fill` in idle slots, `end` after everything else, `mid` once at half time and
  * once at the end, `every:k` as soon as k are pending, `cap:BYTES` in idle slots but never letting a rank hold more than
- * so many bytes, `lean` so that the step is as short as with `fill` and each rank holds as little as that allows.
+ * so many bytes, `lean` in idle slots with as little memory as a heuristic finds for a step as short as with `fill`.
  */
 export type Policy = "fill" | "lean" | "end" | "mid" | `every:${number}` | `cap:${number}`;
 
@@ -48,6 +48,11 @@ export interface Schedule {
   readonly policy?: Policy;
   /** Most micro-batches that one W concatenates; 1 when nothing is split. */
   readonly width: number;
+  /**
+   * By how much a step takes longer than that of the schedule that `twoStage()` was given, in the costs that it was given: 0.05
+   * for 5 %. Absent where it takes no longer.
+   */
+  readonly slower?: number;
 }
 
 /**

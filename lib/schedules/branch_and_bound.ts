@@ -1,12 +1,18 @@
-import { exceeds, F, I, type Order, type Problem, W } from "./search_problem.ts";
+import { exceeds, F, I, makespanOf, type Order, type Problem, W } from "./search_problem.ts";
 
 /** Labels kept for one state, and in all: more would prune a little more and take much more memory. */
 const labelsPerState = 48;
 const labelsInAll = 2e6;
 
 /** Whether `branchAndBound()` can tell the states of a problem of this size apart: its key must be a whole number. */
-export function isSmall({ devices, microbatches }: Problem): boolean {
-  return devices * Math.log2(4 * (microbatches + 1) ** 3) < 53;
+export function isSmall(problem: Problem): boolean {
+  const { devices, microbatches } = problem;
+  return devices * Math.log2(4 * (microbatches + 1) ** 3 * (hasMessages(problem) ? 4 : 1)) < 53;
+}
+
+/** Whether what a rank may run depends on what it ran last. */
+function hasMessages({ sent, cap }: Problem): boolean {
+  return sent.some((bytes, rank) => cap[rank] < Infinity && Math.max(...bytes) > 0);
 }
 
 /** Which of F, I and W is tried first where all can start at once. */
@@ -22,6 +28,8 @@ interface Frame {
   /** The rank's free time and commitment before. */
   free: number;
   commitment: number;
+  /** What it had run last. */
+  last: number;
   ran: boolean;
 }
 
@@ -33,8 +41,11 @@ interface Frame {
  * Yields after every state, with an order where it found a better one. When it returns, the best one seen is optimal.
  */
 export function* branchAndBound(problem: Problem, best: number): Generator<Order | undefined, void> {
-  const { devices: n, microbatches: m, time, down, up, tail } = problem;
+  const { devices: n, microbatches: m, time, down, up, tails, slack } = problem;
+  const tail = tails.map(({ time }) => time);
   const ran = Array.from({ length: n }, () => [0, 0, 0]);
+  const last: number[] = new Array(n).fill(-1);
+  const withLast = hasMessages(problem);
   const free: number[] = new Array(n).fill(0);
   const commitment: number[] = new Array(n).fill(-1);
   const ended = [F, I].map(() => Array.from({ length: n }, () => new Float64Array(m)));
@@ -60,7 +71,7 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
   const allowed = (rank: number, kind: number): boolean => {
     const [f, i, w] = ran[rank];
     if (kind === F ? f >= m : kind === I ? i >= f : w >= i) return false;
-    return !exceeds(problem, rank, kind, f, i, w);
+    return !exceeds(problem, rank, kind, ran[rank], last[rank]);
   };
 
   // Earliest starts of the next F and I of each rank, known or not: never later than they can really be.
@@ -107,6 +118,7 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     for (let r = 0; r < n; r++) {
       for (const count of ran[r]) key = key * (m + 1) + count;
       key = key * 4 + commitment[r] + 1;
+      if (withLast) key = key * 4 + last[r] + 1;
       label.push(free[r]);
       if (r < n - 1) {
         for (let k = ran[r + 1][F]; k < ran[r][F]; k++) label.push(Math.max(free[r + 1], ended[F][r][k] + down[r]));
@@ -116,7 +128,7 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     const labels = seen.get(key) ?? [];
     for (const other of labels) {
       let later = false;
-      for (let k = 0; k < label.length && !later; k++) later = other[k] > label[k] + 1e-9;
+      for (let k = 0; k < label.length && !later; k++) later = other[k] > label[k] + slack;
       if (!later) return true;
     }
     if (labels.length < labelsPerState && stored < labelsInAll) {
@@ -139,18 +151,19 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
       }
     }
     if (chosen < 0) return undefined;
-    const frame = { rank: chosen, kind: -1, free: free[chosen], commitment: commitment[chosen], ran: false };
+    const before = { free: free[chosen], commitment: commitment[chosen], last: last[chosen] };
+    const frame = { rank: chosen, kind: -1, ...before, ran: false };
     if (commitment[chosen] >= 0) return { ...frame, kinds: [commitment[chosen]] };
     const starts = [I, F, W].filter((kind) => allowed(chosen, kind)).map((kind) => {
       const known = Math.max(free[chosen], arrival(chosen, kind));
       return { kind, start: known < Infinity ? known : kind === F ? nextF[chosen] : nextI[chosen] };
     });
-    // Whatever would fit into the wait, and cannot break the cap by coming earlier, might as well run first.
-    const gap = Math.min(
-      ...starts.filter(({ kind }) => kind === W || problem.cap[chosen] === Infinity)
-        .map(({ kind, start }) => start + time[chosen][kind]),
-    );
-    const kinds = starts.filter(({ start }) => start + 1e-9 < gap);
+    // Whatever would fit into the wait, and cannot break the cap by coming earlier, might as well run first. A W can where messages
+    // count: what ran before and after it then follow each other, and the message of one is held during the other.
+    const endOf = ({ kind, start }: { kind: number; start: number }) => start + time[chosen][kind];
+    const soonest = starts.filter(({ kind }) => problem.cap[chosen] === Infinity || (kind === W && !withLast))
+      .sort((a, b) => endOf(a) - endOf(b)).at(0);
+    const kinds = starts.filter((each) => !soonest || each === soonest || each.start + slack < endOf(soonest));
     kinds.sort((a, b) => a.start - b.start || preference[a.kind] - preference[b.kind]);
     return { ...frame, kinds: kinds.map(({ kind }) => kind) };
   };
@@ -164,11 +177,12 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     }
     free[rank] = frame.free;
     commitment[rank] = frame.commitment;
+    last[rank] = frame.last;
   };
 
   const open = (): void => {
     if (left === 0) return;
-    if (bound() >= best - 1e-9 || dominated()) return;
+    if (bound() >= best - slack || dominated()) return;
     const frame = choose();
     if (frame) frames.push(frame);
   };
@@ -193,13 +207,14 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
       free[rank] = Math.max(free[rank], at) + time[rank][kind];
       if (kind !== W) ended[kind][rank][ran[rank][kind]] = free[rank];
       ran[rank][kind]++;
+      last[rank] = kind;
       frame.ran = true;
       left--;
     }
     let found: Order | undefined;
     if (left === 0) {
-      const makespan = Math.max(...free.map((end, r) => end + tail[r]));
-      if (makespan < best - 1e-9) {
+      const makespan = makespanOf(problem, free);
+      if (makespan < best - slack) {
         best = makespan;
         found = order.map((list) => list.slice());
       }

@@ -1,7 +1,10 @@
 /** Devices that slow each other while they are busy at once: cores on one memory bus, GPUs on one card. */
+import { UserError } from "../errors.ts";
 import type { Schedule } from "./actions.ts";
 import type { Costs } from "./costs.ts";
 import { simulate, type Simulation } from "./simulate.ts";
+import { checkSpans } from "./spans.ts";
+import { validate } from "./validate.ts";
 
 /** Rounds after which stretched actions are taken to have settled: at a slowdown of 1.3 four leave 5e-5, ten 2e-8. */
 const rounds = 12;
@@ -9,8 +12,12 @@ const rounds = 12;
 /**
  * Of each action, by rank and position: how busy the other ranks are while it runs, 0 to 1, averaged over its time and over
  * them. Optimizer steps do not count.
+ *
+ * @throws {UserError} What `validate()` says of the schedule, and for a simulation of another one.
  */
-export function overlaps({ devices, actions }: Schedule, { spans }: Simulation): number[][] {
+export function overlaps(schedule: Schedule, { spans }: Simulation): number[][] {
+  checkSpans(schedule, spans);
+  const { devices, actions } = schedule;
   const lists = actions.map((list, rank) => {
     const from = actions.slice(0, rank).reduce((sum, { length }) => sum + length, 0);
     return spans.slice(from, from + list.length);
@@ -38,8 +45,9 @@ export function overlaps({ devices, actions }: Schedule, { spans }: Simulation):
  * Costs on devices that slow each other: an action takes `slowdown` times as long while all other ranks are busy, and is
  * delayed in proportion while some of them are. Transfers and optimizer steps stay as they are.
  *
- * @param slowdown 1 or more; 1 changes nothing.
- * @throws {UserError} What `simulate()` says of the schedule.
+ * @param schedule The one that the costs are for.
+ * @param slowdown A finite number, 1 or more; 1 changes nothing.
+ * @throws {UserError} For any other slowdown, and what `simulate()` says of the schedule and its costs.
  *
  * @example
  * ```ts
@@ -52,14 +60,23 @@ export function overlaps({ devices, actions }: Schedule, { spans }: Simulation):
  * ```
  */
 export function withContention(schedule: Schedule, costs: Costs, slowdown: number): Costs {
-  if (!(slowdown >= 1)) throw new Error(`A slowdown of ${slowdown} is none: 1 or more is needed`);
+  if (!Number.isFinite(slowdown) || slowdown < 1) {
+    throw new UserError(`A slowdown of ${slowdown} is none: a finite number, 1 or more, is needed`);
+  }
+  validate(schedule);
   const lost = 1 - 1 / slowdown;
   let stretched = costs;
   for (let round = 0; round < rounds && lost > 0; round++) {
     const shares = overlaps(schedule, simulate(schedule, stretched));
     stretched = {
       ...costs,
-      duration: (action, rank, index) => costs.duration(action, rank, index) / (1 - lost * shares[rank][index]),
+      duration(action, rank, index) {
+        const share = shares[rank]?.[index];
+        if (share === undefined) {
+          throw new UserError(`These costs are for ${schedule.name} alone, which they were made for`);
+        }
+        return costs.duration(action, rank, index) / (1 - lost * share);
+      },
     };
   }
   return stretched;

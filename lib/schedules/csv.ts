@@ -1,7 +1,8 @@
 import { UserError } from "../errors.ts";
 import { type Action, type Kind, type Schedule, widest } from "./actions.ts";
 import { cellOf, formatTable, parseTable, type Row } from "./csv_table.ts";
-import { checkTransfers, withTransfers } from "./csv_transfers.ts";
+import { withTransfers } from "./csv_transfers.ts";
+import { checkTransfers } from "./csv_transfers_check.ts";
 import { validate } from "./validate.ts";
 
 /** What a caller knows about a file. */
@@ -16,9 +17,10 @@ export interface FromCsvOptions {
  * Reads a schedule from PyTorch's CSV, compute-only or with SEND and RECV cells, with today's letters (`I` input gradient,
  * `W` weight gradient, `B` full backward) or the older ones (`B` input gradient, `W`, `BW` full). Which stage runs where
  * comes out of the file. An overlapped pair becomes its forward and then its backward. Cells on parameters (`UNSHARD`,
- * `REDUCE_GRAD`) are left out.
+ * `REDUCE_GRAD`) are left out, and so are rows without an action at the end.
  *
- * @throws {UserError} For a cell that is no action, transfers that do not match, and whatever `validate()` finds.
+ * @throws {UserError} For a cell that is no action, a row without one between others, whatever `validate()` finds, and
+ * transfers that do not match, hang or swap messages where each waits for its partner in the order written.
  *
  * @example
  * ```ts
@@ -96,7 +98,9 @@ function placementOf(rows: readonly Row[]): number[] {
   return Array.from({ length: ranks.size }, (_, stage) => {
     const rank = ranks.get(stage);
     if (rank === undefined) {
-      throw new UserError(`The CSV file has actions of stage ${Math.max(...ranks.keys())}, but none of stage ${stage}`);
+      let last = 0;
+      for (const each of ranks.keys()) last = Math.max(last, each);
+      throw new UserError(`The CSV file has actions of stage ${last}, but none of stage ${stage}`);
     }
     return rank;
   });
@@ -114,8 +118,12 @@ export interface ToCsvOptions {
 /**
  * Writes a schedule as PyTorch's CSV, with today's letters; reading it back gives the same actions. A W of several
  * micro-batches becomes `(0W0;0W1)CONCAT_W`, which PyTorch does not know and rejects: give it schedules of width 1.
+ *
+ * @throws {UserError} For a rank without an action, whose row would be a blank one.
  */
 export function toCsv(schedule: Schedule, { transfers = false }: ToCsvOptions = {}): string {
+  const idle = schedule.actions.findIndex((list) => list.length === 0);
+  if (idle >= 0) throw new UserError(`Rank ${idle} runs no action; a CSV file has a row for each rank, and none blank`);
   if (transfers) return formatTable(withTransfers(schedule));
   return formatTable(schedule.actions.map((list) => ({
     columns: list.length,

@@ -1,9 +1,10 @@
 import { UserError } from "../errors.ts";
 import type { Action, Schedule } from "./actions.ts";
-import type { Costs } from "./costs.ts";
+import { type Costs, durationOf, transferOf } from "./costs.ts";
 import { timeQueue } from "./heap.ts";
-import { holderOf, type Memory, peakMemory } from "./memory.ts";
+import { holderOf, type Memory, peaksOf, stagesOf } from "./memory.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
+import { simulate } from "./simulate.ts";
 import { sourceOf } from "./walk.ts";
 
 /** Limits on what the ranks hold. */
@@ -22,7 +23,7 @@ export interface Cap {
  * The choice is greedy, and a W cannot be interrupted, so where w is small against f + i + w it can delay the critical
  * input gradient and miss the floor that a search finds.
  *
- * @param schedule Of F and B.
+ * @param schedule A valid one of F and B.
  * @returns For each rank its list of F, I and W; undefined where a cap cannot be kept.
  */
 export function fillIdle(schedule: Schedule, width: number, costs: Costs): Action[][];
@@ -30,7 +31,10 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
 export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] | undefined {
   const { devices, stages, microbatches, placement } = schedule;
   const order = schedule.actions.map((list) =>
-    list.map((action): Action => action.kind === "B" ? { ...action, kind: "I" } : action)
+    list.map((action): Action => {
+      const { kind, stage, microbatches } = action; // not by spreading, which takes ten times as long
+      return kind === "B" ? { kind: "I", stage, microbatches } : action;
+    })
   );
   const result: Action[][] = Array.from({ length: devices }, () => []);
   const pending: Pending[] = Array.from({ length: devices }, pendingWeights);
@@ -45,7 +49,7 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
   for (let rank = 0; rank < devices; rank++) queue.push(0, rank);
 
   const run = (rank: number, action: Action, start: number): number => {
-    const end = start + costs.duration(action, rank, result[rank].length);
+    const end = start + durationOf(costs, action, rank, result[rank].length);
     result[rank].push(action);
     overCap?.ran(rank, action);
     return end;
@@ -56,8 +60,7 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
     if (!source) return 0;
     const key = (source.kind === "F" ? 0 : gradients) + source.stage * microbatches + source.microbatch;
     if (Number.isNaN(endOf[key])) waiter[key] = rank;
-    const from = placement[source.stage];
-    return endOf[key] + (from === rank ? 0 : costs.transfer?.(from, rank, source.kind) ?? 0);
+    return endOf[key] + transferOf(costs, placement[source.stage], rank, source.kind);
   };
 
   while (queue.size() > 0) {
@@ -70,7 +73,7 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
     const ready = arrival(rank, action);
     // Sums of the same costs in another order differ in their last bits; that must not read as idle time.
     const isReady = ready <= time + 1e-9 * (1 + Math.abs(time));
-    const forced = overCap?.exceededBy(rank, action, pending[rank].count() > 0) ?? false;
+    const forced = overCap?.exceededBy(rank, action, pending[rank]) ?? false;
     const w = forced ? pending[rank].next(width) : isReady ? undefined : pending[rank].next(width, width);
     if (forced && !w) return undefined;
     if (w) {
@@ -98,13 +101,16 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
 }
 
 function capKeeper(schedule: Schedule, { bytes, memory }: Cap) {
-  const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, memory));
+  const stages = stagesOf(memory, schedule.stages);
+  const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, stages));
+  const workspaceOf = (stage: number) => stages[stage].workspace?.W ?? 0;
   return {
-    exceededBy(rank: number, action: Action, isPending: boolean): boolean {
+    exceededBy(rank: number, action: Action, pending: Pending): boolean {
       const { during, after } = holders[rank].preview(action);
-      // The W that is pending, or follows this I, must still fit beside what the action leaves.
-      const w = isPending || action.kind === "I" ? memory(action.stage).workspace?.W ?? 0 : 0;
-      return Math.max(during, after + w) > bytes[rank] * (1 + 1e-12);
+      // Every W that is pending then, one that follows this I among them, must still fit beside what the action leaves.
+      const waiting = action.kind === "I" ? [...pending.stages(), action.stage] : pending.stages();
+      const least = Math.max(during, after + Math.max(0, ...waiting.map(workspaceOf)));
+      return least > bytes[rank] * (1 + 1e-12);
     },
     ran(rank: number, action: Action): void {
       holders[rank].start(action);
@@ -122,7 +128,7 @@ export function fillUnderCap(schedule: Schedule, width: number, costs: Costs, ca
   for (;;) {
     const actions = fillIdle(schedule, width, costs, { bytes: inner, memory: cap.memory });
     if (!actions) return undefined;
-    const over = peakMemory({ ...schedule, actions }, cap.memory).map((peak, rank) => peak - cap.bytes[rank]);
+    const over = peaksOf({ ...schedule, actions }, cap.memory).map((peak, rank) => peak - cap.bytes[rank]);
     if (over.every((excess, rank) => excess <= 1e-12 * cap.bytes[rank])) return actions;
     over.forEach((excess, rank) => {
       if (excess > 0) inner[rank] -= excess;
@@ -130,14 +136,37 @@ export function fillUnderCap(schedule: Schedule, width: number, costs: Costs, ca
   }
 }
 
-/** What each rank holds at most if every W follows its I at once: the least with this order of F and I. */
+/** What each rank holds at most if every W follows its I at once: the least cap under which {@link fillIdle} finds an order. */
 export function leastCaps(schedule: Schedule, memory: Memory): number[] {
-  const actions = schedule.actions.map((list) =>
+  return peaksOf({ ...schedule, actions: splitInPlace(schedule) }, memory);
+}
+
+/** The lists of a schedule with an I and its W in the place of each B. */
+export function splitInPlace({ actions }: Schedule): Action[][] {
+  return actions.map((list) =>
     list.flatMap((action): Action[] =>
       action.kind === "B" ? [{ ...action, kind: "I" }, { ...action, kind: "W" }] : [action]
     )
   );
-  return peakMemory({ ...schedule, actions }, memory);
+}
+
+/**
+ * {@link fillIdle}, or where that takes longer than the schedule itself (a W that is not done when an input gradient arrives
+ * delays it, and a full backward may cost less than its halves), the shortest of what else there is: single weight gradients in
+ * idle slots, and each at once, which is never longer where a B costs no less than its I and W.
+ */
+export function fillFast(schedule: Schedule, width: number, costs: Costs): Action[][] {
+  const timeOf = (actions: readonly (readonly Action[])[], twoStage = true) =>
+    simulate({ ...schedule, actions, twoStage, width }, costs).makespan;
+  const filled = fillIdle(schedule, width, costs);
+  const limit = timeOf(schedule.actions, false);
+  let [best, least] = [filled, timeOf(filled)];
+  if (least <= limit * (1 + 1e-9)) return filled; // sums of the same costs in another order differ in their last bits
+  for (const actions of [...(width > 1 ? [fillIdle(schedule, 1, costs)] : []), splitInPlace(schedule)]) {
+    const time = timeOf(actions);
+    if (time < least) [best, least] = [actions, time];
+  }
+  return best;
 }
 
 /**

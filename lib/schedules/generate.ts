@@ -5,6 +5,7 @@ import { gpipe } from "./gpipe.ts";
 import { interleaved } from "./interleaved.ts";
 import { naive } from "./naive.ts";
 import { oneFOneB } from "./one_f_one_b.ts";
+import { checkCells, checkWhole } from "./sizes.ts";
 import { vHalf, vMin, zbV } from "./v_shape.ts";
 import { zbH1, zbH2 } from "./zero_bubble.ts";
 
@@ -44,12 +45,6 @@ const generators: Record<string, Generator> = {
 /** The names that `generate()` knows. */
 export const scheduleNames: readonly string[] = Object.keys(generators);
 
-function positive(value: number, what: string, name: string): void {
-  if (!Number.isInteger(value) || value < 1) {
-    throw new UserError(`${name} needs a whole number of ${what}, 1 or more; got ${value}`);
-  }
-}
-
 /**
  * Makes the schedule of that name.
  *
@@ -67,12 +62,12 @@ export function generate(name: string, options: GenerateOptions): Schedule {
   const generator = Object.hasOwn(generators, name) ? generators[name] : undefined;
   if (!generator) throw new UserError(`Unknown schedule "${name}"; the schedules are ${scheduleNames.join(", ")}`);
   const { devices, chunks } = options;
-  positive(devices, "devices", name);
+  checkWhole(name, { devices });
   const microbatches = options.microbatches ?? generator.microbatches(devices);
-  positive(microbatches, "micro-batches", name);
+  checkWhole(name, { "micro-batches": microbatches, chunks: chunks ?? 1 });
   if (chunks !== undefined) {
-    positive(chunks, "chunks", name);
     if (!generator.chunked) throw new UserError(`${name} fixes its stages a rank; only interleaved-1f1b takes chunks`);
   }
+  checkCells(name, devices * (chunks ?? 1), microbatches);
   return generator.make(devices, microbatches, chunks ?? 2);
 }

@@ -26,7 +26,7 @@ export function rules({ devices: n, microbatches: m }: Problem): Rule[] {
  * @returns Undefined where the rule leads into a dead end.
  */
 export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
-  const { devices, microbatches, time, down, up } = problem;
+  const { devices, microbatches, time, down, up, slack } = problem;
   const order: number[][] = Array.from({ length: devices }, () => []);
   const ran = Array.from({ length: devices }, () => [0, 0, 0]);
   const free: number[] = new Array(devices).fill(0);
@@ -34,10 +34,10 @@ export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
 
   const startOf = (rank: number, kind: number): number => {
     const [f, i, w] = ran[rank];
-    if (kind === W) return i > w ? free[rank] : Infinity;
+    if (kind === W && w >= i) return Infinity;
     if (kind === I && i >= f) return Infinity;
     if (kind === F && (f >= microbatches || f - i >= rule.ahead(rank))) return Infinity;
-    if (exceeds(problem, rank, kind, f, i, w)) return Infinity;
+    if (exceeds(problem, rank, kind, ran[rank], order[rank].at(-1) ?? -1)) return Infinity;
     if (kind === F && rank > 0) return Math.max(free[rank], (ended[F][rank - 1][f] ?? Infinity) + down[rank - 1]);
     if (kind === I && rank < devices - 1) {
       return Math.max(free[rank], (ended[I][rank + 1][i] ?? Infinity) + up[rank + 1]);
@@ -50,10 +50,10 @@ export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
     for (let rank = 0; rank < devices; rank++) {
       const pair = rule.first === "I" ? [I, F] : [F, I];
       const starts = pair.map((kind) => startOf(rank, kind));
-      const chosen = starts[1] < starts[0] - 1e-9 ? 1 : 0;
+      const chosen = starts[1] < starts[0] - slack ? 1 : 0;
       let [kind, start] = [pair[chosen], starts[chosen]];
       const weight = startOf(rank, W);
-      if (weight + rule.patience * time[rank][W] + 1e-9 < start) [kind, start] = [W, weight];
+      if (weight + rule.patience * time[rank][W] + slack < start) [kind, start] = [W, weight];
       if (start < best.start) best = { rank, kind, start };
     }
     if (best.rank < 0) return undefined;

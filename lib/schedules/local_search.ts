@@ -40,11 +40,11 @@ export function* anneal(problem: Problem, start: Order, moves: number): Generato
       const candidate = current.map((other, r) => r === rank ? changed : other);
       const makespan = evaluate(problem, candidate);
       const warmth = step * (1 - move / moves);
-      if (makespan <= value || next() < Math.exp((value - makespan) / Math.max(warmth, 1e-12))) {
+      if (makespan <= value || next() < Math.exp((value - makespan) / Math.max(warmth, problem.slack))) {
         current = candidate;
         value = makespan;
       }
-      if (makespan < best - 1e-9) {
+      if (makespan < best - problem.slack) {
         best = makespan;
         found = candidate;
       }

@@ -12,7 +12,7 @@ import { F, I, type Problem, W } from "./search_problem.ts";
  *   which has been down to the last rank and back: one round trip for every K.
  */
 export function lowerBound(problem: Problem): number {
-  const { devices, microbatches: m, time, down, up, tail, take, give, cap, workspace } = problem;
+  const { devices, microbatches: m, time, down, up, tails, take, give, cap, workspace } = problem;
   let forwards = 0;
   const head = time.map((_, r) => {
     const here = forwards;
@@ -26,7 +26,7 @@ export function lowerBound(problem: Problem): number {
     at += time[r][I] + up[r];
   }
   let bound = 0;
-  let after = time[0][W] + tail[0];
+  let after = time[0][W] + tails[0].time;
   for (let r = 0; r < devices; r++) {
     const [f, i, w] = time[r];
     const [a, d] = take[r];
@@ -34,7 +34,7 @@ export function lowerBound(problem: Problem): number {
     const idle = first[r] - head[r] - Math.min(first[r] - head[r], Math.min(m, fit) * f);
     const tooMuch = m * a + m * (d - give[r][I]) + give[r][I] + workspace[r][I] - cap[r];
     const before = give[r][W] > 0 ? Math.min(m - 1, Math.max(0, Math.ceil(tooMuch / give[r][W] - 1e-9))) : 0;
-    bound = Math.max(bound, head[r] + idle + m * (f + i + w) + tail[r]);
+    bound = Math.max(bound, head[r] + idle + m * (f + i + w) + tails[r].time);
     bound = Math.max(bound, head[r] + idle + m * (f + i) + before * w + after);
     const least = Math.min(a, a - give[r][I] + d);
     const inFlight = least > 0 ? Math.min(m, 1 + Math.floor((cap[r] - a - workspace[r][F]) / least + 1e-9)) : m;

@@ -1,10 +1,19 @@
+import { UserError } from "../errors.ts";
 import type { Action, Schedule } from "./actions.ts";
+import { checkAmount } from "./amounts.ts";
+import { validate } from "./validate.ts";
 
-/** What one stage holds, in bytes or any other unit. */
+/**
+ * What one stage holds, in bytes or any other unit: finite numbers, 0 or more where nothing else is said. Functions that take
+ * a memory model throw a UserError for an amount that is none.
+ */
 export interface StageMemory {
   /** Kept from the F of a micro-batch on. */
   activations: number;
-  /** The part of `activations` that no W needs and that the end of I gives back; the rest waits for the W. Default 0. */
+  /**
+   * The part of `activations` that no W needs and that the end of I gives back; the rest waits for the W. Default 0, at most
+   * `activations`, and below 0 where I leaves more of them behind: those that it recomputed.
+   */
   released?: number;
   /** Output gradients that an I leaves behind for its W. A B keeps none. */
   derivatives: number;
@@ -12,7 +21,10 @@ export interface StageMemory {
   slots?: SlotMemory;
   /** Kept by the F of a micro-batch whose backward is whole; `activations` when absent. */
   whole?: number;
-  /** Held only while an action of that kind runs. */
+  /**
+   * Held only while an action of that kind runs. That of I may be below 0, down to `-derivatives`: where it overwrites
+   * activations, it never holds all its derivatives besides them.
+   */
   workspace?: Partial<Record<Action["kind"], number>>;
   /** The stage's input (F) and output gradient (I), counted in what F and I take: held earlier where the same rank makes them. */
   input?: { F: number; I: number };
@@ -51,6 +63,47 @@ export interface SlotMemory {
 
 /** A memory model: what each stage holds. */
 export type Memory = (stage: number) => StageMemory;
+
+/**
+ * What each stage holds, checked: everything that reads a memory model asks here, once a stage.
+ *
+ * @throws {UserError} Says which amount of which stage is none.
+ */
+export function stagesOf(memory: Memory, stages: number): StageMemory[] {
+  return Array.from({ length: stages }, (_, stage) => {
+    const model = memory(stage);
+    if (!model) {
+      throw new UserError(`The memory model says nothing of stage ${stage}; the stages are 0 to ${stages - 1}`);
+    }
+    checkStage(model, `of stage ${stage} in the memory model`);
+    return model;
+  });
+}
+
+/** Below 0 too: these are differences of what was measured with and without something. */
+const signed = ["released", "workspace.I", "slots.released", "slots.moved", "slots.workspace."];
+
+function checkStage(model: StageMemory, where: string): void {
+  const check = (amounts: object, prefix: string) => {
+    for (const [name, value] of Object.entries(amounts)) {
+      const path = prefix + name;
+      if (value === undefined) continue;
+      if (typeof value === "object" && value !== null) check(value, `${path}.`);
+      else if (!signed.some((start) => path.startsWith(start))) checkAmount(`${path} ${where}`, value);
+      else if (!Number.isFinite(value)) throw new UserError(`${path} ${where} is ${value}; it must be a finite number`);
+    }
+  };
+  const { activations, derivatives, released = 0, workspace } = model;
+  check(model, "");
+  checkAmount(`activations ${where}`, activations);
+  checkAmount(`derivatives ${where}`, derivatives);
+  if (released > activations) {
+    throw new UserError(`released ${where} is ${released} of ${activations} activations; it cannot be more`);
+  }
+  if (derivatives + (workspace?.I ?? 0) < 0) {
+    throw new UserError(`workspace.I ${where} is ${workspace!.I}; it must be ${-derivatives} or more`);
+  }
+}
 
 /** Everything is kept until the W, and derivatives are as large as activations, 1 each. */
 export const unitMemory: Memory = (): StageMemory => ({ activations: 1, derivatives: 1 });
@@ -115,12 +168,16 @@ export interface Holder {
 /**
  * What a rank holds before its first action.
  *
+ * @param stages As {@link stagesOf} gives them.
  * @param groups Those of the schedule, to be worked out once for all ranks; absent where they are not known yet, and every
  * micro-batch counts as alone.
  */
-export function holderOf(schedule: Schedule, rank: number, memory: Memory, groups?: Groups): Holder {
-  const { stages: count, microbatches, placement } = schedule;
-  const stages = Array.from({ length: count }, (_, stage) => memory(stage));
+export function holderOf(
+  { stages: count, microbatches, placement }: Schedule,
+  rank: number,
+  stages: readonly StageMemory[],
+  groups?: Groups,
+): Holder {
   const held = Object.fromEntries(memoryCategories.map((category) => [category, 0])) as Held;
   for (let stage = 0; stage < count; stage++) {
     if (placement[stage] !== rank) continue;
@@ -156,6 +213,7 @@ export function holderOf(schedule: Schedule, rank: number, memory: Memory, group
   /** The stage that the result of an F or I goes to. */
   const next = ({ kind, stage }: Action) => kind === "F" ? stage + 1 : stage - 1;
   const isHanded = (from: number, to: number) => to >= 0 && to < count && placement[from] === placement[to];
+  const isSent = (from: number, to: number) => to >= 0 && to < count && placement[from] !== placement[to];
 
   const holder: Holder = {
     held,
@@ -186,7 +244,7 @@ export function holderOf(schedule: Schedule, rank: number, memory: Memory, group
       if (kind === "I") held.derivatives += memory.derivatives;
       if (kind !== "B") shareSlots(kind, at, memory);
       const sent = memory.messages?.[backward ? "I" : "F"] ?? 0;
-      held.transfer = rest + underway + (isHanded(stage, next(action)) ? 0 : sent);
+      held.transfer = rest + underway + (isSent(stage, next(action)) ? sent : 0);
     },
     end(action) {
       const { kind, stage, microbatches: members } = action;
@@ -220,11 +278,22 @@ export function totalHeld(held: Held): number {
   return total;
 }
 
-/** The most that each rank holds at once. It depends on the order of its actions only, not on their times. */
+/**
+ * The most that each rank holds at once. It depends on the order of its actions only, not on their times.
+ *
+ * @throws {UserError} What `validate()` says of the schedule, and for an amount of memory that is none.
+ */
 export function peakMemory(schedule: Schedule, memory: Memory = unitMemory): number[] {
+  validate(schedule);
+  return peaksOf(schedule, memory);
+}
+
+/** {@link peakMemory} of a schedule that is known to be valid. */
+export function peaksOf(schedule: Schedule, memory: Memory): number[] {
   const groups = groupsOf(schedule);
+  const stages = stagesOf(memory, schedule.stages);
   return schedule.actions.map((list, rank) => {
-    const holder = holderOf(schedule, rank, memory, groups);
+    const holder = holderOf(schedule, rank, stages, groups);
     let peak = totalHeld(holder.held);
     for (const action of list) {
       holder.start(action);

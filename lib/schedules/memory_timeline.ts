@@ -1,6 +1,7 @@
 import type { Schedule } from "./actions.ts";
-import { groupsOf, type Held, holderOf, type Memory, totalHeld, unitMemory } from "./memory.ts";
+import { groupsOf, type Held, holderOf, type Memory, stagesOf, totalHeld, unitMemory } from "./memory.ts";
 import type { Span } from "./simulate.ts";
+import { checkSpans } from "./spans.ts";
 
 /** What a rank holds from one moment on. */
 export interface MemoryPoint {
@@ -25,10 +26,13 @@ export interface RankMemory {
  * activations that no W needs, and a W or B gives back the rest. See `StageMemory` for what else there is.
  *
  * @param spans Every action of the schedule with its times, rank by rank in order: of a simulation, or of a run.
+ * @throws {UserError} What `validate()` says of the schedule, for spans of another one, and for an amount of memory that is none.
  */
 export function memoryTimeline(schedule: Schedule, spans: readonly Span[], memory: Memory = unitMemory): RankMemory[] {
+  checkSpans(schedule, spans);
   const groups = groupsOf(schedule);
-  const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, memory, groups));
+  const stages = stagesOf(memory, schedule.stages);
+  const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, stages, groups));
   const points: MemoryPoint[][] = holders.map(({ held }) => [{ time: 0, held: { ...held } }]);
   for (const { rank, action, start, end } of spans) {
     holders[rank].start(action);

@@ -1,8 +1,11 @@
 import { type Action, isSplit, type Schedule, widest } from "./actions.ts";
+import { validate } from "./validate.ts";
 
 /**
  * The way back from `twoStage()`: where a rank runs the W of a micro-batch straight after its I, the two become one B,
  * whose gradient then leaves only after both. Other I and W stay as they are.
+ *
+ * @throws {UserError} What `validate()` says of the schedule.
  *
  * @example
  * ```ts
@@ -14,6 +17,7 @@ import { type Action, isSplit, type Schedule, widest } from "./actions.ts";
  * ```
  */
 export function mergeBackward(schedule: Schedule): Schedule {
+  validate(schedule);
   const actions = schedule.actions.map((list) => {
     const merged: Action[] = [];
     for (const action of list) {
@@ -26,7 +30,7 @@ export function mergeBackward(schedule: Schedule): Schedule {
     }
     return merged;
   });
-  const { policy, ...rest } = schedule;
+  const { policy, slower: _, ...rest } = schedule; // the costs of the split order do not hold any more
   const twoStage = isSplit(actions);
   return { ...rest, ...(twoStage && policy ? { policy } : {}), actions, twoStage, width: widest(actions) };
 }

@@ -9,8 +9,8 @@ export interface Pending {
    * least `least` pending. Undefined when there is none.
    */
   next(width: number, least?: number): Action | undefined;
-  /** How many micro-batches are pending. */
-  count(): number;
+  /** Stages that have any. */
+  stages(): number[];
 }
 
 /** Starts with nothing pending. */
@@ -18,15 +18,13 @@ export function pendingWeights(): Pending {
   // Taken ones stay in front of `head`: shifting an array of thousands for each W would dominate the whole filling.
   const queues = new Map<number, { microbatches: number[]; since: number[]; head: number }>();
   let now = 0;
-  let count = 0;
   return {
-    count: () => count,
+    stages: () => [...queues].flatMap(([stage, { since, head }]) => since.length > head ? [stage] : []),
     add(stage, microbatch) {
       let queue = queues.get(stage);
       if (!queue) queues.set(stage, queue = { microbatches: [], since: [], head: 0 });
       queue.microbatches.push(microbatch);
       queue.since.push(now++);
-      count++;
     },
     next(width, least = 1) {
       let chosen = -1;
@@ -39,7 +37,6 @@ export function pendingWeights(): Pending {
       const queue = queues.get(chosen)!;
       const microbatches = queue.microbatches.slice(queue.head, queue.head + width);
       queue.head += microbatches.length;
-      count -= microbatches.length;
       return { kind: "W", stage: chosen, microbatches };
     },
   };

@@ -2,13 +2,14 @@ import { UserError } from "../errors.ts";
 import type { Schedule } from "./actions.ts";
 import { branchAndBound, isSmall } from "./branch_and_bound.ts";
 import { type Costs, unitCosts } from "./costs.ts";
+import { fillIdle } from "./fill.ts";
 import { listSchedule, rules } from "./list_scheduling.ts";
 import { anneal } from "./local_search.ts";
 import { lowerBound } from "./lower_bound.ts";
 import { type Memory, unitMemory } from "./memory.ts";
 import { oneFOneB } from "./one_f_one_b.ts";
 import { evaluate, feasible, kindsOfSearch, type Order, problemOf, scheduleOf } from "./search_problem.ts";
-import { twoStage } from "./two_stage.ts";
+import { checkCells, checkWhole } from "./sizes.ts";
 import { zbH1, zbH2 } from "./zero_bubble.ts";
 
 /** What to search for. */
@@ -60,7 +61,11 @@ export interface SearchResult {
  * priority rules; where that does not reach the lower bound, simulated annealing; and then, for small sizes,
  * branch and bound, which proves what it finds unless the budget ends first. The same options give the same result.
  *
- * @throws {UserError} For bad sizes, or a cap under which not even one micro-batch fits.
+ * "Proven" is exact but for rounding: to 1e-9 of the makespan. It holds for the cap as `peakMemory()` counts, workspace and messages
+ * included, and for the makespan as `simulate()` counts, tails included.
+ *
+ * @throws {UserError} For bad sizes, limits, costs and memory, costs that differ between micro-batches, and a cap under which not
+ * even one micro-batch fits: it names the least that would do.
  *
  * @example
  * ```ts
@@ -72,10 +77,13 @@ export interface SearchResult {
  */
 export async function search(options: SearchOptions): Promise<SearchResult> {
   const { devices, microbatches, costs = unitCosts(), memory = unitMemory, cap = Infinity, budget = 1e6 } = options;
-  for (const [what, value] of Object.entries({ devices, "micro-batches": microbatches })) {
-    if (!Number.isInteger(value) || value < 1) {
-      throw new UserError(`A search needs a whole number of ${what}, 1 or more; got ${value}`);
-    }
+  checkWhole("A search", { devices, "micro-batches": microbatches });
+  checkCells("A search", devices, microbatches);
+  if (typeof cap !== "number" || !(cap >= 0)) {
+    throw new UserError(`A cap is an amount of memory, 0 or more, or Infinity for none; got ${cap}`);
+  }
+  if (!Number.isInteger(budget) || budget < 1) {
+    throw new UserError(`The budget of a search is a whole number of candidates, 1 or more; got ${budget}`);
   }
   const problem = problemOf(devices, microbatches, costs, memory, cap);
   const bound = lowerBound(problem);
@@ -84,9 +92,9 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
     const order = listSchedule(problem, rule);
     if (order) candidates.push(order);
   }
-  const known = [zbH1(devices, microbatches), zbH2(devices, microbatches)];
-  known.push(twoStage(oneFOneB(devices, microbatches), { costs }));
-  for (const { actions } of known) {
+  const oneEach = oneFOneB(devices, microbatches);
+  const known = [zbH1(devices, microbatches).actions, zbH2(devices, microbatches).actions, fillIdle(oneEach, 1, costs)];
+  for (const actions of known) {
     const order = actions.map((list) => Uint8Array.from(list, ({ kind }) => kindsOfSearch.indexOf(kind as "F")));
     if (order.every((list, rank) => feasible(problem, rank, list))) candidates.push(order);
   }
@@ -103,7 +111,7 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
   candidates.forEach(consider);
 
   let done = 0;
-  const reached = () => makespan <= bound + 1e-9 * (1 + bound);
+  const reached = () => makespan <= bound + problem.slack;
   /** Whether the generator came to its end. */
   const drive = async (steps: Generator<Order | undefined, void>, until: number): Promise<boolean> => {
     let paused = performance.now();

@@ -6,9 +6,9 @@
  */
 
 import { UserError } from "../errors.ts";
-import { actionMaker, type Schedule } from "./actions.ts";
-import type { Costs } from "./costs.ts";
-import type { Memory } from "./memory.ts";
+import { actionMaker, formatAction, type Schedule } from "./actions.ts";
+import { type Costs, durationOf, type Tail, tailsOf, transferOf, withTails } from "./costs.ts";
+import { type Memory, stagesOf } from "./memory.ts";
 import { linearPlacement } from "./placement.ts";
 
 /** F, I and W as numbers. */
@@ -23,95 +23,159 @@ export const W = 2;
 /** For each rank the order of its kinds. */
 export type Order = Uint8Array[];
 
+/** Of an F, I and W. */
+type Triple = [number, number, number];
+
 /** Costs, memory and limits by rank. */
 export interface Problem {
   /** Ranks, N. */
   devices: number;
   /** Micro-batches, M. */
   microbatches: number;
-  /** Time of an F, I and W on each rank. */
-  time: [number, number, number][];
+  /** Time of F, I and W on each rank. */
+  time: Triple[];
   /** Time of an activation from rank r to r + 1. */
   down: number[];
   /** Time of a gradient from rank r to r - 1. */
   up: number[];
-  /** Time of each rank after its last action. */
-  tail: number[];
-  /** What an F, I and W adds to what a rank holds while it runs, beyond what stays. */
-  workspace: [number, number, number][];
+  /** What each rank needs after its last action. */
+  tails: Tail[];
+  /** What an F, I and W adds to what a rank holds while it runs, beyond what stays: workspace, and the message that it sends. */
+  workspace: Triple[];
+  /** The message of an F, I and W, which is held besides until the next action of the rank has ended. */
+  sent: Triple[];
   /** What starting an F, I and W takes. */
-  take: [number, number, number][];
+  take: Triple[];
   /** What ending an F, I and W gives back. */
-  give: [number, number, number][];
-  /** What each rank may hold in activations, derivatives and workspace. */
+  give: Triple[];
+  /** What each rank may hold in activations, derivatives, workspace and messages, with a little for rounding. */
   cap: number[];
+  /** Times closer than this are equal but for rounding. */
+  slack: number;
 }
 
 /**
  * Sets up a problem.
  *
- * @throws {UserError} When not even one micro-batch fits under the cap.
+ * @throws {UserError} For costs and memory that are none, costs that differ between micro-batches, and when not even one
+ * micro-batch fits under the cap.
  */
 export function problemOf(devices: number, microbatches: number, costs: Costs, memory: Memory, cap: number): Problem {
-  const make = actionMaker(microbatches);
   const ranks = linearPlacement(devices);
-  const stages = ranks.map(memory);
+  const stages = stagesOf(memory, devices);
+  const time = timesOf(devices, microbatches, costs);
+  const down = ranks.map((r) => r < devices - 1 ? transferOf(costs, r, r + 1, "F") : 0);
+  const up = ranks.map((r) => r > 0 ? transferOf(costs, r, r - 1, "I") : 0);
+  const sent = stages.map(({ messages }, r): Triple => [
+    r < devices - 1 ? messages?.F ?? 0 : 0,
+    r > 0 ? messages?.I ?? 0 : 0,
+    0,
+  ]);
+  const sum = (list: readonly number[]) => list.reduce((total, each) => total + each, 0);
+  const standing = stages.map(({ parameters = 0, gradients = 0, optimizer = 0, transfer = 0, losses = 0 }) =>
+    parameters + gradients + optimizer + transfer + losses * microbatches
+  );
   const problem: Problem = {
     devices,
     microbatches,
-    time: ranks.map((r) =>
-      kindsOfSearch.map((kind) => costs.duration(make(kind, r, 0), r, 0)) as [number, number, number]
-    ),
-    down: ranks.map((r) => r < devices - 1 ? costs.transfer?.(r, r + 1, "F") ?? 0 : 0),
-    up: ranks.map((r) => r > 0 ? costs.transfer?.(r, r - 1, "I") ?? 0 : 0),
-    tail: ranks.map((r) => costs.tail?.(r) ?? 0),
-    workspace: stages.map(({ workspace }) => [workspace?.F ?? 0, workspace?.I ?? 0, workspace?.W ?? 0]),
+    time,
+    down,
+    up,
+    tails: tailsOf(costs, devices),
+    workspace: stages.map(({ workspace = {} }, r) => [
+      (workspace.F ?? 0) + sent[r][F],
+      (workspace.I ?? 0) + sent[r][I],
+      workspace.W ?? 0,
+    ]),
+    sent,
     take: stages.map(({ activations, derivatives }) => [activations, derivatives, 0]),
     give: stages.map((
       { activations, derivatives, released = 0 },
     ) => [0, released, activations - released + derivatives]),
-    cap: stages.map(({ parameters = 0, gradients = 0, optimizer = 0, transfer = 0 }) =>
-      cap - parameters - gradients - optimizer - transfer
-    ),
+    cap: standing.map((amount) => rounded(cap) - amount),
+    // A makespan is no shorter than these, and sums of a thousand of them are exact to some 1e-13 of it.
+    slack: 1e-11 * Math.max(...time.map((each) => microbatches * sum(each)), sum(down) + sum(up)),
   };
-  stages.forEach((stage, r) => {
-    const [a, d] = problem.take[r];
-    const [f, i, w] = problem.workspace[r];
-    const least = Math.max(a + f, a + d + i, a + d - (stage.released ?? 0) + w);
-    if (least > problem.cap[r]) {
-      throw new UserError(
-        `A cap of ${cap} is too small: device ${r} needs ${least + cap - problem.cap[r]} for a single micro-batch`,
-      );
-    }
-  });
+  checkCap(problem, standing, cap);
   return problem;
 }
 
-/** Whether starting a kind would hold too much, with so many F, I and W already run on the rank. */
-export function exceeds(problem: Problem, rank: number, kind: number, f: number, i: number, w: number): boolean {
-  const take = problem.take[rank];
-  const give = problem.give[rank];
-  const cap = problem.cap[rank] + 1e-9;
-  const held = f * take[F] + i * (take[I] - give[I]) - w * give[W] + take[kind];
-  if (held + problem.workspace[rank][kind] > cap) return true;
-  // Once every W that is pending has run, the next I must still fit, or the rank is stuck.
-  return kind === F && (f + 1 - i) * take[F] + take[I] + problem.workspace[rank][I] > cap;
+/** The times of F, I and W on each rank, which must be those of every micro-batch. */
+function timesOf(devices: number, microbatches: number, costs: Costs): Triple[] {
+  const make = actionMaker(microbatches);
+  return linearPlacement(devices).map((rank) =>
+    kindsOfSearch.map((kind, at) => {
+      const first = durationOf(costs, make(kind, rank, 0), rank, at);
+      for (let microbatch = 1; microbatch < microbatches; microbatch++) {
+        const action = make(kind, rank, microbatch);
+        const time = durationOf(costs, action, rank, 3 * microbatch + at);
+        if (time === first) continue;
+        throw new UserError(
+          `A search takes every micro-batch at the same cost, and on rank ${rank} ${
+            formatAction(action)
+          } takes ${time}, ` +
+            `${formatAction(make(kind, rank, 0))} ${first}`,
+        );
+      }
+      return first;
+    }) as Triple
+  );
 }
 
-/** Whether every rank keeps F before I before W and its cap. */
+/** A cap with a little for rounding: sums of amounts in another order differ in their last bits. */
+const rounded = (cap: number) => cap * (1 + 1e-12);
+
+/** Refuses a cap under which a rank cannot run a single micro-batch, its F, I and W one after the other. */
+function checkCap({ take, give, workspace, sent }: Problem, standing: readonly number[], cap: number): void {
+  const needs = standing.map((amount, r) => {
+    const [a, d] = take[r];
+    const [f, i, w] = workspace[r];
+    return amount + Math.max(a + f, a + sent[r][F] + d + i, a + d - give[r][I] + sent[r][I] + w);
+  });
+  // The rank that needs most: what it needs is enough for all.
+  const most = needs.reduce((worst, amount, r) => amount > needs[worst] ? r : worst, 0);
+  if (needs[most] <= rounded(cap)) return;
+  throw new UserError(`A cap of ${cap} is too small: device ${most} needs ${needs[most]} for a single micro-batch`);
+}
+
+/**
+ * Whether starting a kind would hold too much.
+ *
+ * @param ran How many F, I and W have run on the rank.
+ * @param last The kind that ran last, whose message may still be under way; -1 for none.
+ */
+export function exceeds(problem: Problem, rank: number, kind: number, ran: ArrayLike<number>, last: number): boolean {
+  const take = problem.take[rank];
+  const give = problem.give[rank];
+  const cap = problem.cap[rank];
+  const held = ran[F] * take[F] + ran[I] * (take[I] - give[I]) - ran[W] * give[W] + take[kind];
+  const underway = last < 0 ? 0 : problem.sent[rank][last];
+  if (held + problem.workspace[rank][kind] + underway > cap) return true;
+  // Once every W that is pending has run, the next I must still fit, or the rank is stuck.
+  return kind === F && (ran[F] + 1 - ran[I]) * take[F] + take[I] + problem.workspace[rank][I] > cap;
+}
+
+/** Whether a rank's order keeps F before I before W and its cap. */
 export function feasible(problem: Problem, rank: number, order: Uint8Array): boolean {
   const ran = [0, 0, 0];
+  let last = -1;
   for (const kind of order) {
     if (kind !== F && ran[kind] >= ran[kind - 1]) return false;
-    if (exceeds(problem, rank, kind, ran[F], ran[I], ran[W])) return false;
+    if (exceeds(problem, rank, kind, ran, last)) return false;
     ran[kind]++;
+    last = kind;
   }
   return true;
 }
 
+/** The makespan from when each rank's last action ends. */
+export function makespanOf({ tails }: Problem, ends: ArrayLike<number>): number {
+  return withTails(ends, tails).done.reduce((most, done) => Math.max(most, done), 0);
+}
+
 /** Makespan of an order, or Infinity where it deadlocks. */
 export function evaluate(problem: Problem, order: Order): number {
-  const { devices, microbatches, time, down, up, tail } = problem;
+  const { devices, microbatches, time, down, up } = problem;
   const ended = [0, 1].map(() => Array.from({ length: devices }, () => new Float64Array(microbatches)));
   const ran = Array.from({ length: devices }, () => [0, 0, 0]);
   const free = new Float64Array(devices);
@@ -141,12 +205,7 @@ export function evaluate(problem: Problem, order: Order): number {
       }
     }
   }
-  let makespan = 0;
-  for (let rank = 0; rank < devices; rank++) {
-    if (position[rank] < order[rank].length) return Infinity;
-    makespan = Math.max(makespan, free[rank] + tail[rank]);
-  }
-  return makespan;
+  return order.some((list, rank) => position[rank] < list.length) ? Infinity : makespanOf(problem, free);
 }
 
 /** The schedule of an order. */

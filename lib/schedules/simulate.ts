@@ -1,6 +1,7 @@
 import type { Action, Schedule } from "./actions.ts";
-import { type Costs, unitCosts } from "./costs.ts";
-import { type Memory, peakMemory, unitMemory } from "./memory.ts";
+import { type Costs, durationOf, tailsOf, transferOf, unitCosts, withTails } from "./costs.ts";
+import { type Memory, peaksOf, unitMemory } from "./memory.ts";
+import { checkSizes } from "./sizes.ts";
 import { validate } from "./validate.ts";
 import { walk } from "./walk.ts";
 
@@ -46,7 +47,7 @@ export interface Simulation {
  *
  * @param costs Unit costs when absent.
  * @param memory One micro-batch's activations of a stage weigh 1 and its derivatives 1 when absent.
- * @throws {UserError} What `validate()` says, when the schedule cannot run to its end.
+ * @throws {UserError} What `validate()` says of the schedule, and for a cost or an amount of memory that is none.
  *
  * @example
  * ```ts
@@ -57,7 +58,8 @@ export interface Simulation {
  * ```
  */
 export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory: Memory = unitMemory): Simulation {
-  const { devices, stages, microbatches, actions } = schedule;
+  checkSizes(schedule);
+  const { devices, stages, microbatches, placement, actions } = schedule;
   const first = new Int32Array(devices + 1);
   for (let rank = 0; rank < devices; rank++) first[rank + 1] = first[rank] + actions[rank].length;
   const starts = new Float64Array(first[devices]);
@@ -67,52 +69,40 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
   const maker = new Int32Array(2 * stages * microbatches).fill(-1);
   const free = new Float64Array(devices);
   const busy: number[] = new Array(devices).fill(0);
-  const position = walk(schedule, (rank, index, action, source) => {
+  const { isValid } = walk(schedule, (rank, index, action, source) => {
     const number = first[rank] + index;
+    const { kind, stage } = action;
     let start = free[rank];
     if (index > 0) because[number] = number - 1;
     if (source >= 0) {
       const producer = maker[source];
-      const from = schedule.placement[source < stages * microbatches ? action.stage - 1 : action.stage + 1];
-      const transfer = from === rank ? 0 : costs.transfer?.(from, rank, action.kind === "F" ? "F" : "I") ?? 0;
-      if (ends[producer] + transfer > start) {
-        start = ends[producer] + transfer;
+      const from = placement[kind === "F" ? stage - 1 : stage + 1];
+      const arrival = ends[producer] + transferOf(costs, from, rank, kind === "F" ? "F" : "I");
+      if (arrival > start) {
+        start = arrival;
         because[number] = producer;
       }
     }
-    const duration = costs.duration(action, rank, index);
+    const duration = durationOf(costs, action, rank, index);
     starts[number] = start;
     ends[number] = free[rank] = start + duration;
     busy[rank] += duration;
-    if (action.kind === "W") return;
-    maker[(action.kind === "F" ? 0 : stages * microbatches) + action.stage * microbatches + action.microbatches[0]] =
-      number;
+    if (kind === "W") return;
+    maker[(kind === "F" ? 0 : stages * microbatches) + stage * microbatches + action.microbatches[0]] = number;
   });
-  if (position.some((count, rank) => count < actions[rank].length)) validate(schedule);
+  if (!isValid) validate(schedule);
 
+  const tails = tailsOf(costs, devices);
+  const { done, awaited } = withTails(free, tails);
+  tails.forEach(({ time }, rank) => busy[rank] += time);
   let last = 0;
-  const done = free.slice();
-  /** The rank whose last action each rank's tail waited for. */
-  const awaited = Array.from({ length: devices }, (_, rank) => rank);
-  for (let rank = 0; rank < devices; rank++) {
-    const tail = costs.tail?.(rank) ?? 0;
-    for (const other of costs.tailAfter?.(rank) ?? []) {
-      const arrival = done[other] + (costs.transfer?.(other, rank, "I") ?? 0);
-      if (arrival > free[rank]) {
-        free[rank] = arrival;
-        awaited[rank] = other;
-      }
-    }
-    free[rank] += tail;
-    busy[rank] += tail;
-    if (free[rank] > free[last]) last = rank;
-  }
-  const makespan = free[last];
+  for (let rank = 1; rank < devices; rank++) if (done[rank] > done[last]) last = rank;
+  const makespan = done[last];
   const total = busy.reduce((sum, time) => sum + time, 0);
   const bubbleRatio = makespan > 0 ? Math.max(0, 1 - total / (devices * makespan)) : 0;
   const own = busy.map((time, rank) => ({
     time,
-    span: free[rank] - (actions[rank].length > 0 ? starts[first[rank]] : 0),
+    span: done[rank] - (actions[rank].length > 0 ? starts[first[rank]] : 0),
   }));
   const longest = own.reduce((a, b) => b.span > a.span ? b : a);
   const steadyBubbleRatio = longest.span > 0 ? Math.max(0, 1 - longest.time / longest.span) : 0;
@@ -131,7 +121,7 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
     bubbleRatio,
     steadyBubbleRatio,
     busy,
-    peak: peakMemory(schedule, memory),
+    peak: peaksOf(schedule, memory),
     get spans() {
       return allSpans();
     },

@@ -1,18 +1,23 @@
 import { UserError } from "../errors.ts";
 import { type Action, formatAction, type Policy, type Schedule, widest } from "./actions.ts";
 import { type Costs, unitCosts } from "./costs.ts";
-import { fillCapped, fillIdle } from "./fill.ts";
+import { fillCapped, fillFast, fillIdle } from "./fill.ts";
 import { fillLean } from "./lean.ts";
 import { type Memory, unitMemory } from "./memory.ts";
 import { parsePolicy } from "./policy.ts";
+import { simulate } from "./simulate.ts";
+import { validate } from "./validate.ts";
 
 /** How `twoStage()` places the weight gradients. */
 export interface TwoStageOptions {
-  /** When they run; default `fill`. */
+  /** When they run; default `fill`. `lean` is a heuristic: other orders of the same length may hold less. */
   policy?: Policy;
   /** How many micro-batches of a stage one W concatenates; default 1. The last W of a stage may be narrower. */
   width?: number;
-  /** Costs that say what is idle, for `fill`, `lean` and `cap`; unit costs when absent. */
+  /**
+   * Costs that say what is idle, for `fill`, `lean` and `cap`; unit costs when absent. Where they are given, the result says
+   * whether it is slower than the schedule itself: see `Schedule.slower`.
+   */
   costs?: Costs;
   /** What each stage holds, for `lean` and `cap`; activations 1 and derivatives 1 when absent. See `stageMemories`. */
   memory?: Memory;
@@ -21,6 +26,10 @@ export interface TwoStageOptions {
 /**
  * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule into an I in its place, whose gradient leaves at
  * once, and a W that the policy puts later. F and I keep the order of the schedule.
+ *
+ * With costs, `fill` and `lean` take no longer than the schedule itself wherever a B costs as much as its I and W: if need be they
+ * run each W at once, one micro-batch wide. The other policies say where W runs, whatever that costs. Whenever the result takes
+ * longer, its `slower` says by how much.
  *
  * @example
  * ```ts
@@ -31,7 +40,8 @@ export interface TwoStageOptions {
  * console.log(simulate(gpipe).makespan, simulate(split).makespan); // 21 18
  * ```
  *
- * @throws {UserError} For a schedule that already holds I or W, a bad policy or width, or a cap that cannot be kept.
+ * @throws {UserError} What `validate()` says of the schedule; for one that already holds I or W, a bad policy or width, a cap that
+ * cannot be kept, and costs or memory that are none.
  */
 export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Schedule {
   const { width = 1, costs = unitCosts(), memory = unitMemory } = options;
@@ -39,6 +49,7 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
   if (!Number.isInteger(width) || width < 1) {
     throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
   }
+  validate(schedule);
   schedule.actions.forEach((list, rank) => {
     const split = list.find((action) => action.kind === "I" || action.kind === "W");
     if (split) {
@@ -52,13 +63,17 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
   const [word, value] = policy.split(":");
   const flushes = { end: Infinity, mid: Math.ceil(schedule.microbatches / 2), every: Number(value) };
   const actions = word === "fill"
-    ? fillIdle(schedule, width, costs)
+    ? (options.costs ? fillFast : fillIdle)(schedule, width, costs)
     : word === "lean"
     ? fillLean(schedule, width, costs, memory)
     : word === "cap"
     ? fillCapped(schedule, width, costs, Number(value), memory)
     : schedule.actions.map((list) => flushEvery(flushes[word as keyof typeof flushes], list, width));
-  return { ...schedule, actions, twoStage: true, policy, width: widest(actions) };
+  const { slower: _, ...rest } = schedule;
+  const split: Schedule = { ...rest, actions, twoStage: true, policy, width: widest(actions) };
+  if (!options.costs) return split;
+  const slower = simulate(split, costs).makespan / simulate(schedule, costs).makespan - 1;
+  return slower > 1e-9 ? { ...split, slower } : split;
 }
 
 /** Runs the weight gradients of a stage as soon as `count` of them are pending, and the rest at the end. */

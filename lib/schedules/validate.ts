@@ -1,63 +1,35 @@
 import { UserError } from "../errors.ts";
 import { type Action, formatAction, isSplit, type Schedule } from "./actions.ts";
 import { explainDeadlock } from "./deadlock.ts";
-import { walk } from "./walk.ts";
+import { isAction, walk } from "./walk.ts";
 
 const kinds = ["F", "I", "W", "B"];
 
 /**
  * Accepts a schedule that runs to its end and computes every micro-batch on every stage exactly once, and explains the
  * first thing that is wrong with any other: sizes, placement, counts, order, dependencies between stages, concatenation
- * rules, and deadlock with the cycle named rank by rank. Takes time linear in the number of actions.
+ * rules, and deadlock with the cycle named rank by rank. Takes time linear in the number of actions. Every function that takes a
+ * schedule refuses what this one refuses.
  *
  * @throws {UserError} Says where the mistake is and what would be right.
  */
 export function validate(schedule: Schedule): void {
-  checkSizes(schedule);
+  const { isValid, position } = walk(schedule);
+  if (isValid) return;
   const where = locate(schedule);
+  checkMark(schedule);
   checkSources(schedule, where);
   checkOrder(schedule, where);
-  const position = walk(schedule);
-  if (position.some((count, rank) => count < schedule.actions[rank].length)) {
-    throw new UserError(explainDeadlock(schedule, position));
-  }
+  throw new UserError(explainDeadlock(schedule, position));
 }
 
-function checkSizes(schedule: Schedule): void {
-  const { devices, stages, microbatches, placement, actions } = schedule;
-  for (const [what, value] of Object.entries({ devices, stages, "micro-batches": microbatches })) {
-    if (!Number.isInteger(value) || value < 1) {
-      throw new UserError(`A schedule needs a whole number of ${what}, 1 or more; this one has ${value}`);
-    }
-  }
-  if (actions.length !== devices) {
-    throw new UserError(
-      `The schedule has ${actions.length} lists of actions for ${devices} devices; it needs one each`,
-    );
-  }
-  if (placement.length !== stages) {
-    throw new UserError(`The placement has ${placement.length} entries for ${stages} stages; it needs one each`);
-  }
-  placement.forEach((rank, stage) => {
-    if (!Number.isInteger(rank) || rank < 0 || rank >= devices) {
-      throw new UserError(`Stage ${stage} is placed on device ${rank}; the devices are 0 to ${devices - 1}`);
-    }
-  });
-  const count = actions.reduce((sum, list) => sum + list.length, 0);
-  // Before tables of this size are made: a file may claim any number of stages and micro-batches.
-  if (count < stages * microbatches) {
-    throw new UserError(
-      `The schedule has ${count} actions, too few for ${stages} stages x ${microbatches} micro-batches: ` +
-        `each needs a forward and a backward`,
-    );
-  }
-  if (isSplit(actions) !== schedule.twoStage) {
-    throw new UserError(
-      schedule.twoStage
-        ? "The schedule is marked as two-stage, but no device runs an I or a W"
-        : "The schedule is marked as not two-stage, but a device runs an I or a W",
-    );
-  }
+function checkMark({ actions, twoStage }: Schedule): void {
+  if (isSplit(actions) === twoStage) return;
+  throw new UserError(
+    twoStage
+      ? "The schedule is marked as two-stage, but no device runs an I or a W"
+      : "The schedule is marked as not two-stage, but a device runs an I or a W",
+  );
 }
 
 /** For each stage and micro-batch, at `stage * M + microbatch`, the position of its actions in their rank's list, or -1. */
@@ -75,8 +47,8 @@ function locate(schedule: Schedule): Where {
   const { stages, microbatches } = schedule;
   const table = () => new Int32Array(stages * microbatches).fill(-1);
   const where = { forward: table(), backward: table(), weight: table() };
-  schedule.actions.forEach((list, rank) =>
-    list.forEach((action, index) => {
+  for (const [rank, list] of schedule.actions.entries()) {
+    for (const [index, action] of list.entries()) {
       checkAction(schedule, rank, index, action);
       const { kind, stage } = action;
       for (const microbatch of action.microbatches) {
@@ -96,8 +68,8 @@ function locate(schedule: Schedule): Where {
         if (kind === "I" || kind === "B") put(where.backward, "backward");
         if (kind === "W" || kind === "B") put(where.weight, "weight gradient");
       }
-    })
-  );
+    }
+  }
   return where;
 }
 
@@ -106,6 +78,11 @@ function checkAction(schedule: Schedule, rank: number, index: number, action: Ac
   const fail = (why: string): never => {
     throw new UserError(`${at(rank, index, action)}: ${why}`);
   };
+  if (!isAction(action)) {
+    throw new UserError(
+      `Rank ${rank}, action ${index} is none: an action has a kind, a stage and a list of micro-batches`,
+    );
+  }
   if (!kinds.includes(action.kind)) fail(`unknown kind "${action.kind}"; the kinds are ${kinds.join(", ")}`);
   if (!Number.isInteger(action.stage) || action.stage < 0 || action.stage >= stages) {
     fail(`there is no stage ${action.stage}; the stages are 0 to ${stages - 1}`);

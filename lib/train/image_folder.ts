@@ -2,6 +2,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
+import { quoted } from "../text.ts";
 import type { BatchSource } from "./data.ts";
 import { readImage } from "./image_files.ts";
 import { normalise, resizeAndCrop, shuffled } from "./images.ts";
@@ -31,7 +32,7 @@ export function imageFolder(
   const classes = entries(path).filter((name) => statSync(join(path, name)).isDirectory());
   if (classes.length === 0) throw new UserError(`${path} has no classes: it needs a folder of images for each`);
   if (classes.length === 1) {
-    throw new UserError(`${path} has one class only, "${classes[0]}": there is nothing to tell it from`);
+    throw new UserError(`${path} has one class only, ${quoted(classes[0])}: there is nothing to tell it from`);
   }
   if (classes.length > most) {
     throw new UserError(`${path} has ${classes.length} classes, the model tells ${most} apart`);

@@ -13,18 +13,15 @@ export const initialLossScale = 2 ** 16;
 /** Good steps, one after another, that the scale is doubled after. */
 export const growthInterval = 2000;
 
-/** Where the scale is 1 and gradients overflow all the same, scaling is not to blame. */
 const least = 1;
 
 /** The scale of one training run. */
 export interface LossScale {
   /** What the loss of the next step is multiplied by. */
   readonly value: number;
-  /**
-   * Takes note of how a step with this scale went.
-   *
-   * @throws {Error} When gradients overflow at a scale of 1.
-   */
+  /** Whether a smaller scale may help; where it is 1 and gradients overflow all the same, the training has diverged. */
+  readonly canShrink: boolean;
+  /** Takes note of how a step with this scale went. */
   update(overflowed: boolean): void;
 }
 
@@ -44,14 +41,12 @@ export function createLossScale(initial: number = initialLossScale): LossScale {
     get value() {
       return value;
     },
+    get canShrink() {
+      return value > least;
+    },
     update(overflowed) {
       if (overflowed) {
-        if (value <= least) {
-          throw new Error(
-            `The gradients are not finite, although the loss is scaled by no more than ${value}: the training has diverged`,
-          );
-        }
-        value /= 2;
+        value = Math.max(least, value / 2);
         good = 0;
       } else if (++good === growthInterval) {
         value *= 2;

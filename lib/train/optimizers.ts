@@ -20,6 +20,8 @@ export interface Optimizer {
   prepare(learningRate?: number, lossScale?: number): void;
   /** Records the update of the parameters by the gradients, and sets the gradients to zero. Call `prepare` before. */
   step(): void;
+  /** Counts the update, which has been submitted. One that was prepared and recorded only has not happened. */
+  commit(): void;
   /** Gives the moments' memory back. */
   release(): void;
 }
@@ -177,18 +179,24 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   for (const moment of moments) fill(moment, 0);
   const scalars = empty(device, [4], "optimizer");
   const words = [decayed, ...Array.from({ length: 6 }, (_, i) => floatBits(plan.settings[i] ?? 0))];
-  let t = 0;
+  let done = 0;
+  /** What the device has in `scalars` for sure: what the last update was made with. */
+  let known: readonly number[] = [];
   let written: readonly number[] = [];
   return {
     prepare(learningRate, lossScale = 1) {
       if (learningRate !== undefined) expectValue(`${name}: the learning rate of a step`, learningRate, rate);
-      const values = [...plan.scalars(++t, learningRate), 1 / lossScale];
+      written = [...plan.scalars(done + 1, learningRate), 1 / lossScale];
       // Plain SGD at a constant rate writes once: a write submits what is recorded.
-      if (values.some((value, i) => value !== written[i])) device.write(scalars, Float32Array.from(values));
-      written = values;
+      if (written.some((value, i) => value !== known[i])) device.write(scalars, Float32Array.from(written));
+      known = [];
     },
     step() {
       plan.update.run([parameters, gradients, moments, copy, scalars, words]);
+    },
+    commit() {
+      done++;
+      known = written;
     },
     release() {
       release(scalars, ...moments);

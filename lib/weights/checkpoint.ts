@@ -1,10 +1,11 @@
 /** A pipeline's weights in safetensors files, with the names and layouts of the reference implementations. */
 import { UserError } from "../errors.ts";
+import { writeBuffer } from "../layers/buffers.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import { sizeOf, toArray } from "../tensor.ts";
 import { buffersOf, referenceModel } from "./families.ts";
-import { quoted } from "./json.ts";
+import { quoted } from "../text.ts";
 import { fromReference, type Reference, toReference } from "./reference.ts";
 import { checkReadable, type TensorFile, writeTensorFile } from "./safetensors.ts";
 import { openCheckpoint } from "./shards.ts";
@@ -28,8 +29,12 @@ import { openCheckpoint } from "./shards.ts";
  */
 export async function saveWeights(pipeline: Pipeline, path: string): Promise<void> {
   const { references } = referenceModel(pipeline.model);
-  const values = await pipeline.parameters();
-  for (const { name, value } of buffersOf(pipeline.model)) values.set(name, await toArray(value));
+  const parameters = pipeline.parameters();
+  // Asked for before anything is waited for: a step in between would tear them apart.
+  const buffers = Promise.all(
+    buffersOf(pipeline.model).map(async ({ name, value }) => [name, await toArray(value)] as const),
+  );
+  const values = new Map([...await parameters, ...await buffers]);
   writeTensorFile(
     path,
     references.map((reference) => ({
@@ -51,13 +56,13 @@ export function loadWeights(pipeline: Pipeline, path: string): void {
   const file = openCheckpoint(path);
   try {
     const values = readWeights(file, path, pipeline.model);
-    const buffers = buffersOf(pipeline.model).map(({ name, value }) => {
-      const array = values.get(name)!;
-      values.delete(name);
-      return { value, array };
+    const buffers = buffersOf(pipeline.model).map((buffer) => {
+      const array = values.get(buffer.name)!;
+      values.delete(buffer.name);
+      return { buffer, array };
     });
     pipeline.setParameters(values);
-    for (const { value, array } of buffers) value.device.write(value, array);
+    for (const { buffer, array } of buffers) writeBuffer(buffer, array);
   } finally {
     file.close();
   }

@@ -1,6 +1,7 @@
 /** The header of a safetensors file, as strict as the format's own implementation reads it (`SafeTensors::deserialize`). */
 import { bitsOf } from "./dtypes.ts";
-import { parseJson, quoted } from "./json.ts";
+import { quoted } from "../text.ts";
+import { parseJson } from "./json.ts";
 
 /** Where a tensor lies in its file. */
 export interface TensorEntry {

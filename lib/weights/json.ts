@@ -1,5 +1,7 @@
 /** JSON in which every name may occur once: JSON.parse takes the last of several, and so would hide a tensor. */
 
+import { quoted } from "../text.ts";
+
 /**
  * Parses a text of UTF-8.
  *
@@ -41,9 +43,4 @@ function checkNames(text: string): void {
       names.add(name);
     }
   }
-}
-
-/** A name for a message: in quotes, on one line, and not longer than that line can take. */
-export function quoted(name: string): string {
-  return JSON.stringify(name.length > 100 ? `${name.slice(0, 97)}...` : name);
 }

@@ -5,7 +5,7 @@ import { writeOutput } from "../report/output.ts";
 import { sizeOf } from "../tensor.ts";
 import { readable, toFloat32 } from "./dtypes.ts";
 import { headerLength, parseHeader, prefix, type TensorEntry } from "./header.ts";
-import { quoted } from "./json.ts";
+import { quoted } from "../text.ts";
 
 /** Named tensors in one file or several; holds them open until {@link TensorFile.close}. */
 export interface TensorFile {

@@ -2,7 +2,8 @@
 import { closeSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { UserError } from "../errors.ts";
-import { parseJson, quoted } from "./json.ts";
+import { quoted } from "../text.ts";
+import { parseJson } from "./json.ts";
 import { openFile, openTensorFile, type TensorFile } from "./safetensors.ts";
 
 /**

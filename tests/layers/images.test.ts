@@ -29,9 +29,9 @@ async function check(layerCase: LayerCase) {
 }
 
 async function withBuffers(layer: Layer, body: () => Promise<void>) {
-  placeBuffers(layer.buffers ?? [], await device());
+  const buffers = placeBuffers(layer.buffers ?? [], await device());
   await body();
-  releaseBuffers(layer.buffers ?? []);
+  releaseBuffers(layer.buffers ?? [], buffers);
 }
 
 for (const [size, stride, inputs, outputs] of [[1, 1, 3, 5], [3, 1, 4, 4], [3, 2, 3, 4], [7, 2, 3, 2], [1, 2, 4, 3]]) {

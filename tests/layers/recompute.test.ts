@@ -39,7 +39,7 @@ async function trace(
 ) {
   const before = on.ledger.total();
   const blocks = placeParameters(layer.parameters, on, 3);
-  placeBuffers(layer.buffers ?? [], on);
+  const buffers = placeBuffers(layer.buffers ?? [], on);
   const groups = Array.from({ length: 2 / width }, () => createGroup(on, width, delayed));
   const outputShape = layer.outputShape(inputShape);
   const held = () => on.ledger.live.activations + on.ledger.live.derivatives;
@@ -81,7 +81,7 @@ async function trace(
   runs.forEach((saved) => saved.clear());
   groups.forEach(releaseGroup);
   releaseParameters(layer.parameters, blocks);
-  releaseBuffers(layer.buffers ?? []);
+  releaseBuffers(layer.buffers ?? [], buffers);
   assert.equal(on.ledger.total(), before, "the ledger is where it was");
   return { names, bytes, numbers, rise };
 }
@@ -244,7 +244,7 @@ test("a forward run again leaves out what nobody reads, where a layer says so", 
     const layer = make();
     const { f, again = f } = layer.flops(shape);
     const blocks = placeParameters(layer.parameters, on, 3);
-    placeBuffers(layer.buffers ?? [], on);
+    const buffers = placeBuffers(layer.buffers ?? [], on);
     const group = createGroup(on, 1);
     const seed = fromArray(on, [2], Uint32Array.of(7, 0), "workspace");
     const saved = createSaved(group, 0, new Map([["seed", seed]]));
@@ -262,7 +262,7 @@ test("a forward run again leaves out what nobody reads, where a layer says so", 
     releaseGroup(group);
     release(x, y);
     releaseParameters(layer.parameters, blocks);
-    releaseBuffers(layer.buffers ?? []);
+    releaseBuffers(layer.buffers ?? [], buffers);
   }
 });
 

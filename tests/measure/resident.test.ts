@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { collectGarbage } from "../../lib/measure/garbage.ts";
+import { collectGarbage } from "../../lib/gpu/garbage.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";

@@ -66,7 +66,7 @@ test("a small ResNet's loss falls on synthetic images, and every parameter has a
   const layer = sequential(model.layers);
   const before = on.ledger.total();
   const blocks = placeParameters(layer.parameters, on, 1);
-  placeBuffers(layer.buffers!, on);
+  const buffers = placeBuffers(layer.buffers!, on);
   const optimizers = blocks.map(({ values, gradients, decayed }) =>
     sgd({ learningRate: 0.05, momentum: 0.9 }).create(values, gradients, decayed)
   );
@@ -94,6 +94,7 @@ test("a small ResNet's loss falls on synthetic images, and every parameter has a
     for (const optimizer of optimizers) {
       optimizer.prepare();
       optimizer.step();
+      optimizer.commit();
     }
     losses.push((await toArray(loss))[0] / samples);
     saved.clear();
@@ -105,7 +106,7 @@ test("a small ResNet's loss falls on synthetic images, and every parameter has a
   assert.ok(last < 0.7 * first, `from ${first} to ${last}`);
   release(scale);
   optimizers.forEach((optimizer) => optimizer.release());
-  releaseBuffers(layer.buffers!);
+  releaseBuffers(layer.buffers!, buffers);
   releaseParameters(layer.parameters, blocks);
   assert.equal(on.ledger.total(), before);
 });

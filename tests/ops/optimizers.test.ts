@@ -22,6 +22,7 @@ for (const momentum of [0, 0.9]) {
       on.write(gradients, gradient);
       optimizer.prepare(rate === 0.01 ? undefined : rate);
       optimizer.step();
+      optimizer.commit();
       reference.sgd(expected, velocity, gradient, rate, momentum);
       assertClose(await toArray(parameters), expected, 1e-6, `step ${step}`);
       assert.ok((await toArray(gradients)).every((value) => value === 0), "gradients are zero after a step");
@@ -41,6 +42,7 @@ test(`adamw() follows the float64 reference over ${rates.length} steps, with a p
     on.write(gradients, gradient);
     optimizer.prepare(rate === 0.01 ? undefined : rate);
     optimizer.step();
+    optimizer.commit();
     state.learningRate = rate;
     reference.adamw(expected, gradient, decayed, state);
     assertClose(await toArray(parameters), expected, 1e-6, `step ${step}`);
@@ -62,9 +64,11 @@ test("in mixed precision an optimizer unscales the gradients and writes an f16 c
       on.write(gradients, gradient);
       one.prepare();
       one.step();
+      one.commit();
       on.write(gradients, gradient.map((value) => lossScale * value)); // exact: a power of two
       other.prepare(undefined, lossScale);
       other.step();
+      other.commit();
       const values = await toArray(master);
       assert.deepEqual(values, await toArray(plain));
       assert.deepEqual(await toArray(copy), fromHalf(toHalf(values)));
@@ -87,6 +91,7 @@ test("an optimizer starts from zero moments in reused memory and gives all of it
     on.write(gradients, new Float32Array(8).fill(3));
     optimizer.prepare();
     optimizer.step(); // Adam's first step is the learning rate, whatever the gradient
+    optimizer.commit();
     assertClose(await toArray(parameters), new Float32Array(8).fill(-0.5), 1e-6);
     optimizer.release();
     assert.equal(on.ledger.live.optimizer, before);

@@ -5,12 +5,12 @@ import { fromHalf, toHalf } from "../../lib/half.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { type Model, parametersOf } from "../../lib/models/model.ts";
-import { createVote } from "../../lib/pipeline/overflow.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import type { RecomputeText } from "../../lib/pipeline/recompute.ts";
 import type { Schedule } from "../../lib/schedules/actions.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { createVerdict } from "../../lib/pipeline/verdict.ts";
 import { toArray } from "../../lib/tensor.ts";
 import { adamw, sgd } from "../../lib/train/optimizers.ts";
 import { initialLossScale } from "../../lib/train/loss_scale.ts";
@@ -141,16 +141,18 @@ testMixed("an infinity in the gradients of one rank makes all of them leave the 
   pipeline.close();
 });
 
-test("a vote is true once one rank says so, and knows only when all have answered", async () => {
-  const vote = createVote(3);
-  const [a, b] = [vote.cast(false), vote.cast(true)];
+test("a verdict is what the lowest rank has found, and is known only when all have answered", async () => {
+  const at = (rank: number) => ({ rank, parameter: `of rank ${rank}` });
+  const verdict = createVerdict(3);
+  const [a, b] = [verdict.cast(undefined), verdict.cast(at(2))];
   assert.equal(await Promise.race([a, b, Promise.resolve("open")]), "open");
-  assert.deepEqual(await Promise.all([a, b, vote.cast(false), vote.result]), [true, true, true, true]);
-  const none = createVote(2);
-  assert.deepEqual(await Promise.all([none.cast(false), none.cast(false)]), [false, false]);
-  const failed = createVote(2);
+  const answers = await Promise.all([a, b, verdict.cast(at(1)), verdict.result]);
+  assert.deepEqual(answers, [at(1), at(1), at(1), at(1)]);
+  const fine = createVerdict(2);
+  assert.deepEqual(await Promise.all([fine.cast(undefined), fine.cast(undefined)]), [undefined, undefined]);
+  const failed = createVerdict(2);
   failed.fail(new Error("rank 1 is gone"));
-  await assert.rejects(failed.cast(true), /rank 1 is gone/);
+  await assert.rejects(failed.cast(undefined), /rank 1 is gone/);
 });
 
 testMixed("a forward that overflows f16 is an error that names the micro-batch, and changes nothing", async () => {
@@ -165,7 +167,6 @@ testMixed("a forward that overflows f16 is an error that names the micro-batch, 
   await assert.rejects(pipeline.step(schedule, batch), /Rank 1 failed at 1F0: the loss of the micro-batch is/);
   assert.deepEqual(await pipeline.parameters(), huge);
   pipeline.setParameters(fine);
-  pipeline.clearGradients();
   assert.equal((await pipeline.step(schedule, batch)).skipped, false);
   pipeline.close();
 });

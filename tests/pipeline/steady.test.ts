@@ -25,26 +25,26 @@ const schedules = [base, twoStage(base, { policy: "fill", width: 2 })];
 /** What a steady step of a schedule on two ranks, with one stage each and timestamps, comes to. */
 function expected(
   { actions, microbatches }: Schedule,
-  { tied, mixed, timestamps }: { tied: number; mixed: boolean; timestamps: boolean },
+  { tied, timestamps }: { tied: number; timestamps: boolean },
 ): Calls {
   const recorded = actions.flat().length + actions.length; // one submission for each action and each optimizer
   // An activation and its gradient for each micro-batch, and the gradients of parameters that are tied across the ranks; copies
-  // of the former go with their actions, of the latter alone; what comes is added to what is there in the optimizer's
-  // submission, but before the look for overflow if there is one.
+  // of the former go with their actions, of the latter alone; what comes is added to what is there in the submission that looks
+  // at the gradients.
   const messages = 2 * microbatches + 2 * tied;
   const sums = 2 * tied;
   const loss = 1; // read on the last rank
-  const overflow = mixed ? actions.length : 0; // a look at the gradients, and what it says read
+  const looks = actions.length; // at the gradients of each rank; what they find is read with the same submission
   const times = timestamps ? actions.length : 0; // read once a rank
-  const submits = recorded + (mixed ? 2 : 1) * sums + loss + overflow + times;
+  const submits = recorded + sums + loss + looks + times;
   return {
     buffers: 0,
     bindGroups: 0,
     compiled: 0,
     encoders: submits,
-    passes: recorded + sums + overflow,
+    passes: recorded + sums + looks,
     submits,
-    maps: messages + loss + overflow + times,
+    maps: messages + loss + looks + times,
     idles: actions.length,
   };
 }
@@ -61,7 +61,7 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
       const { source } = sourceFor(model, undefined, 3);
       for (const schedule of schedules) {
         const tied = model.tied?.length ?? 0; // the first and the last layer
-        const wanted = expected(schedule, { tied, mixed: precision === "mixed", timestamps });
+        const wanted = expected(schedule, { tied, timestamps });
         const what = `${precision}, recompute ${recompute}, ${schedule.policy ?? "without 2BP"}`;
         for (let step = 1; step <= 4; step++) {
           counted();

@@ -1,6 +1,6 @@
 const sigmoid = (value: number) => 1 / (1 + Math.exp(-value));
 
-/** `silu(bias + sum over k of weight[k] * x[t - 3 + k])` in float64. x: [R, C]; weight: [C, 4]; bias: [C]. */
+/** `silu(bias + sum over k of weight[k] * x[t - 3 + k])` in float64, x being 0 before a sequence. x: [R, C]; weight: [C, 4]; bias: [C]. */
 export function causalConv(
   x: ArrayLike<number>,
   weight: ArrayLike<number>,
@@ -29,10 +29,9 @@ export function causalConvBackward(
     const s = sigmoid(pre);
     const dpre = dy[i] * (s + pre * s * (1 - s));
     for (let k = 0; k < 4; k++) {
-      if (row % length - 3 + k < 0) continue;
-      const from = i + (k - 3) * channels;
-      dx[from] += dpre * weight[channel * 4 + k];
-      dweight[(sequence * channels + channel) * 4 + k] += dpre * x[from];
+      const from = i + (k - 3) * channels, inside = row % length - 3 + k >= 0;
+      if (inside) dx[from] += dpre * weight[channel * 4 + k];
+      dweight[(sequence * channels + channel) * 4 + k] += dpre * (inside ? x[from] : 0);
     }
     dbias[sequence * channels + channel] += dpre;
   });
@@ -45,7 +44,8 @@ function before(x: ArrayLike<number>, weight: ArrayLike<number>, bias: ArrayLike
     const row = Math.floor(i / channels), channel = i % channels;
     let sum = bias[channel];
     for (let k = 0; k < 4; k++) {
-      if (row % length - 3 + k >= 0) sum += weight[channel * 4 + k] * x[i + (k - 3) * channels];
+      const inside = row % length - 3 + k >= 0;
+      sum += weight[channel * 4 + k] * (inside ? x[i + (k - 3) * channels] : 0);
     }
     return sum;
   });

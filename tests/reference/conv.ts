@@ -16,8 +16,8 @@ export function convOutput({ height, width, size, stride, padding }: ConvShape):
   return [along(height), along(width)];
 }
 
-/** Calls `f` with the indices (of x, weight and y) of every product in a convolution. */
-function forEachProduct(shape: ConvShape, f: (x: number, weight: number, y: number) => void) {
+/** Calls `f` with the indices (of x, weight and y) of every product in a convolution; outside the image there is no x. */
+function forEachProduct(shape: ConvShape, f: (x: number | undefined, weight: number, y: number) => void) {
   const { samples, height, width, inputs, outputs, size, stride, padding } = shape;
   const [outHeight, outWidth] = convOutput(shape);
   for (let n = 0; n < samples; n++) {
@@ -26,11 +26,11 @@ function forEachProduct(shape: ConvShape, f: (x: number, weight: number, y: numb
         for (let a = 0; a < size; a++) {
           for (let b = 0; b < size; b++) {
             const h = oh * stride + a - padding, w = ow * stride + b - padding;
-            if (h < 0 || h >= height || w < 0 || w >= width) continue;
+            const inside = h >= 0 && h < height && w >= 0 && w < width;
             for (let c = 0; c < inputs; c++) {
               for (let o = 0; o < outputs; o++) {
                 f(
-                  ((n * height + h) * width + w) * inputs + c,
+                  inside ? ((n * height + h) * width + w) * inputs + c : undefined,
                   ((a * size + b) * inputs + c) * outputs + o,
                   ((n * outHeight + oh) * outWidth + ow) * outputs + o,
                 );
@@ -43,11 +43,11 @@ function forEachProduct(shape: ConvShape, f: (x: number, weight: number, y: numb
   }
 }
 
-/** Two-dimensional convolution in float64. */
+/** Two-dimensional convolution in float64; x is 0 outside. */
 export function conv2d(x: ArrayLike<number>, weight: ArrayLike<number>, shape: ConvShape): Float64Array {
   const [outHeight, outWidth] = convOutput(shape);
   const y = new Float64Array(shape.samples * outHeight * outWidth * shape.outputs);
-  forEachProduct(shape, (i, j, k) => y[k] += x[i] * weight[j]);
+  forEachProduct(shape, (i, j, k) => y[k] += (i === undefined ? 0 : x[i]) * weight[j]);
   return y;
 }
 
@@ -60,8 +60,8 @@ export function conv2dBackward(
 ) {
   const dx = new Float64Array(x.length), dweight = new Float64Array(weight.length);
   forEachProduct(shape, (i, j, k) => {
-    dx[i] += dy[k] * weight[j];
-    dweight[j] += dy[k] * x[i];
+    if (i !== undefined) dx[i] += dy[k] * weight[j];
+    dweight[j] += dy[k] * (i === undefined ? 0 : x[i]);
   });
   return { dx, dweight };
 }

@@ -14,7 +14,7 @@ export function dropout(x: ArrayLike<number>, width: number, { rate, seed, salt,
   return Float64Array.from(x, (value, i) => {
     const key = mix((mix(seed ^ salt) + firstRow + Math.floor(i / width)) | 0);
     const hash = mix(key ^ Math.imul(i % width, 0x9e3779b9));
-    return hash < Math.round(rate * 2 ** 32) ? 0 : value / (1 - rate);
+    return value * (hash < Math.round(rate * 2 ** 32) ? 0 : 1 / (1 - rate));
   });
 }
 

@@ -1,19 +1,21 @@
 import type { Window } from "../../lib/ops/windows.ts";
 
-/** Max pooling of images [samples, height, width, channels]; `from` is the index in x of each value of y. */
+/** Max pooling of images [samples, height, width, channels]; `from` is the index in x of each value of y. As in PyTorch the last NaN is the largest. */
 export function maxPool(x: ArrayLike<number>, shape: readonly number[], { size, stride, padding }: Window) {
   const [samples, height, width, channels] = shape;
   const along = (length: number) => Math.floor((length + 2 * padding - size) / stride) + 1;
   const [outHeight, outWidth] = [along(height), along(width)];
-  const y = new Float64Array(samples * outHeight * outWidth * channels).fill(-Infinity);
+  const y = new Float64Array(samples * outHeight * outWidth * channels);
   const from = new Uint32Array(y.length);
   for (let i = 0; i < y.length; i++) {
+    let none = true;
     const c = i % channels, ow = Math.floor(i / channels) % outWidth;
     const oh = Math.floor(i / channels / outWidth) % outHeight, n = Math.floor(i / channels / outWidth / outHeight);
     for (let h = Math.max(0, oh * stride - padding); h < Math.min(height, oh * stride - padding + size); h++) {
       for (let w = Math.max(0, ow * stride - padding); w < Math.min(width, ow * stride - padding + size); w++) {
         const at = ((n * height + h) * width + w) * channels + c;
-        if (x[at] > y[i]) {
+        if (none || x[at] > y[i] || Number.isNaN(x[at])) {
+          none = false;
           y[i] = x[at];
           from[i] = at;
         }

@@ -149,3 +149,49 @@ test("--help explains every command and flag with exit code 0", () => {
     }
   }
 });
+
+test("nothing that a terminal obeys comes out of a file, its name or an argument", () => {
+  const name = "a\u001b[31m\u009b2J\u202e\u200bb";
+  const bare = join(folder, name);
+  writeFileSync(`${bare}.csv`, "0F0,0B0\n");
+  writeFileSync(`${bare}.bad.csv`, "0F0,\u001b]0;x\u0007\u202e\n");
+  const calls = [
+    ["simulate", `${bare}.csv`],
+    ["simulate", `${bare}.csv`, "--json", "-"],
+    ["show", `${bare}.csv`],
+    ["validate", `${bare}.csv`],
+    ["validate", `${bare}.csv`, "--microbatches", "7"],
+    ["validate", `${bare}.bad.csv`],
+    ["validate", `${bare}.missing.csv`],
+    ["validate", bare],
+    ["validate", folder + name],
+    ["validate", "x".repeat(5000)],
+    ["validate", "x".repeat(5000) + ".csv"],
+    ["validate", "naive", "--devices", name],
+    ["validate", "naive", "--devices", "9".repeat(50_000)],
+    ["validate", "naive", "--costs", name],
+    ["validate", "naive", `--${name}`],
+    ["validate", "naive", "--json", join(folder, name, "x")],
+    [name],
+  ];
+  for (const args of calls) {
+    const { status, stdout, stderr } = schedule(...args);
+    assert.ok(status === 0 || status === 2, `${status} ${stderr}`);
+    // deno-lint-ignore no-control-regex
+    assert.doesNotMatch(stdout + stderr, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f]/);
+    assert.ok(stderr.length < 3000, `${stderr.length}`);
+    if (status === 2) assert.match(stderr, /^[^\n]+\n$/);
+  }
+});
+
+test("blank rows at the end of a file are no devices, transfers that both ranks would wait in are refused", () => {
+  const text = "0F0,0F1,,0B0,0B1\n,1F0,1B0,1F1,1B1\n";
+  for (const [name, tail] of [["lines.csv", "\n\n"], ["cells.csv", ",,,,\n"], ["returns.csv", "\r\n\r\n"]]) {
+    const { status, stdout } = schedule("simulate", file(name, text + tail), "--json", "-");
+    const { devices, bubbleRatio } = JSON.parse(stdout);
+    assert.deepEqual([status, devices, bubbleRatio.toFixed(3)], [0, 2, "0.333"]);
+  }
+  const between = schedule("simulate", file("between.csv", "0F0,0B0\n\n1F0,1B0\n"));
+  assert.equal(between.status, 2);
+  assert.match(between.stderr, /^schedule: CSV row 2 has no action and row 3 has; [^\n]+\n$/);
+});

@@ -1,4 +1,4 @@
-/** Garbage collection between measurements, so that no measured step pays for those before it. */
+/** Garbage collection at a time of our choosing: between measurements, and where native objects have been dropped. */
 import process from "node:process";
 import v8 from "node:v8";
 import vm from "node:vm";

@@ -1,0 +1,46 @@
+/**
+ * Dawn's instances, used again. An instance has no `destroy`: it and the driver's threads, descriptors and mappings behind
+ * it stay until the garbage collector finds it, and a process that opens and closes devices had hundreds of threads before
+ * that happened. A device can be destroyed, so a closed device leaves its instance here for the next one.
+ */
+import process from "node:process";
+import { create } from "webgpu";
+
+/**
+ * Dawn's switches. `allow_unsafe_apis` lets experimental features be asked for; `vulkan_enable_f16_on_nvidia` is needed
+ * for `shader-f16` there; without `timestamp_quantization` timestamps come in nanoseconds, not in steps of 65,536.
+ */
+const dawnFlags = [
+  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
+  "disable-dawn-features=timestamp_quantization",
+];
+
+/** Instances without a device, by what they were made under. */
+const parked = new Map<string, GPU[]>();
+/** What each instance was made under. */
+const origins = new WeakMap<GPU, string>();
+
+/**
+ * An instance for the environment as it will be during the call: one without a device if there is any. `fresh` says that it
+ * has not looked for adapters yet.
+ */
+export function takeInstance(
+  variables: Readonly<Record<string, string | undefined>>,
+  within: <T>(call: () => T) => T,
+): { instance: GPU; fresh: boolean } {
+  const origin = JSON.stringify(Object.entries({ ...process.env, ...variables }).sort(([a], [b]) => a < b ? -1 : 1));
+  const known = parked.get(origin)?.pop();
+  if (known) return { instance: known, fresh: false };
+  const instance = within(() => create(dawnFlags));
+  origins.set(instance, origin);
+  return { instance, fresh: true };
+}
+
+/** Takes back an instance whose device is destroyed, or that gave none. */
+export function parkInstance(instance: GPU): void {
+  const origin = origins.get(instance);
+  if (origin === undefined) return; // of a dry device
+  const others = parked.get(origin);
+  if (others) others.push(instance);
+  else parked.set(origin, [instance]);
+}

@@ -1,0 +1,472 @@
+/** Every operation once more, as tests/ops/not_finite.test.ts needs it: its inputs by name, and its outputs in float64. */
+import { attention, attentionBackward, chooseAttention, qkvWidth } from "../../lib/ops/attention.ts";
+import { batchNorm, batchNormBackwardInput, batchNormSums } from "../../lib/ops/batch_norm.ts";
+import { addBias, columnSum, columnTotals } from "../../lib/ops/bias.ts";
+import { causalConv, causalConvBackwardInput } from "../../lib/ops/causal_conv.ts";
+import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../../lib/ops/conv.ts";
+import { dropout } from "../../lib/ops/dropout.ts";
+import { add, fill, scale } from "../../lib/ops/elementwise.ts";
+import { embedding, embeddingBackwardWeight, packIds } from "../../lib/ops/embedding.ts";
+import { gelu, geluBackward } from "../../lib/ops/gelu.ts";
+import { layerNorm, layerNormBackwardInput, layerNormSums } from "../../lib/ops/layer_norm.ts";
+import { crossEntropy, crossEntropyBackward, sum } from "../../lib/ops/loss.ts";
+import { matmul } from "../../lib/ops/matmul.ts";
+import { rmsNorm, rmsNormBackwardInput, rmsNormSums } from "../../lib/ops/norm.ts";
+import { averagePool, averagePoolBackward, maxPool, maxPoolBackward } from "../../lib/ops/pool.ts";
+import { addRelu, relu, reluBackward } from "../../lib/ops/relu.ts";
+import { rope, ropeBackward } from "../../lib/ops/rope.ts";
+import {
+  scanStatesShape,
+  scanSumsShape,
+  selectiveScan,
+  selectiveScanBackwardInput,
+  selectiveScanBackwardWeight,
+} from "../../lib/ops/scan.ts";
+import { swiglu, swigluBackward } from "../../lib/ops/swiglu.ts";
+import { empty, release, sizeOf, type Tensor } from "../../lib/tensor.ts";
+import { ignored } from "../../lib/train/data.ts";
+import * as attentions from "../reference/attention.ts";
+import * as batchNorms from "../reference/batch_norm.ts";
+import * as biases from "../reference/bias.ts";
+import * as causalConvs from "../reference/causal_conv.ts";
+import * as convs from "../reference/conv.ts";
+import * as drops from "../reference/dropout.ts";
+import * as embeddings from "../reference/embedding.ts";
+import * as gelus from "../reference/gelu.ts";
+import * as layerNorms from "../reference/layer_norm.ts";
+import { project, transpose } from "../reference/linear.ts";
+import * as losses from "../reference/loss.ts";
+import * as norms from "../reference/norm.ts";
+import * as pools from "../reference/pool.ts";
+import * as ropes from "../reference/rope.ts";
+import * as scans from "../reference/scan.ts";
+import * as swiglus from "../reference/swiglu.ts";
+import { normal, tokens } from "./support.ts";
+
+/** Numbers by the name of a tensor. */
+export type Numbers = Readonly<Record<string, ArrayLike<number>>>;
+
+/** What a tensor holds before, and whether it may be f16; u32 holds what is not planted in. */
+export interface Input {
+  readonly shape: readonly number[];
+  readonly data: Float32Array | Uint32Array;
+  readonly half: boolean;
+}
+
+/** An operation, or a few that belong together, and what they make of their inputs. */
+export interface Case {
+  readonly name: string;
+  readonly inputs: Readonly<Record<string, Input>>;
+  /** What is written and not read, by name; what is read and written is among the inputs alone. */
+  readonly outputs: Readonly<Record<string, Omit<Input, "data">>>;
+  record(tensors: Readonly<Record<string, Tensor>>): void;
+  /** All that is written, in float64. */
+  expected(inputs: Numbers): Numbers;
+  /**
+   * Which elements of an output may be no numbers either, after `at` in the input `planted`: those that take it times an
+   * exact 0, which an operation may as well leave out.
+   */
+  may?(planted: string, at: number): (output: string, i: number) => boolean;
+}
+
+let seeds = 0;
+const floats = (...shape: number[]): Input => ({ shape, data: normal(sizeOf(shape), ++seeds), half: true });
+/** Parameters' gradients, statistics and the like, which are f32 whatever the activations are. */
+const singles = (...shape: number[]): Input => ({ ...floats(...shape), half: false });
+const words = (data: Uint32Array, shape = [data.length]): Input => ({ shape, data, half: false });
+const out = (...shape: number[]) => ({ shape, half: true });
+const out32 = (...shape: number[]) => ({ shape, half: false });
+
+/** Whether ReLU lets the gradient at x through, as PyTorch's: not where x <= 0, so that it does where x is NaN. */
+const passed = (x: ArrayLike<number>, dy: ArrayLike<number>) =>
+  Float64Array.from(x, (value, i) => value <= 0 ? 0 : dy[i]);
+const clipped = (x: ArrayLike<number>) => passed(x, x);
+const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
+
+/** Rows so wide that each invocation of a workgroup takes several elements, and rows for the kernels without vec4s. */
+const rows = 5;
+const rowCases = [132, 5].flatMap((width): Case[] => {
+  const x = floats(rows, width), dy = floats(rows, width), gain = floats(width), bias = floats(width);
+  const targets = tokens(rows, width, 7);
+  targets[1] = ignored;
+  const seed = words(Uint32Array.of(9, 1)), mask = { rate: 0.4, salt: 99 };
+  const ids = tokens(rows, 3, 8);
+  const of = `of rows of ${width}`;
+  return [
+    {
+      name: `add() and scale() ${of}`,
+      inputs: { a: x, b: dy },
+      outputs: { sum: out(rows, width), scaled: out(rows, width) },
+      record({ sum, scaled, a, b }) {
+        add(sum, a, b);
+        scale(scaled, a, -0.5);
+      },
+      expected: ({ a, b }) => ({ sum: plus(a, b), scaled: Float64Array.from(a, (value) => -0.5 * value) }),
+    },
+    {
+      name: `addBias(), columnSum() and columnTotals() ${of}`,
+      inputs: { y: x, bias, dbias: singles(width), partials: singles(rows, width) },
+      outputs: { totals: out32(width) },
+      record({ y, bias, dbias, totals, partials }) {
+        columnSum(dbias, y);
+        columnTotals(totals, partials);
+        addBias(y, bias);
+      },
+      expected: ({ y, bias, dbias, partials }) => ({
+        y: biases.addBias(y, bias),
+        dbias: plus(dbias, biases.columnSum(y, width)),
+        totals: biases.columnSum(partials, width),
+      }),
+    },
+    {
+      name: `columnSum() ${of}, in blocks of rows`,
+      inputs: { dy: floats(70, width), dbias: singles(width) },
+      outputs: {},
+      record: ({ dbias, dy }) => columnSum(dbias, dy),
+      expected: ({ dbias, dy }) => ({ dbias: plus(dbias, biases.columnSum(dy, width)) }),
+    },
+    {
+      name: `dropout() ${of}`,
+      inputs: { x, seed },
+      outputs: { y: out(rows, width) },
+      record: ({ y, x, seed }) => dropout(y, x, { ...mask, seed }, rows),
+      expected: ({ x }) => ({ y: drops.dropout(x, width, { ...mask, seed: 9, firstRow: rows }) }),
+    },
+    {
+      name: `embedding() and its gradient ${of}`,
+      inputs: { table: floats(3, width), dy, ids: words(packIds(ids), [2, rows]), dTable: singles(3, width) },
+      outputs: { y: out(rows, width) },
+      record({ y, ids, table, dTable, dy }) {
+        embedding(y, ids, table);
+        embeddingBackwardWeight(dTable, dy, ids);
+      },
+      expected: ({ table, dTable, dy }) => ({
+        y: embeddings.embedding(ids, table, width),
+        dTable: plus(dTable, embeddings.embeddingBackward(dy, ids, 3, width)),
+      }),
+    },
+    {
+      name: `rmsNorm() and its gradients ${of}`,
+      inputs: { x, gain, dy, residual: floats(rows, width) },
+      outputs: { y: out(rows, width), rstd: out32(rows), dx: out(rows, width), dgain: out32(width) },
+      record({ y, rstd, x, gain, dx, dy, residual, dgain }) {
+        rmsNorm(y, rstd, x, gain);
+        rmsNormBackwardInput(dx, dy, x, rstd, gain, residual);
+        rmsNormSums(dgain, dy, x, rstd);
+      },
+      expected({ x, gain, dy, residual }) {
+        const { y, rstd } = norms.rmsNorm(x, gain), { dx, dgain } = norms.rmsNormBackward(dy, x, rstd, gain);
+        return { y, rstd, dx: plus(dx, residual), dgain };
+      },
+    },
+    {
+      name: `layerNorm() and its gradients ${of}`,
+      inputs: { x, gain, bias, dy },
+      outputs: {
+        ...{ y: out(rows, width), statistics: out32(rows, 2), dx: out(rows, width) },
+        ...{ dgain: out32(width), dbias: out32(width) },
+      },
+      record({ y, statistics, x, gain, bias, dx, dy, dgain, dbias }) {
+        layerNorm(y, statistics, x, gain, bias, 1e-5);
+        layerNormBackwardInput(dx, dy, x, statistics, gain);
+        layerNormSums(dgain, dbias, dy, x, statistics);
+      },
+      expected({ x, gain, bias, dy }) {
+        const { y, statistics } = layerNorms.layerNorm(x, gain, bias, 1e-5);
+        return { y, statistics, ...layerNorms.layerNormBackward(dy, x, statistics, gain) };
+      },
+    },
+    {
+      name: `crossEntropy() and its gradient ${of}`,
+      inputs: {
+        logits: x,
+        targets: words(targets),
+        scale: { ...words(targets), shape: [1], data: Float32Array.of(2) },
+      },
+      outputs: { losses: out32(rows), logSumExp: out32(rows), dlogits: out(rows, width) },
+      record({ losses, logSumExp, logits, targets, dlogits, scale }) {
+        crossEntropy(losses, logSumExp, logits, targets);
+        crossEntropyBackward(dlogits, logits, logSumExp, targets, scale);
+      },
+      expected: ({ logits, scale }) => ({
+        ...losses.crossEntropy(logits, targets, width),
+        dlogits: losses.crossEntropyBackward(logits, targets, width, scale[0]),
+      }),
+    },
+    {
+      name: `sum() ${of}`,
+      inputs: { x: singles(rows, width), total: singles(1) },
+      outputs: {},
+      record: ({ total, x }) => sum(total, x, { accumulate: true }),
+      expected: ({ total, x }) => ({ total: [Array.from(x).reduce((all, value) => all + value, total[0])] }),
+    },
+    {
+      name: `swiglu() and its gradient ${of}`,
+      inputs: { gateUp: floats(rows, 2 * width), dy },
+      outputs: { y: out(rows, width), dGateUp: out(rows, 2 * width) },
+      record({ y, gateUp, dGateUp, dy }) {
+        swiglu(y, gateUp);
+        swigluBackward(dGateUp, dy, gateUp);
+      },
+      expected: ({ gateUp, dy }) => ({
+        y: swiglus.swiglu(gateUp, width),
+        dGateUp: swiglus.swigluBackward(dy, gateUp, width),
+      }),
+    },
+    {
+      name: `relu(), addRelu() and their gradient ${of}`,
+      inputs: { a: x, b: floats(rows, width), dy, y: floats(rows, width) },
+      outputs: { positive: out(rows, width), sum: out(rows, width), dx: out(rows, width) },
+      record({ positive, sum, a, b, dx, dy, y }) {
+        relu(positive, a);
+        addRelu(sum, a, b);
+        reluBackward(dx, dy, y);
+      },
+      expected: ({ a, b, dy, y }) => ({ positive: clipped(a), sum: clipped(plus(a, b)), dx: passed(y, dy) }),
+    },
+    ...(["erf", "tanh"] as const).map((form): Case => ({
+      name: `gelu() by ${form} and its gradient ${of}`,
+      inputs: { x, dy },
+      outputs: { y: out(rows, width), dx: out(rows, width) },
+      record({ y, x, dx, dy }) {
+        gelu(y, x, form);
+        geluBackward(dx, dy, x, form);
+      },
+      expected: ({ x, dy }) => ({ y: gelus.gelu(x, form), dx: gelus.geluBackward(dy, x, form) }),
+    })),
+  ];
+});
+
+/** Several blocks of rows, and means away from 0. */
+const batchNormCases: Case[] = [8, 5].flatMap((width) =>
+  [false, true].map((withRelu): Case => ({
+    name: `batchNorm()${withRelu ? " with ReLU" : ""} and its gradients of ${width} columns`,
+    inputs: {
+      ...{ x: floats(70, width), gain: floats(width), bias: floats(width), dy: floats(70, width) },
+      ...{ runningMean: singles(width), runningVariance: singles(width) },
+    },
+    outputs: {
+      ...{ y: out(70, width), mean: out32(width), rstd: out32(width), dx: out(70, width) },
+      ...{ dgain: out32(width), dbias: out32(width) },
+    },
+    record({ y, mean, rstd, runningMean, runningVariance, x, gain, bias, dgain, dbias, dx, dy }) {
+      const options = { relu: withRelu }, running = { mean: runningMean, variance: runningVariance };
+      batchNorm(y, { mean, rstd }, running, x, gain, bias, options);
+      batchNormSums(dgain, dbias, dy, x, { mean, rstd }, gain, bias, options);
+      batchNormBackwardInput(dx, dy, x, { mean, rstd }, gain, bias, dgain, dbias, options);
+    },
+    expected({ x, gain, bias, dy, runningMean, runningVariance }) {
+      const batch = batchNorms.batchNorm(x, gain, bias), { y, mean, rstd } = batch;
+      const running = batchNorms.updateRunning({ mean: runningMean, variance: runningVariance }, batch, 70);
+      return {
+        ...{ y: withRelu ? clipped(y) : y, mean, rstd },
+        ...{ runningMean: running.mean, runningVariance: running.variance },
+        ...batchNorms.batchNormBackward(withRelu ? passed(y, dy) : dy, x, gain),
+      };
+    },
+  }))
+);
+
+const imageCases = [4, 3].flatMap((channels): Case[] => {
+  const images = [2, 7, 6, channels], window = { size: 3, stride: 2, padding: 1 }, pooled = [2, 4, 3, channels];
+  const shape = { samples: 2, height: 7, width: 6, inputs: channels, outputs: channels, ...window };
+  const weight = [3, 3, channels, channels];
+  const of = `of images of ${channels} channels`;
+  return [
+    {
+      name: `conv2d() and its gradients ${of}`,
+      inputs: { x: floats(...images), weight: floats(...weight), dy: floats(...pooled), dweight: singles(...weight) },
+      outputs: { y: out(...pooled), dx: out(...images) },
+      record({ y, x, weight, dx, dy, dweight }) {
+        conv2d(y, x, weight, window);
+        conv2dBackwardInput(dx, dy, weight, window);
+        conv2dBackwardWeight(dweight, dy, x, window);
+      },
+      expected({ x, weight, dy, dweight }) {
+        const gradients = convs.conv2dBackward(dy, x, weight, shape);
+        return { y: convs.conv2d(x, weight, shape), dx: gradients.dx, dweight: plus(dweight, gradients.dweight) };
+      },
+      // A pixel at the edge takes taps of the weight times dy beyond the edge, 0.
+      may: (planted, at) => (output, i) =>
+        planted === "weight" && output === "dx" && i % channels === Math.floor(at / channels) % channels,
+    },
+    {
+      name: `maxPool() and averagePool() ${of}`,
+      inputs: { x: floats(...images), dmeans: floats(2, channels), dy: floats(...pooled) },
+      outputs: {
+        ...{ y: out(...pooled), dx: out(...images), means: out(2, channels), dpixels: out(...images) },
+        taps: { shape: pooled, half: false },
+      },
+      record({ y, taps, x, dx, dy, means, dpixels, dmeans }) {
+        maxPool(y, taps, x, window);
+        maxPoolBackward(dx, dy, taps, window);
+        averagePool(means, x);
+        averagePoolBackward(dpixels, dmeans);
+      },
+      expected({ x, dy, dmeans }) {
+        const { y, from } = pools.maxPool(x, images, window);
+        return {
+          ...{ y, dx: pools.maxPoolBackward(dy, from, x.length) },
+          ...{ means: pools.averagePool(x, images), dpixels: pools.averagePoolBackward(dmeans, images) },
+        };
+      },
+    },
+  ];
+});
+
+const heads = { length: 3, heads: 2, headSize: 8, rowStride: 20 };
+const ropeCases: Case[] = [heads, { ...heads, headSize: 6, rowStride: 15 }].map((shape) => ({
+  name: `rope() and its gradient of heads of ${shape.headSize}`,
+  inputs: { x: floats(6, shape.rowStride), dx: floats(6, shape.rowStride) },
+  outputs: {},
+  record({ x, dx }) {
+    rope(x, shape);
+    ropeBackward(dx, shape);
+  },
+  expected: ({ x, dx }) => ({ x: ropes.rope(x, shape), dx: ropes.rope(dx, shape, -1) }),
+}));
+
+/** Sizes that no tile divides, for the kernels that take four elements at once, for sums in parts, and for the others. */
+const matmulCases: Case[] = [[12, 20, 256], [36, 36, 24], [5, 7, 3]].flatMap(([m, n, k]) =>
+  [false, true].map((gradient): Case => ({
+    name: gradient ? `matmul() of ${k} x ${m} transposed, added up` : `matmul() of ${m} x ${k}`,
+    inputs: gradient ? { a: floats(k, m), b: floats(k, n), y: singles(m, n) } : { a: floats(m, k), b: floats(k, n) },
+    outputs: gradient ? {} : { y: out(m, n) },
+    record: ({ y, a, b }) => matmul(y, a, b, { transposeA: gradient, accumulate: gradient }),
+    expected: ({ a, b, y }) => ({ y: gradient ? plus(y, project(transpose(a, m), b, k)) : project(a, b, k) }),
+  }))
+);
+
+/** Two heads that share keys and values, more keys than a tile of the fused kernels has, and every mask. */
+const attentionCases: Case[] = [
+  { shape: { sequences: 2, length: 36, heads: 2, kvHeads: 1, headSize: 4 }, lengths: [21, 36], rate: 0.3 },
+  { shape: { sequences: 1, length: 5, heads: 2, headSize: 3, causal: false }, lengths: undefined, rate: 0 },
+].map(({ shape, lengths, rate }) => {
+  const { sequences, length, heads, kvHeads = heads, headSize } = shape;
+  const packed = qkvWidth(shape), width = heads * headSize, R = sequences * length, salt = 5;
+  const ones = new Float64Array(sequences * heads * length * length).fill(1);
+  const factors = rate ? drops.dropout(ones, length, { rate, seed: 9, salt, firstRow: heads * length }) : undefined;
+  const seed = words(Uint32Array.of(9, 1)), ends = words(Uint32Array.from(lengths ?? []));
+  /** Sequence, kind and key head of an element. */
+  const placeOf = (name: string, i: number) => {
+    const row = Math.floor(i / (name === "out" || name === "dout" ? width : packed));
+    const head = Math.floor(i % (name === "out" || name === "dout" ? width : packed) / headSize);
+    const kind = name === "out" || name === "dout" ? name : head < heads ? "q" : head < heads + kvHeads ? "k" : "v";
+    const keyHead = kind === "k"
+      ? head - heads
+      : kind === "v"
+      ? head - heads - kvHeads
+      : Math.floor(head * kvHeads / heads);
+    return { kind, group: `${Math.floor(row / length)} ${keyHead}` };
+  };
+  return {
+    name: `attention() and its gradient of ${length} positions`,
+    inputs: {
+      ...{ qkv: floats(R, packed), dout: floats(R, width) },
+      ...rate ? { seed } : {},
+      ...lengths ? { lengths: ends } : {},
+    },
+    outputs: { out: out(R, width), dqkv: out(R, packed) },
+    record({ out, dqkv, qkv, dout, seed, lengths }) {
+      const masks = { ...lengths ? { lengths } : {}, ...seed ? { dropout: { rate, salt, seed } } : {} };
+      const needed = chooseAttention(qkv.device.gpu, shape, qkv.dtype, masks).keeps(shape, qkv.dtype);
+      const kept = empty(qkv.device, needed.shape, "workspace", needed.dtype);
+      attention(out, kept, qkv, shape, masks);
+      attentionBackward(dqkv, dout, out, qkv, kept, shape, masks);
+      release(kept);
+    },
+    expected({ qkv, dout }) {
+      const masks = { lengths, factors };
+      const { out, probabilities } = attentions.attention(qkv, shape, masks);
+      return { out, dqkv: attentions.attentionBackward(dout, qkv, probabilities, shape, masks) };
+    },
+    // What a row does not see has a probability of exactly 0, and so have the gradients of its score.
+    may(planted, at) {
+      const from = placeOf(planted, at);
+      return (output, i) => {
+        const { kind, group } = placeOf(output, i);
+        if (group !== from.group) return false;
+        if (from.kind === "v") return true;
+        return { q: "k", k: "q", dout: "v" }[from.kind] === kind;
+      };
+    },
+  };
+});
+
+/** More than a chunk of tokens, and channels that divide by the subgroup's lanes. */
+const scanCase = ((): Case => {
+  const state = 16, length = 20, channels = 16, R = 2 * length;
+  const gradients = { daLog: singles(channels, state), dd: singles(channels), ddtBias: singles(channels) };
+  return {
+    name: "selectiveScan() and its gradients",
+    inputs: {
+      ...{ x: floats(R, channels), dtRaw: floats(R, channels), projection: floats(R, 2 * state) },
+      ...{ gate: floats(R, channels), aLog: floats(channels, state), d: floats(channels), dtBias: floats(channels) },
+      ...{ dout: floats(R, channels), ...gradients },
+    },
+    outputs: { out: out(R, channels), dprojection: out(R, 2 * state) },
+    record({ out, x, dtRaw, projection, gate, aLog, d, dtBias, dout, dprojection, daLog, dd, ddtBias }) {
+      const states = empty(x.device, scanStatesShape(R, length, channels, state), "workspace");
+      const sums = empty(x.device, scanSumsShape(R, length, channels, state), "workspace");
+      const inputs = { x, dtRaw, projection, gate }, parameters = { aLog, d, dtBias };
+      selectiveScan(out, states, inputs, parameters, length);
+      selectiveScanBackwardInput(dout, dprojection, sums, states, inputs, parameters, length);
+      selectiveScanBackwardWeight({ aLog: daLog, d: dd, dtBias: ddtBias }, sums);
+      release(states, sums);
+    },
+    expected({ x, dtRaw, projection, gate, aLog, d, dtBias, dout, daLog, dd, ddtBias }) {
+      const half = (from: number) =>
+        Float64Array.from(
+          { length: R * state },
+          (_, i) => projection[Math.floor(i / state) * 2 * state + from + i % state],
+        );
+      const scan = { x, dtRaw, b: half(0), c: half(state), z: gate, aLog, d, dtBias };
+      const to = scans.selectiveScanBackward(dout, scan, length);
+      return {
+        ...{ out: scans.selectiveScan(scan, length).out, dout: to.x, dtRaw: to.dtRaw, gate: to.z },
+        dprojection: Float64Array.from(projection, (_, i) => {
+          const row = Math.floor(i / (2 * state)), column = i % (2 * state);
+          return column < state ? to.b[row * state + column] : to.c[row * state + column - state];
+        }),
+        ...{ daLog: plus(daLog, to.aLog), dd: plus(dd, to.d), ddtBias: plus(ddtBias, to.dtBias) },
+      };
+    },
+  };
+})();
+
+const causalConvCase: Case = {
+  name: "causalConv() and its gradients",
+  inputs: {
+    ...{ x: floats(140, 5), weight: floats(5, 4), bias: floats(5), dy: floats(140, 5), xAgain: floats(140, 5) },
+  },
+  outputs: { y: out(140, 5), dweight: out32(2, 20), dbias: out32(2, 5) },
+  record({ y, x, weight, bias, xAgain, dweight, dbias, dy }) {
+    causalConv(y, x, weight, bias, 70);
+    causalConvBackwardInput(xAgain, dweight, dbias, dy, weight, bias, 70);
+  },
+  expected({ x, weight, bias, xAgain, dy }) {
+    const { dx, dweight, dbias } = causalConvs.causalConvBackward(dy, xAgain, weight, bias, 70);
+    return { y: causalConvs.causalConv(x, weight, bias, 70), xAgain: dx, dweight, dbias };
+  },
+};
+
+const fillCase: Case = {
+  name: "fill()",
+  inputs: {},
+  outputs: { y: out(5) },
+  record: ({ y }) => fill(y, 1),
+  expected: () => ({ y: [1, 1, 1, 1, 1] }),
+};
+
+/** All of them. */
+export const cases: readonly Case[] = [
+  ...rowCases,
+  ...matmulCases, // before what is made of products
+  ...batchNormCases,
+  ...imageCases,
+  ...ropeCases,
+  ...attentionCases,
+  scanCase,
+  causalConvCase,
+  fillCase,
+];

@@ -1,0 +1,242 @@
+/** Damaged schedules: what `validate()` and everything that takes a schedule make of them, against playing them. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { Action, Kind, Policy, Schedule } from "../../lib/schedules/actions.ts";
+import { overlaps, withContention } from "../../lib/schedules/contention.ts";
+import { unitCosts } from "../../lib/schedules/costs.ts";
+import { generate } from "../../lib/schedules/generate.ts";
+import { peakMemory } from "../../lib/schedules/memory.ts";
+import { memoryTimeline } from "../../lib/schedules/memory_timeline.ts";
+import { mergeBackward } from "../../lib/schedules/merge.ts";
+import { simulate } from "../../lib/schedules/simulate.ts";
+import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { validate } from "../../lib/schedules/validate.ts";
+import { runsToItsEnd } from "../reference/schedule_runs.ts";
+import { names, schedule } from "./support.ts";
+
+/** Where a mutation strikes, and with what: each used modulo what there is. */
+interface Draw {
+  rank: number;
+  at: number;
+  to: number;
+  value: number;
+}
+
+type Lists = Action[][];
+
+/** One fault each; some leave the schedule right, which is as good a question. */
+const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Partial<Schedule> | void> = {
+  drop: (lists, { rank, at }) => void lists[rank].splice(at, 1),
+  duplicate: (lists, { rank, at, to }) => void lists[rank].splice(to, 0, lists[rank][at]),
+  swap: (lists, { rank, at, to }) => {
+    [lists[rank][at], lists[rank][to]] = [lists[rank][to], lists[rank][at]];
+  },
+  "swap neighbours": (lists, { rank, at }) => {
+    if (at > 0) [lists[rank][at - 1], lists[rank][at]] = [lists[rank][at], lists[rank][at - 1]];
+  },
+  move: (lists, { rank, at, to }) => void lists[rank].splice(to, 0, ...lists[rank].splice(at, 1)),
+  "move to another rank": (lists, { rank, at, to }) =>
+    void lists[(rank + 1) % lists.length].splice(to, 0, ...lists[rank].splice(at, 1)),
+  "swap ranks": (lists, { rank }) => {
+    const other = (rank + 1) % lists.length;
+    [lists[rank], lists[other]] = [lists[other], lists[rank]];
+  },
+  "swap an I and its W": (lists, { rank, at }) => {
+    const i = lists[rank].findIndex(({ kind }, index) => kind === "I" && index >= at);
+    const w = lists[rank].findIndex(({ kind, stage, microbatches }) =>
+      kind === "W" && stage === lists[rank][i]?.stage && microbatches.includes(lists[rank][i].microbatches[0])
+    );
+    if (i >= 0 && w >= 0) [lists[rank][i], lists[rank][w]] = [lists[rank][w], lists[rank][i]];
+  },
+  "merge two W": (lists, { rank, at }) => {
+    const list = lists[rank];
+    const first = list.findIndex(({ kind }, index) => kind === "W" && index >= at);
+    const next = list.findIndex(({ kind, stage }, index) =>
+      kind === "W" && index > first && stage === list[first]?.stage
+    );
+    if (first < 0 || next < 0) return;
+    list[first] = { ...list[first], microbatches: [...list[first].microbatches, ...list[next].microbatches] };
+    list.splice(next, 1);
+  },
+  "merge an I and its W": (lists, { rank, at }) => {
+    const list = lists[rank];
+    const i = list.findIndex(({ kind }, index) => kind === "I" && index >= at);
+    const w = list.findIndex(({ kind, stage, microbatches }) =>
+      kind === "W" && stage === list[i]?.stage && microbatches[0] === list[i].microbatches[0]
+    );
+    if (i < 0 || w < 0) return;
+    list[i] = { ...list[i], kind: "B" };
+    list.splice(w, 1);
+  },
+  "split a B": (lists, { rank, at, to }) => {
+    const list = lists[rank];
+    const b = list.findIndex(({ kind }, index) => kind === "B" && index >= at);
+    if (b < 0) return;
+    const { stage, microbatches } = list[b];
+    list.splice(b, 1, { kind: "I", stage, microbatches });
+    list.splice(Math.max(b + 1, to), 0, { kind: "W", stage, microbatches });
+    return { twoStage: true };
+  },
+  "a pair that waits for each other": (lists, { rank, at }) => {
+    // A forward of this rank behind the backward that needs it from the next one, where the two are neighbours in the pipeline.
+    const forward = lists[rank].findIndex(({ kind }, index) => kind === "F" && index >= at);
+    const backward = lists[rank].findIndex(({ kind }, index) => kind !== "F" && index > forward);
+    if (forward >= 0 && backward >= 0) lists[rank].splice(backward, 0, ...lists[rank].splice(forward, 1));
+  },
+  "change a kind": (lists, { rank, at, value }) => {
+    lists[rank][at] = { ...lists[rank][at], kind: ["F", "I", "W", "B", "X"][value % 5] as Kind };
+  },
+  "change a micro-batch": (lists, { rank, at, value }, { microbatches }) => {
+    const odd = [NaN, -1, 0.5, microbatches];
+    const other = value % 7 < 4 ? odd[value % 4] : value % microbatches;
+    lists[rank][at] = { ...lists[rank][at], microbatches: [other, ...lists[rank][at].microbatches.slice(1)] };
+  },
+  "carry none, or one twice": (lists, { rank, at, value }) => {
+    const [microbatch] = lists[rank][at].microbatches;
+    lists[rank][at] = { ...lists[rank][at], microbatches: value % 2 ? [] : [microbatch, microbatch] };
+  },
+  "change a stage": (lists, { rank, at, value }, { stages }) => {
+    const odd = [NaN, -1, 0.5, stages];
+    lists[rank][at] = { ...lists[rank][at], stage: value % 7 < 4 ? odd[value % 4] : value % stages };
+  },
+  "change a size": (_, { value }, one) => {
+    const what = (["devices", "stages", "microbatches", "width"] as const)[value % 4];
+    return { [what]: [one[what] + 1, one[what] - 1, 0.5, NaN][(value >> 2) % 4] };
+  },
+  "change the mark": (_, __, { twoStage }) => ({ twoStage: !twoStage }),
+  "change the placement": (_, { value }, { placement, devices }) => {
+    const rank = [NaN, -1, devices, value % devices][(value >> 2) % 4];
+    return { placement: placement.map((old, stage) => stage === value % placement.length ? rank : old) };
+  },
+};
+
+const policies: Policy[] = ["fill", "end", "mid", "every:1", "every:2"];
+
+const base = fc.record({
+  name: fc.constantFrom(...names),
+  devices: fc.integer({ min: 1, max: 4 }),
+  split: fc.boolean(),
+  policy: fc.constantFrom(...policies),
+  width: fc.integer({ min: 1, max: 3 }),
+}).map(({ name, devices, split, policy, width }) => {
+  const one = generate(name, { devices, microbatches: 2 * devices });
+  return split && !one.twoStage ? twoStage(one, { policy, width }) : one;
+});
+
+const damaged = fc.record({
+  base,
+  strokes: fc.array(
+    fc.record({
+      what: fc.constantFrom(...Object.keys(mutations)),
+      rank: fc.nat(),
+      at: fc.nat(),
+      to: fc.nat(),
+      value: fc.nat(),
+    }),
+    { maxLength: 3 },
+  ),
+}).map(({ base, strokes }) => {
+  let one = base;
+  for (const { what, rank: drawn, at, to, value } of strokes) {
+    const lists = one.actions.map((list) => [...list]);
+    const rank = drawn % lists.length;
+    const { length } = lists[rank];
+    if (length === 0) continue;
+    const change = mutations[what](lists, { rank, at: at % length, to: to % length, value }, one);
+    one = { ...one, actions: lists, ...change };
+  }
+  return { base, one, what: strokes.map(({ what }) => what) };
+});
+
+const messageOf = (run: () => unknown): string | undefined => {
+  try {
+    run();
+  } catch (error) {
+    assert.equal((error as Error).name, "UserError", `${(error as Error).stack}`);
+    return (error as Error).message;
+  }
+};
+
+test("validate() accepts exactly the damaged schedules that can be played to their end, and all others take the same", () => {
+  const seen = { accepted: 0, refused: 0 };
+  const messages = new Map<string, number>();
+  fc.assert(
+    fc.property(damaged, ({ base, one }) => {
+      const message = messageOf(() => validate(one));
+      assert.equal(message === undefined, runsToItsEnd(one), message);
+      seen[message === undefined ? "accepted" : "refused"]++;
+      if (message) messages.set(message.replace(/[\d.-]+|NaN/g, "#").slice(0, 40), 1);
+      const costs = unitCosts();
+      const own = message === undefined ? simulate(one) : simulate(base);
+      for (
+        const [what, take] of Object.entries({
+          simulate: () => simulate(one),
+          peakMemory: () => peakMemory(one),
+          mergeBackward: () => validate(mergeBackward(one)),
+          memoryTimeline: () => memoryTimeline(one, own.spans),
+          overlaps: () => overlaps(one, own),
+          withContention: () => withContention(one, costs, 1.5),
+        })
+      ) assert.equal(messageOf(take), message, what);
+      if (message !== undefined) assert.equal(messageOf(() => twoStage(one)), message, "twoStage");
+      else if (!one.twoStage) validate(twoStage(one));
+    }),
+    { seed: 12, numRuns: 1000 },
+  );
+  assert.ok(seen.accepted > 150 && seen.refused > 400, JSON.stringify(seen));
+  assert.ok(messages.size > 20, `${messages.size} kinds of faults`);
+});
+
+test("what is no schedule at all is refused in one line by everything that takes one", () => {
+  const good = generate("gpipe", { devices: 2, microbatches: 2 });
+  const [first, second] = good.actions;
+  const broken: [what: Partial<Record<keyof Schedule, unknown>>, message: RegExp][] = [
+    [{ actions: undefined }, /The actions of a schedule are one list for each rank/],
+    [{ actions: [first, undefined] }, /The actions of a schedule are one list for each rank/],
+    [{ actions: [first, [undefined, ...second]] }, /^Rank 1, action 0 is none: an action has a kind/],
+    // deno-lint-ignore no-sparse-arrays
+    [{ actions: [first, [, ...second]] }, /^Rank 1, action 0 is none: an action has a kind/],
+    [{ actions: [first, [{ kind: "F", stage: 1 }, ...second.slice(1)]] }, /^Rank 1, action 0 is none/],
+    [{ actions: [first, [{ kind: "F", stage: "1", microbatches: [0] }, ...second.slice(1)]] }, /there is no stage 1;/],
+    [{ placement: undefined }, /The placement of a schedule lists the rank of each stage/],
+    [
+      { width: undefined },
+      /The width of a schedule is a whole number of micro-batches, 1 or more; this one has undefined/,
+    ],
+  ];
+  for (const [what, message] of broken) {
+    const one = { ...good, ...what } as Schedule;
+    for (const take of [validate, simulate, peakMemory, mergeBackward, (one: Schedule) => twoStage(one)]) {
+      assert.throws(() => take(one), { name: "UserError", message });
+    }
+  }
+});
+
+test("a schedule that is changed after it was accepted is looked at again", () => {
+  const one = generate("gpipe", { devices: 2, microbatches: 2 });
+  const { makespan } = simulate(one);
+  assert.equal(makespan, 9);
+  (one.actions[1] as Action[]).reverse();
+  for (const take of [validate, simulate, peakMemory, mergeBackward, (one: Schedule) => twoStage(one)]) {
+    assert.throws(() => take(one), { name: "UserError", message: /it needs the forward 1F0 first/ });
+  }
+});
+
+test("times of another schedule are refused where a schedule is drawn or its memory followed", () => {
+  const one = schedule(["0F0 0B0", "1F0 1B0"]);
+  const { spans, ...rest } = simulate(one);
+  const wrong = [
+    [spans.slice(0, 3), /^The times are not those of test: 1B0 of rank 1 has none$/],
+    [[...spans, spans[3]], /action 2 of rank 1 is 1B0, and the schedule runs no more there$/],
+    [spans.toReversed(), /action 0 of rank 1 is 1B0, and the schedule runs 1F0 there$/],
+    [spans.with(0, { ...spans[0], end: NaN }), /^Rank 0 runs 0F0 from 0 to NaN; times must be finite numbers$/],
+  ] as const;
+  for (const [others, message] of wrong) {
+    assert.throws(() => memoryTimeline(one, others), { name: "UserError", message });
+    assert.throws(() => overlaps(one, { ...rest, spans: others } as ReturnType<typeof simulate>), {
+      name: "UserError",
+      message,
+    });
+  }
+});

@@ -1,0 +1,173 @@
+/** `search()` against trying everything: random costs, links, tails, memory and caps of tiny pipelines. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { type Costs, unitCosts } from "../../lib/schedules/costs.ts";
+import { lowerBound } from "../../lib/schedules/lower_bound.ts";
+import { type Memory, peakMemory } from "../../lib/schedules/memory.ts";
+import { search } from "../../lib/schedules/search.ts";
+import { problemOf } from "../../lib/schedules/search_problem.ts";
+import { simulate } from "../../lib/schedules/simulate.ts";
+import { validate } from "../../lib/schedules/validate.ts";
+import { leastTime, peakOf, type Tiny } from "../reference/every_order.ts";
+
+const upTo = (most: number) => fc.integer({ min: 0, max: most });
+/** More often nothing than something. */
+const seldom = (most: number) =>
+  fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: upTo(most) });
+
+function tinyOf(messages: fc.Arbitrary<number>): fc.Arbitrary<Tiny> {
+  const sizes = fc.constantFrom([1, 1], [1, 4], [2, 1], [2, 2], [2, 3], [3, 1], [3, 2]);
+  return sizes.chain(([devices, microbatches]) => {
+    const rank = fc.record({
+      F: upTo(4),
+      I: upTo(4),
+      W: upTo(4),
+      down: seldom(3),
+      up: seldom(3),
+      tail: seldom(3),
+      after: fc.oneof({ weight: 4, arbitrary: fc.constant([] as number[]) }, {
+        weight: 1,
+        arbitrary: fc.subarray([...Array(devices).keys()]),
+      }),
+      activations: upTo(3),
+      released: upTo(3),
+      derivatives: upTo(3),
+      workspace: fc.record({ F: seldom(3), I: seldom(3), W: seldom(4) }),
+      messages: fc.record({ F: messages, I: messages }),
+      parameters: seldom(3),
+      losses: seldom(2),
+    }).map((rank) => ({ ...rank, released: Math.min(rank.released, rank.activations) }));
+    const ranks = fc.array(rank, { minLength: devices, maxLength: devices });
+    return fc.record({ microbatches: fc.constant(microbatches), ranks, room: fc.integer({ min: -1, max: 5 }) })
+      .map(({ room, ...rest }) => {
+        const tiny = {
+          ...rest,
+          ranks: rest.ranks.map((rank, own) => ({ ...rank, after: [...rank.after].filter((other) => other !== own) })),
+          cap: 0,
+        };
+        // Around what a single micro-batch needs: there the cap matters.
+        const single = { ...tiny, microbatches: 1 };
+        const least = Math.max(
+          ...tiny.ranks.map(({ losses }, own) => peakOf(single, own, ["F", "I", "W"]) + losses * (microbatches - 1)),
+        );
+        return { ...tiny, cap: Math.max(0, least + room) };
+      });
+  });
+}
+
+const costsOf = ({ ranks }: Tiny): Costs => ({
+  duration: ({ kind, stage }) => ranks[stage][kind as "F"],
+  transfer: (from, _, kind) => kind === "F" ? ranks[from].down : ranks[from].up,
+  tail: (rank) => ranks[rank].tail,
+  tailAfter: (rank) => ranks[rank].after,
+});
+const memoryOf = ({ ranks }: Tiny): Memory => (stage) => ranks[stage];
+
+/** What a refusal says would do. */
+async function leastNamed(tiny: Tiny): Promise<number | undefined> {
+  try {
+    await run(tiny);
+  } catch (error) {
+    assert.equal((error as Error).name, "UserError", (error as Error).stack);
+    const [, least] = /^A cap of \d+ is too small: device \d needs (\d+) for a single micro-batch$/.exec(
+      (error as Error).message,
+    )!;
+    return Number(least);
+  }
+}
+
+function run(tiny: Tiny) {
+  const { microbatches, cap } = tiny;
+  // A small budget: a tenth of it goes to annealing, whether or not these sizes need it.
+  const budget = 30_000;
+  return search({
+    devices: tiny.ranks.length,
+    microbatches,
+    cap,
+    costs: costsOf(tiny),
+    memory: memoryOf(tiny),
+    budget,
+  });
+}
+
+async function compare(tiny: Tiny): Promise<void> {
+  const { cap, microbatches, ranks } = tiny;
+  const found = await run(tiny);
+  validate(found.schedule);
+  const peaks = found.schedule.actions.map((list, rank) => peakOf(tiny, rank, list.map(({ kind }) => kind as "F")));
+  assert.ok(Math.max(...peaks) <= cap, `peaks ${peaks}`);
+  assert.deepEqual(peakMemory(found.schedule, memoryOf(tiny)), peaks);
+  assert.equal(simulate(found.schedule, costsOf(tiny)).makespan, found.makespan);
+  const optimum = leastTime(tiny);
+  assert.ok(found.proven && found.lowerBound === found.makespan, "proven");
+  assert.equal(found.makespan, optimum);
+  const bound = lowerBound(problemOf(ranks.length, microbatches, costsOf(tiny), memoryOf(tiny), cap));
+  assert.ok(bound <= optimum, `a lower bound of ${bound}, and ${optimum} is possible`);
+}
+
+test("search() finds the least makespan under a cap, with workspace, tails, links and memory of each rank's own", async () => {
+  let [refused, bound] = [0, 0];
+  await fc.assert(
+    fc.asyncProperty(tinyOf(fc.constant(0)), async (tiny) => {
+      const least = await leastNamed(tiny);
+      if (least !== undefined) {
+        refused++;
+        assert.equal(leastTime(tiny), Infinity, "an order keeps the cap that is refused");
+        tiny = { ...tiny, cap: least };
+      } else if (leastTime({ ...tiny, cap: 1e9 }) < leastTime(tiny)) bound++;
+      await compare(tiny);
+    }),
+    { seed: 12, numRuns: 400 },
+  );
+  assert.ok(refused > 20 && bound > 20, `${refused} refused, ${bound} bound by the cap`);
+});
+
+test("search() counts messages under way as peakMemory() does", async () => {
+  await fc.assert(
+    fc.asyncProperty(tinyOf(upTo(3)), async (tiny) => {
+      const least = await leastNamed(tiny);
+      await compare(least === undefined ? tiny : { ...tiny, cap: least });
+    }),
+    { seed: 13, numRuns: 250 },
+  );
+});
+
+test("search() keeps a cap that the workspace of W reaches", async () => {
+  const memory: Memory = () => ({ activations: 1, derivatives: 1, workspace: { W: 3 } });
+  for (const [devices, makespans] of [[1, [12, 12, 12, 12]], [2, [20, 14, 13, 13]]] as const) {
+    for (const [index, cap] of [5, 6, 7, 8].entries()) {
+      const { schedule, makespan, proven } = await search({ devices, microbatches: 4, cap, memory });
+      assert.ok(Math.max(...peakMemory(schedule, memory)) <= cap, `cap ${cap}`);
+      assert.deepEqual([makespan, proven], [makespans[index], true], `cap ${cap}`);
+    }
+  }
+  await assert.rejects(search({ devices: 2, microbatches: 4, cap: 4, memory }), /device 0 needs 5 for a single/);
+});
+
+test("search() proves the same whatever the unit of time and of memory", async () => {
+  const none = { tail: 0, after: [], messages: { F: 0, I: 0 }, parameters: 0, losses: 0, released: 0 };
+  const rank = {
+    ...none,
+    F: 10,
+    I: 15,
+    W: 4,
+    down: 3,
+    up: 3,
+    activations: 2,
+    derivatives: 1,
+    workspace: { F: 0, I: 0, W: 1 },
+  };
+  const optimum = leastTime({ microbatches: 2, ranks: [rank, rank, rank], cap: 5 });
+  for (const scale of [1e-15, 1e-9, 1, 1e12]) {
+    const costs = unitCosts({ f: 10 * scale, i: 15 * scale, w: 4 * scale, comm: 3 * scale });
+    const memory: Memory = () => ({ activations: 2 * scale, derivatives: scale, workspace: { W: scale } });
+    const { makespan, proven, schedule } = await search({ devices: 3, microbatches: 2, costs, memory, cap: 5 * scale });
+    assert.ok(proven);
+    assert.ok(
+      Math.abs(makespan / scale / optimum - 1) < 1e-9,
+      `${makespan / scale} at ${scale}, and ${optimum} is possible`,
+    );
+    assert.ok(Math.max(...peakMemory(schedule, memory)) <= 5 * scale * (1 + 1e-9));
+  }
+});
