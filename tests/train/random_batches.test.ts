@@ -251,6 +251,7 @@ async function updated(spec: OptimizerSpec, gradients: readonly Float32Array[]):
     on.write(gradient, values);
     optimizer.prepare();
     optimizer.step();
+    optimizer.commit();
   }
   const result = await toArray(parameters);
   optimizer.release();
