@@ -231,7 +231,7 @@ async function chooseSamples(
 ): Promise<number> {
   const probe = pairs[0].base;
   const timed = async (samples: number) =>
-    (await pipeline.step(probe, source.next(samples * probe.microbatches))).wallMs;
+    (await pipeline.step(probe, await source.next(samples * probe.microbatches))).wallMs;
   const unitsOf = (schedule: SchedulePair["base"]) => {
     const { makespan, busy } = simulate(schedule);
     return parallel ? makespan : busy.reduce((sum, time) => sum + time, 0);

@@ -25,6 +25,8 @@ export interface AttentionOptions {
   readonly causal?: boolean;
   /** Whether queries and keys are turned by their positions; true by default. */
   readonly rotary?: boolean;
+  /** Base of the frequencies that they are turned with; 10,000 by default. */
+  readonly theta?: number;
   /** Whether the projections have biases; false by default. */
   readonly bias?: boolean;
   /** Whether the side input "lengths" says where sequences end, beyond which tokens see but are not seen; false by default. */
@@ -43,7 +45,7 @@ export interface AttentionOptions {
  */
 export function selfAttention(name: string, options: AttentionOptions): Layer {
   const { width, heads, kvHeads = heads, length, outputDeviation, causal = true } = options;
-  const { rotary = true, bias = false, padded = false, dropout = 0 } = options;
+  const { rotary = true, theta = 10_000, bias = false, padded = false, dropout = 0 } = options;
   const headSize = width / heads;
   if (!Number.isInteger(headSize) || (rotary && headSize % 2)) {
     const size = rotary ? "even" : "whole";
@@ -61,7 +63,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   const qkvProjection = linear(`${name}.qkv`, width, packed, { bias });
   const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation }, bias });
   const parts = [["qkv", qkvProjection], ["out", output]] as const;
-  const positions = { length, heads: heads + kvHeads, headSize, rowStride: packed };
+  const positions = { length, heads: heads + kvHeads, headSize, rowStride: packed, base: theta };
   const core = (rows: number) => ({ sequences: rows / length, length, heads, kvHeads, headSize, causal });
   const salt = hash(name);
   const masks = (saved: Saved): AttentionMasks => ({

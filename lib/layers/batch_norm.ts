@@ -44,7 +44,7 @@ export function batchNormLayer(name: string, channels: number, options: BatchNor
       // A forward that is run again leaves the running statistics where the first has moved them.
       batchNorm(y, { mean, rstd }, running, x, gain.value, bias.value, {
         ...options,
-        momentum: saved.again ? 0 : undefined,
+        ...saved.again ? { momentum: 0 } : {},
       });
       saved.keep("x", x);
       saved.keep("mean", mean);

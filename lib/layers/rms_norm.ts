@@ -18,7 +18,7 @@ export interface ResidualNorm extends Layer {
  * Normalises each row of `width` features. I, which reads x and dy anyway, sums up the gain's gradient over the rows, so
  * that both go after it; what is left for W is to add the micro-batches' sums to the parameter's gradient.
  */
-export function rmsNormLayer(name: string, width: number): ResidualNorm {
+export function rmsNormLayer(name: string, width: number, epsilon = 1e-5): ResidualNorm {
   const gain = parameter(`${name}.weight`, [width], "ones");
   return {
     parameters: [gain],
@@ -29,7 +29,7 @@ export function rmsNormLayer(name: string, width: number): ResidualNorm {
     flops: ([rows]) => ({ f: 4 * rows * width, i: 11 * rows * width, w: width }),
     forward(y, x, saved) {
       const rstd = empty(x.device, [x.shape[0]], "activations");
-      rmsNorm(y, rstd, x, gain.value);
+      rmsNorm(y, rstd, x, gain.value, epsilon);
       saved.keep("x", x);
       saved.keep("rstd", rstd);
       release(rstd);

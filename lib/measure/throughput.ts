@@ -191,7 +191,7 @@ export function startMeasurement(
   let link = transfer;
 
   async function step(schedule: Schedule, index: number, row: Row, counted: boolean): Promise<StepSample> {
-    const batch = source.next(samples * schedule.microbatches);
+    const batch = await source.next(samples * schedule.microbatches);
     collectGarbage();
     const result = await pipeline.step(schedule, batch);
     losses[losses.length - 1].push(result.loss);

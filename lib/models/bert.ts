@@ -9,7 +9,7 @@ import { positionedEmbedding } from "../layers/positioned_embedding.ts";
 import { postNorm } from "../layers/residual.ts";
 import { sequential } from "../layers/sequential.ts";
 import { packIds } from "../ops/embedding.ts";
-import { expectFields, positive, real, type Rules, whole } from "../rules.ts";
+import { expectFields, optional, positive, real, type Rules, whole } from "../rules.ts";
 import { byteVocabulary } from "../train/data.ts";
 import type { Model } from "./model.ts";
 
@@ -35,6 +35,8 @@ export interface BertConfiguration {
   readonly length: number;
   /** Share of the features and attention probabilities that are dropped in training. */
   readonly dropout: number;
+  /** What layer normalisation adds to the variance, Hugging Face's `layer_norm_eps`; 1e-12 by default. */
+  readonly epsilon?: number;
 }
 
 const uncased = { vocabulary: 30_522, mask: 103, positions: 512, types: 2, length: 512, dropout: 0.1 };
@@ -75,6 +77,7 @@ const rules: Rules<BertConfiguration> = {
   types: positive,
   length: positive,
   dropout: real({ least: 0, below: 1 }),
+  epsilon: optional(real({ least: "above 0" })),
 };
 
 /**
@@ -92,8 +95,8 @@ export function bert(name: string, configuration: BertConfiguration): Model {
       `BERT "${name}": mask ${mask} is no token of a vocabulary of ${configuration.vocabulary}; it must be below`,
     );
   }
-  const { vocabulary, width, blocks, heads, hidden, length, dropout: rate } = configuration;
-  const norm = (name: string) => layerNormLayer(name, width, 1e-12);
+  const { vocabulary, width, blocks, heads, hidden, length, dropout: rate, epsilon = 1e-12 } = configuration;
+  const norm = (name: string) => layerNormLayer(name, width, epsilon);
   const dropping = { rate, length };
   const embeddings = positionedEmbedding("embeddings", configuration);
   const attention = { width, heads, length, outputDeviation: 0.02, causal: false, rotary: false, bias: true };
@@ -120,7 +123,7 @@ export function bert(name: string, configuration: BertConfiguration): Model {
   const decoder = linear("head.decoder", width, vocabulary, { bias: true, transposed: true });
   return {
     name,
-    configuration: { ...configuration },
+    configuration: { ...configuration, epsilon },
     task: "masked-token",
     takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary, longest: length },
     inputShape: (samples) => [2, samples * length],

@@ -7,7 +7,7 @@ import { rmsNormLayer } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
 import { packIds } from "../ops/embedding.ts";
-import { expectFields, optional, positive, type Rules } from "../rules.ts";
+import { expectFields, flag, optional, positive, real, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../train/data.ts";
 import type { Model } from "./model.ts";
 
@@ -27,6 +27,12 @@ export interface LlamaConfiguration {
   readonly hidden: number;
   /** Tokens in a sequence. */
   readonly length: number;
+  /** What RMSNorm adds to the mean square, Hugging Face's `rms_norm_eps`; 1e-5 by default. */
+  readonly epsilon?: number;
+  /** Base of the rotary positions' frequencies, Hugging Face's `rope_theta`; 10,000 by default. */
+  readonly theta?: number;
+  /** Whether the output head is the embedding's table, as in Llama 3.2 1B and 3B; false by default. */
+  readonly tied?: boolean;
 }
 
 /** LLaMa-like models by name. Those of text as bytes can be trained as they are. */
@@ -38,10 +44,11 @@ export const llamaConfigurations: Readonly<Record<string, LlamaConfiguration>> =
   // 9.6 million parameters: for a small GPU.
   "llama-small": { vocabulary: byteVocabulary, width: 320, blocks: 8, heads: 5, hidden: 864, length: 128 },
   // JackFram/llama-160m on Hugging Face.
-  "llama-160m": { vocabulary: 32_000, width: 768, blocks: 12, heads: 12, hidden: 3072, length: 2048 },
+  "llama-160m": { vocabulary: 32_000, width: 768, blocks: 12, heads: 12, hidden: 3072, length: 2048, epsilon: 1e-6 },
   // TinyLlama (arXiv 2401.02385).
   "llama-1.1b": { vocabulary: 32_000, width: 2048, blocks: 22, heads: 32, kvHeads: 4, hidden: 5632, length: 2048 },
-  "llama-7b": { vocabulary: 32_000, width: 4096, blocks: 32, heads: 32, hidden: 11_008, length: 2048 },
+  // The first LLaMA.
+  "llama-7b": { vocabulary: 32_000, width: 4096, blocks: 32, heads: 32, hidden: 11_008, length: 2048, epsilon: 1e-6 },
 };
 
 const rules: Rules<LlamaConfiguration> = {
@@ -52,6 +59,9 @@ const rules: Rules<LlamaConfiguration> = {
   kvHeads: optional(positive),
   hidden: positive,
   length: positive,
+  epsilon: optional(real({ least: "above 0" })),
+  theta: optional(real({ least: "above 0" })),
+  tied: optional(flag),
 };
 
 /**
@@ -64,25 +74,32 @@ const rules: Rules<LlamaConfiguration> = {
 export function llama(name: string, configuration: LlamaConfiguration): Model {
   expectFields(`LLaMa "${name}"`, configuration, rules);
   const { vocabulary, width, blocks, heads, kvHeads = heads, hidden, length } = configuration;
+  const { epsilon = 1e-5, theta = 10_000, tied = false } = configuration;
   const outputDeviation = 0.02 / Math.sqrt(2 * blocks);
-  const normed = (name: string) => rmsNormLayer(`${name}.norm`, width);
+  const normed = (name: string) => rmsNormLayer(`${name}.norm`, width, epsilon);
+  const embedding = embeddingLayer("embedding", vocabulary, width);
+  const head = linear("head", width, vocabulary, { transposed: tied });
   return {
     name,
-    configuration: { ...configuration, kvHeads },
+    configuration: { vocabulary, width, blocks, heads, kvHeads, hidden, length, epsilon, theta },
     task: "next-token",
     takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [
-      embeddingLayer("embedding", vocabulary, width),
+      embedding,
       ...Array.from({ length: blocks }, (_, block) => {
         const [attention, mlp] = [`blocks.${block}.attention`, `blocks.${block}.mlp`];
         return [
-          preNorm(normed(attention), selfAttention(attention, { width, heads, kvHeads, length, outputDeviation })),
+          preNorm(
+            normed(attention),
+            selfAttention(attention, { width, heads, kvHeads, length, theta, outputDeviation }),
+          ),
           preNorm(normed(mlp), swigluMlp(mlp, { width, hidden, outputDeviation })),
         ];
       }).flat(),
-      sequential([rmsNormLayer("norm", width), linear("head", width, vocabulary)]),
+      sequential([rmsNormLayer("norm", width, epsilon), head]),
     ],
+    ...tied ? { tied: [[embedding.parameters[0], head.parameters[0]]] } : {},
   };
 }

@@ -6,7 +6,7 @@ import { preNorm } from "../layers/residual.ts";
 import { rmsNormLayer } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { packIds } from "../ops/embedding.ts";
-import { expectFields, positive, type Rules } from "../rules.ts";
+import { expectFields, optional, positive, real, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../train/data.ts";
 import type { Model } from "./model.ts";
 
@@ -26,6 +26,8 @@ export interface MambaConfiguration {
   readonly rank: number;
   /** Tokens in a sequence. */
   readonly length: number;
+  /** What RMSNorm adds to the mean square, Hugging Face's `layer_norm_epsilon`; 1e-5 by default. */
+  readonly epsilon?: number;
 }
 
 const rules: Rules<MambaConfiguration> = {
@@ -36,6 +38,7 @@ const rules: Rules<MambaConfiguration> = {
   expand: positive,
   rank: positive,
   length: positive,
+  epsilon: optional(real({ least: "above 0" })),
 };
 
 /**
@@ -46,13 +49,13 @@ const rules: Rules<MambaConfiguration> = {
  */
 export function mamba(name: string, configuration: MambaConfiguration): Model {
   expectFields(`Mamba "${name}"`, configuration, rules);
-  const { vocabulary, width, blocks, state, expand, rank, length } = configuration;
+  const { vocabulary, width, blocks, state, expand, rank, length, epsilon = 1e-5 } = configuration;
   const outputBound = 1 / Math.sqrt(expand * width * blocks);
   const embedding = embeddingLayer("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: true });
   return {
     name,
-    configuration: { ...configuration },
+    configuration: { ...configuration, epsilon },
     task: "next-token",
     takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
     inputShape: (samples) => [2, samples * length],
@@ -61,10 +64,10 @@ export function mamba(name: string, configuration: MambaConfiguration): Model {
       embedding,
       ...Array.from({ length: blocks }, (_, block) =>
         preNorm(
-          rmsNormLayer(`blocks.${block}.norm`, width),
+          rmsNormLayer(`blocks.${block}.norm`, width, epsilon),
           mambaMixer(`blocks.${block}.mixer`, { width, expand, state, rank, length, outputBound }),
         )),
-      sequential([rmsNormLayer("norm", width), head]),
+      sequential([rmsNormLayer("norm", width, epsilon), head]),
     ],
     tied: [[embedding.parameters[0], head.parameters[0]]],
   };

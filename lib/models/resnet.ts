@@ -10,7 +10,7 @@ import { linear } from "../layers/linear.ts";
 import { averagePoolLayer, maxPoolLayer } from "../layers/pool.ts";
 import { sequential } from "../layers/sequential.ts";
 import { shortcut } from "../layers/shortcut.ts";
-import { expectFields, listOf, oneOf, positive, type Rules } from "../rules.ts";
+import { expectFields, listOf, oneOf, optional, positive, real, type Rules } from "../rules.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a residual network. */
@@ -27,6 +27,10 @@ export interface ResnetConfiguration {
   readonly size: number;
   /** Number of classes. */
   readonly classes: number;
+  /** What batch normalisation adds to the variance; 1e-5 by default, as in torchvision. */
+  readonly epsilon?: number;
+  /** How far running statistics move towards those of a micro-batch; 0.1 by default, as in torchvision. */
+  readonly momentum?: number;
 }
 
 const rules: Rules<ResnetConfiguration> = {
@@ -36,6 +40,11 @@ const rules: Rules<ResnetConfiguration> = {
   stem: oneOf(["7x7", "3x3"]),
   size: positive,
   classes: positive,
+  epsilon: optional(real({ least: "above 0" })),
+  momentum: optional({
+    right: "a number from 0 to 1",
+    accepts: (value) => real({ least: 0 }).accepts(value) && (value as number) <= 1,
+  }),
 };
 
 /**
@@ -46,11 +55,12 @@ const rules: Rules<ResnetConfiguration> = {
  */
 export function resnet(name: string, configuration: ResnetConfiguration): Model {
   expectFields(`ResNet "${name}"`, configuration, rules);
-  const { blocks, block, width, stem, size, classes } = configuration;
+  const { blocks, block, width, stem, size, classes, epsilon = 1e-5, momentum = 0.1 } = configuration;
+  const constants = { epsilon, momentum };
   const make = block === "basic" ? basic : bottleneck;
   const layers: Layer[] = [
     sequential([
-      ...normalised("conv1", "bn1", 3, width, stem === "7x7" ? 7 : 3, 2, { relu: true }),
+      ...normalised("conv1", "bn1", 3, width, stem === "7x7" ? 7 : 3, 2, { ...constants, relu: true }),
       ...stem === "7x7" ? [maxPoolLayer({ size: 3, stride: 2, padding: 1 })] : [],
     ]),
   ];
@@ -58,7 +68,7 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
   for (const [part, count] of blocks.entries()) {
     for (let index = 0; index < count; index++) {
       const stride = part > 0 && index === 0 ? 2 : 1;
-      const made = make(`layer${part + 1}.${index}`, inputs, width * 2 ** part, stride);
+      const made = make(`layer${part + 1}.${index}`, inputs, width * 2 ** part, stride, constants);
       layers.push(made.layer);
       inputs = made.outputs;
     }
@@ -68,7 +78,7 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
   layers.push(sequential([averagePoolLayer(), classifier]));
   return {
     name,
-    configuration: { blocks: blocks.reduce((sum, count) => sum + count, 0), width, size, classes },
+    configuration: { blocks: blocks.reduce((sum, count) => sum + count, 0), width, size, classes, ...constants },
     task: "image",
     takes: { inputs: [size, size, 3], targets: 1, classes },
     layers,
@@ -84,33 +94,40 @@ function normalised(
   inputs: number,
   outputs: number,
   size: number,
-  stride = 1,
-  options: BatchNormOptions = {},
+  stride: number,
+  options: BatchNormOptions,
 ): Layer[] {
   return [conv2dLayer(conv, inputs, outputs, { size, stride }), batchNormLayer(norm, outputs, options)];
 }
 
-function basic(name: string, inputs: number, width: number, stride: number) {
+function basic(name: string, inputs: number, width: number, stride: number, options: BatchNormOptions) {
   const body = sequential([
-    ...normalised(`${name}.conv1`, `${name}.bn1`, inputs, width, 3, stride, { relu: true }),
-    ...normalised(`${name}.conv2`, `${name}.bn2`, width, width, 3),
+    ...normalised(`${name}.conv1`, `${name}.bn1`, inputs, width, 3, stride, { ...options, relu: true }),
+    ...normalised(`${name}.conv2`, `${name}.bn2`, width, width, 3, 1, options),
   ]);
-  return residual(name, body, inputs, width, stride);
+  return residual(name, body, inputs, width, stride, options);
 }
 
-function bottleneck(name: string, inputs: number, width: number, stride: number) {
+function bottleneck(name: string, inputs: number, width: number, stride: number, options: BatchNormOptions) {
   const body = sequential([
-    ...normalised(`${name}.conv1`, `${name}.bn1`, inputs, width, 1, 1, { relu: true }),
-    ...normalised(`${name}.conv2`, `${name}.bn2`, width, width, 3, stride, { relu: true }),
-    ...normalised(`${name}.conv3`, `${name}.bn3`, width, 4 * width, 1),
+    ...normalised(`${name}.conv1`, `${name}.bn1`, inputs, width, 1, 1, { ...options, relu: true }),
+    ...normalised(`${name}.conv2`, `${name}.bn2`, width, width, 3, stride, { ...options, relu: true }),
+    ...normalised(`${name}.conv3`, `${name}.bn3`, width, 4 * width, 1, 1, options),
   ]);
-  return residual(name, body, inputs, 4 * width, stride);
+  return residual(name, body, inputs, 4 * width, stride, options);
 }
 
-function residual(name: string, body: Layer, inputs: number, outputs: number, stride: number) {
+function residual(
+  name: string,
+  body: Layer,
+  inputs: number,
+  outputs: number,
+  stride: number,
+  options: BatchNormOptions,
+) {
   const projection = stride === 1 && inputs === outputs
     ? undefined
-    : sequential(normalised(`${name}.downsample.0`, `${name}.downsample.1`, inputs, outputs, 1, stride));
+    : sequential(normalised(`${name}.downsample.0`, `${name}.downsample.1`, inputs, outputs, 1, stride, options));
   return { layer: shortcut(body, projection, { relu: true }), outputs };
 }
 

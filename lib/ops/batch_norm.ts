@@ -27,6 +27,10 @@ export interface RunningStatistics {
 export interface BatchNormOptions {
   /** Whether y is `max(y, 0)`, as a ReLU would make it. The backward sees where it was 0 from x. */
   readonly relu?: boolean;
+  /** What keeps the reciprocal deviation of a constant column finite; 1e-5 by default, as in PyTorch. */
+  readonly epsilon?: number;
+  /** How far the running statistics move towards each micro-batch's; 0.1 by default, as in PyTorch. */
+  readonly momentum?: number;
 }
 
 const byWidth = (entry: string, constants = {}) => ({
@@ -42,13 +46,10 @@ const moments = byWidth("moments"), plain = kernelsFor(0), withRelu = kernelsFor
 const statisticsKernel = kernel("batch_norm", "statistics");
 const gatherKernel = kernel("batch_norm", "gather");
 
-/** PyTorch's. */
-const epsilon = 1e-5, defaultMomentum = 0.1;
-
 /**
- * `y = gain * (x - mean) * rstd + bias`, `rstd = 1 / sqrt(variance + 1e-5)` over each column (Ioffe, Szegedy, arXiv 1502.03167); for
+ * `y = gain * (x - mean) * rstd + bias`, `rstd = 1 / sqrt(variance + epsilon)` over each column (Ioffe, Szegedy, arXiv 1502.03167); for
  * images with the channel as last axis this is BatchNorm2d. Writes the columns' mean and rstd to `statistics`, and moves the
- * running ones by `momentum`, a tenth of the way by default, to this mean and variance (the unbiased one, as in PyTorch).
+ * running ones by `momentum` to this mean and variance (the unbiased one, as in PyTorch).
  * y, x: [R, D]; all others: [D].
  */
 export function batchNorm(
@@ -58,7 +59,7 @@ export function batchNorm(
   x: Tensor,
   gain: Tensor,
   bias: Tensor,
-  options: BatchNormOptions & { readonly momentum?: number } = {},
+  options: BatchNormOptions = {},
 ): void {
   const width = widthOf(x);
   expectShape("batchNorm", "x", x, x.shape, "float");
@@ -78,7 +79,7 @@ export function batchNorm(
 const batchNormRows = rowOperation<
   [
     ...[y: Tensor, mean: Tensor, rstd: Tensor, runningMean: Tensor, runningVariance: Tensor],
-    ...[x: Tensor, gain: Tensor, bias: Tensor, options: Parameters<typeof batchNorm>[6] & object],
+    ...[x: Tensor, gain: Tensor, bias: Tensor, options: BatchNormOptions],
   ]
 >({
   name: "batchNorm",
@@ -87,7 +88,7 @@ const batchNormRows = rowOperation<
   ungrouped: true,
   bytes: ([y, , , , , x]) => 2 * x.bytes + y.bytes, // read for the statistics, and again
   record(variant, y, mean, rstd, runningMean, runningVariance, x, gain, bias, options) {
-    const { relu = false, momentum = defaultMomentum } = options;
+    const { relu = false, epsilon = 1e-5, momentum = 0.1 } = options;
     const rows = rowsOf(x), width = widthOf(x);
     const { device } = x;
     const { block, blocks } = blocksOf(variant, device, rows, width);

@@ -23,12 +23,12 @@ export interface Batch {
 /** A target that counts neither for the loss nor for its gradient. */
 export const ignored = 0xffff_ffff;
 
-/** Draws batches without end. */
-export interface BatchSource {
+/** Draws batches without end; from files that are read as they are drawn, a batch is a promise. */
+export interface BatchSource<Drawn extends Batch | Promise<Batch> = Batch | Promise<Batch>> {
   /**
    * Draws so many samples, 1 or more. The sources of this library throw a UserError for any other number.
    */
-  next(samples: number): Batch;
+  next(samples: number): Drawn;
 }
 
 /** Number of different tokens that text has here: the values of a byte. */
@@ -41,7 +41,7 @@ export const byteVocabulary = 256;
  * @throws {UserError} When the text is shorter than one sequence and the byte that follows it, `length` is less than 1, or `seed`
  * no u32.
  */
-export function textSource(text: Uint8Array, options: { length: number; seed: number }): BatchSource {
+export function textSource(text: Uint8Array, options: { length: number; seed: number }): BatchSource<Batch> {
   expectFields("textSource", options, { length: positive, seed: u32 });
   const { length } = options;
   const draw = sequences(text, options);
@@ -69,7 +69,7 @@ export function textSource(text: Uint8Array, options: { length: number; seed: nu
 export function maskedTextSource(
   text: Uint8Array,
   options: { length: number; seed: number; mask: number },
-): BatchSource {
+): BatchSource<Batch> {
   expectFields("maskedTextSource", options, { length: positive, seed: u32, mask: u32 });
   const { length, seed, mask } = options;
   const draw = sequences(text, options);

@@ -1,42 +1,70 @@
 /** Reads PNG and JPEG files. */
-import { readFileSync } from "node:fs";
-import { convertIndexedToRgb, decode as decodePng } from "fast-png";
-import jpeg from "jpeg-js";
+import { readFile, stat } from "node:fs/promises";
 import { UserError } from "../errors.ts";
+import { shown } from "../text.ts";
 import type { Image } from "./images.ts";
 
+/** The most pixels that an image may have. A file of a few bytes can claim any number, and each takes 12 bytes here. */
+const mostPixels = 2 ** 26;
+
 /**
- * The image in a file.
+ * The image in a file as it is meant to be looked at: turned by its EXIF orientation, its colours converted to sRGB where a
+ * profile says what they are, transparency left out. Of 16 bits the upper 8 count, as in Pillow.
  *
- * @throws {UserError} When it can be read as neither PNG nor JPEG.
+ * @throws {UserError} When it cannot be read as PNG or JPEG, is damaged, or has more than 2^26 pixels; and where the package
+ * sharp, which decodes, cannot be loaded.
  */
-export function readImage(path: string): Image {
+export async function readImage(path: string): Promise<Image> {
+  const sharp = await loadSharp();
   try {
-    const bytes = new Uint8Array(readFileSync(path));
-    return bytes[0] === 0xff ? fromJpeg(bytes) : fromPng(bytes);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message.trim().replace(/\s+/g, " ") : String(error);
-    throw new UserError(`${path} cannot be read as a PNG or JPEG image: ${reason}`);
-  }
-}
-
-function fromJpeg(bytes: Uint8Array): Image {
-  const { width, height, data } = jpeg.decode(bytes, { useTArray: true, formatAsRGBA: false });
-  return { width, height, rgb: Float32Array.from(data, (value) => value / 255) };
-}
-
-/** Grey, coloured or indexed, 1 to 16 bits; transparency is left out. */
-function fromPng(bytes: Uint8Array): Image {
-  const png = decodePng(bytes);
-  const { width, height } = png;
-  const data = png.palette ? convertIndexedToRgb(png) : png.data;
-  const channels = data.length / (width * height);
-  const most = png.palette ? 255 : 2 ** png.depth - 1;
-  const rgb = new Float32Array(width * height * 3);
-  for (let pixel = 0; pixel < width * height; pixel++) {
-    for (let colour = 0; colour < 3; colour++) {
-      rgb[pixel * 3 + colour] = data[pixel * channels + (channels < 3 ? 0 : colour)] / most;
+    if (!(await stat(path)).isFile()) throw new Error("it is not a file");
+    const bytes = await readFile(path);
+    if (!isPng(bytes) && !isJpeg(bytes)) throw new Error("it begins as neither does");
+    // Damage that the decoder could paint over in grey is an error as well.
+    const image = sharp(bytes, { failOn: "warning", limitInputPixels: false });
+    const { width, height, space, hasProfile } = await image.metadata();
+    if (width * height > mostPixels) {
+      throw new Error(`it has ${width} x ${height} pixels, more than the ${mostPixels} that are read`);
     }
+    // Inks without a profile are made colours as Pillow makes them; sharp would take the profile of some printing press.
+    const inks = space === "cmyk" && !hasProfile;
+    const decoded = inks
+      ? image.pipelineColourspace("cmyk").toColourspace("cmyk")
+      : image.removeAlpha().toColourspace("srgb");
+    const { data, info } = await decoded.autoOrient().raw({ depth: "float" }).toBuffer({ resolveWithObject: true });
+    const values = new Float32Array(data.buffer, data.byteOffset, data.byteLength / 4);
+    for (let i = 0; i < values.length; i++) values[i] /= 255;
+    return { width: info.width, height: info.height, rgb: inks ? fromInks(values) : values };
+  } catch (error) {
+    throw new UserError(`${shown(path)} cannot be read as a PNG or JPEG image: ${firstLine(error)}`);
   }
-  return { width, height, rgb };
+}
+
+function firstLine(error: unknown): string {
+  const [line] = (error instanceof Error ? error.message : String(error)).trim().split("\n");
+  return shown(line);
+}
+
+const isPng = (bytes: Uint8Array) =>
+  [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a].every((byte, i) => bytes[i] === byte);
+const isJpeg = (bytes: Uint8Array) => [0xff, 0xd8, 0xff].every((byte, i) => bytes[i] === byte);
+
+/** Cyan, magenta, yellow and black, from 0 to 1, each take light away from white. */
+function fromInks(cmyk: Float32Array): Float32Array {
+  return Float32Array.from({ length: cmyk.length / 4 * 3 }, (_, i) => {
+    const pixel = Math.floor(i / 3) * 4;
+    return (1 - cmyk[pixel + i % 3]) * (1 - cmyk[pixel + 3]);
+  });
+}
+
+/** Only whoever reads images needs the library, which is native code. */
+async function loadSharp() {
+  try {
+    return (await import("sharp")).default;
+  } catch (error) {
+    const reason = firstLine(error);
+    throw new UserError(
+      `Images are decoded by the package sharp, which cannot be loaded (npm install sharp): ${reason}`,
+    );
+  }
 }

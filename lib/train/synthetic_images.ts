@@ -1,6 +1,6 @@
 /** Synthetic images, drawn where no others are given: for learning to fall at, not for claims about vision. */
 import { expectFields, positive, u32 } from "../rules.ts";
-import { type BatchSource, expectSamples } from "./data.ts";
+import { type Batch, type BatchSource, expectSamples } from "./data.ts";
 import { batchOf, normalise } from "./images.ts";
 import { type Generator, generator } from "./random.ts";
 
@@ -11,7 +11,7 @@ import { type Generator, generator } from "./random.ts";
  *
  * @throws {UserError} When `size` or `classes` is no whole number of 1 or more, or `seed` no u32.
  */
-export function syntheticImages(options: { size: number; classes: number; seed: number }): BatchSource {
+export function syntheticImages(options: { size: number; classes: number; seed: number }): BatchSource<Batch> {
   expectFields("syntheticImages", options, { size: positive, classes: positive, seed: u32 });
   const { size, classes, seed } = options;
   const random = generator(`synthetic:${seed}`);

@@ -54,4 +54,13 @@ export const bertFamily: Family = {
     return other[name] ??
       name.replace(/LayerNorm\.gamma$/, "LayerNorm.weight").replace(/LayerNorm\.beta$/, "LayerNorm.bias");
   },
+  settings: ({ configuration: { epsilon, heads } }) => [
+    { names: ["model_type"], ours: "bert" },
+    { names: ["layer_norm_eps"], ours: epsilon, unsaid: 1e-12, field: "epsilon" },
+    { names: ["num_attention_heads"], ours: heads, unsaid: 12, field: "heads" },
+    { names: ["hidden_act"], ours: "gelu" },
+    { names: ["position_embedding_type"], ours: "absolute" },
+    { names: ["is_decoder"], ours: false },
+    { names: ["tie_word_embeddings"], ours: true },
+  ],
 };

@@ -4,15 +4,17 @@ import { writeBuffer } from "../layers/buffers.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import { sizeOf, toArray } from "../tensor.ts";
-import { buffersOf, referenceModel } from "./families.ts";
 import { quoted } from "../text.ts";
+import { buffersOf, referenceModel } from "./families.ts";
+import { shownShape } from "./header.ts";
 import { fromReference, type Reference, toReference } from "./reference.ts";
 import { checkReadable, type TensorFile, writeTensorFile } from "./safetensors.ts";
+import { checkSettings, settingsMetadata } from "./settings.ts";
 import { openCheckpoint } from "./shards.ts";
 
 /**
  * Writes a pipeline's parameters and running statistics to one safetensors file that the reference implementation can load: Hugging Face's for LLaMa, BERT
- * and Mamba, torchvision's for ResNet. How the model is cut does not matter.
+ * and Mamba, torchvision's for ResNet. How the model is cut does not matter. A write that fails leaves what was at `path`.
  *
  * ```ts
  * import { createModel, createPipeline, loadWeights, openDevices, saveWeights, sgd } from "twobp";
@@ -25,16 +27,23 @@ import { openCheckpoint } from "./shards.ts";
  * set.close();
  * ```
  *
- * @throws {UserError} When the file cannot be written, or the model is of no family with a reference implementation.
+ * @throws {UserError} When the file cannot be written, a value is not finite, or the model is of no family with a reference
+ * implementation.
  */
 export async function saveWeights(pipeline: Pipeline, path: string): Promise<void> {
-  const { references } = referenceModel(pipeline.model);
+  const { family, references } = referenceModel(pipeline.model);
   const parameters = pipeline.parameters();
   // Asked for before anything is waited for: a step in between would tear them apart.
   const buffers = Promise.all(
     buffersOf(pipeline.model).map(async ({ name, value }) => [name, await toArray(value)] as const),
   );
-  const values = new Map([...await parameters, ...await buffers]);
+  const values = new Map((await Promise.all([parameters, buffers])).flatMap((each) => [...each]));
+  for (const [name, array] of values) {
+    const fault = notFinite(array);
+    if (fault) {
+      throw new UserError(`Nothing is saved to ${path}: ${quoted(name)} of ${pipeline.model.name} has ${fault}`);
+    }
+  }
   writeTensorFile(
     path,
     references.map((reference) => ({
@@ -42,15 +51,17 @@ export async function saveWeights(pipeline: Pipeline, path: string): Promise<voi
       shape: reference.shape,
       values: () => toReference(reference, values.get(reference.parameter)!),
     })),
+    settingsMetadata(pipeline.model, family),
   );
 }
 
 /**
  * Loads a checkpoint, ours or the reference implementation's, into a pipeline, whose parameters change only after all of it
- * has been read. F16 and BF16 are converted to f32.
+ * has been read. F16 and BF16 are converted to f32. Where a `config.json` lies beside it, what it says of the model must be so.
  *
  * @param path A safetensors file, the index of several, or a folder with `model.safetensors` or its index.
- * @throws {UserError} When a file is damaged, or does not have exactly the tensors of the model.
+ * @throws {UserError} When a file is damaged, does not have exactly the tensors of the model, has a value that is not finite, or
+ * was trained with other constants, `rms_norm_eps` for example. Nothing has changed then.
  */
 export function loadWeights(pipeline: Pipeline, path: string): void {
   const file = openCheckpoint(path);
@@ -71,9 +82,10 @@ export function loadWeights(pipeline: Pipeline, path: string): void {
 /** The values of all parameters but tied copies, and of all buffers. */
 function readWeights(file: TensorFile, path: string, model: Model): Map<string, Float32Array> {
   const { family, references } = referenceModel(model);
+  checkSettings(file, path, model, family);
   const stored = new Map<string, string[]>();
   for (const name of file.tensors.keys()) {
-    const canonical = family.rename(name);
+    const canonical = family.rename(name, (model.tied ?? []).length > 0);
     if (canonical !== undefined) stored.set(canonical, [...stored.get(canonical) ?? [], name]);
   }
   checkFit(file, path, model.name, references, stored);
@@ -82,6 +94,8 @@ function readWeights(file: TensorFile, path: string, model: Model): Map<string, 
   for (const reference of references) {
     const [name, ...others] = stored.get(reference.name)!;
     const theirs = file.read(name);
+    const fault = notFinite(theirs);
+    if (fault) throw new UserError(`${path}: tensor ${quoted(name)} has ${fault}`);
     for (const other of others) {
       const again = file.read(other);
       if (theirs.every((value, i) => Object.is(value, again[i]))) continue;
@@ -91,6 +105,18 @@ function readWeights(file: TensorFile, path: string, model: Model): Map<string, 
   }
   for (const [, copy] of model.tied ?? []) values.delete(copy.name);
   return values;
+}
+
+/** How many values are NaN or infinite, in words; nothing where all are finite. */
+function notFinite(values: Float32Array): string | undefined {
+  let count = 0, first = -1;
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isFinite(values[i])) continue;
+    if (count++ === 0) first = i;
+  }
+  return count
+    ? `${count} of ${values.length} values not finite, the first is ${values[first]} at ${first}`
+    : undefined;
 }
 
 function checkFit(
@@ -108,7 +134,7 @@ function checkFit(
     for (const each of names ?? []) {
       const found = tensors.get(each)!;
       if (found.shape.join() !== shape.join()) {
-        misshapen.push(`${quoted(each)} is [${found.shape}] instead of [${shape}]`);
+        misshapen.push(`${quoted(each)} is ${shownShape(found.shape)} instead of ${shownShape(shape)}`);
       }
     }
   }

@@ -1,7 +1,8 @@
 /** The header of a safetensors file, as strict as the format's own implementation reads it (`SafeTensors::deserialize`). */
+import { quoted, shown } from "../text.ts";
 import { bitsOf } from "./dtypes.ts";
-import { quoted } from "../text.ts";
-import { parseJson } from "./json.ts";
+import { largestJson } from "./files.ts";
+import { isObject, parseJson } from "./json.ts";
 
 /** Where a tensor lies in its file. */
 export interface TensorEntry {
@@ -15,11 +16,19 @@ export interface TensorEntry {
   readonly end: number;
 }
 
+/** What a header says. */
+export interface Header {
+  /** Tensors by name. */
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+  /** Texts by name, from whoever wrote the file. */
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** The most axes that a tensor may have; PyTorch takes 64. */
+const mostAxes = 64;
+
 /** Bytes in front of the header: its length as a u64. */
 export const prefix = 8;
-
-/** The largest header that the format allows. */
-const largest = 100_000_000;
 
 /**
  * The header's length out of a file's first {@link prefix} bytes.
@@ -29,7 +38,7 @@ const largest = 100_000_000;
 export function headerLength(bytes: Uint8Array<ArrayBuffer>, size: number): number {
   if (bytes.length < prefix) throw new Error(`not a safetensors file: it has ${size} bytes`);
   const length = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-  if (length > largest) throw new Error(`not a safetensors file: its header would have ${length} bytes`);
+  if (length > largestJson) throw new Error(`not a safetensors file: its header would have ${length} bytes`);
   if (prefix + Number(length) > size) {
     throw new Error(`cut off: the header alone has ${length} bytes, the file ${size}`);
   }
@@ -37,13 +46,13 @@ export function headerLength(bytes: Uint8Array<ArrayBuffer>, size: number): numb
 }
 
 /**
- * The tensors that a header lists. They must fill the rest of the file without a gap.
+ * What a header says. Its tensors must fill the rest of the file without a gap.
  *
  * @param header The header's bytes.
  * @param size Bytes of the whole file.
  * @throws {Error} What is wrong, with the tensor named.
  */
-export function parseHeader(header: Uint8Array, size: number): Map<string, TensorEntry> {
+export function parseHeader(header: Uint8Array, size: number): Header {
   let json: unknown;
   try {
     json = parseJson(header);
@@ -52,14 +61,14 @@ export function parseHeader(header: Uint8Array, size: number): Map<string, Tenso
   }
   if (!isObject(json)) throw new Error("not a safetensors file: its header is not an object");
   const entries: [string, TensorEntry][] = [];
+  let metadata = new Map<string, string>();
   for (const [name, value] of Object.entries(json)) {
     if (name !== "__metadata__") entries.push([name, entryOf(name, value, prefix + header.length)]);
-    else if (!isObject(value) || Object.values(value).some((text) => typeof text !== "string")) {
-      throw new Error("not a safetensors file: its __metadata__ is not an object of texts");
-    }
+    else if (isTexts(value)) metadata = new Map(Object.entries(value));
+    else throw new Error("not a safetensors file: its __metadata__ is not an object of texts");
   }
   checkCover(entries, prefix + header.length, size);
-  return new Map(entries);
+  return { tensors: new Map(entries), metadata };
 }
 
 function entryOf(name: string, value: unknown, base: number): TensorEntry {
@@ -69,12 +78,13 @@ function entryOf(name: string, value: unknown, base: number): TensorEntry {
   if (typeof dtype !== "string" || !Object.hasOwn(bitsOf, dtype)) {
     throw new Error(`${tensor} has the unknown type ${quoted(String(JSON.stringify(dtype)))}`);
   }
+  if (Array.isArray(shape) && shape.length > mostAxes) throw new Error(`${tensor} has ${shape.length} axes`);
   if (!isLengths(shape)) throw new Error(`${tensor} has no shape of whole numbers`);
   if (!isLengths(offsets) || offsets.length !== 2) throw new Error(`${tensor} has no pair of data_offsets`);
   const [start, end] = offsets;
   const bytes = shape.reduce((product, length) => product * length, bitsOf[dtype]) / 8;
   if (end - start !== bytes) {
-    throw new Error(`${tensor} lies in ${end - start} bytes, ${dtype} [${shape}] takes ${bytes}`);
+    throw new Error(`${tensor} lies in ${end - start} bytes, ${dtype} ${shownShape(shape)} takes ${bytes}`);
   }
   return { dtype, shape, start: base + start, end: base + end };
 }
@@ -94,10 +104,15 @@ function checkCover(entries: readonly [string, TensorEntry][], start: number, en
   if (at < end) throw new Error(`too long: ${end - at} bytes follow ${last}`);
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+/** A shape for a message, cut where it is long. */
+export function shownShape(shape: readonly number[]): string {
+  return `[${shown(shape.join())}]`;
+}
+
+function isTexts(value: unknown): value is Record<string, string> {
+  return isObject(value) && Object.values(value).every((text) => typeof text === "string");
 }
 
 function isLengths(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((each) => Number.isSafeInteger(each) && each >= 0);
+  return Array.isArray(value) && value.every((each) => Number.isSafeInteger(each) && (each > 0 || Object.is(each, 0)));
 }

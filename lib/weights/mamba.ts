@@ -31,4 +31,12 @@ export const mambaFamily: Family = {
   rename: (name) =>
     // The head is tied to the embedding, which state-spaces/mamba calls `embedding`.
     name === "lm_head.weight" || name === "backbone.embedding.weight" ? "backbone.embeddings.weight" : name,
+  // state-spaces names fewer: its normalisations have 1e-5, and may not be RMSNorms.
+  settings: ({ configuration: { epsilon } }) => [
+    { names: ["model_type"], ours: "mamba" },
+    { names: ["layer_norm_epsilon"], ours: epsilon, unsaid: 1e-5, field: "epsilon" },
+    { names: ["hidden_act"], ours: "silu" },
+    { names: ["rms_norm"], ours: true },
+    { names: ["tie_word_embeddings", "tie_embeddings"], ours: true },
+  ],
 };

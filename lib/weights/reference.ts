@@ -1,5 +1,6 @@
 /** How the tensors of reference implementations lie in our parameters. */
 import type { Parameter } from "../layers/parameter.ts";
+import type { Model } from "../models/model.ts";
 import { sizeOf } from "../tensor.ts";
 
 /**
@@ -22,6 +23,18 @@ export interface Reference {
 /** A parameter or a buffer. */
 export type Shaped = Pick<Parameter, "name" | "shape">;
 
+/** A constant that the reference implementation has in its `config.json`, and no tensor shows. */
+export interface Setting {
+  /** Its names there, the one written first; "a.b" is the b of an object a. */
+  readonly names: readonly string[];
+  /** What the model has. */
+  readonly ours: number | string | boolean | undefined;
+  /** What the reference implementation takes where nothing is said. */
+  readonly unsaid?: number | string | boolean;
+  /** The field of our configuration that sets it. */
+  readonly field?: string;
+}
+
 /** A reference implementation of a family of models. */
 export interface Family {
   /** For messages, "LLaMa". */
@@ -33,9 +46,11 @@ export interface Family {
   references(parameter: Shaped, configuration: Readonly<Record<string, number>>): readonly Reference[] | undefined;
   /**
    * The name that `references` uses for a tensor found in a checkpoint, which may have an older name, or be the second copy of
-   * a tied one; undefined for one that checkpoints have and our model needs not.
+   * one that is `tied` in the model; undefined for one that checkpoints have and our model needs not.
    */
-  rename(name: string): string | undefined;
+  rename(name: string, tied: boolean): string | undefined;
+  /** Constants of a model, its own and those that all models of the family have. */
+  settings(model: Model): readonly Setting[];
 }
 
 /** The whole parameter in its own order; `shape` where the reference has other axes of the same elements. */

@@ -23,4 +23,6 @@ export const resnetFamily: Family = {
   },
   // A counter that PyTorch uses for averages over all batches alone, which no ResNet has; it starts anew where there is none.
   rename: (name) => name.endsWith(".num_batches_tracked") ? undefined : name,
+  // torchvision stores no configuration; the name is that of timm, whose tensors are named alike.
+  settings: ({ configuration: { epsilon } }) => [{ names: ["bn_eps"], ours: epsilon, field: "epsilon" }],
 };

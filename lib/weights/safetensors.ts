@@ -1,16 +1,19 @@
 /** Safetensors files (https://huggingface.co/docs/safetensors): an index in JSON, then the tensors' bytes one after the other. */
-import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, fstatSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import { writeOutput } from "../report/output.ts";
 import { sizeOf } from "../tensor.ts";
-import { readable, toFloat32 } from "./dtypes.ts";
-import { headerLength, parseHeader, prefix, type TensorEntry } from "./header.ts";
 import { quoted } from "../text.ts";
+import { readable, toFloat32 } from "./dtypes.ts";
+import { openFile, readRange } from "./files.ts";
+import { type Header, headerLength, parseHeader, prefix } from "./header.ts";
 
 /** Named tensors in one file or several; holds them open until {@link TensorFile.close}. */
 export interface TensorFile {
   /** What there is, by name. */
   readonly tensors: ReadonlyMap<string, { readonly dtype: string; readonly shape: readonly number[] }>;
+  /** What whoever wrote it says of it, by name; of several files, nothing. */
+  readonly metadata: ReadonlyMap<string, string>;
   /**
    * The elements of one tensor, read from its place in the file. F16 and BF16 become f32.
    *
@@ -28,15 +31,17 @@ export interface TensorFile {
  */
 export function openTensorFile(path: string): TensorFile {
   const file = openFile(path);
-  let tensors: Map<string, TensorEntry>;
+  let header: Header;
   try {
-    tensors = readIndex(file);
+    header = readHeader(file);
   } catch (error) {
     closeSync(file);
     throw new UserError(`${path}: ${(error as Error).message}`);
   }
+  const { tensors, metadata } = header;
   return {
     tensors,
+    metadata,
     read(name) {
       const entry = tensors.get(name);
       if (!entry) throw new UserError(`${path}: there is no tensor ${quoted(name)}`);
@@ -61,39 +66,10 @@ export function checkReadable(path: string, name: string, dtype: string): void {
   throw new UserError(`${path}: tensor ${quoted(name)} is ${dtype}; what can be read is ${readable.join(", ")}`);
 }
 
-/**
- * Opens a file for reading.
- *
- * @throws {UserError} When it is not there, or not a file: a pipe would be waited for.
- */
-export function openFile(path: string): number {
-  try {
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (!stat) throw new UserError(`There is no file ${path}`);
-    if (!stat.isFile()) throw new UserError(`Cannot read ${path}: it is not a file`);
-    return openSync(path, "r");
-  } catch (error) {
-    if (error instanceof UserError) throw error;
-    throw new UserError(`Cannot read ${path}: ${(error as Error).message}`);
-  }
-}
-
-function readIndex(file: number): Map<string, TensorEntry> {
+function readHeader(file: number): Header {
   const { size } = fstatSync(file);
   const length = headerLength(readRange(file, 0, prefix), size);
   return parseHeader(readRange(file, prefix, prefix + length), size);
-}
-
-/** The bytes from `start` to `end`, fewer where the file ends before. */
-function readRange(file: number, start: number, end: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(end - start);
-  let at = 0;
-  while (at < bytes.length) {
-    const count = readSync(file, bytes, at, Math.min(bytes.length - at, 2 ** 30), start + at);
-    if (count === 0) break;
-    at += count;
-  }
-  return bytes.subarray(0, at);
 }
 
 /** A tensor to be written, as F32. */
@@ -107,12 +83,17 @@ export interface NamedTensor {
 }
 
 /**
- * Writes tensors to one file, under a temporary name until it is complete.
+ * Writes tensors to one file, under a temporary name until it is complete; `metadata` are texts that go with them.
  *
  * @throws {UserError} When it cannot be written; what was at `path` before is still there then.
  */
-export function writeTensorFile(path: string, tensors: readonly NamedTensor[]): void {
-  const entries: [string, unknown][] = [["__metadata__", { format: "pt" }]]; // transformers refuses files without it
+export function writeTensorFile(
+  path: string,
+  tensors: readonly NamedTensor[],
+  metadata: Readonly<Record<string, string>> = {},
+): void {
+  // transformers refuses files that do not name a format
+  const entries: [string, unknown][] = [["__metadata__", { format: "pt", ...metadata }]];
   let offset = 0;
   for (const { name, shape } of tensors) {
     const end = offset + sizeOf(shape) * 4;

@@ -1,10 +1,10 @@
 /** Checkpoints in several safetensors files, with an index that says which tensor is in which. */
-import { closeSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { UserError } from "../errors.ts";
 import { quoted } from "../text.ts";
-import { parseJson } from "./json.ts";
-import { openFile, openTensorFile, type TensorFile } from "./safetensors.ts";
+import { readJson, statOf } from "./files.ts";
+import { isObject } from "./json.ts";
+import { openTensorFile, type TensorFile } from "./safetensors.ts";
 
 /**
  * Opens a checkpoint: a `.safetensors` file, the `.safetensors.index.json` of several, or a folder with Hugging Face's names
@@ -13,11 +13,11 @@ import { openFile, openTensorFile, type TensorFile } from "./safetensors.ts";
  * @throws {UserError} As {@link openTensorFile}; and where index and files disagree.
  */
 export function openCheckpoint(path: string): TensorFile {
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+  if (statOf(path)?.isDirectory()) {
     const whole = join(path, "model.safetensors");
     const index = `${whole}.index.json`;
-    if (statSync(whole, { throwIfNoEntry: false })) return openTensorFile(whole);
-    if (statSync(index, { throwIfNoEntry: false })) return openShards(index);
+    if (statOf(whole)) return openTensorFile(whole);
+    if (statOf(index)) return openShards(index);
     throw new UserError(`There is neither ${basename(whole)} nor ${basename(index)} in ${path}`);
   }
   return path.endsWith(".json") ? openShards(path) : openTensorFile(path);
@@ -47,6 +47,7 @@ function openShards(index: string): TensorFile {
     }
     return {
       tensors,
+      metadata: new Map(),
       read(name) {
         const shard = shardOf.get(name);
         if (!shard) throw new UserError(`${index}: there is no tensor ${quoted(name)}`);
@@ -62,20 +63,14 @@ function openShards(index: string): TensorFile {
 
 /** The file of each tensor. */
 function readIndex(path: string): Map<string, string> {
-  const file = openFile(path);
-  try {
-    const map = (parseJson(readFileSync(file)) as { weight_map?: unknown } | null)?.weight_map;
-    if (typeof map !== "object" || map === null || Array.isArray(map)) throw new Error("has no weight_map");
-    for (const [name, shard] of Object.entries(map)) {
-      // Shards lie beside their index; a path out of there is a mistake at best.
-      if (typeof shard !== "string" || !/^[^/\\\p{Cc}]+\.safetensors$/u.test(shard)) {
-        throw new Error(`names no safetensors file beside it for tensor ${quoted(name)}`);
-      }
+  const index = readJson(path, "the index");
+  const map = isObject(index) ? index.weight_map : undefined;
+  if (!isObject(map)) throw new UserError(`${path}: the index has no weight_map`);
+  for (const [name, shard] of Object.entries(map)) {
+    // Shards lie beside their index; a path out of there is a mistake at best.
+    if (typeof shard !== "string" || !/^[^/\\\p{C}]{1,200}\.safetensors$/u.test(shard)) {
+      throw new UserError(`${path}: the index names no safetensors file beside it for tensor ${quoted(name)}`);
     }
-    return new Map(Object.entries(map));
-  } catch (error) {
-    throw new UserError(`${path}: the index ${(error as Error).message}`);
-  } finally {
-    closeSync(file);
   }
+  return new Map(Object.entries(map as Record<string, string>));
 }

@@ -20,14 +20,27 @@ interface Family {
   wrong: [Record<string, unknown>, message: string | RegExp][];
 }
 
+/** What a constant of 0, below, not finite or no number is refused with. */
+const notAbove0 = (owner: string, field: string) =>
+  [0, -1e-5, NaN, Infinity, 1e39].map((value): [Record<string, unknown>, string] => [
+    { [field]: value },
+    `${owner}: ${field} must be a finite number, above 0, not ${value}`,
+  ]);
+
 const families: Family[] = [
   {
     owner: 'LLaMa "x"',
     make: (configuration) => llama("x", configuration as never),
-    right: { vocabulary: 19, width: 16, blocks: 2, heads: 4, kvHeads: 2, hidden: 10, length: 7 },
+    right: {
+      ...{ vocabulary: 19, width: 16, blocks: 2, heads: 4, kvHeads: 2, hidden: 10, length: 7 },
+      ...{ epsilon: 1e-6, theta: 500_000, tied: true },
+    },
     sizes: ["vocabulary", "width", "blocks", "heads", "hidden", "length", "kvHeads"],
-    optional: ["kvHeads"],
+    optional: ["kvHeads", "epsilon", "theta", "tied"],
     wrong: [
+      ...notAbove0('LLaMa "x"', "epsilon"),
+      ...notAbove0('LLaMa "x"', "theta"),
+      [{ tied: 1 }, 'LLaMa "x": tied must be true or false, not 1'],
       [
         { heads: 3, kvHeads: 3 },
         /^blocks\.0\.attention: width 16 over 3 heads gives no even head size; heads must divide/,
@@ -48,6 +61,7 @@ const families: Family[] = [
     },
     sizes: ["vocabulary", "width", "blocks", "heads", "hidden", "positions", "types", "length"],
     wrong: [
+      ...notAbove0('BERT "x"', "epsilon"),
       [{ mask: 19 }, 'BERT "x": mask 19 is no token of a vocabulary of 19; it must be below'],
       [{ mask: -1 }, 'BERT "x": mask must be a whole number, 0 or more, not -1'],
       [{ length: 10 }, "embeddings: sequences of 10 tokens need more than 9 positions"],
@@ -62,7 +76,10 @@ const families: Family[] = [
     make: (configuration) => mamba("x", configuration as never),
     right: { vocabulary: 19, width: 8, blocks: 1, state: 4, expand: 2, rank: 2, length: 7 },
     sizes: ["vocabulary", "width", "blocks", "state", "expand", "rank", "length"],
-    wrong: [[{ state: 6 }, "blocks.0.mixer: state 6 must be a multiple of 4"]],
+    wrong: [
+      [{ state: 6 }, "blocks.0.mixer: state 6 must be a multiple of 4"],
+      ...notAbove0('Mamba "x"', "epsilon"),
+    ],
   },
   {
     owner: 'ResNet "x"',
@@ -70,6 +87,11 @@ const families: Family[] = [
     right: { block: "basic", blocks: [1, 2], width: 4, stem: "3x3", size: 8, classes: 3 },
     sizes: ["width", "size", "classes"],
     wrong: [
+      ...notAbove0('ResNet "x"', "epsilon"),
+      ...[-0.1, 1.1, NaN, "0.1"].map((momentum): [Record<string, unknown>, string] => [
+        { momentum },
+        `ResNet "x": momentum must be a number from 0 to 1, not ${JSON.stringify(momentum).replace("null", "NaN")}`,
+      ]),
       [{ stem: "5x5" }, 'ResNet "x": stem must be one of "7x7", "3x3", not "5x5"'],
       [{ block: "wide" }, 'ResNet "x": block must be one of "basic", "bottleneck", not "wide"'],
       [{ blocks: [] }, 'ResNet "x": blocks must be a list of one or more, each a whole number, 1 or more, not []'],

@@ -21,10 +21,11 @@ export interface Fixture {
 
 const path = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
-function readTensors(path: string): Map<string, Float32Array> {
-  const file = openTensorFile(path);
+/** The floats in a file beside the fixtures. */
+export function readTensors(name: string): Map<string, Float32Array> {
+  const file = openTensorFile(path(name));
   try {
-    const floats = [...file.tensors].filter(([, { dtype }]) => dtype === "F32");
+    const floats = [...file.tensors].filter(([, { dtype }]) => dtype === "F32" || dtype === "F16");
     return new Map(floats.map(([name]) => [name, file.read(name)]));
   } finally {
     file.close();
@@ -34,7 +35,7 @@ function readTensors(path: string): Map<string, Float32Array> {
 /** The fixture of a name; `images` have pixels instead of tokens. */
 export function readFixture(name: string, { images = false } = {}): Fixture {
   const { configuration, microbatches, samples, loss } = JSON.parse(readFileSync(path(`${name}.json`), "utf8"));
-  const batch = readTensors(path(`${name}.batch.safetensors`));
+  const batch = readTensors(`${name}.batch.safetensors`);
   const inputs = batch.get("inputs")!;
   const lengths = batch.get("lengths");
   return {
@@ -49,6 +50,6 @@ export function readFixture(name: string, { images = false } = {}): Fixture {
       ...(lengths ? { lengths: Uint32Array.from(lengths) } : {}),
     },
     weights: path(`${name}.weights.safetensors`),
-    expected: readTensors(path(`${name}.expected.safetensors`)),
+    expected: readTensors(`${name}.expected.safetensors`),
   };
 }

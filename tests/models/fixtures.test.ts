@@ -34,6 +34,7 @@ const llamaOf = (fixture: Fixture) => {
     kvHeads: c.num_key_value_heads,
     hidden: c.intermediate_size,
     length: lengthOf(fixture),
+    epsilon: c.rms_norm_eps,
   });
 };
 
@@ -54,6 +55,7 @@ const models: Record<string, (fixture: Fixture) => Model> = {
       types: 2,
       length: lengthOf(fixture),
       dropout: 0,
+      epsilon: c.layer_norm_eps,
     });
   },
   mamba(fixture) {
@@ -66,6 +68,7 @@ const models: Record<string, (fixture: Fixture) => Model> = {
       expand: c.expand,
       rank: c.time_step_rank,
       length: lengthOf(fixture),
+      epsilon: c.layer_norm_epsilon,
     });
   },
   resnet({ configuration: { width, size, classes }, blocks }) {

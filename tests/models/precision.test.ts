@@ -7,7 +7,7 @@ import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
-import { type BatchSource, maskedTextSource, textSource } from "../../lib/train/data.ts";
+import { type Batch, type BatchSource, maskedTextSource, textSource } from "../../lib/train/data.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
 
@@ -21,7 +21,7 @@ const text = new TextEncoder().encode(
   "She sells sea shells by the sea shore; the shells she sells are sea shells. ".repeat(40),
 );
 
-function sourceFor({ task, configuration: { length, mask, size, classes } }: Model): BatchSource {
+function sourceFor({ task, configuration: { length, mask, size, classes } }: Model): BatchSource<Batch> {
   if (task === "image") return syntheticImages({ size, classes, seed: 1 });
   return task === "next-token"
     ? textSource(text, { length, seed: 1 })

@@ -23,7 +23,7 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
   test(`${name} has the same loss and gradients for every schedule, policy and width`, async () => {
     const model = createModel(name);
     const pipeline = createPipeline(set, model, { optimizer: sgd({ learningRate: 0.1 }), seed: 2 });
-    const batch = sourceFor(model, undefined, 3).source.next(microbatches);
+    const batch = await sourceFor(model, undefined, 3).source.next(microbatches);
     const run = async (schedule: ReturnType<typeof generate>) => {
       pipeline.clearGradients();
       const { loss } = await pipeline.step(schedule, batch, { optimize: false });

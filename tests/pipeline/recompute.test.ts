@@ -32,7 +32,7 @@ const schedules: readonly Schedule[] = [
 for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
   test(`${name} has the same loss, gradients and running statistics, to the bit, whatever is computed again`, async () => {
     const optimizer = sgd({ learningRate: 0.1 });
-    const batch = sourceFor(createModel(name), undefined, 3).source.next(microbatches);
+    const batch = await sourceFor(createModel(name), undefined, 3).source.next(microbatches);
     const results = new Map<Recompute, Awaited<ReturnType<typeof run>>>();
     for (const recompute of ["none", "activations", "derivatives", "both"] as const) {
       results.set(recompute, await run(recompute));
@@ -73,7 +73,7 @@ test("predicted peaks are those of a step that computes again, and lie below tho
   const optimizer = sgd({ learningRate: 0.1 });
   const { software, subgroupSize } = set.devices[0].gpu.info;
   for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
-    const batch = sourceFor(createModel(name), undefined, 3).source.next(microbatches);
+    const batch = await sourceFor(createModel(name), undefined, 3).source.next(microbatches);
     for (const policy of ["fill", "mid"] as const) {
       const schedule = twoStage(based("1f1b-2"), { policy });
       const options = { optimizer, software, subgroupSize };

@@ -65,7 +65,7 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
         const what = `${precision}, recompute ${recompute}, ${schedule.policy ?? "without 2BP"}`;
         for (let step = 1; step <= 4; step++) {
           counted();
-          const { loss } = await pipeline.step(schedule, source.next(schedule.microbatches));
+          const { loss } = await pipeline.step(schedule, await source.next(schedule.microbatches));
           assert.ok(loss > 0);
           const calls = counted();
           if (step > 2) assert.deepEqual(calls, wanted, `${what}, step ${step}`);

@@ -22,7 +22,7 @@ export function bertLoss(
   const linear = (name: string, x: ArrayLike<number>, inputs: number) =>
     addBias(project(x, values(`${name}.weight`), inputs), values(`${name}.bias`));
   const norm = (name: string, x: ArrayLike<number>) =>
-    layerNorm(x, values(`${name}.weight`), values(`${name}.bias`), 1e-12).y;
+    layerNorm(x, values(`${name}.weight`), values(`${name}.bias`), configuration.epsilon ?? 1e-12).y;
   const drop = (name: string, x: ArrayLike<number>, width: number) =>
     dropout(x, width, { rate, seed: batch.seed ?? 0, salt: hash(name), firstRow: 0 });
   const sum = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);

@@ -8,6 +8,8 @@ export type Parameters = ReadonlyMap<string, ArrayLike<number>>;
 /** Mean cross-entropy over all tokens of the batch. */
 export function llamaLoss(configuration: LlamaConfiguration, parameters: Parameters, batch: Batch): number {
   const { width, blocks, heads, kvHeads = heads, hidden, vocabulary, length } = configuration;
+  const { epsilon = 1e-5, theta = 10_000, tied = false } = configuration;
+  const norm = (row: number[], gain: ArrayLike<number>) => rmsNorm(row, gain, epsilon);
   const packed = width + 2 * kvHeads * width / heads;
   const weight = (name: string) => {
     const values = parameters.get(`${name}.weight`);
@@ -23,7 +25,7 @@ export function llamaLoss(configuration: LlamaConfiguration, parameters: Paramet
       const name = `blocks.${block}`;
       const normed = x.map((row) => norm(row, weight(`${name}.attention.norm`)));
       const qkv = normed.map((row) => project(row, weight(`${name}.attention.qkv`), packed));
-      const context = attend(qkv, width / heads, heads, kvHeads);
+      const context = attend(qkv, width / heads, heads, kvHeads, theta);
       x = x.map((row, t) => sum(row, project(context[t], weight(`${name}.attention.out`), width)));
       x = x.map((row) => {
         const inner = project(norm(row, weight(`${name}.mlp.norm`)), weight(`${name}.mlp.gate_up`), 2 * hidden);
@@ -32,7 +34,10 @@ export function llamaLoss(configuration: LlamaConfiguration, parameters: Paramet
       });
     }
     x.forEach((row, t) => {
-      const logits = project(norm(row, weight("norm")), weight("head"), vocabulary);
+      const last = norm(row, weight("norm"));
+      const logits = tied
+        ? Array.from({ length: vocabulary }, (_, n) => last.reduce((all, v, k) => all + v * table[n * width + k], 0))
+        : project(last, weight("head"), vocabulary);
       const largest = Math.max(...logits);
       const logSumExp = largest + Math.log(logits.reduce((all, logit) => all + Math.exp(logit - largest), 0));
       total += logSumExp - logits[batch.targets[sequence * length + t]];
@@ -41,9 +46,9 @@ export function llamaLoss(configuration: LlamaConfiguration, parameters: Paramet
   return total / batch.inputs.length;
 }
 
-function norm(row: number[], gain: ArrayLike<number>): number[] {
+function rmsNorm(row: number[], gain: ArrayLike<number>, epsilon: number): number[] {
   const meanSquare = row.reduce((all, value) => all + value * value, 0) / row.length;
-  return row.map((value, c) => gain[c] * value / Math.sqrt(meanSquare + 1e-5));
+  return row.map((value, c) => gain[c] * value / Math.sqrt(meanSquare + epsilon));
 }
 
 function project(row: number[], weight: ArrayLike<number>, outputs: number): number[] {
@@ -58,7 +63,7 @@ function sum(a: number[], b: number[]): number[] {
 }
 
 /** Causal attention over one sequence of rows [q | k | v], rotary positions included. */
-function attend(qkv: number[][], size: number, heads: number, kvHeads: number): number[][] {
+function attend(qkv: number[][], size: number, heads: number, kvHeads: number, theta: number): number[][] {
   const part = (t: number, which: number, head: number) => {
     const index = which === 0 ? head : heads + (which - 1) * kvHeads + Math.floor(head * kvHeads / heads);
     return qkv[t].slice(index * size, (index + 1) * size);
@@ -66,7 +71,7 @@ function attend(qkv: number[][], size: number, heads: number, kvHeads: number): 
   const rotate = (vector: number[], t: number) =>
     vector.map((value, c) => {
       const half = size / 2;
-      const angle = t * 10_000 ** (-2 * (c % half) / size);
+      const angle = t * theta ** (-2 * (c % half) / size);
       const partner = c < half ? -vector[c + half] : vector[c - half];
       return value * Math.cos(angle) + partner * Math.sin(angle);
     });

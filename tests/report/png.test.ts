@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decode } from "fast-png";
+import sharp from "sharp";
 import { ganttFigure } from "../../lib/report/gantt.ts";
 import { figurePng } from "../../lib/report/png.ts";
 import { kindColours } from "../../lib/report/style.ts";
@@ -11,8 +11,13 @@ const schedule = generate("1f1b-1", { devices: 3 });
 const simulation = simulate(schedule);
 const figure = ganttFigure(schedule, simulation);
 
+async function decode(png: Uint8Array) {
+  const { data, info } = await sharp(png).raw().toBuffer({ resolveWithObject: true });
+  return { data, ...info };
+}
+
 /** Share of the pixels of one colour, exactly. */
-function share({ data, channels, width, height }: ReturnType<typeof decode>, hex: string): number {
+function share({ data, channels, width, height }: Awaited<ReturnType<typeof decode>>, hex: string): number {
   const wanted = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
   let count = 0;
   for (let at = 0; at < data.length; at += channels) {
@@ -22,15 +27,15 @@ function share({ data, channels, width, height }: ReturnType<typeof decode>, hex
 }
 
 test("a figure becomes a PNG of its size, times the scale", async () => {
-  const small = decode(await figurePng(figure, { width: 600 }));
-  const large = decode(await figurePng(figure, { width: 600, scale: 2 }));
+  const small = await decode(await figurePng(figure, { width: 600 }));
+  const large = await decode(await figurePng(figure, { width: 600, scale: 2 }));
   const { height } = figure.layout as { height: number };
   assert.deepEqual([small.width, small.height], [600, height]);
   assert.deepEqual([large.width, large.height], [1200, 2 * height]);
 });
 
 test("the bars of a Gantt are painted, each kind in proportion to its time", async () => {
-  const image = decode(await figurePng(figure));
+  const image = await decode(await figurePng(figure));
   const [forward, backward] = [share(image, kindColours.F), share(image, kindColours.B)];
   assert.ok(forward > 0.05, `forward covers ${forward}`);
   // A B takes twice as long as an F; labels and outlines take a part of the shorter bars.
@@ -38,7 +43,7 @@ test("the bars of a Gantt are painted, each kind in proportion to its time", asy
 });
 
 test("texts are painted where plotly makes room for them: titles, ticks and labels leave ink in the margins", async () => {
-  const { data, width, channels } = decode(await figurePng(figure));
+  const { data, width, channels } = await decode(await figurePng(figure));
   const ink = (left: number, top: number, right: number, bottom: number) => {
     let count = 0;
     for (let y = top; y < bottom; y++) {

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type BatchSource, maskedTextSource, textSource } from "../../lib/train/data.ts";
+import { type Batch, type BatchSource, maskedTextSource, textSource } from "../../lib/train/data.ts";
 import { shuffled } from "../../lib/train/images.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
 
 const text = new TextEncoder().encode("to be or not to be");
 const refused = (call: () => unknown, message: string | RegExp) => assert.throws(call, { name: "UserError", message });
 
-type Make = (options: Record<string, unknown>) => BatchSource;
+type Make = (options: Record<string, unknown>) => BatchSource<Batch>;
 const sources: [name: string, Make, Record<string, unknown>][] = [
   ["textSource", (options) => textSource(text, options as never), { length: 4, seed: 1 }],
   ["maskedTextSource", (options) => maskedTextSource(text, options as never), { length: 4, seed: 1, mask: 256 }],
@@ -45,8 +45,8 @@ for (const [name, make, options] of sources) {
 }
 
 test("shuffled images are drawn in whole numbers too", () => {
-  const source = shuffled(2, 1, () => ({ pixels: new Float32Array(12), target: 1 }));
-  for (const samples of [0, 1.5]) refused(() => source.next(samples), /^The samples to draw must be/);
+  const draw = shuffled(2, 1);
+  for (const samples of [0, 1.5]) refused(() => draw(samples), /^The samples to draw must be/);
 });
 
 test("a text is bytes, one sequence long and one more", () => {
