@@ -6,6 +6,7 @@ import process from "node:process";
 import { SingleBar } from "cli-progress";
 import { Command } from "commander";
 import { integer, listOf, main, oneOf, reading, real } from "../lib/cli/options.ts";
+import { UserError } from "../lib/errors.ts";
 import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
 import { calibrate, type Calibration, problemsOf } from "../lib/measure/calibrate.ts";
 import { stageMemories } from "../lib/measure/stage_memory.ts";
@@ -113,6 +114,12 @@ async function run(options: Options): Promise<void> {
   const usual = options.schedules.map((name) => schedulePair(name, options.devices));
   const set = await openDevices(options.devices, { virtual: options.virtual });
   try {
+    const given = options.latency !== undefined || options.bandwidth !== undefined;
+    if (given && set.mode === "real") {
+      throw new UserError(
+        "--latency and --bandwidth are of links between virtual devices, and these are real: add --virtual",
+      );
+    }
     if (set.notice) say(`${set.notice}.`);
     const pipeline = createPipeline(set, model, {
       optimizer: adamw({ learningRate: 2e-3 }),
@@ -133,7 +140,6 @@ async function run(options: Options): Promise<void> {
     const message = elementBytes *
       sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
     const transferMs = (options.latency ?? 0) / 1e3 + message / ((options.bandwidth ?? Infinity) * 1e6);
-    const given = set.mode === "virtual" && (options.latency !== undefined || options.bandwidth !== undefined);
     const bar = progressBar(countSteps({ pairs, repeats }));
     const report = await measureThroughput(set, pipeline, {
       pairs,

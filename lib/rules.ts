@@ -117,7 +117,7 @@ export function expectFields<Fields extends object>(owner: string, fields: Field
   const values = fields as Readonly<Record<string, unknown>>;
   for (const name of Object.keys(values)) {
     if (values[name] !== undefined && !Object.hasOwn(rules, name)) {
-      throw new UserError(`${owner}: there is no "${name.slice(0, 40)}"; there are ${names}`);
+      throw new UserError(`${owner}: there is no ${shown(name)}; there are ${names}`);
     }
   }
   for (const [name, rule] of Object.entries<Rule>(rules)) expectValue(`${owner}: ${name}`, values[name], rule);

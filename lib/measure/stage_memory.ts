@@ -35,11 +35,11 @@ export interface StageMemoryOptions extends MemoryOptions {
  * @throws {UserError} When `stages` or `samples` is no whole number of 1 or more, or there are fewer layers than stages.
  */
 export async function stageMemories(model: Model, options: StageMemoryOptions): Promise<readonly StageMemory[]> {
-  const { stages = 1, samples, ...shape } = options;
+  const { stages = 1, samples } = options;
   expectValue("stageMemories: samples", samples, positive);
   const parts: readonly (readonly Layer[])[] = options.parts ?? partition(model, stages);
   const count = parts.length;
-  const pipeline = dryPipeline(model, count, { ...shape, parts, placement: parts.map((_, stage) => stage) });
+  const pipeline = dryPipeline(model, count, { ...options, parts, placement: parts.map((_, stage) => stage) });
   const batch = (microbatches: number) => blankBatch(model, microbatches * samples);
   try {
     const run = async (kinds: readonly [Kind, ...number[]][]) => {

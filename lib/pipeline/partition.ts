@@ -75,7 +75,7 @@ export function checkParts(
   checkParameters(model);
   expectValue("The placement, a rank for each stage,", placement, listOf(whole(0, devices - 1)));
   if (parts.length !== placement.length) {
-    throw new UserError(`There are ${parts.length} parts for the ${placement.length} stages of [${placement}]`);
+    throw new UserError(`There are ${parts.length} parts for the ${placement.length} stages of ${shown(placement)}`);
   }
   let next = 0;
   for (const [stage, part] of parts.entries()) {

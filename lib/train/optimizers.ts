@@ -185,7 +185,7 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   let written: readonly number[] = [];
   return {
     prepare(learningRate, lossScale = 1) {
-      expectValue(`${name}: the learning rate of a step`, learningRate, optional(rate));
+      if (learningRate !== undefined) expectValue(`${name}: the learning rate of a step`, learningRate, rate);
       written = [...plan.scalars(done + 1, learningRate), 1 / lossScale];
       // Plain SGD at a constant rate writes once: a write submits what is recorded.
       if (written.some((value, i) => value !== known[i])) device.write(scalars, Float32Array.from(written));

@@ -45,6 +45,10 @@ test("bench explains every bad argument in one line on standard error, with exit
       /Cannot write .*folder\.json: there is no directory .*such$/,
     ],
     [["--html", folder], /Cannot write .*: it is a directory; give the name of a file$/],
+    [
+      ["--latency", "5"],
+      /--latency and --bandwidth are of links between virtual devices, and these are real: add --virtual$/,
+    ],
     [["--colour"], /unknown option '--colour'$/],
     [["speed"], /too many arguments|unknown command/],
   ];

@@ -43,9 +43,9 @@ test("parts hold each layer of the model once, in order, and none is empty", () 
   cut("Layer 0 of stage 1 is layer 2 of tiny; layer 3 of tiny must come here", all.slice(0, 3), all.slice(2));
   cut("Layer 3 of stage 1 is layer 5 of tiny; tiny ends before it", all.slice(0, 3), [...all.slice(3), all[5]]);
   cut("Part 1 must be a list of one or more layers, not []", all, []);
-  cut("There are 3 parts for the 2 stages of [0,1]", all.slice(0, 1), all.slice(1, 3), all.slice(3));
-  cut("There are 1 parts for the 2 stages of [0,1]", all);
-  refused({ parts: all as never }, "There are 6 parts for the 2 stages of [0,1]", model);
+  cut("There are 3 parts for the 2 stages of [0, 1]", all.slice(0, 1), all.slice(1, 3), all.slice(3));
+  cut("There are 1 parts for the 2 stages of [0, 1]", all);
+  refused({ parts: all as never }, "There are 6 parts for the 2 stages of [0, 1]", model);
   const flat = [all[0], all[1]] as never;
   refused({ parts: flat }, "Part 0 must be a list of one or more layers, not an object", model);
 });

@@ -121,6 +121,12 @@ for (const name of languages) {
   });
 }
 
+test("a batch is an object", () => {
+  for (const [batch, shown] of [[undefined, "undefined"], [null, "null"], [3, "3"]] as const) {
+    refused(models.llama, batch as never, `A batch must be an object with samples, inputs and targets, not ${shown}`);
+  }
+});
+
 test("samples are whole and cut evenly, the seed is a u32", () => {
   for (
     const [samples, shown] of [[0, "0"], [-2, "-2"], [1.5, "1.5"], [NaN, "NaN"], ["4", '"4"'], [undefined, "undefined"]]

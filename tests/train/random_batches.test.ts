@@ -76,9 +76,16 @@ type Damage = (batch: Batch) => Batch;
 /** One thing that may make a batch wrong, or not. */
 function damageOf({ vocabulary, classes, longest }: Sizes): fc.Arbitrary<Damage> {
   const which = fc.constantFrom<Arrays>("inputs", "targets", "lengths");
-  const value = fc.oneof(odd, fc.constantFrom(vocabulary, vocabulary - 1, classes, classes - 1, longest, longest + 1));
+  const edges: Record<Arrays, number[]> = {
+    inputs: [vocabulary - 1, vocabulary],
+    targets: [classes - 1, classes, 2 ** 32 - 100, ignored],
+    lengths: [0, longest, longest + 1],
+  };
+  const value = which.chain((name) =>
+    fc.tuple(fc.constant(name), fc.nat(1000), fc.oneof(odd, fc.constantFrom(...edges[name])))
+  );
   return fc.oneof(
-    fc.tuple(which, fc.nat(1000), value).map(([name, index, value]): Damage => (batch) => {
+    value.map(([name, index, value]): Damage => (batch) => {
       const array = batch[name]?.slice() as Uint32Array | undefined;
       if (!array) return batch;
       array[index % array.length] = value;
@@ -244,6 +251,7 @@ async function updated(spec: OptimizerSpec, gradients: readonly Float32Array[]):
     on.write(gradient, values);
     optimizer.prepare();
     optimizer.step();
+    optimizer.commit();
   }
   const result = await toArray(parameters);
   optimizer.release();
