@@ -13,7 +13,7 @@ import { tableText } from "../lib/report/table.ts";
 import { throughputNotes } from "../lib/report/throughput.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
-import { baseSchedules, paperSchedules, progressBar, schedulePair } from "./throughput.ts";
+import { baseSchedules, paperSchedules, schedulePair, stepBar } from "./throughput.ts";
 
 interface Options {
   model: string;
@@ -39,7 +39,7 @@ async function run({ model: name, devices, schedules, repeats, samples, json }: 
   checkOutputs({ "--json": json });
   const say = json === "-" ? console.error : console.log;
   const pairs = schedules.map((name) => schedulePair(name, devices));
-  const bar = progressBar(4 * pairs.length * (repeats + 1));
+  const bar = stepBar(4 * pairs.length * (repeats + 1));
   const sets = [await openDevices(devices, { virtual: false })];
   try {
     sets.push(await openDevices(devices, { virtual: true }));

@@ -14,6 +14,7 @@ import { type Precision, precisions } from "../lib/pipeline/pipeline.ts";
 import { writePage } from "../lib/report/html.ts";
 import { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "../lib/report/kernels.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { showLine } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
 
 interface Options {
@@ -66,9 +67,9 @@ async function run(options: Options): Promise<void> {
     const report = await measureKernels(device, wanted, {
       rounds: options.repeats,
       ...(options.all ? { all: true } : {}),
-      onProblem: () => process.stderr.isTTY && process.stderr.write(`\r${++done} of ${wanted.length} problems`),
+      onProblem: () => showLine(`${++done} of ${wanted.length} problems`),
     });
-    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+    showLine("");
     say(`${kernelsTitle(report)}.`);
     say(tableText(kernelsTable(report)));
     for (const note of kernelsNotes(report)) say(note);

@@ -15,6 +15,7 @@ import type { StepResult } from "../lib/pipeline/executor.ts";
 import { writePage } from "../lib/report/html.ts";
 import { memorySections, memoryTable } from "../lib/report/memory.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { showLine } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
 import type { Policy } from "../lib/schedules/actions.ts";
 import { generate } from "../lib/schedules/generate.ts";
@@ -125,10 +126,9 @@ async function run({ policies, recompute, ...options }: Options): Promise<void> 
       precision: options.precision,
       optimizer: adamw(),
       ...(set ? { set } : {}),
-      onRow: () =>
-        process.stderr.isTTY && process.stderr.write(`\r${++done} of ${schedules.length * recompute.length} rows`),
+      onRow: () => showLine(`${++done} of ${schedules.length * recompute.length} rows`),
     });
-    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+    showLine("");
     const on = set
       ? `${set.devices.length} ${set.mode} devices, ${set.adapter}`
       : `${options.devices} devices, predicted`;

@@ -21,7 +21,7 @@ import { scalingGainTable, scalingNotes, scalingSections, scalingTable, scalingT
 import { tableText } from "../lib/report/table.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
-import { baseSchedules, paperSchedules, progressBar, schedulePair } from "./throughput.ts";
+import { baseSchedules, paperSchedules, schedulePair, stepBar } from "./throughput.ts";
 
 /** The 2BP paper's case first, then smaller LLaMa-like models. */
 const llamas = ["llama-7b", "llama-1.1b", "llama-160m", "llama-small", "llama-tiny"];
@@ -75,7 +75,7 @@ async function run(options: Options): Promise<void> {
   for (const devices of options.devices) partition(createModel(name), devices); // explains too many before any is opened
   const { name: data } = sourceFor(createModel(name), options.data, options.seed);
   const total = [...pairsOf.values()].reduce((sum, pairs) => sum + countSteps({ pairs, repeats: options.repeats }), 0);
-  const bar = progressBar(total);
+  const bar = stepBar(total);
   const reports: ThroughputReport[] = [];
   for (const [devices, pairs] of pairsOf) {
     reports.push(await measure(name, devices, pairs, options, (loss) => bar.increment({ loss: loss.toFixed(3) })));

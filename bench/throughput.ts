@@ -3,7 +3,6 @@
  * devices. Bun runs this file as it is, Node runs `bench/main.ts`.
  */
 import process from "node:process";
-import { SingleBar } from "cli-progress";
 import { Command } from "commander";
 import { integer, listOf, main, oneOf, reading, real } from "../lib/cli/options.ts";
 import { UserError } from "../lib/errors.ts";
@@ -20,6 +19,7 @@ import { parseRecompute, type RecomputeText } from "../lib/pipeline/recompute.ts
 import { writePage } from "../lib/report/html.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
 import { partitionTable } from "../lib/report/partition.ts";
+import { progressBar, showLine } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
 import {
   gainTable,
@@ -140,7 +140,7 @@ async function run(options: Options): Promise<void> {
     const message = elementBytes *
       sizeOf(parts[0].reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
     const transferMs = (options.latency ?? 0) / 1e3 + message / ((options.bandwidth ?? Infinity) * 1e6);
-    const bar = progressBar(countSteps({ pairs, repeats }));
+    const bar = stepBar(countSteps({ pairs, repeats }));
     const report = await measureThroughput(set, pipeline, {
       pairs,
       source,
@@ -195,9 +195,7 @@ async function calibrateFor(
   for (const width of new Set([1, widest])) {
     problems.push(...await problemsOf(createModel(model), samples, gpu, { width, precision }));
   }
-  const tell = (done: number, total: number) =>
-    process.stderr.isTTY &&
-    process.stderr.write(`\r\x1b[K${done === total ? "" : `${done} of ${total} kernel choices`}`);
+  const tell = (done: number, total: number) => showLine(done === total ? "" : `${done} of ${total} kernel choices`);
   return await calibrate(set.devices, problems, { onProgress: tell });
 }
 
@@ -247,15 +245,8 @@ async function chooseSamples(
 }
 
 /** On standard error: bar, steps and loss. */
-export function progressBar(total: number): SingleBar {
-  const bar = new SingleBar({
-    format: "{bar} {value}/{total} steps, loss {loss}, {eta_formatted} left",
-    barsize: 30,
-    stream: process.stderr,
-    noTTYOutput: true,
-    notTTYSchedule: 10_000,
-    hideCursor: true,
-  });
+export function stepBar(total: number): ReturnType<typeof progressBar> {
+  const bar = progressBar("{bar} {value}/{total} steps, loss {loss}, {eta_formatted} left", { withoutTerminal: true });
   bar.start(total, 0, { loss: "-" });
   return bar;
 }

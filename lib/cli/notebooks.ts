@@ -10,7 +10,9 @@ import { Command } from "commander";
 import { UserError } from "../errors.ts";
 import { notebookPage } from "../report/notebook_page.ts";
 import { writeOutput } from "../report/output.ts";
+import { showLine } from "../report/progress.ts";
 import { quoted } from "../text.ts";
+import { endWithThis } from "./endings.ts";
 import type { Message, Output } from "./notebook_cells.ts";
 import { main } from "./options.ts";
 
@@ -102,8 +104,8 @@ function makeFolder(path: string): void {
 
 /** One line that replaces itself in a terminal; elsewhere only the last word on each notebook is written. */
 function status_(text: string, last = false): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}${last ? "\n" : ""}`);
-  else if (last) process.stderr.write(`${text}\n`);
+  showLine(last ? "" : text);
+  if (last) process.stderr.write(`${text}\n`);
 }
 
 /**
@@ -123,6 +125,7 @@ export async function execute(path: string, notebook: Notebook, say: (text: stri
     cwd: where,
     stdio: ["ignore", "pipe", "pipe"],
   });
+  endWithThis(child);
   let complaints = "";
   child.stderr.on("data", (chunk) => complaints += chunk);
   const ended = new Promise<number | null>((resolve, reject) => child.once("error", reject).once("close", resolve));

@@ -10,6 +10,7 @@ import { CommanderError, InvalidArgumentError } from "commander";
 import { parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { escaped, quoted } from "../text.ts";
+import { isClosedPipe, watchEndings } from "./endings.ts";
 
 /** Reads a whole number between two bounds; for commander's `option(flags, description, read)`. */
 export function integer(least: number, most: number): (text: string) => number {
@@ -103,19 +104,19 @@ export interface Program {
 }
 
 /**
- * Runs a program and ends the process: code 0 when it is done or has shown its help, 2 with one line on standard error
- * for every mistake of the caller, 1 with a stack trace for a mistake of ours.
+ * Runs a program and ends the process: code 0 when it is done, has shown its help or lost its reader, 2 with one line on
+ * standard error for every mistake of the caller, 1 with a stack trace for a mistake of ours, 130 after Ctrl-C.
  *
  * Sub-commands must be added before, since the settings are made here for all of them.
  */
 export async function main(program: Program, argv: readonly string[] = process.argv.slice(2)): Promise<never> {
+  watchEndings();
   prepare(program);
   try {
     await program.parseAsync([...argv], { from: "user" });
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) process.exit(0);
-    // The reader of a pipe has seen enough, as in `... | head`.
-    if ((error as { code?: string }).code === "EPIPE") process.exit(0);
+    if (isClosedPipe(error)) process.exit(0);
     if (!(error instanceof CommanderError || error instanceof UserError)) {
       // A device's or a layer's reason may have lines of its own, and whatever else.
       const lines = String((error as Error).stack ?? error).split("\n");

@@ -1,12 +1,11 @@
 /** `deno task schedule plan`: the fastest schedule, policy and recomputation within a budget of memory, without a GPU. */
-import { SingleBar } from "cli-progress";
 import { Command } from "commander";
-import process from "node:process";
 import { createModel, modelNames } from "../models/registry.ts";
 import { gaveUp, planJson, planTable } from "../report/plan.ts";
 import { plan } from "../planning/plan.ts";
 import { type Precision, precisions } from "../pipeline/pipeline.ts";
 import { checkOutputs, writeOutput } from "../report/output.ts";
+import { progressBar } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
 import { toCsv } from "../schedules/csv.ts";
 import { bytes, integer, oneOf } from "./options.ts";
@@ -43,7 +42,7 @@ async function run({ json, csv, ...flags }: Flags): Promise<void> {
   const { devices, samples, budget, precision, microbatches = 2 * devices } = flags;
   const model = createModel(flags.model);
   const options = { devices, microbatches, samples, budget, precision };
-  const bar = new SingleBar({ format: "planning {bar} {percentage} %", stream: process.stderr, clearOnComplete: true });
+  const bar = progressBar("planning {bar} {percentage} %", { clear: true });
   bar.start(1, 0);
   const onProgress = (share: number) => bar.update(share);
   const result = await plan(model, { ...options, onProgress }).finally(() => bar.stop());

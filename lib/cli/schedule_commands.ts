@@ -5,12 +5,12 @@
  */
 
 import process from "node:process";
-import { SingleBar } from "cli-progress";
 import { Command } from "commander";
 import { UserError } from "../errors.ts";
 import { ganttText } from "../report/gantt_text.ts";
 import { page } from "../report/html.ts";
 import { checkOutputs, writeOutput } from "../report/output.ts";
+import { progressBar } from "../report/progress.ts";
 import {
   criticalPathText,
   type Priced,
@@ -32,6 +32,7 @@ import { memoryTimeline } from "../schedules/memory_timeline.ts";
 import { parsePolicy } from "../schedules/policy.ts";
 import { search, type SearchResult } from "../schedules/search.ts";
 import { twoStage } from "../schedules/two_stage.ts";
+import { onNextInterrupt } from "./endings.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { integer, pairs, reading, real } from "./options.ts";
 import { planCommand } from "./plan_command.ts";
@@ -219,12 +220,11 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
   const costs = costsOf(flags, devices);
   const stop = new AbortController();
   // The first Ctrl-C ends the search and keeps the best so far; the next one ends the process as always.
-  process.once("SIGINT", () => stop.abort());
-  const bar = new SingleBar({
-    format: "searching {bar} {percentage} % | best {best} | none below {bound} | Ctrl-C keeps the best",
-    stream: process.stderr,
-    clearOnComplete: true,
-  });
+  onNextInterrupt(() => stop.abort());
+  const bar = progressBar(
+    "searching {bar} {percentage} % | best {best} | none below {bound} | Ctrl-C keeps the best",
+    { clear: true },
+  );
   let shown = false;
   const result = await search({
     devices,

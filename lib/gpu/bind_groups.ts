@@ -33,26 +33,15 @@ interface Entry {
 /** Far more than a step needs; keeps a process that tries thousands of shapes from growing without end. */
 const most = 20_000;
 
-/**
- * Bind groups forgotten in this process since garbage was last collected. A bind group has no `destroy`: what the driver
- * keeps for it (on lavapipe a memory mapping, of which a process has 65,530) comes back when the collector finds it.
- * The collector sees small objects only and is in no hurry.
- */
-let forgotten = 0;
-const mostForgotten = 4096;
-
-/** An empty cache; `collect` collects garbage. */
-export function createBindGroups(collect: () => void): BindGroups {
+/** An empty cache; `forget` is told how many groups it has let go of, which only the garbage collector frees. */
+export function createBindGroups(forget: (count: number) => void): BindGroups {
   const buckets = new Map<number, Entry[]>();
   let count = 0;
   const numbers: number[] = []; // of the key, reused
   const clear = () => {
     buckets.clear();
-    forgotten += count;
+    forget(count);
     count = 0;
-    if (forgotten < mostForgotten) return;
-    forgotten = 0;
-    collect();
   };
   return {
     get(pipeline, words, views, make) {

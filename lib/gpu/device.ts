@@ -1,7 +1,7 @@
 /** A pipeline rank's device: memory with an account, recorded kernels, submissions, reads and writes. */
 import { reasonOf, UserError } from "../errors.ts";
 import { type BindGroups, createBindGroups } from "./bind_groups.ts";
-import { collectGarbage } from "./garbage.ts";
+import { forgetNative } from "./garbage.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
@@ -67,7 +67,7 @@ export class Device {
     this.rank = rank;
     this.gpu = gpu;
     this.ledger = createLedger();
-    this.#bindGroups = createBindGroups(gpu.info.dry ? () => {} : collectGarbage);
+    this.#bindGroups = createBindGroups(gpu.info.dry ? () => {} : forgetNative);
     this.#uniforms = createUniforms(gpu.device);
     // Bind groups hold on to their buffers.
     this.pool = createPool(gpu.device, this.ledger, {
@@ -178,8 +178,9 @@ export class Device {
   }
 
   /** Hands what is recorded, or a finished recording, to the GPU as one submission. */
-  submit(commands: GPUCommandBuffer | undefined = this.finish()): void {
+  submit(commands?: GPUCommandBuffer): void {
     this.#expectOpen("submit");
+    commands ??= this.finish();
     if (!commands) return;
     this.gpu.queue.submit([commands]);
     if (this.gpu.info.software && !this.gpu.info.dry) yieldCore();
@@ -243,25 +244,27 @@ export class Device {
   /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `history` as in `Gpu.wait`. */
   async mapped(staging: GPUBuffer, history?: WaitHistory): Promise<void> {
     this.#expectOpen("mapped");
-    await this.#waitFor(staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", history);
+    await this.#waitFor("mapped", staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", history);
   }
 
   /** Waits until the GPU has done everything submitted. `history` as in `Gpu.wait`. */
   async idle(history?: WaitHistory): Promise<void> {
     this.#expectOpen("idle");
     this.submit();
-    await this.#waitFor(this.gpu.queue.onSubmittedWorkDone(), "the work submitted did not end", history);
+    await this.#waitFor("idle", this.gpu.queue.onSubmittedWorkDone(), "the work submitted did not end", history);
   }
 
-  async #waitFor(promise: Promise<unknown>, failure: string, history?: WaitHistory): Promise<void> {
+  async #waitFor(call: string, promise: Promise<unknown>, failure: string, history?: WaitHistory): Promise<void> {
+    let rejection: string | undefined;
     try {
       await this.gpu.wait(promise, history);
     } catch (error) {
-      await this.gpu.settleLoss();
-      this.check();
-      this.#fail(`${failure}: ${reasonOf(error)}`);
+      rejection = `${failure}: ${reasonOf(error)}`;
+      if (!this.gpu.closed) await this.gpu.settleLoss();
     }
+    this.#expectOpen(call);
     this.check();
+    if (rejection) this.#fail(rejection);
   }
 
   /**
@@ -289,7 +292,7 @@ export class Device {
   #expectOpen(call: string): void {
     if (!this.gpu.closed) return;
     throw new UserError(
-      `The devices are closed, ${call}() on rank ${this.rank} comes too late: open others with openDevices()`,
+      `The devices are closed, ${call}() on rank ${this.rank} comes too late; open others with openDevices()`,
     );
   }
 

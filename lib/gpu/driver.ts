@@ -92,7 +92,7 @@ async function tryDriver(driver: Driver, rank: number, card?: string): Promise<O
   }
   // Dawn and the drivers read all this before the calls below return; what they return is waited for without it.
   const within = <T>(call: () => T) => withEnvironment(variables, folder, call);
-  const { instance, fresh } = takeInstance(variables, within);
+  const { instance, fresh } = takeInstance(variables, folder, within);
   const adapter = await within(() => {
     const request = () => instance.requestAdapter({ powerPreference: "high-performance" });
     return fresh ? withoutLimitWarnings(request) : request();

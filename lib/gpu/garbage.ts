@@ -21,3 +21,18 @@ export function collectGarbage(): void {
   }
   collect();
 }
+
+/** Far below the 65,530 memory mappings that Linux gives a process. */
+const mostForgotten = 4096;
+let forgotten = 0;
+
+/**
+ * Counts native objects that have no `destroy` and were let go of, and collects them when they are many: `mappings` is how
+ * many memory mappings lavapipe holds for them. The collector itself sees small objects only, and is in no hurry.
+ */
+export function forgetNative(mappings: number): void {
+  forgotten += mappings;
+  if (forgotten < mostForgotten) return;
+  forgotten = 0;
+  collectGarbage();
+}

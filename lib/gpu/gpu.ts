@@ -1,6 +1,7 @@
 /** One opened GPU: its queue, what it can do, its compiled kernels, and the errors it reported. */
 import { reasonOf, UserError } from "../errors.ts";
 import type { Driver, OpenAdapter } from "./driver.ts";
+import { forgetNative } from "./garbage.ts";
 import { parkInstance } from "./instances.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { polled, type WaitHistory } from "./poll.ts";
@@ -46,8 +47,16 @@ interface Compiled {
   used: number;
 }
 
-/** Compiled kernels that outlive the pipeline they were made for: more than the models of all families need together. */
-const keptPipelines = 256;
+/**
+ * Compiled kernels that all GPUs of the process together keep for the next model, and the least that each may keep: about
+ * what a model needs. Dawn makes room for bind groups by the hundred for each layout, and each takes lavapipe a memory
+ * mapping, of which a process has 65,530.
+ */
+const [keptByAll, keptByEach] = [256, 48];
+/** Memory mappings that lavapipe gives back with a compiled kernel. */
+const mappingsOfPipeline = 128;
+/** Open GPUs of the process, dry ones left out. */
+let open = 0;
 /** How long a rejected promise waits for the loss of the device that is perhaps behind it. */
 const lossDelayMs = 50;
 
@@ -71,6 +80,7 @@ export class Gpu {
     const info = adapter.info;
     this.#instance = instance;
     this.#device = device;
+    if (!dry) open++;
     this.#queue = device.queue;
     this.info = {
       driver,
@@ -128,7 +138,7 @@ export class Gpu {
   }
 
   #refuse(): never {
-    throw new UserError("The devices are closed: open others with openDevices()");
+    throw new UserError("The devices are closed; open others with openDevices()");
   }
 
   /** The first error since the last call, or undefined; that the device is lost is said each time. */
@@ -170,10 +180,11 @@ export class Gpu {
   /** Forgets the compiled kernels that have not been used for longest, if there are many: some are made for one shape. */
   trimPipelines(): void {
     this.#time++;
-    const surplus = this.#pipelines.size - keptPipelines;
-    if (surplus <= 0) return;
+    const surplus = this.#pipelines.size - Math.max(keptByEach, Math.floor(keptByAll / open));
+    if (surplus <= 0 || this.info.dry) return;
     const oldest = [...this.#pipelines].sort(([, a], [, b]) => a.used - b.used).slice(0, surplus);
     for (const [id] of oldest) this.#pipelines.delete(id);
+    forgetNative(surplus * mappingsOfPipeline);
   }
 
   /**
@@ -203,6 +214,7 @@ export class Gpu {
     const device = this.#device;
     if (!device) return;
     this.#device = this.#queue = undefined;
+    if (!this.info.dry) open--;
     device.removeEventListener("uncapturederror", this.#listen);
     device.destroy();
     this.#pipelines.clear();

@@ -21,14 +21,16 @@ const parked = new Map<string, GPU[]>();
 const origins = new WeakMap<GPU, string>();
 
 /**
- * An instance for the environment as it will be during the call: one without a device if there is any. `fresh` says that it
+ * An instance for the environment, and the working directory, as they will be during the call: one without a device if there is any. `fresh` says that it
  * has not looked for adapters yet.
  */
 export function takeInstance(
   variables: Readonly<Record<string, string | undefined>>,
+  folder: string | undefined,
   within: <T>(call: () => T) => T,
 ): { instance: GPU; fresh: boolean } {
-  const origin = JSON.stringify(Object.entries({ ...process.env, ...variables }).sort(([a], [b]) => a < b ? -1 : 1));
+  const environment = Object.entries({ ...process.env, ...variables }).sort(([a], [b]) => a < b ? -1 : 1);
+  const origin = JSON.stringify([folder, environment]);
   const known = parked.get(origin)?.pop();
   if (known) return { instance: known, fresh: false };
   const instance = within(() => create(dawnFlags));

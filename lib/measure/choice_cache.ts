@@ -1,19 +1,20 @@
 /**
- * Measured choices on disk, a file for each kind of device and state of the kernels, in `twobp` in the user's cache folder
- * (`XDG_CACHE_HOME`, or `~/.cache`). Read and written by `calibrate()` alone.
+ * Measured choices on disk, a file for each kind of device and state of the kernels, in the user's cache folder. Read and
+ * written by `calibrate()` alone.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, homedir } from "node:os";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
+import { writeFileWhole } from "../files.ts";
+import { cacheFolder } from "../gpu/cache_folder.ts";
 import type { GpuInfo } from "../gpu/gpu.ts";
 import type { Choices } from "../ops/choice.ts";
 
-/** The folder of the files, or undefined where the user has no home. */
+/** The folder of the files, or undefined where there is none that only this user can write. */
 export function choiceFolder(): string | undefined {
-  const base = process.env.XDG_CACHE_HOME || (homedir() && join(homedir(), ".cache"));
-  return base ? join(base, "twobp", "choices") : undefined;
+  const cache = cacheFolder();
+  return cache && join(cache, "choices");
 }
 
 /** What choices are good for: this hardware with this driver, and these kernels. */
@@ -35,16 +36,10 @@ export function readChoices(folder: string, key: string): Choices {
 
 /** Puts choices away, as a whole or not at all; a folder that cannot be written only means measuring again. */
 export function writeChoices(folder: string, key: string, choices: Choices): void {
-  const file = fileOf(folder, key);
-  const temporary = `${file}.${process.pid}`;
+  const text = JSON.stringify({ schema: 1, key, choices }, null, 1) + "\n";
   try {
-    mkdirSync(folder, { recursive: true });
-    try {
-      writeFileSync(temporary, JSON.stringify({ schema: 1, key, choices }, null, 1) + "\n");
-      renameSync(temporary, file);
-    } finally {
-      rmSync(temporary, { force: true });
-    }
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    writeFileWhole(fileOf(folder, key), (file) => writeFileSync(file, text));
   } catch {
     // See above.
   }

@@ -4,20 +4,10 @@
  * @module
  */
 
-import {
-  accessSync,
-  closeSync,
-  constants,
-  openSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from "node:fs";
-import { basename, dirname, join } from "node:path";
-import process from "node:process";
+import { accessSync, closeSync, constants, openSync, realpathSync, rmSync, statSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
 import { UserError } from "../errors.ts";
+import { fileProblem, temporaryName, writeFileWhole } from "../files.ts";
 
 /** The file behind a path: what a link points to, so that the link survives the write. */
 function resolve(path: string): { target: string; special: boolean } {
@@ -27,20 +17,15 @@ function resolve(path: string): { target: string; special: boolean } {
   return { target: stat ? realpathSync(path) : path, special: stat !== undefined && !stat.isFile() };
 }
 
-const temporary = (target: string) => join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
-
 function explain(path: string, error: unknown): never {
   if (error instanceof UserError) throw error;
-  const reasons: Record<string, string> = {
-    ENOENT: `there is no directory ${dirname(path)}`,
-    ENOTDIR: `${dirname(path)} is not a directory`,
-    EACCES: "permission denied",
-    EPERM: "permission denied",
-    EROFS: "the file system is read-only",
-    ENOSPC: "the disk is full",
-  };
-  const code = (error as { code?: string }).code ?? "";
-  throw new UserError(`Cannot write ${path}: ${reasons[code] ?? (error as Error).message}`);
+  const { code } = error as { code?: string };
+  const problem = code === "ENOENT"
+    ? `there is no directory ${dirname(path)}`
+    : code === "ENOTDIR"
+    ? `${dirname(path)} is not a directory`
+    : fileProblem(error);
+  throw new UserError(`Cannot write ${path}: ${problem}`);
 }
 
 /**
@@ -63,8 +48,9 @@ export function checkOutputs(paths: Record<string, string | undefined>): void {
       const { target, special } = resolve(path);
       if (special) accessSync(target, constants.W_OK);
       else {
-        closeSync(openSync(temporary(target), "w"));
-        rmSync(temporary(target));
+        const name = temporaryName(target);
+        closeSync(openSync(name, "w"));
+        rmSync(name);
       }
     } catch (error) {
       explain(path, error);
@@ -83,18 +69,12 @@ export function writeOutput(path: string, content: string | Iterable<Uint8Array>
   if (path === "-") return writeWhole(1, pieces);
   try {
     const { target, special } = resolve(path);
-    const name = special ? target : temporary(target);
+    if (!special) return writeFileWhole(target, (file) => writeWhole(file, pieces));
+    const file = openSync(target, "w");
     try {
-      const file = openSync(name, "w");
-      try {
-        writeWhole(file, pieces);
-      } finally {
-        closeSync(file);
-      }
-      if (!special) renameSync(name, target);
-    } catch (error) {
-      if (!special) rmSync(name, { force: true });
-      throw error;
+      writeWhole(file, pieces);
+    } finally {
+      closeSync(file);
     }
   } catch (error) {
     explain(path, error);

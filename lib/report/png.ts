@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { unpackBundle } from "../gpu/bundle.ts";
+import { withBundle } from "../gpu/bundle.ts";
 import { type Figure, houseLayout } from "./style.ts";
 
 /** How to paint. */
@@ -80,9 +80,9 @@ const plain = (svg: string) => svg.replace(/url\((?:'|"|&quot;|&#39;)(#[^'"&)]+)
 
 /** Open Sans out of the bundle, so that a figure looks the same everywhere; without the bundle, the system's fonts. */
 async function fontOptions(): Promise<object> {
-  const root = await unpackBundle("fonts", "unpacked");
+  const root = await withBundle("fonts", ({ folder }) => folder);
   if (!root) return { loadSystemFonts: true };
-  const folder = join(root, "unpacked", "fonts", "Open_Sans");
+  const folder = join(root, "fonts", "Open_Sans");
   const fontFiles = ["Regular", "Bold", "Italic"].map((face) => join(folder, `OpenSans-${face}.ttf`));
   return { loadSystemFonts: false, fontFiles, defaultFontFamily: "Open Sans", sansSerifFamily: "Open Sans" };
 }

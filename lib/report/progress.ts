@@ -1,5 +1,56 @@
+/**
+ * How far something long is, on standard error or in a notebook. No setting of a terminal is changed for it (cursor, line
+ * wrapping), so that however a process ends, the terminal is as it was.
+ */
 import process from "node:process";
+import { SingleBar } from "cli-progress";
 import { display, inNotebook } from "./display.ts";
+
+/** What a terminal's line needs when the process ends in the middle of it. */
+const open = new Set<() => void>();
+let watching = false;
+
+function watch(close: () => void): void {
+  open.add(close);
+  if (watching) return;
+  watching = true;
+  process.on("exit", () => {
+    try {
+      for (const close of open) close();
+    } catch {
+      // Nobody is there to read it.
+    }
+  });
+}
+
+/** A bar on standard error; what `format` may say is the library's, and what `increment` and `update` are given. */
+export function progressBar(
+  format: string,
+  options: { readonly clear?: boolean; readonly withoutTerminal?: boolean } = {},
+): SingleBar {
+  const bar = new SingleBar({
+    format,
+    barsize: 30,
+    stream: process.stderr,
+    hideCursor: false,
+    linewrap: true, // as the terminal has it; longer lines are cut
+    clearOnComplete: options.clear ?? false,
+    noTTYOutput: options.withoutTerminal ?? false,
+    notTTYSchedule: 10_000,
+  });
+  watch(() => bar.stop());
+  return bar;
+}
+
+const endLine = () => void process.stderr.write("\n");
+
+/** Shows one line in a terminal's standard error, in place of the one before; an empty text takes it away. */
+export function showLine(text: string): void {
+  if (!process.stderr.isTTY) return;
+  process.stderr.write(`\r\x1b[2K${text}`);
+  if (text) watch(endLine);
+  else open.delete(endLine);
+}
 
 /** A line that says how far something long is. */
 export interface ProgressLine {
@@ -25,7 +76,7 @@ export function progress(total: number, what = "steps"): ProgressLine {
   let last = -Infinity;
   const write = (text: string) => {
     if (notebook) void display({ "text/plain": text }, { id, update: last > -Infinity });
-    else if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`);
+    else showLine(text);
     last = performance.now();
   };
   return {
@@ -35,7 +86,10 @@ export function progress(total: number, what = "steps"): ProgressLine {
     },
     done() {
       write(`${count} ${what}`);
-      if (!notebook && process.stderr.isTTY) process.stderr.write("\n");
+      if (!notebook && process.stderr.isTTY) {
+        endLine();
+        open.delete(endLine);
+      }
     },
   };
 }

@@ -1,0 +1,50 @@
+/**
+ * How a command line ends before its time: Ctrl-C, SIGTERM, a terminal that closes, a reader that has seen enough. All of
+ * them end it through `process.exit`, so that what was begun is put in order by the `exit` listeners of whoever began it.
+ *
+ * @module
+ */
+
+import type { ChildProcess } from "node:child_process";
+import process from "node:process";
+
+/** Exit codes as a shell gives them: 128 and the signal's number. */
+const codes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+let interrupted: (() => void) | undefined;
+
+/** Ends the process in order from now on, whatever ends it. */
+export function watchEndings(): void {
+  for (const [signal, code] of Object.entries(codes)) {
+    if (process.platform === "win32" && signal !== "SIGINT") continue; // there is no such thing
+    process.on(signal, () => {
+      const handle = signal === "SIGINT" ? interrupted : undefined;
+      interrupted = undefined;
+      if (handle) handle();
+      else process.exit(code);
+    });
+  }
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", (error) => {
+      if (isClosedPipe(error)) process.exit(0);
+      throw error;
+    });
+  }
+}
+
+/** Whether the reader of a pipe has seen enough, as in `... | head`. */
+export function isClosedPipe(error: unknown): boolean {
+  return (error as { code?: string } | undefined)?.code === "EPIPE";
+}
+
+/** Calls `handle` at the next Ctrl-C, in place of ending the process; the one after that ends it as always. */
+export function onNextInterrupt(handle: () => void): void {
+  interrupted = handle;
+}
+
+/** Ends a process that this one has started when this one ends. */
+export function endWithThis(child: ChildProcess): void {
+  const end = () => void child.kill();
+  process.once("exit", end);
+  child.once("close", () => process.removeListener("exit", end));
+}
