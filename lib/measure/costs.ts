@@ -1,5 +1,6 @@
 /** Costs of the actions of each stage, out of the device times of measured steps. */
 import type { Interval } from "../gpu/timing.ts";
+import type { Model } from "../models/model.ts";
 import type { Costs } from "../schedules/costs.ts";
 import type { Action, Schedule } from "../schedules/actions.ts";
 import { median } from "./statistics.ts";
@@ -22,7 +23,7 @@ export interface MeasuredCosts {
   readonly stages: readonly MeasuredStage[];
   /** By rank, with the look for gradients that are not finite; NaN where no optimizer ran. */
   readonly optimizer: readonly number[];
-  /** By rank: the ranks whose gradients its optimizer step waits for; see {@link updatesAfter}. */
+  /** By rank: the ranks whose tied gradients its optimizer step waits for; see {@link updatesAfter}. */
   readonly optimizerAfter?: readonly (readonly number[])[];
 }
 
@@ -34,13 +35,16 @@ export interface CostCollector {
 }
 
 /**
- * By rank: the other ranks that its optimizer step waits for, which is all: no rank updates before each has found its gradients
- * finite. Virtual steps price that message, and a tied gradient, as they price an activation between neighbours, and as
- * nothing between ranks that are none.
+ * By rank: the other ranks whose tied gradients its optimizer step waits for. Virtual steps price such a message as they price
+ * an activation between neighbours, and as nothing between ranks that are none. Besides, every optimizer step waits until
+ * all ranks have found their gradients finite, which goes without a message that counts.
  */
-export function updatesAfter(devices: number): readonly (readonly number[])[] {
+export function updatesAfter({ tied = [] }: Pick<Model, "tied">, devices: number): readonly (readonly number[])[] {
   const ranks = Array.from({ length: devices }, (_, rank) => rank);
-  return ranks.map((rank) => ranks.filter((other) => other !== rank));
+  const twins = tied.map((pair) => pair.map(({ gradient }) => gradient.device.rank));
+  return ranks.map((rank) =>
+    ranks.filter((other) => other !== rank && twins.some((pair) => pair.includes(rank) && pair.includes(other)))
+  );
 }
 
 /** A collector for pipelines of `stages` stages on `devices` ranks; `optimizerAfter` as {@link updatesAfter} says. */
@@ -110,6 +114,7 @@ export function simulatorCosts(
     transfer,
     tail: (rank) => optimizer[rank] || 0,
     tailAfter: (rank) => optimizerAfter?.[rank] ?? [],
+    tailTogether: true,
   };
 }
 
@@ -125,6 +130,7 @@ export function replayCosts(
     transfer,
     tail: (rank) => endOf(intervals[rank], schedule.actions[rank].length).end,
     tailAfter: (rank) => optimizerAfter?.[rank] ?? [],
+    tailTogether: true,
   };
 }
 

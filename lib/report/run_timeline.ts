@@ -1,7 +1,7 @@
 /** A step as it ran, for drawings. */
 import type { Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
-import { replayCosts, type Transfer as TransferTime, updatesAfter } from "../measure/costs.ts";
+import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
 import type { StepResult } from "../pipeline/executor.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { simulate, type Span } from "../schedules/simulate.ts";
@@ -22,9 +22,7 @@ export function runTimeline(
   transfer?: TransferTime,
 ): Timeline | undefined {
   if (!intervals) return undefined;
-  if (mode === "virtual") {
-    return simulate(schedule, replayCosts(schedule, intervals, transfer, updatesAfter(schedule.devices)));
-  }
+  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer));
   const spans = schedule.actions.flatMap((actions, rank) =>
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
   );

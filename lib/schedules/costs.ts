@@ -22,6 +22,8 @@ export interface Costs {
   tail?(rank: number): number;
   /** Other ranks whose last actions, and a message from each, the tail waits for: they have gradients of the same parameters. */
   tailAfter?(rank: number): readonly number[];
+  /** Whether no tail starts before the last actions of all ranks have ended: they agree that the step stands. */
+  readonly tailTogether?: boolean;
 }
 
 /** What costs must be; the times that they give are checked where they are asked for. */
@@ -48,7 +50,7 @@ export function transferOf(costs: Costs, from: number, to: number, kind: "F" | "
 export interface Tail {
   /** Its time. */
   readonly time: number;
-  /** The ranks whose last actions, and a message of so long from each, it waits for. */
+  /** The ranks whose last actions, and a message of so long from each (0: none), it waits for. */
   readonly after: readonly { readonly rank: number; readonly transfer: number }[];
 }
 
@@ -57,12 +59,16 @@ export function tailsOf(costs: Costs, devices: number): Tail[] {
   return Array.from({ length: devices }, (_, rank) => {
     const time = costs.tail?.(rank) ?? 0;
     checkAmount(`The tail of rank ${rank}`, time);
-    const after = (costs.tailAfter?.(rank) ?? []).map((other) => {
+    const senders = costs.tailAfter?.(rank) ?? [];
+    const after = senders.map((other) => {
       if (!Number.isInteger(other) || other < 0 || other >= devices) {
         throw new UserError(`The tail of rank ${rank} waits for rank ${other}; the ranks are 0 to ${devices - 1}`);
       }
       return { rank: other, transfer: transferOf(costs, other, rank, "I") };
     });
+    for (let other = 0; costs.tailTogether && other < devices; other++) {
+      if (other !== rank && !senders.includes(other)) after.push({ rank: other, transfer: 0 });
+    }
     return { time, after };
   });
 }

@@ -63,6 +63,15 @@ test("a tail that waits for another rank's gradients begins when they have come,
   assert.equal(tied.criticalPath.at(-1)!.rank, 0);
 });
 
+test("tails that begin together wait for the last action of all ranks, and for messages only of those they name", () => {
+  const one = generate("gpipe", { devices: 3, microbatches: 2 });
+  const costs: Costs = { ...unitCosts({ comm: 0.5 }), tail: (rank) => rank === 2 ? 4 : 1, tailTogether: true };
+  const { makespan, spans } = simulate(one, costs);
+  const last = Math.max(...spans.map(({ end }) => end));
+  assert.equal(makespan, last + 4);
+  assert.equal(simulate(one, { ...costs, tailAfter: (rank) => rank === 2 ? [0] : [] }).makespan, last + 0.5 + 4);
+});
+
 test("the critical path runs without a gap from the first action to the last, transfers apart", () => {
   const comm = 0.5;
   const one = twoStage(generate("1f1b-2", { devices: 4 }));
