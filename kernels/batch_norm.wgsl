@@ -103,7 +103,7 @@ fn statistics(@builtin(global_invocation_id) id: vec3u) {
   }
   let rows = f32(p.rows);
   mean_out[column] = mean;
-  rstd_out[column] = 1.0 / sqrt(square / rows + p.epsilon);
+  rstd_out[column] = reciprocal_deviation(square / rows, p.epsilon);
   running_mean[column] += p.momentum * (mean - running_mean[column]);
   running_variance[column] += p.momentum * (square / max(rows - 1.0, 1.0) - running_variance[column]);
 }

@@ -1,6 +1,8 @@
 // LayerNorm (Ba, Kiros, Hinton 2016), the plain reference: one invocation a row.
 //   y = gain * (x - mean) * rstd + bias,  rstd = 1 / sqrt(mean((x - mean)^2) + epsilon)
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32,
@@ -37,7 +39,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
     mean += step / f32(i + 1u);
     squares += step * (value - mean);
   }
-  let rstd = 1.0 / sqrt(squares / f32(p.width) + p.epsilon);
+  let rstd = reciprocal_deviation(squares / f32(p.width), p.epsilon);
   statistics_out[row] = vec2f(mean, rstd);
   for (var i = 0u; i < p.width; i++) {
     y[start + i] = T1((f32(x[start + i]) - mean) * rstd * f32(gain[i]) + f32(bias[i]));

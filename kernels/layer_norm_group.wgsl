@@ -1,5 +1,7 @@
 // LayerNorm, one workgroup a row, for GPUs: neighbouring invocations read neighbouring elements. See layer_norm.wgsl.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32,
@@ -76,7 +78,7 @@ fn forward(
   }
   let all = merged(lane, mine);
   let mean = all.x;
-  let rstd = 1.0 / sqrt(all.y / f32(p.width) + p.epsilon);
+  let rstd = reciprocal_deviation(all.y / f32(p.width), p.epsilon);
   if (lane == 0u) { statistics_out[row] = vec2f(mean, rstd); }
   for (var i = lane; i < p.width; i += WORKGROUP) {
     y[start + i] = T1((f32(x[start + i]) - mean) * rstd * f32(gain[i]) + f32(bias[i]));

@@ -1,5 +1,7 @@
 // LayerNorm, one invocation a row, four elements a load; the width divides by 4. See layer_norm.wgsl.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32, // in vec4s
@@ -39,7 +41,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   let mean = dot(means, vec4f(0.25));
   let apart = means - mean;
   let squares = dot(squares4, vec4f(1)) + f32(p.width) * dot(apart, apart);
-  let rstd = 1.0 / sqrt(squares / f32(4u * p.width) + p.epsilon);
+  let rstd = reciprocal_deviation(squares / f32(4u * p.width), p.epsilon);
   statistics_out[row] = vec2f(mean, rstd);
   for (var i = 0u; i < p.width; i++) {
     y[start + i] = vec4<T1>((vec4f(x[start + i]) - mean) * rstd * vec4f(gain[i]) + vec4f(bias[i]));

@@ -1,6 +1,8 @@
 // RMSNorm (Zhang, Sennrich 2019), the plain reference: one invocation a row.
 //   y = gain * x * rstd,  rstd = 1 / sqrt(mean(x^2) + epsilon)
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32,
@@ -34,7 +36,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
     let value = f32(x[start + i]);
     squares += value * value;
   }
-  let rstd = 1.0 / sqrt(squares / f32(p.width) + p.epsilon);
+  let rstd = reciprocal_deviation(squares / f32(p.width), p.epsilon);
   rstd_out[row] = rstd;
   for (var i = 0u; i < p.width; i++) { y[start + i] = T1(f32(x[start + i]) * rstd * f32(gain[i])); }
 }

@@ -1,5 +1,7 @@
 // RMSNorm, one workgroup a row, for GPUs: neighbouring invocations read neighbouring elements.
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32,
@@ -50,7 +52,7 @@ fn forward(
     let value = f32(x[start + i]);
     squares += value * value;
   }
-  let rstd = 1.0 / sqrt(total(lane, squares) / f32(p.width) + p.epsilon);
+  let rstd = reciprocal_deviation(total(lane, squares) / f32(p.width), p.epsilon);
   if (lane == 0u) { rstd_out[row] = rstd; }
   for (var i = lane; i < p.width; i += WORKGROUP) { y[start + i] = T1(f32(x[start + i]) * rstd * f32(gain[i])); }
 }

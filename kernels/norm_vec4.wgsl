@@ -1,6 +1,8 @@
 // RMSNorm (Zhang, Sennrich 2019), one invocation a row, four elements a load; the width divides by 4.
 //   y = gain * x * rstd,  rstd = 1 / sqrt(mean(x^2) + epsilon)
 
+#include "not_finite"
+
 struct Parameters {
   rows: u32,
   width: u32, // in vec4s
@@ -34,7 +36,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
     let value = vec4f(x[start + i]);
     squares += value * value;
   }
-  let rstd = 1.0 / sqrt(dot(squares, vec4f(1)) / f32(4u * p.width) + p.epsilon);
+  let rstd = reciprocal_deviation(dot(squares, vec4f(1)) / f32(4u * p.width), p.epsilon);
   rstd_out[row] = rstd;
   for (var i = 0u; i < p.width; i++) { y[start + i] = vec4<T1>(vec4f(x[start + i]) * rstd * vec4f(gain[i])); }
 }

@@ -25,3 +25,8 @@ fn passes4(x: vec4f) -> vec4<bool> { return (x > vec4f()) | is_nan4(x); }
 
 // x if it is as it should be, else NaN.
 fn nan_unless(x: f32, sound: bool) -> f32 { return select(bitcast<f32>(bitcast<u32>(x) | 0x7fc00000u), x, sound); }
+
+// 1 / sqrt(mean of squares + epsilon). Where the squares have overflowed, NaN: 0 would make finite results of what is lost.
+fn reciprocal_deviation(mean_square: f32, epsilon: f32) -> f32 {
+  return nan_unless(1.0 / sqrt(mean_square + epsilon), is_finite(mean_square));
+}

@@ -5,6 +5,7 @@ import type { Bytes } from "../gpu/ledger.ts";
 import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
 import type { WaitHistory } from "../gpu/poll.ts";
 import type { Interval } from "../gpu/timing.ts";
+import { expectFields, flag, optional, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import { empty, release, type Tensor, writeArray } from "../tensor.ts";
 import { checkBatch } from "../train/check_batch.ts";
@@ -69,6 +70,8 @@ export interface StepOptions {
   readonly timeline?: boolean;
 }
 
+const rules: Rules<StepOptions> = { optimize: optional(flag), accumulate: optional(flag), timeline: optional(flag) };
+
 /**
  * Runs one step of `schedule` on `batch`. It either stands as a whole, on every rank, or has never happened: until all ranks
  * have found their gradients finite and every message and submission good, no parameter, moment or count changes, and what
@@ -82,8 +85,10 @@ export async function runStep(
   context: ExecutorContext,
   schedule: Schedule,
   batch: Batch,
-  { optimize = true, accumulate = false, timeline = false }: StepOptions = {},
+  options: StepOptions = {},
 ): Promise<StepResult> {
+  expectFields("step", options, rules);
+  const { optimize = true, accumulate = false, timeline = false } = options;
   const { model, devices, stages, channels, lossGradient, lossScale, condition } = context;
   const plan = planOf(schedule, devices.length, stages.map(({ device }) => devices.indexOf(device)));
   const targets = checkBatch(model, batch, schedule.microbatches);

@@ -141,6 +141,9 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   expectUnplaced(model.name, parts.flat());
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
+  if (!mixed && options.lossScale !== undefined) {
+    throw new UserError('A loss scale is for precision "mixed": in f32 the loss is not scaled');
+  }
   const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const { budget } = options;
   devices.forEach(({ pool }) => pool.limitTo(budget));

@@ -86,3 +86,16 @@ test("a model with fewer layers than stages is refused", () => {
     message: "tiny has 6 layers, which cannot be cut into 7 stages",
   });
 });
+
+test("options of a step that it has not, or that are no yes or no, and a loss scale in f32 are refused", async () => {
+  const pipeline = createPipeline(set, tinyModel(), { optimizer });
+  const schedule = generate("1f1b-1", { devices: 2 }), batch = randomBatch(tiny, 4);
+  for (const options of [{ optimise: false }, { optimize: "no" }, { accumulate: 1 }] as object[]) {
+    await assert.rejects(pipeline.step(schedule, batch, options), { name: "UserError", message: /^step: / });
+  }
+  pipeline.close();
+  assert.throws(() => createPipeline(set, tinyModel(), { optimizer, lossScale: 2 }), {
+    name: "UserError",
+    message: 'A loss scale is for precision "mixed": in f32 the loss is not scaled',
+  });
+});
