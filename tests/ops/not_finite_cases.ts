@@ -157,7 +157,8 @@ const rowCases = [132, 5].flatMap((width): Case[] => {
         rmsNormSums(dgain, dy, x, rstd);
       },
       expected({ x: given, gain, dy, residual }) {
-        const x = given.map((value) => Number.isFinite(value) ? value : NaN); // a row whose squares are infinite has no deviation
+        // A row whose squares are infinite has no deviation.
+        const x = Array.from(given, (value) => Number.isFinite(value) ? value : NaN);
         const { y, rstd } = norms.rmsNorm(x, gain), { dx, dgain } = norms.rmsNormBackward(dy, x, rstd, gain);
         return { y, rstd, dx: plus(dx, residual), dgain };
       },
