@@ -24,6 +24,8 @@ export function createOccupancy(devices: readonly Device[]): Occupancy {
   let isStepping = false, readings = 0, isClosed = false;
   const expectEnded = (what: string) => {
     if (isStepping) throw new UserError(`The pipeline is in a step: await that before asking for ${what}`);
+  };
+  const expectFreeDevices = (what: string) => {
     const device = devices.find((each) => inStep.has(each));
     if (device) {
       throw new UserError(`Rank ${device.rank} is in a step of another pipeline: await that before asking for ${what}`);
@@ -31,7 +33,7 @@ export function createOccupancy(devices: readonly Device[]): Occupancy {
   };
   const expectDevices = (what: string) => {
     if (devices.some(({ gpu }) => gpu.closed)) {
-      throw new UserError(`The devices are closed: open others with openDevices() before asking for ${what}`);
+      throw new UserError(`The devices are closed, asking for ${what} comes too late: open others with openDevices()`);
     }
   };
   const expectUnread = (what: string) => {
@@ -41,9 +43,10 @@ export function createOccupancy(devices: readonly Device[]): Occupancy {
     if (isClosed) throw new UserError(`The pipeline is closed: asking it for ${what} is too late`);
     expectEnded(what);
     expectDevices(what);
+    expectFreeDevices(what);
   };
   expectDevices("a pipeline");
-  expectEnded("a pipeline");
+  expectFreeDevices("a pipeline");
   return {
     expectOpen,
     expectFree(what) {
