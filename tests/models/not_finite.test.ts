@@ -34,7 +34,7 @@ const image = { width: 4, classes: 3 } as const;
 const models: Model[] = [
   llama("llama", { ...text, kvHeads: 1 }),
   bert("bert", { ...text, mask: 10, positions: 9, types: 2, dropout: 0.2 }),
-  mamba("mamba", { ...text, length: 20, state: 4, expand: 2, rank: 4 }),
+  mamba("mamba", { vocabulary: 11, width: 16, blocks: 1, length: 20, state: 4, expand: 2, rank: 4 }),
   resnet("resnet of basic blocks", { ...image, block: "basic", blocks: [1, 1], stem: "3x3", size: 8 }),
   resnet("resnet of bottlenecks", { ...image, block: "bottleneck", blocks: [1, 1], stem: "7x7", size: 16 }),
 ];
