@@ -80,6 +80,31 @@ test("a schedule or batch that does not fit the pipeline is refused before anyth
   pipeline.close();
 });
 
+test("a schedule with another placement than the pipeline's is refused, on real and on virtual devices", async () => {
+  const virtual = await openDevices(2, { virtual: true });
+  try {
+    for (const devices of [set, virtual]) {
+      for (
+        const [placement, name] of [[[0, 1, 1, 0], "interleaved-1f1b"], [[0, 1, 0, 1], "zb-v"], [
+          [0, 0, 1, 1],
+          "zb-v",
+        ]] as const
+      ) {
+        const schedule = generate(name, { devices: 2, microbatches: 4 });
+        const pipeline = createPipeline(devices, tinyModel(), { optimizer, placement });
+        await assert.rejects(pipeline.step(schedule, randomBatch(tiny, 4)), {
+          name: "UserError",
+          message: `Schedule ${name} has its stages on ranks ${schedule.placement}, the pipeline on ${placement}: ` +
+            "make the pipeline with the schedule's placement",
+        });
+        pipeline.close();
+      }
+    }
+  } finally {
+    virtual.close();
+  }
+});
+
 test("a model with fewer layers than stages is refused", () => {
   assert.throws(() => partition(tinyModel(), 7), {
     name: "UserError",
