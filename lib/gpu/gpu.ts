@@ -199,6 +199,7 @@ export class Gpu {
       work();
     } finally {
       told = Promise.all(filters.map(() => this.device.popErrorScope()));
+      told.catch(() => {}); // where the work throws, or the device is lost, nobody may come to wait for it
     }
     const error = (await this.wait(told)).find((each) => each);
     return error?.message;

@@ -5,6 +5,7 @@
  */
 import process from "node:process";
 import { create } from "webgpu";
+import { forgetNative } from "./garbage.ts";
 
 /**
  * Dawn's switches. `allow_unsafe_apis` lets experimental features be asked for; `vulkan_enable_f16_on_nvidia` is needed
@@ -15,14 +16,18 @@ const dawnFlags = [
   "disable-dawn-features=timestamp_quantization",
 ];
 
-/** Instances without a device, by what they were made under. */
-const parked = new Map<string, GPU[]>();
+/** Two for each of 16 ranks; older ones are left to the garbage collector, in a process whose environment keeps changing. */
+const mostParked = 32;
+/** What an instance counts for among the mappings that wait for the garbage collector: for its threads, few may wait. */
+const mappingsOfInstance = 1024;
+/** Instances without a device, the oldest first. */
+const parked: GPU[] = [];
 /** What each instance was made under. */
 const origins = new WeakMap<GPU, string>();
 
 /**
- * An instance for the environment, and the working directory, as they will be during the call: one without a device if there is any. `fresh` says that it
- * has not looked for adapters yet.
+ * An instance for the environment, and the working directory, as they will be during the call: one without a device if
+ * there is any. `fresh` says that it has not looked for adapters yet.
  */
 export function takeInstance(
   variables: Readonly<Record<string, string | undefined>>,
@@ -31,8 +36,8 @@ export function takeInstance(
 ): { instance: GPU; fresh: boolean } {
   const environment = Object.entries({ ...process.env, ...variables }).sort(([a], [b]) => a < b ? -1 : 1);
   const origin = JSON.stringify([folder, environment]);
-  const known = parked.get(origin)?.pop();
-  if (known) return { instance: known, fresh: false };
+  const known = parked.findIndex((instance) => origins.get(instance) === origin);
+  if (known >= 0) return { instance: parked.splice(known, 1)[0], fresh: false };
   const instance = within(() => create(dawnFlags));
   origins.set(instance, origin);
   return { instance, fresh: true };
@@ -40,9 +45,9 @@ export function takeInstance(
 
 /** Takes back an instance whose device is destroyed, or that gave none. */
 export function parkInstance(instance: GPU): void {
-  const origin = origins.get(instance);
-  if (origin === undefined) return; // of a dry device
-  const others = parked.get(origin);
-  if (others) others.push(instance);
-  else parked.set(origin, [instance]);
+  if (!origins.has(instance)) return; // of a dry device
+  parked.push(instance);
+  if (parked.length <= mostParked) return;
+  parked.shift();
+  forgetNative(mappingsOfInstance);
 }

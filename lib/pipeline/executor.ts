@@ -1,5 +1,5 @@
 /** Runs a schedule: one asynchronous loop a rank over its actions, one submission an action. */
-import { UserError } from "../errors.ts";
+import { reasonOf, UserError } from "../errors.ts";
 import { alignment, type Device, DeviceError } from "../gpu/device.ts";
 import type { Bytes } from "../gpu/ledger.ts";
 import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
@@ -139,7 +139,7 @@ export async function runStep(
     });
   } catch (error) {
     recorders?.forEach((recorder) => recorder.stop());
-    await undo(context, marks, error as Error);
+    await undo(context, marks, error);
     throw error;
   }
   // The step stands, or all ranks have left it out alike.
@@ -177,7 +177,7 @@ async function intervalsOf({ timers, condition }: ExecutorContext, { actions }: 
   try {
     return await Promise.all(timers.map((timer, rank) => timer!.read(actions[rank].length + (optimize ? 2 : 1))));
   } catch (error) {
-    condition.broken ??= `the times of the last step did not come: ${(error as Error).message}`;
+    condition.broken ??= `the times of the last step did not come: ${reasonOf(error)}`;
     return expectUsable(condition);
   }
 }

@@ -1,4 +1,5 @@
 /** Takes back what a step has done that does not stand. */
+import { reasonOf } from "../errors.ts";
 import { restoreBuffers } from "../layers/buffers.ts";
 import { fill } from "../ops/elementwise.ts";
 import type { ExecutorContext } from "./context.ts";
@@ -17,7 +18,7 @@ export function clearGradients(stages: readonly Stage[]): void {
 export async function undo(
   { devices, stages, channels, condition }: ExecutorContext,
   marks: readonly ReturnType<ExecutorContext["devices"][number]["pool"]["mark"]>[],
-  error: Error,
+  error: unknown,
 ): Promise<void> {
   channels.reset();
   devices.forEach((device, rank) => {
@@ -34,6 +35,6 @@ export async function undo(
     devices.forEach((device) => device.submit());
     await Promise.all(devices.map((device) => device.idle()));
   } catch {
-    condition.broken ??= error.message;
+    condition.broken ??= reasonOf(error);
   }
 }

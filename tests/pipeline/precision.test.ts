@@ -244,10 +244,18 @@ test("mixed precision takes half the activations, derivatives and messages, and 
 });
 
 test("mixed precision on a device without f16 is an error that says so, before anything is placed", () => {
-  const bare = set.devices.map((device) => {
-    const gpu = Object.create(device.gpu, { info: { value: { ...device.gpu.info, f16: false, name: "Old GPU" } } });
-    return Object.create(device, { gpu: { value: gpu } });
-  });
+  /** The same, but for some fields. */
+  const like = <T extends object>(original: T, fields: Partial<T>): T =>
+    new Proxy(original, {
+      get(_, name) {
+        if (Object.hasOwn(fields, name)) return fields[name as keyof T];
+        const value = Reflect.get(original, name, original);
+        return typeof value === "function" ? value.bind(original) : value;
+      },
+    });
+  const bare = set.devices.map((device) =>
+    like(device, { gpu: like(device.gpu, { info: { ...device.gpu.info, f16: false, name: "Old GPU" } }) })
+  );
   const before = set.devices.map(({ ledger }) => ledger.total());
   assert.throws(
     () => createPipeline({ ...set, devices: bare }, tinyModel(aligned), { optimizer, precision }),
