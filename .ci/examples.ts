@@ -1,6 +1,6 @@
 /** Runs the examples of README and docstrings, each as a program of its own. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
 
@@ -8,6 +8,10 @@ const files = execFileSync("git", ["ls-files", "README.md", "mod.ts", "lib/**/*.
 const folder = resolve(mkdtempSync(".ci/examples-")); // inside the tree, where "twobp" is found; what they write goes with it
 let count = 0;
 try {
+  // What an example reads.
+  for (const [image, name] of [["rgb_8.png", "cats/one.png"], ["ycc_420.jpg", "dogs/two.jpg"]]) {
+    cpSync(`tests/fixtures/images/${image}`, join(folder, "photos", name));
+  }
   for (const file of files.filter(Boolean)) {
     for (const [, block] of readFileSync(file, "utf8").matchAll(/```ts\n(.*?)```/gs)) {
       const code = file.endsWith(".md") ? block : block.replace(/^ *\* ?/gm, "");

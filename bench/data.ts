@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UserError } from "../lib/errors.ts";
+import { fileProblem } from "../lib/files.ts";
 import type { Model } from "../lib/models/model.ts";
 import { type BatchSource, maskedTextSource, textSource } from "../lib/train/data.ts";
 import { imageFolder } from "../lib/train/image_folder.ts";
@@ -45,7 +46,9 @@ function readText(path: string): Uint8Array {
     return readFileSync(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    throw new UserError(`Cannot read --data ${path}: ${code === "ENOENT" ? "there is no such file" : code}`);
+    const missing = code === "ENOENT" && "there is no such file";
+    const folder = code === "EISDIR" && "it is a folder, and this model reads a text";
+    throw new UserError(`Cannot read --data ${path}: ${missing || folder || fileProblem(error)}`);
   }
 }
 

@@ -70,6 +70,9 @@ export const filled: Rule = {
   accepts: (value) => Array.isArray(value) && value.length > 0,
 };
 
+/** Text. */
+export const string: Rule = { right: "a string", accepts: (value) => typeof value === "string" };
+
 /** True or false. */
 export const flag: Rule = { right: "true or false", accepts: (value) => typeof value === "boolean" };
 
@@ -132,6 +135,7 @@ export function shown(value: unknown): string {
   }
   if (typeof value === "function") return "a function";
   if (typeof value !== "object" || value === null) return String(value).slice(0, 40);
+  if (value instanceof Promise) return "a Promise (await it)";
   const name = value.constructor?.name;
   if (!name || name === "Object") return "an object";
   return `${/^[AEIO]/.test(name) ? "an" : "a"} ${name.slice(0, 40)}`;

@@ -26,7 +26,8 @@ export function real(least: number, most: number): (text: string) => number {
   return (text) => {
     const value = text.trim() === "" ? NaN : Number(text);
     if (value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`It must be a number from ${least} to ${most}.`);
+    const end = most < Number.MAX_VALUE ? `to ${most}` : "up";
+    throw new InvalidArgumentError(`It must be a number from ${least} ${end}.`);
   };
 }
 

@@ -137,7 +137,7 @@ function transforms(command: Command): Command {
 function outputs(command: Command): Command {
   return command
     .option("--json <file>", "write figures and actions as JSON; - for standard output")
-    .option("--csv <file>", "write the schedule as PyTorch's CSV")
+    .option("--csv <file>", "write the schedule as PyTorch's CSV; - for standard output")
     .option("--transfers", "with --csv: add SEND and RECV cells")
     .option("--trace <file>", "write a trace for ui.perfetto.dev")
     .option("--html <file>", "write a page with drawings, memory curves and the critical path");

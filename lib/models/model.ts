@@ -1,6 +1,17 @@
 /** What a model is: a chain of layers that can be cut into stages, with softmax cross-entropy at its end. */
 import type { Layer } from "../layers/layer.ts";
 import type { Parameter } from "../layers/parameter.ts";
+import {
+  expectFields,
+  expectValue,
+  filled,
+  having,
+  listOf,
+  optional,
+  positive,
+  type Rule,
+  type Rules,
+} from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 
 /** What a model learns: the next token, tokens that were masked, or the class of an image. */
@@ -44,6 +55,33 @@ export interface Model {
   inputShape(samples: number): readonly number[];
   /** A batch's inputs as the first layer takes them. */
   packInputs(inputs: Uint32Array | Float32Array): Uint32Array | Float32Array;
+}
+
+const modelRule: Rule = {
+  right: "a model, as createModel() returns",
+  accepts: (value) => having("inputShape", "packInputs").accepts(value) && filled.accepts((value as Model).layers),
+};
+const takesRule: Rule = {
+  right: "a BatchShape: inputs, targets, classes, and vocabulary where inputs are token ids",
+  accepts: (value) => typeof value === "object" && value !== null,
+};
+const shapeRules: Rules<BatchShape> = {
+  inputs: listOf(positive),
+  vocabulary: optional(positive),
+  targets: positive,
+  classes: positive,
+  longest: optional(positive),
+};
+
+/**
+ * Refuses what is no model, such as the name of one, and a model of one's own that does not say what it takes.
+ *
+ * @throws {UserError} It begins with `owner`, to whom the model is given.
+ */
+export function expectModel(owner: string, model: Model): void {
+  expectValue(`${owner}: model`, model, modelRule);
+  expectValue(`${owner}: \`takes\` of ${model.name}`, model.takes, takesRule);
+  expectFields(`\`takes\` of ${model.name}`, model.takes, shapeRules);
 }
 
 /** All parameters, in order, tied ones both. */

@@ -59,11 +59,15 @@ export interface RankPeak {
 
 /** What a step may be told. */
 export interface StepOptions {
-  /** Whether the optimizer updates the parameters at the end; yes by default. Without, the gradients stay to be read. */
+  /**
+   * Whether the optimizer updates the parameters at the end; yes by default. Without, the gradients stay to be read until the
+   * next step. All else is as in training: dropout drops, and batch normalisation moves its running statistics.
+   */
   readonly optimize?: boolean;
   /**
    * Whether the step's gradients are added to those that the steps before have left (without `optimize`), so that several steps
-   * make one update; no by default: the step starts from zero.
+   * make one update: of the sum of their gradients, not the mean. No by default: the step starts from zero, and what was added up
+   * so far is gone. So evaluate after an update, not between the steps of a sum.
    */
   readonly accumulate?: boolean;
   /** Whether to record what is in use over time, see {@link StepResult.timeline}. */

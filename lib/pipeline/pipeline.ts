@@ -5,9 +5,21 @@ import type { DeviceSet } from "../gpu/devices.ts";
 import { createTimer } from "../gpu/timing.ts";
 import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter.ts";
-import { type Model, parametersOf } from "../models/model.ts";
+import { expectModel, type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import { anything, expectFields, oneOf, optional, type Rule, type Rules, u32 } from "../rules.ts";
+import {
+  anything,
+  expectFields,
+  expectValue,
+  filled,
+  having,
+  oneOf,
+  optional,
+  type Rule,
+  type Rules,
+  shown,
+  u32,
+} from "../rules.ts";
 import { empty, release, sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
@@ -64,6 +76,11 @@ export interface PipelineOptions {
   readonly budget?: number;
 }
 
+const setRule: Rule = {
+  right: "a DeviceSet, as openDevices() gives",
+  accepts: (value) => having("close").accepts(value) && filled.accepts((value as DeviceSet).devices),
+};
+
 const rules: Rules<PipelineOptions> = {
   optimizer: optimizerRule,
   placement: anything, // by `checkParts`
@@ -105,7 +122,7 @@ export interface Pipeline {
   /**
    * Gives every parameter new values, by name; of tied parameters the original's count for both, and the copy may be left out.
    *
-   * @throws {UserError} When a name is missing or unknown, or a size is wrong; nothing has changed then.
+   * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size; nothing has changed then.
    */
   setParameters(values: ReadonlyMap<string, Float32Array>): void;
   /** Sets all gradients to zero, as the optimizer does after each of its steps. */
@@ -129,8 +146,14 @@ export interface Pipeline {
  * pipeline.close();
  * set.close();
  * ```
+ *
+ * @throws {UserError} On what is no model or device set, a model that is in another pipeline, an option out of its range or an unknown
+ * one, and mixed precision without 16-bit floats.
+ * @throws {Error} When parameters and optimizer exceed the budget or the device. Nothing is placed then.
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
+  expectValue("createPipeline: devices", set, setRule);
+  expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
   const { devices } = set;
   const placement = options.placement ?? devices.map((_, rank) => rank);
@@ -220,6 +243,9 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     parameters: () => read("master", "its parameters"),
     setParameters(values) {
       expectFree("new parameters");
+      if (!(values instanceof Map)) {
+        throw new UserError(`New parameters must be a Map of Float32Arrays by name, not ${shown(values)}`);
+      }
       const parameters = parametersOf(model);
       const names = new Set(parameters.map(({ name }) => name));
       const unknown = [...values.keys()].find((name) => !names.has(name));
@@ -227,6 +253,10 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       const fresh = parameters.map(({ name, master, shape }) => {
         const array = values.get(originals.get(name) ?? name);
         if (!array) throw new UserError(`There are no values for parameter "${name}" of ${model.name}`);
+        // Another type of array would be written byte by byte, beyond the parameter's end.
+        if (!(array instanceof Float32Array)) {
+          throw new UserError(`The values of parameter "${name}" must be a Float32Array, not ${shown(array)}`);
+        }
         if (array.length === sizeOf(shape)) return { master, array };
         throw new UserError(`Parameter "${name}" is [${shape}], which ${array.length} values do not fill`);
       });

@@ -1,6 +1,7 @@
 /** What the executor needs to know of a schedule before it runs. */
 import { UserError } from "../errors.ts";
 import type { Action, Schedule } from "../schedules/actions.ts";
+import { expectSchedule } from "../schedules/sizes.ts";
 import { validate } from "../schedules/validate.ts";
 
 /** Where a micro-batch lies in the group of those whose weight gradient is computed together. */
@@ -21,6 +22,7 @@ export type Plan = readonly (readonly Place[])[];
  * @throws {UserError} What `validate` finds, or a schedule that does not fit the pipeline.
  */
 export function planOf(schedule: Schedule, devices: number, placement: readonly number[]): Plan {
+  expectSchedule(schedule);
   const stages = placement.length;
   if (schedule.devices !== devices || schedule.stages !== stages) {
     throw new UserError(

@@ -3,7 +3,7 @@ import { formatBytes, parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { predictMemory } from "../measure/memory.ts";
-import type { Model } from "../models/model.ts";
+import { expectModel, type Model } from "../models/model.ts";
 import { partition } from "../pipeline/partition.ts";
 import { budgetRule, type Precision, precisionRule } from "../pipeline/pipeline.ts";
 import type { RecomputeText } from "../pipeline/recompute.ts";
@@ -90,6 +90,7 @@ const rules: Rules<PlanOptions> = {
  * @throws {UserError} When nothing fits: it names a budget that would do, and is the least to about half a per cent. On an option out of its range, or an unknown one.
  */
 export async function plan(model: Model, options: PlanOptions): Promise<TrainingPlan> {
+  expectModel("plan", model);
   expectFields("plan", options, rules);
   const { devices, microbatches, budget, samples = 1, optimizer = adamw() } = options;
   const { precision = "f32", software = false, subgroupSize = 0 } = options;

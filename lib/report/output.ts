@@ -8,9 +8,11 @@ import { accessSync, closeSync, constants, openSync, realpathSync, rmSync, statS
 import { dirname } from "node:path";
 import { UserError } from "../errors.ts";
 import { fileProblem, temporaryName, writeFileWhole } from "../files.ts";
+import { expectValue, string } from "../rules.ts";
 
 /** The file behind a path: what a link points to, so that the link survives the write. */
 function resolve(path: string): { target: string; special: boolean } {
+  expectValue("A path", path, string);
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat?.isDirectory()) throw new UserError(`Cannot write ${path}: it is a directory; give the name of a file`);
   // A device or a pipe must be written through: a rename would replace it by a plain file.

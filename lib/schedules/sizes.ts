@@ -1,5 +1,6 @@
 /** Sizes that are asked for, and those that a schedule claims. */
 import { UserError } from "../errors.ts";
+import { shown } from "../rules.ts";
 import type { Schedule } from "./actions.ts";
 
 /** The most pairs of a stage and a micro-batch, or with two stages a rank half of them: their actions take some 1 GB. */
@@ -32,12 +33,23 @@ export function checkCells(who: string, stages: number, microbatches: number): v
 }
 
 /**
+ * Refuses what is no schedule, such as the name of one.
+ *
+ * @throws {UserError} Unless there are actions and a placement to look at.
+ */
+export function expectSchedule(schedule: Schedule): void {
+  if (typeof schedule === "object" && schedule !== null && "actions" in schedule && "placement" in schedule) return;
+  throw new UserError(`A schedule must be what generate() or fromCsv() returns, not ${shown(schedule)}`);
+}
+
+/**
  * Checks what a schedule says of itself against its lists, before tables of these sizes are made: a file may claim any number of
  * stages and micro-batches.
  *
  * @throws {UserError} Says which size is wrong and what would be right.
  */
 export function checkSizes(schedule: Schedule): void {
+  expectSchedule(schedule);
   const { devices, stages, microbatches, placement, actions, width } = schedule;
   for (const [what, value] of Object.entries({ devices, stages, "micro-batches": microbatches })) {
     if (!Number.isInteger(value) || value < 1) {

@@ -14,7 +14,7 @@ import { type Batch, ignored } from "./data.ts";
  * @throws {UserError} On the first thing that does not fit: where it is, and what would be right.
  */
 export function checkBatch(model: Model, batch: Batch, microbatches: number): number {
-  if (typeof batch !== "object" || batch === null) {
+  if (typeof batch !== "object" || batch === null || batch instanceof Promise) {
     throw new UserError(`A batch must be an object with samples, inputs and targets, not ${shown(batch)}`);
   }
   const { name, takes } = model;

@@ -23,9 +23,10 @@ const mostKeptBytes = 2 ** 30;
 const mostAtOnce = 4;
 
 /**
- * The images of a folder, cut to `size` x `size` and normalised as ImageNet's. A folder inside it is a class, the PNG
- * and JPEG files in there its images; hidden ones and other files are passed over. Whatever its kind, an image becomes
+ * The images of a folder: of each the largest square in its middle, scaled to `size` x `size` and normalised as ImageNet's.
+ * A folder inside it is a class, the PNG and JPEG files in there its images; hidden ones and other files are passed over. Whatever its kind, an image becomes
  * red, green and blue, turned as its EXIF orientation says, without transparency, and is shrunk with antialiasing.
+ * `size` and `classes` are the model's; the folder may have fewer classes, which take the first targets.
  *
  * ```ts
  * import { imageFolder } from "twobp";
@@ -35,8 +36,8 @@ const mostAtOnce = 4;
  * console.log(images.classes, batch.targets);
  * ```
  *
- * @throws {UserError} When the folder cannot be read or has fewer than two classes, a class has no images, or the model has
- * fewer than `classes` of them, or `size`, `classes` or `seed` is no whole number; and, when it is drawn, an image that is damaged or cannot be read.
+ * @throws {UserError} When the folder cannot be read or has fewer than two classes or more than `classes`, a class has no images,
+ * or `size`, `classes` or `seed` is no whole number; and, when it is drawn, an image that is damaged or cannot be read.
  */
 export function imageFolder(
   path: string,

@@ -1,6 +1,7 @@
 /** Files that are read in parts, or whole where they are small. */
 import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from "node:fs";
 import { UserError } from "../errors.ts";
+import { expectValue, string } from "../rules.ts";
 import { parseJson } from "./json.ts";
 
 /** The largest header that the safetensors format allows, and the largest file of JSON that is read here. */
@@ -12,6 +13,7 @@ export const largestJson = 100_000_000;
  * @throws {UserError} When that cannot be found out: a link leads around in a circle, a folder is closed.
  */
 export function statOf(path: string): Stats | undefined {
+  expectValue("A path", path, string);
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch (error) {

@@ -48,10 +48,12 @@ function compare(said: unknown, where: string, model: Model, family: Family): vo
   const complete = said.model_type !== undefined;
   const differing = family.settings(model).flatMap(({ names, ours, unsaid, field }: Setting) => {
     const name = names.find((each) => valueAt(said, each) !== undefined) ?? names[0];
-    const theirs = valueAt(said, name) ?? (complete ? unsaid : undefined);
+    const given = valueAt(said, name);
+    const theirs = given ?? (complete ? unsaid : undefined);
     if (ours === undefined || theirs === undefined || alike(ours, theirs)) return [];
     const set = field ? ` (${field})` : "";
-    return [`${name} is ${text(theirs)} there, ${text(ours)} in ${model.name}${set}`];
+    const there = given === undefined ? "there by default" : "there";
+    return [`${name} is ${text(theirs)} ${there}, ${text(ours)} in ${model.name}${set}`];
   });
   if (differing.length) throw new UserError(`${where} is of another model: ${differing.join("; ")}`);
 }

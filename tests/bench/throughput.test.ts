@@ -33,7 +33,7 @@ test("bench explains every bad argument in one line on standard error, with exit
     [["--devices", "16"], /llama-tiny has 10 layers, which cannot be cut into 16 stages$/],
     [["--model", "nope"], /--model.*"nope" is not one of llama-tiny, .*bert-tiny, .*mamba-tiny, .*resnet-tiny, .*\.$/],
     [["--data", join(folder, "missing")], /Cannot read --data .*missing: there is no such file$/],
-    [["--data", folder], /Cannot read --data .*: EISDIR$/],
+    [["--data", folder], /Cannot read --data .*: it is a folder, and this model reads a text$/],
     [["--data", empty], /The text has 0 bytes; a sequence needs at least 65$/],
     [["--schedules", "foo"], /--schedules.*"foo" is not one of naive, gpipe, 1f1b-1, 1f1b-2\.$/],
     [["--schedules", "naive,naive"], /--schedules.*"naive" is there twice\.$/],

@@ -15,6 +15,8 @@ test("openDevices() says in one line which of its options is none", async () => 
     ["2", {}, "2 devices asked for; it must be a whole number from 1 to 1024"],
     [1e9, {}, "1000000000 devices asked for; it must be a whole number from 1 to 1024"],
     [Infinity, { virtual: true }, "Infinity devices asked for; it must be a whole number from 1 to 1024"],
+    [2, { Virtual: true }, 'openDevices: there is no "Virtual"; there are virtual, driver'],
+    [2, null, "openDevices takes an object with virtual, driver, not null"],
     [2, { virtual: "yes" }, 'virtual is "yes", but must be true, false or left out'],
     [2, { virtual: null }, "virtual is null, but must be true, false or left out"],
     [2, { driver: "nonsense" }, 'driver is "nonsense", but must be one of gpu, system, bundled'],

@@ -165,6 +165,30 @@ test("an unknown recomputation is refused wherever it is given", () => {
   assert.equal(withRecompute(partition(tinyModel(), 2), () => "none").length, 2);
 });
 
+test("createPipeline() takes devices and a model, not what stands for them", () => {
+  const make = (devices: unknown, model: unknown) => () =>
+    createPipeline(devices as never, model as never, { optimizer });
+  const wrong = (devices: unknown, model: unknown, message: string) =>
+    assert.throws(make(devices, model), { name: "UserError", message });
+  const right = "createPipeline: devices must be a DeviceSet, as openDevices() gives, not ";
+  wrong(Promise.resolve(set), tinyModel(), `${right}a Promise (await it)`);
+  wrong(set.devices, tinyModel(), `${right}[a Device, a Device]`);
+  wrong(undefined, tinyModel(), `${right}undefined`);
+  wrong(set, "tiny", 'createPipeline: model must be a model, as createModel() returns, not "tiny"');
+  wrong(set, undefined, "createPipeline: model must be a model, as createModel() returns, not undefined");
+  const model = tinyModel();
+  wrong(
+    set,
+    { ...model, takes: undefined },
+    "createPipeline: `takes` of tiny must be a BatchShape: inputs, targets, classes, and vocabulary where inputs are token ids, not undefined",
+  );
+  wrong(
+    set,
+    { ...model, takes: { ...model.takes, classes: 0.5 } },
+    "`takes` of tiny: classes must be a whole number, 1 or more, not 0.5",
+  );
+});
+
 test("createPipeline() names options that it does not know or cannot take", () => {
   const names = "optimizer, placement, parts, seed, precision, lossScale, recompute, budget";
   refused({ precison: "mixed" } as never, `createPipeline: there is no "precison"; there are ${names}`);

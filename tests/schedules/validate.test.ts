@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { planOf } from "../../lib/pipeline/plan.ts";
 import type { Action, Kind, Schedule } from "../../lib/schedules/actions.ts";
 import { generate } from "../../lib/schedules/generate.ts";
+import { simulate } from "../../lib/schedules/simulate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
 import { validate } from "../../lib/schedules/validate.ts";
 import { names, random, schedule } from "./support.ts";
@@ -145,6 +147,19 @@ for (const [fault, broken, message] of faults) {
     });
   });
 }
+
+test("what is no schedule is told what would be one", () => {
+  const given = [["1f1b-1", '"1f1b-1"'], [undefined, "undefined"], [{ samples: 4 }, "an object"]] as const;
+  for (const [value, shown] of given) {
+    const refused = {
+      name: "UserError",
+      message: `A schedule must be what generate() or fromCsv() returns, not ${shown}`,
+    };
+    for (const take of [validate, simulate, twoStage, (each: Schedule) => planOf(each, 2, [0, 1])]) {
+      assert.throws(() => take(value as never), refused);
+    }
+  }
+});
 
 test("validate() accepts every schedule of the zoo", () => {
   for (const name of names) {

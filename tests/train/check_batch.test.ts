@@ -125,6 +125,9 @@ test("a batch is an object", () => {
   for (const [batch, shown] of [[undefined, "undefined"], [null, "null"], [3, "3"]] as const) {
     refused(models.llama, batch as never, `A batch must be an object with samples, inputs and targets, not ${shown}`);
   }
+  const late = Promise.resolve(sentences) as never; // of a source that reads files
+  const right = "A batch must be an object with samples, inputs and targets, not a Promise (await it)";
+  refused(models.llama, late, right);
 });
 
 test("samples are whole and cut evenly, the seed is a u32", () => {

@@ -261,9 +261,29 @@ test("a pipeline takes new values for all its parameters or for none", async () 
     (values) => values.set("head.weight", new Float32Array(19)),
     'Parameter "head.weight" is [12,19], which 19 values do not fill',
   );
+  for (const [other, shown] of [[new Float64Array(12 * 19), "a Float64Array"], [[1, 2], "[1, 2]"]] as const) {
+    refused(
+      (values) => values.set("head.weight", other as never),
+      `The values of parameter "head.weight" must be a Float32Array, not ${shown}`,
+    );
+  }
+  for (const [other, shown] of [[Object.fromEntries(doubled), "an object"], [undefined, "undefined"]]) {
+    assert.throws(() => pipeline.setParameters(other as never), {
+      name: "UserError",
+      message: `New parameters must be a Map of Float32Arrays by name, not ${shown}`,
+    });
+  }
   assert.deepEqual(await pipeline.parameters(), values);
   pipeline.setParameters(doubled);
   assert.deepEqual(await pipeline.parameters(), doubled);
+  pipeline.close();
+});
+
+test("what is no path is refused", async () => {
+  const pipeline = createPipeline(set, tinyModel(), { optimizer });
+  const refused = { name: "UserError", message: "A path must be a string, not undefined" };
+  assert.throws(() => loadWeights(pipeline, undefined as never), refused);
+  await assert.rejects(saveWeights(pipeline, undefined as never), refused);
   pipeline.close();
 });
 

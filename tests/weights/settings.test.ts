@@ -74,7 +74,7 @@ test("a config.json beside the shards that says other constants is refused with 
   const complete = { model_type: "llama", rms_norm_eps: 1e-5, num_attention_heads: 2, num_key_value_heads: 2 };
   const cases: [unknown, string][] = [
     [{ rms_norm_eps: 1e-6 }, "rms_norm_eps is 0.000001 there, 0.00001 in t (epsilon)"],
-    [{ ...complete, rms_norm_eps: undefined }, "rms_norm_eps is 0.000001 there, 0.00001 in t (epsilon)"], // by default
+    [{ ...complete, rms_norm_eps: undefined }, "rms_norm_eps is 0.000001 there by default, 0.00001 in t (epsilon)"],
     [{ ...complete, rope_theta: 500_000 }, "rope_theta is 500000 there, 10000 in t (theta)"],
     [
       { ...complete, rope_parameters: { rope_type: "default", rope_theta: 5e5 } },
@@ -151,6 +151,12 @@ test("the constants of BERT, Mamba and ResNet are compared too", async () => {
       { model_type: "mamba" },
       { model_type: "mamba", layer_norm_epsilon: 1e-6 },
       "layer_norm_epsilon is 0.000001 there, 0.00001 in m (epsilon)",
+    ],
+    [
+      tinyBert,
+      { model_type: "bert", num_attention_heads: 2 },
+      { model_type: "bert" },
+      "num_attention_heads is 12 there by default, 2 in b (heads)",
     ],
     [tinyResnet, { architecture: "resnet50" }, { bn_eps: 1e-3 }, "bn_eps is 0.001 there, 0.00001 in r (epsilon)"],
   ];
