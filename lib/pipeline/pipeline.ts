@@ -176,7 +176,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   const { condition } = context;
   const read = async (which: "master" | "gradient", what: string) => {
     occupancy.expectOpen(what);
-    expectUsable(condition);
+    expectUsable(context);
     return await occupancy.reading(async () => {
       const tensors = new Map<string, Float32Array>();
       for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
@@ -185,7 +185,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   };
   const expectFree = (what: string) => {
     occupancy.expectFree(what);
-    expectUsable(condition);
+    expectUsable(context);
   };
   return {
     model,

@@ -1,4 +1,5 @@
 /** One rank's part in a step: its actions one after another, and the end, at which all ranks update or none. */
+import { reasonOf } from "../errors.ts";
 import { alignment, DeviceError } from "../gpu/device.ts";
 import type { LedgerRecorder } from "../gpu/ledger_timeline.ts";
 import { keepBuffers, restoreBuffers } from "../layers/buffers.ts";
@@ -118,7 +119,7 @@ export async function runRank(
     const [failed, at] = error instanceof DeviceError ? [error.rank, error.activity] : [rank, current];
     const explained = error instanceof RankError
       ? error // another rank failed first, and this one waited for it
-      : new RankError(`Rank ${failed} failed at ${at}: ${(error as Error).message}`, { cause: error });
+      : new RankError(`Rank ${failed} failed at ${at}: ${reasonOf(error)}`, { cause: error });
     channels.fail(explained);
     loss.reject(explained);
     verdict.fail(explained);

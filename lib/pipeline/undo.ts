@@ -11,13 +11,13 @@ export function clearGradients(stages: readonly Stage[]): void {
 
 /**
  * Ends a step that has failed before any parameter was updated: what it took goes back to the pools, its gradients become
- * zero, running statistics what they were. Where that cannot be done, because a device is lost, `error` is what the pipeline
+ * zero, running statistics what they were. Where that cannot be done, because a device is lost, `reason` is what the pipeline
  * says from then on.
  */
 export async function undo(
   { devices, stages, channels, condition }: ExecutorContext,
   marks: readonly ReturnType<ExecutorContext["devices"][number]["pool"]["mark"]>[],
-  error: Error,
+  reason: string,
 ): Promise<void> {
   channels.reset();
   devices.forEach((device, rank) => {
@@ -34,6 +34,6 @@ export async function undo(
     devices.forEach((device) => device.submit());
     await Promise.all(devices.map((device) => device.idle()));
   } catch {
-    condition.broken ??= error.message;
+    condition.broken ??= reason;
   }
 }

@@ -314,3 +314,31 @@ test("after the loss of a device every call names the rank and why, and closing 
     own.close();
   }
 });
+
+test("after the loss of a device between two steps every call names the rank and why, those that read nothing as well", async () => {
+  const own = await openDevices(2);
+  try {
+    const pipeline = createPipeline(own, language(), { optimizer });
+    await pipeline.step(schedule, textBatch(4, 0));
+    const values = await pipeline.parameters();
+    own.devices[1].gpu.device.destroy();
+    await own.devices[1].gpu.settleLoss();
+    for (
+      const call of [
+        () => pipeline.clearGradients(),
+        () => pipeline.setParameters(values),
+        () => pipeline.parameters(),
+        () => pipeline.gradients(),
+        () => pipeline.step(schedule, textBatch(4, 1)),
+      ]
+    ) {
+      await assert.rejects(
+        Promise.resolve().then(call),
+        /^Error: The pipeline cannot go on: Rank 1 \(.*\): device lost \(destroyed\)/,
+      );
+    }
+    pipeline.close();
+  } finally {
+    own.close();
+  }
+});
