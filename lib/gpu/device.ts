@@ -273,6 +273,7 @@ export class Device {
    */
   async commit(commands: GPUCommandBuffer | undefined, history?: WaitHistory): Promise<string | undefined> {
     const told = commands && this.gpu.attempt(() => this.submit(commands));
+    told?.catch(() => {}); // awaited below, perhaps long after it was rejected: a runtime would end the process
     try {
       await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), history);
       return await told ?? this.gpu.lost;

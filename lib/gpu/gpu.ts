@@ -199,6 +199,7 @@ export class Gpu {
       work();
     } finally {
       told = Promise.all(filters.map(() => this.device.popErrorScope()));
+      told.catch(() => {}); // nobody awaits it where `work` throws
     }
     const error = (await this.wait(told)).find((each) => each);
     return error?.message;

@@ -7,7 +7,7 @@ import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
-import { anything, expectFields, oneOf, optional, type Rule, type Rules, u32 } from "../rules.ts";
+import { anything, expectFields, oneOf, optional, type Rule, type Rules, shown, u32 } from "../rules.ts";
 import { empty, release, sizeOf, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
@@ -105,7 +105,7 @@ export interface Pipeline {
   /**
    * Gives every parameter new values, by name; of tied parameters the original's count for both, and the copy may be left out.
    *
-   * @throws {UserError} When a name is missing or unknown, or a size is wrong; nothing has changed then.
+   * @throws {UserError} When a name is missing or unknown, or an array is no Float32Array of the parameter's size; nothing has changed then.
    */
   setParameters(values: ReadonlyMap<string, Float32Array>): void;
   /** Sets all gradients to zero, as the optimizer does after each of its steps. */
@@ -222,11 +222,17 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       expectFree("new parameters");
       const parameters = parametersOf(model);
       const names = new Set(parameters.map(({ name }) => name));
+      if (!(values instanceof Map)) {
+        throw new UserError(`New parameters must be a Map of Float32Arrays by name, not ${shown(values)}`);
+      }
       const unknown = [...values.keys()].find((name) => !names.has(name));
       if (unknown !== undefined) throw new UserError(`${model.name} has no parameter "${unknown}"`);
       const fresh = parameters.map(({ name, master, shape }) => {
         const array = values.get(originals.get(name) ?? name);
         if (!array) throw new UserError(`There are no values for parameter "${name}" of ${model.name}`);
+        if (!(array instanceof Float32Array)) {
+          throw new UserError(`The values of parameter "${name}" must be a Float32Array, not ${shown(array)}`);
+        }
         if (array.length === sizeOf(shape)) return { master, array };
         throw new UserError(`Parameter "${name}" is [${shape}], which ${array.length} values do not fill`);
       });

@@ -1,5 +1,6 @@
 /** Sizes that are asked for, and those that a schedule claims. */
 import { UserError } from "../errors.ts";
+import { shown } from "../rules.ts";
 import type { Schedule } from "./actions.ts";
 
 /** The most pairs of a stage and a micro-batch, or with two stages a rank half of them: their actions take some 1 GB. */
@@ -38,6 +39,9 @@ export function checkCells(who: string, stages: number, microbatches: number): v
  * @throws {UserError} Says which size is wrong and what would be right.
  */
 export function checkSizes(schedule: Schedule): void {
+  if (typeof schedule !== "object" || schedule === null) {
+    throw new UserError(`A schedule is an object, as generate() returns one, not ${shown(schedule)}`);
+  }
   const { devices, stages, microbatches, placement, actions, width } = schedule;
   for (const [what, value] of Object.entries({ devices, stages, "micro-batches": microbatches })) {
     if (!Number.isInteger(value) || value < 1) {

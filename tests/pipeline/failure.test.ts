@@ -139,6 +139,12 @@ test("a schedule or batch that does not fit the pipeline is refused before anyth
     name: "UserError",
     message: "A batch of 3 samples cannot be cut into 2 equal micro-batches",
   });
+  for (const none of [null, undefined, "1f1b-1"]) {
+    await assert.rejects(pipeline.step(none as never, randomBatch(tiny, 4)), {
+      name: "UserError",
+      message: /^A schedule is an object, as generate\(\) returns one, not /,
+    });
+  }
   assert.deepEqual(inUse(), before);
   pipeline.close();
 });

@@ -9,6 +9,7 @@ import { llama } from "../../lib/models/llama.ts";
 import { mamba } from "../../lib/models/mamba.ts";
 import { type Model, parametersOf } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { shown } from "../../lib/rules.ts";
 import { resnet } from "../../lib/models/resnet.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { twoStage } from "../../lib/schedules/two_stage.ts";
@@ -261,6 +262,20 @@ test("a pipeline takes new values for all its parameters or for none", async () 
     (values) => values.set("head.weight", new Float32Array(19)),
     'Parameter "head.weight" is [12,19], which 19 values do not fill',
   );
+  for (const array of [new Uint32Array(12 * 19), new Float64Array(12 * 19), [...values.get("head.weight")!], null]) {
+    refused(
+      (values) => values.set("head.weight", array as unknown as Float32Array),
+      array === null
+        ? 'There are no values for parameter "head.weight" of tiny'
+        : `The values of parameter "head.weight" must be a Float32Array, not ${shown(array)}`,
+    );
+  }
+  for (const values of [undefined, null, {}, [], new Set(["head.weight"])]) {
+    assert.throws(() => pipeline.setParameters(values as never), {
+      name: "UserError",
+      message: `New parameters must be a Map of Float32Arrays by name, not ${shown(values)}`,
+    });
+  }
   assert.deepEqual(await pipeline.parameters(), values);
   pipeline.setParameters(doubled);
   assert.deepEqual(await pipeline.parameters(), doubled);
