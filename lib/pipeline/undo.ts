@@ -31,8 +31,7 @@ export async function undo(
   try {
     clearGradients(stages);
     for (const { buffers } of stages) if (buffers) restoreBuffers(buffers);
-    devices.forEach((device) => device.submit());
-    await Promise.all(devices.map((device) => device.idle()));
+    await Promise.all(devices.map((device) => device.idle())); // which submits
   } catch {
     condition.broken ??= reason;
   }

@@ -270,6 +270,25 @@ test("gradients that were added up are lost with a step that fails, and are neve
   pipeline.close();
 });
 
+test("errors that come behind the one that is told belong to the same failure: the next step is as without it", async () => {
+  const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed));
+  const pipeline = build(language(), schedule);
+  assert.equal((await pipeline.step(schedule, textBatch(4, 0))).loss, expected.losses[0]);
+  for (const at of ["0F1", "1W1", "optimizer 0", "optimizer 1"]) {
+    fault = {
+      at,
+      run(device, layer) {
+        faults["an uncaptured validation error"](device, layer);
+        throws(device, layer);
+      },
+    };
+    await assert.rejects(pipeline.step(schedule, textBatch(4, 7)), /^RankError: Rank \d failed at .*user code failed/);
+  }
+  for (const seed of [1, 2]) await pipeline.step(schedule, textBatch(4, seed));
+  assert.deepEqual(await stateOf(pipeline), expected.state);
+  pipeline.close();
+});
+
 test("an error that is reported when a step stands already fails the next one before it starts", async () => {
   const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed));
   const other = build(language(), schedule);
