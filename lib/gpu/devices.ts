@@ -1,6 +1,7 @@
 /** Opens the devices of a pipeline, one a rank, and says whether they are real or virtual. */
 import { availableParallelism } from "node:os";
 import { UserError } from "../errors.ts";
+import { anything, expectFields } from "../rules.ts";
 import { Device } from "./device.ts";
 import { type Driver, expectDriver, forcedDriver, listCards, openAdapter } from "./driver.ts";
 import { Gpu } from "./gpu.ts";
@@ -48,8 +49,11 @@ const mostDevices = 1024;
  */
 export async function openDevices(
   count: number,
-  { virtual, driver = forcedDriver() }: { virtual?: boolean; driver?: Driver } = {},
+  options: { virtual?: boolean; driver?: Driver } = {},
 ): Promise<DeviceSet> {
+  expectFields("openDevices", options, { virtual: anything, driver: anything }); // each below
+  const { driver = forcedDriver() } = options;
+  let { virtual } = options;
   if (!(count >= 1)) throw new UserError(`${count} devices asked for; at least 1 is needed`);
   if (!Number.isInteger(count) || count > mostDevices) {
     throw new UserError(`${count} devices asked for; it must be a whole number from 1 to ${mostDevices}`);

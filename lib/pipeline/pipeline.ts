@@ -132,6 +132,12 @@ export interface Pipeline {
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
   expectFields("createPipeline", options, rules);
+  if (!Array.isArray(set?.devices)) {
+    throw new UserError(`createPipeline takes devices as openDevices() returns them, not ${shown(set)}`);
+  }
+  if (!Array.isArray(model?.layers)) {
+    throw new UserError(`createPipeline takes a model, from createModel() for example, not ${shown(model)}`);
+  }
   const { devices } = set;
   const placement = options.placement ?? devices.map((_, rank) => rank);
   const occupancy = createOccupancy(devices);

@@ -1,4 +1,5 @@
 import { UserError } from "../errors.ts";
+import { shown } from "../rules.ts";
 import { type Action, type Kind, type Schedule, widest } from "./actions.ts";
 import { cellOf, formatTable, parseTable, type Row } from "./csv_table.ts";
 import { withTransfers } from "./csv_transfers.ts";
@@ -31,6 +32,7 @@ export interface FromCsvOptions {
  * ```
  */
 export function fromCsv(text: string, { name = "csv", devices }: FromCsvOptions = {}): Schedule {
+  if (typeof text !== "string") throw new UserError(`fromCsv takes the text of a CSV file, not ${shown(text)}`);
   const rows = parseTable(text);
   if (devices !== undefined && rows.length !== devices) {
     throw new UserError(`The CSV file has ${rows.length} rows for ${devices} devices; it needs one for each`);

@@ -149,6 +149,19 @@ test("a schedule or batch that does not fit the pipeline is refused before anyth
   pipeline.close();
 });
 
+test("a pipeline of no devices or no model is refused", () => {
+  for (const none of [null, undefined, 2, {}, []]) {
+    assert.throws(() => createPipeline(none as never, tinyModel(), { optimizer }), {
+      name: "UserError",
+      message: /^createPipeline takes devices as openDevices\(\) returns them, not /,
+    });
+    assert.throws(() => createPipeline(set, none as never, { optimizer }), {
+      name: "UserError",
+      message: /^createPipeline takes a model, /,
+    });
+  }
+});
+
 test("a model with fewer layers than stages is refused", () => {
   assert.throws(() => partition(tinyModel(), 7), {
     name: "UserError",

@@ -225,6 +225,54 @@ test("a mixed-precision step that is skipped leaves parameters, statistics and m
   least.close();
 });
 
+test("a step that is skipped leaves nothing recorded: the steps after it need no more memory than without it", async (t) => {
+  if (!set.devices[0].gpu.info.f16) return t.skip("this device has no f16");
+  const pipeline = build(language(), schedule, { precision: "mixed", lossScale: 2 ** 9 });
+  const neededOf = async (seed: number) =>
+    (await pipeline.step(schedule, textBatch(4, seed))).peaks.map((p) => p.needed);
+  await neededOf(0);
+  const needed = await neededOf(1);
+  for (const rank of [0, 1]) {
+    fault = { at: `${rank}W1`, run: poison };
+    assert.equal((await pipeline.step(schedule, textBatch(4, 7))).skipped, true);
+    assert.deepEqual(await neededOf(2 + rank), needed);
+  }
+  pipeline.close();
+});
+
+test("overflow shrinks the loss scale without an update as well, and gradients that were added up are lost with it", async (t) => {
+  if (!set.devices[0].gpu.info.f16) return t.skip("this device has no f16");
+  const pipeline = build(language(), schedule, { precision: "mixed", lossScale: 2 ** 9 });
+  const step = (accumulate: boolean) => pipeline.step(schedule, textBatch(4, 1), { optimize: false, accumulate });
+  fault = { at: "1W1", run: poison };
+  assert.equal((await step(false)).skipped, true);
+  assert.ok([...(await pipeline.gradients()).values()].every((values) => values.every((value) => value === 0)));
+  assert.equal((await step(false)).lossScale, 2 ** 8);
+  fault = { at: "0W1", run: poison };
+  assert.equal((await step(true)).skipped, true);
+  await assert.rejects(step(true), /^UserError: The gradients of the steps before were lost/);
+  assert.equal((await step(false)).lossScale, 2 ** 7);
+  pipeline.close();
+});
+
+test("a step that fails stops recording what is in use", async () => {
+  const pipeline = build(language(), schedule);
+  const observed = set.devices.map(() => false);
+  const undo = set.devices.map(({ ledger }, rank) => {
+    const { observe } = ledger;
+    ledger.observe = (observer) => {
+      observed[rank] = observer !== undefined;
+      observe(observer);
+    };
+    return () => ledger.observe = observe;
+  });
+  fault = { at: "1I0", run: throws };
+  await assert.rejects(pipeline.step(schedule, textBatch(4, 0), { timeline: true }), /user code failed/);
+  assert.deepEqual(observed, [false, false]);
+  undo.forEach((each) => each());
+  pipeline.close();
+});
+
 test("a step without an update leaves its gradients to be read, and no other step adds to them unless it is told to", async () => {
   const pipeline = build(language(), schedule);
   const gradientsOf = async (seed: number, accumulate = false) => {
@@ -296,7 +344,7 @@ test("an error that is reported when a step stands already fails the next one be
   assert.equal((await other.step(schedule, textBatch(4, 0))).loss, expected.losses[0]);
   await assert.rejects(
     other.step(schedule, textBatch(4, 7)),
-    /Rank 1 .*: Validation error: Buffer usages must not be 0/,
+    /^RankError: Before the step: Rank 1 .*: Validation error: Buffer usages must not be 0/,
   );
   for (const seed of [1, 2]) await other.step(schedule, textBatch(4, seed));
   assert.deepEqual(await stateOf(other), expected.state);
