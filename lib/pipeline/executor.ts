@@ -142,11 +142,12 @@ export async function runStep(
   }
   // The step stands, or all ranks have left it out alike.
   const overflow = await verdict.result;
-  if (optimize && !overflow) context.optimizers.flat().forEach((optimizer) => optimizer.commit());
+  if (optimize && !overflow) commit(context);
   if (!overflow) condition.gradients = optimize ? "zero" : "summed";
   else condition.gradients = accumulate && condition.gradients === "summed" ? "lost" : "zero";
   if (overflow || optimize) lossScale?.update(overflow !== undefined);
   release(losses);
+  const timelines = recorders?.map((recorder) => recorder.stop());
   const peaks = devices.map(({ ledger }) => ({
     total: ledger.totalPeak(),
     categories: { ...ledger.peak },
@@ -165,7 +166,7 @@ export async function runStep(
     ...(lossScale ? { lossScale: scale, skipped: overflow !== undefined } : {}),
     ...(overflow ? { overflow } : {}),
     peaks,
-    ...(recorders ? { timeline: recorders.map((recorder) => recorder.stop()) } : {}),
+    ...(timelines ? { timeline: timelines } : {}),
   };
 }
 
@@ -181,6 +182,17 @@ function withOwnIds({ samples, inputs, targets, lengths, seed }: Batch): Batch {
     ...(lengths ? { lengths: new Uint32Array(lengths) } : {}),
     ...(seed === undefined ? {} : { seed }),
   };
+}
+
+/** Counts the update, which has been made: where an optimizer of the caller's own throws now, nothing takes that back. */
+function commit({ optimizers, condition }: ExecutorContext): void {
+  for (const [rank, own] of optimizers.entries()) {
+    try {
+      own.forEach((optimizer) => optimizer.commit());
+    } catch (error) {
+      condition.broken ??= `Rank ${rank} failed while it counted its update: ${reasonOf(error)}`;
+    }
+  }
 }
 
 /** The times of a step that stands: nothing but the loss of a device can keep them from coming. */

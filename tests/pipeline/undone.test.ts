@@ -382,6 +382,45 @@ test("after the loss of a device every call names the rank and why, and closing 
   }
 });
 
+test("what fails when it is too late for the step to be undone is what the pipeline says from then on", async () => {
+  const failures: readonly [RegExp, () => () => void][] = [
+    [/Rank 1 failed while it updated its parameters: no room for it/, () => {
+      const [, device] = set.devices;
+      const { commit } = device;
+      device.commit = async (...args) => await commit.apply(device, args) ?? "no room for it";
+      return () => void (device.commit = commit);
+    }],
+    [/Rank 0 failed while it counted its update: user code failed/, () => {
+      fault = { at: "commit 0", run: throws };
+      return () => {};
+    }],
+  ];
+  for (const [reason, begin] of failures) {
+    const pipeline = build(language(), schedule);
+    const values = await pipeline.parameters();
+    const end = begin();
+    const calls = [
+      () => pipeline.step(schedule, textBatch(4, 1), { timeline: true }),
+      () => pipeline.step(schedule, textBatch(4, 1)),
+      () => pipeline.parameters(),
+      () => pipeline.gradients(),
+      () => pipeline.setParameters(values),
+      () => pipeline.clearGradients(),
+    ];
+    for (const call of calls) {
+      await assert.rejects(
+        Promise.resolve().then(call),
+        (error: Error) => /^The pipeline cannot go on: /.test(error.message) && reason.test(error.message),
+      );
+    }
+    end();
+    pipeline.close();
+  }
+  // The devices are as good as before.
+  const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed), 1);
+  assert.equal(expected.losses.length, 1);
+});
+
 test("after the loss of a device between two steps every call names the rank and why, those that read nothing as well", async () => {
   const own = await openDevices(2);
   try {
