@@ -245,7 +245,8 @@ test("mixed precision takes half the activations, derivatives and messages, and 
 
 test("mixed precision on a device without f16 is an error that says so, before anything is placed", () => {
   const bare = set.devices.map((device) => {
-    const gpu = Object.create(device.gpu, { info: { value: { ...device.gpu.info, f16: false, name: "Old GPU" } } });
+    const info = { ...device.gpu.info, f16: false, name: "Old GPU" };
+    const gpu = Object.create(device.gpu, { info: { value: info }, closed: { value: false } });
     return Object.create(device, { gpu: { value: gpu } });
   });
   const before = set.devices.map(({ ledger }) => ledger.total());
