@@ -22,9 +22,7 @@ export class UserError extends Error {
 
 /** What an error says, in a text that is never empty: WebGPU rejects the maps of a lost device without a message. */
 export function reasonOf(error: unknown): string {
-  if (!(error instanceof Error) && !(typeof error === "object" && error !== null && "message" in error)) {
-    return String(error);
-  }
-  const { message, name } = error as Error;
-  return message.trim() || name || "unknown error";
+  if (typeof error !== "object" || error === null) return error === "" ? "unknown error" : String(error);
+  const { message, name } = error as Partial<Error>;
+  return String(message ?? "").trim() || name || "unknown error";
 }

@@ -114,7 +114,7 @@ export function expectValue(what: string, value: unknown, rule: Rule): void {
  */
 export function expectFields<Fields extends object>(owner: string, fields: Fields, rules: Rules<Fields>): void {
   const names = Object.keys(rules).join(", ");
-  if (typeof fields !== "object" || fields === null) {
+  if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
     throw new UserError(`${owner} takes an object with ${names}, not ${shown(fields)}`);
   }
   const values = fields as Readonly<Record<string, unknown>>;

@@ -3,7 +3,12 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
-const flags = process.versions.deno ? ["run", "-A", "--no-check"] : process.versions.bun ? [] : ["--import", "tsx"];
+/** What the runtime needs before the path of a script. */
+export const flags: readonly string[] = process.versions.deno
+  ? ["run", "-A", "--no-check"]
+  : process.versions.bun
+  ? []
+  : ["--import", "tsx"];
 
 /** How a process ended, and what it wrote. */
 export interface Ended {

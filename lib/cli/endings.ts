@@ -7,6 +7,7 @@
 
 import type { ChildProcess } from "node:child_process";
 import process from "node:process";
+import { fileProblem } from "../files.ts";
 
 /** Exit codes as a shell gives them: 128 and the signal's number. */
 const codes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
@@ -27,7 +28,10 @@ export function watchEndings(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", (error) => {
       if (isClosedPipe(error)) process.exit(0);
-      throw error;
+      const problem = outputProblem(error);
+      if (problem === undefined) throw error;
+      if (stream !== process.stderr) process.stderr.write(`${problem}\n`);
+      process.exit(2);
     });
   }
 }
@@ -35,6 +39,13 @@ export function watchEndings(): void {
 /** Whether the reader of a pipe has seen enough, as in `... | head`. */
 export function isClosedPipe(error: unknown): boolean {
   return (error as { code?: string } | undefined)?.code === "EPIPE";
+}
+
+/** Why standard output took no more, in one line; undefined for any other error. */
+export function outputProblem(error: unknown): string | undefined {
+  const { code = "" } = error as { code?: string };
+  if (!["ENOSPC", "EDQUOT", "EFBIG", "EIO"].includes(code)) return undefined;
+  return `Cannot write the output: ${fileProblem(error)}`;
 }
 
 /** Calls `handle` at the next Ctrl-C, in place of ending the process; the one after that ends it as always. */

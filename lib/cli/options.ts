@@ -10,7 +10,7 @@ import { CommanderError, InvalidArgumentError } from "commander";
 import { parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { escaped, quoted } from "../text.ts";
-import { isClosedPipe, watchEndings } from "./endings.ts";
+import { isClosedPipe, outputProblem, watchEndings } from "./endings.ts";
 
 /** Reads a whole number between two bounds; for commander's `option(flags, description, read)`. */
 export function integer(least: number, most: number): (text: string) => number {
@@ -118,6 +118,11 @@ export async function main(program: Program, argv: readonly string[] = process.a
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) process.exit(0);
     if (isClosedPipe(error)) process.exit(0);
+    const problem = outputProblem(error);
+    if (problem !== undefined) {
+      process.stderr.write(`${program.name()}: ${problem}\n`);
+      process.exit(2);
+    }
     if (!(error instanceof CommanderError || error instanceof UserError)) {
       // A device's or a layer's reason may have lines of its own, and whatever else.
       const lines = String((error as Error).stack ?? error).split("\n");
@@ -136,6 +141,8 @@ export async function main(program: Program, argv: readonly string[] = process.a
     process.stderr.write(`${program.name()}: ${message}\n`);
     process.exit(2);
   }
+  // A stream that could not be written to says so now, if at all.
+  await new Promise((resolve) => setTimeout(resolve));
   // Open GPU drivers would keep the process alive.
   process.exit(0);
 }

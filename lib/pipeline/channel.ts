@@ -92,7 +92,6 @@ export function createChannels(): Channels {
         staging = from.gpu.device.createBuffer({ size: bytes, usage });
       }
       from.ledger.add("transfer", bytes);
-      from.copy(storage.buffer, offset, staging, 0, bytes);
       const done = () => {
         free.push(staging);
         from.ledger.spare(bytes);
@@ -104,7 +103,8 @@ export function createChannels(): Channels {
         from.pool.reserve(-bytes, "transfer");
         from.ledger.remove("transfer", bytes);
       };
-      underway.add(lost);
+      underway.add(lost); // first: whatever fails from here on, the buffer is accounted for
+      from.copy(storage.buffer, offset, staging, 0, bytes);
       const deliver: Deliver = (target) => {
         to.write(target, staging.getMappedRange());
         staging.unmap();

@@ -35,8 +35,11 @@ export interface Condition {
   broken?: string;
 }
 
-/** Says why nothing can be done with the pipeline any more, if so. */
-export function expectUsable({ broken }: Condition): void {
+/** Says why nothing can be done with the pipeline any more, if so: a step broke it, or a device was lost, in a step or between two. */
+export function expectUsable({ devices, condition }: Pick<ExecutorContext, "devices" | "condition">): void {
+  const lost = devices.find(({ gpu }) => gpu.lost !== undefined);
+  if (lost) condition.broken ??= `Rank ${lost.rank} (${lost.gpu.info.name}): ${lost.gpu.lost}`;
+  const { broken } = condition;
   if (broken !== undefined) {
     throw new Error(`The pipeline cannot go on: ${broken}. Close it, open devices anew and load what was saved`);
   }

@@ -11,7 +11,7 @@ import { empty, release, type Tensor, writeArray } from "../tensor.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import type { Batch } from "../train/data.ts";
 import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
-import { planOf } from "./plan.ts";
+import { copyOf, planOf } from "./plan.ts";
 import { promised } from "./promised.ts";
 import type { Step } from "./run_action.ts";
 import { RankError, runRank } from "./run_rank.ts";
@@ -87,15 +87,17 @@ const rules: Rules<StepOptions> = { optimize: optional(flag), accumulate: option
  */
 export async function runStep(
   context: ExecutorContext,
-  schedule: Schedule,
-  batch: Batch,
+  givenSchedule: Schedule,
+  givenBatch: Batch,
   options: StepOptions = {},
 ): Promise<StepResult> {
   expectFields("step", options, rules);
   const { optimize = true, accumulate = false, timeline = false } = options;
   const { model, devices, stages, channels, lossGradient, lossScale, condition } = context;
+  const schedule = copyOf(givenSchedule);
   const plan = planOf(schedule, devices.length, stages.map(({ device }) => devices.indexOf(device)));
-  const targets = checkBatch(model, batch, schedule.microbatches);
+  const targets = checkBatch(model, givenBatch, schedule.microbatches);
+  const batch = withOwnIds(givenBatch);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
   devices.forEach(expectNoError);
   const marks = devices.map((device) => device.pool.mark());
@@ -123,7 +125,7 @@ export async function runStep(
       saved: new Map(),
       groups: new Map(),
       handed: new Map(),
-      historyOf: waitsOf(schedule),
+      historyOf: waitsOf(givenSchedule),
     };
     writeArray(lossGradient, Float32Array.of(scale / targets));
     const start = performance.now();
@@ -144,11 +146,12 @@ export async function runStep(
   }
   // The step stands, or all ranks have left it out alike.
   const overflow = await verdict.result;
-  if (optimize && !overflow) context.optimizers.flat().forEach((optimizer) => optimizer.commit());
+  if (optimize && !overflow) commit(context);
   if (!overflow) condition.gradients = optimize ? "zero" : "summed";
   else condition.gradients = accumulate && condition.gradients === "summed" ? "lost" : "zero";
   if (overflow || optimize) lossScale?.update(overflow !== undefined);
   release(losses);
+  const timelines = recorders?.map((recorder) => recorder.stop());
   const peaks = devices.map(({ ledger }) => ({
     total: ledger.totalPeak(),
     categories: { ...ledger.peak },
@@ -157,7 +160,7 @@ export async function runStep(
   }));
   const fault = faults.findIndex((each) => each !== undefined);
   if (fault >= 0) condition.broken ??= `Rank ${fault} failed while it updated its parameters: ${faults[fault]}`;
-  expectUsable(condition);
+  expectUsable(context);
   const intervals = await intervalsOf(context, schedule, optimize);
   devices.forEach(({ pool }) => pool.endStep());
   return {
@@ -167,18 +170,44 @@ export async function runStep(
     ...(lossScale ? { lossScale: scale, skipped: overflow !== undefined } : {}),
     ...(overflow ? { overflow } : {}),
     peaks,
-    ...(recorders ? { timeline: recorders.map((recorder) => recorder.stop()) } : {}),
+    ...(timelines ? { timeline: timelines } : {}),
   };
 }
 
+/**
+ * The batch, with copies of all that says where kernels read: what was checked is what they get, even if the caller draws the
+ * next batch into the same arrays meanwhile. Pixels, which are many and lead nowhere else, are not copied.
+ */
+function withOwnIds({ samples, inputs, targets, lengths, seed }: Batch): Batch {
+  return {
+    samples,
+    inputs: inputs instanceof Uint32Array ? new Uint32Array(inputs) : inputs,
+    targets: new Uint32Array(targets),
+    ...(lengths ? { lengths: new Uint32Array(lengths) } : {}),
+    ...(seed === undefined ? {} : { seed }),
+  };
+}
+
+/** Counts the update, which has been made: where an optimizer of the caller's own throws now, nothing takes that back. */
+function commit({ optimizers, condition }: ExecutorContext): void {
+  for (const [rank, own] of optimizers.entries()) {
+    try {
+      own.forEach((optimizer) => optimizer.commit());
+    } catch (error) {
+      condition.broken ??= `Rank ${rank} failed while it counted its update: ${reasonOf(error)}`;
+    }
+  }
+}
+
 /** The times of a step that stands: nothing but the loss of a device can keep them from coming. */
-async function intervalsOf({ timers, condition }: ExecutorContext, { actions }: Schedule, optimize: boolean) {
+async function intervalsOf(context: ExecutorContext, { actions }: Schedule, optimize: boolean) {
+  const { timers, condition } = context;
   if (!timers.every((timer) => timer)) return undefined;
   try {
     return await Promise.all(timers.map((timer, rank) => timer!.read(actions[rank].length + (optimize ? 2 : 1))));
   } catch (error) {
     condition.broken ??= `the times of the last step did not come: ${reasonOf(error)}`;
-    return expectUsable(condition);
+    return expectUsable(context);
   }
 }
 

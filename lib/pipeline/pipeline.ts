@@ -1,6 +1,6 @@
 /** A model cut into stages on several devices, ready to run schedules. */
 import { UserError } from "../errors.ts";
-import type { Device } from "../gpu/device.ts";
+import { type Device, DeviceError } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { createTimer } from "../gpu/timing.ts";
 import type { Layer } from "../layers/layer.ts";
@@ -148,8 +148,8 @@ export interface Pipeline {
  * ```
  *
  * @throws {UserError} On what is no model or device set, a model that is in another pipeline, an option out of its range or an unknown
- * one, and mixed precision without 16-bit floats.
- * @throws {Error} When parameters and optimizer exceed the budget or the device. Nothing is placed then.
+ * one, mixed precision without 16-bit floats, and parameters and moments that exceed the budget or the device. Nothing is placed
+ * then.
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
   expectValue("createPipeline: devices", set, setRule);
@@ -199,7 +199,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   const { condition } = context;
   const read = async (which: "master" | "gradient", what: string) => {
     occupancy.expectOpen(what);
-    expectUsable(condition);
+    expectUsable(context);
     return await occupancy.reading(async () => {
       const tensors = new Map<string, Float32Array>();
       for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
@@ -208,7 +208,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   };
   const expectFree = (what: string) => {
     occupancy.expectFree(what);
-    expectUsable(condition);
+    expectUsable(context);
   };
   return {
     model,
@@ -304,6 +304,9 @@ function undoneIfFailed<T>(devices: readonly Device[], layers: readonly Layer[],
       device.pool.limitTo(undefined);
     });
     forgetPlaced(layers);
-    throw error;
+    // Parameters and moments that exceed the budget or the device: a smaller model, or more ranks, would do.
+    throw error instanceof DeviceError
+      ? new UserError(`The model does not fit: ${error.message}`, { cause: error })
+      : error;
   }
 }

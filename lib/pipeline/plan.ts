@@ -16,6 +16,19 @@ export interface Place {
 export type Plan = readonly (readonly Place[])[];
 
 /**
+ * A copy of a schedule, for one step: it is plain data, which its owner may change while the step is under way.
+ *
+ * @throws {UserError} What `validate` finds.
+ */
+export function copyOf(schedule: Schedule): Schedule {
+  validate(schedule);
+  const actions = schedule.actions.map((list) =>
+    list.map(({ kind, stage, microbatches }) => ({ kind, stage, microbatches: [...microbatches] }))
+  );
+  return { ...schedule, placement: [...schedule.placement], actions };
+}
+
+/**
  * Validates a schedule and groups its micro-batches. At every step: a schedule is plain data, which may have been changed since
  * the last one, and this takes less than a millisecond for thousands of actions.
  *

@@ -12,7 +12,7 @@ export function clearGradients(stages: readonly Stage[]): void {
 
 /**
  * Ends a step that has failed before any parameter was updated: what it took goes back to the pools, its gradients become
- * zero, running statistics what they were. Where that cannot be done, because a device is lost, `error` is what the pipeline
+ * zero, running statistics what they were. Where that cannot be done, because a device is lost, `reason` is what the pipeline
  * says from then on.
  */
 export async function undo(
@@ -32,8 +32,7 @@ export async function undo(
   try {
     clearGradients(stages);
     for (const { buffers } of stages) if (buffers) restoreBuffers(buffers);
-    devices.forEach((device) => device.submit());
-    await Promise.all(devices.map((device) => device.idle()));
+    await Promise.all(devices.map((device) => device.idle())); // which submits
   } catch {
     condition.broken ??= reasonOf(error);
   }

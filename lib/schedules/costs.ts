@@ -1,5 +1,5 @@
 import { UserError } from "../errors.ts";
-import { expectValue, having, type Rule } from "../rules.ts";
+import { anything, expectFields, expectValue, having, type Rule } from "../rules.ts";
 import { type Action, formatAction } from "./actions.ts";
 import { amount, checkAmount } from "./amounts.ts";
 
@@ -134,9 +134,9 @@ export function stageCosts(stages: readonly StageCost[], comm = 0): Costs {
  *
  * @throws {UserError} For a cost that is no finite number of 0 or more.
  */
-export function unitCosts(
-  { f = 1, i = 1, w = 1, comm = 0 }: Partial<Record<"f" | "i" | "w" | "comm", number>> = {},
-): Costs {
+export function unitCosts(options: Partial<Record<"f" | "i" | "w" | "comm", number>> = {}): Costs {
+  expectFields("unitCosts", options, { f: anything, i: anything, w: anything, comm: anything }); // each below
+  const { f = 1, i = 1, w = 1, comm = 0 } = options;
   for (const [what, value] of Object.entries({ f, i, w, comm })) checkAmount(`The cost ${what}`, value);
   return {
     duration({ kind, microbatches }) {

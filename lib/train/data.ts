@@ -5,7 +5,8 @@ import { generator } from "./random.ts";
 
 /**
  * Samples and what a model is to make of them; every sample has as many inputs, and as many targets: those that the model's
- * `takes` names. The arrays are read until the step that they are given to has ended, and must not change before.
+ * `takes` names. Pixels are read until the step that they are given to has ended, and must not change before; the other arrays
+ * are copied when it starts.
  */
 export interface Batch {
   /** Number of samples, 1 or more. */

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { start } from "../spawn.ts";
+import { flags, start } from "../spawn.ts";
 
 const root = mkdtempSync(join(tmpdir(), "twobp-endings-"));
 after(() => rmSync(root, { recursive: true, force: true }));
@@ -65,6 +66,24 @@ test("a reader that has seen enough ends a command without a word", { skip }, as
   assert.equal(ended.code, 0, ended.stderr);
   assert.doesNotMatch(ended.stderr, /EPIPE|rror/);
   await expectInOrder(run, ended.stderr);
+});
+
+test("a full disk behind standard output is told in one line", { skip: !existsSync("/dev/full") }, () => {
+  const full = openSync("/dev/full", "w");
+  try {
+    for (const command of [["show", "1f1b-1", "--devices", "2"], ["show", "1f1b-1", "--csv", "-"], ["--help"]]) {
+      const { status, stderr } = spawnSync(
+        process.execPath,
+        [...flags, "lib/cli/schedule.ts", ...command],
+        { stdio: ["ignore", full, "pipe"], encoding: "utf8" },
+      );
+      assert.match(stderr, /(^|\n)(schedule: )?Cannot write the output: the disk is full\n$/);
+      assert.doesNotMatch(stderr, /\n +at /);
+      assert.equal(status, 2);
+    }
+  } finally {
+    closeSync(full);
+  }
 });
 
 test("a Ctrl-C that is asked for does not end the command, the next one does", { skip }, async () => {

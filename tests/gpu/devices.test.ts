@@ -26,6 +26,16 @@ test("openDevices() gives every rank a device that computes, and closing ends wi
   }
 });
 
+test("openDevices() refuses options that it has not", async () => {
+  for (
+    const [options, message] of [
+      [null, /^openDevices takes an object with virtual, driver, not null$/],
+      [2, /^openDevices takes an object/],
+      [{ vitual: true }, /^openDevices: there is no "vitual"; there are virtual, driver$/],
+    ] as const
+  ) await assert.rejects(openDevices(1, options as never), { name: "UserError", message });
+});
+
 test("openDevices() turns to virtual devices, and says so, where there are not enough real ones", async () => {
   const count = availableParallelism() + 1;
   const set = await openDevices(count);

@@ -59,7 +59,10 @@ test("a budget that the parameters alone exceed is refused, and leaves nothing b
   const before = inUse();
   assert.throws(
     () => createPipeline(set, tinyModel(aligned), { optimizer, budget: 5000 }),
-    /bytes of (parameters|gradients|optimizer) exceed the budget of 5000/,
+    {
+      name: "UserError",
+      message: /^The model does not fit: .* bytes of (parameters|gradients|optimizer) exceed the budget of 5000/,
+    },
   );
   assert.deepEqual(inUse(), before);
   const pipeline = createPipeline(set, tinyModel(aligned), { optimizer });

@@ -65,6 +65,69 @@ test("a rank that fails stops the others, names itself and its action, and the n
   pipeline.close();
 });
 
+test("whatever a layer throws, no rank waits for ever: the step fails with rank and action named", async () => {
+  const model = tinyModel();
+  const [[first, ...others], last] = partition(model, 2);
+  let thrown: { what: unknown } | undefined;
+  const fragile: Layer = {
+    ...first,
+    forward(y, x, saved) {
+      if (thrown) throw thrown.what;
+      first.forward(y, x, saved);
+    },
+  };
+  const pipeline = createPipeline(set, model, { optimizer, parts: [[fragile, ...others], last] });
+  const schedule = generate("1f1b-1", { devices: 2 });
+  const step = () => pipeline.step(schedule, randomBatch(tiny, 4), { optimize: false });
+  const { loss } = await step();
+  for (
+    const [what, said] of [
+      [null, "null"],
+      [undefined, "undefined"],
+      ["text", "text"],
+      ["", "unknown error"],
+      [Object.create(null), "unknown error"],
+      [{ message: 5 }, "5"],
+    ]
+  ) {
+    thrown = { what };
+    await assert.rejects(step, { name: "RankError", message: `Rank 0 failed at 0F0: ${said}` });
+    thrown = undefined;
+    assert.equal((await step()).loss, loss);
+  }
+  pipeline.close();
+});
+
+test("ids, targets and schedule are those that a step was given, whatever their owner does with them meanwhile", async () => {
+  const pipeline = createPipeline(set, tinyModel(), { optimizer });
+  const made = () => ({
+    schedule: structuredClone(twoStage(generate("1f1b-1", { devices: 2 }))),
+    batch: randomBatch(tiny, 4),
+  });
+  const { schedule, batch } = made();
+  const { loss } = await pipeline.step(schedule, batch, { optimize: false });
+  const gradients = await pipeline.gradients();
+  type Made = ReturnType<typeof made>;
+  const changes: Readonly<Record<string, (made: Made) => void>> = {
+    "other ids": ({ batch: { inputs } }) => inputs.fill(3),
+    "ids beyond the vocabulary": ({ batch: { inputs } }) => inputs.fill(1e6),
+    "other targets": ({ batch: { targets } }) => targets.fill(0),
+    "ids that are gone": ({ batch: { inputs } }) =>
+      void structuredClone(inputs, { transfer: [inputs.buffer as ArrayBuffer] }),
+    "fewer actions": ({ schedule: { actions } }) => void (actions[0] as unknown[]).splice(2),
+    "other micro-batches": ({ schedule: { actions } }) => void ((actions[1][2].microbatches as number[])[0] = 1),
+    "another placement": ({ schedule: { placement } }) => void (placement as number[]).reverse(),
+  };
+  for (const [name, change] of Object.entries(changes)) {
+    const given = made();
+    const running = pipeline.step(given.schedule, given.batch, { optimize: false });
+    change(given);
+    assert.equal((await running).loss, loss, name);
+    assert.deepEqual(await pipeline.gradients(), gradients, name);
+  }
+  pipeline.close();
+});
+
 test("a schedule or batch that does not fit the pipeline is refused before anything runs", async () => {
   const pipeline = createPipeline(set, tinyModel(), { optimizer });
   const before = inUse();
@@ -76,6 +139,12 @@ test("a schedule or batch that does not fit the pipeline is refused before anyth
     name: "UserError",
     message: "A batch of 3 samples cannot be cut into 2 equal micro-batches",
   });
+  for (const none of [null, undefined, "1f1b-1"]) {
+    await assert.rejects(pipeline.step(none as never, randomBatch(tiny, 4)), {
+      name: "UserError",
+      message: /^A schedule is an object, as generate\(\) returns one, not /,
+    });
+  }
   assert.deepEqual(inUse(), before);
   pipeline.close();
 });

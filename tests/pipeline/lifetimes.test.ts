@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import process from "node:process";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
@@ -95,6 +96,35 @@ test("devices that are closed during a step fail it with a reason, and nothing h
   await assert.rejects(running, /closed/);
   await assert.rejects(pipeline.step(schedule, batch), /closed/);
   pipeline.close();
+});
+
+test("devices that are closed while the update is on its way leave no rejection that nobody handles", async () => {
+  const unhandled: unknown[] = [];
+  const note = (reason: unknown) => void unhandled.push(reason);
+  process.on("unhandledRejection", note);
+  try {
+    for (const rank of [0, 1]) {
+      for (const when of ["before", "after"]) {
+        const own = await openDevices(2);
+        const pipeline = createPipeline(own, tinyModel(), { optimizer });
+        const device = own.devices[rank];
+        const commit = device.commit.bind(device);
+        device.commit = (...args) => {
+          if (when === "before") own.close();
+          const committed = commit(...args);
+          own.close();
+          return committed;
+        };
+        await assert.rejects(pipeline.step(schedule, batch), /^Error: The pipeline cannot go on: .*closed/);
+        await assert.rejects(pipeline.step(schedule, batch), /closed/);
+        pipeline.close();
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(unhandled, []);
+  } finally {
+    process.off("unhandledRejection", note);
+  }
 });
 
 test("a model is in one pipeline at a time, and free again when that is closed or could not be made", async () => {

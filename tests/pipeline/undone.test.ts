@@ -225,6 +225,54 @@ test("a mixed-precision step that is skipped leaves parameters, statistics and m
   least.close();
 });
 
+test("a step that is skipped leaves nothing recorded: the steps after it need no more memory than without it", async (t) => {
+  if (!set.devices[0].gpu.info.f16) return t.skip("this device has no f16");
+  const pipeline = build(language(), schedule, { precision: "mixed", lossScale: 2 ** 9 });
+  const neededOf = async (seed: number) =>
+    (await pipeline.step(schedule, textBatch(4, seed))).peaks.map((p) => p.needed);
+  await neededOf(0);
+  const needed = await neededOf(1);
+  for (const rank of [0, 1]) {
+    fault = { at: `${rank}W1`, run: poison };
+    assert.equal((await pipeline.step(schedule, textBatch(4, 7))).skipped, true);
+    assert.deepEqual(await neededOf(2 + rank), needed);
+  }
+  pipeline.close();
+});
+
+test("overflow shrinks the loss scale without an update as well, and gradients that were added up are lost with it", async (t) => {
+  if (!set.devices[0].gpu.info.f16) return t.skip("this device has no f16");
+  const pipeline = build(language(), schedule, { precision: "mixed", lossScale: 2 ** 9 });
+  const step = (accumulate: boolean) => pipeline.step(schedule, textBatch(4, 1), { optimize: false, accumulate });
+  fault = { at: "1W1", run: poison };
+  assert.equal((await step(false)).skipped, true);
+  assert.ok([...(await pipeline.gradients()).values()].every((values) => values.every((value) => value === 0)));
+  assert.equal((await step(false)).lossScale, 2 ** 8);
+  fault = { at: "0W1", run: poison };
+  assert.equal((await step(true)).skipped, true);
+  await assert.rejects(step(true), /^UserError: The gradients of the steps before were lost/);
+  assert.equal((await step(false)).lossScale, 2 ** 7);
+  pipeline.close();
+});
+
+test("a step that fails stops recording what is in use", async () => {
+  const pipeline = build(language(), schedule);
+  const observed = set.devices.map(() => false);
+  const undo = set.devices.map(({ ledger }, rank) => {
+    const { observe } = ledger;
+    ledger.observe = (observer) => {
+      observed[rank] = observer !== undefined;
+      observe(observer);
+    };
+    return () => ledger.observe = observe;
+  });
+  fault = { at: "1I0", run: throws };
+  await assert.rejects(pipeline.step(schedule, textBatch(4, 0), { timeline: true }), /user code failed/);
+  assert.deepEqual(observed, [false, false]);
+  undo.forEach((each) => each());
+  pipeline.close();
+});
+
 test("a step without an update leaves its gradients to be read, and no other step adds to them unless it is told to", async () => {
   const pipeline = build(language(), schedule);
   const gradientsOf = async (seed: number, accumulate = false) => {
@@ -270,6 +318,25 @@ test("gradients that were added up are lost with a step that fails, and are neve
   pipeline.close();
 });
 
+test("errors that come behind the one that is told belong to the same failure: the next step is as without it", async () => {
+  const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed));
+  const pipeline = build(language(), schedule);
+  assert.equal((await pipeline.step(schedule, textBatch(4, 0))).loss, expected.losses[0]);
+  for (const at of ["0F1", "1W1", "optimizer 0", "optimizer 1"]) {
+    fault = {
+      at,
+      run(device, layer) {
+        faults["an uncaptured validation error"](device, layer);
+        throws(device, layer);
+      },
+    };
+    await assert.rejects(pipeline.step(schedule, textBatch(4, 7)), /^RankError: Rank \d failed at .*user code failed/);
+  }
+  for (const seed of [1, 2]) await pipeline.step(schedule, textBatch(4, seed));
+  assert.deepEqual(await stateOf(pipeline), expected.state);
+  pipeline.close();
+});
+
 test("an error that is reported when a step stands already fails the next one before it starts", async () => {
   const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed));
   const other = build(language(), schedule);
@@ -277,7 +344,7 @@ test("an error that is reported when a step stands already fails the next one be
   assert.equal((await other.step(schedule, textBatch(4, 0))).loss, expected.losses[0]);
   await assert.rejects(
     other.step(schedule, textBatch(4, 7)),
-    /Rank 1 .*: Validation error: Buffer usages must not be 0/,
+    /^RankError: Before the step: Rank 1 .*: Validation error: Buffer usages must not be 0/,
   );
   for (const seed of [1, 2]) await other.step(schedule, textBatch(4, seed));
   assert.deepEqual(await stateOf(other), expected.state);
@@ -309,6 +376,73 @@ test("after the loss of a device every call names the rank and why, and closing 
       );
     }
     pipeline.close();
+    pipeline.close();
+  } finally {
+    own.close();
+  }
+});
+
+test("what fails when it is too late for the step to be undone is what the pipeline says from then on", async () => {
+  const failures: readonly [RegExp, () => () => void][] = [
+    [/Rank 1 failed while it updated its parameters: no room for it/, () => {
+      const [, device] = set.devices;
+      const { commit } = device;
+      device.commit = async (...args) => await commit.apply(device, args) ?? "no room for it";
+      return () => void (device.commit = commit);
+    }],
+    [/Rank 0 failed while it counted its update: user code failed/, () => {
+      fault = { at: "commit 0", run: throws };
+      return () => {};
+    }],
+  ];
+  for (const [reason, begin] of failures) {
+    const pipeline = build(language(), schedule);
+    const values = await pipeline.parameters();
+    const end = begin();
+    const calls = [
+      () => pipeline.step(schedule, textBatch(4, 1), { timeline: true }),
+      () => pipeline.step(schedule, textBatch(4, 1)),
+      () => pipeline.parameters(),
+      () => pipeline.gradients(),
+      () => pipeline.setParameters(values),
+      () => pipeline.clearGradients(),
+    ];
+    for (const call of calls) {
+      await assert.rejects(
+        Promise.resolve().then(call),
+        (error: Error) => /^The pipeline cannot go on: /.test(error.message) && reason.test(error.message),
+      );
+    }
+    end();
+    pipeline.close();
+  }
+  // The devices are as good as before.
+  const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed), 1);
+  assert.equal(expected.losses.length, 1);
+});
+
+test("after the loss of a device between two steps every call names the rank and why, those that read nothing as well", async () => {
+  const own = await openDevices(2);
+  try {
+    const pipeline = createPipeline(own, language(), { optimizer });
+    await pipeline.step(schedule, textBatch(4, 0));
+    const values = await pipeline.parameters();
+    own.devices[1].gpu.device.destroy();
+    await own.devices[1].gpu.settleLoss();
+    for (
+      const call of [
+        () => pipeline.clearGradients(),
+        () => pipeline.setParameters(values),
+        () => pipeline.parameters(),
+        () => pipeline.gradients(),
+        () => pipeline.step(schedule, textBatch(4, 1)),
+      ]
+    ) {
+      await assert.rejects(
+        Promise.resolve().then(call),
+        /^Error: The pipeline cannot go on: Rank 1 \(.*\): device lost \(destroyed\)/,
+      );
+    }
     pipeline.close();
   } finally {
     own.close();

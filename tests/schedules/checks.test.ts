@@ -11,6 +11,7 @@ import {
   withHostOverhead,
   withLinks,
 } from "../../lib/schedules/costs.ts";
+import { fromCsv } from "../../lib/schedules/csv.ts";
 import { generate } from "../../lib/schedules/generate.ts";
 import { peakMemory, type StageMemory, unitMemory } from "../../lib/schedules/memory.ts";
 import { memoryTimeline } from "../../lib/schedules/memory_timeline.ts";
@@ -243,6 +244,22 @@ test("search() takes sizes and limits that mean something, and costs that do not
     await assert.rejects(search({ ...sizes, ...what } as SearchOptions), { name: "UserError", message });
   }
   assert.equal((await search({ ...sizes, cap: 0, memory: () => ({ activations: 0, derivatives: 0 }) })).makespan, 7);
+});
+
+test("what takes no schedule text or unit costs says what it takes", () => {
+  for (const none of [null, 5, [], "f=2"]) {
+    assert.throws(() => unitCosts(none as never), {
+      name: "UserError",
+      message: /^unitCosts takes an object with f, /,
+    });
+  }
+  assert.throws(() => unitCosts({ F: 2 } as never), { name: "UserError", message: /^unitCosts: there is no "F"/ });
+  for (const none of [undefined, null, 5, {}]) {
+    assert.throws(() => fromCsv(none as never), {
+      name: "UserError",
+      message: /^fromCsv takes the text of a CSV file/,
+    });
+  }
 });
 
 test("options that do not exist, and costs and memory that are no functions, are refused", async () => {
