@@ -142,7 +142,7 @@ test("a schedule or batch that does not fit the pipeline is refused before anyth
   for (const none of [null, undefined, "1f1b-1"]) {
     await assert.rejects(pipeline.step(none as never, randomBatch(tiny, 4)), {
       name: "UserError",
-      message: /^A schedule is an object, as generate\(\) returns one, not /,
+      message: /^A schedule must be what generate\(\) or fromCsv\(\) returns, not /,
     });
   }
   assert.deepEqual(inUse(), before);

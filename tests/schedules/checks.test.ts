@@ -257,7 +257,7 @@ test("what takes no schedule text or unit costs says what it takes", () => {
   for (const none of [undefined, null, 5, {}]) {
     assert.throws(() => fromCsv(none as never), {
       name: "UserError",
-      message: /^fromCsv takes the text of a CSV file/,
+      message: /^A CSV must be a string, not /,
     });
   }
 });
