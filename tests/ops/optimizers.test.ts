@@ -80,6 +80,25 @@ test("in mixed precision an optimizer unscales the gradients and writes an f16 c
   }
 });
 
+test("an update that was prepared and never counted leaves nothing to the next: its rate is written anew", async () => {
+  const on = await device();
+  const parameters = tensor(on, [count], normal(count, 1)), gradients = tensor(on, [count], new Float32Array(count));
+  const optimizer = sgd({ learningRate: 0.01 }).create(parameters, gradients, decayed);
+  const expected = Float64Array.from(normal(count, 1));
+  for (const given of [undefined, 0.5, undefined]) {
+    const gradient = normal(count, 2);
+    on.write(gradients, gradient);
+    optimizer.prepare(given);
+    if (given !== undefined) continue; // the step failed
+    optimizer.step();
+    optimizer.commit();
+    reference.sgd(expected, new Float64Array(count), gradient, 0.01, 0);
+    assertClose(await toArray(parameters), expected, 1e-6, "after a step");
+  }
+  optimizer.release();
+  release(parameters, gradients);
+});
+
 test("an optimizer starts from zero moments in reused memory and gives all of it back", async () => {
   const on = await device();
   const parameters = tensor(on, [8], new Float32Array(8)), gradients = tensor(on, [8], new Float32Array(8).fill(1));
