@@ -5,6 +5,8 @@ import { expectValue, positive, shown, u32 } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import { type Batch, ignored } from "./data.ts";
 
+const fields: readonly string[] = ["samples", "inputs", "targets", "lengths", "seed"] satisfies (keyof Batch)[];
+
 /**
  * Compares a batch with what a model takes: sizes of all arrays, ids below the vocabulary or finite numbers, classes below the
  * model's or `ignored`, lengths, seed; and whether every layer can work on micro-batches of `batch.samples / microbatches`.
@@ -18,6 +20,8 @@ export function checkBatch(model: Model, batch: Batch, microbatches: number): nu
     throw new UserError(`A batch must be an object with samples, inputs and targets, not ${shown(batch)}`);
   }
   const { name, takes } = model;
+  const stray = Object.keys(batch).find((field) => !fields.includes(field));
+  if (stray !== undefined) throw new UserError(`A batch has no ${shown(stray)}; it has ${fields.join(", ")}`);
   const { samples, inputs, targets, lengths, seed = 0 } = batch;
   expectValue("The samples of a batch", samples, positive);
   expectValue("The seed of a batch", seed, u32);

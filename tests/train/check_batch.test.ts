@@ -235,3 +235,8 @@ test("a model of one's own whose `takes` is not what its layers make is told so"
   const narrow = { ...model, layers: [...model.layers, linear("more", 19, 7)] };
   assert.throws(() => checkBatch(narrow, sentences, 2), /^UserError: l makes \[16,7\] of 2 samples/);
 });
+
+test("a field that a batch has not is refused: one that is mistyped would be ignored", () => {
+  const mistyped = { ...sentences, lenghts: Uint32Array.of(8, 8, 8, 8) };
+  refused(models.bert, mistyped, 'A batch has no "lenghts"; it has samples, inputs, targets, lengths, seed');
+});
