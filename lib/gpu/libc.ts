@@ -1,6 +1,6 @@
 /**
- * Functions of the C library that JavaScript has no form of, where the runtime can call them: Deno and Bun on Linux, Bun
- * on macOS. Node cannot.
+ * Functions of the C library that JavaScript has no form of, where the runtime can call them: Deno, Bun and, through the
+ * package koffi, Node; on Linux all of them, on macOS those that it has.
  */
 import { createRequire } from "node:module";
 import process from "node:process";
@@ -41,6 +41,8 @@ export function cText(text: string): Uint8Array {
   return new TextEncoder().encode(text + "\0");
 }
 
+const nodeTypes = { buffer: "void *", i32: "int", i64: "int64_t", u32: "uint32_t", usize: "size_t" } as const;
+
 interface DenoFfi {
   readonly Deno?: {
     dlopen(path: string, symbols: object): { symbols: Record<string, (...values: unknown[]) => number | bigint> };
@@ -56,7 +58,16 @@ function load(name: Name): Call | undefined {
       const call = Deno.dlopen(library, { [name]: { parameters, result } }).symbols[name];
       return (...values) => Number(call(...values));
     }
-    if (!process.versions.bun) return undefined;
+    if (!process.versions.bun) {
+      const call = createRequire(import.meta.url)("koffi").load(library).func(
+        name,
+        nodeTypes[result],
+        parameters.map((
+          type,
+        ) => nodeTypes[type]),
+      );
+      return (...values) => Number(call(...values));
+    }
     const { dlopen } = createRequire(import.meta.url)("bun:ffi");
     const args = parameters.map((type) => type === "buffer" ? "ptr" : type);
     const call = dlopen(library, { [name]: { args, returns: result } }).symbols[name];

@@ -11,7 +11,7 @@ const SEEK_SET = 0;
 
 /**
  * Runs `call`, which must not be asynchronous, and gives to standard error what was written there meanwhile, without those
- * lines. In Node, which cannot move a descriptor, they stay.
+ * lines.
  */
 export function withoutLimitWarnings<T>(call: () => T): T {
   const { dup, dup2, close, memfd_create, lseek, read, write } = libc();

@@ -96,7 +96,6 @@ test("withEnvironment() puts variables and folder back when the call throws", ()
 
 test(
   "opening devices writes nothing on standard error, and of what is written there only Dawn's two lines are taken out",
-  { skip: !process.versions.deno && !process.versions.bun },
   async () => {
     const { code, stdout, stderr } = await start("tests/gpu/opened.ts").done;
     assert.deepEqual([code, stdout, stderr], [0, "inside 1\nafter\n", "before\nWarning: another one\n\xff\nlast"]);
