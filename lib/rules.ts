@@ -103,7 +103,7 @@ export function optional(rule: Rule): Rule {
  * @throws {UserError} "`what` must be ..., not ...".
  */
 export function expectValue(what: string, value: unknown, rule: Rule): void {
-  if (!rule.accepts(value)) throw new UserError(`${what} must be ${rule.right}, not ${shown(value)}`);
+  if (!rule.accepts(value)) throw new UserError(`${what} must be ${rule.right}, not ${described(value)}`);
 }
 
 /**
@@ -115,22 +115,22 @@ export function expectValue(what: string, value: unknown, rule: Rule): void {
 export function expectFields<Fields extends object>(owner: string, fields: Fields, rules: Rules<Fields>): void {
   const names = Object.keys(rules).join(", ");
   if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
-    throw new UserError(`${owner} takes an object with ${names}, not ${shown(fields)}`);
+    throw new UserError(`${owner} takes an object with ${names}, not ${described(fields)}`);
   }
   const values = fields as Readonly<Record<string, unknown>>;
   for (const name of Object.keys(values)) {
     if (values[name] !== undefined && !Object.hasOwn(rules, name)) {
-      throw new UserError(`${owner}: there is no ${shown(name)}; there are ${names}`);
+      throw new UserError(`${owner}: there is no ${described(name)}; there are ${names}`);
     }
   }
   for (const [name, rule] of Object.entries<Rule>(rules)) expectValue(`${owner}: ${name}`, values[name], rule);
 }
 
 /** A value in an error message, which is short whatever the value. */
-export function shown(value: unknown): string {
+export function described(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value);
   if (Array.isArray(value)) {
-    const first = Array.from(value.slice(0, 8), (each) => Array.isArray(each) ? "a list" : shown(each));
+    const first = Array.from(value.slice(0, 8), (each) => Array.isArray(each) ? "a list" : described(each));
     return `[${first.join(", ")}${value.length > 8 ? ", ..." : ""}]`;
   }
   if (typeof value === "function") return "a function";

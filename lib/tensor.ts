@@ -4,7 +4,7 @@ import { alignment, type Device, type View } from "./gpu/device.ts";
 import type { DType } from "./gpu/kernel.ts";
 import type { Category } from "./gpu/ledger.ts";
 import { fromHalf, toHalf } from "./half.ts";
-import { shown } from "./rules.ts";
+import { described } from "./rules.ts";
 
 export type { DType };
 
@@ -28,7 +28,7 @@ function expectAxes(caller: string, shape: readonly number[]): void {
 function expectData(caller: string, shape: readonly number[], dtype: DType, data: Float32Array | Uint32Array): void {
   const right = dtype === "u32" ? Uint32Array : Float32Array;
   if (!(data instanceof right)) {
-    throw new UserError(`${caller}: the data of a ${dtype} tensor must be a ${right.name}, not ${shown(data)}`);
+    throw new UserError(`${caller}: the data of a ${dtype} tensor must be a ${right.name}, not ${described(data)}`);
   }
   if (data.length !== sizeOf(shape)) {
     throw new UserError(`${caller}: shape [${shape}] has ${sizeOf(shape)} elements, the data ${data.length}`);

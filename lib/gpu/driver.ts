@@ -11,7 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { globals } from "webgpu";
 import { UserError } from "../errors.ts";
-import { shown } from "../rules.ts";
+import { described } from "../rules.ts";
 import { bundledDriver } from "./bundled.ts";
 import { withEnvironment } from "./environment.ts";
 import { parkInstance, takeInstance } from "./instances.ts";
@@ -41,7 +41,7 @@ export function forcedDriver(): Driver | undefined {
 /** Throws a {@link UserError} where `value`, given as `name`, is no driver. */
 export function expectDriver(value: unknown, name: string): void {
   if ((drivers as readonly unknown[]).includes(value)) return;
-  throw new UserError(`${name} is ${shown(value)}, but must be one of ${drivers.join(", ")}`);
+  throw new UserError(`${name} is ${described(value)}, but must be one of ${drivers.join(", ")}`);
 }
 
 /**

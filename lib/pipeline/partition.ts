@@ -3,7 +3,7 @@ import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { sequential } from "../layers/sequential.ts";
 import type { Model } from "../models/model.ts";
-import { expectValue, listOf, positive, shown, whole } from "../rules.ts";
+import { described, expectValue, listOf, positive, whole } from "../rules.ts";
 
 /**
  * Samples to ask for the work of layers with. Every layer's work grows with the samples alike, so that few are enough;
@@ -75,12 +75,14 @@ export function checkParts(
   checkParameters(model);
   expectValue("The placement, a rank for each stage,", placement, listOf(whole(0, devices - 1)));
   if (parts.length !== placement.length) {
-    throw new UserError(`There are ${parts.length} parts for the ${placement.length} stages of ${shown(placement)}`);
+    throw new UserError(
+      `There are ${parts.length} parts for the ${placement.length} stages of ${described(placement)}`,
+    );
   }
   let next = 0;
   for (const [stage, part] of parts.entries()) {
     if (!Array.isArray(part) || part.length === 0) {
-      throw new UserError(`Part ${stage} must be a list of one or more layers, not ${shown(part)}`);
+      throw new UserError(`Part ${stage} must be a list of one or more layers, not ${described(part)}`);
     }
     for (const [at, layer] of part.entries()) {
       if (!stands(layer, model.layers[next])) {

@@ -9,6 +9,7 @@ import { expectModel, type Model, parametersOf } from "../models/model.ts";
 import type { Schedule } from "../schedules/actions.ts";
 import {
   anything,
+  described,
   expectFields,
   expectValue,
   filled,
@@ -17,7 +18,6 @@ import {
   optional,
   type Rule,
   type Rules,
-  shown,
   u32,
 } from "../rules.ts";
 import { empty, release, sizeOf, toArray } from "../tensor.ts";
@@ -244,7 +244,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     setParameters(values) {
       expectFree("new parameters");
       if (!(values instanceof Map)) {
-        throw new UserError(`New parameters must be a Map of Float32Arrays by name, not ${shown(values)}`);
+        throw new UserError(`New parameters must be a Map of Float32Arrays by name, not ${described(values)}`);
       }
       const parameters = parametersOf(model);
       const names = new Set(parameters.map(({ name }) => name));
@@ -255,7 +255,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
         if (!array) throw new UserError(`There are no values for parameter "${name}" of ${model.name}`);
         // Another type of array would be written byte by byte, beyond the parameter's end.
         if (!(array instanceof Float32Array)) {
-          throw new UserError(`The values of parameter "${name}" must be a Float32Array, not ${shown(array)}`);
+          throw new UserError(`The values of parameter "${name}" must be a Float32Array, not ${described(array)}`);
         }
         if (array.length === sizeOf(shape)) return { master, array };
         throw new UserError(`Parameter "${name}" is [${shape}], which ${array.length} values do not fill`);

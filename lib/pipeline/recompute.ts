@@ -2,7 +2,7 @@
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { type Recompute, recomputed, recomputes } from "../layers/recompute.ts";
-import { shown } from "../rules.ts";
+import { described } from "../rules.ts";
 
 /** A kind of recomputation for all layers of a stage, or with `:N` for the first N of those that gain by it. */
 export type RecomputeText = Recompute | `${Recompute}:${number}`;
@@ -33,7 +33,7 @@ function split(text: string): { what: Recompute; most: number } {
   const most = digits === undefined ? Infinity : Number(digits);
   if (known && most >= 1) return { what: known, most };
   throw new UserError(
-    `Unknown recomputation ${shown(text)}; there are ${
+    `Unknown recomputation ${described(text)}; there are ${
       recomputes.join(", ")
     }, each perhaps with :N for the first N layers of a stage`,
   );
@@ -58,7 +58,7 @@ export function withRecompute(
       `What to recompute must be ${
         recomputes.map((name) => `"${name}"`).join(", ")
       }, each perhaps with ":N", a list of ` +
-        `these by stage, or a function, not ${shown(policy)}`,
+        `these by stage, or a function, not ${described(policy)}`,
     );
   }
   if (typeof policy !== "string" && policy.length !== parts.length) {

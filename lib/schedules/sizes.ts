@@ -1,6 +1,6 @@
 /** Sizes that are asked for, and those that a schedule claims. */
 import { UserError } from "../errors.ts";
-import { shown } from "../rules.ts";
+import { described } from "../rules.ts";
 import type { Schedule } from "./actions.ts";
 
 /** The most pairs of a stage and a micro-batch, or with two stages a rank half of them: their actions take some 1 GB. */
@@ -39,7 +39,7 @@ export function checkCells(who: string, stages: number, microbatches: number): v
  */
 export function expectSchedule(schedule: Schedule): void {
   if (typeof schedule === "object" && schedule !== null && "actions" in schedule && "placement" in schedule) return;
-  throw new UserError(`A schedule must be what generate() or fromCsv() returns, not ${shown(schedule)}`);
+  throw new UserError(`A schedule must be what generate() or fromCsv() returns, not ${described(schedule)}`);
 }
 
 /**

@@ -1,7 +1,7 @@
 /** What is asked of a batch before anything runs: kernels take every id, class and length as it comes. */
 import { UserError } from "../errors.ts";
 import type { Model } from "../models/model.ts";
-import { expectValue, positive, shown, u32 } from "../rules.ts";
+import { described, expectValue, positive, u32 } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import { type Batch, ignored } from "./data.ts";
 
@@ -17,11 +17,11 @@ const fields: readonly string[] = ["samples", "inputs", "targets", "lengths", "s
  */
 export function checkBatch(model: Model, batch: Batch, microbatches: number): number {
   if (typeof batch !== "object" || batch === null || batch instanceof Promise) {
-    throw new UserError(`A batch must be an object with samples, inputs and targets, not ${shown(batch)}`);
+    throw new UserError(`A batch must be an object with samples, inputs and targets, not ${described(batch)}`);
   }
   const { name, takes } = model;
   const stray = Object.keys(batch).find((field) => !fields.includes(field));
-  if (stray !== undefined) throw new UserError(`A batch has no ${shown(stray)}; it has ${fields.join(", ")}`);
+  if (stray !== undefined) throw new UserError(`A batch has no ${described(stray)}; it has ${fields.join(", ")}`);
   const { samples, inputs, targets, lengths, seed = 0 } = batch;
   expectValue("The samples of a batch", samples, positive);
   expectValue("The seed of a batch", seed, u32);
@@ -66,7 +66,7 @@ function expectLength(what: string, { length }: { length: number }, right: numbe
 }
 
 function wrongArray(what: string, right: string, value: unknown): UserError {
-  return new UserError(`${what} must be a ${right}, not ${shown(value)}`);
+  return new UserError(`${what} must be a ${right}, not ${described(value)}`);
 }
 
 function checkNumbers(values: Float32Array, axes: readonly number[]): void {

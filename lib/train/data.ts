@@ -1,6 +1,6 @@
 /** Batches, and where those of text come from: bytes as tokens. */
 import { UserError } from "../errors.ts";
-import { expectFields, expectValue, positive, shown, u32 } from "../rules.ts";
+import { described, expectFields, expectValue, positive, u32 } from "../rules.ts";
 import { generator } from "./random.ts";
 
 /**
@@ -98,7 +98,7 @@ export function maskedTextSource(
 function sequences(text: Uint8Array, { length, seed }: { length: number; seed: number }): () => Uint8Array {
   if (!(text instanceof Uint8Array)) {
     throw new UserError(
-      `A text must be a Uint8Array, its bytes (\`new TextEncoder().encode(text)\`), not ${shown(text)}`,
+      `A text must be a Uint8Array, its bytes (\`new TextEncoder().encode(text)\`), not ${described(text)}`,
     );
   }
   if (text.length < length + 1) {
