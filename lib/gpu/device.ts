@@ -214,9 +214,9 @@ export class Device {
 
   /**
    * Records the copy of a view to the host. To be called once that is submitted: the returned function, which waits for the
-   * bytes.
+   * bytes. `history` as in `Gpu.wait`.
    */
-  startRead(view: View): () => Promise<ArrayBuffer> {
+  startRead(view: View, history?: WaitHistory): () => Promise<ArrayBuffer> {
     this.#expectOpen("read");
     const bytes = Math.ceil(view.bytes / 4) * 4;
     const isSmall = bytes <= smallRead;
@@ -227,7 +227,7 @@ export class Device {
     this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
     return async () => {
       try {
-        await this.mapped(staging);
+        await this.mapped(staging, history);
         const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
         if (isSmall && !this.gpu.closed) {
           staging.unmap();

@@ -60,7 +60,7 @@ export async function runRank(
     const tied = optimize ? sendTied(model, channels, device, step.historyOf) : undefined;
     tied?.record();
     device.beginPass(timers[rank]?.slot(actions.length));
-    const read = lookAt(device, blocks);
+    const read = lookAt(device, blocks, step.historyOf(`look ${rank}`));
     const commands = device.finish();
     if (tied) await tied.submit(commands);
     else device.submit(commands);

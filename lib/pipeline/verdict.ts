@@ -1,5 +1,6 @@
 /** The end of a step: whether the gradients of all ranks are finite, so that all of them update their parameters, or none. */
 import { alignment, type Device } from "../gpu/device.ts";
+import type { WaitHistory } from "../gpu/poll.ts";
 import { parameterAt, type ParameterBlock } from "../layers/parameter.ts";
 import { fill } from "../ops/elementwise.ts";
 import { findNotFinite, notFiniteAt } from "../ops/finite.ts";
@@ -42,9 +43,13 @@ export function createVerdict(ranks: number): Verdict {
 
 /**
  * Records a look at a rank's gradients, which reads each of them once. To be called once that is submitted: the returned
- * function, which waits for what it has found, and for all work before.
+ * function, which waits for what it has found, and for all work before; `history` tells how long that took in the last steps.
  */
-export function lookAt(device: Device, blocks: readonly ParameterBlock[]): () => Promise<NotFinite | undefined> {
+export function lookAt(
+  device: Device,
+  blocks: readonly ParameterBlock[],
+  history?: WaitHistory,
+): () => Promise<NotFinite | undefined> {
   const found = empty(device, [Math.max(1, blocks.length), alignment / 4], "workspace", "u32");
   fill(found, 0);
   blocks.forEach(({ gradients }, index) => {
@@ -52,7 +57,7 @@ export function lookAt(device: Device, blocks: readonly ParameterBlock[]): () =>
     findNotFinite(own, gradients);
     release(own);
   });
-  const read = device.startRead(found);
+  const read = device.startRead(found, history);
   return async () => {
     const words = new Uint32Array(await read());
     release(found);
