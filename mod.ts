@@ -48,8 +48,8 @@ export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/mo
 export { type BatchShape, countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
-export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/actions.ts";
-export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generate.ts";
+export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/schedule.ts";
+export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
 export {
   type Costs,
   type Link,
@@ -58,10 +58,10 @@ export {
   unitCosts,
   withHostOverhead,
   withLinks,
-} from "./lib/schedules/costs.ts";
-export { overlaps, withContention } from "./lib/schedules/contention.ts";
-export { fromCsv, type FromCsvOptions, toCsv, type ToCsvOptions } from "./lib/schedules/csv.ts";
-export { simulate, type Simulation, type Span } from "./lib/schedules/simulate.ts";
+} from "./lib/schedules/price/costs.ts";
+export { overlaps, withContention } from "./lib/schedules/price/contention.ts";
+export { fromCsv, type FromCsvOptions, toCsv, type ToCsvOptions } from "./lib/schedules/csv/csv.ts";
+export { simulate, type Simulation, type Span } from "./lib/schedules/price/simulate.ts";
 export {
   type Held,
   type Memory,
@@ -71,13 +71,13 @@ export {
   type SlotMemory,
   type StageMemory,
   unitMemory,
-} from "./lib/schedules/memory.ts";
-export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/memory_timeline.ts";
-export { mergeBackward } from "./lib/schedules/merge.ts";
-export { parsePolicy } from "./lib/schedules/policy.ts";
-export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search.ts";
-export { twoStage, type TwoStageOptions } from "./lib/schedules/two_stage.ts";
-export { validate } from "./lib/schedules/validate.ts";
+} from "./lib/schedules/price/memory.ts";
+export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/price/memory_timeline.ts";
+export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
+export { parsePolicy } from "./lib/schedules/transforms/policy.ts";
+export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search/search.ts";
+export { twoStage, type TwoStageOptions } from "./lib/schedules/transforms/two_stage.ts";
+export { validate } from "./lib/schedules/check/validate.ts";
 
 export {
   type AnyOperation,
@@ -89,11 +89,11 @@ export {
   setChoices,
 } from "./lib/ops/choice.ts";
 
-export { partition } from "./lib/pipeline/partition.ts";
-export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/pipeline/pipeline.ts";
-export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/pipeline/recompute.ts";
-export type { RankPeak, StepOptions, StepResult } from "./lib/pipeline/executor.ts";
-export type { NotFinite } from "./lib/pipeline/verdict.ts";
+export { partition } from "./lib/runtime/partition.ts";
+export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/runtime/pipeline.ts";
+export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/runtime/recompute.ts";
+export type { RankPeak, StepOptions, StepResult } from "./lib/runtime/executor.ts";
+export type { NotFinite } from "./lib/runtime/verdict.ts";
 export {
   type Batch,
   type BatchSource,
@@ -103,7 +103,7 @@ export {
   textSource,
 } from "./lib/train/data.ts";
 export { type ImageFolder, imageFolder } from "./lib/train/image_folder.ts";
-export type { Generator } from "./lib/train/random.ts";
+export type { Generator } from "./lib/random.ts";
 export { syntheticImages } from "./lib/train/synthetic_images.ts";
 export {
   adamw,

@@ -7,7 +7,7 @@ import { measureAgreement } from "../lib/measure/agreement.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { startMeasurement } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
-import { createPipeline } from "../lib/pipeline/pipeline.ts";
+import { createPipeline } from "../lib/runtime/pipeline.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
 import { tableText } from "../lib/report/table.ts";
 import { throughputNotes } from "../lib/report/throughput.ts";

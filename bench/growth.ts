@@ -5,10 +5,10 @@ import { growthQuantities, type GrowthRow, measureGrowth } from "../lib/measure/
 import { describeMachine } from "../lib/measure/machine.ts";
 import { countParameters } from "../lib/models/model.ts";
 import { createModel } from "../lib/models/registry.ts";
-import { createPipeline, type Precision } from "../lib/pipeline/pipeline.ts";
-import type { RecomputePolicy } from "../lib/pipeline/recompute.ts";
+import { createPipeline, type Precision } from "../lib/runtime/pipeline.ts";
+import type { RecomputePolicy } from "../lib/runtime/recompute.ts";
 import { writeOutput } from "../lib/report/output.ts";
-import type { Schedule } from "../lib/schedules/actions.ts";
+import type { Schedule } from "../lib/schedules/schedule.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
 

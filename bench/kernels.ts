@@ -10,7 +10,7 @@ import { describeMachine } from "../lib/measure/machine.ts";
 import { standardProblems } from "../lib/measure/standard_problems.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { operations } from "../lib/ops/choice.ts";
-import { type Precision, precisions } from "../lib/pipeline/pipeline.ts";
+import { type Precision, precisions } from "../lib/runtime/pipeline.ts";
 import { writePage } from "../lib/report/html.ts";
 import { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "../lib/report/kernels.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";

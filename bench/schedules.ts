@@ -8,10 +8,10 @@
 import { Command } from "commander";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
 import { tableText } from "../lib/report/table.ts";
-import { generate } from "../lib/schedules/generate.ts";
-import { simulate } from "../lib/schedules/simulate.ts";
-import { twoStage } from "../lib/schedules/two_stage.ts";
-import { validate } from "../lib/schedules/validate.ts";
+import { generate } from "../lib/schedules/generators/generate.ts";
+import { simulate } from "../lib/schedules/price/simulate.ts";
+import { twoStage } from "../lib/schedules/transforms/two_stage.ts";
+import { validate } from "../lib/schedules/check/validate.ts";
 
 const sizes = [[16, 128], [32, 256], [64, 512], [128, 1024], [256, 2048]];
 

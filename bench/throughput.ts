@@ -12,10 +12,10 @@ import { stageMemories } from "../lib/measure/stage_memory.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { countSteps, measureThroughput, type SchedulePair } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
-import { partition } from "../lib/pipeline/partition.ts";
+import { partition } from "../lib/runtime/partition.ts";
 import type { Choices } from "../lib/ops/choice.ts";
-import { createPipeline, type Pipeline, type Precision, precisions } from "../lib/pipeline/pipeline.ts";
-import { parseRecompute, type RecomputeText } from "../lib/pipeline/recompute.ts";
+import { createPipeline, type Pipeline, type Precision, precisions } from "../lib/runtime/pipeline.ts";
+import { parseRecompute, type RecomputeText } from "../lib/runtime/recompute.ts";
 import { writePage } from "../lib/report/html.ts";
 import { checkOutputs, writeOutput } from "../lib/report/output.ts";
 import { partitionTable } from "../lib/report/partition.ts";
@@ -28,11 +28,11 @@ import {
   throughputTable,
   throughputTitle,
 } from "../lib/report/throughput.ts";
-import type { Policy } from "../lib/schedules/actions.ts";
-import { generate } from "../lib/schedules/generate.ts";
-import { simulate } from "../lib/schedules/simulate.ts";
-import { parsePolicy } from "../lib/schedules/policy.ts";
-import { twoStage } from "../lib/schedules/two_stage.ts";
+import type { Policy } from "../lib/schedules/schedule.ts";
+import { generate } from "../lib/schedules/generators/generate.ts";
+import { simulate } from "../lib/schedules/price/simulate.ts";
+import { parsePolicy } from "../lib/schedules/transforms/policy.ts";
+import { twoStage } from "../lib/schedules/transforms/two_stage.ts";
 import type { BatchSource } from "../lib/train/data.ts";
 import { sizeOf } from "../lib/tensor.ts";
 import { adamw } from "../lib/train/optimizers.ts";

@@ -9,7 +9,7 @@ import { oneOf } from "../lib/cli/options.ts";
 import { UserError } from "../lib/errors.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { tableText } from "../lib/report/table.ts";
-import { fromCsv } from "../lib/schedules/csv.ts";
+import { fromCsv } from "../lib/schedules/csv/csv.ts";
 import { escaped, quoted, shown } from "../lib/text.ts";
 import { openCheckpoint } from "../lib/weights/shards.ts";
 

@@ -8,7 +8,7 @@ import { integer } from "../../lib/cli/options.ts";
 import { describeMachine } from "../../lib/measure/machine.ts";
 import { checkOutputs, writeOutput } from "../../lib/report/output.ts";
 import { tableText } from "../../lib/report/table.ts";
-import { generator } from "../../lib/train/random.ts";
+import { generator } from "../../lib/random.ts";
 import { difference, interleave, type PeerRatio, type PeerRow, ratio, summary } from "./compare.ts";
 import type { Contender, Job } from "./contender.ts";
 import { installWebGpu } from "./environment.ts";

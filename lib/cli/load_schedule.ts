@@ -1,9 +1,9 @@
 import { readFileSync, type Stats, statSync } from "node:fs";
 import { basename, extname } from "node:path";
 import { UserError } from "../errors.ts";
-import type { Schedule } from "../schedules/actions.ts";
-import { fromCsv } from "../schedules/csv.ts";
-import { generate, scheduleNames } from "../schedules/generate.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import { fromCsv } from "../schedules/csv/csv.ts";
+import { generate, scheduleNames } from "../schedules/generators/generate.ts";
 import { quoted, shown } from "../text.ts";
 
 /** Sizes asked for on the command line; absent where a flag is. */

@@ -3,11 +3,11 @@ import { Command } from "commander";
 import { createModel, modelNames } from "../models/registry.ts";
 import { gaveUp, planJson, planTable } from "../report/plan.ts";
 import { plan } from "../planning/plan.ts";
-import { type Precision, precisions } from "../pipeline/pipeline.ts";
+import { type Precision, precisions } from "../runtime/pipeline.ts";
 import { checkOutputs, writeOutput } from "../report/output.ts";
 import { progressBar } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
-import { toCsv } from "../schedules/csv.ts";
+import { toCsv } from "../schedules/csv/csv.ts";
 import { bytes, integer, oneOf } from "./options.ts";
 
 interface Flags {

@@ -3,7 +3,7 @@ import { UserError } from "../errors.ts";
 import { attention, attentionBackward, type AttentionMasks, chooseAttention, qkvWidth } from "../ops/attention.ts";
 import { rope, ropeBackward } from "../ops/rope.ts";
 import { empty, release } from "../tensor.ts";
-import { hash } from "../train/random.ts";
+import { hash } from "../random.ts";
 import { checkRate } from "./dropout.ts";
 import type { Layer } from "./layer.ts";
 import { linear } from "./linear.ts";

@@ -2,7 +2,7 @@
 import { UserError } from "../errors.ts";
 import { dropout } from "../ops/dropout.ts";
 import { sizeOf } from "../tensor.ts";
-import { hash } from "../train/random.ts";
+import { hash } from "../random.ts";
 import type { Layer } from "./layer.ts";
 
 /** What a layer's dropout masks depend on besides the step's seed. */

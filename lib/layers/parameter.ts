@@ -2,7 +2,7 @@
 import { alignment, type Device } from "../gpu/device.ts";
 import { scale } from "../ops/elementwise.ts";
 import { bytesOf, type DType, empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";
-import { type Generator, generator } from "../train/random.ts";
+import { type Generator, generator } from "../random.ts";
 import { place, unplace } from "./placed.ts";
 
 /**

@@ -1,8 +1,8 @@
 /** How well virtual devices stand for real ones: both measured in turn, round by round, in one run. */
 import type { Interval } from "../gpu/timing.ts";
 import { expectValue, positive } from "../rules.ts";
-import { overlaps, withContention } from "../schedules/contention.ts";
-import { simulate } from "../schedules/simulate.ts";
+import { overlaps, withContention } from "../schedules/price/contention.ts";
+import { simulate } from "../schedules/price/simulate.ts";
 import { median, quantile } from "./statistics.ts";
 import type { Measurement, StepSample, ThroughputReport } from "./throughput.ts";
 

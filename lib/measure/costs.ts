@@ -1,8 +1,8 @@
 /** Costs of the actions of each stage, out of the device times of measured steps. */
 import type { Interval } from "../gpu/timing.ts";
 import type { Model } from "../models/model.ts";
-import type { Costs } from "../schedules/costs.ts";
-import type { Action, Schedule } from "../schedules/actions.ts";
+import type { Costs } from "../schedules/price/costs.ts";
+import type { Action, Schedule } from "../schedules/schedule.ts";
 import { median } from "./statistics.ts";
 
 /** What one stage's actions take, in milliseconds of device time: medians over all that were measured. */

@@ -1,7 +1,7 @@
 /** What 2BP gains over the schedule it was made from, measured and taken apart. */
 import { expectValue, filled } from "../rules.ts";
-import type { Schedule } from "../schedules/actions.ts";
-import { simulate } from "../schedules/simulate.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import { simulate } from "../schedules/price/simulate.ts";
 import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
 import { median, quantile } from "./statistics.ts";
 

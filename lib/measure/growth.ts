@@ -2,9 +2,9 @@
 import process from "node:process";
 import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
-import type { Pipeline } from "../pipeline/pipeline.ts";
+import type { Pipeline } from "../runtime/pipeline.ts";
 import { callback, expectFields, optional, positive, type Rules } from "../rules.ts";
-import type { Schedule } from "../schedules/actions.ts";
+import type { Schedule } from "../schedules/schedule.ts";
 import type { BatchSource } from "../train/data.ts";
 import { collectGarbage } from "../gpu/garbage.ts";
 

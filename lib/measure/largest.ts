@@ -1,7 +1,7 @@
 /** The largest model that a machine has memory for. */
 import { createModel } from "../models/registry.ts";
 import { expectFields, filled, flag, positive, real, type Rules } from "../rules.ts";
-import type { Schedule } from "../schedules/actions.ts";
+import type { Schedule } from "../schedules/schedule.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { predictMemory } from "./memory.ts";
 

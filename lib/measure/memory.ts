@@ -5,7 +5,7 @@ import { dryDevices } from "../gpu/dry.ts";
 import { type Bytes, categories } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
-import type { RankPeak } from "../pipeline/executor.ts";
+import type { RankPeak } from "../runtime/executor.ts";
 import { type Choices, setChoices } from "../ops/choice.ts";
 import {
   createPipeline,
@@ -13,9 +13,9 @@ import {
   type PipelineOptions,
   type Precision,
   precisionRule,
-} from "../pipeline/pipeline.ts";
-import { formatRecompute, type RecomputePolicy } from "../pipeline/recompute.ts";
-import type { Schedule } from "../schedules/actions.ts";
+} from "../runtime/pipeline.ts";
+import { formatRecompute, type RecomputePolicy } from "../runtime/recompute.ts";
+import type { Schedule } from "../schedules/schedule.ts";
 import { anything, callback, expectFields, expectValue, filled, optional, positive, type Rules } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";

@@ -1,13 +1,13 @@
 /**
  * What it costs to pass a tensor from one rank to the next, for virtual devices: they share a GPU and copy there, real
- * ones go through host memory. Measured on the device at hand, with the channels' own calls (see `lib/pipeline/channel.ts`).
+ * ones go through host memory. Measured on the device at hand, with the channels' own calls (see `lib/runtime/channel.ts`).
  */
 import type { Device } from "../gpu/device.ts";
 import type { WaitHistory } from "../gpu/poll.ts";
 import { createTimer } from "../gpu/timing.ts";
 import { matmul } from "../ops/matmul.ts";
-import type { Pipeline } from "../pipeline/pipeline.ts";
-import type { Schedule } from "../schedules/actions.ts";
+import type { Pipeline } from "../runtime/pipeline.ts";
+import type { Schedule } from "../schedules/schedule.ts";
 import { empty, release, sizeOf } from "../tensor.ts";
 import type { Transfer } from "./costs.ts";
 import { median } from "./statistics.ts";

@@ -2,7 +2,7 @@
 import type { Device } from "../gpu/device.ts";
 import type { Observed } from "../ops/choice.ts";
 import { empty, release, sizeOf, type Tensor, toArray, writeArray } from "../tensor.ts";
-import { generator } from "../train/random.ts";
+import { generator } from "../random.ts";
 
 /** A problem that can be run any number of times. */
 export interface ProblemCopy {

@@ -3,10 +3,10 @@ import type { Category } from "../gpu/ledger.ts";
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Layer } from "../layers/layer.ts";
 import type { Model } from "../models/model.ts";
-import { partition } from "../pipeline/partition.ts";
+import { partition } from "../runtime/partition.ts";
 import { expectValue, positive } from "../rules.ts";
-import type { Action, Kind, Schedule } from "../schedules/actions.ts";
-import type { StageMemory } from "../schedules/memory.ts";
+import type { Action, Kind, Schedule } from "../schedules/schedule.ts";
+import type { StageMemory } from "../schedules/price/memory.ts";
 import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
 
 /** What the model is cut into, and what it is for. */

@@ -3,11 +3,11 @@ import { UserError } from "../errors.ts";
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { countParameters } from "../models/model.ts";
-import type { Pipeline, Precision } from "../pipeline/pipeline.ts";
+import type { Pipeline, Precision } from "../runtime/pipeline.ts";
 import { callback, expectFields, expectValue, filled, having, optional, positive, type Rules } from "../rules.ts";
-import type { Schedule } from "../schedules/actions.ts";
-import { type Costs, withHostOverhead } from "../schedules/costs.ts";
-import { simulate } from "../schedules/simulate.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import { type Costs, withHostOverhead } from "../schedules/price/costs.ts";
+import { simulate } from "../schedules/price/simulate.ts";
 import type { BatchSource } from "../train/data.ts";
 import {
   createCostCollector,

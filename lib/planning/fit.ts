@@ -1,9 +1,9 @@
 /** Makes a schedule fit into a budget of memory by recomputing as little as it takes. */
-import type { RecomputeText } from "../pipeline/recompute.ts";
-import type { Schedule } from "../schedules/actions.ts";
-import { type Costs, type StageCost, stageCosts } from "../schedules/costs.ts";
-import { type Memory, peakMemory, type StageMemory } from "../schedules/memory.ts";
-import { simulate } from "../schedules/simulate.ts";
+import type { RecomputeText } from "../runtime/recompute.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import { type Costs, type StageCost, stageCosts } from "../schedules/price/costs.ts";
+import { type Memory, peakMemory, type StageMemory } from "../schedules/price/memory.ts";
+import { simulate } from "../schedules/price/simulate.ts";
 import { follow, type Recipe } from "./recipes.ts";
 
 /** One way to run a stage: what is computed again, what that costs and holds. */

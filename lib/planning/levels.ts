@@ -3,7 +3,7 @@ import type { Layer } from "../layers/layer.ts";
 import { stageMemories, type StageMemoryOptions } from "../measure/stage_memory.ts";
 import type { Model } from "../models/model.ts";
 import { recomputes } from "../layers/recompute.ts";
-import type { RecomputeText } from "../pipeline/recompute.ts";
+import type { RecomputeText } from "../runtime/recompute.ts";
 import type { Level } from "./fit.ts";
 import { stageWork } from "./stage_work.ts";
 

@@ -1,10 +1,10 @@
 /** The schedules that a plan chooses from. */
 import { UserError } from "../errors.ts";
-import { isSplit, type Schedule } from "../schedules/actions.ts";
-import type { Costs } from "../schedules/costs.ts";
-import { generate, scheduleNames } from "../schedules/generate.ts";
-import type { Memory } from "../schedules/memory.ts";
-import { twoStage } from "../schedules/two_stage.ts";
+import { isSplit, type Schedule } from "../schedules/schedule.ts";
+import type { Costs } from "../schedules/price/costs.ts";
+import { generate, scheduleNames } from "../schedules/generators/generate.ts";
+import type { Memory } from "../schedules/price/memory.ts";
+import { twoStage } from "../schedules/transforms/two_stage.ts";
 
 /** A way to make a schedule, which may depend on what its stages cost and hold. */
 export interface Recipe {

@@ -2,10 +2,10 @@
 import type { Layer } from "../layers/layer.ts";
 import { sequential } from "../layers/sequential.ts";
 import type { Model } from "../models/model.ts";
-import { partition } from "../pipeline/partition.ts";
-import { type RecomputePolicy, withRecompute } from "../pipeline/recompute.ts";
+import { partition } from "../runtime/partition.ts";
+import { type RecomputePolicy, withRecompute } from "../runtime/recompute.ts";
 import { expectValue, positive } from "../rules.ts";
-import type { StageCost } from "../schedules/costs.ts";
+import type { StageCost } from "../schedules/price/costs.ts";
 
 /** What the model is cut into. */
 export interface StageWorkOptions {

@@ -1,9 +1,9 @@
 import type { Mode } from "../gpu/devices.ts";
-import { formatAction, type Kind, type Schedule } from "../schedules/actions.ts";
-import { memoryCategories } from "../schedules/memory.ts";
-import type { MemoryPoint, RankMemory } from "../schedules/memory_timeline.ts";
-import type { Span } from "../schedules/simulate.ts";
-import { checkSpans } from "../schedules/spans.ts";
+import { formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
+import { memoryCategories } from "../schedules/price/memory.ts";
+import type { MemoryPoint, RankMemory } from "../schedules/price/memory_timeline.ts";
+import type { Span } from "../schedules/price/simulate.ts";
+import { checkSpans } from "../schedules/check/spans.ts";
 import { type Figure, kindColours, kindNames, kindTextColours, memoryColours } from "./style.ts";
 import type { Timeline } from "./timeline.ts";
 import { variantOf } from "./variant.ts";

@@ -1,6 +1,6 @@
-import type { Action, Schedule } from "../schedules/actions.ts";
-import type { Span } from "../schedules/simulate.ts";
-import { checkSpans } from "../schedules/spans.ts";
+import type { Action, Schedule } from "../schedules/schedule.ts";
+import type { Span } from "../schedules/price/simulate.ts";
+import { checkSpans } from "../schedules/check/spans.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** How to draw in a terminal. */

@@ -3,7 +3,7 @@ import { categories, type Category } from "../gpu/ledger.ts";
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { MemoryReport, MemoryRow } from "../measure/memory.ts";
 import type { Section, Table } from "./html.ts";
-import { memoryCategories } from "../schedules/memory.ts";
+import { memoryCategories } from "../schedules/price/memory.ts";
 import { type Figure, memoryColours, seriesColours } from "./style.ts";
 
 /**

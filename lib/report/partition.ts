@@ -1,7 +1,7 @@
 /** How a model is cut into stages, as a table. */
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
-import { fewestSamples, stageFlops } from "../pipeline/partition.ts";
+import { fewestSamples, stageFlops } from "../runtime/partition.ts";
 import type { Table } from "./html.ts";
 
 /** One row a stage: its layers, its parameters, and its share of the work as counted in floating-point operations. */

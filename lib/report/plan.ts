@@ -2,7 +2,7 @@
 import { formatBytes } from "../bytes.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { PlanOptions, TrainingPlan } from "../planning/plan.ts";
-import { formatAction } from "../schedules/actions.ts";
+import { formatAction } from "../schedules/schedule.ts";
 import type { Table } from "./html.ts";
 import { variantOf } from "./variant.ts";
 

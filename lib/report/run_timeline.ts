@@ -2,9 +2,9 @@
 import type { Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
-import type { StepResult } from "../pipeline/executor.ts";
-import type { Schedule } from "../schedules/actions.ts";
-import { simulate, type Span } from "../schedules/simulate.ts";
+import type { StepResult } from "../runtime/executor.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import { simulate, type Span } from "../schedules/price/simulate.ts";
 import { type Timeline, transfersOf } from "./timeline.ts";
 
 /**

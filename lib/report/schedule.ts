@@ -4,11 +4,11 @@
  * @module
  */
 
-import { formatAction, type Kind, type Schedule } from "../schedules/actions.ts";
-import type { Costs } from "../schedules/costs.ts";
-import { type Memory, peakMemory } from "../schedules/memory.ts";
-import { memoryTimeline } from "../schedules/memory_timeline.ts";
-import { simulate, type Simulation } from "../schedules/simulate.ts";
+import { formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
+import type { Costs } from "../schedules/price/costs.ts";
+import { type Memory, peakMemory } from "../schedules/price/memory.ts";
+import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
+import { simulate, type Simulation } from "../schedules/price/simulate.ts";
 import { ganttFigure } from "./gantt.ts";
 import type { Section, Table } from "./html.ts";
 import { variantOf } from "./variant.ts";

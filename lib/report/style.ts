@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { Kind } from "../schedules/actions.ts";
-import type { MemoryCategory } from "../schedules/memory.ts";
+import type { Kind } from "../schedules/schedule.ts";
+import type { MemoryCategory } from "../schedules/price/memory.ts";
 
 /**
  * Colours of the four kinds of action, after Okabe and Ito: they differ in lightness as well as in hue, so that they

@@ -1,6 +1,6 @@
-import type { Schedule } from "../schedules/actions.ts";
-import type { Span } from "../schedules/simulate.ts";
-import { sourceOf } from "../schedules/walk.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import type { Span } from "../schedules/price/simulate.ts";
+import { sourceOf } from "../schedules/check/walk.ts";
 
 /** What drawings need of a step, simulated or measured: `simulate()` returns it, and a run can. */
 export interface Timeline {

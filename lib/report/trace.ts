@@ -1,9 +1,9 @@
-import { formatAction, type Schedule } from "../schedules/actions.ts";
-import { memoryCategories } from "../schedules/memory.ts";
-import type { RankMemory } from "../schedules/memory_timeline.ts";
-import type { Span } from "../schedules/simulate.ts";
-import { checkSpans } from "../schedules/spans.ts";
-import { walk } from "../schedules/walk.ts";
+import { formatAction, type Schedule } from "../schedules/schedule.ts";
+import { memoryCategories } from "../schedules/price/memory.ts";
+import type { RankMemory } from "../schedules/price/memory_timeline.ts";
+import type { Span } from "../schedules/price/simulate.ts";
+import { checkSpans } from "../schedules/check/spans.ts";
+import { walk } from "../schedules/check/walk.ts";
 import { type Timeline, type Transfer, transfersOf } from "./timeline.ts";
 
 /** How to write a trace. */

@@ -1,4 +1,4 @@
-import type { Schedule } from "../schedules/actions.ts";
+import type { Schedule } from "../schedules/schedule.ts";
 
 /** Name and 2BP variant: `1f1b-2, 2BP fill, width 2`. */
 export function variantOf({ name, twoStage, policy, width }: Schedule): string {

@@ -1,7 +1,7 @@
 /** Batches, and where those of text come from: bytes as tokens. */
 import { UserError } from "../errors.ts";
 import { described, expectFields, expectValue, positive, u32 } from "../rules.ts";
-import { generator } from "./random.ts";
+import { generator } from "../random.ts";
 
 /**
  * Samples and what a model is to make of them; every sample has as many inputs, and as many targets: those that the model's

@@ -1,6 +1,6 @@
 /** Batches of images: the shape that models take them in, scaled as others scale them, and drawn in an order by seed. */
 import { type Batch, expectSamples } from "./data.ts";
-import { generator } from "./random.ts";
+import { generator } from "../random.ts";
 
 /** An image: rows of pixels from the top, each red, green, blue from 0 to 1. */
 export interface Image {

@@ -2,7 +2,7 @@
 import { expectFields, positive, u32 } from "../rules.ts";
 import { type Batch, type BatchSource, expectSamples } from "./data.ts";
 import { batchOf, normalise } from "./images.ts";
-import { type Generator, generator } from "./random.ts";
+import { type Generator, generator } from "../random.ts";
 
 /**
  * Synthetic images without end, [size, size, 3]: stripes of chance width, phase and contrast under noise. The class shows in

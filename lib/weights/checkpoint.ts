@@ -2,7 +2,7 @@
 import { UserError } from "../errors.ts";
 import { writeBuffer } from "../layers/buffers.ts";
 import { type Model, parametersOf } from "../models/model.ts";
-import type { Pipeline } from "../pipeline/pipeline.ts";
+import type { Pipeline } from "../runtime/pipeline.ts";
 import { sizeOf, toArray } from "../tensor.ts";
 import { quoted } from "../text.ts";
 import { buffersOf, referenceModel } from "./families.ts";

@@ -6,7 +6,7 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { createTimer } from "../../lib/gpu/timing.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { add } from "../../lib/ops/elementwise.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { empty, fromArray, release, toArray } from "../../lib/tensor.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { processState } from "./process_state.ts";

@@ -9,7 +9,7 @@ import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
 import { postNorm, preNorm } from "../../lib/layers/residual.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { packIds } from "../../lib/ops/embedding.ts";
-import { hash } from "../../lib/train/random.ts";
+import { hash } from "../../lib/random.ts";
 import { close, device, tokens } from "../ops/support.ts";
 import { attention } from "../reference/attention.ts";
 import { addBias } from "../reference/bias.ts";

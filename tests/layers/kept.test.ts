@@ -17,7 +17,7 @@ import { reluLayer } from "../../lib/layers/relu.ts";
 import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
 import { createGroup, createSaved, releaseGroup, type Saved } from "../../lib/layers/saved.ts";
 import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
-import { placeStage } from "../../lib/pipeline/stage.ts";
+import { placeStage } from "../../lib/runtime/stage.ts";
 import { empty, release, type Tensor } from "../../lib/tensor.ts";
 
 /** What the letters of the table stand for here. */

@@ -5,7 +5,7 @@ import type { Layer } from "../../lib/layers/layer.ts";
 import { placeParameters, releaseParameters } from "../../lib/layers/parameter.ts";
 import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
 import { empty, fromArray, release, sizeOf, toArray } from "../../lib/tensor.ts";
-import { generator } from "../../lib/train/random.ts";
+import { generator } from "../../lib/random.ts";
 import { assertTensor, dirty, normal } from "../ops/support.ts";
 
 /** Side inputs of a micro-batch by name, see `Saved.side`. */

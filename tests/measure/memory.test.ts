@@ -4,12 +4,12 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { problemsOf } from "../../lib/measure/calibrate.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { countParameters } from "../../lib/models/model.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
-import type { Policy } from "../../lib/schedules/actions.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import type { Policy } from "../../lib/schedules/schedule.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
-import { aligned, randomBatch, tinyModel } from "../pipeline/support.ts";
+import { aligned, randomBatch, tinyModel } from "../runtime/support.ts";
 
 let set: DeviceSet;
 before(async () => {

@@ -11,13 +11,13 @@ import { predictMemory, reportMemory } from "../../lib/measure/memory.ts";
 import { closedForm, joinRuns } from "../../lib/measure/scaling.ts";
 import { stageMemories } from "../../lib/measure/stage_memory.ts";
 import { measureThroughput } from "../../lib/measure/throughput.ts";
-import { createPipeline, type Pipeline } from "../../lib/pipeline/pipeline.ts";
+import { createPipeline, type Pipeline } from "../../lib/runtime/pipeline.ts";
 import { plan } from "../../lib/planning/plan.ts";
 import { stageWork } from "../../lib/planning/stage_work.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw, sgd } from "../../lib/train/optimizers.ts";
-import { randomBatch, tiny, tinyModel } from "../pipeline/support.ts";
+import { randomBatch, tiny, tinyModel } from "../runtime/support.ts";
 
 let set: DeviceSet, pipeline: Pipeline;
 before(async () => {

@@ -3,12 +3,12 @@ import process from "node:process";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { collectGarbage } from "../../lib/gpu/garbage.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { empty, release } from "../../lib/tensor.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
-import { aligned, randomBatch, tinyModel } from "../pipeline/support.ts";
+import { aligned, randomBatch, tinyModel } from "../runtime/support.ts";
 
 let set: DeviceSet;
 before(async () => {

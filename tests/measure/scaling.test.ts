@@ -5,11 +5,11 @@ import type { ThroughputReport } from "../../lib/measure/throughput.ts";
 import { largestFitting } from "../../lib/measure/largest.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import { partition } from "../../lib/pipeline/partition.ts";
+import { partition } from "../../lib/runtime/partition.ts";
 import { scalingFigure, scalingGainTable, scalingNotes, scalingTable } from "../../lib/report/scaling.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 
 const names = ["naive", "gpipe", "1f1b-1", "1f1b-2"];

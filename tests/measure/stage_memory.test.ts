@@ -3,10 +3,10 @@ import { test } from "node:test";
 import { blankBatch, dryPipeline } from "../../lib/measure/memory.ts";
 import { stageMemories } from "../../lib/measure/stage_memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import type { Policy, Schedule } from "../../lib/schedules/actions.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { peakMemory, type StageMemory } from "../../lib/schedules/memory.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import type { Policy, Schedule } from "../../lib/schedules/schedule.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { peakMemory, type StageMemory } from "../../lib/schedules/price/memory.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 
 const optimizer = adamw();

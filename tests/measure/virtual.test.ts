@@ -11,9 +11,9 @@ import {
   type ThroughputReport,
 } from "../../lib/measure/throughput.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { textSource } from "../../lib/train/data.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { follow } from "../reference/contention.ts";

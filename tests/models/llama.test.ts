@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { llama } from "../../lib/models/llama.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
-import { randomBatch, tiny } from "../pipeline/support.ts";
+import { randomBatch, tiny } from "../runtime/support.ts";
 import { llamaLoss } from "../reference/llama.ts";
 import { assertDifferences } from "./support.ts";
 

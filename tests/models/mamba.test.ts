@@ -3,11 +3,11 @@ import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { mamba, type MambaConfiguration, mambaConfigurations } from "../../lib/models/mamba.ts";
 import { countParameters } from "../../lib/models/model.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw, sgd } from "../../lib/train/optimizers.ts";
-import { assertSameGradients, randomBatch } from "../pipeline/support.ts";
+import { assertSameGradients, randomBatch } from "../runtime/support.ts";
 
 let one: DeviceSet, two: DeviceSet;
 before(async () => [one, two] = [await openDevices(1), await openDevices(2)]);

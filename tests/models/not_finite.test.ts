@@ -16,11 +16,11 @@ import { llama } from "../../lib/models/llama.ts";
 import { mamba } from "../../lib/models/mamba.ts";
 import { type Model, parametersOf } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
-import { generate } from "../../lib/schedules/generate.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
 import { empty, fromArray, release, toArray } from "../../lib/tensor.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
-import { generator } from "../../lib/train/random.ts";
+import { generator } from "../../lib/random.ts";
 import { normal, tokens } from "../ops/support.ts";
 
 let set: DeviceSet;

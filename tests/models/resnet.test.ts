@@ -7,7 +7,7 @@ import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.t
 import { sequential } from "../../lib/layers/sequential.ts";
 import { countParameters, parametersOf } from "../../lib/models/model.ts";
 import { resnet, resnetConfigurations } from "../../lib/models/resnet.ts";
-import { partition, stageFlops } from "../../lib/pipeline/partition.ts";
+import { partition, stageFlops } from "../../lib/runtime/partition.ts";
 import { empty, fromArray, release, toArray } from "../../lib/tensor.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";

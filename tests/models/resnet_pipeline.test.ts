@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { resnet } from "../../lib/models/resnet.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
-import type { Schedule } from "../../lib/schedules/actions.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import type { Schedule } from "../../lib/schedules/schedule.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { toArray } from "../../lib/tensor.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
-import { assertSameGradients } from "../pipeline/support.ts";
+import { assertSameGradients } from "../runtime/support.ts";
 
 let one: DeviceSet, two: DeviceSet;
 before(async () => {

@@ -3,12 +3,12 @@ import { after, before, test } from "node:test";
 import { sourceFor } from "../../bench/data.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
-import type { Policy } from "../../lib/schedules/actions.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import type { Policy } from "../../lib/schedules/schedule.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
-import { assertSameGradients } from "../pipeline/support.ts";
+import { assertSameGradients } from "../runtime/support.ts";
 
 let set: DeviceSet;
 before(async () => {

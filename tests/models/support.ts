@@ -1,6 +1,6 @@
 /** What the tests of models share. */
 import assert from "node:assert/strict";
-import { generator } from "../../lib/train/random.ts";
+import { generator } from "../../lib/random.ts";
 
 /**
  * Fails unless each gradient equals the differences of `loss` in some of its elements. `loss` reads `values`, the parameters by

@@ -89,7 +89,7 @@ for (const [name, notebook] of notebooks) {
 
 test("cells run in order in one kernel; outputs are kept; what is changed in the library shows without a build", async () => {
   const copy = copyOfTree();
-  const file = join(copy, "lib/schedules/naive.ts");
+  const file = join(copy, "lib/schedules/generators/naive.ts");
   const before = readFileSync(file, "utf8");
   const after = before.replace(/name: "naive"/, `name: "changed"`);
   assert.notEqual(after, before);

@@ -11,7 +11,7 @@ import { gelu } from "../../lib/ops/gelu.ts";
 import { addRelu, relu, reluBackward } from "../../lib/ops/relu.ts";
 import { swiglu } from "../../lib/ops/swiglu.ts";
 import { empty, release, sizeOf, type Tensor, toArray, writeArray } from "../../lib/tensor.ts";
-import { generator } from "../../lib/train/random.ts";
+import { generator } from "../../lib/random.ts";
 import * as gelus from "../reference/gelu.ts";
 import * as swiglus from "../reference/swiglu.ts";
 import { attentionCase, type Case, cases } from "./not_finite_cases.ts";

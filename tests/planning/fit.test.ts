@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fit, type Level } from "../../lib/planning/fit.ts";
 import { follow, type Recipe, recipesFor } from "../../lib/planning/recipes.ts";
-import { stageCosts } from "../../lib/schedules/costs.ts";
-import { peakMemory } from "../../lib/schedules/memory.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { validate } from "../../lib/schedules/validate.ts";
+import { stageCosts } from "../../lib/schedules/price/costs.ts";
+import { peakMemory } from "../../lib/schedules/price/memory.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { validate } from "../../lib/schedules/check/validate.ts";
 
 /** Levels of a stage: nothing, half or all of the activations recomputed, for 1 or 2 more units of time in I. */
 function levelsOf(scale: number): Level[] {

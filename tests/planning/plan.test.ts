@@ -6,9 +6,9 @@ import { UserError } from "../../lib/errors.ts";
 import { openDevices } from "../../lib/gpu/devices.ts";
 import { blankBatch } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import { createPipeline } from "../../lib/pipeline/pipeline.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { plan } from "../../lib/planning/plan.ts";
-import { validate } from "../../lib/schedules/validate.ts";
+import { validate } from "../../lib/schedules/check/validate.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 
 const mib = 2 ** 20;

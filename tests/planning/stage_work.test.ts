@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createModel } from "../../lib/models/registry.ts";
 import { stageWork } from "../../lib/planning/stage_work.ts";
-import type { StageCost } from "../../lib/schedules/costs.ts";
+import type { StageCost } from "../../lib/schedules/price/costs.ts";
 
 const total = (work: readonly StageCost[], kind: "f" | "i" | "w") =>
   work.reduce((sum, cost) => sum + Number(cost[kind]), 0);

@@ -1,7 +1,7 @@
 /** A whole BERT with its masked-token head in float64, forward only: gradients come from finite differences of its loss. */
 import type { BertConfiguration } from "../../lib/models/bert.ts";
 import type { Batch } from "../../lib/train/data.ts";
-import { hash } from "../../lib/train/random.ts";
+import { hash } from "../../lib/random.ts";
 import { attention } from "./attention.ts";
 import { addBias } from "./bias.ts";
 import { dropout } from "./dropout.ts";

@@ -1,6 +1,6 @@
 /** Devices that slow each other, followed from event to event. */
-import type { Schedule } from "../../lib/schedules/actions.ts";
-import { sourceOf } from "../../lib/schedules/walk.ts";
+import type { Schedule } from "../../lib/schedules/schedule.ts";
+import { sourceOf } from "../../lib/schedules/check/walk.ts";
 
 /**
  * Start and end of each action, by rank, where a busy rank makes `1 - lost * others / (ranks - 1)` of an action's work in a

@@ -1,5 +1,5 @@
 /** Whether a schedule runs to its end, found out by playing it. */
-import type { Action, Schedule } from "../../lib/schedules/actions.ts";
+import type { Action, Schedule } from "../../lib/schedules/schedule.ts";
 
 /**
  * Plays the lists round-robin, one action a turn, until nobody can move: right is a schedule of which nothing is left and that has

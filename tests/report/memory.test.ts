@@ -3,9 +3,9 @@ import { test } from "node:test";
 import { blankBatch, dryPipeline, reportMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { memoryFigure, memoryOverTime } from "../../lib/report/memory.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { memoryCategories } from "../../lib/schedules/memory.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { memoryCategories } from "../../lib/schedules/price/memory.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 
 const llama = () => createModel("llama-tiny");

@@ -4,8 +4,8 @@ import sharp from "sharp";
 import { ganttFigure } from "../../lib/report/gantt.ts";
 import { figurePng } from "../../lib/report/png.ts";
 import { kindColours } from "../../lib/report/style.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
 
 const schedule = generate("1f1b-1", { devices: 3 });
 const simulation = simulate(schedule);

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runTimeline } from "../../lib/report/run_timeline.ts";
 import { transfersOf } from "../../lib/report/timeline.ts";
-import { unitCosts } from "../../lib/schedules/costs.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { unitCosts } from "../../lib/schedules/price/costs.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 
 const schedule = twoStage(generate("1f1b-2", { devices: 3 }));
 const simulation = simulate(schedule, unitCosts({ comm: 0.25 }));

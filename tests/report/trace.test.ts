@@ -4,12 +4,12 @@ import fc from "fast-check";
 import { runTimeline } from "../../lib/report/run_timeline.ts";
 import { type Timeline, transfersOf } from "../../lib/report/timeline.ts";
 import { chromeTrace, type TraceOptions } from "../../lib/report/trace.ts";
-import { formatAction, type Schedule } from "../../lib/schedules/actions.ts";
-import { type Costs, unitCosts } from "../../lib/schedules/costs.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { memoryTimeline } from "../../lib/schedules/memory_timeline.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { formatAction, type Schedule } from "../../lib/schedules/schedule.ts";
+import { type Costs, unitCosts } from "../../lib/schedules/price/costs.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { names } from "../schedules/support.ts";
 
 interface Event {

@@ -1,8 +1,8 @@
 /** Costs, links, memory, limits and sizes that are none: refused before they make a number. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Policy } from "../../lib/schedules/actions.ts";
-import { withContention } from "../../lib/schedules/contention.ts";
+import type { Policy } from "../../lib/schedules/schedule.ts";
+import { withContention } from "../../lib/schedules/price/contention.ts";
 import {
   type Costs,
   type Link,
@@ -10,15 +10,15 @@ import {
   unitCosts,
   withHostOverhead,
   withLinks,
-} from "../../lib/schedules/costs.ts";
-import { fromCsv } from "../../lib/schedules/csv.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { peakMemory, type StageMemory, unitMemory } from "../../lib/schedules/memory.ts";
-import { memoryTimeline } from "../../lib/schedules/memory_timeline.ts";
-import { parsePolicy } from "../../lib/schedules/policy.ts";
-import { search, type SearchOptions } from "../../lib/schedules/search.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+} from "../../lib/schedules/price/costs.ts";
+import { fromCsv } from "../../lib/schedules/csv/csv.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { peakMemory, type StageMemory, unitMemory } from "../../lib/schedules/price/memory.ts";
+import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
+import { parsePolicy } from "../../lib/schedules/transforms/policy.ts";
+import { search, type SearchOptions } from "../../lib/schedules/search/search.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 
 const base = generate("1f1b-1", { devices: 2 });
 const split = twoStage(base);

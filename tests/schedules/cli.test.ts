@@ -6,8 +6,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { fromCsv } from "../../lib/schedules/csv.ts";
-import { generate } from "../../lib/schedules/generate.ts";
+import { fromCsv } from "../../lib/schedules/csv/csv.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const entry = ["run", "-A", "--no-check", "lib/cli/schedule.ts"];

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { overlaps, withContention } from "../../lib/schedules/contention.ts";
-import { stageCosts, unitCosts } from "../../lib/schedules/costs.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { overlaps, withContention } from "../../lib/schedules/price/contention.ts";
+import { stageCosts, unitCosts } from "../../lib/schedules/price/costs.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { follow } from "../reference/contention.ts";
 
 for (const name of ["naive", "gpipe", "1f1b-1", "1f1b-2"]) {

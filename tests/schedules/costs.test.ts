@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { stageCosts, unitCosts, withHostOverhead, withLinks } from "../../lib/schedules/costs.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
+import { stageCosts, unitCosts, withHostOverhead, withLinks } from "../../lib/schedules/price/costs.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { schedule } from "./support.ts";
 
 test("B costs I plus W unless it is given, and a wide W what its function says", () => {

@@ -4,12 +4,12 @@ import { ganttFigure } from "../../lib/report/gantt.ts";
 import { ganttText } from "../../lib/report/gantt_text.ts";
 import { transfersOf } from "../../lib/report/timeline.ts";
 import { chromeTrace } from "../../lib/report/trace.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { peakMemory } from "../../lib/schedules/memory.ts";
-import { memoryTimeline } from "../../lib/schedules/memory_timeline.ts";
-import { unitCosts } from "../../lib/schedules/costs.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { peakMemory } from "../../lib/schedules/price/memory.ts";
+import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
+import { unitCosts } from "../../lib/schedules/price/costs.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 
 const base = generate("1f1b-2", { devices: 4 });
 const split = twoStage(base);

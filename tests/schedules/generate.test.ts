@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { generate } from "../../lib/schedules/generate.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
 
 test("generate() lists the schedules when it does not know a name", () => {
   assert.throws(() => generate("foo", { devices: 2 }), {

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseBytes } from "../../lib/bytes.ts";
-import { unitCosts } from "../../lib/schedules/costs.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { peakMemory } from "../../lib/schedules/memory.ts";
-import { parsePolicy } from "../../lib/schedules/policy.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
-import { validate } from "../../lib/schedules/validate.ts";
+import { unitCosts } from "../../lib/schedules/price/costs.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { peakMemory } from "../../lib/schedules/price/memory.ts";
+import { parsePolicy } from "../../lib/schedules/transforms/policy.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { validate } from "../../lib/schedules/check/validate.ts";
 
 const memory = () => ({ activations: 1, released: 0.4, derivatives: 0.5, workspace: { W: 0.1, I: 0.2 } });
 

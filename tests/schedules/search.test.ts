@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { generate } from "../../lib/schedules/generate.ts";
-import type { Memory, StageMemory } from "../../lib/schedules/memory.ts";
-import { search } from "../../lib/schedules/search.ts";
-import { type Costs, stageCosts, unitCosts } from "../../lib/schedules/costs.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
-import { validate } from "../../lib/schedules/validate.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import type { Memory, StageMemory } from "../../lib/schedules/price/memory.ts";
+import { search } from "../../lib/schedules/search/search.ts";
+import { type Costs, stageCosts, unitCosts } from "../../lib/schedules/price/costs.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { validate } from "../../lib/schedules/check/validate.ts";
 import { random } from "./support.ts";
 
 const activations: Memory = () => ({ activations: 1, derivatives: 0 });

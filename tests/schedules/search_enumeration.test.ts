@@ -2,14 +2,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type Costs, unitCosts } from "../../lib/schedules/costs.ts";
-import { branchAndBound } from "../../lib/schedules/branch_and_bound.ts";
-import { lowerBound } from "../../lib/schedules/lower_bound.ts";
-import { type Memory, peakMemory } from "../../lib/schedules/memory.ts";
-import { search } from "../../lib/schedules/search.ts";
-import { evaluate, problemOf } from "../../lib/schedules/search_problem.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { validate } from "../../lib/schedules/validate.ts";
+import { type Costs, unitCosts } from "../../lib/schedules/price/costs.ts";
+import { branchAndBound } from "../../lib/schedules/search/branch_and_bound.ts";
+import { lowerBound } from "../../lib/schedules/search/lower_bound.ts";
+import { type Memory, peakMemory } from "../../lib/schedules/price/memory.ts";
+import { search } from "../../lib/schedules/search/search.ts";
+import { evaluate, problemOf } from "../../lib/schedules/search/problem.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { validate } from "../../lib/schedules/check/validate.ts";
 import { leastTime, peakOf, type Tiny } from "../reference/every_order.ts";
 
 const upTo = (most: number) => fc.integer({ min: 0, max: most });

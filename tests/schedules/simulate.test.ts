@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { generate } from "../../lib/schedules/generate.ts";
-import { type Costs, stageCosts, unitCosts } from "../../lib/schedules/costs.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { type Costs, stageCosts, unitCosts } from "../../lib/schedules/price/costs.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { names, random, schedule, slowMakespan } from "./support.ts";
 
 /** Random costs that differ by rank and stage, with links of their own. */

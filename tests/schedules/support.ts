@@ -1,12 +1,12 @@
-import type { Schedule } from "../../lib/schedules/actions.ts";
-import { scheduleNames } from "../../lib/schedules/generate.ts";
-import type { Costs } from "../../lib/schedules/costs.ts";
+import type { Schedule } from "../../lib/schedules/schedule.ts";
+import { scheduleNames } from "../../lib/schedules/generators/generate.ts";
+import type { Costs } from "../../lib/schedules/price/costs.ts";
 
 /** Every schedule of the zoo. */
 export const names = scheduleNames;
 
 /** Numbers from a seed, so that a failing property test can be run again. */
-export { seededRandom as random } from "../../lib/schedules/local_search.ts";
+export { seededRandom as random } from "../../lib/schedules/search/local_search.ts";
 
 /** Lists of actions from the usual notation: `lists("0F0 0B0", "1F0 1B0")`. */
 export function lists(...ranks: string[]): Schedule["actions"] {

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Policy } from "../../lib/schedules/actions.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { unitCosts as unit } from "../../lib/schedules/costs.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
-import { validate } from "../../lib/schedules/validate.ts";
+import type { Policy } from "../../lib/schedules/schedule.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { unitCosts as unit } from "../../lib/schedules/price/costs.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { validate } from "../../lib/schedules/check/validate.ts";
 import { names } from "./support.ts";
 
 const goldens: [name: string, policy: Policy | "none", makespan: number, peak: number[]][] = [

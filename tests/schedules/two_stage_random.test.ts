@@ -2,14 +2,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Policy, Schedule } from "../../lib/schedules/actions.ts";
-import { type StageCost, stageCosts } from "../../lib/schedules/costs.ts";
-import { fillIdle } from "../../lib/schedules/fill.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { peakMemory, type StageMemory } from "../../lib/schedules/memory.ts";
-import { mergeBackward } from "../../lib/schedules/merge.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
-import { validate } from "../../lib/schedules/validate.ts";
+import type { Policy, Schedule } from "../../lib/schedules/schedule.ts";
+import { type StageCost, stageCosts } from "../../lib/schedules/price/costs.ts";
+import { fillIdle } from "../../lib/schedules/transforms/fill.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { peakMemory, type StageMemory } from "../../lib/schedules/price/memory.ts";
+import { mergeBackward } from "../../lib/schedules/transforms/merge.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { validate } from "../../lib/schedules/check/validate.ts";
 import { names, slowMakespan } from "./support.ts";
 
 const wholeNames = names.filter((name) => !generate(name, { devices: 2, microbatches: 4 }).twoStage);

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { planOf } from "../../lib/pipeline/plan.ts";
-import type { Action, Kind, Schedule } from "../../lib/schedules/actions.ts";
-import { generate } from "../../lib/schedules/generate.ts";
-import { simulate } from "../../lib/schedules/simulate.ts";
-import { twoStage } from "../../lib/schedules/two_stage.ts";
-import { validate } from "../../lib/schedules/validate.ts";
+import { planOf } from "../../lib/runtime/plan.ts";
+import type { Action, Kind, Schedule } from "../../lib/schedules/schedule.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { validate } from "../../lib/schedules/check/validate.ts";
 import { names, random, schedule } from "./support.ts";
 
 /** A valid split schedule on two devices, with one fault put in by hand. */

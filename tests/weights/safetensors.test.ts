@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { type NamedTensor, openTensorFile, writeTensorFile } from "../../lib/weights/safetensors.ts";
 import { openCheckpoint } from "../../lib/weights/shards.ts";
-import { generator } from "../../lib/train/random.ts";
+import { generator } from "../../lib/random.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "twobp-weights-"));
 after(() => rmSync(folder, { recursive: true }));

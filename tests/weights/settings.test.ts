@@ -10,13 +10,13 @@ import { llama, type LlamaConfiguration } from "../../lib/models/llama.ts";
 import { mamba } from "../../lib/models/mamba.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
-import { createPipeline, type Pipeline } from "../../lib/pipeline/pipeline.ts";
-import { generate } from "../../lib/schedules/generate.ts";
+import { createPipeline, type Pipeline } from "../../lib/runtime/pipeline.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { loadWeights, saveWeights } from "../../lib/weights/checkpoint.ts";
 import { type NamedTensor, openTensorFile, writeTensorFile } from "../../lib/weights/safetensors.ts";
 import { openCheckpoint } from "../../lib/weights/shards.ts";
-import { randomBatch } from "../pipeline/support.ts";
+import { randomBatch } from "../runtime/support.ts";
 import { llamaLoss } from "../reference/llama.ts";
 
 const shards = fileURLToPath(new URL("../fixtures/llama_bf16", import.meta.url));

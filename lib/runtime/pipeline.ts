@@ -1,0 +1,312 @@
+/** A model cut into stages on several devices, ready to run schedules. */
+import { UserError } from "../errors.ts";
+import { type Device, DeviceError } from "../gpu/device.ts";
+import type { DeviceSet } from "../gpu/devices.ts";
+import { createTimer } from "../gpu/timing.ts";
+import type { Layer } from "../layers/layer.ts";
+import { copyMasters } from "../layers/parameter.ts";
+import { expectModel, type Model, parametersOf } from "../models/model.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import {
+  anything,
+  described,
+  expectFields,
+  expectValue,
+  filled,
+  having,
+  oneOf,
+  optional,
+  type Rule,
+  type Rules,
+  u32,
+} from "../rules.ts";
+import { empty, release, sizeOf, toArray } from "../tensor.ts";
+import type { Batch } from "../train/data.ts";
+import { createLossScale } from "../train/loss_scale.ts";
+import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
+import { createChannels } from "./channel.ts";
+import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
+import { runStep, type StepOptions, type StepResult } from "./executor.ts";
+import { createOccupancy } from "./occupancy.ts";
+import { checkParts, partition } from "./partition.ts";
+import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
+import { expectUnplaced, forgetPlaced, placeStage } from "./stage.ts";
+import { clearGradients } from "./undo.ts";
+
+/**
+ * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
+ * stages are f16, and kernels read an f16 copy of f32 master weights. Sums are still f32: gradients of
+ * parameters, statistics of normalisations, losses, running statistics, the optimizer. The loss is scaled, and steps whose
+ * gradients overflow are skipped, see {@link StepResult.skipped}.
+ */
+export type Precision = "f32" | "mixed";
+
+/** All of them. */
+export const precisions: readonly Precision[] = ["f32", "mixed"];
+
+/** What takes a precision asks for this. */
+export const precisionRule: Rule = oneOf(precisions);
+
+/** What takes a budget asks for this. */
+export const budgetRule: Rule = {
+  right: "a number of bytes above 0",
+  accepts: (value) => typeof value === "number" && value > 0,
+};
+
+/** How a pipeline is made. */
+export interface PipelineOptions {
+  /** Updates the parameters at the end of each step. */
+  readonly optimizer: OptimizerSpec;
+  /** Rank of each stage; by default one stage a rank, in order. */
+  readonly placement?: readonly number[];
+  /** The layers of each stage; by default cut so that the heaviest stage is as light as it can be. */
+  readonly parts?: readonly (readonly Layer[])[];
+  /** Seed of the initial parameters; the same for every partition gives the same model. */
+  readonly seed?: number;
+  /** What tensors hold and kernels read; "f32" by default. */
+  readonly precision?: Precision;
+  /** What the loss is multiplied by at first in mixed precision, a power of two; 2^16 by default. */
+  readonly lossScale?: number;
+  /** What is computed again instead of kept: bytes for time. Nothing by default. */
+  readonly recompute?: RecomputePolicy;
+  /**
+   * The most bytes that the buffers on each device may take, free ones that are kept for later included. What would exceed it
+   * fails, with rank, action and bytes in the message; the devices are good for a smaller step afterwards.
+   */
+  readonly budget?: number;
+}
+
+const setRule: Rule = {
+  right: "a DeviceSet, as openDevices() gives",
+  accepts: (value) => having("close").accepts(value) && filled.accepts((value as DeviceSet).devices),
+};
+
+const rules: Rules<PipelineOptions> = {
+  optimizer: optimizerRule,
+  placement: anything, // by `checkParts`
+  parts: anything,
+  seed: optional(u32),
+  precision: optional(precisionRule),
+  lossScale: anything, // by `createLossScale`
+  recompute: anything, // by `withRecompute`
+  budget: optional(budgetRule),
+};
+
+/**
+ * A model in training. Any schedule for its number of devices and stages can be run on it, step by step. A step, a reading of
+ * values and their setting exclude one another: what is called too early, or after `close`, is a `UserError`, and nothing is done.
+ */
+export interface Pipeline {
+  /** What is trained. */
+  readonly model: Model;
+  /** The layers of each stage, wrapped where they compute again. */
+  readonly parts: readonly (readonly Layer[])[];
+  /** What is computed again, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
+  readonly recompute: string;
+  /** What tensors hold and kernels read. */
+  readonly precision: Precision;
+  /**
+   * Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. A step that fails has
+   * never happened: parameters, gradients, running statistics, the optimizer and the loss scale are what they were before. Only
+   * gradients that earlier steps without an update had added up are lost with it.
+   *
+   * @throws {UserError} When schedule, batch and pipeline do not fit each other.
+   * @throws {Error} When a rank fails, or the loss or a gradient is not finite (in mixed precision the latter is no error, see
+   * {@link StepResult.skipped}); rank, and action or parameter are named.
+   */
+  step(schedule: Schedule, batch: Batch, options?: StepOptions): Promise<StepResult>;
+  /** All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both. */
+  gradients(): Promise<Map<string, Float32Array>>;
+  /** All parameter values by name; in mixed precision the f32 masters. */
+  parameters(): Promise<Map<string, Float32Array>>;
+  /**
+   * Gives every parameter new values, by name; of tied parameters the original's count for both, and the copy may be left out.
+   *
+   * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size; nothing has changed then.
+   */
+  setParameters(values: ReadonlyMap<string, Float32Array>): void;
+  /** Sets all gradients to zero, as the optimizer does after each of its steps. */
+  clearGradients(): void;
+  /** Gives back everything the pipeline holds on its devices, which stay open. A second time it does nothing. */
+  close(): void;
+}
+
+/**
+ * Cuts a model into stages and places them.
+ *
+ * ```ts
+ * import { adamw, createModel, createPipeline, generate, openDevices, textSource, twoStage } from "twobp";
+ *
+ * const set = await openDevices(2);
+ * const model = createModel("llama-tiny");
+ * const pipeline = createPipeline(set, model, { optimizer: adamw() });
+ * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
+ * const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
+ * for (let i = 0; i < 3; i++) console.log((await pipeline.step(schedule, text.next(4))).loss);
+ * pipeline.close();
+ * set.close();
+ * ```
+ *
+ * @throws {UserError} On what is no model or device set, a model that is in another pipeline, an option out of its range or an unknown
+ * one, mixed precision without 16-bit floats, and parameters and moments that exceed the budget or the device. Nothing is placed
+ * then.
+ */
+export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
+  expectValue("createPipeline: devices", set, setRule);
+  expectModel("createPipeline", model);
+  expectFields("createPipeline", options, rules);
+  const { devices } = set;
+  const placement = options.placement ?? devices.map((_, rank) => rank);
+  const occupancy = createOccupancy(devices);
+  const plain = options.parts ?? partition(model, placement.length);
+  checkParts(model, plain, placement, devices.length);
+  const parts = withRecompute(plain, options.recompute);
+  expectUnplaced(model.name, parts.flat());
+  const mixed = options.precision === "mixed";
+  if (mixed) expectHalf(devices);
+  if (!mixed && options.lossScale !== undefined) {
+    throw new UserError('A loss scale is for precision "mixed": in f32 the loss is not scaled');
+  }
+  const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
+  const { budget } = options;
+  devices.forEach(({ pool }) => pool.limitTo(budget));
+  const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
+  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, parts.flat(), () => {
+    const stages = parts.map((layers, index) =>
+      placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
+    );
+    const optimizers = devices.map((device) =>
+      stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
+        blocks.map(({ masters, values, gradients, decayed }) =>
+          options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
+        )
+      )
+    );
+    const lossGradient = empty(stages[stages.length - 1].device, [1], "gradients");
+    return { stages, optimizers, lossGradient };
+  });
+  const context: ExecutorContext = {
+    model,
+    devices,
+    stages,
+    optimizers,
+    timers: devices.map(createTimer),
+    channels: createChannels(),
+    lossGradient,
+    ...(lossScale ? { lossScale } : {}),
+    condition: { gradients: "zero" },
+  };
+  const { condition } = context;
+  const read = async (which: "master" | "gradient", what: string) => {
+    occupancy.expectOpen(what);
+    expectUsable(context);
+    return await occupancy.reading(async () => {
+      const tensors = new Map<string, Float32Array>();
+      for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
+      return tensors;
+    });
+  };
+  const expectFree = (what: string) => {
+    occupancy.expectFree(what);
+    expectUsable(context);
+  };
+  return {
+    model,
+    parts,
+    recompute: formatRecompute(options.recompute),
+    precision: mixed ? "mixed" : "f32",
+    async step(schedule, batch, stepOptions) {
+      expectFree("another step");
+      return await occupancy.stepping(() => {
+        devices.forEach(({ pool }) => pool.limitTo(budget));
+        return runStep(context, schedule, batch, stepOptions);
+      });
+    },
+    async gradients() {
+      if (condition.gradients === "lost") throw new UserError(lostGradients);
+      const gradients = await read("gradient", "its gradients");
+      const unscale = 1 / (lossScale?.value ?? 1);
+      if (unscale !== 1) {
+        for (const [name, values] of gradients) {
+          gradients.set(
+            name,
+            values.map((g) => unscale * g),
+          );
+        }
+      }
+      for (const [a, b] of model.tied ?? []) {
+        const sum = gradients.get(a.name)!.map((value, i) => value + gradients.get(b.name)![i]);
+        gradients.set(a.name, sum).set(b.name, sum);
+      }
+      return gradients;
+    },
+    parameters: () => read("master", "its parameters"),
+    setParameters(values) {
+      expectFree("new parameters");
+      if (!(values instanceof Map)) {
+        throw new UserError(`New parameters must be a Map of Float32Arrays by name, not ${described(values)}`);
+      }
+      const parameters = parametersOf(model);
+      const names = new Set(parameters.map(({ name }) => name));
+      const unknown = [...values.keys()].find((name) => !names.has(name));
+      if (unknown !== undefined) throw new UserError(`${model.name} has no parameter "${unknown}"`);
+      const fresh = parameters.map(({ name, master, shape }) => {
+        const array = values.get(originals.get(name) ?? name);
+        if (!array) throw new UserError(`There are no values for parameter "${name}" of ${model.name}`);
+        // Another type of array would be written byte by byte, beyond the parameter's end.
+        if (!(array instanceof Float32Array)) {
+          throw new UserError(`The values of parameter "${name}" must be a Float32Array, not ${described(array)}`);
+        }
+        if (array.length === sizeOf(shape)) return { master, array };
+        throw new UserError(`Parameter "${name}" is [${shape}], which ${array.length} values do not fill`);
+      });
+      for (const { master, array } of fresh) master.device.write(master, array);
+      for (const { blocks } of stages) copyMasters(blocks);
+    },
+    clearGradients() {
+      expectFree("other gradients");
+      clearGradients(stages);
+      condition.gradients = "zero";
+    },
+    close() {
+      if (!occupancy.close()) return;
+      for (const rank of context.optimizers) rank.forEach((optimizer) => optimizer.release());
+      context.timers.forEach((timer) => timer?.close());
+      context.channels.close();
+      release(lossGradient);
+      stages.forEach((stage) => stage.release());
+      devices.forEach(({ pool }) => pool.limitTo(undefined));
+      devices.forEach((device) => device.releaseCaches());
+    },
+  };
+}
+
+function expectHalf(devices: readonly Device[]) {
+  const lacking = devices.find(({ gpu }) => !gpu.info.f16);
+  if (lacking) {
+    const { rank, gpu } = lacking;
+    throw new UserError(
+      `Mixed precision needs 16-bit floats in shaders, which rank ${rank} (${gpu.info.name}) has not`,
+    );
+  }
+}
+
+/** What `make` returns; where it throws, what it allocated is given back, nothing is placed and no budget stays. */
+function undoneIfFailed<T>(devices: readonly Device[], layers: readonly Layer[], make: () => T): T {
+  const marks = devices.map(({ pool }) => pool.mark());
+  try {
+    return make();
+  } catch (error) {
+    devices.forEach((device, rank) => {
+      device.abandon();
+      device.pool.rollback(marks[rank]);
+      device.pool.trim();
+      device.pool.limitTo(undefined);
+    });
+    forgetPlaced(layers);
+    // Parameters and moments that exceed the budget or the device: a smaller model, or more ranks, would do.
+    throw error instanceof DeviceError
+      ? new UserError(`The model does not fit: ${error.message}`, { cause: error })
+      : error;
+  }
+}

@@ -1,0 +1,15 @@
+import { type Action, actionMaker, type Schedule } from "../schedule.ts";
+import { linearPlacement } from "./placement.ts";
+
+/** GPipe (arXiv 1811.06965): all forwards, then all backwards, both in ascending order. Every rank keeps M activations. */
+export function gpipe(devices: number, microbatches: number): Schedule {
+  const make = actionMaker(microbatches);
+  const actions = Array.from({ length: devices }, (_, rank) => {
+    const list: Action[] = [];
+    for (let m = 0; m < microbatches; m++) list.push(make("F", rank, m));
+    for (let m = 0; m < microbatches; m++) list.push(make("B", rank, m));
+    return list;
+  });
+  const placement = linearPlacement(devices);
+  return { name: "gpipe", devices, stages: devices, microbatches, placement, actions, twoStage: false, width: 1 };
+}

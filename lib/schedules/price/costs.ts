@@ -1,0 +1,199 @@
+import { UserError } from "../../errors.ts";
+import { anything, expectFields, expectValue, having, type Rule } from "../../rules.ts";
+import { type Action, formatAction } from "../schedule.ts";
+import { amount, checkAmount } from "./amounts.ts";
+
+/**
+ * What actions and transfers cost: times are finite numbers, 0 or more. Any unit will do, as long as all of them use the same.
+ * Functions that take costs throw a UserError for a time that is none.
+ */
+export interface Costs {
+  /**
+   * Time the rank is busy with an action. `index` is its position in the rank's list, so that a measured run can be
+   * replayed action by action.
+   */
+  duration(action: Action, rank: number, index: number): number;
+  /**
+   * Time from the end of the producing action until its output can be used on the other rank; 0 on the same rank. It
+   * occupies neither rank. `F` is an activation, `I` a gradient.
+   */
+  transfer?(fromRank: number, toRank: number, kind: "F" | "I"): number;
+  /** Time a rank needs after its last action, for the optimizer step. */
+  tail?(rank: number): number;
+  /** Other ranks whose last actions, and a message from each, the tail waits for: they have gradients of the same parameters. */
+  tailAfter?(rank: number): readonly number[];
+  /** Whether no tail starts before the last actions of all ranks have ended: they agree that the step stands. */
+  readonly tailTogether?: boolean;
+}
+
+/** What costs must be; the times that they give are checked where they are asked for. */
+export const costsRule: Rule = having("duration");
+
+/** The time of an action, checked: everything that prices actions asks here. */
+export function durationOf(costs: Costs, action: Action, rank: number, index: number): number {
+  const time = costs.duration(action, rank, index);
+  if (!amount.accepts(time)) checkAmount(`The time of ${formatAction(action)} on rank ${rank}`, time);
+  return time;
+}
+
+/** The time of a transfer, checked, and 0 on the same rank. */
+export function transferOf(costs: Costs, from: number, to: number, kind: "F" | "I"): number {
+  if (from === to || !costs.transfer) return 0;
+  const time = costs.transfer(from, to, kind);
+  if (!amount.accepts(time)) {
+    checkAmount(`The time of ${kind === "F" ? "an activation" : "a gradient"} from rank ${from} to rank ${to}`, time);
+  }
+  return time;
+}
+
+/** What a rank needs after its last action. */
+export interface Tail {
+  /** Its time. */
+  readonly time: number;
+  /** The ranks whose last actions, and a message of so long from each (0: none), it waits for. */
+  readonly after: readonly { readonly rank: number; readonly transfer: number }[];
+}
+
+/** The tail of each rank, checked. */
+export function tailsOf(costs: Costs, devices: number): Tail[] {
+  return Array.from({ length: devices }, (_, rank) => {
+    const time = costs.tail?.(rank) ?? 0;
+    checkAmount(`The tail of rank ${rank}`, time);
+    const senders = costs.tailAfter?.(rank) ?? [];
+    const after = senders.map((other) => {
+      if (!Number.isInteger(other) || other < 0 || other >= devices) {
+        throw new UserError(`The tail of rank ${rank} waits for rank ${other}; the ranks are 0 to ${devices - 1}`);
+      }
+      return { rank: other, transfer: transferOf(costs, other, rank, "I") };
+    });
+    for (let other = 0; costs.tailTogether && other < devices; other++) {
+      if (other !== rank && !senders.includes(other)) after.push({ rank: other, transfer: 0 });
+    }
+    return { time, after };
+  });
+}
+
+/** When each rank is done, tail included, from when its last action ends; and the rank whose last action its tail waited for. */
+export function withTails(ends: ArrayLike<number>, tails: readonly Tail[]): { done: number[]; awaited: number[] } {
+  const awaited = tails.map((_, rank) => rank);
+  const done = tails.map(({ time, after }, rank) => {
+    let start = ends[rank];
+    for (const { rank: other, transfer } of after) {
+      if (ends[other] + transfer <= start) continue;
+      start = ends[other] + transfer;
+      awaited[rank] = other;
+    }
+    return start + time;
+  });
+  return { done, awaited };
+}
+
+/** What one micro-batch costs on one stage. */
+export interface StageCost {
+  /** Forward. */
+  f: number;
+  /** Input gradient. */
+  i: number;
+  /** Weight gradient: of one micro-batch, or as a function of how many are concatenated. */
+  w: number | ((width: number) => number);
+  /** Full backward; i and one w when absent. */
+  b?: number;
+}
+
+/**
+ * Costs measured or chosen stage by stage; `comm` is the time of every transfer between different ranks.
+ *
+ * @throws {UserError} For a cost that is no finite number of 0 or more. Where `w` is a function, and for a stage that is not
+ * there, whatever asks for the time throws it.
+ */
+export function stageCosts(stages: readonly StageCost[], comm = 0): Costs {
+  stages.forEach(({ f, i, w, b = 0 }, stage) => {
+    for (const [what, value] of Object.entries({ f, i, w, b })) {
+      if (typeof value !== "function") checkAmount(`The cost ${what} of stage ${stage}`, value);
+    }
+  });
+  checkAmount("The time comm of a transfer", comm);
+  const weight = (stage: StageCost, width: number) => typeof stage.w === "number" ? width * stage.w : stage.w(width);
+  return {
+    duration({ kind, stage, microbatches }) {
+      const cost = stages[stage];
+      if (!cost) {
+        throw new UserError(`These are costs of ${stages.length} stages, and the schedule has a stage ${stage}`);
+      }
+      if (kind === "F") return cost.f;
+      if (kind === "I") return cost.i;
+      if (kind === "W") return weight(cost, microbatches.length);
+      return cost.b ?? cost.i + weight(cost, 1);
+    },
+    transfer: (from, to) => from === to ? 0 : comm,
+  };
+}
+
+/**
+ * The same cost on every stage, each 1 unless said; B costs i + w, and a W of k micro-batches k * w.
+ *
+ * @throws {UserError} For a cost that is no finite number of 0 or more.
+ */
+export function unitCosts(options: Partial<Record<"f" | "i" | "w" | "comm", number>> = {}): Costs {
+  expectFields("unitCosts", options, { f: anything, i: anything, w: anything, comm: anything }); // each below
+  const { f = 1, i = 1, w = 1, comm = 0 } = options;
+  for (const [what, value] of Object.entries({ f, i, w, comm })) checkAmount(`The cost ${what}`, value);
+  return {
+    duration({ kind, microbatches }) {
+      if (kind === "F") return f;
+      if (kind === "I") return i;
+      return kind === "W" ? w * microbatches.length : i + w;
+    },
+    transfer: (from, to) => from === to ? 0 : comm,
+  };
+}
+
+/** A link between two ranks, in the unit of time of the costs it is added to. */
+export interface Link {
+  /** Time until the first byte arrives. */
+  latency: number;
+  /** Bytes in a unit of time; Infinity where size does not matter. */
+  bandwidth: number;
+}
+
+const bandwidthRule: Rule = {
+  right: "a number above 0, or Infinity where size does not matter",
+  accepts: (value) => typeof value === "number" && value > 0,
+};
+
+/**
+ * Costs whose transfers take latency plus bytes over bandwidth of the link they use. Transfers do not slow each other.
+ *
+ * @param link The link from one rank to another.
+ * @param bytes Size of an activation (`F`) and of a gradient (`I`).
+ * @throws {UserError} For sizes that are no finite number of 0 or more; and, when a transfer is priced, for a latency that is
+ * none and for a bandwidth that is not above 0.
+ */
+export function withLinks(
+  costs: Costs,
+  link: (from: number, to: number) => Link,
+  bytes: Record<"F" | "I", number>,
+): Costs {
+  checkAmount("The size of an activation", bytes.F);
+  checkAmount("The size of a gradient", bytes.I);
+  return {
+    ...costs,
+    transfer(from, to, kind) {
+      if (from === to) return 0;
+      const { latency, bandwidth } = link(from, to);
+      expectValue(`The bandwidth from rank ${from} to rank ${to}`, bandwidth, bandwidthRule);
+      checkAmount(`The latency from rank ${from} to rank ${to}`, latency);
+      return latency + bytes[kind] / bandwidth;
+    },
+  };
+}
+
+/**
+ * Costs with the time that the host takes to issue each action, during which the device waits.
+ *
+ * @throws {UserError} For a time that is no finite number of 0 or more.
+ */
+export function withHostOverhead(costs: Costs, perAction: number): Costs {
+  checkAmount("The time that the host takes for an action", perAction);
+  return { ...costs, duration: (action, rank, index) => perAction + costs.duration(action, rank, index) };
+}

@@ -1,0 +1,67 @@
+import { exceeds, F, I, type Order, type Problem, W } from "./problem.ts";
+
+/** How a rank chooses among the actions that are ready. */
+export interface Rule {
+  /** Which of F and I goes first when both are ready; a W comes last. */
+  first: "F" | "I";
+  /** How many micro-batches a rank may have between their F and their I. */
+  ahead: (rank: number) => number;
+  /** A W is put off when an F or I is known to arrive within this share of its time. */
+  patience: number;
+}
+
+/** The rules worth trying: 1F1B's warm-up, that of ZB-H2, and as many forwards as fit, each with both orders. */
+export function rules({ devices: n, microbatches: m }: Problem): Rule[] {
+  const warmups = [(r: number) => n - r, (r: number) => 2 * (n - r) - 1, (r: number) => 2 * (n - r), () => n, () => m];
+  const all: Rule[] = [];
+  for (const first of ["I", "F"] as const) {
+    for (const ahead of warmups) for (const patience of [0, 0.5, 1]) all.push({ first, ahead, patience });
+  }
+  return all;
+}
+
+/**
+ * Builds an order in time: whoever can start first runs what its rule prefers.
+ *
+ * @returns Undefined where the rule leads into a dead end.
+ */
+export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
+  const { devices, microbatches, time, down, up, slack } = problem;
+  const order: number[][] = Array.from({ length: devices }, () => []);
+  const ran = Array.from({ length: devices }, () => [0, 0, 0]);
+  const free: number[] = new Array(devices).fill(0);
+  const ended = [F, I].map(() => Array.from({ length: devices }, () => [] as number[]));
+
+  const startOf = (rank: number, kind: number): number => {
+    const [f, i, w] = ran[rank];
+    if (kind === W && w >= i) return Infinity;
+    if (kind === I && i >= f) return Infinity;
+    if (kind === F && (f >= microbatches || f - i >= rule.ahead(rank))) return Infinity;
+    if (exceeds(problem, rank, kind, ran[rank], order[rank].at(-1) ?? -1)) return Infinity;
+    if (kind === F && rank > 0) return Math.max(free[rank], (ended[F][rank - 1][f] ?? Infinity) + down[rank - 1]);
+    if (kind === I && rank < devices - 1) {
+      return Math.max(free[rank], (ended[I][rank + 1][i] ?? Infinity) + up[rank + 1]);
+    }
+    return free[rank];
+  };
+
+  for (let left = 3 * devices * microbatches; left > 0; left--) {
+    let best = { rank: -1, kind: -1, start: Infinity };
+    for (let rank = 0; rank < devices; rank++) {
+      const pair = rule.first === "I" ? [I, F] : [F, I];
+      const starts = pair.map((kind) => startOf(rank, kind));
+      const chosen = starts[1] < starts[0] - slack ? 1 : 0;
+      let [kind, start] = [pair[chosen], starts[chosen]];
+      const weight = startOf(rank, W);
+      if (weight + rule.patience * time[rank][W] + slack < start) [kind, start] = [W, weight];
+      if (start < best.start) best = { rank, kind, start };
+    }
+    if (best.rank < 0) return undefined;
+    const { rank, kind, start } = best;
+    free[rank] = start + time[rank][kind];
+    if (kind !== W) ended[kind][rank].push(free[rank]);
+    ran[rank][kind]++;
+    order[rank].push(kind);
+  }
+  return order.map((list) => Uint8Array.from(list));
+}

@@ -1,0 +1,54 @@
+import { evaluate, feasible, type Order, type Problem } from "./problem.ts";
+
+/** Numbers in [0, 1) from a seed (mulberry32), so that a search can be repeated. */
+export function seededRandom(seed: number): () => number {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/**
+ * Simulated annealing: moves one action of a rank a few places, keeps what is not slower, and now and then what is, less
+ * often as it goes on. Yields after every move, with a new best order where it found one.
+ */
+export function* anneal(problem: Problem, start: Order, moves: number): Generator<Order | undefined, void> {
+  const next = seededRandom(1);
+  let current = start.map((list) => list.slice());
+  let value = evaluate(problem, current);
+  let best = value;
+  const step = Math.min(...problem.time.flat().filter((time) => time > 0), value);
+  for (let move = 0; move < moves; move++) {
+    const rank = Math.floor(next() * problem.devices);
+    const list = current[rank];
+    const from = Math.floor(next() * list.length);
+    const reach = 1 + Math.floor(next() ** 2 * Math.min(list.length - 1, 3 * problem.devices));
+    const to = next() < 0.5 ? from - reach : from + reach;
+    if (to < 0 || to >= list.length || list[from] === list[to]) {
+      yield undefined;
+      continue;
+    }
+    const changed = list.slice();
+    // Moves one element, and everything between makes room.
+    if (from < to) changed.copyWithin(from, from + 1, to + 1);
+    else changed.copyWithin(to + 1, to, from);
+    changed[to] = list[from];
+    let found: Order | undefined;
+    if (feasible(problem, rank, changed)) {
+      const candidate = current.map((other, r) => r === rank ? changed : other);
+      const makespan = evaluate(problem, candidate);
+      const warmth = step * (1 - move / moves);
+      if (makespan <= value || next() < Math.exp((value - makespan) / Math.max(warmth, problem.slack))) {
+        current = candidate;
+        value = makespan;
+      }
+      if (makespan < best - problem.slack) {
+        best = makespan;
+        found = candidate;
+      }
+    }
+    yield found;
+  }
+}

@@ -1,0 +1,36 @@
+import { type Action, isSplit, type Schedule, widest } from "../schedule.ts";
+import { validate } from "../check/validate.ts";
+
+/**
+ * The way back from `twoStage()`: where a rank runs the W of a micro-batch straight after its I, the two become one B,
+ * whose gradient then leaves only after both. Other I and W stay as they are.
+ *
+ * @throws {UserError} What `validate()` says of the schedule.
+ *
+ * @example
+ * ```ts
+ * import { generate, mergeBackward, twoStage } from "twobp";
+ *
+ * const gpipe = generate("gpipe", { devices: 4 });
+ * const back = mergeBackward(twoStage(gpipe, { policy: "every:1" }));
+ * console.log(back.twoStage, back.actions[0].length); // false 8
+ * ```
+ */
+export function mergeBackward(schedule: Schedule): Schedule {
+  validate(schedule);
+  const actions = schedule.actions.map((list) => {
+    const merged: Action[] = [];
+    for (const action of list) {
+      const before = merged.at(-1);
+      const { kind, stage, microbatches } = action;
+      const follows = before?.kind === "I" && kind === "W" && before.stage === stage && microbatches.length === 1 &&
+        before.microbatches[0] === microbatches[0];
+      if (follows) merged[merged.length - 1] = { ...before, kind: "B" };
+      else merged.push(action);
+    }
+    return merged;
+  });
+  const { policy, slower: _, ...rest } = schedule; // the costs of the split order do not hold any more
+  const twoStage = isSplit(actions);
+  return { ...rest, ...(twoStage && policy ? { policy } : {}), actions, twoStage, width: widest(actions) };
+}

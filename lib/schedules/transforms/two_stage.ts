@@ -1,0 +1,109 @@
+import { UserError } from "../../errors.ts";
+import { anything, callback, expectFields, optional, type Rules } from "../../rules.ts";
+import { type Action, formatAction, type Policy, type Schedule, widest } from "../schedule.ts";
+import { type Costs, costsRule, unitCosts } from "../price/costs.ts";
+import { fillCapped, fillFast, fillIdle } from "./fill.ts";
+import { fillLean } from "./lean.ts";
+import { type Memory, unitMemory } from "../price/memory.ts";
+import { parsePolicy } from "./policy.ts";
+import { simulate } from "../price/simulate.ts";
+import { validate } from "../check/validate.ts";
+
+/** How `twoStage()` places the weight gradients. */
+export interface TwoStageOptions {
+  /** When they run; default `fill`. `lean` is a heuristic: other orders of the same length may hold less. */
+  policy?: Policy;
+  /** How many micro-batches of a stage one W concatenates; default 1. The last W of a stage may be narrower. */
+  width?: number;
+  /**
+   * Costs that say what is idle, for `fill`, `lean` and `cap`; unit costs when absent. Where they are given, the result says
+   * whether it is slower than the schedule itself: see `Schedule.slower`.
+   */
+  costs?: Costs;
+  /** What each stage holds, for `lean` and `cap`; activations 1 and derivatives 1 when absent. See `stageMemories`. */
+  memory?: Memory;
+}
+
+const rules: Rules<TwoStageOptions> = {
+  policy: anything, // in its own words
+  width: anything,
+  costs: optional(costsRule),
+  memory: optional(callback),
+};
+
+/**
+ * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule into an I in its place, whose gradient leaves at
+ * once, and a W that the policy puts later. F and I keep the order of the schedule.
+ *
+ * With costs, `fill` and `lean` take no longer than the schedule itself wherever a B costs as much as its I and W: if need be they
+ * run each W at once, one micro-batch wide. The other policies say where W runs, whatever that costs. Whenever the result takes
+ * longer, its `slower` says by how much.
+ *
+ * @example
+ * ```ts
+ * import { generate, simulate, twoStage } from "twobp";
+ *
+ * const gpipe = generate("gpipe", { devices: 4 });
+ * const split = twoStage(gpipe, { policy: "end", width: 4 });
+ * console.log(simulate(gpipe).makespan, simulate(split).makespan); // 21 18
+ * ```
+ *
+ * @throws {UserError} What `validate()` says of the schedule; for one that already holds I or W, a bad policy or width, a cap that
+ * cannot be kept, and costs or memory that are none.
+ */
+export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Schedule {
+  expectFields("twoStage", options, rules);
+  const { width = 1, costs = unitCosts(), memory = unitMemory } = options;
+  const policy = parsePolicy(options.policy ?? "fill");
+  if (!Number.isInteger(width) || width < 1) {
+    throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
+  }
+  validate(schedule);
+  schedule.actions.forEach((list, rank) => {
+    const split = list.find((action) => action.kind === "I" || action.kind === "W");
+    if (split) {
+      throw new UserError(
+        `2BP splits full backwards, and ${schedule.name} has already split some: device ${rank} runs ${
+          formatAction(split)
+        }`,
+      );
+    }
+  });
+  const [word, value] = policy.split(":");
+  const flushes = { end: Infinity, mid: Math.ceil(schedule.microbatches / 2), every: Number(value) };
+  const actions = word === "fill"
+    ? (options.costs ? fillFast : fillIdle)(schedule, width, costs)
+    : word === "lean"
+    ? fillLean(schedule, width, costs, memory)
+    : word === "cap"
+    ? fillCapped(schedule, width, costs, Number(value), memory)
+    : schedule.actions.map((list) => flushEvery(flushes[word as keyof typeof flushes], list, width));
+  const { slower: _, ...rest } = schedule;
+  const split: Schedule = { ...rest, actions, twoStage: true, policy, width: widest(actions) };
+  if (!options.costs) return split;
+  const slower = simulate(split, costs).makespan / simulate(schedule, costs).makespan - 1;
+  return slower > 1e-9 ? { ...split, slower } : split;
+}
+
+/** Runs the weight gradients of a stage as soon as `count` of them are pending, and the rest at the end. */
+function flushEvery(count: number, list: readonly Action[], width: number): Action[] {
+  const result: Action[] = [];
+  const pending = new Map<number, number[]>();
+  const flush = (stage: number, waiting: number[]) => {
+    while (waiting.length > 0) result.push({ kind: "W", stage, microbatches: waiting.splice(0, width) });
+  };
+  for (const action of list) {
+    if (action.kind === "F") {
+      result.push(action);
+      continue;
+    }
+    const { stage, microbatches } = action;
+    result.push({ kind: "I", stage, microbatches });
+    const waiting = pending.get(stage) ?? [];
+    pending.set(stage, waiting);
+    waiting.push(...microbatches);
+    if (waiting.length >= count) flush(stage, waiting);
+  }
+  pending.forEach((waiting, stage) => flush(stage, waiting));
+  return result;
+}

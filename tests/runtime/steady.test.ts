@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { sourceFor } from "../../bench/data.ts";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { createModel } from "../../lib/models/registry.ts";
+import { createPipeline, type Precision } from "../../lib/runtime/pipeline.ts";
+import type { RecomputePolicy } from "../../lib/runtime/recompute.ts";
+import type { Schedule } from "../../lib/schedules/schedule.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { adamw } from "../../lib/train/optimizers.ts";
+import { type Calls, countCalls } from "./calls.ts";
+
+let set: DeviceSet;
+let counted: () => Calls;
+before(async () => {
+  set = await openDevices(2);
+  counted = countCalls(set);
+});
+after(() => set.close());
+
+const base = generate("1f1b-2", { devices: 2 });
+const schedules = [base, twoStage(base, { policy: "fill", width: 2 })];
+
+/** What a steady step of a schedule on two ranks, with one stage each and timestamps, comes to. */
+function expected(
+  { actions, microbatches }: Schedule,
+  { tied, timestamps }: { tied: number; timestamps: boolean },
+): Calls {
+  const recorded = actions.flat().length + actions.length; // one submission for each action and each optimizer
+  // An activation and its gradient for each micro-batch, and the gradients of parameters that are tied across the ranks; copies
+  // of the former go with their actions, of the latter alone; what comes is added to what is there in the submission that looks
+  // at the gradients.
+  const messages = 2 * microbatches + 2 * tied;
+  const sums = 2 * tied;
+  const loss = 1; // read on the last rank
+  const looks = actions.length; // at the gradients of each rank; what they find is read with the same submission
+  const times = timestamps ? actions.length : 0; // read once a rank
+  const submits = recorded + sums + loss + looks + times;
+  return {
+    buffers: 0,
+    bindGroups: 0,
+    compiled: 0,
+    encoders: submits,
+    passes: recorded + sums + looks,
+    submits,
+    maps: messages + loss + looks + times,
+    idles: actions.length,
+  };
+}
+
+for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
+  test(`${name}: a steady step makes nothing, records one pass and one submission an action, and waits only for messages, the loss and the end`, async () => {
+    const { f16, timestamps } = set.devices[0].gpu.info;
+    const variants: [Precision, RecomputePolicy][] = [["f32", "none"]];
+    if (f16) variants.push(["mixed", "none"]);
+    if (name === "llama-tiny") variants.push(["f32", "both:1"]);
+    for (const [precision, recompute] of variants) {
+      const model = createModel(name);
+      const pipeline = createPipeline(set, model, { optimizer: adamw(), precision, recompute });
+      const { source } = sourceFor(model, undefined, 3);
+      for (const schedule of schedules) {
+        const tied = model.tied?.length ?? 0; // the first and the last layer
+        const wanted = expected(schedule, { tied, timestamps });
+        const what = `${precision}, recompute ${recompute}, ${schedule.policy ?? "without 2BP"}`;
+        for (let step = 1; step <= 4; step++) {
+          counted();
+          const { loss } = await pipeline.step(schedule, await source.next(schedule.microbatches));
+          assert.ok(loss > 0);
+          const calls = counted();
+          if (step > 2) assert.deepEqual(calls, wanted, `${what}, step ${step}`);
+        }
+      }
+      pipeline.close();
+    }
+  });
+}
