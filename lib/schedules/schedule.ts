@@ -28,26 +28,19 @@ export interface Action {
  */
 export type Policy = "fill" | "lean" | "end" | "mid" | `every:${number}` | `cap:${number}`;
 
-/** A pipeline schedule: who runs what, in which order. Times are not part of it: they come out of a simulation or a run. */
+/**
+ * A pipeline schedule: who runs what, in which order. Times are not part of it: they come out of a simulation or a run. Its sizes
+ * follow from its lists, see `sizesOf`.
+ */
 export interface Schedule {
   /** Name of the generator, or of the file it was read from. */
   readonly name: string;
-  /** Number of ranks. */
-  readonly devices: number;
-  /** Number of slices of the model; a multiple of `devices` for the schedules with several stages a rank. */
-  readonly stages: number;
-  /** Number of micro-batches in a step. */
-  readonly microbatches: number;
   /** Rank of each stage. */
   readonly placement: readonly number[];
-  /** One ordered list of actions per rank. */
+  /** One ordered list of actions for each rank. */
   readonly actions: readonly (readonly Action[])[];
-  /** True when backward passes are split into I and W. */
-  readonly twoStage: boolean;
   /** Policy that placed the weight gradients, when `twoStage()` did it. */
   readonly policy?: Policy;
-  /** Most micro-batches that one W concatenates; 1 when nothing is split. */
-  readonly width: number;
   /**
    * By how much a step takes longer than that of the schedule that `twoStage()` was given, in the costs that it was given: 0.05
    * for 5 %. Absent where it takes no longer.
@@ -81,4 +74,9 @@ export function widest(actions: readonly (readonly Action[])[]): number {
 export function actionMaker(microbatches: number): (kind: Kind, stage: number, microbatch: number) => Action {
   const single = Array.from({ length: microbatches }, (_, microbatch) => [microbatch]);
   return (kind, stage, microbatch) => ({ kind, stage, microbatches: single[microbatch] });
+}
+
+/** Whether a value has the form of an action; schedules come from files and from JavaScript too. */
+export function isAction(value: unknown): value is Action {
+  return typeof value === "object" && value !== null && Array.isArray((value as Action).microbatches);
 }

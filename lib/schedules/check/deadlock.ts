@@ -1,28 +1,35 @@
-import { formatAction, type Schedule } from "../schedule.ts";
-import { sourceOf } from "./walk.ts";
+import type { Unordered } from "../program.ts";
+import { formatAction } from "../schedule.ts";
 
 /**
  * Explains why a schedule whose actions are all there cannot run to its end: follows who waits for whom until a rank
  * comes round again.
  *
- * @param position Where each rank is stuck, as `walk()` returns it.
+ * @param position Of each rank the action in its list at which it is stuck.
  */
-export function explainDeadlock(schedule: Schedule, position: ArrayLike<number>): string {
-  const { actions, placement, stages } = schedule;
+export function explainDeadlock(program: Unordered, position: ArrayLike<number>): string {
+  const { schedule: { actions }, first, rank, stage, microbatch, kind, waits, from } = program;
   const seen: number[] = [];
-  let rank = actions.findIndex((list, r) => position[r] < list.length);
-  while (!seen.includes(rank)) {
-    seen.push(rank);
-    rank = placement[sourceOf(actions[rank][position[rank]], stages)!.stage];
+  /** What a stuck rank waits for: the first such node that another rank has not come to, or this one comes to later. */
+  const awaited = (r: number) => {
+    const node = first[r] + position[r];
+    for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
+      const source = from[edge];
+      if (source >= first[rank[source]] + position[rank[source]]) return source;
+    }
+    throw new Error(`Rank ${r} waits for nothing`);
+  };
+  let current = actions.findIndex((list, r) => position[r] < list.length);
+  while (!seen.includes(current)) {
+    seen.push(current);
+    current = rank[awaited(current)];
   }
-  const cycle = seen.slice(seen.indexOf(rank));
+  const cycle = seen.slice(seen.indexOf(current));
   const here = (r: number) => `its action ${position[r]} (${formatAction(actions[r][position[r]])})`;
   const links = cycle.map((r) => {
-    const { kind, stage, microbatch } = sourceOf(actions[r][position[r]], stages)!;
-    const what = kind === "F" ? "activation" : "gradient";
-    const other = placement[stage];
-    return `device ${r} waits at ${here(r)} for the ${what} of micro-batch ${microbatch} from stage ${stage}, ` +
-      `which device ${other} makes only after ${here(other)}`;
+    const source = awaited(r), other = rank[source];
+    return `rank ${r} waits at ${here(r)} for the ${kind[source] === 0 ? "activation" : "gradient"} of micro-batch ` +
+      `${microbatch[source]} from stage ${stage[source]}, which rank ${other} makes only after ${here(other)}`;
   });
   return `Deadlock: ${links.join("; ")}`;
 }

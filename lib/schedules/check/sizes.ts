@@ -1,7 +1,7 @@
 /** Sizes that are asked for, and those that a schedule claims. */
 import { UserError } from "../../errors.ts";
 import { described } from "../../rules.ts";
-import type { Schedule } from "../schedule.ts";
+import { isAction, type Schedule } from "../schedule.ts";
 
 /** The most pairs of a stage and a micro-batch, or with two stages a rank half of them: their actions take some 1 GB. */
 const mostCells = 2 ** 22;
@@ -42,45 +42,66 @@ export function expectSchedule(schedule: Schedule): void {
   throw new UserError(`A schedule must be what generate() or fromCsv() returns, not ${described(schedule)}`);
 }
 
+/** How large a schedule is: what follows from its lists. */
+export interface Sizes {
+  /** Number of ranks, N. */
+  readonly devices: number;
+  /** Number of slices of the model; a multiple of `devices` for the schedules with several stages a rank. */
+  readonly stages: number;
+  /** Number of micro-batches in a step, M. */
+  readonly microbatches: number;
+  /** Most micro-batches in one action, which only a W may have several of. */
+  readonly width: number;
+  /** Whether any backward pass is split into I and W. */
+  readonly split: boolean;
+}
+
 /**
- * Checks what a schedule says of itself against its lists, before tables of these sizes are made: a file may claim any number of
- * stages and micro-batches.
+ * The sizes of a schedule, before tables of these sizes are made: a file may name any stage and micro-batch.
  *
- * @throws {UserError} Says which size is wrong and what would be right.
+ * ```ts
+ * import { generate, sizesOf, twoStage } from "twobp";
+ *
+ * console.log(sizesOf(twoStage(generate("gpipe", { devices: 4 }), { policy: "end", width: 4 })));
+ * // { devices: 4, stages: 4, microbatches: 4, width: 4, split: true }
+ * ```
+ *
+ * @throws {UserError} For what is no schedule, and for lists and a placement that contradict each other. Other faults are for
+ * `validate()` to find.
  */
-export function checkSizes(schedule: Schedule): void {
+export function sizesOf(schedule: Schedule): Sizes {
   expectSchedule(schedule);
-  const { devices, stages, microbatches, placement, actions, width } = schedule;
-  for (const [what, value] of Object.entries({ devices, stages, "micro-batches": microbatches })) {
-    if (!Number.isInteger(value) || value < 1) {
-      throw new UserError(`A schedule needs a whole number of ${what}, 1 or more; this one has ${value}`);
-    }
+  const { placement, actions } = schedule;
+  if (!Array.isArray(actions) || actions.length === 0 || !actions.every((list) => Array.isArray(list))) {
+    throw new UserError("The actions of a schedule are one list for each rank, at least one; these are no such lists");
   }
-  if (!Number.isInteger(width) || width < 1) {
-    throw new UserError(`The width of a schedule is a whole number of micro-batches, 1 or more; this one has ${width}`);
+  const devices = actions.length;
+  if (!Array.isArray(placement) || placement.length === 0) {
+    throw new UserError("The placement of a schedule lists the rank of each stage, of at least one");
   }
-  if (!Array.isArray(actions) || !actions.every((list) => Array.isArray(list))) {
-    throw new UserError("The actions of a schedule are one list for each rank; these are no lists");
-  }
-  if (actions.length !== devices) {
-    throw new UserError(
-      `The schedule has ${actions.length} lists of actions for ${devices} devices; it needs one each`,
-    );
-  }
-  if (!Array.isArray(placement)) throw new UserError("The placement of a schedule lists the rank of each stage");
-  if (placement.length !== stages) {
-    throw new UserError(`The placement has ${placement.length} entries for ${stages} stages; it needs one each`);
-  }
+  const stages = placement.length;
   placement.forEach((rank, stage) => {
     if (!Number.isInteger(rank) || rank < 0 || rank >= devices) {
-      throw new UserError(`Stage ${stage} is placed on device ${rank}; the devices are 0 to ${devices - 1}`);
+      throw new UserError(`Stage ${stage} is placed on rank ${rank}; the ranks are 0 to ${devices - 1}`);
     }
   });
-  const count = actions.reduce((sum, list) => sum + list.length, 0);
+  let last = -1, width = 1, split = false, count = 0;
+  for (const list of actions) {
+    count += list.length;
+    for (const action of list) {
+      if (!isAction(action)) continue;
+      const { kind, microbatches } = action;
+      if (kind === "I" || kind === "W") split = true;
+      if (microbatches.length > width) width = microbatches.length;
+      for (const microbatch of microbatches) if (Number.isInteger(microbatch) && microbatch > last) last = microbatch;
+    }
+  }
+  const microbatches = last + 1;
   if (count < stages * microbatches) {
     throw new UserError(
       `The schedule has ${count} actions, too few for ${stages} stages x ${microbatches} micro-batches: ` +
         `each needs a forward and a backward`,
     );
   }
+  return { devices, stages, microbatches: Math.max(microbatches, 1), width, split };
 }

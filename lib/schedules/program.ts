@@ -1,0 +1,271 @@
+/**
+ * A schedule, lowered: who waits for whom. This is the only place that knows it. The validator, the simulator, the memory
+ * model, the transforms, the search, the CSV transfers, drawings and the runtime read what is worked out here.
+ *
+ * @module
+ */
+import { UserError } from "../errors.ts";
+import { explainDeadlock } from "./check/deadlock.ts";
+import { checkOrder, locate, type Where } from "./check/faults.ts";
+import { type Sizes, sizesOf } from "./check/sizes.ts";
+import { isAction, type Schedule } from "./schedule.ts";
+
+/** What a node of a {@link Program} is: one of the four kinds of action, or a part of the step's end. */
+export const nodeKinds = ["F", "I", "W", "B", "reduce", "update"] as const;
+/** Index of a forward in {@link nodeKinds}. */
+export const F = 0;
+/** Index of an input gradient. */
+export const I = 1;
+/** Index of a weight gradient. */
+export const W = 2;
+/** Index of a full backward. */
+export const B = 3;
+/** Index of the sum of a rank's gradients with those that belong to them: of tied parameters on other ranks. */
+export const REDUCE = 4;
+/** Index of the update of a rank's parameters. */
+export const UPDATE = 5;
+
+/** What passes along an edge of a {@link Program}: nothing but the news that a node has ended. */
+export const NOTHING = 0;
+/** The output of a forward. */
+export const ACTIVATION = 1;
+/** The gradient with respect to a stage's input. */
+export const GRADIENT = 2;
+/** A gradient of parameters that are tied to those of another rank. */
+export const TIED = 3;
+
+/** How a step ends, beyond what its schedule says. */
+export interface StepEnd {
+  /** Pairs of ranks that hold copies of the same parameters: each sends the other its gradients after its last action. */
+  readonly tied?: readonly (readonly [number, number])[];
+  /** Whether no rank updates its parameters before all have added up their gradients: they agree that the step stands. */
+  readonly together?: boolean;
+}
+
+/**
+ * A schedule as a graph. Its nodes are numbered: rank by rank the actions in the order of their lists, then for each rank the
+ * sum of its gradients (`reduce`), then for each rank its `update`. A rank runs its own nodes one after the other; besides, a
+ * node waits for the nodes that its *edges* come from. What an action needs of its own stage (a backward its F, a W its I) stands
+ * earlier in the same list: that is checked here, and needs no edge.
+ */
+export interface Program extends Sizes {
+  /** What was lowered. */
+  readonly schedule: Schedule;
+  /** By rank the number of its first action, and at the end the number of actions: those of rank r are `first[r]` to `first[r + 1] - 1`. */
+  readonly first: Int32Array;
+  /** Number of nodes: actions, and two for the end of each rank. */
+  readonly nodes: number;
+  /** Of each node, its index in {@link nodeKinds}. */
+  readonly kind: Uint8Array;
+  /** Of each node its rank. */
+  readonly rank: Int32Array;
+  /** Of each node its stage; -1 at the end of a step. */
+  readonly stage: Int32Array;
+  /** Of each node its micro-batch, of a W the first; -1 at the end of a step. */
+  readonly microbatch: Int32Array;
+  /** Edges that a node waits for: `waits[node]` to `waits[node + 1] - 1`. */
+  readonly waits: Int32Array;
+  /** Of each edge the node that has to end first. */
+  readonly from: Int32Array;
+  /** Of each edge the node that waits. */
+  readonly to: Int32Array;
+  /** Of each edge what passes along it. It is a message where the two nodes are of different ranks, and handed over where they are of one. */
+  readonly what: Uint8Array;
+  /** Where a node's outgoing edges stand in {@link Program.feeds}: `feedsOf[node]` to `feedsOf[node + 1] - 1`. */
+  readonly feedsOf: Int32Array;
+  /** Edges, ordered by the node that they come from. */
+  readonly feeds: Int32Array;
+  /** All nodes in an order in which they can run. */
+  readonly order: Int32Array;
+  /** By `stage * microbatches + microbatch` the W or B that ends the micro-batch's stay, and with it those of its group. */
+  readonly group: Int32Array;
+  /** By `stage * microbatches + microbatch` its place in that group. */
+  readonly slot: Int32Array;
+}
+
+/** All that {@link lower} knows before it looks whether the schedule runs to its end. */
+export type Unordered = Omit<Program, "order">;
+
+/**
+ * Lowers a schedule. Takes time and memory linear in the number of its actions.
+ *
+ * @throws {UserError} For a schedule that does not run to its end, or does not compute every micro-batch on every stage once: the
+ * first thing that is wrong, and what would be right.
+ */
+export function lower(schedule: Schedule, end: StepEnd = {}): Program {
+  const sizes = sizesOf(schedule);
+  const nodes = nodesOf(schedule, sizes) ?? explain(schedule, sizes);
+  const program: Unordered = { schedule, ...sizes, ...nodes, ...edgesOf(nodes, sizes, end) };
+  return { ...program, order: orderOf(program) };
+}
+
+/** Whether what passes along an edge goes from rank to rank. */
+export function isMessage({ from, to, what, rank }: Unordered, edge: number): boolean {
+  return what[edge] !== NOTHING && rank[from[edge]] !== rank[to[edge]];
+}
+
+/** The edge that brings what an action needs from another stage, or -1. */
+export function inputOf({ waits, what }: Unordered, node: number): number {
+  for (let edge = waits[node]; edge < waits[node + 1]; edge++) if (isOutput(what[edge])) return edge;
+  return -1;
+}
+
+/** The edge along which an action's output goes to another stage, or -1. */
+export function outputOf({ feedsOf, feeds, what }: Unordered, node: number): number {
+  for (let at = feedsOf[node]; at < feedsOf[node + 1]; at++) if (isOutput(what[feeds[at]])) return feeds[at];
+  return -1;
+}
+
+/** The actions of a rank, which its list has: without the end of the step. */
+export function countOf({ first }: Unordered, rank: number): number {
+  return first[rank + 1] - first[rank];
+}
+
+const isOutput = (what: number) => what === ACTIVATION || what === GRADIENT;
+
+/** The stage whose output an action of that kind needs: of the same micro-batch, a forward's for a forward, a gradient otherwise. */
+function sourceOf(kind: number, stage: number, stages: number): number | undefined {
+  if (kind === W) return undefined;
+  const source = kind === F ? stage - 1 : stage + 1;
+  return source >= 0 && source < stages ? source : undefined;
+}
+
+type Nodes = Pick<Program, "first" | "nodes" | "kind" | "rank" | "stage" | "microbatch" | "group" | "slot">;
+
+/** The nodes, or undefined where an action is none, is missing, there twice, or before what it needs of its own stage. */
+function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatches }: Sizes): Nodes | undefined {
+  const first = new Int32Array(devices + 1);
+  for (let r = 0; r < devices; r++) first[r + 1] = first[r] + actions[r].length;
+  const count = first[devices], nodes = count + 2 * devices;
+  const kind = new Uint8Array(nodes), rank = new Int32Array(nodes);
+  const stage = new Int32Array(nodes).fill(-1), microbatch = new Int32Array(nodes).fill(-1);
+  const cells = stages * microbatches;
+  const group = new Int32Array(cells).fill(-1), slot = new Int32Array(cells);
+  const state = new Uint8Array(cells); // of a micro-batch on a stage: 1 after F, 2 after I, 3 after W or B
+  let finished = 0;
+  for (let r = 0, node = 0; r < devices; r++) {
+    for (const action of actions[r]) {
+      if (!isAction(action)) return undefined;
+      const { stage: s, microbatches: carried } = action;
+      const k = action.kind === "F" ? F : action.kind === "I" ? I : action.kind === "W" ? W : action.kind === "B" ? B : -1;
+      if (k < 0 || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) return undefined;
+      const before = k === F ? 0 : k === W ? 2 : 1, after = k === F ? 1 : k === I ? 2 : 3;
+      for (let at = 0; at < carried.length; at++) {
+        const own = s * microbatches + carried[at];
+        if (!(carried[at] < microbatches) || state[own] !== before) return undefined;
+        state[own] = after;
+        if (after < 3) continue;
+        finished++;
+        group[own] = node;
+        slot[own] = at;
+      }
+      [kind[node], rank[node], stage[node], microbatch[node]] = [k, r, s, carried[0]];
+      node++;
+    }
+    [kind[count + r], rank[count + r]] = [REDUCE, r];
+    [kind[count + devices + r], rank[count + devices + r]] = [UPDATE, r];
+  }
+  return finished === cells ? { first, nodes, kind, rank, stage, microbatch, group, slot } : undefined;
+}
+
+type Edges = Pick<Program, "waits" | "from" | "to" | "what" | "feedsOf" | "feeds">;
+
+function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, { tied = [], together = false }: StepEnd): Edges {
+  const { first, kind, stage, microbatch } = nodes, count = first[devices];
+  /** Who makes each activation, and each gradient. */
+  const makers = [0, 1].map(() => new Int32Array(stages * microbatches));
+  for (let node = 0; node < count; node++) {
+    if (kind[node] !== W) makers[kind[node] === F ? 0 : 1][stage[node] * microbatches + microbatch[node]] = node;
+  }
+  const waits = new Int32Array(nodes.nodes + 1);
+  const most = count + devices * devices + 2 * tied.length;
+  const from = new Int32Array(most), what = new Uint8Array(most);
+  let edges = 0;
+  const add = (source: number, passes: number) => {
+    from[edges] = source;
+    what[edges++] = passes;
+  };
+  for (let node = 0; node < count; node++) {
+    const source = sourceOf(kind[node], stage[node], stages);
+    if (source !== undefined) {
+      const forward = kind[node] === F;
+      add(makers[forward ? 0 : 1][source * microbatches + microbatch[node]], forward ? ACTIVATION : GRADIENT);
+    }
+    waits[node + 1] = edges;
+  }
+  for (let rank = 0; rank < devices; rank++) {
+    for (const [one, other] of tied) {
+      const twin = one === rank ? other : other === rank ? one : rank;
+      if (twin !== rank && first[twin + 1] > first[twin]) add(first[twin + 1] - 1, TIED);
+    }
+    waits[count + rank + 1] = edges;
+  }
+  for (let rank = 0; rank < devices; rank++) {
+    for (let other = 0; together && other < devices; other++) if (other !== rank) add(count + other, NOTHING);
+    waits[count + devices + rank + 1] = edges;
+  }
+  return { waits, from: from.slice(0, edges), what: what.slice(0, edges), ...turned(waits, from, edges) };
+}
+
+/** The same edges from the other end. */
+function turned(waits: Int32Array, from: Int32Array, edges: number): Pick<Edges, "to" | "feedsOf" | "feeds"> {
+  const nodes = waits.length - 1;
+  const to = new Int32Array(edges), feedsOf = new Int32Array(nodes + 1), feeds = new Int32Array(edges);
+  for (let edge = 0; edge < edges; edge++) feedsOf[from[edge] + 1]++;
+  for (let node = 0; node < nodes; node++) {
+    feedsOf[node + 1] += feedsOf[node];
+    for (let edge = waits[node]; edge < waits[node + 1]; edge++) to[edge] = node;
+  }
+  const next = feedsOf.slice();
+  for (let edge = 0; edge < edges; edge++) feeds[next[from[edge]]++] = edge;
+  return { to, feedsOf, feeds };
+}
+
+/** The order in which the ranks run, each until it waits for another. */
+function orderOf(program: Unordered): Int32Array {
+  const { devices, first, nodes, rank, waits, from, to, feedsOf, feeds } = program, count = first[devices];
+  const order = new Int32Array(nodes), position = new Int32Array(devices), done = new Uint8Array(count);
+  let filled = 0;
+  const isReady = (node: number) => {
+    for (let edge = waits[node]; edge < waits[node + 1]; edge++) if (!done[from[edge]]) return false;
+    return true;
+  };
+  const ready: number[] = [];
+  for (let r = devices - 1; r >= 0; r--) ready.push(r);
+  while (ready.length > 0) {
+    const r = ready.pop()!;
+    for (let node = first[r] + position[r]; node < first[r + 1] && isReady(node); node++) {
+      done[node] = 1;
+      order[filled++] = node;
+      position[r]++;
+      for (let at = feedsOf[node]; at < feedsOf[node + 1]; at++) {
+        const waiting = to[feeds[at]], other = rank[waiting];
+        if (other !== r && waiting === first[other] + position[other]) ready.push(other);
+      }
+    }
+  }
+  if (filled < count) throw new UserError(explainDeadlock(program, position));
+  for (let node = count; node < nodes; node++) order[filled++] = node; // the end of a step waits for nothing but what is over
+  return order;
+}
+
+/** Says what is wrong with a schedule that has no nodes. */
+function explain(schedule: Schedule, sizes: Sizes): never {
+  const where = locate(schedule, sizes);
+  checkSources(schedule, sizes, where);
+  checkOrder(schedule, sizes, where);
+  throw new Error(`${schedule.name} has a fault that nothing explains`);
+}
+
+function checkSources(schedule: Schedule, { stages, microbatches }: Sizes, { forward, backward }: Where): void {
+  for (const [rank, list] of schedule.actions.entries()) {
+    for (const { kind, stage, microbatches: [microbatch] } of list) {
+      const source = sourceOf(["F", "I", "W", "B"].indexOf(kind), stage, stages);
+      if (source === undefined || (kind === "F" ? forward : backward)[source * microbatches + microbatch] >= 0) continue;
+      throw new UserError(
+        `Rank ${rank} waits for the ${kind === "F" ? "activation" : "gradient"} of micro-batch ${microbatch} ` +
+          `from stage ${source}, which no action sends`,
+      );
+    }
+  }
+}
