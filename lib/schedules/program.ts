@@ -147,7 +147,15 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
     for (const action of actions[r]) {
       if (!isAction(action)) return undefined;
       const { stage: s, microbatches: carried } = action;
-      const k = action.kind === "F" ? F : action.kind === "I" ? I : action.kind === "W" ? W : action.kind === "B" ? B : -1;
+      const k = action.kind === "F"
+        ? F
+        : action.kind === "I"
+        ? I
+        : action.kind === "W"
+        ? W
+        : action.kind === "B"
+        ? B
+        : -1;
       if (k < 0 || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) return undefined;
       const before = k === F ? 0 : k === W ? 2 : 1, after = k === F ? 1 : k === I ? 2 : 3;
       for (let at = 0; at < carried.length; at++) {
@@ -170,7 +178,11 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
 
 type Edges = Pick<Program, "waits" | "from" | "to" | "what" | "feedsOf" | "feeds">;
 
-function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, { tied = [], together = false }: StepEnd): Edges {
+function edgesOf(
+  nodes: Nodes,
+  { devices, stages, microbatches }: Sizes,
+  { tied = [], together = false }: StepEnd,
+): Edges {
   const { first, kind, stage, microbatch } = nodes, count = first[devices];
   /** Who makes each activation, and each gradient. */
   const makers = [0, 1].map(() => new Int32Array(stages * microbatches));
@@ -261,7 +273,9 @@ function checkSources(schedule: Schedule, { stages, microbatches }: Sizes, { for
   for (const [rank, list] of schedule.actions.entries()) {
     for (const { kind, stage, microbatches: [microbatch] } of list) {
       const source = sourceOf(["F", "I", "W", "B"].indexOf(kind), stage, stages);
-      if (source === undefined || (kind === "F" ? forward : backward)[source * microbatches + microbatch] >= 0) continue;
+      if (source === undefined || (kind === "F" ? forward : backward)[source * microbatches + microbatch] >= 0) {
+        continue;
+      }
       throw new UserError(
         `Rank ${rank} waits for the ${kind === "F" ? "activation" : "gradient"} of micro-batch ${microbatch} ` +
           `from stage ${source}, which no action sends`,
