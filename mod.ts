@@ -77,6 +77,7 @@ export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
 export { parsePolicy } from "./lib/schedules/transforms/policy.ts";
 export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search/search.ts";
 export { twoStage, type TwoStageOptions } from "./lib/schedules/transforms/two_stage.ts";
+export { type Sizes, sizesOf } from "./lib/schedules/check/sizes.ts";
 export { validate } from "./lib/schedules/check/validate.ts";
 
 export {

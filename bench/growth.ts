@@ -11,6 +11,7 @@ import { writeOutput } from "../lib/report/output.ts";
 import type { Schedule } from "../lib/schedules/schedule.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
+import { sizesOf } from "../lib/schedules/check/sizes.ts";
 
 /** What `bench memory` was told. */
 export interface GrowthCommand {
@@ -30,10 +31,10 @@ export async function runGrowth(set: DeviceSet, command: GrowthCommand): Promise
   const { schedule, recompute, precision, samples, steps, json, say } = command;
   const model = createModel(command.model);
   const { name: data, source } = sourceFor(model, undefined, 1);
-  const what = `${schedule.name}${schedule.twoStage ? ` with 2BP (${schedule.policy})` : ""}`;
+  const what = `${schedule.name}${sizesOf(schedule).split ? ` with 2BP (${schedule.policy})` : ""}`;
   say(
     `Memory over ${steps} steps of ${model.name}, ${what}, on ${set.devices.length} ${set.mode} devices, ${set.adapter}; ` +
-      `${schedule.microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`,
+      `${sizesOf(schedule).microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`,
   );
   const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(2).padStart(10);
   say(
@@ -64,7 +65,7 @@ export async function runGrowth(set: DeviceSet, command: GrowthCommand): Promise
       devices: set.devices.length,
       model: { name: model.name, parameters: countParameters(model), ...model.configuration },
       schedule: schedule.name,
-      twoStage: schedule.twoStage,
+      twoStage: sizesOf(schedule).split,
       samples,
       precision,
       steps,

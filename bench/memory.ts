@@ -24,6 +24,7 @@ import { twoStage } from "../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { runGrowth } from "./growth.ts";
 import { paperSchedules } from "./throughput.ts";
+import { sizesOf } from "../lib/schedules/check/sizes.ts";
 
 interface Options {
   model: string;
@@ -146,7 +147,7 @@ async function run({ policies, recompute, ...options }: Options): Promise<void> 
           placement: schedule.placement,
           recompute: recompute[0],
         });
-        const batch = blankBatch(model(), samples * schedule.microbatches);
+        const batch = blankBatch(model(), samples * sizesOf(schedule).microbatches);
         const { timeline } = await pipeline.step(schedule, batch, { timeline: true });
         pipeline.close();
         timelines.set(`${schedule.name}, ${schedule.policy ?? "without 2BP"}: memory over time, predicted`, timeline!);

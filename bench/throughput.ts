@@ -37,6 +37,7 @@ import type { BatchSource } from "../lib/train/data.ts";
 import { sizeOf } from "../lib/tensor.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
+import { sizesOf } from "../lib/schedules/check/sizes.ts";
 
 /** The four schedules of the 2BP paper. */
 export const paperSchedules = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
@@ -190,7 +191,7 @@ async function calibrateFor(
   pairs: readonly SchedulePair[],
 ): Promise<Calibration> {
   const [{ gpu }] = set.devices;
-  const widest = Math.max(...pairs.map(({ split }) => split.width));
+  const widest = Math.max(...pairs.map(({ split }) => sizesOf(split).width));
   const problems = [];
   for (const width of new Set([1, widest])) {
     problems.push(...await problemsOf(createModel(model), samples, gpu, { width, precision }));
@@ -212,7 +213,7 @@ export function schedulePair(name: string, devices: number): SchedulePair {
   const base = generate(name, { devices });
   return {
     base,
-    split: name === "gpipe" ? twoStage(base, { policy: "end", width: base.microbatches }) : twoStage(base),
+    split: name === "gpipe" ? twoStage(base, { policy: "end", width: sizesOf(base).microbatches }) : twoStage(base),
   };
 }
 
@@ -229,7 +230,7 @@ async function chooseSamples(
 ): Promise<number> {
   const probe = pairs[0].base;
   const timed = async (samples: number) =>
-    (await pipeline.step(probe, await source.next(samples * probe.microbatches))).wallMs;
+    (await pipeline.step(probe, await source.next(samples * sizesOf(probe).microbatches))).wallMs;
   const unitsOf = (schedule: SchedulePair["base"]) => {
     const { makespan, busy } = simulate(schedule);
     return parallel ? makespan : busy.reduce((sum, time) => sum + time, 0);

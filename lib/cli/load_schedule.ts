@@ -5,6 +5,7 @@ import type { Schedule } from "../schedules/schedule.ts";
 import { fromCsv } from "../schedules/csv/csv.ts";
 import { generate, scheduleNames } from "../schedules/generators/generate.ts";
 import { quoted, shown } from "../text.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 
 /** Sizes asked for on the command line; absent where a flag is. */
 export interface Sizes {
@@ -53,8 +54,9 @@ export function loadSchedule(name: string, sizes: Sizes): Schedule {
   }
   // The name goes into titles, tables and drawings.
   const schedule = fromCsv(text, { name: shown(basename(name, extname(name))), devices: sizes.devices });
-  if (sizes.microbatches !== undefined && sizes.microbatches !== schedule.microbatches) {
-    throw new UserError(`${path} has ${schedule.microbatches} micro-batches, not ${sizes.microbatches}`);
+  const { microbatches: own } = sizesOf(schedule);
+  if (microbatches !== undefined && microbatches !== own) {
+    throw new UserError(`${path} has ${own} micro-batches, not ${microbatches}`);
   }
   return schedule;
 }

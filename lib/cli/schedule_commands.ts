@@ -36,6 +36,7 @@ import { onNextInterrupt } from "./endings.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { integer, pairs, reading, real } from "./options.ts";
 import { planCommand } from "./plan_command.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 
 const defaultCosts = { f: 1, i: 1, w: 1, b: NaN, comm: 0, host: 0 };
 const defaultMemory = { activations: 1, released: 0, derivatives: 1 };
@@ -165,7 +166,7 @@ function price(name: string, flags: Flags): Priced[] {
   if (!flags.twoStage && (policy || width)) {
     throw new UserError(`${policy ? "--policy" : "--width"} says how --two-stage places W; add --two-stage`);
   }
-  const costs = costsOf(flags, base.stages);
+  const costs = costsOf(flags, sizesOf(base).stages);
   const memory = memoryOf(flags);
   const schedules = flags.twoStage ? [base, twoStage(base, { policy, width, costs, memory })] : [base];
   return schedules.map((schedule) => priceOf(schedule, costs, memory));
@@ -178,7 +179,7 @@ function checkFlags(flags: Flags): void {
 }
 
 function title(schedule: Schedule): string {
-  const { devices, stages, microbatches } = schedule;
+  const { devices, stages, microbatches } = sizesOf(schedule);
   return `${variantOf(schedule)} on ${devices} devices, ${stages} stages, ${microbatches} micro-batches`;
 }
 
@@ -209,13 +210,14 @@ function write(flags: Flags, rows: readonly Priced[], text: (say: (line: string)
 async function runSearch(name: string | undefined, flags: Flags): Promise<void> {
   checkFlags(flags);
   const base = name === undefined ? undefined : loadSchedule(name, flags);
-  if (base && base.stages > base.devices) {
+  const sizes = base && sizesOf(base);
+  if (sizes && sizes.stages > sizes.devices) {
     throw new UserError(
-      `search plans one stage a device, and ${base.name} has ${base.stages} stages on ${base.devices}`,
+      `search plans one stage a rank, and ${base.name} has ${sizes.stages} stages on ${sizes.devices} ranks`,
     );
   }
-  const devices = base?.devices ?? flags.devices ?? 4;
-  const microbatches = base?.microbatches ?? flags.microbatches ?? 2 * devices;
+  const devices = sizes?.devices ?? flags.devices ?? 4;
+  const microbatches = sizes?.microbatches ?? flags.microbatches ?? 2 * devices;
   const memory = memoryOf(flags);
   const costs = costsOf(flags, devices);
   const stop = new AbortController();

@@ -7,6 +7,7 @@ import { callback, expectFields, optional, positive, type Rules } from "../rules
 import type { Schedule } from "../schedules/schedule.ts";
 import type { BatchSource } from "../train/data.ts";
 import { collectGarbage } from "../gpu/garbage.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 
 /** What there is after so many steps. */
 export interface GrowthRow {
@@ -84,7 +85,7 @@ export async function measureGrowth(
     set.devices.reduce((total, device) => total + read(device), 0);
   try {
     for (let step = 1; step <= steps; step++) {
-      await pipeline.step(schedule, await source.next(samples * schedule.microbatches));
+      await pipeline.step(schedule, await source.next(samples * sizesOf(schedule).microbatches));
       if (step % every !== 0) continue;
       for (let round = 0; round < 3; round++) { // what one round frees, finalizers included, the next may follow
         collectGarbage();

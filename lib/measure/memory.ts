@@ -20,6 +20,7 @@ import { anything, callback, expectFields, expectValue, filled, optional, positi
 import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 
 /** What a prediction is for. */
 export interface MemoryOptions {
@@ -60,8 +61,8 @@ export async function predictMemory(
   options: MemoryOptions,
 ): Promise<readonly RankPeak[]> {
   expectValue("predictMemory: samples", samples, positive);
-  const { devices, placement, microbatches } = schedule;
-  const pipeline = dryPipeline(model, devices, { ...options, placement });
+  const { devices, microbatches } = sizesOf(schedule);
+  const pipeline = dryPipeline(model, devices, { ...options, placement: schedule.placement });
   try {
     return (await pipeline.step(schedule, blankBatch(model, samples * microbatches))).peaks;
   } finally {
@@ -188,11 +189,11 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   expectValue("reportMemory: the model", model, { ...callback, right: "a function that makes one" });
   expectFields("reportMemory", options, rules);
   const { schedules, samples, optimizer, recompute = ["none"], precision = "f32", set, onRow } = options;
-  const devices = set?.devices.length ?? schedules[0].devices;
-  const stray = schedules.find((schedule) => schedule.devices !== devices);
+  const devices = set?.devices.length ?? sizesOf(schedules[0]).devices;
+  const stray = schedules.find((schedule) => sizesOf(schedule).devices !== devices);
   if (stray) {
     throw new UserError(
-      `reportMemory: schedule ${stray.name} is for ${stray.devices} devices, the others for ${devices}`,
+      `reportMemory: schedule ${stray.name} is for ${sizesOf(stray).devices} devices, the others for ${devices}`,
     );
   }
   const rows: MemoryRow[] = [];
@@ -207,7 +208,8 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
     });
     const measured = set &&
       await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy, precision });
-    const { name, twoStage, policy: when, width } = schedule;
+    const { name, policy: when } = schedule;
+    const { split: twoStage, width } = sizesOf(schedule);
     rows.push({
       schedule: name,
       twoStage,
@@ -257,7 +259,7 @@ async function measureMemory(
 ): Promise<readonly RankPeak[]> {
   const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute, precision });
   try {
-    const batch = blankBatch(model, samples * schedule.microbatches);
+    const batch = blankBatch(model, samples * sizesOf(schedule).microbatches);
     set.devices.forEach(({ pool }) => pool.trim()); // of other schedules
     await pipeline.step(schedule, batch);
     return (await pipeline.step(schedule, batch)).peaks;

@@ -8,6 +8,7 @@ import { expectValue, positive } from "../rules.ts";
 import type { Action, Kind, Schedule } from "../schedules/schedule.ts";
 import type { StageMemory } from "../schedules/price/memory.ts";
 import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 
 /** What the model is cut into, and what it is for. */
 export interface StageMemoryOptions extends MemoryOptions {
@@ -44,7 +45,7 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   try {
     const run = async (kinds: readonly [Kind, ...number[]][]) => {
       const schedule = chain(count, kinds);
-      return (await pipeline.step(schedule, batch(schedule.microbatches), { timeline: true })).timeline!;
+      return (await pipeline.step(schedule, batch(sizesOf(schedule).microbatches), { timeline: true })).timeline!;
     };
     const alone = await run([["F", 0], ["I", 0], ["W", 0]]);
     const joined = await run([["F", 0], ["F", 1], ["I", 0], ["I", 1], ["W", 0, 1]]);
@@ -70,16 +71,10 @@ function chain(stages: number, kinds: readonly (readonly [Kind, ...number[]])[])
     { length: stages },
     (_, stage) => kinds.map(([kind, ...microbatches]): Action => ({ kind, stage, microbatches })),
   );
-  const microbatches = kinds.filter(([kind]) => kind === "F").length;
   return {
     name: "chain",
-    devices: stages,
-    stages,
-    microbatches,
     placement: Array.from({ length: stages }, (_, stage) => stage),
     actions,
-    twoStage: kinds.some(([kind]) => kind === "W"),
-    width: microbatches,
   };
 }
 

@@ -21,6 +21,7 @@ import { explainGain, type Gain } from "./gain.ts";
 import { collectGarbage } from "../gpu/garbage.ts";
 import { measureLinks, type Overheads } from "./overheads.ts";
 import { median } from "./statistics.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 
 /** A schedule without 2BP, and what `twoStage` made of it. */
 export interface SchedulePair {
@@ -191,7 +192,7 @@ export function startMeasurement(
   let link = transfer;
 
   async function step(schedule: Schedule, index: number, row: Row, counted: boolean): Promise<StepSample> {
-    const batch = await source.next(samples * schedule.microbatches);
+    const batch = await source.next(samples * sizesOf(schedule).microbatches);
     collectGarbage();
     const result = await pipeline.step(schedule, batch);
     losses[losses.length - 1].push(result.loss);
@@ -275,18 +276,19 @@ export function startMeasurement(
 
 /** Throws unless each pair is one schedule without and with 2BP, of this size. */
 function checkPairs(pairs: readonly SchedulePair[], devices: number, stages: number): void {
-  for (const { base, split } of pairs) {
-    for (const schedule of [base, split]) {
-      if (schedule.devices === devices && schedule.stages === stages) continue;
+  for (const pair of pairs) {
+    const [base, split] = [pair.base, pair.split].map((schedule) => {
+      const sizes = sizesOf(schedule);
+      if (sizes.devices === devices && sizes.stages === stages) return sizes;
       throw new UserError(
-        `Schedule ${schedule.name} is for ${schedule.stages} stages on ${schedule.devices} devices, ` +
+        `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} devices, ` +
           `the pipeline has ${stages} on ${devices}`,
       );
-    }
+    });
     if (base.microbatches !== split.microbatches) {
       throw new UserError(
-        `The schedules of a pair must do the same work; ${base.name} has ${base.microbatches} micro-batches, ` +
-          `${split.name} with 2BP ${split.microbatches}`,
+        `The schedules of a pair must do the same work; ${pair.base.name} has ${base.microbatches} micro-batches, ` +
+          `${pair.split.name} with 2BP ${split.microbatches}`,
       );
     }
   }
@@ -308,7 +310,8 @@ function finishRow(
   samples: number,
   recompute: string,
 ): ThroughputRow {
-  const { name, twoStage, policy, width, microbatches } = schedule;
+  const { name, policy } = schedule;
+  const { split: twoStage, width, microbatches } = sizesOf(schedule);
   const middle = median(stepMs);
   return {
     schedule: name,

@@ -5,6 +5,7 @@ import { type Costs, type StageCost, stageCosts } from "../schedules/price/costs
 import { type Memory, peakMemory, type StageMemory } from "../schedules/price/memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { follow, type Recipe } from "./recipes.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 
 /** One way to run a stage: what is computed again, what that costs and holds. */
 export interface Level {
@@ -47,7 +48,7 @@ export function fit(
   budget: number,
   transfer = 0,
 ): Fit | undefined {
-  const { placement, devices } = recipe.base;
+  const { placement, actions: { length: devices } } = recipe.base;
   /** The levels of each rank by index, cheapest first. */
   const orders = Array.from({ length: devices }, (_, rank) => {
     const stages = placement.flatMap((at, stage) => at === rank ? [stage] : []);
@@ -120,5 +121,5 @@ function replaced(list: readonly number[], at: number, value: number): number[] 
 /** Time of all the work on one micro-batch. */
 function timeOf(cost: StageCost, { split, base }: Recipe): number {
   const w = typeof cost.w === "number" ? cost.w : cost.w(1);
-  return cost.f + (split || base.twoStage ? cost.i + w : cost.b ?? cost.i + w);
+  return cost.f + (split || sizesOf(base).split ? cost.i + w : cost.b ?? cost.i + w);
 }

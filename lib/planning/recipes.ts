@@ -34,7 +34,7 @@ export function recipesFor(devices: number, microbatches: number, mostStages: nu
       if (error instanceof UserError) continue;
       throw error;
     }
-    const { stages } = base;
+    const { placement: { length: stages } } = base;
     if (stages > mostStages) continue;
     recipes.push({ name, stages, base, split: false });
     if (!isSplit(base.actions)) recipes.push({ name, stages, base, split: true });

@@ -41,14 +41,15 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   checkSpans(schedule, timeline.spans);
   const { memory, mode = "simulated", unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
   const memoryUntil = options.memoryUntil ?? Math.max(0, ...(memory ?? []).map(({ peak }) => peak));
-  const ranks = Array.from({ length: schedule.devices }, (_, rank) => rank);
-  const panels = !memory ? 0 : schedule.devices > ranksWithPanels ? 1 : schedule.devices;
-  const barPixels = rowPixels * schedule.devices;
-  const panel = panels === 1 && schedule.devices > 1 ? onePanelPixels : panelPixels;
+  const devices = schedule.actions.length;
+  const ranks = Array.from({ length: devices }, (_, rank) => rank);
+  const panels = !memory ? 0 : devices > ranksWithPanels ? 1 : devices;
+  const barPixels = rowPixels * devices;
+  const panel = panels === 1 && devices > 1 ? onePanelPixels : panelPixels;
   const space = barPixels + panel * panels + (panels > 0 ? 30 : 0);
   const data = bars(schedule, timeline, unit);
   const layout: Record<string, unknown> = {
-    title: { text: `${variantOf(schedule)} on ${schedule.devices} ${mode} devices` },
+    title: { text: `${variantOf(schedule)} on ${devices} ${mode} devices` },
     height: space + 132,
     barmode: "overlay",
     bargap: 0.18,
@@ -63,7 +64,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
     },
     yaxis: {
       domain: [1 - barPixels / space, 1],
-      range: [schedule.devices - 0.5, -0.5],
+      range: [devices - 0.5, -0.5],
       tickvals: ranks,
       ticktext: ranks.map((rank) => `device ${rank}`),
       showgrid: false,
@@ -82,7 +83,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
       };
     }
     data.push(
-      ...(panels === 1 && schedule.devices > 1 ? lines(memory, until, memoryUnit) : areas(memory, until, memoryUnit)),
+      ...(panels === 1 && devices > 1 ? lines(memory, until, memoryUnit) : areas(memory, until, memoryUnit)),
     );
     layout.annotations = [{
       text: `memory (${memoryUnit})`,
@@ -96,7 +97,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
       font: { size: 12 },
     }];
     // Not without entries: plotly then cuts off a part of the panel.
-    if (panels === schedule.devices) {
+    if (panels === devices) {
       layout.legend2 = { orientation: "h", x: 1, xanchor: "right", y: panels * panel / space, yanchor: "bottom" };
     }
   }

@@ -32,11 +32,11 @@ const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72
 export function ganttText(schedule: Schedule, timeline: Timeline, options: GanttTextOptions = {}): string {
   checkSpans(schedule, timeline.spans);
   const { width = 100, colour = false } = options;
-  const label = (rank: number) => `device ${rank} `.padStart(`device ${schedule.devices - 1} `.length);
+  const label = (rank: number) => `device ${rank} `.padStart(`device ${schedule.actions.length - 1} `.length);
   const room = Math.max(10, width - label(0).length);
   const perUnit = scaleOf(schedule, timeline, room);
   const columns = Math.max(1, Math.round(timeline.makespan * perUnit));
-  const lines: Span[][] = Array.from({ length: schedule.devices }, () => []);
+  const lines: Span[][] = Array.from({ length: schedule.actions.length }, () => []);
   for (const span of timeline.spans) lines[span.rank].push(span);
   const drawn = lines.map((spans, rank) => label(rank) + line(schedule, spans, perUnit, columns, colour));
   return `${[...drawn, " ".repeat(label(0).length) + axis(columns, perUnit)].join("\n")}\n`;
@@ -59,7 +59,7 @@ function scaleOf(schedule: Schedule, { spans, makespan }: Timeline, room: number
 function name(schedule: Schedule, { kind, stage, microbatches }: Action): string {
   const last = microbatches[microbatches.length - 1];
   const numbers = microbatches.length > 1 ? `${microbatches[0]}-${last}` : `${last}`;
-  return `${schedule.stages > schedule.devices ? stage : ""}${kind}${numbers}`;
+  return `${schedule.placement.length > schedule.actions.length ? stage : ""}${kind}${numbers}`;
 }
 
 function line(schedule: Schedule, spans: readonly Span[], perUnit: number, columns: number, colour: boolean): string {

@@ -40,7 +40,7 @@ const shift = ({ start, end }: Interval, by: number): Interval => ({ start: star
 
 /** What to add to each rank's times, rank 0's being the clock of all; ranks are joined to those they exchange with. */
 function clockOffsets(schedule: Schedule, spans: readonly Span[]): number[] {
-  const { devices } = schedule;
+  const devices = schedule.actions.length;
   // least[a][b]: b's clock plus its offset is at least so much ahead of a's.
   const least = Array.from({ length: devices }, () => new Array<number>(devices).fill(-Infinity));
   for (const { from, to } of transfersOf(schedule, spans)) {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { sizesOf } from "../schedules/check/sizes.ts";
 import { formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
 import type { Costs } from "../schedules/price/costs.ts";
 import { type Memory, peakMemory } from "../schedules/price/memory.ts";
@@ -44,7 +45,8 @@ const time = (value: number) => String(Number(value.toPrecision(6)));
 
 /** The project's JSON of a simulated schedule, version 1; actions carry their times. */
 export function scheduleJson({ schedule, simulation, peakActivations }: Priced): Record<string, unknown> {
-  const { name, devices, stages, microbatches, placement, twoStage, policy = null, width, slower = null } = schedule;
+  const { name, placement, policy = null, slower = null } = schedule;
+  const { devices, stages, microbatches, split: twoStage, width } = sizesOf(schedule);
   const { makespan, bubbleRatio, steadyBubbleRatio, spans, busy, peak, criticalPath } = simulation;
   const actions: Record<string, unknown>[][] = Array.from({ length: devices }, () => []);
   for (const { rank, action, start, end } of spans) actions[rank].push({ action: formatAction(action), start, end });

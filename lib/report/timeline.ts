@@ -1,6 +1,6 @@
 import type { Schedule } from "../schedules/schedule.ts";
 import type { Span } from "../schedules/price/simulate.ts";
-import { sourceOf } from "../schedules/check/walk.ts";
+import { isMessage, lower } from "../schedules/program.ts";
 
 /** What drawings need of a step, simulated or measured: `simulate()` returns it, and a run can. */
 export interface Timeline {
@@ -20,20 +20,14 @@ export interface Transfer {
   readonly to: Span;
 }
 
-/** Every transfer between two ranks. */
-export function transfersOf({ stages, microbatches }: Schedule, spans: readonly Span[]): Transfer[] {
-  const made = new Map<number, Span>();
-  const key = (kind: string, stage: number, microbatch: number) =>
-    (kind === "F" ? 0 : stages * microbatches) + stage * microbatches + microbatch;
-  for (const span of spans) {
-    const { kind, stage, microbatches: [microbatch] } = span.action;
-    if (kind !== "W") made.set(key(kind, stage, microbatch), span);
-  }
+/** Every transfer of an activation or a gradient between two ranks. */
+export function transfersOf(schedule: Schedule, spans: readonly Span[]): Transfer[] {
+  const program = lower(schedule);
+  const spanOf = new Map(spans.map((span) => [program.first[span.rank] + span.index, span]));
   const transfers: Transfer[] = [];
-  for (const to of spans) {
-    const source = sourceOf(to.action, stages);
-    const from = source && made.get(key(source.kind, source.stage, source.microbatch));
-    if (from && from.rank !== to.rank) transfers.push({ from, to });
+  for (const [edge, source] of program.from.entries()) {
+    const from = spanOf.get(source), to = spanOf.get(program.to[edge]);
+    if (from && to && isMessage(program, edge)) transfers.push({ from, to });
   }
   return transfers;
 }

@@ -3,7 +3,7 @@ import { memoryCategories } from "../schedules/price/memory.ts";
 import type { RankMemory } from "../schedules/price/memory_timeline.ts";
 import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
-import { walk } from "../schedules/check/walk.ts";
+import { lower } from "../schedules/program.ts";
 import { type Timeline, type Transfer, transfersOf } from "./timeline.ts";
 
 /** How to write a trace. */
@@ -32,7 +32,7 @@ export function chromeTrace(schedule: Schedule, timeline: Timeline, options: Tra
   const { microseconds = 1000, memory, title = schedule.name } = options;
   const nanoseconds = (time: number) => Math.round(time * microseconds * 1000);
   const events: Record<string, unknown>[] = [{ ph: "M", pid: 0, name: "process_name", args: { name: title } }];
-  for (let rank = 0; rank < schedule.devices; rank++) {
+  for (let rank = 0; rank < schedule.actions.length; rank++) {
     events.push({ ph: "M", pid: 0, tid: rank, name: "thread_name", args: { name: `device ${rank}` } });
     events.push({ ph: "M", pid: 0, tid: rank, name: "thread_sort_index", args: { sort_index: rank } });
   }
@@ -92,8 +92,11 @@ function slicesOf(
   for (const span of spans) lists[span.rank][span.index] = span;
   const sources = new Map(transfers.map(({ from, to }) => [to, from]));
   const slices = new Map<Span, Slice>();
-  walk(schedule, (rank, index) => {
+  const { order, rank: rankOf, first } = lower(schedule);
+  for (const node of order) {
+    const rank = rankOf[node], index = node - first[rank];
     const span = lists[rank][index];
+    if (!span) continue; // the end of the step, which is not drawn
     const source = sources.get(span);
     const start = Math.max(
       nanoseconds(span.start),
@@ -102,7 +105,7 @@ function slicesOf(
       source && nanoseconds(source.end) <= nanoseconds(span.start) ? slices.get(source)!.end : -Infinity,
     );
     slices.set(span, { start, end: Math.max(nanoseconds(span.end), start + 1) });
-  });
+  }
   return slices;
 }
 

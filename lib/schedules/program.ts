@@ -148,8 +148,10 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
       if (!isAction(action)) return undefined;
       const { stage: s, microbatches: carried } = action;
       if (!Number.isInteger(s)) return undefined;
-      const k = action.kind === "F" ? F : action.kind === "I" ? I : action.kind === "W" ? W : action.kind === "B" ? B : -1;
-      if (k < 0 || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) return undefined;
+      const k = nodeKinds.indexOf(action.kind);
+      if (k < F || k > B || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) {
+        return undefined;
+      }
       const before = k === F ? 0 : k === W ? 2 : 1, after = k === F ? 1 : k === I ? 2 : 3;
       for (let at = 0; at < carried.length; at++) {
         const own = s * microbatches + carried[at];
@@ -272,7 +274,9 @@ function checkSources(schedule: Schedule, { stages, microbatches }: Sizes, { for
   for (const [rank, list] of schedule.actions.entries()) {
     for (const { kind, stage, microbatches: [microbatch] } of list) {
       const source = sourceOf(["F", "I", "W", "B"].indexOf(kind), stage, stages);
-      if (source === undefined || (kind === "F" ? forward : backward)[source * microbatches + microbatch] >= 0) continue;
+      if (source === undefined || (kind === "F" ? forward : backward)[source * microbatches + microbatch] >= 0) {
+        continue;
+      }
       throw new UserError(
         `Rank ${rank} waits for the ${kind === "F" ? "activation" : "gradient"} of micro-batch ${microbatch} ` +
           `from stage ${source}, which no action sends`,

@@ -10,6 +10,7 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { aligned, randomBatch, tinyModel } from "../runtime/support.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 
 let set: DeviceSet;
 before(async () => {
@@ -26,8 +27,8 @@ test("predicted peaks equal those of a real step, by device and category, for ev
     for (const schedule of [base, ...policies.map((policy) => twoStage(base, { policy, width: 2 }))]) {
       const predicted = await predictMemory(tinyModel(aligned), schedule, 2, { optimizer, software, subgroupSize });
       const pipeline = createPipeline(set, tinyModel(aligned), { optimizer });
-      await pipeline.step(schedule, randomBatch(aligned, 2 * schedule.microbatches)); // staging buffers are made
-      const { peaks } = await pipeline.step(schedule, randomBatch(aligned, 2 * schedule.microbatches));
+      await pipeline.step(schedule, randomBatch(aligned, 2 * sizesOf(schedule).microbatches)); // staging buffers are made
+      const { peaks } = await pipeline.step(schedule, randomBatch(aligned, 2 * sizesOf(schedule).microbatches));
       pipeline.close();
       for (const [rank, { total, categories }] of peaks.entries()) {
         const what = `${name} ${schedule.policy ?? ""} rank ${rank}`;

@@ -8,6 +8,7 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { peakMemory, type StageMemory } from "../../lib/schedules/price/memory.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 
 const optimizer = adamw();
 const samples = 2;
@@ -17,8 +18,8 @@ const tiny = ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"];
 /** Peaks of each rank in a step run with shapes alone; messages on their way are left out, since they depend on time. */
 async function peaksOf(name: string, schedule: Schedule): Promise<number[]> {
   const model = createModel(name);
-  const pipeline = dryPipeline(model, schedule.devices, { optimizer, placement: schedule.placement });
-  const batch = blankBatch(model, samples * schedule.microbatches);
+  const pipeline = dryPipeline(model, sizesOf(schedule).devices, { optimizer, placement: schedule.placement });
+  const batch = blankBatch(model, samples * sizesOf(schedule).microbatches);
   const { timeline } = await pipeline.step(schedule, batch, { optimize: false, timeline: true });
   pipeline.close();
   return timeline!.map((points) =>
@@ -35,15 +36,15 @@ test("peakMemory() of the stages' memory models is what a whole step takes, for 
   for (const name of tiny) {
     for (const kind of ["naive", "gpipe", "1f1b-1", "1f1b-2", "interleaved-1f1b", "zb-h1", "zb-v", "dualpipe-v"]) {
       const base = generate(kind, { devices: kind.endsWith("-v") || kind[0] === "i" ? 2 : 3 });
-      const stages = await stageMemories(createModel(name), { stages: base.stages, samples, optimizer });
+      const stages = await stageMemories(createModel(name), { stages: sizesOf(base).stages, samples, optimizer });
       const memory = quiet(stages);
-      const split = base.twoStage
+      const split = sizesOf(base).split
         ? []
         : policies.flatMap((policy) => [1, 2].map((width) => twoStage(base, { policy, width, memory })));
       for (const schedule of [base, ...split]) {
         const guess = peakMemory(schedule, memory);
         for (const [rank, peak] of (await peaksOf(name, schedule)).entries()) {
-          const what = `${name} ${kind} ${schedule.policy ?? ""} width ${schedule.width} rank ${rank}`;
+          const what = `${name} ${kind} ${schedule.policy ?? ""} width ${sizesOf(schedule).width} rank ${rank}`;
           // A result that a stage keeps (ReLU does) and hands to its neighbour on the same rank is one tensor, and counts twice here.
           const twice = base.placement.some((at, stage) => at === rank && base.placement[stage + 1] === rank)
             ? Math.max(...stages.map(({ messages }) => messages!.F))
@@ -66,8 +67,8 @@ test("a W over K micro-batches takes at most what K - 1 more micro-batches in fl
       for (const schedule of wider) {
         for (const [rank, peak] of (await peaksOf(name, schedule)).entries()) {
           const { activations, derivatives, slots } = stages[rank];
-          const more = (schedule.width - 1) * (activations + derivatives + slots!.weights!);
-          const what = `${name} ${policy} width ${schedule.width} rank ${rank}`;
+          const more = (sizesOf(schedule).width - 1) * (activations + derivatives + slots!.weights!);
+          const what = `${name} ${policy} width ${sizesOf(schedule).width} rank ${rank}`;
           assert.ok(peak <= alone[rank] + more, `${what}: ${peak}, with width 1 ${alone[rank]}, and ${more} more`);
         }
       }

@@ -10,6 +10,7 @@ import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { type Batch, type BatchSource, maskedTextSource, textSource } from "../../lib/train/data.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 
 let set: DeviceSet;
 before(async () => {
@@ -42,7 +43,7 @@ for (const [name, tolerance] of Object.entries(tolerances)) {
       const losses: number[] = [];
       let activations = 0, skipped = 0;
       for (let step = 0; step < 5; step++) {
-        const result = await pipeline.step(schedule, source.next(2 * schedule.microbatches));
+        const result = await pipeline.step(schedule, source.next(2 * sizesOf(schedule).microbatches));
         losses.push(result.loss);
         skipped += Number(result.skipped ?? false);
         activations = Math.max(...result.peaks.map(({ categories }) => categories.activations));
@@ -71,7 +72,7 @@ for (const name of Object.keys(tolerances)) {
       const values = [...await pipeline.parameters()];
       if (rounded) pipeline.setParameters(new Map(values.map(([key, each]) => [key, fromHalf(toHalf(each))])));
       const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
-      await pipeline.step(schedule, sourceFor(model).next(2 * schedule.microbatches), { optimize: false });
+      await pipeline.step(schedule, sourceFor(model).next(2 * sizesOf(schedule).microbatches), { optimize: false });
       const all = [...(await pipeline.gradients()).values()].flatMap((each) => [...each]);
       pipeline.close();
       return all;

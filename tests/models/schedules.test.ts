@@ -9,6 +9,7 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { assertSameGradients } from "../runtime/support.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 
 let set: DeviceSet;
 before(async () => {
@@ -36,7 +37,7 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
     ) {
       const split = policies.flatMap((policy) => [1, 2, 4].map((width) => twoStage(base, { policy, width })));
       for (const schedule of [base, ...split]) {
-        const what = `${schedule.name}, ${schedule.policy ?? "without 2BP"}, width ${schedule.width}`;
+        const what = `${schedule.name}, ${schedule.policy ?? "without 2BP"}, width ${sizesOf(schedule).width}`;
         const { loss, gradients } = await run(schedule);
         assert.ok(
           Math.abs(loss - expected.loss) <= 1e-6 * expected.loss,

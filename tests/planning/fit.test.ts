@@ -19,7 +19,7 @@ function levelsOf(scale: number): Level[] {
 
 /** The least makespan over all levels of all ranks. */
 function bruteForce(recipe: Recipe, levels: Level[][], budget: number): number {
-  const { placement, devices } = recipe.base;
+  const { placement, actions: { length: devices } } = recipe.base;
   let best = Infinity;
   for (let number = 0; number < 3 ** devices; number++) {
     const chosen = placement.map((rank, stage) => levels[stage][Math.floor(number / 3 ** rank) % 3]);

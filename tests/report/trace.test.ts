@@ -177,7 +177,7 @@ function run(schedule: Schedule, costs: Costs, offsets: readonly number[], overl
 
 test("measured passes that overlap a little are drawn one after the other, each with its arrows", () => {
   for (const schedule of schedules) {
-    const { devices } = schedule;
+    const devices = schedule.actions.length;
     const offsets = Array.from({ length: devices }, (_, rank) => 1.7e12 / 3 + rank * 12_345.678);
     check(schedule, run(schedule, unitCosts({ comm: 0.25, w: 1 / 3 }), offsets, 0));
     check(schedule, run(schedule, unitCosts({ comm: 0.25, w: 1 / 3 }), new Array(devices).fill(0.1), 2e-3));

@@ -24,7 +24,8 @@ export function schedule(ranks: string[], placement: readonly number[] = ranks.m
 }
 
 /** Whether any backward is split. */
-export const isSplit = ({ actions }: Schedule): boolean => actions.flat().some(({ kind }) => kind === "I" || kind === "W");
+export const isSplit = ({ actions }: Schedule): boolean =>
+  actions.flat().some(({ kind }) => kind === "I" || kind === "W");
 
 /**
  * An independent, slow simulator: asks for the earliest start of every action again and again until nothing changes

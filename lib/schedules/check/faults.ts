@@ -47,7 +47,13 @@ export function locate(schedule: Schedule, sizes: Sizes): Where {
   return where;
 }
 
-function checkAction({ placement }: Schedule, { stages, microbatches }: Sizes, rank: number, index: number, action: Action): void {
+function checkAction(
+  { placement }: Schedule,
+  { stages, microbatches }: Sizes,
+  rank: number,
+  index: number,
+  action: Action,
+): void {
   const fail = (why: string): never => {
     throw new UserError(`${at(rank, index, action)}: ${why}`);
   };

@@ -21,7 +21,9 @@ import { type CellAction, cellKey, type Row } from "./table.ts";
 export function receiverOf({ kind, stage }: Action, { placement }: Schedule): number | undefined {
   if (kind === "W") return undefined;
   const receiver = kind === "F" ? stage + 1 : stage - 1;
-  return receiver < 0 || receiver >= placement.length || placement[receiver] === placement[stage] ? undefined : receiver;
+  return receiver < 0 || receiver >= placement.length || placement[receiver] === placement[stage]
+    ? undefined
+    : receiver;
 }
 
 /** Letter of the transfer of an action's output. */

@@ -180,9 +180,7 @@ export function fillCapped(schedule: Schedule, width: number, costs: Costs, byte
   const least = leastCaps(schedule, memory);
   const most = Math.max(...least);
   throw new UserError(
-    `cap:${bytes} is too small for ${schedule.name}: rank ${
-      least.indexOf(most)
-    } needs ${most} even if every weight ` +
+    `cap:${bytes} is too small for ${schedule.name}: rank ${least.indexOf(most)} needs ${most} even if every weight ` +
       `gradient runs at once, so cap:${most} is the least`,
   );
 }
