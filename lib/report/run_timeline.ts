@@ -5,6 +5,7 @@ import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts"
 import type { StepResult } from "../runtime/executor.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { simulate, type Span } from "../schedules/price/simulate.ts";
+import { lower } from "../schedules/program.ts";
 import { type Timeline, transfersOf } from "./timeline.ts";
 
 /**
@@ -43,7 +44,7 @@ function clockOffsets(schedule: Schedule, spans: readonly Span[]): number[] {
   const devices = schedule.actions.length;
   // least[a][b]: b's clock plus its offset is at least so much ahead of a's.
   const least = Array.from({ length: devices }, () => new Array<number>(devices).fill(-Infinity));
-  for (const { from, to } of transfersOf(schedule, spans)) {
+  for (const { from, to } of transfersOf(lower(schedule), spans)) {
     least[from.rank][to.rank] = Math.max(least[from.rank][to.rank], from.end - to.start);
   }
   const offsets = new Array<number>(devices).fill(NaN);
