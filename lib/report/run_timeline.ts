@@ -8,6 +8,12 @@ import { simulate, type Span } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { type Timeline, transfersOf } from "./timeline.ts";
 
+/** What a drawing needs of a step that ran. */
+export interface RanStep extends Pick<StepResult, "intervals"> {
+  /** By rank: the ranks whose tied gradients its update waited for. */
+  readonly optimizerAfter?: readonly (readonly number[])[];
+}
+
 /**
  * The times of a step that ran, in milliseconds from its first action; undefined where a device has no timestamps.
  *
@@ -19,11 +25,11 @@ import { type Timeline, transfersOf } from "./timeline.ts";
 export function runTimeline(
   schedule: Schedule,
   mode: Mode,
-  { intervals }: Pick<StepResult, "intervals">,
+  { intervals, optimizerAfter }: RanStep,
   transfer?: TransferTime,
 ): Timeline | undefined {
   if (!intervals) return undefined;
-  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer));
+  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer, optimizerAfter));
   const spans = schedule.actions.flatMap((actions, rank) =>
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
   );
