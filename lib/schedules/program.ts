@@ -36,8 +36,8 @@ export const TIED = 3;
 
 /** How a step ends, beyond what its schedule says. */
 export interface StepEnd {
-  /** Pairs of ranks that hold copies of the same parameters: each sends the other its gradients after its last action. */
-  readonly tied?: readonly (readonly [number, number])[];
+  /** The other ranks whose gradients a rank adds to its own, of parameters that are tied to its own: each sends them after its last action. */
+  reduceFrom?(rank: number): readonly number[];
   /** Whether no rank updates its parameters before all have added up their gradients: they agree that the step stands. */
   readonly together?: boolean;
 }
@@ -147,20 +147,15 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
     for (const action of actions[r]) {
       if (!isAction(action)) return undefined;
       const { stage: s, microbatches: carried } = action;
-      const k = action.kind === "F"
-        ? F
-        : action.kind === "I"
-        ? I
-        : action.kind === "W"
-        ? W
-        : action.kind === "B"
-        ? B
-        : -1;
-      if (k < 0 || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) return undefined;
+      if (!Number.isInteger(s)) return undefined;
+      const k = nodeKinds.indexOf(action.kind);
+      if (k < F || k > B || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) {
+        return undefined;
+      }
       const before = k === F ? 0 : k === W ? 2 : 1, after = k === F ? 1 : k === I ? 2 : 3;
       for (let at = 0; at < carried.length; at++) {
         const own = s * microbatches + carried[at];
-        if (!(carried[at] < microbatches) || state[own] !== before) return undefined;
+        if (!Number.isInteger(carried[at]) || carried[at] < 0 || state[own] !== before) return undefined;
         state[own] = after;
         if (after < 3) continue;
         finished++;
@@ -178,19 +173,16 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
 
 type Edges = Pick<Program, "waits" | "from" | "to" | "what" | "feedsOf" | "feeds">;
 
-function edgesOf(
-  nodes: Nodes,
-  { devices, stages, microbatches }: Sizes,
-  { tied = [], together = false }: StepEnd,
-): Edges {
+function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: StepEnd): Edges {
   const { first, kind, stage, microbatch } = nodes, count = first[devices];
+  const senders = sendersOf(end, devices);
   /** Who makes each activation, and each gradient. */
   const makers = [0, 1].map(() => new Int32Array(stages * microbatches));
   for (let node = 0; node < count; node++) {
     if (kind[node] !== W) makers[kind[node] === F ? 0 : 1][stage[node] * microbatches + microbatch[node]] = node;
   }
   const waits = new Int32Array(nodes.nodes + 1);
-  const most = count + devices * devices + 2 * tied.length;
+  const most = count + senders.reduce((sum, { length }) => sum + length, 0) + (end.together ? devices * devices : 0);
   const from = new Int32Array(most), what = new Uint8Array(most);
   let edges = 0;
   const add = (source: number, passes: number) => {
@@ -206,17 +198,26 @@ function edgesOf(
     waits[node + 1] = edges;
   }
   for (let rank = 0; rank < devices; rank++) {
-    for (const [one, other] of tied) {
-      const twin = one === rank ? other : other === rank ? one : rank;
-      if (twin !== rank && first[twin + 1] > first[twin]) add(first[twin + 1] - 1, TIED);
-    }
+    for (const other of senders[rank]) if (first[other + 1] > first[other]) add(first[other + 1] - 1, TIED);
     waits[count + rank + 1] = edges;
   }
   for (let rank = 0; rank < devices; rank++) {
-    for (let other = 0; together && other < devices; other++) if (other !== rank) add(count + other, NOTHING);
+    for (let other = 0; end.together && other < devices; other++) if (other !== rank) add(count + other, NOTHING);
     waits[count + devices + rank + 1] = edges;
   }
   return { waits, from: from.slice(0, edges), what: what.slice(0, edges), ...turned(waits, from, edges) };
+}
+
+/** By rank whose gradients it adds to its own, checked. */
+function sendersOf({ reduceFrom }: StepEnd, devices: number): (readonly number[])[] {
+  return Array.from({ length: devices }, (_, rank) => {
+    const senders = reduceFrom?.(rank) ?? [];
+    for (const other of senders) {
+      if (Number.isInteger(other) && other >= 0 && other < devices) continue;
+      throw new UserError(`The tail of rank ${rank} waits for rank ${other}; the ranks are 0 to ${devices - 1}`);
+    }
+    return senders;
+  });
 }
 
 /** The same edges from the other end. */

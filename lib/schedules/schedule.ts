@@ -61,15 +61,6 @@ export function isSplit(actions: readonly (readonly Action[])[]): boolean {
   return actions.some((list) => list.some((action) => action.kind === "I" || action.kind === "W"));
 }
 
-/** Most micro-batches that one action of these lists carries, at least 1. */
-export function widest(actions: readonly (readonly Action[])[]): number {
-  let width = 1;
-  for (const list of actions) {
-    for (const action of list) width = Math.max(width, action.microbatches.length);
-  }
-  return width;
-}
-
 /** Builds actions of one micro-batch each; for a large schedule the arrays are shared among stages. */
 export function actionMaker(microbatches: number): (kind: Kind, stage: number, microbatch: number) => Action {
   const single = Array.from({ length: microbatches }, (_, microbatch) => [microbatch]);

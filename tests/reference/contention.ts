@@ -1,16 +1,16 @@
 /** Devices that slow each other, followed from event to event. */
 import type { Schedule } from "../../lib/schedules/schedule.ts";
-import { sourceOf } from "../../lib/schedules/check/walk.ts";
 
 /**
  * Start and end of each action, by rank, where a busy rank makes `1 - lost * others / (ranks - 1)` of an action's work in a
  * unit of time, `others` being the ranks that are busy too. Messages take no time.
  */
 export function follow(
-  { devices, stages, actions }: Schedule,
+  { placement, actions }: Schedule,
   work: (rank: number, index: number) => number,
   lost: number,
 ): { start: number; end: number }[][] {
+  const devices = actions.length, last = placement.length - 1;
   const spans = actions.map(() => [] as { start: number; end: number }[]);
   const made = new Set<string>();
   const running = new Map<number, number>(); // work left, by rank
@@ -20,8 +20,9 @@ export function follow(
       if (running.has(rank)) continue;
       const action = actions[rank][spans[rank].length];
       if (!action) continue;
-      const source = sourceOf(action, stages);
-      if (source && !made.has(`${source.kind}${source.stage}:${source.microbatch}`)) continue;
+      const { kind, stage, microbatches: [microbatch] } = action;
+      if (kind === "F" && stage > 0 && !made.has(`F${stage - 1}:${microbatch}`)) continue;
+      if ((kind === "I" || kind === "B") && stage < last && !made.has(`I${stage + 1}:${microbatch}`)) continue;
       running.set(rank, work(rank, spans[rank].length));
       spans[rank].push({ start: now, end: NaN });
     }

@@ -6,12 +6,12 @@ import type { Action, Schedule } from "../../lib/schedules/schedule.ts";
  * made every activation, gradient and weight gradient. Whatever may not run where it stands is never played.
  */
 export function runsToItsEnd(schedule: Schedule): boolean {
-  const { devices, stages, microbatches, placement, actions, width, twoStage } = schedule;
+  const { placement, actions } = schedule;
+  const stages = placement.length;
+  const named = actions.flat().flatMap(({ microbatches }) => [...microbatches]).filter(Number.isInteger);
+  const microbatches = Math.max(0, ...named) + 1;
   const isIndex = (value: number, count: number) => Number.isInteger(value) && value >= 0 && value < count;
-  if (![devices, stages, microbatches, width].every((size) => Number.isInteger(size) && size > 0)) return false;
-  if (actions.length !== devices || placement.length !== stages) return false;
-  if (!placement.every((rank) => isIndex(rank, devices))) return false;
-  if (twoStage !== actions.flat().some(({ kind }) => kind === "I" || kind === "W")) return false;
+  if (stages === 0 || !placement.every((rank) => isIndex(rank, actions.length))) return false;
 
   const made = new Set<string>();
   const has = (what: string, stage: number, microbatch: number) =>
@@ -19,7 +19,7 @@ export function runsToItsEnd(schedule: Schedule): boolean {
   const play = (rank: number, { kind, stage, microbatches: carried }: Action): boolean => {
     if (!isIndex(stage, stages) || placement[stage] !== rank) return false;
     if (carried.length === 0 || !carried.every((microbatch) => isIndex(microbatch, microbatches))) return false;
-    if (carried.length > (kind === "W" ? width : 1) || new Set(carried).size < carried.length) return false;
+    if ((kind !== "W" && carried.length > 1) || new Set(carried).size < carried.length) return false;
     const makes = ({ F: ["activation"], I: ["gradient"], W: ["weight"], B: ["gradient", "weight"] })[kind];
     if (!makes || carried.some((microbatch) => makes.some((what) => has(what, stage, microbatch)))) return false;
     const isReady = carried.every((microbatch) =>

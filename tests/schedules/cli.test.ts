@@ -6,6 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 
@@ -54,7 +55,7 @@ test("schedule show writes CSV, trace and page, whole and with nothing beside th
   const { status, stdout } = schedule("show", "1f1b-2", "--two-stage", "--csv", csv, "--trace", trace, "--html", html);
   assert.equal(status, 0);
   assert.match(stdout, /device 3 +F0 I0 F1 I1/);
-  assert.equal(fromCsv(readFileSync(csv, "utf8")).microbatches, 8);
+  assert.equal(sizesOf(fromCsv(readFileSync(csv, "utf8"))).microbatches, 8);
   assert.ok(JSON.parse(readFileSync(trace, "utf8")).traceEvents.length > 96);
   const page = readFileSync(html, "utf8");
   assert.match(page, /<h2>1f1b-2: 33 units, bubble 27\.3 %<\/h2>/);
@@ -133,7 +134,7 @@ test("every mistake on the command line is one line and exit code 2", () => {
     [["show", "gpipe", "--costs", "f=-1"], /"f=-1" is not one of f=NUMBER/],
     [["show", "gpipe", "--costs", "comm=Infinity"], /"comm=Infinity" is not one of f=NUMBER/],
     [["show", "gpipe", "--memory", "activations=NaN"], /"activations=NaN" is not one of activations=NUMBER/],
-    [["show", "gpipe", "--two-stage", "--policy", "cap:4"], /device 0 needs 5 even if .* so cap:5 is the least/],
+    [["show", "gpipe", "--two-stage", "--policy", "cap:4"], /rank 0 needs 5 even if .* so cap:5 is the least/],
     [["search", "--cap", "-1"], /It must be a number from 0 up\.\n$/],
     [
       ["show", "gpipe", "--devices", "1024", "--microbatches", "65536"],

@@ -11,7 +11,7 @@ for (const name of ["naive", "gpipe", "1f1b-1", "1f1b-2"]) {
   for (const devices of [2, 3, 4]) {
     const base = generate(name, { devices });
     for (const schedule of [base, twoStage(base)]) {
-      test(`${name} on ${devices} contending devices${schedule.twoStage ? " with 2BP" : ""} takes what it takes from event to event`, () => {
+      test(`${name} on ${devices} contending devices${schedule.policy ? " with 2BP" : ""} takes what it takes from event to event`, () => {
         const costs = stageCosts(Array.from({ length: devices }, (_, stage) => ({ f: 1 + stage / 7, i: 1.3, w: 0.8 })));
         for (const slowdown of [1, 1.04, 1.3]) {
           const spans = follow(

@@ -9,8 +9,9 @@ import { withTransfers } from "../../lib/schedules/csv/transfers.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage, type TwoStageOptions } from "../../lib/schedules/transforms/two_stage.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
-import { names, random } from "./support.ts";
+import { isSplit, names, random } from "./support.ts";
 
 const folder = new URL("./fixtures/", import.meta.url);
 const fixtures = readdirSync(folder).filter((name) => name.endsWith(".csv"));
@@ -57,8 +58,7 @@ test("a schedule comes back from its CSV as it was, with and without transfers",
       const back = fromCsv(toCsv(schedule, { transfers }));
       assert.deepEqual(back.actions, schedule.actions, schedule.name);
       assert.deepEqual(back.placement, schedule.placement);
-      assert.equal(back.twoStage, schedule.twoStage);
-      assert.equal(back.microbatches, schedule.microbatches);
+      assert.deepEqual(sizesOf(back), sizesOf(schedule));
     }
   }
 });
@@ -135,13 +135,13 @@ const faults: [fault: string, text: string, message: RegExp][] = [
   [
     "W before I",
     "0F0,0W0,0I0\n",
-    /^Device 0, action 1 \(0W0\): it needs the input gradient 0I0 first, and it comes later, as action 2$/,
+    /^Rank 0, action 1 \(0W0\): it needs the input gradient 0I0 first, and it comes later, as action 2$/,
   ],
-  ["a missing backward", "0F0,0F1,0B0\n", /^Device 0 never runs the backward of micro-batch 1 on stage 0$/],
+  ["a missing backward", "0F0,0F1,0B0\n", /^Rank 0 never runs the backward of micro-batch 1 on stage 0$/],
   ["both spellings", "0F0,0BW0,0F1,0I1,0W1\n", /^The CSV file mixes today's letters/],
   ["an unknown group", "(0F0;0B0)PAIR\n", /^CSV row 1, column 1: unknown group "PAIR"/],
   ["a strange overlap", "0F0,0B0,(0F1;0F2)OVERLAP_F_B\n", /must overlap one F and one backward/],
-  ["a deadlock", "0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n", /^Deadlock: device 0 waits/],
+  ["a deadlock", "0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n", /^Deadlock: rank 0 waits/],
   [
     "a missing send",
     "0F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n",
@@ -284,7 +284,7 @@ test("a line ends in any way, and the last one need not", () => {
     }
   }
   const mixed = "0F0,0B0\r1F0,1B0\n2F0,2B0\r\n3F0,3B0";
-  assert.equal(fromCsv(mixed).devices, 4);
+  assert.equal(fromCsv(mixed).actions.length, 4);
 });
 
 test("a row with nothing but cells on parameters is a rank, of a stage that never runs", () => {
@@ -295,7 +295,7 @@ test("a schedule with a rank that does nothing has no CSV", () => {
   const { actions, ...rest } = generate("naive", { devices: 2 });
   for (const transfers of [false, true]) {
     assert.throws(
-      () => toCsv({ ...rest, devices: 3, actions: [...actions, []] }, { transfers }),
+      () => toCsv({ ...rest, actions: [...actions, []] }, { transfers }),
       /^UserError: Rank 2 runs no action; a CSV file has a row for each rank, and none blank$/,
     );
   }
@@ -311,7 +311,7 @@ test("what the whole zoo writes with its transfers passes the check, with and wi
     for (const devices of [1, 2, 3, 5]) {
       for (const microbatches of [undefined, 4 * devices]) {
         const base = generate(name, { devices, microbatches });
-        for (const schedule of [base, ...base.twoStage ? [] : splits.map((options) => twoStage(base, options))]) {
+        for (const schedule of [base, ...isSplit(base) ? [] : splits.map((options) => twoStage(base, options))]) {
           assert.deepEqual(fromCsv(toCsv(schedule, { transfers: true })).actions, schedule.actions, schedule.name);
           count++;
         }
@@ -556,8 +556,7 @@ const validSchedules = fc.record({
     done.add(`${kind === "F" ? "F" : kind === "W" ? "W" : "G"} ${stage} ${microbatch}`);
     actions[placement[stage]].push({ kind, stage, microbatches: [microbatch] });
   }
-  const twoStage = actions.some((list) => list.some(({ kind }) => kind === "I"));
-  return { name: "csv", devices, stages, microbatches, placement, actions, twoStage, width: 1 };
+  return { name: "csv", placement, actions };
 });
 
 test("any schedule that can run comes back from its CSV, with and without transfers", () => {
@@ -603,5 +602,5 @@ test("a million rows are refused, many cells in one row are read", () => {
     /^UserError: The CSV file has more than 4096 rows; a schedule has one row per rank$/,
   );
   const cells = (kind: string) => Array.from({ length: 100_000 }, (_, k) => `0${kind}${k}`).join(",");
-  assert.equal(fromCsv(`${cells("F")},${cells("B")}\n`).microbatches, 100_000);
+  assert.equal(fromCsv(`${cells("F")},${cells("B")}\n`).actions[0].length, 200_000);
 });

@@ -38,7 +38,7 @@ test("the terminal drawing keeps to its width for any schedule, and every line i
   ) {
     for (const width of [40, 80, 200]) {
       const lines = ganttText(schedule, simulate(schedule, unitCosts({ w: 0.3 })), { width }).trimEnd().split("\n");
-      assert.equal(lines.length, schedule.devices + 1);
+      assert.equal(lines.length, schedule.actions.length + 1);
       for (const line of lines.slice(0, -1)) {
         assert.equal(line.length, lines[0].length);
         assert.ok(line.length <= width);

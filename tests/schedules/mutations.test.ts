@@ -15,9 +15,10 @@ import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
 import { mergeBackward } from "../../lib/schedules/transforms/merge.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { runsToItsEnd } from "../reference/schedule_runs.ts";
-import { names, schedule } from "./support.ts";
+import { isSplit, names, schedule } from "./support.ts";
 
 /** Where a mutation strikes, and with what: each used modulo what there is. */
 interface Draw {
@@ -80,7 +81,6 @@ const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Par
     const { stage, microbatches } = list[b];
     list.splice(b, 1, { kind: "I", stage, microbatches });
     list.splice(Math.max(b + 1, to), 0, { kind: "W", stage, microbatches });
-    return { twoStage: true };
   },
   "a pair that waits for each other": (lists, { rank, at }) => {
     // A forward of this rank behind the backward that needs it from the next one, where the two are neighbours in the pipeline.
@@ -91,7 +91,8 @@ const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Par
   "change a kind": (lists, { rank, at, value }) => {
     lists[rank][at] = { ...lists[rank][at], kind: ["F", "I", "W", "B", "X"][value % 5] as Kind };
   },
-  "change a micro-batch": (lists, { rank, at, value }, { microbatches }) => {
+  "change a micro-batch": (lists, { rank, at, value }, one) => {
+    const { microbatches } = sizesOf(one);
     const odd = [NaN, -1, 0.5, microbatches];
     const other = value % 7 < 4 ? odd[value % 4] : value % microbatches;
     lists[rank][at] = { ...lists[rank][at], microbatches: [other, ...lists[rank][at].microbatches.slice(1)] };
@@ -100,16 +101,15 @@ const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Par
     const [microbatch] = lists[rank][at].microbatches;
     lists[rank][at] = { ...lists[rank][at], microbatches: value % 2 ? [] : [microbatch, microbatch] };
   },
-  "change a stage": (lists, { rank, at, value }, { stages }) => {
+  "change a stage": (lists, { rank, at, value }, { placement: { length: stages } }) => {
     const odd = [NaN, -1, 0.5, stages];
     lists[rank][at] = { ...lists[rank][at], stage: value % 7 < 4 ? odd[value % 4] : value % stages };
   },
-  "change a size": (_, { value }, one) => {
-    const what = (["devices", "stages", "microbatches", "width"] as const)[value % 4];
-    return { [what]: [one[what] + 1, one[what] - 1, 0.5, NaN][(value >> 2) % 4] };
-  },
-  "change the mark": (_, __, { twoStage }) => ({ twoStage: !twoStage }),
-  "change the placement": (_, { value }, { placement, devices }) => {
+  "add or drop a stage": (_, { value }, { placement }) => ({
+    placement: value % 2 ? placement.slice(0, -1) : [...placement, placement[0]],
+  }),
+  "add or drop a rank": (lists, { value }) => void (value % 2 ? lists.push([]) : lists.pop()),
+  "change the placement": (_, { value }, { placement, actions: { length: devices } }) => {
     const rank = [NaN, -1, devices, value % devices][(value >> 2) % 4];
     return { placement: placement.map((old, stage) => stage === value % placement.length ? rank : old) };
   },
@@ -125,7 +125,7 @@ const base = fc.record({
   width: fc.integer({ min: 1, max: 3 }),
 }).map(({ name, devices, split, policy, width }) => {
   const one = generate(name, { devices, microbatches: 2 * devices });
-  return split && !one.twoStage ? twoStage(one, { policy, width }) : one;
+  return split && !isSplit(one) ? twoStage(one, { policy, width }) : one;
 });
 
 const damaged = fc.record({
@@ -189,7 +189,7 @@ test("validate() accepts exactly the damaged schedules that can be played to the
         })
       ) assert.equal(messageOf(take), message, what);
       if (message !== undefined) assert.equal(messageOf(() => twoStage(one)), message, "twoStage");
-      else if (!one.twoStage) validate(twoStage(one));
+      else if (!isSplit(one)) validate(twoStage(one));
     }),
     { seed: 12, numRuns: 1000 },
   );
@@ -218,10 +218,8 @@ test("what is no schedule at all is refused in one line by everything that takes
     [{ actions: [first, [{ kind: "F", stage: 1 }, ...second.slice(1)]] }, /^Rank 1, action 0 is none/],
     [{ actions: [first, [{ kind: "F", stage: "1", microbatches: [0] }, ...second.slice(1)]] }, /there is no stage 1;/],
     [{ placement: undefined }, /The placement of a schedule lists the rank of each stage/],
-    [
-      { width: undefined },
-      /The width of a schedule is a whole number of micro-batches, 1 or more; this one has undefined/,
-    ],
+    [{ placement: [] }, /The placement of a schedule lists the rank of each stage/],
+    [{ actions: [] }, /The actions of a schedule are one list for each rank/],
   ];
   for (const [what, message] of broken) {
     const one = { ...good, ...what } as Schedule;

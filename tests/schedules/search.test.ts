@@ -194,7 +194,7 @@ test("search() gives the same schedule twice", async () => {
 test("search() explains a cap under which nothing fits, and bad sizes", async () => {
   await assert.rejects(search({ devices: 2, microbatches: 2, cap: 1 }), {
     name: "UserError",
-    message: "A cap of 1 is too small: device 0 needs 2 for a single micro-batch",
+    message: "A cap of 1 is too small: rank 0 needs 2 for a single micro-batch",
   });
   await assert.rejects(search({ devices: 0, microbatches: 2 }), /whole number of devices/);
 });

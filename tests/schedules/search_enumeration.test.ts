@@ -71,7 +71,7 @@ async function leastNamed(tiny: Tiny): Promise<number | undefined> {
     await run(tiny);
   } catch (error) {
     assert.equal((error as Error).name, "UserError", (error as Error).stack);
-    const [, least] = /^A cap of \d+ is too small: device \d needs (\d+) for a single micro-batch$/.exec(
+    const [, least] = /^A cap of \d+ is too small: rank \d needs (\d+) for a single micro-batch$/.exec(
       (error as Error).message,
     )!;
     return Number(least);
@@ -148,7 +148,7 @@ test("search() keeps a cap that the workspace of W reaches", async () => {
       assert.deepEqual([makespan, proven], [makespans[index], true], `cap ${cap}`);
     }
   }
-  await assert.rejects(search({ devices: 2, microbatches: 4, cap: 4, memory }), /device 0 needs 5 for a single/);
+  await assert.rejects(search({ devices: 2, microbatches: 4, cap: 4, memory }), /rank 0 needs 5 for a single/);
 });
 
 test("search() proves the same whatever the unit of time and of memory", async () => {

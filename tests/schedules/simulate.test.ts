@@ -4,7 +4,7 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { type Costs, stageCosts, unitCosts } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
-import { names, random, schedule, slowMakespan } from "./support.ts";
+import { isSplit, names, random, schedule, slowMakespan } from "./support.ts";
 
 /** Random costs that differ by rank and stage, with links of their own. */
 function randomCosts(next: () => number, devices: number, stages: number): Costs {
@@ -29,8 +29,8 @@ test("simulate() agrees with a longest-path relaxation on every schedule with ra
   for (const name of names) {
     for (const devices of [1, 2, 4]) {
       const base = generate(name, { devices, microbatches: 2 * devices });
-      for (const one of base.twoStage ? [base] : [base, twoStage(base, { policy: "every:2", width: 2 })]) {
-        const costs = randomCosts(next, devices, base.stages);
+      for (const one of isSplit(base) ? [base] : [base, twoStage(base, { policy: "every:2", width: 2 })]) {
+        const costs = randomCosts(next, devices, base.placement.length);
         const { makespan } = simulate(one, costs);
         assert.ok(Math.abs(makespan - slowMakespan(one, costs)) < 1e-9, `${name} on ${devices}`);
       }
@@ -125,11 +125,11 @@ test("simulate() gives the same result twice", () => {
 });
 
 test("simulate() explains a schedule that cannot run to its end", () => {
-  assert.throws(() => simulate(schedule(["0F0 0B0 0F1 0B1", "1F1 1F0 1B0 1B1"])), /^UserError: Deadlock: device 0/);
+  assert.throws(() => simulate(schedule(["0F0 0B0 0F1 0B1", "1F1 1F0 1B0 1B1"])), /^UserError: Deadlock: rank 0/);
 });
 
 test("simulate() accepts ranks without actions and costs of zero", () => {
-  const one = schedule(["0F0 0B0"], { devices: 2, actions: [schedule(["0F0 0B0"]).actions[0], []], placement: [0] });
+  const one = schedule(["0F0 0B0", ""], [0]);
   assert.equal(simulate(one).makespan, 3);
   assert.equal(simulate(one, unitCosts({ f: 0, i: 0, w: 0 })).bubbleRatio, 0);
 });

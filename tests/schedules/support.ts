@@ -19,28 +19,20 @@ export function lists(...ranks: string[]): Schedule["actions"] {
 }
 
 /** A schedule of those lists, one stage a rank unless a placement is given. */
-export function schedule(ranks: string[], rest: Partial<Schedule> = {}): Schedule {
-  const actions = lists(...ranks);
-  const placement = rest.placement ?? ranks.map((_, rank) => rank);
-  const flat = actions.flat();
-  return {
-    name: "test",
-    devices: ranks.length,
-    stages: placement.length,
-    microbatches: 1 + Math.max(...flat.flatMap((action) => action.microbatches)),
-    placement,
-    actions,
-    twoStage: flat.some((action) => action.kind === "I" || action.kind === "W"),
-    width: Math.max(...flat.map((action) => action.microbatches.length)),
-    ...rest,
-  };
+export function schedule(ranks: string[], placement: readonly number[] = ranks.map((_, rank) => rank)): Schedule {
+  return { name: "test", placement, actions: lists(...ranks) };
 }
+
+/** Whether any backward is split. */
+export const isSplit = ({ actions }: Schedule): boolean =>
+  actions.flat().some(({ kind }) => kind === "I" || kind === "W");
 
 /**
  * An independent, slow simulator: asks for the earliest start of every action again and again until nothing changes
  * (longest paths by relaxation), instead of walking the lists.
  */
-export function slowMakespan({ actions, stages }: Schedule, costs: Costs): number {
+export function slowMakespan({ actions, placement }: Schedule, costs: Costs): number {
+  const stages = placement.length;
   const end = actions.map((list) => list.map(() => 0));
   for (let changed = true; changed;) {
     changed = false;

@@ -5,8 +5,9 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { unitCosts as unit } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
-import { names } from "./support.ts";
+import { isSplit, names } from "./support.ts";
 
 const goldens: [name: string, policy: Policy | "none", makespan: number, peak: number[]][] = [
   ["naive", "none", 12, [1, 1, 1, 1]],
@@ -49,13 +50,13 @@ for (const [name, policy, without, withTwo] of closedForms) {
 }
 
 test("twoStage() keeps every base schedule valid under every policy and width", () => {
-  for (const name of names.filter((name) => !generate(name, { devices: 3 }).twoStage)) {
+  for (const name of names.filter((name) => !isSplit(generate(name, { devices: 3 })))) {
     for (const policy of ["fill", "end", "mid", "every:1", "every:2", "every:3", "cap:40"] as Policy[]) {
       for (const width of [1, 2, 3, 7]) {
         const split = twoStage(generate(name, { devices: 3, microbatches: 6 }), { policy, width });
         validate(split);
         assert.equal(split.policy, policy);
-        assert.ok(split.width <= width);
+        assert.ok(sizesOf(split).width <= width);
         assert.ok(split.actions.flat().every((action) => action.kind === "W" || action.microbatches.length === 1));
       }
     }
@@ -95,7 +96,7 @@ test("twoStage() with a cap never holds more, and a larger cap is never slower h
 test("twoStage() explains a cap that cannot be kept", () => {
   assert.throws(() => twoStage(generate("1f1b-2", { devices: 4 }), { policy: "cap:3" }), {
     name: "UserError",
-    message: /cap:3 is too small for 1f1b-2: device 0 needs 5 even if .* runs at once, so cap:5 is the least$/,
+    message: /cap:3 is too small for 1f1b-2: rank 0 needs 5 even if .* runs at once, so cap:5 is the least$/,
   });
 });
 
@@ -103,7 +104,7 @@ test("twoStage() rejects a schedule that is split already, a bad width and a bad
   const base = generate("gpipe", { devices: 2 });
   assert.throws(
     () => twoStage(twoStage(base)),
-    /2BP splits full backwards, and gpipe has already split some: device 0/,
+    /2BP splits full backwards, and gpipe has already split some: rank 0/,
   );
   for (const width of [0, -1, 1.5, NaN]) {
     assert.throws(() => twoStage(base, { width }), /whole number of micro-batches/);

@@ -9,10 +9,11 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { peakMemory, type StageMemory } from "../../lib/schedules/price/memory.ts";
 import { mergeBackward } from "../../lib/schedules/transforms/merge.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
-import { names, slowMakespan } from "./support.ts";
+import { isSplit, names, slowMakespan } from "./support.ts";
 
-const wholeNames = names.filter((name) => !generate(name, { devices: 2, microbatches: 4 }).twoStage);
+const wholeNames = names.filter((name) => !isSplit(generate(name, { devices: 2, microbatches: 4 })));
 const upTo = (most: number) => fc.integer({ min: 0, max: most });
 
 const bases = fc.record({
@@ -33,7 +34,7 @@ const priced = bases.chain((base) =>
     // Costs of W beside those of F and I decide whether filling delays what is critical.
     stages: fc.array(
       fc.record({ f: upTo(6), i: upTo(6), w: upTo(12), fused: fc.constantFrom(0, 0, 0, 3) }),
-      { minLength: base.stages, maxLength: base.stages },
+      { minLength: base.placement.length, maxLength: base.placement.length },
     ),
     comm: upTo(3),
     policy: fc.constantFrom<Policy>("fill", "fill", "lean", "end", "mid", "every:1", "every:2", "cap:12"),
@@ -53,7 +54,7 @@ test("with costs given, fill and lean are never slower than the schedule itself,
       const split = twoStage(base, { policy, width, costs, memory });
       validate(split);
       assert.deepEqual(skeleton(split), skeleton(base));
-      assert.ok(split.width <= width && split.policy === policy);
+      assert.ok(sizesOf(split).width <= width && split.policy === policy);
       const before = slowMakespan(base, costs), after = slowMakespan(split, costs);
       const isFused = stages.some(({ fused }) => fused > 0);
       if ((policy === "fill" || policy === "lean") && !isFused) {
@@ -90,7 +91,7 @@ const remembered = bases.chain((base) =>
         parameters: upTo(5),
         losses: upTo(1),
       }).map((stage) => ({ ...stage, released: Math.min(stage.released, stage.activations) })),
-      { minLength: base.stages, maxLength: base.stages },
+      { minLength: base.placement.length, maxLength: base.placement.length },
     ),
     unit: fc.constantFrom(1, 0.1, 1 / 3, 1e-6),
     room: upTo(6),

@@ -6,135 +6,126 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
-import { names, random, schedule } from "./support.ts";
+import { isSplit, names, random, schedule } from "./support.ts";
 
 /** A valid split schedule on two devices, with one fault put in by hand. */
 const faults: [fault: string, broken: Schedule, message: RegExp][] = [
   [
     "a missing gradient",
     schedule(["0F0 0B0 0F1 0B1", "1F0 1B0 1F1"]),
-    /^Device 0 waits for the gradient of micro-batch 1 from stage 1, which no action sends$/,
+    /^Rank 0 waits for the gradient of micro-batch 1 from stage 1, which no action sends$/,
   ],
   [
     "a missing activation",
     schedule(["0F0 0B0 0B1", "1F0 1B0 1F1 1B1"]),
-    /^Device 1 waits for the activation of micro-batch 1 from stage 0, which no action sends$/,
+    /^Rank 1 waits for the activation of micro-batch 1 from stage 0, which no action sends$/,
   ],
   [
     "a missing backward on the first stage",
     schedule(["0F0 0B0 0F1", "1F0 1B0 1F1 1B1"]),
-    /^Device 0 never runs the backward of micro-batch 1 on stage 0$/,
+    /^Rank 0 never runs the backward of micro-batch 1 on stage 0$/,
   ],
   [
     "a missing forward on the last stage",
     schedule(["0F0 0B0 0F1 0B1", "1F0 1B0 1B1"]),
-    /^Device 1, action 2 \(1B1\): it needs the forward 1F1 first, and no action runs it$/,
+    /^Rank 1, action 2 \(1B1\): it needs the forward 1F1 first, and no action runs it$/,
   ],
   [
     "a missing weight gradient",
     schedule(["0F0 0I0 0W0", "1F0 1I0"]),
-    /^Device 1 never runs the weight gradient of micro-batch 0 on stage 1$/,
+    /^Rank 1 never runs the weight gradient of micro-batch 0 on stage 1$/,
   ],
   [
     "an action twice",
     schedule(["0F0 0F0 0B0", "1F0 1B0"]),
-    /^Device 0, action 1 \(0F0\): the forward of micro-batch 0 on stage 0 already runs as action 0 \(0F0\)$/,
+    /^Rank 0, action 1 \(0F0\): the forward of micro-batch 0 on stage 0 already runs as action 0 \(0F0\)$/,
   ],
   [
     "an I beside a B",
     schedule(["0F0 0B0 0I0", "1F0 1B0"]),
-    /^Device 0, action 2 \(0I0\): the backward of micro-batch 0 on stage 0 already runs as action 1 \(0B0\)$/,
+    /^Rank 0, action 2 \(0I0\): the backward of micro-batch 0 on stage 0 already runs as action 1 \(0B0\)$/,
   ],
   [
     "a W after a B",
     schedule(["0F0 0B0 0W0", "1F0 1B0"]),
-    /^Device 0, action 2 \(0W0\): the weight gradient of micro-batch 0 on stage 0 already runs as action 1 \(0B0\)$/,
+    /^Rank 0, action 2 \(0W0\): the weight gradient of micro-batch 0 on stage 0 already runs as action 1 \(0B0\)$/,
   ],
   [
     "a W before its I",
     schedule(["0F0 0W0 0I0", "1F0 1I0 1W0"]),
-    /^Device 0, action 1 \(0W0\): it needs the input gradient 0I0 first, and it comes later, as action 2$/,
+    /^Rank 0, action 1 \(0W0\): it needs the input gradient 0I0 first, and it comes later, as action 2$/,
   ],
   [
     "a backward before its forward",
     schedule(["0B0 0F0", "1F0 1B0"]),
-    /^Device 0, action 0 \(0B0\): it needs the forward 0F0 first, and it comes later, as action 1$/,
+    /^Rank 0, action 0 \(0B0\): it needs the forward 0F0 first, and it comes later, as action 1$/,
   ],
-  ["the wrong device", schedule(["0F0 0B0 1F0", "1B0"]), /^Device 0, action 2 \(1F0\): stage 1 is placed on device 1$/],
+  ["the wrong device", schedule(["0F0 0B0 1F0", "1B0"]), /^Rank 0, action 2 \(1F0\): stage 1 is placed on rank 1$/],
   [
     "a stage that does not exist",
     schedule(["0F0 0B0", "1F0 1B0 2F0"]),
-    /^Device 1, action 2 \(2F0\): there is no stage 2; the stages are 0 to 1$/,
+    /^Rank 1, action 2 \(2F0\): there is no stage 2; the stages are 0 to 1$/,
   ],
   [
     "a micro-batch that does not exist",
-    schedule(["0F0 0B0", "1F0 1B0 1F7"], { microbatches: 1 }),
-    /^Device 1, action 2 \(1F7\): there is no micro-batch 7; the micro-batches are 0 to 0$/,
+    schedule(["0F0 0B0", "1F0 1B0 1F-7"]),
+    /^Rank 1, action 2 \(1F-7\): there is no micro-batch -7; they are whole numbers from 0$/,
   ],
   [
     "an unknown kind",
     schedule(["0F0 0B0", "1F0 1Z0"]),
-    /^Device 1, action 1 \(1Z0\): unknown kind "Z"; the kinds are F, I, W, B$/,
+    /^Rank 1, action 1 \(1Z0\): unknown kind "Z"; the kinds are F, I, W, B$/,
   ],
   [
     "a forward of two micro-batches",
     schedule(["0F0+1 0B0 0B1"]),
-    /^Device 0, action 0 \(0F0\+1\): it carries 2 micro-batches; only a W may carry several$/,
-  ],
-  [
-    "a W wider than the schedule",
-    schedule(["0F0 0F1 0I0 0I1 0W0+1"], { width: 1 }),
-    /^Device 0, action 4 \(0W0\+1\): it concatenates 2 micro-batches; the schedule's width is 1$/,
+    /^Rank 0, action 0 \(0F0\+1\): it carries 2 micro-batches; only a W may carry several$/,
   ],
   [
     "a W with a micro-batch twice",
     schedule(["0F0 0F1 0I0 0I1 0W0+0"]),
-    /^Device 0, action 4 \(0W0\+0\): it carries a micro-batch twice$/,
+    /^Rank 0, action 4 \(0W0\+0\): it carries a micro-batch twice$/,
   ],
   [
     "a placement outside the devices",
-    schedule(["0F0 0B0", "1F0 1B0"], { placement: [0, 5] }),
-    /^Stage 1 is placed on device 5; the devices are 0 to 1$/,
+    schedule(["0F0 0B0", "1F0 1B0"], [0, 5]),
+    /^Stage 1 is placed on rank 5; the ranks are 0 to 1$/,
   ],
   [
-    "a placement of another length",
-    schedule(["0F0 0B0", "1F0 1B0"], { stages: 2, placement: [0] }),
-    /^The placement has 1 entries for 2 stages; it needs one each$/,
+    "a placement of fewer stages",
+    schedule(["0F0 0B0", "1F0 1B0"], [0]),
+    /^Rank 1, action 0 \(1F0\): there is no stage 1; the stages are 0 to 0$/,
   ],
   [
-    "too few lists",
-    schedule(["0F0 0B0"], { devices: 2 }),
-    /^The schedule has 1 lists of actions for 2 devices; it needs one each$/,
+    "no rank",
+    schedule([], [0]),
+    /^The actions of a schedule are one list for each rank, at least one; these are no such lists$/,
   ],
   [
-    "no device",
-    schedule(["0F0 0B0"], { devices: 0 }),
-    /^A schedule needs a whole number of devices, 1 or more; this one has 0$/,
+    "no stage",
+    schedule(["0F0 0B0"], []),
+    /^The placement of a schedule lists the rank of each stage, of at least one$/,
+  ],
+  ["no action", schedule([""]), /^Rank 0 never runs the forward of micro-batch 0 on stage 0$/],
+  [
+    "a micro-batch that the first stage has not",
+    schedule(["0F0 0B0 0F1 0B1", "1F0 1B0 1F1 1B1 1F2 1B2"]),
+    /^Rank 1 waits for the activation of micro-batch 2 from stage 0, which no action sends$/,
   ],
   [
-    "a claim of more micro-batches than actions",
-    schedule(["0F0 0B0"], { microbatches: 1e15 }),
+    "more micro-batches than actions",
+    schedule(["0F0 0B999999999999999"]),
     /^The schedule has 2 actions, too few for 1 stages x 1000000000000000 micro-batches/,
-  ],
-  [
-    "a wrong two-stage mark",
-    schedule(["0F0 0I0 0W0"], { twoStage: false }),
-    /^The schedule is marked as not two-stage, but a device runs an I or a W$/,
-  ],
-  [
-    "a two-stage mark without a split",
-    schedule(["0F0 0B0"], { twoStage: true }),
-    /^The schedule is marked as two-stage, but no device runs an I or a W$/,
   ],
   [
     "a deadlock of two devices",
     schedule(["0F0 0B0 0F1 0B1", "1F0 1F1 1B0 1B1"]),
-    /^Deadlock: device 0 waits at its action 1 \(0B0\) for the gradient of micro-batch 0 from stage 1, which device 1 makes only after its action 1 \(1F1\); device 1 waits at its action 1 \(1F1\) for the activation of micro-batch 1 from stage 0, which device 0 makes only after its action 1 \(0B0\)$/,
+    /^Deadlock: rank 0 waits at its action 1 \(0B0\) for the gradient of micro-batch 0 from stage 1, which rank 1 makes only after its action 1 \(1F1\); rank 1 waits at its action 1 \(1F1\) for the activation of micro-batch 1 from stage 0, which rank 0 makes only after its action 1 \(0B0\)$/,
   ],
   [
     "a device that waits for itself",
-    schedule(["1F0 0F0 1B0 0B0"], { placement: [0, 0] }),
-    /^Deadlock: device 0 waits at its action 0 \(1F0\) for the activation of micro-batch 0 from stage 0, which device 0 makes only after its action 0/,
+    schedule(["1F0 0F0 1B0 0B0"], [0, 0]),
+    /^Deadlock: rank 0 waits at its action 0 \(1F0\) for the activation of micro-batch 0 from stage 0, which rank 0 makes only after its action 0/,
   ],
 ];
 
@@ -217,7 +208,7 @@ for (const [what, mutate] of Object.entries(mutations)) {
     const next = random(11);
     for (const name of names) {
       const base = generate(name, { devices: 3, microbatches: 6 });
-      const one = base.twoStage ? base : twoStage(base, { width: 2 });
+      const one = isSplit(base) ? base : twoStage(base, { width: 2 });
       for (let draw = 0; draw < 40; draw++) {
         const rank = Math.floor(next() * 3);
         const actions = one.actions.map((list) => [...list]);

@@ -7,6 +7,7 @@ import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { mergeBackward } from "../../lib/schedules/transforms/merge.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
+import { isSplit } from "./support.ts";
 
 /** The papers count activations alone, held from the F to the W or B. */
 const activations: Memory = () => ({ activations: 1, derivatives: 0 });
@@ -111,7 +112,7 @@ test("mergeBackward() leaves I and W apart that are not neighbours, and W of sev
   const filled = twoStage(generate("1f1b-1", { devices: 4 }));
   const merged = mergeBackward(filled);
   validate(merged);
-  assert.ok(merged.twoStage && merged.actions.flat().some((action) => action.kind === "B"));
+  assert.ok(isSplit(merged) && merged.actions.flat().some((action) => action.kind === "B"));
   assert.equal(merged.policy, "fill");
   const wide = twoStage(generate("gpipe", { devices: 2 }), { policy: "end", width: 2 });
   assert.deepEqual(mergeBackward(wide), wide);

@@ -12,7 +12,7 @@ import { validate } from "./validate.ts";
 export function checkSpans(schedule: Schedule, spans: readonly Span[]): void {
   validate(schedule);
   const { actions, name } = schedule;
-  const seen = new Int32Array(schedule.devices);
+  const seen = new Int32Array(actions.length);
   for (const { rank, action, start, end } of spans) {
     const expected = actions[rank]?.[seen[rank]++];
     if (!expected || (expected !== action && formatAction(expected) !== formatAction(action))) {

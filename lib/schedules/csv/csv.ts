@@ -1,6 +1,6 @@
 import { UserError } from "../../errors.ts";
 import { expectValue, string } from "../../rules.ts";
-import { type Action, type Kind, type Schedule, widest } from "../schedule.ts";
+import type { Action, Kind, Schedule } from "../schedule.ts";
 import { cellOf, formatTable, parseTable, type Row } from "./table.ts";
 import { withTransfers } from "./transfers.ts";
 import { checkTransfers } from "./transfers_check.ts";
@@ -28,7 +28,7 @@ export interface FromCsvOptions {
  * import { fromCsv } from "twobp";
  *
  * const schedule = fromCsv("0F0,0F1,,0I0,0W0,0I1,0W1\n,1F0,1B0,1F1,1B1\n");
- * console.log(schedule.devices, schedule.microbatches); // 2 2
+ * console.log(schedule.placement, schedule.actions[0].length); // [ 0, 1 ] 6
  * ```
  */
 export function fromCsv(text: string, { name = "csv", devices }: FromCsvOptions = {}): Schedule {
@@ -39,11 +39,9 @@ export function fromCsv(text: string, { name = "csv", devices }: FromCsvOptions 
   }
   const kindOf = letters(rows);
   const placement = placementOf(rows);
-  let microbatches = 0;
   const actions = rows.map(({ cells }) => {
     const list: Action[] = [];
     for (const { actions, group } of cells) {
-      for (const { microbatch } of actions) microbatches = Math.max(microbatches, (microbatch ?? -1) + 1);
       if (group === "CONCAT_W") {
         list.push({ kind: "W", stage: actions[0].stage, microbatches: actions.map((action) => action.microbatch!) });
         continue;
@@ -55,10 +53,7 @@ export function fromCsv(text: string, { name = "csv", devices }: FromCsvOptions 
     }
     return list;
   });
-  const twoStage = actions.some((list) => list.some(({ kind }) => kind === "I" || kind === "W"));
-  const stages = placement.length;
-  const width = widest(actions);
-  const schedule = { name, devices: rows.length, stages, microbatches, placement, actions, twoStage, width };
+  const schedule = { name, placement, actions };
   validate(schedule);
   checkTransfers(rows, schedule);
   return schedule;

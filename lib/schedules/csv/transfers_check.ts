@@ -18,10 +18,12 @@ import { type Action, formatAction, type Schedule } from "../schedule.ts";
 import { type CellAction, cellKey, type Row } from "./table.ts";
 
 /** Where the output of an action goes: the stage that needs it, or undefined where nobody or the same rank does. */
-export function receiverOf({ kind, stage }: Action, { stages, placement }: Schedule): number | undefined {
+export function receiverOf({ kind, stage }: Action, { placement }: Schedule): number | undefined {
   if (kind === "W") return undefined;
   const receiver = kind === "F" ? stage + 1 : stage - 1;
-  return receiver < 0 || receiver >= stages || placement[receiver] === placement[stage] ? undefined : receiver;
+  return receiver < 0 || receiver >= placement.length || placement[receiver] === placement[stage]
+    ? undefined
+    : receiver;
 }
 
 /** Letter of the transfer of an action's output. */

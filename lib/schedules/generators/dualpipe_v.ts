@@ -19,9 +19,7 @@ export function dualPipeV(devices: number, microbatches: number): Schedule {
   }
   const make = actionMaker(microbatches);
   const actions = Array.from({ length: devices }, (_, rank) => rankActions(rank, devices, microbatches, make));
-  const placement = vPlacement(devices);
-  const twoStage = actions.some((list) => list.some((action) => action.kind === "W"));
-  return { name: "dualpipe-v", devices, stages: 2 * devices, microbatches, placement, actions, twoStage, width: 1 };
+  return { name: "dualpipe-v", placement: vPlacement(devices), actions };
 }
 
 function rankActions(

@@ -57,7 +57,7 @@ const rules: Rules<GenerateOptions> = { devices: anything, microbatches: anythin
  * import { generate } from "twobp";
  *
  * const schedule = generate("1f1b-1", { devices: 4 });
- * console.log(schedule.microbatches, schedule.actions[3].length); // 4 8
+ * console.log(schedule.placement.length, schedule.actions[3].length); // 4 8
  * ```
  *
  * @throws {UserError} For a name it does not know, or sizes the schedule is not defined for.

@@ -10,6 +10,5 @@ export function gpipe(devices: number, microbatches: number): Schedule {
     for (let m = 0; m < microbatches; m++) list.push(make("B", rank, m));
     return list;
   });
-  const placement = linearPlacement(devices);
-  return { name: "gpipe", devices, stages: devices, microbatches, placement, actions, twoStage: false, width: 1 };
+  return { name: "gpipe", placement: linearPlacement(devices), actions };
 }

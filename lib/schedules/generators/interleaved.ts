@@ -35,7 +35,5 @@ export function interleaved(devices: number, microbatches: number, chunks: numbe
     }
     return list;
   });
-  const placement = interleavedPlacement(devices, chunks);
-  const stages = devices * chunks;
-  return { name: "interleaved-1f1b", devices, stages, microbatches, placement, actions, twoStage: false, width: 1 };
+  return { name: "interleaved-1f1b", placement: interleavedPlacement(devices, chunks), actions };
 }

@@ -9,6 +9,5 @@ export function naive(devices: number, microbatches: number): Schedule {
     for (let m = 0; m < microbatches; m++) list.push(make("F", rank, m), make("B", rank, m));
     return list;
   });
-  const placement = linearPlacement(devices);
-  return { name: "naive", devices, stages: devices, microbatches, placement, actions, twoStage: false, width: 1 };
+  return { name: "naive", placement: linearPlacement(devices), actions };
 }

@@ -24,6 +24,5 @@ export function oneFOneB(
     }
     return list;
   });
-  const placement = linearPlacement(devices);
-  return { name, devices, stages: devices, microbatches, placement, actions, twoStage: false, width: 1 };
+  return { name, placement: linearPlacement(devices), actions };
 }

@@ -9,11 +9,6 @@ import { type Action, actionMaker, type Schedule } from "../schedule.ts";
 import { vPlacement } from "./placement.ts";
 import { fillWithin } from "./zero_bubble.ts";
 
-function onV(name: string, devices: number, microbatches: number, actions: Action[][]): Schedule {
-  const placement = vPlacement(devices);
-  return { name, devices, stages: 2 * devices, microbatches, placement, actions, twoStage: false, width: 1 };
-}
-
 /**
  * ZB-V (arXiv 2401.10241, section 6): rank r starts with 2(N - r) - 1 forwards on the way down, as many as fit before the
  * first one comes back; alternates up and down r times; and then always runs what arrives. With f = i = w no rank idles
@@ -45,7 +40,7 @@ export function zbV(devices: number, microbatches: number): Schedule {
     }
     return list;
   });
-  return fillWithin(onV("zb-v", devices, microbatches, actions), 2 * devices);
+  return fillWithin({ name: "zb-v", placement: vPlacement(devices), actions }, 2 * devices);
 }
 
 /** When one micro-batch runs on a rank, in units: forward down, forward up, backward down (stage 2N-1-r), backward up. */
@@ -67,7 +62,7 @@ function repeat(name: string, devices: number, microbatches: number, block: Buil
     }
     return timed.sort((a, b) => a.time - b.time).map(({ action }) => action);
   });
-  return fillWithin(onV(name, devices, microbatches, actions), most);
+  return fillWithin({ name, placement: vPlacement(devices), actions }, most);
 }
 
 /** V-Half: half of 1F1B's activations, floor(N/2) + 1 micro-batches, at half of its bubble. */

@@ -17,7 +17,7 @@ import { oneFOneB } from "./one_f_one_b.ts";
  */
 export function fillWithin(schedule: Schedule, most: number): Schedule {
   const memory = () => ({ activations: 1, derivatives: 0 });
-  return { ...schedule, actions: fillCapped(schedule, 1, unitCosts(), most, memory), twoStage: true };
+  return { ...schedule, actions: fillCapped(schedule, 1, unitCosts(), most, memory) };
 }
 
 /** ZB-H1: the order and the activation peak of 1F1B, N micro-batches, and a third of its bubble. */

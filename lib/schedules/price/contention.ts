@@ -23,7 +23,7 @@ const slowdownRule: Rule = {
  */
 export function overlaps(schedule: Schedule, { spans }: Simulation): number[][] {
   checkSpans(schedule, spans);
-  const { devices, actions } = schedule;
+  const { actions } = schedule;
   const lists = actions.map((list, rank) => {
     const from = actions.slice(0, rank).reduce((sum, { length }) => sum + length, 0);
     return spans.slice(from, from + list.length);
@@ -42,7 +42,7 @@ export function overlaps(schedule: Schedule, { spans }: Simulation): number[][] 
     }
     return shared.map((time, index) => {
       const length = list[index].end - list[index].start;
-      return length > 0 && devices > 1 ? time / length / (devices - 1) : 0;
+      return length > 0 && actions.length > 1 ? time / length / (actions.length - 1) : 0;
     });
   });
 }

@@ -1,5 +1,6 @@
 import { UserError } from "../../errors.ts";
 import { anything, expectFields, expectValue, having, type Rule } from "../../rules.ts";
+import { ACTIVATION, NOTHING, type Program, type StepEnd } from "../program.ts";
 import { type Action, formatAction } from "../schedule.ts";
 import { amount, checkAmount } from "./amounts.ts";
 
@@ -43,6 +44,24 @@ export function transferOf(costs: Costs, from: number, to: number, kind: "F" | "
   if (!amount.accepts(time)) {
     checkAmount(`The time of ${kind === "F" ? "an activation" : "a gradient"} from rank ${from} to rank ${to}`, time);
   }
+  return time;
+}
+
+/** How a step with these costs ends, for `lower()`. */
+export function endOf(costs: Costs): StepEnd {
+  return { reduceFrom: (rank) => costs.tailAfter?.(rank) ?? [], together: costs.tailTogether };
+}
+
+/** How long what passes along an edge is under way. */
+export function delayOf({ from, to, what, rank }: Program, edge: number, costs: Costs): number {
+  if (what[edge] === NOTHING) return 0;
+  return transferOf(costs, rank[from[edge]], rank[to[edge]], what[edge] === ACTIVATION ? "F" : "I");
+}
+
+/** The time of a rank's tail, checked. */
+export function tailOf(costs: Costs, rank: number): number {
+  const time = costs.tail?.(rank) ?? 0;
+  checkAmount(`The tail of rank ${rank}`, time);
   return time;
 }
 

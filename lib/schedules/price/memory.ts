@@ -2,6 +2,7 @@ import { UserError } from "../../errors.ts";
 import { callback, expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
 import { checkAmount, difference } from "./amounts.ts";
+import { type Sizes, sizesOf } from "../check/sizes.ts";
 import { validate } from "../check/validate.ts";
 
 /**
@@ -138,10 +139,11 @@ export interface Groups {
 }
 
 /** The groups of a schedule. */
-export function groupsOf({ stages, microbatches, actions }: Schedule): Groups {
+export function groupsOf(schedule: Schedule): Groups {
+  const { stages, microbatches } = sizesOf(schedule);
   const count = stages * microbatches;
   const groups = { sizes: new Int32Array(count), firsts: new Int32Array(count), whole: new Uint8Array(count) };
-  for (const list of actions) {
+  for (const list of schedule.actions) {
     for (const { kind, stage, microbatches: members } of list) {
       if (kind !== "W" && kind !== "B") continue;
       for (const microbatch of members) {
@@ -175,7 +177,8 @@ export interface Holder {
  * micro-batch counts as alone.
  */
 export function holderOf(
-  { stages: count, microbatches, placement }: Schedule,
+  { placement }: Schedule,
+  { stages: count, microbatches }: Sizes,
   rank: number,
   stages: readonly StageMemory[],
   groups?: Groups,
@@ -293,9 +296,10 @@ export function peakMemory(schedule: Schedule, memory: Memory = unitMemory): num
 /** {@link peakMemory} of a schedule that is known to be valid. */
 export function peaksOf(schedule: Schedule, memory: Memory): number[] {
   const groups = groupsOf(schedule);
-  const stages = stagesOf(memory, schedule.stages);
+  const sizes = sizesOf(schedule);
+  const stages = stagesOf(memory, sizes.stages);
   return schedule.actions.map((list, rank) => {
-    const holder = holderOf(schedule, rank, stages, groups);
+    const holder = holderOf(schedule, sizes, rank, stages, groups);
     let peak = totalHeld(holder.held);
     for (const action of list) {
       holder.start(action);

@@ -1,6 +1,7 @@
 import type { Schedule } from "../schedule.ts";
 import { groupsOf, type Held, holderOf, type Memory, stagesOf, totalHeld, unitMemory } from "./memory.ts";
 import type { Span } from "./simulate.ts";
+import { sizesOf } from "../check/sizes.ts";
 import { checkSpans } from "../check/spans.ts";
 
 /** What a rank holds from one moment on. */
@@ -30,9 +31,10 @@ export interface RankMemory {
  */
 export function memoryTimeline(schedule: Schedule, spans: readonly Span[], memory: Memory = unitMemory): RankMemory[] {
   checkSpans(schedule, spans);
+  const sizes = sizesOf(schedule);
   const groups = groupsOf(schedule);
-  const stages = stagesOf(memory, schedule.stages);
-  const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, stages, groups));
+  const stages = stagesOf(memory, sizes.stages);
+  const holders = schedule.actions.map((_, rank) => holderOf(schedule, sizes, rank, stages, groups));
   const points: MemoryPoint[][] = holders.map(({ held }) => [{ time: 0, held: { ...held } }]);
   for (const { rank, action, start, end } of spans) {
     holders[rank].start(action);

@@ -1,10 +1,9 @@
 import { expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
-import { type Costs, costsRule, durationOf, tailsOf, transferOf, unitCosts, withTails } from "./costs.ts";
+import { type Costs, costsRule, delayOf, durationOf, endOf, tailOf, unitCosts } from "./costs.ts";
 import { type Memory, peaksOf, unitMemory } from "./memory.ts";
-import { checkSizes } from "../check/sizes.ts";
-import { validate } from "../check/validate.ts";
-import { walk } from "../check/walk.ts";
+import { expectSchedule } from "../check/sizes.ts";
+import { lower, UPDATE } from "../program.ts";
 
 /** One action with the times it ran at. */
 export interface Span {
@@ -59,52 +58,46 @@ export interface Simulation {
  * ```
  */
 export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory: Memory = unitMemory): Simulation {
-  checkSizes(schedule);
+  expectSchedule(schedule);
   expectValue("simulate: costs", costs, costsRule);
-  const { devices, stages, microbatches, placement, actions } = schedule;
-  const first = new Int32Array(devices + 1);
-  for (let rank = 0; rank < devices; rank++) first[rank + 1] = first[rank] + actions[rank].length;
-  const starts = new Float64Array(first[devices]);
-  const ends = new Float64Array(first[devices]);
-  /** The number of the action that an action's start waited for. */
-  const because = new Int32Array(first[devices]).fill(-1);
-  const maker = new Int32Array(2 * stages * microbatches).fill(-1);
-  const free = new Float64Array(devices);
+  const program = lower(schedule, endOf(costs));
+  const { devices, nodes, first, kind, rank, waits, from, order } = program;
+  const { actions } = schedule, count = first[devices];
+  const starts = new Float64Array(nodes), ends = new Float64Array(nodes);
+  /** The node that the start of another waited for. */
+  const because = new Int32Array(nodes).fill(-1);
+  /** Of each rank the node that it ran last. */
+  const latest = new Int32Array(devices).fill(-1);
   const busy: number[] = new Array(devices).fill(0);
-  const { isValid } = walk(schedule, (rank, index, action, source) => {
-    const number = first[rank] + index;
-    const { kind, stage } = action;
-    let start = free[rank];
-    if (index > 0) because[number] = number - 1;
-    if (source >= 0) {
-      const producer = maker[source];
-      const from = placement[kind === "F" ? stage - 1 : stage + 1];
-      const arrival = ends[producer] + transferOf(costs, from, rank, kind === "F" ? "F" : "I");
-      if (arrival > start) {
-        start = arrival;
-        because[number] = producer;
-      }
+  for (let at = 0; at < nodes; at++) {
+    const node = order[at], own = rank[node];
+    because[node] = latest[own];
+    let start = latest[own] < 0 ? 0 : ends[latest[own]];
+    for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
+      const arrival = ends[from[edge]] + delayOf(program, edge, costs);
+      if (arrival <= start) continue;
+      start = arrival;
+      because[node] = from[edge];
     }
-    const duration = durationOf(costs, action, rank, index);
-    starts[number] = start;
-    ends[number] = free[rank] = start + duration;
-    busy[rank] += duration;
-    if (kind === "W") return;
-    maker[(kind === "F" ? 0 : stages * microbatches) + stage * microbatches + action.microbatches[0]] = number;
-  });
-  if (!isValid) validate(schedule);
+    const duration = node < count
+      ? durationOf(costs, actions[own][node - first[own]], own, node - first[own])
+      : kind[node] === UPDATE
+      ? tailOf(costs, own)
+      : 0;
+    starts[node] = start;
+    ends[node] = start + duration;
+    latest[own] = node;
+    busy[own] += duration;
+  }
 
-  const tails = tailsOf(costs, devices);
-  const { done, awaited } = withTails(free, tails);
-  tails.forEach(({ time }, rank) => busy[rank] += time);
-  let last = 0;
-  for (let rank = 1; rank < devices; rank++) if (done[rank] > done[last]) last = rank;
-  const makespan = done[last];
+  let last = latest[0]; // the update that is over last
+  for (const node of latest) if (ends[node] > ends[last]) last = node;
+  const makespan = ends[last];
   const total = busy.reduce((sum, time) => sum + time, 0);
   const bubbleRatio = makespan > 0 ? Math.max(0, 1 - total / (devices * makespan)) : 0;
   const own = busy.map((time, rank) => ({
     time,
-    span: done[rank] - (actions[rank].length > 0 ? starts[first[rank]] : 0),
+    span: ends[latest[rank]] - (actions[rank].length > 0 ? starts[first[rank]] : 0),
   }));
   const longest = own.reduce((a, b) => b.span > a.span ? b : a);
   const steadyBubbleRatio = longest.span > 0 ? Math.max(0, 1 - longest.time / longest.span) : 0;
@@ -129,8 +122,7 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
     },
     get criticalPath() {
       const path: Span[] = [];
-      const latest = actions[awaited[last]].length > 0 ? first[awaited[last] + 1] - 1 : -1;
-      for (let number = latest; number >= 0; number = because[number]) path.push(allSpans()[number]);
+      for (let node = last; node >= 0; node = because[node]) if (node < count) path.push(allSpans()[node]);
       return path.reverse();
     },
   };

@@ -135,7 +135,7 @@ function checkCap({ take, give, workspace, sent }: Problem, standing: readonly n
   // The rank that needs most: what it needs is enough for all.
   const most = needs.reduce((worst, amount, r) => amount > needs[worst] ? r : worst, 0);
   if (needs[most] <= rounded(cap)) return;
-  throw new UserError(`A cap of ${cap} is too small: device ${most} needs ${needs[most]} for a single micro-batch`);
+  throw new UserError(`A cap of ${cap} is too small: rank ${most} needs ${needs[most]} for a single micro-batch`);
 }
 
 /**
@@ -215,6 +215,5 @@ export function scheduleOf({ devices, microbatches }: Problem, order: Order, nam
     const ran = [0, 0, 0];
     return Array.from(list, (kind) => make(kindsOfSearch[kind], rank, ran[kind]++));
   });
-  const placement = linearPlacement(devices);
-  return { name, devices, stages: devices, microbatches, placement, actions, twoStage: true, width: 1 };
+  return { name, placement: linearPlacement(devices), actions };
 }

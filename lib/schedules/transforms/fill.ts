@@ -5,7 +5,7 @@ import { timeQueue } from "../heap.ts";
 import { holderOf, type Memory, peaksOf, stagesOf } from "../price/memory.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
 import { simulate } from "../price/simulate.ts";
-import { sourceOf } from "../check/walk.ts";
+import { sizesOf } from "../check/sizes.ts";
 
 /** Limits on what the ranks hold. */
 export interface Cap {
@@ -29,7 +29,7 @@ export interface Cap {
 export function fillIdle(schedule: Schedule, width: number, costs: Costs): Action[][];
 export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] | undefined;
 export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] | undefined {
-  const { devices, stages, microbatches, placement } = schedule;
+  const { devices, stages, microbatches } = sizesOf(schedule), { placement } = schedule;
   const order = schedule.actions.map((list) =>
     list.map((action): Action => {
       const { kind, stage, microbatches } = action; // not by spreading, which takes ten times as long
@@ -56,11 +56,11 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
   };
   // When what an action waits for can be used: 0 for nothing, NaN while nobody knows.
   const arrival = (rank: number, action: Action): number => {
-    const source = sourceOf(action, stages);
-    if (!source) return 0;
-    const key = (source.kind === "F" ? 0 : gradients) + source.stage * microbatches + source.microbatch;
+    const kind = action.kind === "F" ? "F" : "I", source = action.stage + (kind === "F" ? -1 : 1);
+    if (source < 0 || source >= stages) return 0;
+    const key = (kind === "F" ? 0 : gradients) + source * microbatches + action.microbatches[0];
     if (Number.isNaN(endOf[key])) waiter[key] = rank;
-    return endOf[key] + transferOf(costs, placement[source.stage], rank, source.kind);
+    return endOf[key] + transferOf(costs, placement[source], rank, kind);
   };
 
   while (queue.size() > 0) {
@@ -101,8 +101,8 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
 }
 
 function capKeeper(schedule: Schedule, { bytes, memory }: Cap) {
-  const stages = stagesOf(memory, schedule.stages);
-  const holders = schedule.actions.map((_, rank) => holderOf(schedule, rank, stages));
+  const sizes = sizesOf(schedule), stages = stagesOf(memory, sizes.stages);
+  const holders = schedule.actions.map((_, rank) => holderOf(schedule, sizes, rank, stages));
   const workspaceOf = (stage: number) => stages[stage].workspace?.W ?? 0;
   return {
     exceededBy(rank: number, action: Action, pending: Pending): boolean {
@@ -156,10 +156,9 @@ export function splitInPlace({ actions }: Schedule): Action[][] {
  * idle slots, and each at once, which is never longer where a B costs no less than its I and W.
  */
 export function fillFast(schedule: Schedule, width: number, costs: Costs): Action[][] {
-  const timeOf = (actions: readonly (readonly Action[])[], twoStage = true) =>
-    simulate({ ...schedule, actions, twoStage, width }, costs).makespan;
+  const timeOf = (actions: readonly (readonly Action[])[]) => simulate({ ...schedule, actions }, costs).makespan;
   const filled = fillIdle(schedule, width, costs);
-  const limit = timeOf(schedule.actions, false);
+  const limit = timeOf(schedule.actions);
   let [best, least] = [filled, timeOf(filled)];
   if (least <= limit * (1 + 1e-9)) return filled; // sums of the same costs in another order differ in their last bits
   for (const actions of [...(width > 1 ? [fillIdle(schedule, 1, costs)] : []), splitInPlace(schedule)]) {
@@ -181,9 +180,7 @@ export function fillCapped(schedule: Schedule, width: number, costs: Costs, byte
   const least = leastCaps(schedule, memory);
   const most = Math.max(...least);
   throw new UserError(
-    `cap:${bytes} is too small for ${schedule.name}: device ${
-      least.indexOf(most)
-    } needs ${most} even if every weight ` +
+    `cap:${bytes} is too small for ${schedule.name}: rank ${least.indexOf(most)} needs ${most} even if every weight ` +
       `gradient runs at once, so cap:${most} is the least`,
   );
 }

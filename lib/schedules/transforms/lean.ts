@@ -21,7 +21,7 @@ const halvings = 10;
  */
 export function fillLean(schedule: Schedule, width: number, costs: Costs, memory: Memory): Action[][] {
   const filled = fillFast(schedule, width, costs);
-  const makespan = (actions: Action[][]) => simulate({ ...schedule, actions, twoStage: true, width }, costs).makespan;
+  const makespan = (actions: Action[][]) => simulate({ ...schedule, actions }, costs).makespan;
   const goal = makespan(filled) * (1 + 1e-9);
   let best = filled;
   let caps = peaksOf({ ...schedule, actions: filled }, memory);

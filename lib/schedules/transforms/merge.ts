@@ -1,4 +1,4 @@
-import { type Action, isSplit, type Schedule, widest } from "../schedule.ts";
+import { type Action, isSplit, type Schedule } from "../schedule.ts";
 import { validate } from "../check/validate.ts";
 
 /**
@@ -13,7 +13,7 @@ import { validate } from "../check/validate.ts";
  *
  * const gpipe = generate("gpipe", { devices: 4 });
  * const back = mergeBackward(twoStage(gpipe, { policy: "every:1" }));
- * console.log(back.twoStage, back.actions[0].length); // false 8
+ * console.log(back.actions[0].length); // 8
  * ```
  */
 export function mergeBackward(schedule: Schedule): Schedule {
@@ -31,6 +31,5 @@ export function mergeBackward(schedule: Schedule): Schedule {
     return merged;
   });
   const { policy, slower: _, ...rest } = schedule; // the costs of the split order do not hold any more
-  const twoStage = isSplit(actions);
-  return { ...rest, ...(twoStage && policy ? { policy } : {}), actions, twoStage, width: widest(actions) };
+  return { ...rest, ...(policy && isSplit(actions) ? { policy } : {}), actions };
 }

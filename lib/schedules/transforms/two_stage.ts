@@ -1,13 +1,13 @@
 import { UserError } from "../../errors.ts";
 import { anything, callback, expectFields, optional, type Rules } from "../../rules.ts";
-import { type Action, formatAction, type Policy, type Schedule, widest } from "../schedule.ts";
+import { type Action, formatAction, type Policy, type Schedule } from "../schedule.ts";
 import { type Costs, costsRule, unitCosts } from "../price/costs.ts";
 import { fillCapped, fillFast, fillIdle } from "./fill.ts";
 import { fillLean } from "./lean.ts";
 import { type Memory, unitMemory } from "../price/memory.ts";
 import { parsePolicy } from "./policy.ts";
 import { simulate } from "../price/simulate.ts";
-import { validate } from "../check/validate.ts";
+import { lower } from "../program.ts";
 
 /** How `twoStage()` places the weight gradients. */
 export interface TwoStageOptions {
@@ -58,19 +58,19 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
   if (!Number.isInteger(width) || width < 1) {
     throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
   }
-  validate(schedule);
+  const { microbatches } = lower(schedule);
   schedule.actions.forEach((list, rank) => {
     const split = list.find((action) => action.kind === "I" || action.kind === "W");
     if (split) {
       throw new UserError(
-        `2BP splits full backwards, and ${schedule.name} has already split some: device ${rank} runs ${
+        `2BP splits full backwards, and ${schedule.name} has already split some: rank ${rank} runs ${
           formatAction(split)
         }`,
       );
     }
   });
   const [word, value] = policy.split(":");
-  const flushes = { end: Infinity, mid: Math.ceil(schedule.microbatches / 2), every: Number(value) };
+  const flushes = { end: Infinity, mid: Math.ceil(microbatches / 2), every: Number(value) };
   const actions = word === "fill"
     ? (options.costs ? fillFast : fillIdle)(schedule, width, costs)
     : word === "lean"
@@ -79,7 +79,7 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
     ? fillCapped(schedule, width, costs, Number(value), memory)
     : schedule.actions.map((list) => flushEvery(flushes[word as keyof typeof flushes], list, width));
   const { slower: _, ...rest } = schedule;
-  const split: Schedule = { ...rest, actions, twoStage: true, policy, width: widest(actions) };
+  const split: Schedule = { ...rest, actions, policy };
   if (!options.costs) return split;
   const slower = simulate(split, costs).makespan / simulate(schedule, costs).makespan - 1;
   return slower > 1e-9 ? { ...split, slower } : split;
