@@ -247,16 +247,16 @@ export class Device {
   }
 
   /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `name` as in {@link Device.startRead}. */
-  async mapped(staging: GPUBuffer, name?: string): Promise<void> {
-    this.#expectOpen("mapped");
-    await this.#waitFor("mapped", staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", name);
+  mapped(staging: GPUBuffer, name?: string): Promise<void> {
+    return this.#waitFor("mapped", () => staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", name);
   }
 
   /** Waits until the GPU has done everything submitted. */
-  async idle(): Promise<void> {
-    this.#expectOpen("idle");
-    this.submit();
-    await this.#waitFor("idle", this.gpu.queue.onSubmittedWorkDone(), "the work submitted did not end");
+  idle(): Promise<void> {
+    return this.#waitFor("idle", () => {
+      this.submit();
+      return this.gpu.queue.onSubmittedWorkDone();
+    }, "the work submitted did not end");
   }
 
   /** Waits, under a name of its own in the routine: several ranks may be at work on one. */
@@ -264,8 +264,10 @@ export class Device {
     return this.gpu.wait(promise, this.routine, name === undefined ? undefined : `${name} of rank ${this.rank}`);
   }
 
-  async #waitFor(call: string, promise: Promise<unknown>, failure: string, name?: string): Promise<void> {
+  async #waitFor(call: string, begin: () => Promise<unknown>, failure: string, name?: string): Promise<void> {
+    this.#expectOpen(call);
     let rejection: string | undefined;
+    const promise = begin();
     try {
       await this.#wait(promise, name);
     } catch (error) {

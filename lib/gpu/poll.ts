@@ -90,7 +90,7 @@ function poll(callback: () => void) {
   callback();
 }
 
-function parkFor(waited: number, history: WaitHistory): number {
+function parkFor(waited: number, history: readonly number[]): number {
   if (waited < SPIN_MS) return 0;
   const expected = history.length > 0 ? Math.min(...history) : 0;
   const early = expected * (1 - MARGIN) - waited;

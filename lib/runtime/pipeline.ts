@@ -6,6 +6,8 @@ import { createTimer } from "../gpu/timing.ts";
 import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter.ts";
 import { expectModel, type Model, parametersOf } from "../models/model.ts";
+import { sequential } from "../layers/sequential.ts";
+import type { StepEnd } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import {
   anything,
@@ -20,18 +22,22 @@ import {
   type Rules,
   u32,
 } from "../rules.ts";
-import { empty, release, sizeOf, toArray } from "../tensor.ts";
+import { empty, sizeOf, type Tensor, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
-import { createChannels } from "./channel.ts";
-import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
-import { runStep, type StepOptions, type StepResult } from "./executor.ts";
+import { type Context, expectUsable, lostGradients } from "./context.ts";
+import { clearGradients } from "./finish.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
+import { placeStage } from "./placed.ts";
+import { createPrograms } from "./programs.ts";
+import { type Rank, releaseRank } from "./rank.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
-import { expectUnplaced, forgetPlaced, placeStage } from "./stage.ts";
-import { clearGradients } from "./undo.ts";
+import { runStep, type StepOptions, type StepResult } from "./step.ts";
+import { endOf, type Tie, tiesOf } from "./ties.ts";
+import type { Transport } from "./transport.ts";
+import { inProcess } from "./transports/in_process.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
