@@ -92,8 +92,9 @@ export {
 export { partition } from "./lib/runtime/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/runtime/pipeline.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/runtime/recompute.ts";
-export type { RankPeak, StepOptions, StepResult } from "./lib/runtime/executor.ts";
-export type { NotFinite } from "./lib/runtime/verdict.ts";
+export type { NotFinite } from "./lib/runtime/finish.ts";
+export type { RankPeak } from "./lib/runtime/rank.ts";
+export type { StepOptions, StepResult } from "./lib/runtime/step.ts";
 export {
   type Batch,
   type BatchSource,

@@ -1,7 +1,8 @@
 /** One action of a schedule: what it receives, records and sends. */
 import { alignment } from "../gpu/device.ts";
 import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
-import { createGroup, createSaved, type Group, releaseGroup, type Saved } from "../layers/saved.ts";
+import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
+import { createGroup, createSaved, type Group, releaseGroup, type Saved, slotIn } from "../layers/saved.ts";
 import { B, F, inputOf, isMessage, outputOf, W } from "../schedules/program.ts";
 import type { Action } from "../schedules/schedule.ts";
 import { empty, fromArray, release, retain, type Tensor, view, writeArray } from "../tensor.ts";
@@ -65,7 +66,7 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
       input: x,
       output: y,
       record() {
-        layer.forward(y, x, saved);
+        forward(layer, y, x, saved);
         release(x);
       },
     };
@@ -76,7 +77,7 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
   return {
     input: x,
     record() {
-      layer.forward(logits, x, saved);
+      forward(layer, logits, x, saved);
       lossForward(loss, logits, wanted, saved.child("loss"));
       release(x, wanted, logits, loss);
       run.forwards++;
@@ -97,7 +98,7 @@ function prepareBackward(run: Run, node: number, input: number, output: number):
     output: dx,
     record() {
       if (input < 0) lossBackward(dy, rank.lossGradient!, saved.child("loss"));
-      layer.backwardInput(dx, dy, saved);
+      backwardInput(layer, dx, dy, saved);
       release(dy);
       // The gradient leaves after the whole backward: sent any earlier, the baseline would be 2BP already.
       if (program.kind[node] === B) recordBackwardWeight(run, node);
@@ -111,7 +112,7 @@ function recordBackwardWeight(run: Run, node: number): void {
   const stage = program.stage[node];
   const { microbatches } = actionAt(run, node);
   const saved = microbatches.map((microbatch) => savedOf(run, stage, microbatch));
-  rank.stages.get(stage)!.layer.backwardWeight?.(saved);
+  backwardWeight(rank.stages.get(stage)!.layer, saved);
   for (const [at, microbatch] of microbatches.entries()) {
     saved[at].clear();
     run.saved.delete(cellOf(run, stage, microbatch));
@@ -132,7 +133,7 @@ function groupOf(run: Run, stage: number, microbatch: number): Group {
   let group = run.groups.get(end);
   if (!group) {
     const { microbatches, kind } = actionAt(run, end);
-    run.groups.set(end, group = createGroup(rank.device, microbatches.length, kind === "W"));
+    run.groups.set(end, group = createGroup(rank.stages.get(stage)!, microbatches.length, kind === "W"));
   }
   return group;
 }
@@ -152,7 +153,7 @@ function savedOf(run: Run, stage: number, microbatch: number): Saved {
 function uploadSides({ batch, program, rank }: Run, stage: number, microbatch: number): Map<string, Tensor> {
   const { samples, lengths, seed = 0, inputs } = microbatchOf(batch, microbatch, program.microbatches);
   return new Map(
-    rank.stages.get(stage)!.layer.sides?.map((name) => {
+    rank.stages.get(stage)!.layer.reads.sides?.map((name) => {
       const data = name === "seed"
         ? Uint32Array.of(seed, microbatch * samples)
         : lengths ?? new Uint32Array(samples).fill(inputs.length / samples);
@@ -166,7 +167,7 @@ function uploadInput(run: Run, node: number, inputs: Batch["inputs"]): Tensor {
   const { program, shapes, rank: { model, device, stages, dtype } } = run;
   const stage = program.stage[node];
   const data = model.packInputs(inputs);
-  if (!stages.get(stage)!.layer.keepsInput) {
+  if (!stages.get(stage)!.layer.reads.input) {
     return fromArray(device, shapes[stage], data, "activations", data instanceof Uint32Array ? "u32" : dtype);
   }
   const x = incoming(run, node);
@@ -180,11 +181,11 @@ function incoming(run: Run, node: number): Tensor {
   const stage = program.stage[node];
   const { layer } = stages.get(stage)!;
   const [name, kept, category, shape] = program.kind[node] === F
-    ? ["x", layer.keepsInput, "activations", shapes[stage]] as const
-    : ["dy", layer.keepsGradient, "derivatives", shapes[stage + 1]] as const;
-  return kept
-    ? savedOf(run, stage, program.microbatch[node]).slot(name, shape, category, dtype)
-    : empty(device, shape, category, dtype);
+    ? ["x", layer.reads.input, "activations", shapes[stage]] as const
+    : ["dy", layer.reads.gradient, "derivatives", shapes[stage + 1]] as const;
+  if (!kept) return empty(device, shape, category, dtype);
+  const { group, index } = savedOf(run, stage, program.microbatch[node]);
+  return slotIn(group, index, name, shape, category, dtype);
 }
 
 /** Memory for what passes along an edge: the receiver's own if that is on the same rank. */

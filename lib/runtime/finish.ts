@@ -1,13 +1,13 @@
 /** The end of a step on one rank: its gradients are added up and looked at, so that all ranks update their parameters, or none. */
 import { alignment } from "../gpu/device.ts";
 import { keepBuffers, restoreBuffers } from "../layers/buffers.ts";
-import { parameterAt } from "../layers/parameter.ts";
+import { parameterAt } from "../layers/parameter_blocks.ts";
 import { fill } from "../ops/elementwise.ts";
 import { findNotFinite, notFiniteAt } from "../ops/finite.ts";
 import { TIED } from "../schedules/program.ts";
 import { empty, release, view } from "../tensor.ts";
 import type { Rank, Run } from "./rank.ts";
-import { type Reduction, RankError } from "./transport.ts";
+import { RankError, type Reduction } from "./transport.ts";
 import { sumInto } from "./transports/reduce.ts";
 
 /** A gradient that is infinite or NaN somewhere. */

@@ -1,17 +1,17 @@
 /** A model cut into stages on several devices, ready to run schedules. */
 import { UserError } from "../errors.ts";
-import { type Device, DeviceError } from "../gpu/device.ts";
+import type { Device } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { createTimer } from "../gpu/timing.ts";
+import { writeBuffer } from "../layers/buffers.ts";
 import type { Layer } from "../layers/layer.ts";
-import { copyMasters } from "../layers/parameter.ts";
-import { expectModel, type Model, parametersOf } from "../models/model.ts";
+import { copyMasters } from "../layers/parameter_blocks.ts";
 import { sequential } from "../layers/sequential.ts";
+import { expectModel, type Model } from "../models/model.ts";
 import type { StepEnd } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import {
   anything,
-  described,
   expectFields,
   expectValue,
   filled,
@@ -22,7 +22,7 @@ import {
   type Rules,
   u32,
 } from "../rules.ts";
-import { empty, sizeOf, type Tensor, toArray } from "../tensor.ts";
+import { empty, type Tensor, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
@@ -30,14 +30,15 @@ import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients } from "./finish.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
-import { placeStage } from "./placed.ts";
+import { placedOrUndone, placeStage } from "./placed.ts";
 import { createPrograms } from "./programs.ts";
 import { type Rank, releaseRank } from "./rank.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
-import { endOf, type Tie, tiesOf } from "./ties.ts";
+import { endOf, tiesOf } from "./ties.ts";
 import type { Transport } from "./transport.ts";
 import { inProcess } from "./transports/in_process.ts";
+import { arraysFor } from "./values.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -105,8 +106,10 @@ const rules: Rules<PipelineOptions> = {
 export interface Pipeline {
   /** What is trained. */
   readonly model: Model;
-  /** The layers of each stage, wrapped where they compute again. */
+  /** The layers of each stage, wrapped where they recompute. */
   readonly parts: readonly (readonly Layer[])[];
+  /** How its steps end, beyond what schedules say: which ranks add up gradients, and that all update their parameters, or none. */
+  readonly end: StepEnd;
   /** What is computed again, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
   readonly recompute: string;
   /** What tensors hold and kernels read. */
@@ -131,6 +134,14 @@ export interface Pipeline {
    * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size; nothing has changed then.
    */
   setParameters(values: ReadonlyMap<string, Float32Array>): void;
+  /** Running statistics and other state of layers that no gradient trains, by name. */
+  state(): Promise<Map<string, Float32Array>>;
+  /**
+   * Gives all such state new values, by name, which no failure of a later step takes back.
+   *
+   * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size; nothing has changed then.
+   */
+  setState(values: ReadonlyMap<string, Float32Array>): void;
   /** Sets all gradients to zero, as the optimizer does after each of its steps. */
   clearGradients(): void;
   /** Gives back everything the pipeline holds on its devices, which stay open. A second time it does nothing. */
@@ -153,21 +164,28 @@ export interface Pipeline {
  * set.close();
  * ```
  *
- * @throws {UserError} On what is no model or device set, a model that is in another pipeline, an option out of its range or an unknown
+ * @throws {UserError} On what is no model or device set, an option out of its range or an unknown
  * one, mixed precision without 16-bit floats, and parameters and moments that exceed the budget or the device. Nothing is placed
  * then.
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
+  return connectPipeline(set, model, options, inProcess);
+}
+
+/** The way of each rank to the others, for ranks that have these devices. */
+export type Connect = (devices: readonly Device[]) => readonly Transport[];
+
+/** As {@link createPipeline}, for ranks that talk to one another by what `connect` gives. */
+export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, connect: Connect): Pipeline {
   expectValue("createPipeline: devices", set, setRule);
   expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
   const { devices } = set;
-  const placement = options.placement ?? devices.map((_, rank) => rank);
+  const placement = [...options.placement ?? devices.map((_, rank) => rank)];
   const occupancy = createOccupancy(devices);
   const plain = options.parts ?? partition(model, placement.length);
   checkParts(model, plain, placement, devices.length);
   const parts = withRecompute(plain, options.recompute);
-  expectUnplaced(model.name, parts.flat());
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
   if (!mixed && options.lossScale !== undefined) {
@@ -177,39 +195,51 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   const { budget } = options;
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
-  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, parts.flat(), () => {
-    const stages = parts.map((layers, index) =>
-      placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
-    );
-    const optimizers = devices.map((device) =>
-      stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
-        blocks.map(({ masters, values, gradients, decayed }) =>
-          options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
-        )
-      )
-    );
-    const lossGradient = empty(stages[stages.length - 1].device, [1], "gradients");
-    return { stages, optimizers, lossGradient };
+  const layers = parts.map((part) => sequential(part));
+  const ties = tiesOf(model, layers, placement);
+  const end = endOf(ties);
+  const dtype = mixed ? "f16" : "f32";
+  const placed = placedOrUndone(devices, () =>
+    devices.map((device, number) => {
+      const own = [...placement.keys()].filter((stage) => placement[stage] === number);
+      const stages = new Map(
+        own.map((stage) => [stage, placeStage(layers[stage], device, { seed: options.seed, originals, dtype })]),
+      );
+      const blocks = [...stages.values()].flatMap((stage) => stage.blocks);
+      const optimizers = blocks.map(({ masters, values, gradients, decayed }) =>
+        options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
+      );
+      const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
+      return { stages, optimizers, lossGradient };
+    }));
+  const transports = connect(devices);
+  const ranks = devices.map((device, number): Rank => {
+    const timer = createTimer(device), transport = transports[number];
+    return { number, device, model, dtype, ties, timer, transport, ...placed[number] };
   });
-  const context: ExecutorContext = {
+  const context: Context = {
     model,
-    devices,
-    stages,
-    optimizers,
-    timers: devices.map(createTimer),
-    channels: createChannels(),
-    lossGradient,
+    stages: layers,
+    ranks,
+    programOf: createPrograms(placement, devices.length, end),
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },
   };
   const { condition } = context;
-  const read = async (which: "master" | "gradient", what: string) => {
+  const stages = layers.map((_, stage) => ranks[placement[stage]].stages.get(stage)!);
+  const parameters = stages.flatMap(({ layer, parameter }) =>
+    layer.parameters.map((each) => ({ ...each, ...parameter(each) }))
+  );
+  const buffers = stages.flatMap(({ layer, state }) =>
+    (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) }))
+  );
+  const read = async (tensors: readonly (readonly [string, Tensor])[], what: string) => {
     occupancy.expectOpen(what);
     expectUsable(context);
     return await occupancy.reading(async () => {
-      const tensors = new Map<string, Float32Array>();
-      for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
-      return tensors;
+      const values = new Map<string, Float32Array>();
+      for (const [name, tensor] of tensors) values.set(name, await toArray(tensor));
+      return values;
     });
   };
   const expectFree = (what: string) => {
@@ -219,6 +249,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   return {
     model,
     parts,
+    end,
     recompute: formatRecompute(options.recompute),
     precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
@@ -230,7 +261,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
-      const gradients = await read("gradient", "its gradients");
+      const gradients = await read(parameters.map(({ name, gradient }) => [name, gradient]), "its gradients");
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -246,43 +277,26 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       }
       return gradients;
     },
-    parameters: () => read("master", "its parameters"),
+    parameters: () => read(parameters.map(({ name, master }) => [name, master]), "its parameters"),
+    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state"),
     setParameters(values) {
       expectFree("new parameters");
-      if (!(values instanceof Map)) {
-        throw new UserError(`New parameters must be a Map of Float32Arrays by name, not ${described(values)}`);
-      }
-      const parameters = parametersOf(model);
-      const names = new Set(parameters.map(({ name }) => name));
-      const unknown = [...values.keys()].find((name) => !names.has(name));
-      if (unknown !== undefined) throw new UserError(`${model.name} has no parameter "${unknown}"`);
-      const fresh = parameters.map(({ name, master, shape }) => {
-        const array = values.get(originals.get(name) ?? name);
-        if (!array) throw new UserError(`There are no values for parameter "${name}" of ${model.name}`);
-        // Another type of array would be written byte by byte, beyond the parameter's end.
-        if (!(array instanceof Float32Array)) {
-          throw new UserError(`The values of parameter "${name}" must be a Float32Array, not ${described(array)}`);
-        }
-        if (array.length === sizeOf(shape)) return { master, array };
-        throw new UserError(`Parameter "${name}" is [${shape}], which ${array.length} values do not fill`);
-      });
-      for (const { master, array } of fresh) master.device.write(master, array);
+      const fresh = arraysFor("parameter", model.name, parameters, values, originals);
+      for (const [{ master }, array] of fresh) master.device.write(master, array);
       for (const { blocks } of stages) copyMasters(blocks);
+    },
+    setState(values) {
+      expectFree("new state");
+      for (const [buffer, array] of arraysFor("state buffer", model.name, buffers, values)) writeBuffer(buffer, array);
     },
     clearGradients() {
       expectFree("other gradients");
-      clearGradients(stages);
+      ranks.forEach(clearGradients);
       condition.gradients = "zero";
     },
     close() {
       if (!occupancy.close()) return;
-      for (const rank of context.optimizers) rank.forEach((optimizer) => optimizer.release());
-      context.timers.forEach((timer) => timer?.close());
-      context.channels.close();
-      release(lossGradient);
-      stages.forEach((stage) => stage.release());
-      devices.forEach(({ pool }) => pool.limitTo(undefined));
-      devices.forEach((device) => device.releaseCaches());
+      ranks.forEach(releaseRank);
     },
   };
 }
@@ -294,25 +308,5 @@ function expectHalf(devices: readonly Device[]) {
     throw new UserError(
       `Mixed precision needs 16-bit floats in shaders, which rank ${rank} (${gpu.info.name}) has not`,
     );
-  }
-}
-
-/** What `make` returns; where it throws, what it allocated is given back, nothing is placed and no budget stays. */
-function undoneIfFailed<T>(devices: readonly Device[], layers: readonly Layer[], make: () => T): T {
-  const marks = devices.map(({ pool }) => pool.mark());
-  try {
-    return make();
-  } catch (error) {
-    devices.forEach((device, rank) => {
-      device.abandon();
-      device.pool.rollback(marks[rank]);
-      device.pool.trim();
-      device.pool.limitTo(undefined);
-    });
-    forgetPlaced(layers);
-    // Parameters and moments that exceed the budget or the device: a smaller model, or more ranks, would do.
-    throw error instanceof DeviceError
-      ? new UserError(`The model does not fit: ${error.message}`, { cause: error })
-      : error;
   }
 }

@@ -1,40 +1,39 @@
-/** A stage of a model on the device that runs it. */
-import type { Device } from "../gpu/device.ts";
-import { type BufferBlock, placeBuffers, releaseBuffers } from "../layers/buffers.ts";
+/** Stages of a model on the devices that run them. */
+import { UserError } from "../errors.ts";
+import { type Device, DeviceError } from "../gpu/device.ts";
 import type { Layer } from "../layers/layer.ts";
-import { type Parameter, type ParameterBlock, placeParameters, releaseParameters } from "../layers/parameter.ts";
+import { type Placed, placeLayers, type PlaceOptions } from "../layers/placed.ts";
 
 /** A stage, placed. */
-export interface PlacedStage {
-  readonly device: Device;
-  /** The stage's layers as one. */
+export interface PlacedStage extends Placed {
+  /** Its layers as one. */
   readonly layer: Layer;
-  readonly blocks: readonly ParameterBlock[];
-  /** The layers' running statistics and the like; none where no layer has any. */
-  readonly buffers: BufferBlock | undefined;
-  parameter(parameter: Parameter): Parameter;
-  release(): void;
 }
 
-/** Puts a stage, its layers as one, on its device, with fresh parameters and state; see `placeParameters` for the rest. */
-export function placeStage(
-  layer: Layer,
-  device: Device,
-  seed: number,
-  originals?: ReadonlyMap<string, string>,
-  dtype: "f32" | "f16" = "f32",
-): PlacedStage {
-  const blocks = placeParameters(layer.parameters, device, seed, originals, dtype);
-  const buffers = placeBuffers(layer.buffers ?? [], device);
-  return {
-    device,
-    layer,
-    blocks,
-    buffers,
-    parameter: (parameter) => parameter,
-    release() {
-      releaseParameters(layer.parameters, blocks);
-      releaseBuffers(layer.buffers ?? [], buffers);
-    },
-  };
+/** Puts a stage, its layers as one, on its device, with fresh parameters and state. */
+export function placeStage(layer: Layer, device: Device, options?: PlaceOptions): PlacedStage {
+  return { layer, ...placeLayers([layer], device, options) };
+}
+
+/**
+ * What `place` returns, which puts something on the devices. Where it throws, what it took is given back, and no budget stays.
+ *
+ * @throws {UserError} Where a device refuses it: parameters and moments that exceed the budget or the device.
+ */
+export function placedOrUndone<Result>(devices: readonly Device[], place: () => Result): Result {
+  const marks = devices.map(({ pool }) => pool.mark());
+  try {
+    return place();
+  } catch (error) {
+    devices.forEach((device, rank) => {
+      device.abandon();
+      device.pool.rollback(marks[rank]);
+      device.pool.trim();
+      device.pool.limitTo(undefined);
+    });
+    // A smaller model, or more ranks, would do.
+    throw error instanceof DeviceError
+      ? new UserError(`The model does not fit: ${error.message}`, { cause: error })
+      : error;
+  }
 }

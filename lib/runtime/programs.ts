@@ -61,6 +61,10 @@ function isSameAction(action: Action, known: Action): boolean {
   return action?.kind === known.kind && action.stage === known.stage && isSame(action.microbatches, known.microbatches);
 }
 
-function isSame<Item>(list: readonly Item[], known: readonly Item[], isEqual = Object.is as (a: Item, b: Item) => boolean) {
+function isSame<Item>(
+  list: readonly Item[],
+  known: readonly Item[],
+  isEqual = Object.is as (a: Item, b: Item) => boolean,
+) {
   return Array.isArray(list) && list.length === known.length && known.every((item, at) => isEqual(list[at], item));
 }

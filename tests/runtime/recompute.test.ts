@@ -6,7 +6,7 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { Recompute } from "../../lib/layers/recompute.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import type { RankPeak } from "../../lib/runtime/executor.ts";
+import type { RankPeak } from "../../lib/runtime/rank.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { formatRecompute, parseRecompute, withRecompute } from "../../lib/runtime/recompute.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
@@ -50,8 +50,7 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
           held,
           `${schedule.name} leaves memory behind`,
         );
-        const buffers = model.layers.flatMap((layer) => layer.buffers ?? []);
-        const statistics = await Promise.all(buffers.map(({ value }) => toArray(value)));
+        const statistics = await pipeline.state();
         outcomes.push({ loss, gradients: await pipeline.gradients(), statistics });
       }
       pipeline.close();
