@@ -21,7 +21,7 @@
  *
  * @module
  */
-export { formatBytes, parseBytes } from "./lib/bytes.ts";
+export { byteVocabulary, formatBytes, parseBytes } from "./lib/bytes.ts";
 export { UserError } from "./lib/errors.ts";
 
 export { Device, type TimestampSlot, type View } from "./lib/gpu/device.ts";
@@ -95,14 +95,7 @@ export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/
 export type { NotFinite } from "./lib/runtime/finish.ts";
 export type { RankPeak } from "./lib/runtime/rank.ts";
 export type { StepOptions, StepResult } from "./lib/runtime/step.ts";
-export {
-  type Batch,
-  type BatchSource,
-  byteVocabulary,
-  ignored,
-  maskedTextSource,
-  textSource,
-} from "./lib/train/data.ts";
+export { type Batch, type BatchSource, ignored, maskedTextSource, textSource } from "./lib/train/data.ts";
 export { type ImageFolder, imageFolder } from "./lib/train/image_folder.ts";
 export type { Generator } from "./lib/random.ts";
 export { syntheticImages } from "./lib/train/synthetic_images.ts";

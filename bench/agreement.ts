@@ -8,7 +8,7 @@ import { describeMachine } from "../lib/measure/machine.ts";
 import { startMeasurement } from "../lib/measure/throughput.ts";
 import { createModel, modelNames } from "../lib/models/registry.ts";
 import { createPipeline } from "../lib/runtime/pipeline.ts";
-import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { checkOutputs, writeOutput } from "../lib/output.ts";
 import { tableText } from "../lib/report/table.ts";
 import { throughputNotes } from "../lib/report/throughput.ts";
 import { adamw } from "../lib/train/optimizers.ts";

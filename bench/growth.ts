@@ -7,7 +7,7 @@ import { countParameters } from "../lib/models/model.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { createPipeline, type Precision } from "../lib/runtime/pipeline.ts";
 import type { RecomputePolicy } from "../lib/runtime/recompute.ts";
-import { writeOutput } from "../lib/report/output.ts";
+import { writeOutput } from "../lib/output.ts";
 import type { Schedule } from "../lib/schedules/schedule.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";

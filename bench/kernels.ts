@@ -13,7 +13,7 @@ import { operations } from "../lib/ops/choice.ts";
 import { type Precision, precisions } from "../lib/runtime/pipeline.ts";
 import { writePage } from "../lib/report/html.ts";
 import { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "../lib/report/kernels.ts";
-import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { checkOutputs, writeOutput } from "../lib/output.ts";
 import { showLine } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
 

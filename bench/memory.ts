@@ -14,7 +14,7 @@ import { parseRecompute, type RecomputeText } from "../lib/runtime/recompute.ts"
 import type { StepResult } from "../lib/runtime/step.ts";
 import { writePage } from "../lib/report/html.ts";
 import { memorySections, memoryTable } from "../lib/report/memory.ts";
-import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { checkOutputs, writeOutput } from "../lib/output.ts";
 import { showLine } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
 import type { Policy } from "../lib/schedules/schedule.ts";

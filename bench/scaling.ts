@@ -16,7 +16,7 @@ import { createModel, modelNames } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { createPipeline } from "../lib/runtime/pipeline.ts";
 import { writePage } from "../lib/report/html.ts";
-import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { checkOutputs, writeOutput } from "../lib/output.ts";
 import { scalingGainTable, scalingNotes, scalingSections, scalingTable, scalingTitle } from "../lib/report/scaling.ts";
 import { tableText } from "../lib/report/table.ts";
 import { adamw } from "../lib/train/optimizers.ts";

@@ -6,7 +6,7 @@
  * simulating take 0.5 s; 1.0 to 1.8 microseconds an action at every size, so time grows with N x M.
  */
 import { Command } from "commander";
-import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { checkOutputs, writeOutput } from "../lib/output.ts";
 import { tableText } from "../lib/report/table.ts";
 import { generate } from "../lib/schedules/generators/generate.ts";
 import { simulate } from "../lib/schedules/price/simulate.ts";

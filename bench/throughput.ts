@@ -17,7 +17,7 @@ import type { Choices } from "../lib/ops/choice.ts";
 import { createPipeline, type Pipeline, type Precision, precisions } from "../lib/runtime/pipeline.ts";
 import { parseRecompute, type RecomputeText } from "../lib/runtime/recompute.ts";
 import { writePage } from "../lib/report/html.ts";
-import { checkOutputs, writeOutput } from "../lib/report/output.ts";
+import { checkOutputs, writeOutput } from "../lib/output.ts";
 import { partitionTable } from "../lib/report/partition.ts";
 import { progressBar, showLine } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";

@@ -21,3 +21,6 @@ export function formatBytes(bytes: number): string {
   const value = bytes / 1024 ** power;
   return `${value >= 1000 ? value.toFixed(0) : value.toPrecision(3)} ${["B", "KiB", "MiB", "GiB"][power]}`;
 }
+
+/** Number of different tokens that text has here, whose tokens are its bytes. */
+export const byteVocabulary = 256;

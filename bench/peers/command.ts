@@ -6,7 +6,7 @@ import process from "node:process";
 import { Command, InvalidArgumentError } from "commander";
 import { integer } from "../../lib/cli/options.ts";
 import { describeMachine } from "../../lib/measure/machine.ts";
-import { checkOutputs, writeOutput } from "../../lib/report/output.ts";
+import { checkOutputs, writeOutput } from "../../lib/output.ts";
 import { tableText } from "../../lib/report/table.ts";
 import { generator } from "../../lib/random.ts";
 import { difference, interleave, type PeerRatio, type PeerRow, ratio, summary } from "./compare.ts";

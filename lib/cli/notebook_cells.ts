@@ -3,7 +3,7 @@ import { readFileSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import process from "node:process";
 import { inspect } from "node:util";
-import { writeOutput } from "../report/output.ts";
+import { writeOutput } from "../output.ts";
 
 /** An output of a cell, as nbformat 4.5 has it. */
 export type Output =

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { UserError } from "../errors.ts";
 import { notebookPage } from "../report/notebook_page.ts";
-import { writeOutput } from "../report/output.ts";
+import { writeOutput } from "../output.ts";
 import { showLine } from "../report/progress.ts";
 import { quoted } from "../text.ts";
 import { endWithThis } from "./endings.ts";

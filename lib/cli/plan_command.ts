@@ -4,7 +4,7 @@ import { createModel, modelNames } from "../models/registry.ts";
 import { gaveUp, planJson, planTable } from "../report/plan.ts";
 import { plan } from "../planning/plan.ts";
 import { type Precision, precisions } from "../runtime/pipeline.ts";
-import { checkOutputs, writeOutput } from "../report/output.ts";
+import { checkOutputs, writeOutput } from "../output.ts";
 import { progressBar } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
 import { toCsv } from "../schedules/csv/csv.ts";

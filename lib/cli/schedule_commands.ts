@@ -9,7 +9,7 @@ import { Command } from "commander";
 import { UserError } from "../errors.ts";
 import { ganttText } from "../report/gantt_text.ts";
 import { page } from "../report/html.ts";
-import { checkOutputs, writeOutput } from "../report/output.ts";
+import { checkOutputs, writeOutput } from "../output.ts";
 import { progressBar } from "../report/progress.ts";
 import {
   criticalPathText,

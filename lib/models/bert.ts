@@ -10,7 +10,7 @@ import { postNorm } from "../layers/residual.ts";
 import { sequential } from "../layers/sequential.ts";
 import { packIds } from "../ops/embedding.ts";
 import { expectFields, optional, positive, real, type Rules, whole } from "../rules.ts";
-import { byteVocabulary } from "../train/data.ts";
+import { byteVocabulary } from "../bytes.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a BERT. */

@@ -8,7 +8,7 @@ import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
 import { packIds } from "../ops/embedding.ts";
 import { expectFields, flag, optional, positive, real, type Rules } from "../rules.ts";
-import { byteVocabulary } from "../train/data.ts";
+import { byteVocabulary } from "../bytes.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a LLaMa-like model. */

@@ -7,7 +7,7 @@ import { rmsNorm } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { packIds } from "../ops/embedding.ts";
 import { expectFields, optional, positive, real, type Rules } from "../rules.ts";
-import { byteVocabulary } from "../train/data.ts";
+import { byteVocabulary } from "../bytes.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a Mamba model. */

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { isNumericColumn } from "./columns.ts";
-import { writeOutput } from "./output.ts";
+import { writeOutput } from "../output.ts";
 import { type Figure, houseLayout } from "./style.ts";
 
 /** A table: the names of its columns, and rows of texts and numbers. Columns of numbers stand on the right. */

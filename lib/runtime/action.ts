@@ -7,7 +7,7 @@ import { B, F, inputOf, isMessage, outputOf, W } from "../schedules/program.ts";
 import type { Action } from "../schedules/schedule.ts";
 import { empty, fromArray, release, retain, type Tensor, view, writeArray } from "../tensor.ts";
 import { type Batch, microbatchOf } from "../train/data.ts";
-import type { Run } from "./rank.ts";
+import type { Run } from "./run.ts";
 import { RankError } from "./transport.ts";
 
 /** An action that can be recorded: its memory is there, and what comes from the host is uploaded. */

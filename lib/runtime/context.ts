@@ -4,7 +4,7 @@ import type { Model } from "../models/model.ts";
 import type { Program } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import type { LossScale } from "../train/loss_scale.ts";
-import type { Rank } from "./rank.ts";
+import type { Rank } from "./run.ts";
 
 /** What steps work on; made by `createPipeline`. */
 export interface Context {

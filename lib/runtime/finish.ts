@@ -6,7 +6,7 @@ import { fill } from "../ops/elementwise.ts";
 import { findNotFinite, notFiniteAt } from "../ops/finite.ts";
 import { TIED } from "../schedules/program.ts";
 import { empty, release, view } from "../tensor.ts";
-import type { Rank, Run } from "./rank.ts";
+import type { Rank, Run } from "./run.ts";
 import { RankError, type Reduction } from "./transport.ts";
 import { sumInto } from "./transports/reduce.ts";
 

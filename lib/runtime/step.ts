@@ -10,7 +10,8 @@ import { checkBatch } from "../train/check_batch.ts";
 import type { Batch } from "../train/data.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients, type NotFinite } from "./finish.ts";
-import { type RankPeak, runRank, type StepInput, type StepOutput } from "./rank.ts";
+import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
+import type { StepInput } from "./run.ts";
 import { RankError } from "./transport.ts";
 import { type Marks, undo } from "./undo.ts";
 

@@ -3,7 +3,7 @@ import { reasonOf } from "../errors.ts";
 import { restoreBuffers } from "../layers/buffers.ts";
 import type { Context } from "./context.ts";
 import { clearGradients } from "./finish.ts";
-import type { Rank } from "./rank.ts";
+import type { Rank } from "./run.ts";
 
 /** What was handed out on each rank's device before a step. */
 export type Marks = readonly ReturnType<Rank["device"]["pool"]["mark"]>[];

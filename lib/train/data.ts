@@ -1,4 +1,5 @@
 /** Batches, and where those of text come from: bytes as tokens. */
+import { byteVocabulary } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { described, expectFields, expectValue, positive, u32 } from "../rules.ts";
 import { generator } from "../random.ts";
@@ -31,9 +32,6 @@ export interface BatchSource<Drawn extends Batch | Promise<Batch> = Batch | Prom
    */
   next(samples: number): Drawn;
 }
-
-/** Number of different tokens that text has here: the values of a byte. */
-export const byteVocabulary = 256;
 
 /**
  * Draws sequences of `length` bytes from anywhere in `text`; the target of each is the byte after it. Equal seeds draw

@@ -1,7 +1,7 @@
 /** Safetensors files (https://huggingface.co/docs/safetensors): an index in JSON, then the tensors' bytes one after the other. */
 import { closeSync, fstatSync } from "node:fs";
 import { UserError } from "../errors.ts";
-import { writeOutput } from "../report/output.ts";
+import { writeOutput } from "../output.ts";
 import { sizeOf } from "../tensor.ts";
 import { quoted } from "../text.ts";
 import { readable, toFloat32 } from "./dtypes.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { page } from "../../lib/report/html.ts";
-import { checkOutputs, writeOutput } from "../../lib/report/output.ts";
+import { checkOutputs, writeOutput } from "../../lib/output.ts";
 
 function inFolder(run: (folder: string) => void): void {
   const folder = mkdtempSync(join(tmpdir(), "twobp-"));

@@ -6,9 +6,9 @@
 
 import { accessSync, closeSync, constants, openSync, realpathSync, rmSync, statSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
-import { UserError } from "../errors.ts";
-import { fileProblem, temporaryName, writeFileWhole } from "../files.ts";
-import { expectValue, string } from "../rules.ts";
+import { UserError } from "./errors.ts";
+import { fileProblem, temporaryName, writeFileWhole } from "./files.ts";
+import { expectValue, string } from "./rules.ts";
 
 /** The file behind a path: what a link points to, so that the link survives the write. */
 function resolve(path: string): { target: string; special: boolean } {
