@@ -5,7 +5,7 @@ import { forgetNative } from "./garbage.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
-import { type WaitHistory, yieldCore } from "./poll.ts";
+import { yieldCore } from "./poll.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
 import { createUniforms, type Uniforms } from "./uniforms.ts";
 
@@ -52,6 +52,11 @@ export class Device {
   readonly pool: Pool;
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";
+  /**
+   * What repeats itself on the device: the program of a schedule in its steps. Waits of one name that are made in it again and
+   * again take about as long each time, and are polled for accordingly.
+   */
+  routine: object = this;
   readonly #bindGroups: BindGroups;
   readonly #uniforms: Uniforms;
   #encoder: GPUCommandEncoder | undefined;
@@ -214,9 +219,9 @@ export class Device {
 
   /**
    * Records the copy of a view to the host. To be called once that is submitted: the returned function, which waits for the
-   * bytes. `history` as in `Gpu.wait`.
+   * bytes; a wait that its {@link Device.routine} makes again and again has a name there.
    */
-  startRead(view: View, history?: WaitHistory): () => Promise<ArrayBuffer> {
+  startRead(view: View, name?: string): () => Promise<ArrayBuffer> {
     this.#expectOpen("read");
     const bytes = Math.ceil(view.bytes / 4) * 4;
     const isSmall = bytes <= smallRead;
@@ -227,7 +232,7 @@ export class Device {
     this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
     return async () => {
       try {
-        await this.mapped(staging, history);
+        await this.mapped(staging, name);
         const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
         if (isSmall && !this.gpu.closed) {
           staging.unmap();
@@ -241,23 +246,30 @@ export class Device {
     };
   }
 
-  /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `history` as in `Gpu.wait`. */
-  async mapped(staging: GPUBuffer, history?: WaitHistory): Promise<void> {
-    this.#expectOpen("mapped");
-    await this.#waitFor("mapped", staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", history);
+  /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `name` as in {@link Device.startRead}. */
+  mapped(staging: GPUBuffer, name?: string): Promise<void> {
+    return this.#waitFor("mapped", () => staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", name);
   }
 
-  /** Waits until the GPU has done everything submitted. `history` as in `Gpu.wait`. */
-  async idle(history?: WaitHistory): Promise<void> {
-    this.#expectOpen("idle");
-    this.submit();
-    await this.#waitFor("idle", this.gpu.queue.onSubmittedWorkDone(), "the work submitted did not end", history);
+  /** Waits until the GPU has done everything submitted. */
+  idle(): Promise<void> {
+    return this.#waitFor("idle", () => {
+      this.submit();
+      return this.gpu.queue.onSubmittedWorkDone();
+    }, "the work submitted did not end");
   }
 
-  async #waitFor(call: string, promise: Promise<unknown>, failure: string, history?: WaitHistory): Promise<void> {
+  /** Waits, under a name of its own in the routine: several ranks may be at work on one. */
+  #wait<T>(promise: Promise<T>, name: string | undefined): Promise<T> {
+    return this.gpu.wait(promise, this.routine, name === undefined ? undefined : `${name} of rank ${this.rank}`);
+  }
+
+  async #waitFor(call: string, begin: () => Promise<unknown>, failure: string, name?: string): Promise<void> {
+    this.#expectOpen(call);
     let rejection: string | undefined;
+    const promise = begin();
     try {
-      await this.gpu.wait(promise, history);
+      await this.#wait(promise, name);
     } catch (error) {
       rejection = `${failure}: ${reasonOf(error)}`;
       if (!this.gpu.closed) await this.gpu.settleLoss();
@@ -269,13 +281,14 @@ export class Device {
 
   /**
    * Submits a recording that nothing can take back, and waits until the GPU has done everything. What it returns is why the
-   * recording has not run as it should; errors that others have caused are left for the next wait. `history` as in `Gpu.wait`.
+   * recording has not run as it should; errors that others have caused are left for the next wait. `name` as in
+   * {@link Device.startRead}.
    */
-  async commit(commands: GPUCommandBuffer | undefined, history?: WaitHistory): Promise<string | undefined> {
+  async commit(commands: GPUCommandBuffer | undefined, name?: string): Promise<string | undefined> {
     const told = commands && this.gpu.attempt(() => this.submit(commands));
     told?.catch(() => {}); // the wait may fail first
     try {
-      await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), history);
+      await this.#wait(this.gpu.queue.onSubmittedWorkDone(), name);
       return await told ?? this.gpu.lost;
     } catch (error) {
       await this.gpu.settleLoss();

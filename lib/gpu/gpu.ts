@@ -4,7 +4,7 @@ import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import { parkInstance } from "./instances.ts";
 import { type Kernel, source } from "./kernel.ts";
-import { polled, type WaitHistory } from "./poll.ts";
+import { polled } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
 export interface GpuInfo {
@@ -205,9 +205,12 @@ export class Gpu {
     return error?.message;
   }
 
-  /** Waits for a promise of this GPU's; one that is waited for in every step brings its history. */
-  wait<T>(promise: Promise<T>, history?: WaitHistory): Promise<T> {
-    return polled(promise, history);
+  /**
+   * Waits for a promise of this GPU's. One that is waited for again and again has a name in a routine, which stands for what
+   * repeats itself: then it is known when the wait will end, and little is polled before.
+   */
+  wait<T>(promise: Promise<T>, routine?: object, name?: string): Promise<T> {
+    return polled(promise, routine, name);
   }
 
   /** Frees everything on the GPU; a second time does nothing. With all GPUs closed, a process ends by itself. */

@@ -5,7 +5,7 @@ import { dryDevices } from "../gpu/dry.ts";
 import { type Bytes, categories } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
-import type { RankPeak } from "../runtime/executor.ts";
+import type { RankPeak } from "../runtime/rank.ts";
 import { type Choices, setChoices } from "../ops/choice.ts";
 import {
   createPipeline,

@@ -2,7 +2,7 @@
 import type { Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
-import type { StepResult } from "../runtime/executor.ts";
+import type { StepResult } from "../runtime/step.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { simulate, type Span } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";

@@ -6,7 +6,7 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { Recompute } from "../../lib/layers/recompute.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import type { RankPeak } from "../../lib/runtime/executor.ts";
+import type { RankPeak } from "../../lib/runtime/rank.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { formatRecompute, parseRecompute, withRecompute } from "../../lib/runtime/recompute.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
