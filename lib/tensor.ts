@@ -1,9 +1,9 @@
 /** Tensors: a shape over a stretch of one rank's memory. */
 import { UserError } from "./errors.ts";
-import { alignment, type Device, type View } from "./gpu/device.ts";
+import type { Device, View } from "./gpu/device.ts";
 import type { DType } from "./gpu/kernel.ts";
-import type { Category } from "./gpu/ledger.ts";
 import { fromHalf, toHalf } from "./half.ts";
+import { alignment, type Category } from "./memory.ts";
 import { described } from "./rules.ts";
 
 export type { DType };

@@ -1,10 +1,11 @@
 /** A pipeline rank's device: memory with an account, recorded kernels, submissions, reads and writes. */
 import { reasonOf, UserError } from "../errors.ts";
 import { type BindGroups, createBindGroups } from "./bind_groups.ts";
+import type { Category } from "../memory.ts";
 import { forgetNative } from "./garbage.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
-import { type Category, createLedger, type Ledger } from "./ledger.ts";
+import { createLedger, type Ledger } from "./ledger.ts";
 import { yieldCore } from "./poll.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
 import { createUniforms, type Uniforms } from "./uniforms.ts";
@@ -21,8 +22,7 @@ export interface View {
   readonly dtype?: DType;
 }
 
-/** Bytes that the start of every bound view must be a multiple of: WebGPU's default for storage buffers. */
-export const alignment = 256;
+export { alignment } from "../memory.ts";
 
 /** Reads up to this length use staging buffers that are kept: losses, flags. */
 const smallRead = 16_384;

@@ -1,26 +1,7 @@
-/** What a rank's GPU memory is for. */
-export type Category =
-  | "parameters"
-  | "gradients"
-  | "optimizer"
-  | "activations"
-  | "derivatives"
-  | "transfer"
-  | "workspace";
+/** The account of one rank's GPU memory. */
+import { type Bytes, type Category, noBytes } from "../memory.ts";
 
-/** All categories, in the order tables show them. */
-export const categories: readonly Category[] = [
-  "parameters",
-  "gradients",
-  "optimizer",
-  "activations",
-  "derivatives",
-  "transfer",
-  "workspace",
-];
-
-/** Bytes for each category. */
-export type Bytes = Record<Category, number>;
+export type { Bytes };
 
 /** A change of what is in use: bytes of a category that come, or go where `bytes` is negative. */
 export type Observer = (category: Category, bytes: number) => void;
@@ -44,6 +25,8 @@ export interface Ledger {
   reserved(): number;
   /** The most bytes reserved at once since the last {@link Ledger.resetPeak}. */
   reservedPeak(): number;
+  /** Bytes needed now. */
+  needed(): number;
   /** The most bytes needed at once since the last {@link Ledger.resetPeak}: the least budget that would do. */
   neededPeak(): number;
   /** Starts a new account of peaks from what is in use now. */
@@ -62,8 +45,8 @@ export interface Ledger {
 
 /** A new, empty ledger. */
 export function createLedger(): Ledger {
-  const live = zero();
-  const peak = zero();
+  const live = noBytes();
+  const peak = noBytes();
   let total = 0;
   let totalPeak = 0;
   let reserved = 0;
@@ -78,6 +61,7 @@ export function createLedger(): Ledger {
     totalPeak: () => totalPeak,
     reserved: () => reserved,
     reservedPeak: () => reservedPeak,
+    needed: () => reserved - spare,
     neededPeak: () => neededPeak,
     resetPeak() {
       Object.assign(peak, live);
@@ -110,8 +94,4 @@ export function createLedger(): Ledger {
       observer = next;
     },
   };
-}
-
-function zero(): Bytes {
-  return Object.fromEntries(categories.map((category) => [category, 0])) as Bytes;
 }

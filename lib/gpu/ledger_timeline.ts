@@ -1,5 +1,6 @@
 /** What a rank's ledger says over time. */
-import { type Bytes, type Category, type Ledger } from "./ledger.ts";
+import type { Bytes, Category } from "../memory.ts";
+import type { Ledger } from "./ledger.ts";
 
 /** What is in use from one change to the next. */
 export interface LedgerPoint {
@@ -7,6 +8,8 @@ export interface LedgerPoint {
   readonly action: string;
   /** Bytes in use, all categories. */
   readonly total: number;
+  /** Bytes in use, or free and part of the recording under way: the least budget that would do. */
+  readonly needed: number;
   /** Bytes in use, by category. */
   readonly categories: Readonly<Bytes>;
 }
@@ -23,7 +26,8 @@ export interface LedgerRecorder {
 export function recordLedger(ledger: Ledger): LedgerRecorder {
   const points: LedgerPoint[] = [];
   let action = "start";
-  const add = () => points.push({ action, total: ledger.total(), categories: { ...ledger.live } });
+  const add = () =>
+    points.push({ action, total: ledger.total(), needed: ledger.needed(), categories: { ...ledger.live } });
   add();
   ledger.observe(add);
   return {

@@ -1,5 +1,6 @@
 /** GPU buffers, reused by size, every byte entered into the rank's ledger. */
-import type { Category, Ledger } from "./ledger.ts";
+import { type Category, padded } from "../memory.ts";
+import type { Ledger } from "./ledger.ts";
 
 /** A buffer handed out by a pool. It returns when its last reference is released. */
 export interface Storage {
@@ -58,8 +59,6 @@ export interface PoolOwner {
   /** Name of a new buffer: what the driver says when it cannot be had. */
   readonly label: (bytes: number, category: Category) => string;
 }
-
-const granularity = 256;
 
 /**
  * Steps that a free buffer is kept for. Far more than the schedules that a benchmark runs in turn, so that each finds its
@@ -161,7 +160,7 @@ export function createPool(
 
   return {
     allocate(wanted, category) {
-      const bytes = Math.max(granularity, Math.ceil(wanted / granularity) * granularity);
+      const bytes = padded(wanted);
       if (bytes > limit) {
         fail(`${wanted} bytes of ${category} asked for in one buffer, where this device allows ${limit}`);
       }

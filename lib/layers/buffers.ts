@@ -2,7 +2,8 @@
  * State of layers that no gradient trains, running statistics for example: it is saved with the parameters, and no optimizer
  * sees it. A forward moves it on, so each buffer is there twice: as it is, and as the last good step has left it.
  */
-import { alignment, type Device } from "../gpu/device.ts";
+import type { Device } from "../gpu/device.ts";
+import { alignment } from "../memory.ts";
 import { bytesOf, fromArray, release, sizeOf, type Tensor, view } from "../tensor.ts";
 
 /** One such tensor as a layer describes it, a running mean for example; see `Saved.state`. */

@@ -1,5 +1,5 @@
 /** What layers made of other layers have in common. */
-import type { Category } from "../gpu/ledger.ts";
+import type { Category } from "../memory.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Layer } from "./layer.ts";
 import type { Parameter } from "./parameter.ts";

@@ -1,5 +1,6 @@
 /** The parameters of a stage in memory: side by side, so that one kernel takes them all. */
-import { alignment, type Device } from "../gpu/device.ts";
+import type { Device } from "../gpu/device.ts";
+import { alignment } from "../memory.ts";
 import { scale } from "../ops/elementwise.ts";
 import { generator } from "../random.ts";
 import { bytesOf, type DType, empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";

@@ -1,6 +1,6 @@
 /** What layers keep of a micro-batch between its forward, its backward-p1 (I) and its backward-p2 (W). */
-import { alignment, type Device } from "../gpu/device.ts";
-import type { Category } from "../gpu/ledger.ts";
+import type { Device } from "../gpu/device.ts";
+import { type Category, padded } from "../memory.ts";
 import { bytesOf, type DType, empty, release, retain, type Tensor, view } from "../tensor.ts";
 import type { StateBuffer } from "./buffers.ts";
 import type { Parameter } from "./parameter.ts";
@@ -41,7 +41,7 @@ export function slotIn(
   if (size === 1) return empty(device, shape, category, dtype);
   // A slot starts where a kernel can be bound to it. Slots whose size is no multiple of that do not touch; W then takes
   // the micro-batches one after the other (see joinAdjacent).
-  const stride = Math.ceil(bytesOf(shape, dtype) / alignment) * alignment;
+  const stride = padded(bytesOf(shape, dtype));
   let slab = slabs.get(name);
   if (!slab) {
     slabs.set(name, slab = empty(device, [size * stride / bytesOf([1], dtype)], category, dtype));

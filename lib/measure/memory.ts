@@ -2,8 +2,8 @@
 import { UserError } from "../errors.ts";
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { dryDevices } from "../gpu/dry.ts";
-import { type Bytes, categories } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
+import { type Bytes, categories } from "../memory.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { RankPeak } from "../runtime/rank.ts";
 import { type Choices, setChoices } from "../ops/choice.ts";

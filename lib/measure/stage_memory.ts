@@ -1,28 +1,33 @@
 /** What each stage of a model holds, from shapes alone: the memory model that plans are made with. */
-import type { Category } from "../gpu/ledger.ts";
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Layer } from "../layers/layer.ts";
+import { sequential } from "../layers/sequential.ts";
+import { type Bytes, categories, type Category, padded } from "../memory.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
+import { withRecompute } from "../runtime/recompute.ts";
 import { expectValue, positive } from "../rules.ts";
-import type { Action, Kind, Schedule } from "../schedules/schedule.ts";
-import type { StageMemory } from "../schedules/price/memory.ts";
-import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
+import { type Action, formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
+import type { SlotMemory, StageMemory } from "../schedules/price/memory.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
+import { bytesOf } from "../tensor.ts";
+import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
 
 /** What the model is cut into, and what it is for. */
 export interface StageMemoryOptions extends MemoryOptions {
-  /** Number of stages, where `parts` does not say it. */
+  /** Number of stages, where neither `parts` nor `placement` says it. */
   readonly stages?: number;
+  /** The rank of each stage, as in a schedule; one stage a rank by default. */
+  readonly placement?: readonly number[];
   /** Samples in a micro-batch. */
   readonly samples: number;
 }
 
 /**
- * The memory model of each stage: what F, I, W and B of a micro-batch take, keep, give back and hold while they run. Found by
- * running one and two micro-batches with shapes alone, each stage on a dry device of its own, and reading the ledgers: it
- * takes as long as a few steps of two micro-batches, and then serves every schedule, policy and width. The model
- * must not be in a pipeline.
+ * The memory model of each stage: what F, I, W and B of a micro-batch take, keep, give back and need while they run, so that
+ * `peakMemory` of any schedule with this placement is what its step needs (`RankPeak.needed`). Found by running a few
+ * micro-batches with shapes alone, on dry devices, and reading the ledgers; it serves every schedule, policy and width. What a
+ * rank holds all the time, and while the step ends, is said of its first stage.
  *
  * ```ts
  * import { adamw, createModel, generate, peakMemory, stageMemories, twoStage } from "twobp";
@@ -36,120 +41,230 @@ export interface StageMemoryOptions extends MemoryOptions {
  * @throws {UserError} When `stages` or `samples` is no whole number of 1 or more, or there are fewer layers than stages.
  */
 export async function stageMemories(model: Model, options: StageMemoryOptions): Promise<readonly StageMemory[]> {
-  const { stages = 1, samples } = options;
+  return await measureStages(model, options, true);
+}
+
+/** {@link stageMemories}; where no W takes several micro-batches, `withGroups` can be left out, which halves the work. */
+export async function measureStages(
+  model: Model,
+  options: StageMemoryOptions,
+  withGroups: boolean,
+): Promise<readonly StageMemory[]> {
+  const { samples } = options;
   expectValue("stageMemories: samples", samples, positive);
-  const parts: readonly (readonly Layer[])[] = options.parts ?? partition(model, stages);
-  const count = parts.length;
-  const pipeline = dryPipeline(model, count, { ...options, parts, placement: parts.map((_, stage) => stage) });
-  const batch = (microbatches: number) => blankBatch(model, microbatches * samples);
+  const parts = options.parts ?? partition(model, options.placement?.length ?? options.stages ?? 1);
+  const placement = options.placement ?? parts.map((_, stage) => stage);
+  const { schedule, tried } = trial(placement, withGroups);
+  const { devices, microbatches } = sizesOf(schedule);
+  const pipeline = dryPipeline(model, devices, { ...options, parts, placement });
+  let timelines: readonly Timeline[];
   try {
-    const run = async (kinds: readonly [Kind, ...number[]][]) => {
-      const schedule = chain(count, kinds);
-      return (await pipeline.step(schedule, batch(sizesOf(schedule).microbatches), { timeline: true })).timeline!;
-    };
-    const alone = await run([["F", 0], ["I", 0], ["W", 0]]);
-    const joined = await run([["F", 0], ["F", 1], ["I", 0], ["I", 1], ["W", 0, 1]]);
-    const whole = await run([["F", 0], ["B", 0]]);
-    const last = (name: "F" | "I", stage: number) => sentBy(alone[stage], `${stage}${name}0`);
-    return parts.map((_, stage) => ({
-      ...atRest(alone[stage], stage),
-      ...inFlight(stage, alone[stage], joined[stage], whole[stage]),
-      input: {
-        F: stage > 0 ? padded(last("F", stage - 1)) : 0,
-        I: stage < count - 1 ? padded(last("I", stage + 1)) : 0,
-      },
-      messages: { F: last("F", stage), I: last("I", stage) },
-    }));
+    const batch = blankBatch(model, microbatches * samples);
+    timelines = (await pipeline.step(schedule, batch, { timeline: true })).timeline!;
   } finally {
     pipeline.close();
   }
+  const taken: TakenBy = (stage, kind, ...microbatches) =>
+    takenIn(timelines[placement[stage]], formatAction({ kind, stage, microbatches }));
+  const handed = handedOver(placement, taken, tried);
+  const slots = withGroups ? slotsOf(handed, taken, tried, slottedInputs(model, parts, handed, options)) : [];
+  return placement.map((rank, stage) => ({
+    ...(placement.indexOf(rank) === stage ? atRest(timelines[rank]) : {}),
+    ...(stage === placement.length - 1
+      ? { losses: taken(stage, "F", tried.alone).before.workspace / microbatches }
+      : {}),
+    ...inFlight(stage, handed, taken, tried),
+    ...(withGroups ? { slots: slots[stage] } : {}),
+  }));
 }
 
-/** The same actions on every stage, one stage a rank. */
-function chain(stages: number, kinds: readonly (readonly [Kind, ...number[]])[]): Schedule {
-  const actions = Array.from(
-    { length: stages },
-    (_, stage) => kinds.map(([kind, ...microbatches]): Action => ({ kind, stage, microbatches })),
-  );
-  return {
-    name: "chain",
-    placement: Array.from({ length: stages }, (_, stage) => stage),
-    actions,
-  };
+/** Micro-batches, each run in another way. */
+interface Tried {
+  /** Its W come when all its I are over. */
+  readonly alone: number;
+  /** Its backward is whole. */
+  readonly whole: number;
+  /** Each W comes right after its I. */
+  readonly atOnce: number;
+  /** They share their W. */
+  readonly pair: readonly [number, number];
+}
+
+/** The micro-batches one after another, on all stages. */
+function trial(placement: readonly number[], withGroups: boolean): { schedule: Schedule; tried: Tried } {
+  const tried: Tried = { alone: 0, whole: 1, atOnce: 2, pair: [3, 4] };
+  const { alone, whole, atOnce, pair } = tried;
+  const phases: (readonly [Kind, ...number[]])[][] = [
+    [["F", alone]],
+    [["I", alone]],
+    [["W", alone]],
+    [["F", whole]],
+    [["B", whole]],
+    [["F", atOnce]],
+    [["I", atOnce], ["W", atOnce]],
+    ...(withGroups ? pairedPhases(pair) : []),
+  ];
+  const actions: Action[][] = Array.from({ length: Math.max(...placement) + 1 }, () => []);
+  for (const phase of phases) {
+    const isForward = phase[0][0] === "F";
+    for (let at = 0; at < placement.length; at++) {
+      const stage = isForward ? at : placement.length - 1 - at;
+      for (const [kind, ...microbatches] of phase) actions[placement[stage]].push({ kind, stage, microbatches });
+    }
+  }
+  return { schedule: { name: "trial", placement, actions }, tried };
+}
+
+function pairedPhases([first, second]: readonly [number, number]): (readonly [Kind, ...number[]])[][] {
+  return [[["F", first]], [["F", second]], [["I", first]], [["I", second]], [["W", first, second]]];
 }
 
 type Timeline = readonly LedgerPoint[];
 
-/** What is there before the first action; the losses of a step's micro-batches wait on the last stage. */
-function atRest(timeline: Timeline, stage: number): Partial<StageMemory> {
-  const { parameters, gradients, optimizer } = timeline[0].categories;
-  const losses = during(timeline, `${stage}F0`)[0].categories.workspace;
-  return { parameters, gradients, optimizer, ...(losses > 0 ? { losses } : {}) };
+/** What an action took. */
+interface Taken {
+  /** In use when it started. */
+  readonly before: Bytes;
+  /** By how much that has grown at its end. */
+  readonly change: Bytes;
+  /** The most that was needed beyond what was there before; messages, which come and go in their own time, left out. */
+  readonly need: number;
+  /** Of the messages that it sent. */
+  readonly sent: number;
 }
 
-/** What one micro-batch takes, from a run of it alone, one of two that share their W, and one with a whole backward. */
-function inFlight(stage: number, alone: Timeline, joined: Timeline, whole: Timeline): StageMemory {
-  const change = (timeline: Timeline, action: string, category: Category) => {
-    const points = during(timeline, stage + action);
-    return points[points.length - 1].categories[category] - points[0].categories[category];
-  };
-  const extra = (timeline: Timeline, action: string, taken: number) =>
-    highestWithin(during(timeline, stage + action)) - taken;
-  const activations = change(alone, "F0", "activations");
-  const derivatives = change(alone, "I0", "derivatives");
-  const w = extra(alone, "W0", 0);
-  const both = { F: "activations", I: "derivatives" } as const;
-  const shared = (kind: "F" | "I", index: 0 | 1) => change(joined, `${kind}${index}`, both[kind]);
-  const moved = (change(joined, "I1", "activations") - change(joined, "I0", "activations")) / 2;
-  const within = (index: 0 | 1) => ({
-    F: extra(joined, `F${index}`, shared("F", index)),
-    I: extra(joined, `I${index}`, shared("I", index) - (index === 0 ? 2 * moved : 0)),
-  });
-  return {
-    activations,
-    released: -change(alone, "I0", "activations"),
-    derivatives,
-    // The first of two takes both slots, the second none.
-    slots: {
-      activations: (shared("F", 0) - shared("F", 1)) / 2,
-      derivatives: (shared("I", 0) - shared("I", 1)) / 2,
-      released: -change(joined, "I1", "activations"),
-      moved,
-      workspace: { first: within(0), later: within(1) },
-      weights: Math.max(0, extra(joined, "W0+1", 0) - w),
-    },
-    whole: change(whole, "F0", "activations"),
-    workspace: {
-      F: extra(alone, "F0", activations),
-      I: extra(alone, "I0", derivatives),
-      W: w,
-      B: extra(whole, "B0", 0),
-    },
-  };
-}
+type TakenBy = (stage: number, kind: Kind, ...microbatches: number[]) => Taken;
 
-function during(timeline: Timeline, action: string): Timeline {
-  return timeline.filter((point) => point.action === action);
-}
-
-/** Bytes of the messages that an action sends. When they have arrived, and their memory is free again, is up to the receiver. */
-function sentBy(timeline: Timeline, action: string): number {
-  const points = during(timeline, action);
-  let [sent, before] = [0, points[0].categories.transfer];
+function takenIn(timeline: Timeline, action: string): Taken {
+  const points = timeline.filter((point) => point.action === action);
+  const [{ categories: before }] = points, after = points[points.length - 1].categories;
+  const own = ({ needed, categories: { transfer } }: LedgerPoint) => needed - transfer;
+  const change = Object.fromEntries(
+    categories.map((category) => [category, after[category] - before[category]]),
+  ) as Bytes;
+  let [sent, last] = [0, before.transfer];
   for (const { categories: { transfer } } of points) {
-    sent += Math.max(0, transfer - before);
-    before = transfer;
+    sent += Math.max(0, transfer - last);
+    last = transfer;
   }
-  return sent;
+  return { before, change, need: Math.max(...points.map(own)) - own(points[0]), sent };
 }
 
-/** The most that an action holds beyond what was there before; messages, which come and go in their own time, left out. */
-function highestWithin(points: Timeline): number {
-  const own = ({ total, categories }: LedgerPoint) => total - categories.transfer;
-  return Math.max(...points.map(own)) - own(points[0]);
+/** What is there before the first action of a rank, and what the end of its step needs. */
+function atRest(timeline: Timeline): Partial<StageMemory> {
+  const { parameters, gradients, optimizer } = timeline[0].categories;
+  const ending = timeline.filter(({ action }) => action === "optimizer");
+  const update = Math.max(...ending.map(({ needed }) => needed)) - ending[0].needed;
+  return { parameters, gradients, optimizer, update };
 }
 
-/** As the pool rounds it. */
-function padded(bytes: number): number {
-  return Math.ceil(bytes / 256) * 256;
+/** What the stages of a rank give to one another, by the stage that receives it. */
+interface Handed {
+  /** Whether the stage before is on the same rank. */
+  readonly isHanded: (stage: number) => boolean;
+  /** The bytes of its input. */
+  readonly inputs: Record<"F" | "I", readonly number[]>;
+  /** The part of its input that the stage before keeps too. */
+  readonly shared: readonly number[];
+  /** What of F's activations and I's derivatives a stage leaves to others of its rank, less what was there for it already. */
+  readonly given: Record<"F" | "I", (stage: number) => number>;
+}
+
+/**
+ * Whatever a stage takes in one category and does not give back, another gives back for it. What both keep of one tensor goes
+ * with the last: with the W of the receiver where all I come first, and with the I of the stage before where each W comes at once.
+ */
+function handedOver(placement: readonly number[], taken: TakenBy, { alone, atOnce }: Tried): Handed {
+  const stages = placement.map((_, stage) => stage);
+  const isHanded = (stage: number) => stage > 0 && placement[stage - 1] === placement[stage];
+  const rest = (stage: number, category: Category, microbatch: number) =>
+    (["F", "I", "W"] as const).reduce((sum, kind) => sum + taken(stage, kind, microbatch).change[category], 0);
+  const activations = (microbatch: number) =>
+    stages.reduceRight<number[]>((inputs, stage) => {
+      inputs[stage] = (isHanded(stage + 1) ? inputs[stage + 1] : 0) - rest(stage, "activations", microbatch);
+      return inputs;
+    }, []);
+  const F = activations(alone), apart = activations(atOnce);
+  const I = stages.reduce<number[]>((inputs, stage) => {
+    inputs[stage] = (isHanded(stage) ? inputs[stage - 1] : 0) - rest(stage, "derivatives", alone);
+    return inputs;
+  }, []);
+  const shared = stages.map((stage) => F[stage] - apart[stage]);
+  return {
+    isHanded,
+    inputs: { F, I },
+    shared,
+    given: {
+      F: (stage) => (isHanded(stage + 1) ? F[stage + 1] - shared[stage + 1] : 0) - F[stage],
+      I: (stage) => (isHanded(stage) ? I[stage - 1] : 0) - I[stage],
+    },
+  };
+}
+
+/** What one micro-batch takes, where its W takes no other. */
+function inFlight(
+  stage: number,
+  { inputs, shared, given }: Handed,
+  taken: TakenBy,
+  { alone, whole, atOnce }: Tried,
+): StageMemory {
+  const [f, i, w] = (["F", "I", "W"] as const).map((kind) => taken(stage, kind, alone));
+  const before = taken(stage, "F", whole);
+  return {
+    activations: f.change.activations - given.F(stage),
+    released: -taken(stage, "I", atOnce).change.activations,
+    derivatives: i.change.derivatives - given.I(stage),
+    whole: before.change.activations - given.F(stage),
+    input: { F: inputs.F[stage], I: inputs.I[stage] },
+    shared: shared[stage],
+    staging: { F: f.sent, I: i.sent },
+    workspace: {
+      F: Math.max(f.need - f.change.activations, before.need - before.change.activations),
+      I: i.need - i.change.derivatives,
+      W: w.need,
+      B: taken(stage, "B", whole).need,
+    },
+  };
+}
+
+/** Of each stage the part of its input that lies in slots, where the same rank makes it. */
+function slottedInputs(
+  model: Model,
+  parts: readonly (readonly Layer[])[],
+  { isHanded }: Handed,
+  { samples, recompute, precision }: StageMemoryOptions,
+): Record<"F" | "I", number>[] {
+  let shape = model.inputShape(samples);
+  return withRecompute(parts, recompute).map((layers, stage) => {
+    const { reads, outputShape } = sequential(layers), x = shape, y = shape = outputShape(x);
+    const bytes = (shape: readonly number[]) => padded(bytesOf(shape, precision === "mixed" ? "f16" : "f32"));
+    return {
+      F: reads.input && isHanded(stage) ? bytes(x) : 0,
+      I: reads.gradient && isHanded(stage + 1) ? bytes(y) : 0,
+    };
+  });
+}
+
+/** What two micro-batches take that share their W: the first takes the slots of both. */
+function slotsOf(
+  { isHanded, shared }: Handed,
+  taken: TakenBy,
+  { alone, pair: [first, second] }: Tried,
+  inputs: readonly Record<"F" | "I", number>[],
+): SlotMemory[] {
+  return inputs.map((input, stage) => {
+    const [f, i] = (["F", "I"] as const).map((kind) => [taken(stage, kind, first), taken(stage, kind, second)]);
+    const half = ([one, other]: Taken[], category: Category) => (one.change[category] - other.change[category]) / 2;
+    const to = { F: isHanded(stage + 1) ? stage + 1 : undefined, I: isHanded(stage) ? stage - 1 : undefined };
+    const given = (passes: "F" | "I") => input[passes] - (to[passes] === undefined ? 0 : inputs[to[passes]][passes]);
+    return {
+      activations: half(f, "activations") + given("F"),
+      derivatives: half(i, "derivatives") + given("I"),
+      released: (isHanded(stage + 1) ? shared[stage + 1] : 0) - i[1].change.activations,
+      moved: -half(i, "activations"),
+      input,
+      workspace: { F: f[1].need - f[1].change.activations, I: i[1].need - i[1].change.derivatives },
+      weights: Math.max(0, taken(stage, "W", first, second).need - taken(stage, "W", alone).need),
+    };
+  });
 }

@@ -1,6 +1,6 @@
 import type { Mode } from "../gpu/devices.ts";
 import { formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
-import { memoryCategories } from "../schedules/price/memory.ts";
+import { categories } from "../memory.ts";
 import type { MemoryPoint, RankMemory } from "../schedules/price/memory_timeline.ts";
 import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
@@ -164,7 +164,7 @@ const round = (time: number) => Number(time.toPrecision(6));
 
 /** Stacked areas, one panel a rank; categories that are nowhere used are left out. */
 function areas(memory: readonly RankMemory[], until: number, unit: string): Record<string, unknown>[] {
-  const used = memoryCategories.filter((name) =>
+  const used = categories.filter((name) =>
     memory.some(({ points }) => points.some(({ held }) => held[name] > 0))
   );
   return memory.flatMap(({ points }, rank) =>
@@ -189,7 +189,7 @@ function lines(memory: readonly RankMemory[], until: number, unit: string): Reco
   return memory.map(({ points }, rank) => ({
     type: "scatter",
     mode: "lines",
-    ...steps(points, until, ({ held }) => memoryCategories.reduce((sum, name) => sum + held[name], 0)),
+    ...steps(points, until, ({ held }) => categories.reduce((sum, name) => sum + held[name], 0)),
     line: { shape: "hv", width: 1 },
     name: `device ${rank}`,
     showlegend: false,

@@ -1,9 +1,8 @@
 /** A memory run as a table and as figures. */
-import { categories, type Category } from "../gpu/ledger.ts";
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { MemoryReport, MemoryRow } from "../measure/memory.ts";
 import type { Section, Table } from "./html.ts";
-import { memoryCategories } from "../schedules/price/memory.ts";
+import { categories, type Category } from "../memory.ts";
 import { type Figure, memoryColours, seriesColours } from "./style.ts";
 
 /**
@@ -39,7 +38,7 @@ export function memoryFigure({ rows, mode, model }: MemoryReport): Figure {
   const count = rows[0]?.devices.length ?? 0;
   return {
     data: [
-      ...memoryCategories.map((category) => ({
+      ...categories.map((category) => ({
         type: "bar",
         name: category,
         x: labels,
@@ -104,7 +103,7 @@ export function memoryOverTime(
       return [{ type: "scatter", mode: "lines", line, name: `rank ${rank}`, x, y, text, hovertemplate }];
     }
     const axis = rank === 0 ? "" : rank + 1;
-    return memoryCategories.map((category) => ({
+    return categories.map((category) => ({
       type: "scatter",
       mode: "lines",
       stackgroup: `rank ${rank}`,

@@ -5,7 +5,7 @@
  */
 
 import type { Kind } from "../schedules/schedule.ts";
-import type { MemoryCategory } from "../schedules/price/memory.ts";
+import type { Category } from "../memory.ts";
 
 /**
  * Colours of the four kinds of action, after Okabe and Ito: they differ in lightness as well as in hue, so that they
@@ -41,7 +41,7 @@ export const seriesColours: readonly string[] = [
 ];
 
 /** Colours of what memory is for: grey what stays, colours what 2BP moves; neighbours differ in lightness. */
-export const memoryColours: Readonly<Record<MemoryCategory, string>> = {
+export const memoryColours: Readonly<Record<Category, string>> = {
   parameters: "#595959",
   gradients: "#787878",
   optimizer: "#979797",

@@ -1,5 +1,5 @@
 import { formatAction, type Schedule } from "../schedules/schedule.ts";
-import { memoryCategories } from "../schedules/price/memory.ts";
+import { categories } from "../memory.ts";
 import type { RankMemory } from "../schedules/price/memory_timeline.ts";
 import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
@@ -64,7 +64,7 @@ export function chromeTrace(schedule: Schedule, timeline: Timeline, options: Tra
   });
   memory?.forEach(({ points }, rank) => {
     for (const { time, held } of points) {
-      const args = Object.fromEntries(memoryCategories.map((category) => [category, held[category]]));
+      const args = Object.fromEntries(categories.map((category) => [category, held[category]]));
       events.push({ ph: "C", pid: 0, ts: nanoseconds(time) / 1000, name: `memory of device ${rank}`, args });
     }
   });

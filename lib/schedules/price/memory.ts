@@ -1,8 +1,10 @@
 import { UserError } from "../../errors.ts";
+import { categories, type Category, noBytes } from "../../memory.ts";
 import { callback, expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
 import { checkAmount, difference } from "./amounts.ts";
-import { B, inputOf, isMessage, lower, outputOf, type Program } from "../program.ts";
+import { B, F, inputOf, isMessage, lower, outputOf, type Program } from "../program.ts";
+import { stagedAfter } from "./staging.ts";
 
 /**
  * What one stage holds, in bytes or any other unit: finite numbers, 0 or more where nothing else is said. Functions that take
@@ -29,8 +31,12 @@ export interface StageMemory {
   workspace?: Partial<Record<Action["kind"], number>>;
   /** The stage's input (F) and output gradient (I), counted in what F and I take: held earlier where the same rank makes them. */
   input?: { F: number; I: number };
+  /** The part of the input that the stage before keeps too until its I, where the same rank makes it: one tensor, counted once. */
+  shared?: number;
   /** Bytes of the messages to other ranks that F and I send, held until the next action of the rank has ended. */
   messages?: { F: number; I: number };
+  /** Bytes that the messages of F and I lie in until they are received, counted as long as that is not certain whatever the ranks' speeds. */
+  staging?: { F: number; I: number };
   /** Held all the time. */
   parameters?: number;
   /** Held all the time. */
@@ -41,6 +47,8 @@ export interface StageMemory {
   transfer?: number;
   /** Held all the time for each micro-batch of the step. */
   losses?: number;
+  /** Held only while the step ends: gradients are looked at and summed up, parameters updated. */
+  update?: number;
 }
 
 /**
@@ -56,8 +64,10 @@ export interface SlotMemory {
   released: number;
   /** The part of `activations` that I overwrites with derivatives, which are among its `derivatives`: slabs move whole, at the first I. */
   moved?: number;
-  /** In place of {@link StageMemory.workspace}: for the first of the group, which takes the slabs, and for the others. */
-  workspace?: { first: { F: number; I: number }; later: { F: number; I: number } };
+  /** The part of {@link StageMemory.input} that lies in slots: where the same rank makes it, that takes the slab. */
+  input?: { F: number; I: number };
+  /** In place of {@link StageMemory.workspace}: beside the slots. */
+  workspace?: { F: number; I: number };
   /** By how much the W's workspace grows with each micro-batch after the first. */
   weights?: number;
 }
@@ -110,27 +120,15 @@ function checkStage(model: StageMemory, where: string): void {
 /** Everything is kept until the W, and derivatives are as large as activations, 1 each. */
 export const unitMemory: Memory = (): StageMemory => ({ activations: 1, derivatives: 1 });
 
-/** What each category of a memory model stands for; the names are those of the run's ledger. */
-export const memoryCategories = [
-  "parameters",
-  "gradients",
-  "optimizer",
-  "transfer",
-  "activations",
-  "derivatives",
-  "workspace",
-] as const;
-
-/** A category of memory. */
-export type MemoryCategory = typeof memoryCategories[number];
-
-/** What a rank holds at one moment, by category. */
-export type Held = Record<MemoryCategory, number>;
+/** What a rank holds at one moment, by category; the names are those of the run's ledger. */
+export type Held = Record<Category, number>;
 
 /** What a rank holds while it runs its actions one after the other. */
 export interface Holder {
   /** By category, now. */
   readonly held: Held;
+  /** The most that is held while the step ends, all categories. */
+  readonly atEnd: number;
   /** Takes what an action needs; until {@link Holder.end} the most that is held within it. */
   start(action: Action): void;
   /** Gives back what the action does not leave behind. */
@@ -146,7 +144,9 @@ export interface Holder {
  */
 export function holdersOf(program: Program, memory: Memory, groups?: Program): Holder[] {
   const stages = stagesOf(memory, program.stages), ways = waysOf(program);
-  return program.schedule.actions.map((_, rank) => holderOf(program, rank, stages, ways, groups));
+  const sent = (node: number) => stages[program.stage[node]].staging?.[program.kind[node] === F ? "F" : "I"] ?? 0;
+  const staged = stages.some(({ staging }) => staging) ? stagedAfter(program, sent) : undefined;
+  return program.schedule.actions.map((_, rank) => holderOf({ program, stages, ways, staged, groups }, rank));
 }
 
 /** How a stage's activations, or its gradients, come and go: the same for every micro-batch. */
@@ -177,58 +177,92 @@ function waysOf(program: Program): Record<"F" | "I", Way>[] {
   }));
 }
 
-function holderOf(
-  { schedule: { placement }, microbatches }: Program,
-  rank: number,
-  stages: readonly StageMemory[],
-  ways: readonly Record<"F" | "I", Way>[],
-  groups: Program | undefined,
-): Holder {
-  const held = Object.fromEntries(memoryCategories.map((category) => [category, 0])) as Held;
-  for (const [stage, { parameters = 0, gradients = 0, optimizer = 0, transfer = 0, losses = 0 }] of stages.entries()) {
+/** What the holders of all ranks know. */
+interface Known {
+  readonly program: Program;
+  readonly stages: readonly StageMemory[];
+  readonly ways: readonly Record<"F" | "I", Way>[];
+  /** What messages may take after each node; absent where nothing is said of it. */
+  readonly staged: Float64Array | undefined;
+  readonly groups: Program | undefined;
+}
+
+/** What of a group has come and gone of the inputs that the stage before keeps too. */
+interface Shared {
+  readonly taken: number;
+  readonly givenBack: number;
+  /** Whether the group's own stay is over. */
+  readonly isOver: boolean;
+}
+
+const categoryOf = { F: "activations", I: "derivatives" } as const;
+
+function holderOf({ program, stages, ways, staged, groups }: Known, rank: number): Holder {
+  const { schedule: { placement }, microbatches, first, forward, backward } = program;
+  const held = noBytes();
+  let update = 0;
+  for (const [stage, amounts] of stages.entries()) {
     if (placement[stage] !== rank) continue;
+    const { parameters = 0, gradients = 0, optimizer = 0, transfer = 0, losses = 0 } = amounts;
     held.parameters += parameters;
     held.gradients += gradients;
     held.optimizer += optimizer;
     held.transfer += transfer;
     held.workspace += losses * microbatches;
+    update += amounts.update ?? 0;
   }
   const { workspace: standing, transfer: rest } = held;
-  /** Slabs in use, by the node that ends their group. */
-  const slabs = { F: new Set<number>(), I: new Set<number>() };
+  const atEnd = totalHeld(held) + update + (staged && first[rank + 1] > first[rank] ? staged[first[rank + 1] - 1] : 0);
+  /** Slabs in use, by the node that ends their group: those of activations and derivatives, and those of inputs. */
+  const slabs = { F: new Set<number>(), I: new Set<number>() }, inputs = { F: new Set<number>(), I: new Set<number>() };
+  /** Of each group of a stage that shares its input. */
+  let shares = new Map<number, Shared>();
   /** Bytes of the message that the last action sent. */
   let underway = 0;
+  /** Bytes of the messages that may not have been received. */
+  let waiting = 0;
 
-  const own = ({ stage, microbatches: [microbatch] }: Action) => stage * microbatches + microbatch;
+  const own = ({ stage, microbatches: [microbatch] }: Action, at = stage) => at * microbatches + microbatch;
   /** How many micro-batches end their stay with one. */
   const sizeOf = (at: number) =>
     groups ? groups.schedule.actions[rank][groups.group[at] - groups.first[rank]].microbatches.length : 1;
-  /** Moves slots in advance: the first F or I of a group takes them for the others. */
-  const shareSlots = (kind: "F" | "I", at: number, { slots }: StageMemory) => {
-    const size = slots ? sizeOf(at) : 1;
-    if (!slots || size === 1) return;
-    const group = groups!.group[at];
-    const category = kind === "F" ? "activations" : "derivatives";
-    const isFirst = !slabs[kind].has(group);
-    slabs[kind].add(group);
-    held[category] += (isFirst ? size - 1 : -1) * slots[category];
-    if (kind === "I" && isFirst) held.activations -= size * (slots.moved ?? 0);
-    const workspace = slots.workspace?.[isFirst ? "first" : "later"][kind];
-    if (workspace !== undefined) held.workspace = standing + workspace;
-  };
+  const groupOf = (at: number) => groups ? groups.group[at] : at;
+  const slotsOf = (at: number, { slots }: StageMemory) => slots && sizeOf(at) > 1 ? slots : undefined;
   const kept = (at: number, stage: StageMemory) =>
     groups?.kind[groups.group[at]] === B ? stage.whole ?? stage.activations : stage.activations;
+  /** So much of each micro-batch, of which the first of a group takes the part in slots for all. */
+  const withSlots = (alone: number, slot: number, isFirst: boolean, at: number) =>
+    alone - slot + (isFirst ? sizeOf(at) * slot : 0);
+  /** What the input of an action takes, in slots from the first of its group on. */
+  const inputOfGroup = (passes: "F" | "I", at: number, stage: StageMemory, isFirst: boolean) =>
+    withSlots(stage.input?.[passes] ?? 0, slotsOf(at, stage)?.input?.[passes] ?? 0, isFirst, at);
+  /** Whether nobody has entered the group yet. */
+  const enter = (set: Set<number>, at: number) => set.size < set.add(groupOf(at)).size;
+  /**
+   * Enters what becomes of the two holds on one input. Its slab goes with the last of them: until the group is over, what both hold
+   * counts once, and then all of it until the stage before has given back the last.
+   */
+  const share = (at: number, { shared = 0 }: StageMemory, change: (now: Shared) => Shared) => {
+    if (shared === 0) return;
+    const size = sizeOf(at), now = shares.get(groupOf(at)) ?? { taken: 0, givenBack: 0, isOver: false }, next = change(now);
+    const counted = ({ taken, givenBack, isOver }: Shared) => isOver ? givenBack % size : givenBack - taken;
+    held.activations += (counted(next) - counted(now)) * shared;
+    if (next.isOver && next.givenBack === size) shares.delete(groupOf(at));
+    else shares.set(groupOf(at), next);
+  };
 
   const holder: Holder = {
     held,
+    atEnd,
     preview(action) {
-      const [now, sent] = [{ ...held }, underway];
+      const [now, sent, before, shared] = [{ ...held }, underway, waiting, shares];
+      shares = new Map(shares);
       holder.start(action);
       const during = totalHeld(held);
       holder.end(action);
       const after = totalHeld(held);
       Object.assign(held, now);
-      underway = sent;
+      [underway, waiting, shares] = [sent, before, shared];
       return { during, after };
     },
     start(action) {
@@ -239,32 +273,49 @@ function holderOf(
         held.workspace += (members.length - 1) * (memory.slots?.weights ?? 0);
         return;
       }
-      const passes = kind === "F" ? "F" : "I", way = ways[stage][passes];
-      if (way.isHanded) held[passes === "F" ? "activations" : "derivatives"] -= memory.input?.[passes] ?? 0;
-      if (kind === "F") held.activations += kept(at, memory);
-      if (kind === "I") held.derivatives += memory.derivatives;
-      if (kind !== "B") shareSlots(kind, at, memory);
-      held.transfer = rest + underway + (way.isSent ? memory.messages?.[passes] ?? 0 : 0);
+      const passes = kind === "F" ? "F" : "I", { isHanded, handedTo, isSent } = ways[stage][passes];
+      const category = categoryOf[passes], slots = slotsOf(at, memory);
+      const isFirst = slots === undefined || enter(slabs[passes], at);
+      if (kind === "F") held.activations += withSlots(kept(at, memory), slots?.activations ?? 0, isFirst, at);
+      if (kind === "I") held.derivatives += withSlots(memory.derivatives, slots?.derivatives ?? 0, isFirst, at);
+      if (kind === "I" && isFirst) held.activations -= sizeOf(at) * (slots?.moved ?? 0);
+      if (slots?.workspace && kind !== "B") held.workspace = standing + slots.workspace[passes];
+      if (isHanded) held[category] -= inputOfGroup(passes, at, memory, isFirst);
+      if (handedTo !== undefined) {
+        const receiver = own(action, handedTo), its = stages[handedTo];
+        const isNew = slotsOf(receiver, its) === undefined || enter(inputs[passes], receiver);
+        held[category] += inputOfGroup(passes, receiver, its, isNew);
+        if (kind === "F") share(receiver, its, (now) => ({ ...now, taken: now.taken + 1 }));
+      }
+      held.transfer = rest + underway + waiting +
+        (isSent ? (memory.messages?.[passes] ?? 0) + (memory.staging?.[passes] ?? 0) : 0);
     },
     end(action) {
       const { kind, stage, microbatches: members } = action;
       const memory = stages[stage], at = own(action);
       held.workspace = standing;
-      underway = held.transfer - rest - underway;
-      held.transfer = rest + underway;
-      const slots = memory.slots && sizeOf(at) > 1 ? memory.slots : undefined;
+      const passes = kind === "F" ? "F" : "I", { isSent } = ways[stage][passes];
+      underway = kind !== "W" && isSent ? memory.messages?.[passes] ?? 0 : 0;
+      if (staged && kind !== "W") waiting = staged[(kind === "F" ? forward : backward)[at]];
+      held.transfer = rest + underway + waiting;
+      const slots = slotsOf(at, memory);
       const released = slots?.released ?? memory.released ?? 0;
       if (kind === "I") held.activations -= released;
       if (kind === "B") held.activations -= kept(at, memory);
       if (kind === "W") {
         held.activations -= members.length * (memory.activations - (released + (slots?.moved ?? 0)));
         held.derivatives -= members.length * memory.derivatives;
-        if (groups) { for (const passes of ["F", "I"] as const) slabs[passes].delete(groups.group[at]); }
-        return;
+        for (const { F, I } of [slabs, inputs]) [F, I].forEach((set) => set.delete(groupOf(at)));
       }
-      const passes = kind === "F" ? "F" : "I", { handedTo } = ways[stage][passes];
-      if (handedTo === undefined) return;
-      held[passes === "F" ? "activations" : "derivatives"] += stages[handedTo].input?.[passes] ?? 0;
+      const { isHanded, handedTo } = ways[stage].F;
+      if (isHanded && (kind === "W" || kind === "B")) {
+        for (const member of groups ? [members[0]] : members) {
+          share(stage * microbatches + member, memory, (now) => ({ ...now, isOver: true }));
+        }
+      }
+      if (handedTo !== undefined && (kind === "I" || kind === "B")) {
+        share(own(action, handedTo), stages[handedTo], (now) => ({ ...now, givenBack: now.givenBack + 1 }));
+      }
     },
   };
   return holder;
@@ -273,7 +324,7 @@ function holderOf(
 /** Sum over the categories. */
 export function totalHeld(held: Held): number {
   let total = 0;
-  for (const category of memoryCategories) total += held[category];
+  for (const category of categories) total += held[category];
   return total;
 }
 
@@ -289,7 +340,7 @@ export function peakMemory(schedule: Schedule, memory: Memory = unitMemory): num
 /** {@link peakMemory} of a schedule that is lowered. */
 export function peaksOf(program: Program, memory: Memory): number[] {
   return holdersOf(program, memory, program).map((holder, rank) => {
-    let peak = totalHeld(holder.held);
+    let peak = Math.max(totalHeld(holder.held), holder.atEnd);
     for (const action of program.schedule.actions[rank]) {
       holder.start(action);
       peak = Math.max(peak, totalHeld(holder.held));
