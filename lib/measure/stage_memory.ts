@@ -222,7 +222,7 @@ function inFlight(
       F: Math.max(f.need - f.change.activations, before.need - before.change.activations),
       I: i.need - i.change.derivatives,
       W: w.need,
-      B: taken(stage, "B", whole).need,
+      B: taken(stage, "B", whole).need - given.I(stage),
     },
   };
 }
