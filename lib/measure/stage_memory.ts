@@ -210,13 +210,14 @@ function inFlight(
 ): StageMemory {
   const [f, i, w] = (["F", "I", "W"] as const).map((kind) => taken(stage, kind, alone));
   const before = taken(stage, "F", whole);
+  const reused = (stage: number) => taken(stage, "I", alone).need - taken(stage, "I", atOnce).need;
   return {
     activations: f.change.activations - given.F(stage),
     released: -taken(stage, "I", atOnce).change.activations,
     derivatives: i.change.derivatives - given.I(stage),
     whole: before.change.activations - given.F(stage),
     input: { F: inputs.F[stage], I: inputs.I[stage] },
-    shared: shared[stage],
+    ...(shared[stage] > 0 ? { shared: { kept: shared[stage], reused: reused(stage - 1) } } : {}),
     staging: { F: f.sent, I: i.sent },
     workspace: {
       F: Math.max(f.need - f.change.activations, before.need - before.change.activations),

@@ -2,8 +2,10 @@
 import type { RecomputeText } from "../runtime/recompute.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { type Costs, type StageCost, stageCosts } from "../schedules/price/costs.ts";
-import { type Memory, peakMemory, type StageMemory } from "../schedules/price/memory.ts";
+import { type Memory, peaksOf, type StageMemory } from "../schedules/price/memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
+import { lower } from "../schedules/program.ts";
+import { leastCaps } from "../schedules/transforms/fill.ts";
 import { follow, type Recipe } from "./recipes.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
@@ -31,13 +33,43 @@ export interface Fit {
   readonly peak: readonly number[];
 }
 
+/** The levels of a rank, all of whose stages are at the same. */
+interface Choice {
+  /** By index, cheapest first. */
+  readonly order: readonly number[];
+  /** By index the least that the rank can do with, in bytes. */
+  readonly least: readonly number[];
+}
+
+/** Of each rank what there is to choose from. What a rank needs at least depends on its own order and levels only. */
+function choicesOf(recipe: Recipe, levels: readonly (readonly Level[])[]): Choice[] {
+  const { placement, actions } = recipe.base, indices = levels[0].map((_, index) => index);
+  const program = lower(recipe.base);
+  const peaks = indices.map((index) => {
+    const memory = memoryOf(levels.map((each) => each[index]));
+    return recipe.split ? leastCaps(program, memory) : peaksOf(program, memory);
+  });
+  return actions.map((_, rank) => {
+    const stages = placement.flatMap((at, stage) => at === rank ? [stage] : []);
+    const time = (index: number) => stages.reduce((sum, stage) => sum + timeOf(levels[stage][index].cost, recipe), 0);
+    return {
+      order: [...indices].sort((a, b) => time(a) - time(b) || a - b),
+      least: peaks.map((each) => each[rank]),
+    };
+  });
+}
+
+/** The least budget that the recipe fits into, whatever it recomputes. */
+export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[]): number {
+  return Math.max(...choicesOf(recipe, levels).map(({ least }) => Math.min(...least)));
+}
+
 /**
  * The recipe's schedule within `budget` bytes a device, or undefined where it does not fit whatever is recomputed.
  *
- * Every rank starts without recomputation. Where the schedule does not fit, a rank over budget moves all its stages to the
- * cheapest level that fits its list of actions, or the next one, and the schedule is made anew: what a rank holds depends on
- * its own order only, but that order depends, with 2BP, on when everybody's results arrive. Then one rank at a time tries
- * every other level, as long as the step gets shorter: recomputing more can leave room for weight gradients to wait.
+ * Every rank starts with the cheapest of its levels that can do with the budget if each W runs at once: what a rank holds depends on
+ * its own order only. Then one rank at a time tries every other level, as long as the step gets shorter: recomputing more can
+ * leave room for weight gradients to wait.
  *
  * @param levels For each stage its levels, the one without recomputation first.
  * @param transfer Time of a message between ranks.
@@ -48,60 +80,31 @@ export function fit(
   budget: number,
   transfer = 0,
 ): Fit | undefined {
-  const { placement, actions: { length: devices } } = recipe.base;
-  /** The levels of each rank by index, cheapest first. */
-  const orders = Array.from({ length: devices }, (_, rank) => {
-    const stages = placement.flatMap((at, stage) => at === rank ? [stage] : []);
-    const time = (index: number) => stages.reduce((sum, stage) => sum + timeOf(levels[stage][index].cost, recipe), 0);
-    return levels[stages[0]].map((_, index) => index).sort((a, b) => time(a) - time(b) || a - b);
-  });
-  const chosenAt = (position: readonly number[]) =>
-    placement.map((rank, stage) => levels[stage][orders[rank][position[rank]]]);
-
-  let position = new Array<number>(devices).fill(0);
-  let best = attempt(chosenAt(position));
-  while (!best.fit) {
-    const moved = [...position];
-    for (const rank of best.atFault) moved[rank] = nextLevel(rank, best.schedule);
-    if (moved.every((index, rank) => index === position[rank])) return undefined;
-    position = moved;
-    best = attempt(chosenAt(position));
-  }
-  let found = best.fit;
-  for (let improved = budget < Infinity; improved;) {
+  const { placement } = recipe.base;
+  const choices = choicesOf(recipe, levels).map(({ order, least }) => order.filter((index) => least[index] <= budget));
+  if (choices.some(({ length }) => length === 0)) return undefined;
+  const attempt = (chosen: readonly number[]): Fit | undefined => {
+    const at = placement.map((rank, stage) => levels[stage][chosen[rank]]);
+    const costs = costsOf(at, transfer), memory = memoryOf(at);
+    const schedule = follow(recipe, costs, memory, budget);
+    if (!schedule) return undefined;
+    const { makespan, peak } = simulate(schedule, costs, memory);
+    return peak.every((bytes) => bytes <= budget) ? { recipe, schedule, levels: at, makespan, peak } : undefined;
+  };
+  let chosen = choices.map(([cheapest]) => cheapest);
+  let found = attempt(chosen);
+  for (let improved = found !== undefined && budget < Infinity; improved;) {
     improved = false;
-    for (let rank = 0; rank < devices; rank++) {
-      for (let index = 0; index < orders[rank].length; index++) {
-        const trial = replaced(position, rank, index);
-        const other = index === position[rank] ? undefined : attempt(chosenAt(trial)).fit;
-        if (!other || other.makespan >= found.makespan * (1 - 1e-9)) continue;
-        [found, position, improved] = [other, trial, true];
+    for (const [rank, indices] of choices.entries()) {
+      for (const index of indices) {
+        const trial = chosen.map((each, at) => at === rank ? index : each);
+        const other = index === chosen[rank] ? undefined : attempt(trial);
+        if (!other || other.makespan >= found!.makespan * (1 - 1e-9)) continue;
+        [found, chosen, improved] = [other, trial, true];
       }
     }
   }
   return found;
-
-  function attempt(chosen: readonly Level[]): { fit?: Fit; schedule: Schedule; atFault: number[] } {
-    const costs = costsOf(chosen, transfer), memory = memoryOf(chosen);
-    const schedule = follow(recipe, costs, memory, budget);
-    const peak = peakMemory(schedule ?? recipe.base, memory);
-    const over = peak.flatMap((bytes, rank) => bytes > budget ? [rank] : []);
-    if (schedule && over.length === 0) {
-      const { makespan } = simulate(schedule, costs, memory);
-      return { fit: { recipe, schedule, levels: chosen, makespan, peak }, schedule, atFault: [] };
-    }
-    // A full backward holds no derivatives between I and W: the base may fit where no split order does.
-    return { schedule: schedule ?? recipe.base, atFault: over.length > 0 ? over : peak.map((_, rank) => rank) };
-  }
-
-  /** The next level that lets the rank's list fit, or else the next one at all; the last stays. */
-  function nextLevel(rank: number, schedule: Schedule): number {
-    const last = orders[rank].length - 1;
-    for (let next = position[rank] + 1; next <= last; next++) {
-      if (peakMemory(schedule, memoryOf(chosenAt(replaced(position, rank, next))))[rank] <= budget) return next;
-    }
-    return Math.min(position[rank] + 1, last);
-  }
 }
 
 /** Costs of stages at these levels. */
@@ -112,10 +115,6 @@ export function costsOf(levels: readonly Level[], transfer: number): Costs {
 /** Memory of stages at these levels. */
 export function memoryOf(levels: readonly Level[]): Memory {
   return (stage) => levels[stage].memory;
-}
-
-function replaced(list: readonly number[], at: number, value: number): number[] {
-  return list.map((each, index) => index === at ? value : each);
 }
 
 /** Time of all the work on one micro-batch. */

@@ -1,6 +1,6 @@
 /** What each stage of a model costs and holds, for each choice of what to recompute. */
 import type { Layer } from "../layers/layer.ts";
-import { stageMemories, type StageMemoryOptions } from "../measure/stage_memory.ts";
+import { measureStages, type StageMemoryOptions } from "../measure/stage_memory.ts";
 import type { Model } from "../models/model.ts";
 import { recomputes } from "../layers/recompute.ts";
 import type { RecomputeText } from "../runtime/recompute.ts";
@@ -9,12 +9,12 @@ import { stageWork } from "./stage_work.ts";
 
 /**
  * The levels of each stage, the one without recomputation first. Costs are floating-point operations; memory is that of a run
- * on shapes.
+ * on shapes, for schedules without a W of several micro-batches.
  */
 export async function levelsOf(
   model: Model,
   parts: readonly (readonly Layer[])[],
-  options: Omit<StageMemoryOptions, "parts" | "recompute">,
+  options: Omit<StageMemoryOptions, "parts" | "recompute" | "stages">,
   onLevel: (done: number, all: number) => void,
 ): Promise<Level[][]> {
   const longest = Math.max(...parts.map((layers) => layers.length));
@@ -27,7 +27,7 @@ export async function levelsOf(
   ];
   const levels: Level[][] = parts.map(() => []);
   for (const [index, text] of texts.entries()) {
-    const memories = await stageMemories(model, { ...options, parts, recompute: text });
+    const memories = await measureStages(model, { ...options, parts, recompute: text }, false);
     const work = stageWork(model, { samples: options.samples, parts, recompute: text });
     work.forEach((cost, stage) => levels[stage].push({ recompute: text, cost, memory: memories[stage] }));
     onLevel(index + 1, texts.length);

@@ -1,5 +1,5 @@
 /** Chooses schedule, policy and recomputation for a model under a budget of memory. */
-import { formatBytes, parseBytes } from "../bytes.ts";
+import { formatBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { predictMemory } from "../measure/memory.ts";
@@ -10,12 +10,9 @@ import type { RecomputeText } from "../runtime/recompute.ts";
 import { callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { adamw, optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
-import { type Fit, fit, type Level } from "./fit.ts";
+import { type Fit, fit, leastBudget, type Level } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
-
-/** How often a recipe is fitted into less where it needs more than it should. */
-const mostTries = 4;
 
 /** What a plan is for. */
 export interface PlanOptions {
@@ -49,7 +46,10 @@ export interface TrainingPlan {
   readonly recompute: readonly RecomputeText[];
   /** Simulated time of a step, in floating-point operations of one device. */
   readonly makespan: number;
-  /** Bytes that each rank needs, as predicted: see `RankPeak.needed`. */
+  /**
+   * Bytes that each rank needs, as predicted: see `RankPeak.needed`. Messages are counted as long as they may be on their way
+   * whatever the ranks' speeds, so that a step may need a little less.
+   */
   readonly peak: readonly number[];
   /** The fastest plan without a budget. */
   readonly unlimited: { readonly schedule: Schedule; readonly makespan: number; readonly peak: readonly number[] };
@@ -87,7 +87,7 @@ const rules: Rules<PlanOptions> = {
  * set.close();
  * ```
  *
- * @throws {UserError} When nothing fits: it names a budget that would do, and is the least to about half a per cent. On an option out of its range, or an unknown one.
+ * @throws {UserError} When nothing fits: it names the least budget that would do. On an option out of its range, or an unknown one.
  */
 export async function plan(model: Model, options: PlanOptions): Promise<TrainingPlan> {
   expectModel("plan", model);
@@ -99,74 +99,44 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   if (recipes.length === 0) {
     throw new UserError(`${model.name} has ${model.layers.length} layers, which cannot be cut into ${devices} stages`);
   }
-  const stagings = new Map<number, { parts: Layer[][]; levels: Level[][] }>();
-  const stageCounts = [...new Set(recipes.map(({ stages }) => stages))];
-  for (const [index, stages] of stageCounts.entries()) {
-    const parts = partition(model, stages);
-    const tell = (done: number, all: number) => options.onProgress?.((index + done / all) / stageCounts.length);
-    stagings.set(stages, { parts, levels: await levelsOf(model, parts, { samples, ...kind }, tell) });
+  /** By placement: the layers of the stages, and what each of them may recompute. */
+  const stagings = new Map<string, { parts: Layer[][]; levels: Level[][] }>();
+  const placements = new Map(recipes.map(({ base: { placement } }) => [placement.join(), placement]));
+  for (const [name, placement] of placements) {
+    const parts = partition(model, placement.length), made = stagings.size;
+    const tell = (done: number, all: number) => options.onProgress?.((made + done / all) / placements.size);
+    stagings.set(name, { parts, levels: await levelsOf(model, parts, { samples, placement, ...kind }, tell) });
   }
-  const fitted = (recipe: Recipe, bytes: number) => fit(recipe, stagings.get(recipe.stages)!.levels, bytes);
-  /** Of the whole step on shapes, which knows what the model of single stages leaves out: see `verified`. */
-  const peaksOf = async ({ recipe, schedule, levels }: Fit) => {
-    const { parts } = stagings.get(recipe.stages)!;
-    const recompute = levels.map((level) => level.recompute);
-    const peaks = await predictMemory(model, schedule, samples, { ...kind, parts, recompute });
-    return peaks.map(({ needed }) => needed);
+  const stagingOf = ({ base: { placement } }: Recipe) => stagings.get(placement.join())!;
+  const fitted = (bytes: number) =>
+    recipes.flatMap((recipe) => fit(recipe, stagingOf(recipe).levels, bytes) ?? []).sort(byMakespan);
+  const [fastest] = fitted(Infinity);
+  const [found] = fitted(budget);
+  if (!found) {
+    const least = Math.min(...recipes.map((recipe) => leastBudget(recipe, stagingOf(recipe).levels)));
+    throw new UserError(
+      `${model.name} on ${devices} devices with ${microbatches} micro-batches of ${samples} does not fit ` +
+        `${formatBytes(budget)} a device, whatever is recomputed: the least that would do is ` +
+        `${Math.ceil(least / 2 ** 20 * 10) / 10}MiB`,
+    );
+  }
+  const { recipe, schedule, levels, makespan, peak } = found;
+  const { parts } = stagingOf(recipe), recompute = levels.map((level) => level.recompute);
+  // The model of the stages and the whole step know the same: the model counts no less, messages at their most.
+  const whole = await predictMemory(model, schedule, samples, { ...kind, parts, recompute });
+  for (const [rank, { needed }] of whole.entries()) {
+    if (needed <= peak[rank]) continue;
+    throw new Error(`Rank ${rank} of ${schedule.name} needs ${needed} bytes in a step, planned were ${peak[rank]}`);
+  }
+  const { schedule: first, makespan: shortest, peak: most } = fastest;
+  return {
+    schedule,
+    parts,
+    recompute,
+    makespan,
+    peak,
+    unlimited: { schedule: first, makespan: shortest, peak: most },
   };
-  const fastest = recipes.map((recipe) => fitted(recipe, Infinity)!).sort(byMakespan)[0];
-  // The model of single stages counts what is in use, and may be a per cent off; what an action needs besides, buffers that it
-  // has used and cannot give up before it is submitted, is up to a tenth more. So the best recipe is held against the whole step,
-  // and where that is over the budget, fitted once more into as much less.
-  const verified = async (bytes: number) => {
-    const fits = recipes.flatMap((recipe) => {
-      const fit = fitted(recipe, bytes);
-      return fit ? [{ fit, target: bytes, tries: 1 }] : [];
-    });
-    while (fits.length > 0) {
-      fits.sort((a, b) => byMakespan(a.fit, b.fit));
-      const { fit: chosen, target, tries } = fits.shift()!;
-      const peak = await peaksOf(chosen);
-      const over = Math.max(...peak) / bytes;
-      if (over <= 1) return { chosen, peak };
-      let less = target / Math.max(over, 1.002);
-      for (let next = tries + 1; next <= mostTries; next++) {
-        const fit = fitted(chosen.recipe, less);
-        if (fit) {
-          fits.push({ fit, target: less, tries: next });
-          break;
-        }
-        less = (less + target) / 2;
-      }
-    }
-  };
-  const found = await verified(budget);
-  if (found) return await result(found.chosen, found.peak);
-  let [tooLittle, enough] = [budget, Math.max(...await peaksOf(fastest))];
-  while (enough - tooLittle > enough / 500) {
-    const middle = (tooLittle + enough) / 2;
-    if (await verified(middle)) enough = middle;
-    else tooLittle = middle;
-  }
-  // More is not always better, so what fits is found step by step, and tried as it will be read.
-  const named = (tenths: number) => `${tenths / 10}MiB`;
-  let least = Math.ceil(enough / 2 ** 20 * 10);
-  while (!await verified(parseBytes(named(least)))) least += Math.ceil(least / 500);
-  throw new UserError(
-    `${model.name} on ${devices} devices with ${microbatches} micro-batches of ${samples} does not fit ` +
-      `${formatBytes(budget)} a device, whatever is recomputed: the least that would do is ${named(least)}`,
-  );
-
-  async function result({ recipe, schedule, levels, makespan }: Fit, peak: readonly number[]): Promise<TrainingPlan> {
-    return {
-      schedule,
-      parts: stagings.get(recipe.stages)!.parts,
-      recompute: levels.map((level) => level.recompute),
-      makespan,
-      peak,
-      unlimited: { schedule: fastest.schedule, makespan: fastest.makespan, peak: await peaksOf(fastest) },
-    };
-  }
 }
 
 /** Equal times within rounding: the one that holds less, then the one of fewer stages. */

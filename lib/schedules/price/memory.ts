@@ -31,11 +31,11 @@ export interface StageMemory {
   workspace?: Partial<Record<Action["kind"], number>>;
   /** The stage's input (F) and output gradient (I), counted in what F and I take: held earlier where the same rank makes them. */
   input?: { F: number; I: number };
-  /** The part of the input that the stage before keeps too until its I, where the same rank makes it: one tensor, counted once. */
-  shared?: number;
+  /** Where the same rank makes the input, what of it that stage keeps too until its I: one tensor, counted once. */
+  shared?: SharedInput;
   /** Bytes of the messages to other ranks that F and I send, held until the next action of the rank has ended. */
   messages?: { F: number; I: number };
-  /** Bytes that the messages of F and I lie in until they are received, counted as long as that is not certain whatever the ranks' speeds. */
+  /** Bytes that the messages of F and I to other ranks lie in until they are received, on devices that are slower than their hosts. */
   staging?: { F: number; I: number };
   /** Held all the time. */
   parameters?: number;
@@ -70,6 +70,14 @@ export interface SlotMemory {
   workspace?: { F: number; I: number };
   /** By how much the W's workspace grows with each micro-batch after the first. */
   weights?: number;
+}
+
+/** A tensor that two stages of a rank keep: the one that makes it, and the one that takes it. It goes with the last of them. */
+export interface SharedInput {
+  /** What both keep. */
+  kept: number;
+  /** What of that the I of the stage before works in, where it is the last. */
+  reused: number;
 }
 
 /** A memory model: what each stage holds. */
@@ -242,11 +250,11 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
    * Enters what becomes of the two holds on one input. Its slab goes with the last of them: until the group is over, what both hold
    * counts once, and then all of it until the stage before has given back the last.
    */
-  const share = (at: number, { shared = 0 }: StageMemory, change: (now: Shared) => Shared) => {
-    if (shared === 0) return;
+  const share = (at: number, { shared }: StageMemory, change: (now: Shared) => Shared) => {
+    if (!shared?.kept) return;
     const size = sizeOf(at), now = shares.get(groupOf(at)) ?? { taken: 0, givenBack: 0, isOver: false }, next = change(now);
     const counted = ({ taken, givenBack, isOver }: Shared) => isOver ? givenBack % size : givenBack - taken;
-    held.activations += (counted(next) - counted(now)) * shared;
+    held.activations += (counted(next) - counted(now)) * shared.kept;
     if (next.isOver && next.givenBack === size) shares.delete(groupOf(at));
     else shares.set(groupOf(at), next);
   };
@@ -286,6 +294,13 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
         const isNew = slotsOf(receiver, its) === undefined || enter(inputs[passes], receiver);
         held[category] += inputOfGroup(passes, receiver, its, isNew);
         if (kind === "F") share(receiver, its, (now) => ({ ...now, taken: now.taken + 1 }));
+      }
+      const { handedTo: keeper } = ways[stage].F;
+      if (kind !== "F" && keeper !== undefined) {
+        const { kept = 0, reused = 0 } = stages[keeper].shared ?? {}, receiver = own(action, keeper);
+        const isLast = shares.get(groupOf(receiver))?.isOver ?? false;
+        if (kind === "I" && isLast && sizeOf(receiver) === 1) held.workspace -= reused;
+        if (kind === "B" && !isLast) held.workspace += kept; // by itself it would reuse what it gives back
       }
       held.transfer = rest + underway + waiting +
         (isSent ? (memory.messages?.[passes] ?? 0) + (memory.staging?.[passes] ?? 0) : 0);
