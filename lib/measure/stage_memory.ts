@@ -258,13 +258,17 @@ function slotsOf(
     const half = ([one, other]: Taken[], category: Category) => (one.change[category] - other.change[category]) / 2;
     const to = { F: isHanded(stage + 1) ? stage + 1 : undefined, I: isHanded(stage) ? stage - 1 : undefined };
     const given = (passes: "F" | "I") => input[passes] - (to[passes] === undefined ? 0 : inputs[to[passes]][passes]);
+    const workspace = (at: 0 | 1) => ({
+      F: f[at].need - f[at].change.activations,
+      I: i[at].need - i[at].change.derivatives - (at === 0 ? half(i, "activations") * 2 : 0),
+    });
     return {
       activations: half(f, "activations") + given("F"),
       derivatives: half(i, "derivatives") + given("I"),
       released: (isHanded(stage + 1) ? shared[stage + 1] : 0) - i[1].change.activations,
       moved: -half(i, "activations"),
       input,
-      workspace: { F: f[1].need - f[1].change.activations, I: i[1].need - i[1].change.derivatives },
+      workspace: { first: workspace(0), later: workspace(1) },
       weights: Math.max(0, taken(stage, "W", first, second).need - taken(stage, "W", alone).need),
     };
   });

@@ -66,8 +66,11 @@ export interface SlotMemory {
   moved?: number;
   /** The part of {@link StageMemory.input} that lies in slots: where the same rank makes it, that takes the slab. */
   input?: { F: number; I: number };
-  /** In place of {@link StageMemory.workspace}: beside the slots. */
-  workspace?: { F: number; I: number };
+  /**
+   * In place of {@link StageMemory.workspace}: for the first of two, which takes the slabs, and for the others. The first of more is
+   * counted as the others, which is no less than it takes: it may take a slab out of what it has worked in.
+   */
+  workspace?: { first: { F: number; I: number }; later: { F: number; I: number } };
   /** By how much the W's workspace grows with each micro-batch after the first. */
   weights?: number;
 }
@@ -287,7 +290,9 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       if (kind === "F") held.activations += withSlots(kept(at, memory), slots?.activations ?? 0, isFirst, at);
       if (kind === "I") held.derivatives += withSlots(memory.derivatives, slots?.derivatives ?? 0, isFirst, at);
       if (kind === "I" && isFirst) held.activations -= sizeOf(at) * (slots?.moved ?? 0);
-      if (slots?.workspace && kind !== "B") held.workspace = standing + slots.workspace[passes];
+      if (slots?.workspace) {
+        held.workspace = standing + slots.workspace[isFirst && sizeOf(at) === 2 ? "first" : "later"][passes];
+      }
       if (isHanded) held[category] -= inputOfGroup(passes, at, memory, isFirst);
       if (handedTo !== undefined) {
         const receiver = own(action, handedTo), its = stages[handedTo];
