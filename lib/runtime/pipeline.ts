@@ -182,10 +182,11 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
   const { devices } = set;
-  const placement = [...options.placement ?? devices.map((_, rank) => rank)];
+  const given = options.placement ?? devices.map((_, rank) => rank);
   const occupancy = createOccupancy(devices);
-  const plain = options.parts ?? partition(model, placement.length);
-  checkParts(model, plain, placement, devices.length);
+  const plain = options.parts ?? partition(model, given.length);
+  checkParts(model, plain, given, devices.length);
+  const placement = [...given];
   const parts = withRecompute(plain, options.recompute);
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
