@@ -7,16 +7,17 @@ import { B, F, inputOf, isMessage, outputOf, W } from "../schedules/program.ts";
 import type { Action } from "../schedules/schedule.ts";
 import { empty, fromArray, release, retain, type Tensor, view, writeArray } from "../tensor.ts";
 import { type Batch, microbatchOf } from "../train/data.ts";
+import { recordPass } from "./pass.ts";
 import type { Run } from "./run.ts";
 import { RankError } from "./transport.ts";
 
-/** An action that can be recorded: its memory is there, and what comes from the host is uploaded. */
+/** An action that can be recorded: its memory is there, and what comes from the host is uploaded; see `recordPass`. */
 interface Prepared {
-  /** What it is given by another stage, or will be. */
-  readonly input?: Tensor;
-  /** What it gives to another. */
-  readonly output?: Tensor;
-  /** Records its kernels, and gives up the input. */
+  /** Where a message that it needs will be written: a reference of its own. */
+  readonly arriving?: Tensor;
+  /** What it gives to another stage. */
+  readonly leaving?: Tensor;
+  /** Records its kernels, and gives up its input. */
   record(): void;
 }
 
@@ -25,20 +26,20 @@ interface Prepared {
  * the host's part of it (a millisecond or two) is over when the GPU could start.
  */
 export async function runAction(run: Run, node: number): Promise<void> {
-  const { program, rank: { number, device, timer, transport } } = run;
+  const { program, rank } = run;
+  const { device } = rank;
   const input = inputOf(program, node), output = outputOf(program, node);
-  const prepared = prepare(run, node, input, output);
-  const awaited = prepared.input && isMessage(program, input) ? retain(prepared.input) : undefined;
-  // Not before: an upload submits what is recorded, and would cut the pass, and its time, in two. So it is opened here alone,
-  // when nothing is left to be uploaded.
-  device.beginPass(timer?.slot(node - program.first[number]));
-  prepared.record();
-  const post = prepared.output && passOn(run, output, prepared.output);
+  const { arriving, leaving } = recordPass(
+    rank,
+    node - program.first[rank.number],
+    () => prepare(run, node, input, output),
+  );
+  const post = leaving && passOn(run, output, leaving);
   const losses = run.forwards === program.microbatches && !run.lossSum ? device.startRead(run.losses!) : undefined;
   const commands = device.finish();
-  if (awaited) await transport.receive(program.rank[program.from[input]], input, awaited);
+  if (arriving) await rank.transport.receive(program.rank[program.from[input]], input, arriving);
   device.submit(commands);
-  release(awaited);
+  release(arriving);
   post?.();
   if (losses) {
     run.lossSum = sumOfLosses(run, losses());
@@ -63,8 +64,8 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
   if (output >= 0) {
     const y = outgoing(run, output);
     return {
-      input: x,
-      output: y,
+      arriving: awaited(run, input, x),
+      leaving: y,
       record() {
         forward(layer, y, x, saved);
         release(x);
@@ -75,7 +76,7 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
   const logits = empty(device, shapes[stage + 1], "activations", dtype);
   const loss = view(run.losses!, [1], microbatch * alignment);
   return {
-    input: x,
+    arriving: awaited(run, input, x),
     record() {
       forward(layer, logits, x, saved);
       lossForward(loss, logits, wanted, saved.child("loss"));
@@ -94,8 +95,8 @@ function prepareBackward(run: Run, node: number, input: number, output: number):
   const dy = input < 0 ? incoming(run, node) : given(run, input);
   const dx = output < 0 ? undefined : outgoing(run, output);
   return {
-    input: dy,
-    output: dx,
+    arriving: awaited(run, input, dy),
+    leaving: dx,
     record() {
       if (input < 0) lossBackward(dy, rank.lossGradient!, saved.child("loss"));
       backwardInput(layer, dx, dy, saved);
@@ -104,6 +105,11 @@ function prepareBackward(run: Run, node: number, input: number, output: number):
       if (program.kind[node] === B) recordBackwardWeight(run, node);
     },
   };
+}
+
+/** Another reference to an action's input, if that comes as a message. */
+function awaited({ program }: Run, edge: number, tensor: Tensor): Tensor | undefined {
+  return edge >= 0 && isMessage(program, edge) ? retain(tensor) : undefined;
 }
 
 /** Records the weight gradient of all the action's micro-batches, and ends their stay. */
