@@ -53,8 +53,8 @@ export class Device {
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";
   /**
-   * What repeats itself on the device: the program of a schedule in its steps. Waits of one name that are made in it again and
-   * again take about as long each time, and are polled for accordingly.
+   * What repeats itself on the device, and perhaps on others: the program of a schedule in its steps. Waits of one name that are
+   * made in it again and again take about as long each time, and are polled for accordingly.
    */
   routine: object = this;
   readonly #bindGroups: BindGroups;
@@ -259,17 +259,12 @@ export class Device {
     }, "the work submitted did not end");
   }
 
-  /** Waits, under a name of its own in the routine: several ranks may be at work on one. */
-  #wait<T>(promise: Promise<T>, name: string | undefined): Promise<T> {
-    return this.gpu.wait(promise, this.routine, name === undefined ? undefined : `${name} of rank ${this.rank}`);
-  }
-
   async #waitFor(call: string, begin: () => Promise<unknown>, failure: string, name?: string): Promise<void> {
     this.#expectOpen(call);
     let rejection: string | undefined;
     const promise = begin();
     try {
-      await this.#wait(promise, name);
+      await this.gpu.wait(promise, this.routine, name);
     } catch (error) {
       rejection = `${failure}: ${reasonOf(error)}`;
       if (!this.gpu.closed) await this.gpu.settleLoss();
@@ -288,7 +283,7 @@ export class Device {
     const told = commands && this.gpu.attempt(() => this.submit(commands));
     told?.catch(() => {}); // the wait may fail first
     try {
-      await this.#wait(this.gpu.queue.onSubmittedWorkDone(), name);
+      await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), this.routine, name);
       return await told ?? this.gpu.lost;
     } catch (error) {
       await this.gpu.settleLoss();

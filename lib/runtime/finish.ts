@@ -45,7 +45,7 @@ export function verdictOf(findings: readonly Finding[]): Verdict {
 }
 
 /**
- * Below half the largest power of two that f32 has, the sum of two numbers is finite. So where no gradient reaches this, those of tied
+ * The largest power of two that f32 has: the sum of two numbers below it is finite. So where no gradient reaches it, those of tied
  * parameters need not be looked at again when they have been added up, which would take another turn of host and device.
  */
 const safe = 2 ** 127;
@@ -68,7 +68,7 @@ export async function finish(run: Run): Promise<{ commands: GPUCommandBuffer | u
   const [notFinite] = await Promise.all([look(), ...sums.map((sum) => sum.arrive())]);
   const losses = await run.lossSum; // no step stands whose loss is not a number
   let verdict = verdictOf(await transport.agree({ losses, notFinite }));
-  if (verdict.found && optimize && program.what.includes(TIED)) {
+  if (verdict.found && optimize && program.what.includes(TIED)) { // on every rank, those without tied parameters as well
     device.discard(commands);
     const again = sums.length > 0 ? await lookAtSums(run, sums) : notFinite;
     verdict = verdictOf(await transport.agree({ losses, notFinite: again }));
@@ -124,7 +124,7 @@ function recordLook({ rank, program }: Run, limit: number): () => Promise<string
       });
     },
   }));
-  const read = device.startRead(found, "look");
+  const read = device.startRead(found, `look of rank ${rank.number}`);
   release(found);
   return async () => {
     const words = new Uint32Array(await read());

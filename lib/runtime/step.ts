@@ -99,8 +99,11 @@ export async function runStep(
   if (!overflow) condition.gradients = optimize ? "zero" : "summed";
   else condition.gradients = accumulate && condition.gradients === "summed" ? "lost" : "zero";
   if (overflow || optimize) lossScale?.update(overflow !== undefined);
-  const fault = outputs.findIndex((each) => each.fault !== undefined);
-  if (fault >= 0) condition.broken ??= `Rank ${fault} failed while it updated its parameters: ${outputs[fault].fault}`;
+  for (const [at, { fault }] of outputs.entries()) {
+    if (fault !== undefined) {
+      condition.broken ??= `Rank ${ranks[at].number} failed while it updated its parameters: ${fault}`;
+    }
+  }
   expectUsable(context);
   const intervals = await intervalsOf(context, program, optimize);
   ranks.forEach(({ device }) => device.pool.endStep());
