@@ -179,7 +179,7 @@ export function startMeasurement(
   if (isVirtual && !set.devices[0].gpu.info.timestamps) {
     throw new UserError(`${set.adapter} has no timestamps, which virtual devices are composed from`);
   }
-  const after = updatesAfter(pipeline.model, set.devices.length);
+  const after = updatesAfter(pipeline, set.devices.length);
   const measured = pairs.map(({ base, split }) => ({
     base: createRow(base),
     split: createRow(split),
