@@ -47,7 +47,7 @@ export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/mo
 export { type BatchShape, countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
-export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/schedule.ts";
+export { type Action, formatAction, type Kind, type PolicyText, type Schedule } from "./lib/schedules/schedule.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
 export {
   type Costs,
@@ -73,7 +73,13 @@ export {
 } from "./lib/schedules/price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/price/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
-export { parsePolicy } from "./lib/schedules/transforms/policy.ts";
+export {
+  formatPolicy,
+  parsePolicy,
+  policies,
+  type Policy,
+  type PolicyKind,
+} from "./lib/schedules/transforms/policy.ts";
 export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search/search.ts";
 export { twoStage, type TwoStageOptions } from "./lib/schedules/transforms/two_stage.ts";
 export { type Sizes, sizesOf } from "./lib/schedules/check/sizes.ts";

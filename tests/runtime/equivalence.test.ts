@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { LlamaConfiguration } from "../../lib/models/llama.ts";
 import { createPipeline, type Pipeline } from "../../lib/runtime/pipeline.ts";
-import type { Policy, Schedule } from "../../lib/schedules/schedule.ts";
+import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate, scheduleNames } from "../../lib/schedules/generators/generate.ts";
@@ -14,7 +14,7 @@ import { aligned, assertSameGradients, deep, type Gradients, randomBatch, tiny, 
 
 const optimizer = sgd({ learningRate: 0.1 });
 const names = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
-const policies: Policy[] = ["fill", "end"];
+const policies: PolicyText[] = ["fill", "end"];
 let sets: Record<"one" | "real" | "virtual", DeviceSet>;
 
 before(async () => {
