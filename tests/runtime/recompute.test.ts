@@ -12,7 +12,6 @@ import { formatRecompute, parseRecompute, withRecompute } from "../../lib/runtim
 import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
-import { toArray } from "../../lib/tensor.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 
 let set: DeviceSet;
