@@ -87,7 +87,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const scan = rows * inner * state, channel = rows * inner, sums = rows / length * inner * (state + convTaps + 3);
       return {
         f: a.f + b.f + low + 7 * scan + 35 * channel,
-        again: a.f + low + 7 * scan + 35 * channel,
+        recompute: a.f + low + 7 * scan + 35 * channel,
         i: a.i + b.i + low + 24 * scan + 90 * channel,
         w: a.w + b.w + low + sums,
       };

@@ -61,8 +61,8 @@ export interface ChildOptions {
   readonly group?: Group;
   /** The micro-batch's number in that group; 0 by default. */
   readonly index?: number;
-  /** Whether the child's forward is run a second time, see {@link Saved.again}. */
-  readonly again?: boolean;
+  /** Whether the child recomputes, see {@link Saved.recomputing}. */
+  readonly recomputing?: boolean;
   /** Whether nobody reads what the child's forward gives, see {@link Saved.unread}. */
   readonly unread?: boolean;
 }
@@ -81,12 +81,12 @@ export interface Saved {
   /** Whether W comes at a time of its own, or follows I at once in a full backward. */
   readonly delayed: boolean;
   /**
-   * Whether the forward has been run before for this micro-batch, and is run again for what was not kept: it must give the
-   * same numbers, and must not move state such as running statistics on once more.
+   * Whether the forward has been run before for this micro-batch, and recomputes what was not kept: it must give the same numbers,
+   * and must not move state such as running statistics on once more.
    */
-  readonly again: boolean;
+  readonly recomputing: boolean;
   /**
-   * Whether nobody reads the y of this forward, which is run again for what it keeps alone: a layer may leave y unwritten. Holds for
+   * Whether nobody reads the y of this forward, which recomputes what it keeps alone: a layer may leave y unwritten. Holds for
    * a child only where its parent says so.
    */
   readonly unread: boolean;
@@ -152,7 +152,7 @@ function createPart(
   index: number,
   sides: ReadonlyMap<string, Tensor>,
   path: string,
-  { again = false, unread = false }: ChildOptions,
+  { recomputing = false, unread = false }: ChildOptions,
 ): Saved {
   const { placed, delayed } = group;
   const tensors = new Map<string, Tensor>();
@@ -162,14 +162,19 @@ function createPart(
   /** Where new scratch is entered. */
   const open = (): Tensor[] => {
     if (lent) return lent;
-    throw new Error(`Scratch of "${path}" would never be released: its layer's function must be called through run.ts`);
+    throw new Error(
+      `"${
+        path || "."
+      }" asks for scratch outside a layer's function, where nobody would release it: functions of layers are ` +
+        "called through forward(), backwardInput() and backwardWeight()",
+    );
   };
   return {
     device: placed.device,
     group,
     index,
     delayed,
-    again,
+    recomputing,
     unread,
     value: (parameter) => placed.parameter(parameter).value,
     gradient: (parameter) => placed.parameter(parameter).gradient,
@@ -178,7 +183,7 @@ function createPart(
       let child = children.get(name);
       if (!child) {
         const [its, at] = options.group ? [options.group, options.index ?? 0] : [group, index];
-        children.set(name, child = createPart(its, at, sides, `${path}${name}.`, { again, ...options }));
+        children.set(name, child = createPart(its, at, sides, `${path}${name}.`, { recomputing, ...options }));
       }
       return child;
     },
@@ -196,7 +201,9 @@ function createPart(
       const list = open();
       for (const tensor of scratch) {
         const at = list.indexOf(tensor);
-        if (at < 0) throw new Error(`What is released early is no scratch of "${path}", or not any more`);
+        if (at < 0) {
+          throw new Error(`"${path || "."}" releases early what is no scratch of its own, or has been released`);
+        }
         list.splice(at, 1);
         release(tensor);
       }
