@@ -155,6 +155,7 @@ function createPart(
   { recomputing = false, unread = false }: ChildOptions,
 ): Saved {
   const { placed, delayed } = group;
+  const layer = path === "" ? "A stage" : `Layer "${path.slice(0, -1)}"`;
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
   /** Scratch of the run under way. */
@@ -163,9 +164,7 @@ function createPart(
   const open = (): Tensor[] => {
     if (lent) return lent;
     throw new Error(
-      `"${
-        path || "."
-      }" asks for scratch outside a layer's function, where nobody would release it: functions of layers are ` +
+      `${layer} asks for scratch outside a layer's function, where nobody would release it: functions of layers are ` +
         "called through forward(), backwardInput() and backwardWeight()",
     );
   };
@@ -201,9 +200,7 @@ function createPart(
       const list = open();
       for (const tensor of scratch) {
         const at = list.indexOf(tensor);
-        if (at < 0) {
-          throw new Error(`"${path || "."}" releases early what is no scratch of its own, or has been released`);
-        }
+        if (at < 0) throw new Error(`${layer} releases early what is no scratch of its own, or has been released`);
         list.splice(at, 1);
         release(tensor);
       }

@@ -103,7 +103,7 @@ test("scratch that is released early is released once, and only by the function 
 test("a layer whose function is not called through forward(), backwardInput() or backwardWeight() gets no scratch", () => {
   withSaved((saved) => {
     const asks = layerOf((saved) => void saved.scratch([4]));
-    const outside = /^Error: "inner\." asks for scratch outside a layer's function/;
+    const outside = /^Error: Layer "inner" asks for scratch outside a layer's function/;
     const outer = composed({ inner: asks }, {
       ...asks,
       forward: (y, x, saved) => asks.forward(y, x, saved.child("inner")),
@@ -113,7 +113,10 @@ test("a layer whose function is not called through forward(), backwardInput() or
     assert.throws(() => calls.forward(outer, saved), outside);
     assert.throws(() => calls.backwardInput(outer, saved), outside);
     calls.backwardWeight(outer, saved); // its helper calls the part rightly
-    assert.throws(() => saved.slot("a", [4], "activations"), /asks for scratch outside a layer's function/);
+    assert.throws(
+      () => saved.slot("a", [4], "activations"),
+      /^Error: A stage asks for scratch outside a layer's function/,
+    );
   });
 });
 
