@@ -15,7 +15,7 @@ export interface Flops {
   readonly w: number;
   /** Full backward, where that is not I and W one after the other: what both recompute is recomputed once. */
   readonly b?: number;
-  /** A forward that recomputes what it keeps alone, where that is less than `f`: see `Saved.unread`. */
+  /** A forward that is run only for what it keeps, where that is less than `f`: see `Saved.unread`. */
   readonly recompute?: number;
 }
 

@@ -86,8 +86,8 @@ export interface Saved {
    */
   readonly recomputing: boolean;
   /**
-   * Whether nobody reads the y of this forward, which recomputes what it keeps alone: a layer may leave y unwritten. Holds for
-   * a child only where its parent says so.
+   * Whether nobody reads the y of this forward, which is run only for what it keeps: a layer may leave y unwritten. Holds for a
+   * child only where its parent says so.
    */
   readonly unread: boolean;
   /** The values of a parameter; no new reference. */
