@@ -5,9 +5,10 @@
 import { expectValue, oneOf } from "../rules.ts";
 import type { DType } from "../tensor.ts";
 import { composed } from "./composite.ts";
+import { createGroup, releaseGroup } from "./group.ts";
 import type { Flops, Layer } from "./layer.ts";
 import { backwardInput, backwardWeight, forward } from "./run.ts";
-import { createGroup, releaseGroup, type Saved } from "./saved.ts";
+import type { Saved } from "./saved.ts";
 
 /**
  * What of a layer is recomputed. A micro-batch waits twice, for its I and then for its W, and each wait can be had cheaper:

@@ -2,8 +2,9 @@
 import { alignment, type Device } from "../gpu/device.ts";
 import type { WaitHistory } from "../gpu/poll.ts";
 import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
+import { createGroup, type Group, releaseGroup, slotIn } from "../layers/group.ts";
 import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
-import { createGroup, createSaved, type Group, releaseGroup, type Saved, slotIn } from "../layers/saved.ts";
+import { createSaved, type Saved } from "../layers/saved.ts";
 import type { Model } from "../models/model.ts";
 import type { Action } from "../schedules/schedule.ts";
 import { empty, fromArray, release, retain, type Tensor, view, writeArray } from "../tensor.ts";

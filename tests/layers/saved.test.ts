@@ -5,12 +5,13 @@ import type { Device } from "../../lib/gpu/device.ts";
 import { dryDevices } from "../../lib/gpu/dry.ts";
 import { stateBuffer } from "../../lib/layers/buffers.ts";
 import { composed } from "../../lib/layers/composite.ts";
+import { createGroup, releaseGroup } from "../../lib/layers/group.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { parameter } from "../../lib/layers/parameter.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
-import { createGroup, createSaved, releaseGroup, type Saved } from "../../lib/layers/saved.ts";
+import { createSaved, type Saved } from "../../lib/layers/saved.ts";
 import { empty, release } from "../../lib/tensor.ts";
 
 /** A layer that does with its store what is given, in each function. */
