@@ -256,11 +256,11 @@ test("a pipeline takes new running statistics for all its layers or for none, an
     assert.throws(() => pipeline.setState(changed), { name: "UserError", message });
   };
   const name = "bn1.running_var";
-  refused((values) => values.delete(name), `There are no values for state buffer "${name}" of r`);
-  refused((values) => values.set("nose", new Float32Array(1)), 'r has no state buffer "nose"');
+  refused((values) => values.delete(name), `There are no values for state buffer "${name}" of tiny ResNet`);
+  refused((values) => values.set("nose", new Float32Array(1)), 'tiny ResNet has no state buffer "nose"');
   refused(
     (values) => values.set(name, new Float32Array(1)),
-    `State buffer "${name}" is [2], which 1 values do not fill`,
+    `State buffer "${name}" is [${before.get(name)!.length}], which 1 values do not fill`,
   );
   assert.throws(() => pipeline.setState([] as never), /^UserError: New state buffers must be a Map of Float32Arrays/);
   assert.deepEqual(await pipeline.state(), before);
