@@ -35,11 +35,14 @@ export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
 export { type DType, empty, fromArray, release, retain, type Tensor, toArray, view } from "./lib/tensor.ts";
 
-export { type StateBuffer } from "./lib/layers/buffers.ts";
-export type { Flops, Layer } from "./lib/layers/layer.ts";
+export type { BufferBlock, PlacedState, StateBuffer } from "./lib/layers/buffers.ts";
+export type { Group } from "./lib/layers/group.ts";
+export type { Flops, Layer, Reads } from "./lib/layers/layer.ts";
 export type { Initial, Parameter } from "./lib/layers/parameter.ts";
+export type { ParameterBlock, PlacedParameter } from "./lib/layers/parameter_blocks.ts";
+export type { Placed } from "./lib/layers/placed.ts";
 export { type Recompute, recomputed } from "./lib/layers/recompute.ts";
-export type { ChildOptions, Group, Saved } from "./lib/layers/saved.ts";
+export type { ChildOptions, Saved } from "./lib/layers/saved.ts";
 export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";

@@ -36,7 +36,7 @@ export interface Calibration {
 
 /**
  * The problems that a training step of `model` has, found by a dry run with micro-batches of `samples`. `like` is the device
- * they will run on; `width`, 1 by default, is the number of micro-batches in a W. The model must not be in a pipeline.
+ * they will run on; `width`, 1 by default, is the number of micro-batches in a W.
  *
  * @throws {UserError} When `samples` or `width` is no whole number of 1 or more.
  */

@@ -1,5 +1,6 @@
 /** What micro-batches in flight hold on a rank: the memory for what comes in and goes out, and what layers keep. */
-import { createGroup, createSaved, type Group, releaseGroup, type Saved, slotIn } from "../layers/saved.ts";
+import { createGroup, type Group, releaseGroup, slotIn } from "../layers/group.ts";
+import { createSaved, type Saved } from "../layers/saved.ts";
 import { F, isMessage } from "../schedules/program.ts";
 import type { Action } from "../schedules/schedule.ts";
 import { empty, fromArray, release, retain, type Tensor, writeArray } from "../tensor.ts";
