@@ -51,6 +51,7 @@ export { type BatchShape, countParameters, type Model, type Task } from "./lib/m
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
 export { type Action, formatAction, type Kind, type PolicyText, type Schedule } from "./lib/schedules/schedule.ts";
+export type { StepEnd } from "./lib/schedules/program.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
 export {
   type Costs,

@@ -223,6 +223,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     model,
     stages: layers,
     ranks,
+    end,
     programOf: createPrograms(placement, devices.length, end),
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },
