@@ -6,9 +6,9 @@ struct Parameters {
   rows: u32,
   width: u32, // in elements, or vec4s (apply4)
   threshold: u32, // rate * 2^32: hashes below it drop
-  scale: f32, // 1 / (1 - rate)
+  keep: f32, // 1 / (1 - rate)
   salt: u32, // of the layer
-  rows_per_sample: u32,
+  rowsPerSample: u32,
 }
 
 alias T1 = f32;
@@ -33,7 +33,7 @@ fn apply(
   let key = key_of(row);
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = row * p.width + i;
-    out[at] = T1(f32(x[at]) * select(0.0, p.scale, hash(key, vec4u(i)).x >= p.threshold));
+    out[at] = T1(f32(x[at]) * select(0.0, p.keep, hash(key, vec4u(i)).x >= p.threshold));
   }
 }
 
@@ -53,12 +53,12 @@ fn apply4(
   for (var i = lane.x; i < p.width; i += COLUMNS) {
     let at = row * p.width + i;
     let keeps = hash(key, 4u * i + vec4u(0, 1, 2, 3)) >= vec4u(p.threshold);
-    out4[at] = vec4<T1>(vec4f(x4[at]) * select(vec4f(0), vec4f(p.scale), keeps));
+    out4[at] = vec4<T1>(vec4f(x4[at]) * select(vec4f(0), vec4f(p.keep), keeps));
   }
 }
 
 fn key_of(row: u32) -> vec4u {
-  return mix32(mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.rows_per_sample + row);
+  return mix32(mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.rowsPerSample + row);
 }
 
 fn hash(key: vec4u, column: vec4u) -> vec4u { return mix32(key ^ (column * 0x9e3779b9u)); }

@@ -73,7 +73,7 @@ fn forward(
     let row = sequence * p.length + t;
     let value = f32(x_in[row * p.channels + channel]);
     let dt = softplus(f32(dt_in[row * p.channels + channel]) + rest.y).x;
-    let bc_at = (row + 1u) * p.projection_stride - 2u * VECTORS;
+    let bc_at = (row + 1u) * p.projectionStride - 2u * VECTORS;
     var share: Share;
     for (var i = 0u; i * LANES < 8u; i++) {
       share[i] = vec4f(projection_in[bc_at + min(i * LANES + lane, 2u * VECTORS - 1u)]);
@@ -85,7 +85,7 @@ fn forward(
       sums += h[v] * bc[VECTORS + v];
     }
     let result = dot(sums, vec4f(1.0)) + rest.x * value;
-    let z = f32(gate_in[(row + 1u) * p.gate_stride - p.channels + channel]);
+    let z = f32(gate_in[(row + 1u) * p.gateStride - p.channels + channel]);
     y[row * p.channels + channel] = T1(result * z / (1.0 + exp(-z)));
   }
 }
@@ -141,7 +141,7 @@ fn backward(
       let row = first + t;
       let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y).x;
       let scaled = dt * f32(x[row * p.channels + channel]);
-      let bc_at = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      let bc_at = (row + 1u) * p.projectionStride - 2u * VECTORS;
       var share: Share;
       for (var i = 0u; i * LANES < 8u; i++) {
         share[i] = vec4f(projection[bc_at + min(i * LANES + lane, 2u * VECTORS - 1u)]);
@@ -159,13 +159,13 @@ fn backward(
       let at = row * p.channels + channel;
       let value = f32(x[at]);
       let dt = softplus(f32(dt_raw[at]) + rest.y);
-      let bc_at = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      let bc_at = (row + 1u) * p.projectionStride - 2u * VECTORS;
       var share: Share;
       for (var i = 0u; i * LANES < 8u; i++) {
         share[i] = vec4f(projection[bc_at + min(i * LANES + lane, 2u * VECTORS - 1u)]);
       }
       let bc = everything(share);
-      let z_at = (row + 1u) * p.gate_stride - p.channels + channel;
+      let z_at = (row + 1u) * p.gateStride - p.channels + channel;
       let z = f32(gate[z_at]);
       let sigmoid = 1.0 / (1.0 + exp(-z));
       let dout = f32(out[at]);

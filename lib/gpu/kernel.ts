@@ -1,5 +1,6 @@
 /** WGSL sources and what is compiled from them. */
 import { readFileSync } from "node:fs";
+import { type Packer, packerFor } from "./parameters.ts";
 
 /** Element types of tensors: 4 bytes each, and 2 for f16. */
 export type DType = "f32" | "u32" | "f16";
@@ -32,6 +33,14 @@ export function kernel(file: string, entry: string, constants: Record<string, nu
 }
 
 const sources = new Map<string, string>();
+const packers = new WeakMap<Kernel, Packer>();
+
+/** What makes the kernel's uniform block. */
+export function packerOf(kernel: Kernel): Packer {
+  let packer = packers.get(kernel);
+  if (!packer) packers.set(kernel, packer = packerFor(`${kernel.file}:${kernel.entry}`, source(kernel)));
+  return packer;
+}
 
 /**
  * The kernel's WGSL text with its constants put in, for storage buffers of which those in the bit set `halves` (bit n for

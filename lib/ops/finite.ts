@@ -29,6 +29,6 @@ const operation = singleOperation<[found: Tensor, x: Tensor]>({
   outputs: 1,
   record(found, x) {
     const vectors = Math.ceil(sizeOf(x.shape) / 4);
-    x.device.dispatch(findKernel, [vectors], [found, inVectors(x)], strides(x.device, vectors));
+    x.device.dispatch(findKernel, { count: vectors }, [found, inVectors(x)], strides(x.device, vectors));
   },
 });

@@ -48,7 +48,7 @@ const operation = defineOperation<Doubling>({
     {
       name: "does not compile",
       supports: () => true,
-      record: ({ out }) => out.device.dispatch(kernel("elementwise", "nowhere"), undefined, [out], [1]),
+      record: ({ out }) => out.device.dispatch(kernel("elementwise", "nowhere"), { count: 1, value: 0 }, [out], [1]),
     },
     {
       name: "throws",
