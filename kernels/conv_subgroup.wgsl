@@ -71,7 +71,7 @@ fn convolve(
   let bColumn = min(column, p.columns - 4) / 4 * select(1, 4 * p.width, TRANSPOSE == 1);
 
   #repeat r 0 32
-  var c${r} = vec4f();
+    var c${r} = vec4f();
   #end
   for (var tap = 0u; tap < part.taps.x * part.taps.y; tap++) {
     let down = tap / part.taps.y;
@@ -102,14 +102,14 @@ fn convolve(
       );
       b += select(4 * bStride, 1, TRANSPOSE == 1);
       #repeat q 0 8
-      let x${q} = mat4x4f(
+        let x${q} = mat4x4f(
+          #repeat i 0 4
+            subgroupBroadcast(x[${4 * q + i}u / LANES], ${4 * q + i}u % LANES),
+          #end
+        );
         #repeat i 0 4
-        subgroupBroadcast(x[${4 * q + i}u / LANES], ${4 * q + i}u % LANES),
+          c${4 * q + i} += product(x${q}[${i}], z);
         #end
-      );
-      #repeat i 0 4
-      c${4 * q + i} += product(x${q}[${i}], z);
-      #end
       #end
     }
   }
@@ -122,7 +122,7 @@ fn convolve(
     store(part, rows, r + 2, column, c2);
     store(part, rows, r + 3, column, c3);
     #repeat r 0 28
-    c${r} = c${r + 4};
+      c${r} = c${r + 4};
     #end
   }
 }

@@ -52,7 +52,7 @@ fn quads(
   let bStep = select(p.b.rowStride, 1, TRANSPOSE_B == 1);
 
   #repeat i 0 64
-  var c${i} = vec4f();
+    var c${i} = vec4f();
   #end
   for (var k = 0u; k < p.k / 4; k += 2) {
     let ai = k * aStep;
@@ -66,27 +66,27 @@ fn quads(
     #define swap2 quadSwapY
     #define swap3 quadSwapDiagonal
     #repeat half 0 2
-    #define first ${4 * half}
-    let x${first} = rows(a${first} + ai);
-    let u${first} = rows(a${first} + ai + aStep);
-    #repeat j 0 4
-    #define r ${first + j}
-    c${8 * r} = product(x${first}[${j}], u${first}[${j}], z0, z1, c${8 * r});
-    c${8 * r + 1} = product(x${first}[${j}], u${first}[${j}], w0, w1, c${8 * r + 1});
-    #repeat n 1 4
-    #define i ${8 * r + 2 * n}
-    let x${r}${n} = ${swap${n}}(x${first}[${j}]);
-    let u${r}${n} = ${swap${n}}(u${first}[${j}]);
-    c${i} = product(x${r}${n}, u${r}${n}, z0, z1, c${i});
-    c${i + 1} = product(x${r}${n}, u${r}${n}, w0, w1, c${i + 1});
-    #end
-    #end
+      #define first ${4 * half}
+      let x${first} = rows(a${first} + ai);
+      let u${first} = rows(a${first} + ai + aStep);
+      #repeat j 0 4
+        #define r ${first + j}
+        c${8 * r} = product(x${first}[${j}], u${first}[${j}], z0, z1, c${8 * r});
+        c${8 * r + 1} = product(x${first}[${j}], u${first}[${j}], w0, w1, c${8 * r + 1});
+        #repeat n 1 4
+          #define i ${8 * r + 2 * n}
+          let x${r}${n} = ${swap${n}}(x${first}[${j}]);
+          let u${r}${n} = ${swap${n}}(u${first}[${j}]);
+          c${i} = product(x${r}${n}, u${r}${n}, z0, z1, c${i});
+          c${i + 1} = product(x${r}${n}, u${r}${n}, w0, w1, c${i + 1});
+        #end
+      #end
     #end
   }
 
   var c = array<vec4f, 64>(
     #repeat i 0 64
-    c${i},
+      c${i},
     #end
   );
   for (var i = 0u; i < 64; i++) {

@@ -75,7 +75,7 @@ fn broadcast(
   var bk = 0u;
 
   #repeat r 0 32
-  var c${r} = vec4f();
+    var c${r} = vec4f();
   #end
   for (var k = 0u; k < p.k; k += 4) {
     // Four steps of k of b are columns of z. The orders are what lavapipe makes the fastest code of: 27 to 30 GFLOP/s, where
@@ -116,14 +116,14 @@ fn broadcast(
     ak += aStep;
 
     #repeat q 0 8
-    let x${q} = turned(mat4x4f(
+      let x${q} = turned(mat4x4f(
+        #repeat i 0 4
+          subgroupBroadcast(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
+        #end
+      ));
       #repeat i 0 4
-      subgroupBroadcast(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
+        c${4 * q + i} += z * x${q}[${i}];
       #end
-    ));
-    #repeat i 0 4
-    c${4 * q + i} += z * x${q}[${i}];
-    #end
     #end
   }
 
@@ -140,7 +140,7 @@ fn broadcast(
       store(yi + 3 * yStride, r + 3, c3);
       yi += 4 * yStride;
       #repeat r 0 28
-      c${r} = c${r + 4};
+        c${r} = c${r + 4};
       #end
     }
   } else {
@@ -151,7 +151,7 @@ fn broadcast(
       addTo(yi + 3 * yStride, r + 3, c3);
       yi += 4 * yStride;
       #repeat r 0 28
-      c${r} = c${r + 4};
+        c${r} = c${r + 4};
       #end
     }
   }
@@ -192,7 +192,7 @@ fn broadcastScalars(
   let bStep = select(p.b.rowStride, 1, TRANSPOSE_B == 1);
 
   #repeat r 0 16
-  var c${r} = vec4f();
+    var c${r} = vec4f();
   #end
   for (var k = 0u; k < p.k; k++) {
     var x: array<f32, 4>;
@@ -201,7 +201,7 @@ fn broadcastScalars(
     ai += vec4u(aStep);
     bi += vec4u(bStep);
     #repeat r 0 16
-    c${r} += subgroupBroadcast(x[${r} / LANES], ${r} % LANES) * z;
+      c${r} += subgroupBroadcast(x[${r} / LANES], ${r} % LANES) * z;
     #end
   }
 
@@ -214,7 +214,7 @@ fn broadcastScalars(
     }
     yi += p.out.rowStride;
     #repeat r 0 15
-    c${r} = c${r + 1};
+      c${r} = c${r + 1};
     #end
   }
 }
