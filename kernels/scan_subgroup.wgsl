@@ -28,14 +28,9 @@ alias Share = array<vec4f, (8u + LANES - 1u) / LANES>;
 
 fn everything(x: Share) -> Shared {
   return Shared(
-    subgroupBroadcast(x[0u / LANES], 0u % LANES),
-    subgroupBroadcast(x[1u / LANES], 1u % LANES),
-    subgroupBroadcast(x[2u / LANES], 2u % LANES),
-    subgroupBroadcast(x[3u / LANES], 3u % LANES),
-    subgroupBroadcast(x[4u / LANES], 4u % LANES),
-    subgroupBroadcast(x[5u / LANES], 5u % LANES),
-    subgroupBroadcast(x[6u / LANES], 6u % LANES),
-    subgroupBroadcast(x[7u / LANES], 7u % LANES),
+    #repeat r 0 8
+      subgroupBroadcast(x[${r}u / LANES], ${r}u % LANES),
+    #end
   );
 }
 
