@@ -2,6 +2,7 @@
  * Host and shader meet by name: the `struct Parameters` of a kernel is read from its source, and says in which word of the
  * uniform block each value goes that a dispatch is given.
  */
+import { type Field, type Layout, layoutOf } from "./struct_layout.ts";
 
 /**
  * Values for a kernel's `struct Parameters` by the names of its fields, all of them: a number for a u32, i32 or f32; for a
@@ -17,41 +18,20 @@ export interface ParameterValues {
  */
 export type Packer = (values: ParameterValues | undefined) => readonly number[] | undefined;
 
-type Scalar = "u32" | "i32" | "f32";
-
-/** Where a type may start, and what it takes, in words; and what it is made of. */
-interface Layout {
-  readonly align: number;
-  readonly size: number;
-  /** Of a struct. */
-  readonly fields?: readonly Field[];
-  /** Of all else: so many numbers of this type. A lone one is a number for the host, others are a list. */
-  readonly scalar?: Scalar;
-  readonly count?: number;
-}
-
-interface Field {
-  readonly name: string;
-  /** Its first word. */
-  readonly at: number;
-  readonly layout: Layout;
-}
-
 /**
  * A packer for the uniform block of a WGSL source, the variable of type `Parameters`, by the layout rules of WGSL. `name` is
  * the kernel's, for messages: the packer throws an Error that names kernel and field where a field is missing, unknown, or
  * has a value that its type cannot hold.
  */
 export function packerFor(name: string, wgsl: string): Packer {
-  const source = wgsl.replace(/\/\/.*/g, "");
-  const block = /var<uniform>\s+\w+\s*:\s*(\w+)/.exec(source);
+  const block = /^[^/]*var<uniform>\s+\w+\s*:\s*(\w+)/m.exec(wgsl);
   if (!block) {
     return (values) => {
       if (values) throw new Error(`${name} takes no parameters`);
       return undefined;
     };
   }
-  const layout = layoutOf(block[1], source, name);
+  const layout = layoutOf(block[1], wgsl, name);
   if (!layout.fields) throw new Error(`${name}: the uniform block is ${block[1]} where a struct is needed`);
   return compile(name, layout);
 }
@@ -128,47 +108,4 @@ const bits = new Uint32Array(floats.buffer);
 function wanted({ scalar, count, fields }: Layout): string {
   if (fields) return `a record of ${fields.map(({ name }) => name).join(", ")}`;
   return count === 1 ? `a ${scalar}` : `a list of ${count} ${scalar}`;
-}
-
-function layoutOf(type: string, source: string, name: string): Layout {
-  const scalar = /^(u32|i32|f32)$/.exec(type);
-  if (scalar) return { align: 1, size: 1, scalar: scalar[1] as Scalar, count: 1 };
-  const vector = /^vec([234])(?:<(\w+)>|([uif]))$/.exec(type);
-  if (vector) {
-    const count = Number(vector[1]);
-    const scalar = vector[2] ?? { u: "u32", i: "i32", f: "f32" }[vector[3]];
-    if (/^(u32|i32|f32)$/.test(scalar)) {
-      return { align: count === 2 ? 2 : 4, size: count, scalar: scalar as Scalar, count };
-    }
-  }
-  const array = /^array<(.+),(\w+)>$/.exec(type);
-  if (array) {
-    const element = layoutOf(array[1], source, name);
-    const length = constant(array[2], source);
-    if (element.scalar && element.size === 4 && length > 0) { // others are padded in a uniform block, or refused
-      return { ...element, size: length * element.size, count: length * element.size };
-    }
-  }
-  const body = new RegExp(`struct ${type}\\s*\\{([^}]*)\\}`).exec(source);
-  if (!body) throw new Error(`${name}: no parameter can be of type ${type}`);
-  const fields: Field[] = [];
-  let size = 0, align = 1;
-  for (const [, field, fieldType] of body[1].matchAll(/(\w+)\s*:\s*((?:[^,<]|<[^:]*>)+)/g)) {
-    const layout = layoutOf(fieldType.replace(/\s/g, ""), source, name);
-    const at = roundUp(size, layout.align);
-    fields.push({ name: field, at, layout });
-    size = at + layout.size;
-    align = Math.max(align, layout.align);
-  }
-  return { align, size: roundUp(size, align), fields };
-}
-
-/** The value of a number, or of a `const` of the source. */
-function constant(text: string, source: string): number {
-  const value = new RegExp(`const ${text}\\b[^=]*=\\s*(\\w+)`).exec(source)?.[1] ?? text;
-  return parseInt(value);
-}
-
-function roundUp(size: number, align: number): number {
-  return Math.ceil(size / align) * align;
 }
