@@ -35,11 +35,14 @@ export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
 export { type DType, empty, fromArray, release, retain, type Tensor, toArray, view } from "./lib/tensor.ts";
 
-export { type StateBuffer } from "./lib/layers/buffers.ts";
-export type { Flops, Layer } from "./lib/layers/layer.ts";
+export type { BufferBlock, PlacedState, StateBuffer } from "./lib/layers/buffers.ts";
+export type { Group } from "./lib/layers/group.ts";
+export type { Flops, Layer, Reads } from "./lib/layers/layer.ts";
 export type { Initial, Parameter } from "./lib/layers/parameter.ts";
+export type { ParameterBlock, PlacedParameter } from "./lib/layers/parameter_blocks.ts";
+export type { Placed } from "./lib/layers/placed.ts";
 export { type Recompute, recomputed } from "./lib/layers/recompute.ts";
-export type { ChildOptions, Group, Saved } from "./lib/layers/saved.ts";
+export type { ChildOptions, Saved } from "./lib/layers/saved.ts";
 export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";
@@ -47,8 +50,10 @@ export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/mo
 export { type BatchShape, countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
-export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/schedule.ts";
+export { type Action, formatAction, type Kind, type PolicyText, type Schedule } from "./lib/schedules/schedule.ts";
+export type { StepEnd } from "./lib/schedules/program.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
+export { type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
 export {
   type Costs,
   type Link,
@@ -73,7 +78,13 @@ export {
 } from "./lib/schedules/price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/price/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
-export { parsePolicy } from "./lib/schedules/transforms/policy.ts";
+export {
+  formatPolicy,
+  parsePolicy,
+  policies,
+  type Policy,
+  type PolicyKind,
+} from "./lib/schedules/transforms/policy.ts";
 export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search/search.ts";
 export { twoStage, type TwoStageOptions } from "./lib/schedules/transforms/two_stage.ts";
 export { type Sizes, sizesOf } from "./lib/schedules/check/sizes.ts";

@@ -17,9 +17,9 @@ import { memorySections, memoryTable } from "../lib/report/memory.ts";
 import { checkOutputs, writeOutput } from "../lib/output.ts";
 import { showLine } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
-import type { Policy } from "../lib/schedules/schedule.ts";
 import { generate } from "../lib/schedules/generators/generate.ts";
-import { parsePolicy } from "../lib/schedules/transforms/policy.ts";
+import type { PolicyText } from "../lib/schedules/schedule.ts";
+import { formatPolicy, parsePolicy } from "../lib/schedules/transforms/policy.ts";
 import { twoStage } from "../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { runGrowth } from "./growth.ts";
@@ -32,7 +32,7 @@ interface Options {
   virtual?: boolean;
   predict?: boolean;
   schedules: string[];
-  policies: Policy[];
+  policies: PolicyText[];
   recompute: RecomputeText[];
   precision: Precision;
   width: number;
@@ -55,8 +55,8 @@ export const memory = new Command("memory")
   .option(
     "--policies <a,b>",
     "of 2BP: fill, lean, end, mid, every:k, cap:BYTES (64MiB for example)",
-    reading((text) => text.split(",").map(parsePolicy)),
-    ["fill", "lean", "end", "mid", "every:2"],
+    reading((text) => text.split(",").map((each) => formatPolicy(parsePolicy(each)))),
+    ["fill", "lean", "end", "mid", "every:2"] as PolicyText[],
   )
   .option("--width <k>", "micro-batches that a W concatenates, 1 to 64", integer(1, 64), 1)
   .option(

@@ -28,10 +28,9 @@ import {
   throughputTable,
   throughputTitle,
 } from "../lib/report/throughput.ts";
-import type { Policy } from "../lib/schedules/schedule.ts";
 import { generate } from "../lib/schedules/generators/generate.ts";
 import { simulate } from "../lib/schedules/price/simulate.ts";
-import { parsePolicy } from "../lib/schedules/transforms/policy.ts";
+import { parsePolicy, type Policy } from "../lib/schedules/transforms/policy.ts";
 import { twoStage } from "../lib/schedules/transforms/two_stage.ts";
 import type { BatchSource } from "../lib/train/data.ts";
 import { sizeOf } from "../lib/tensor.ts";

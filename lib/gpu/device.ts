@@ -6,6 +6,7 @@ import { forgetNative } from "./garbage.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { createLedger, type Ledger } from "./ledger.ts";
+import type { ParameterValues } from "./parameters.ts";
 import { yieldCore } from "./poll.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
 import { createUniforms, type Uniforms } from "./uniforms.ts";
@@ -53,8 +54,8 @@ export class Device {
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";
   /**
-   * What repeats itself on the device: the program of a schedule in its steps. Waits of one name that are made in it again and
-   * again take about as long each time, and are polled for accordingly.
+   * What repeats itself on the device, and perhaps on others: the program of a schedule in its steps. Waits of one name that are
+   * made in it again and again take about as long each time, and are polled for accordingly.
    */
   routine: object = this;
   readonly #bindGroups: BindGroups;
@@ -110,12 +111,18 @@ export class Device {
   }
 
   /**
-   * Records one kernel. `words` is its uniform block as 32-bit words (see `floatBits`), or undefined for a kernel without
+   * Records one kernel. `parameters` are the fields of its `struct Parameters` by name, or undefined for a kernel without
    * one; `views` are its storage buffers in the order of their bindings.
+   *
+   * ```ts ignore
+   * device.dispatch(kernel("elementwise", "fill"), { count: 1000, value: 0.5 }, [view], [16]);
+   * ```
+   *
+   * @throws {Error} Where a parameter is missing, unknown, or has a value that its type cannot hold.
    */
   dispatch(
     kernel: Kernel,
-    words: readonly number[] | undefined,
+    parameters: ParameterValues | undefined,
     views: readonly View[],
     workgroups: readonly [number, number?, number?],
   ): void {
@@ -123,9 +130,10 @@ export class Device {
     if (!this.#pass) this.beginPass();
     const pass = this.#pass!;
     let halves = 0;
-    const first = words ? 1 : 0; // binding of the first view
+    const first = parameters ? 1 : 0; // binding of the first view
     for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
-    const pipeline = this.gpu.pipeline(kernel, halves);
+    const { pipeline, pack } = this.gpu.compiled(kernel, halves);
+    const words = pack(parameters);
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#bindGroup(pipeline, words, views));
     pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);
@@ -259,17 +267,12 @@ export class Device {
     }, "the work submitted did not end");
   }
 
-  /** Waits, under a name of its own in the routine: several ranks may be at work on one. */
-  #wait<T>(promise: Promise<T>, name: string | undefined): Promise<T> {
-    return this.gpu.wait(promise, this.routine, name === undefined ? undefined : `${name} of rank ${this.rank}`);
-  }
-
   async #waitFor(call: string, begin: () => Promise<unknown>, failure: string, name?: string): Promise<void> {
     this.#expectOpen(call);
     let rejection: string | undefined;
     const promise = begin();
     try {
-      await this.#wait(promise, name);
+      await this.gpu.wait(promise, this.routine, name);
     } catch (error) {
       rejection = `${failure}: ${reasonOf(error)}`;
       if (!this.gpu.closed) await this.gpu.settleLoss();
@@ -288,7 +291,7 @@ export class Device {
     const told = commands && this.gpu.attempt(() => this.submit(commands));
     told?.catch(() => {}); // the wait may fail first
     try {
-      await this.#wait(this.gpu.queue.onSubmittedWorkDone(), name);
+      await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), this.routine, name);
       return await told ?? this.gpu.lost;
     } catch (error) {
       await this.gpu.settleLoss();

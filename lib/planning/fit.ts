@@ -9,7 +9,7 @@ import { leastCaps } from "../schedules/transforms/fill.ts";
 import { follow, type Recipe } from "./recipes.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
-/** One way to run a stage: what is computed again, what that costs and holds. */
+/** One way to run a stage: what is recomputed, what that costs and holds. */
 export interface Level {
   /** "both:3" for example. */
   readonly recompute: RecomputeText;

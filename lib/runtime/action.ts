@@ -2,21 +2,21 @@
 import { alignment } from "../gpu/device.ts";
 import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
 import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
-import { createGroup, createSaved, type Group, releaseGroup, type Saved, slotIn } from "../layers/saved.ts";
-import { B, F, inputOf, isMessage, outputOf, W } from "../schedules/program.ts";
-import type { Action } from "../schedules/schedule.ts";
-import { empty, fromArray, release, retain, type Tensor, view, writeArray } from "../tensor.ts";
-import { type Batch, microbatchOf } from "../train/data.ts";
+import { B, F, inputOf, outputOf, W } from "../schedules/program.ts";
+import { empty, fromArray, release, type Tensor, view } from "../tensor.ts";
+import { microbatchOf } from "../train/data.ts";
+import { actionAt, awaited, endStay, given, incoming, outgoing, passOn, savedOf, uploadInput } from "./in_flight.ts";
+import { recordPass } from "./pass.ts";
 import type { Run } from "./run.ts";
 import { RankError } from "./transport.ts";
 
-/** An action that can be recorded: its memory is there, and what comes from the host is uploaded. */
+/** An action that can be recorded: its memory is there, and what comes from the host is uploaded; see `recordPass`. */
 interface Prepared {
-  /** What it is given by another stage, or will be. */
-  readonly input?: Tensor;
-  /** What it gives to another. */
-  readonly output?: Tensor;
-  /** Records its kernels, and gives up the input. */
+  /** Where a message that it needs will be written: a reference of its own. */
+  readonly arriving?: Tensor;
+  /** What it gives to another stage. */
+  readonly leaving?: Tensor;
+  /** Records its kernels, and gives up its input. */
   record(): void;
 }
 
@@ -25,20 +25,20 @@ interface Prepared {
  * the host's part of it (a millisecond or two) is over when the GPU could start.
  */
 export async function runAction(run: Run, node: number): Promise<void> {
-  const { program, rank: { number, device, timer, transport } } = run;
+  const { program, rank } = run;
+  const { device } = rank;
   const input = inputOf(program, node), output = outputOf(program, node);
-  const prepared = prepare(run, node, input, output);
-  const awaited = prepared.input && isMessage(program, input) ? retain(prepared.input) : undefined;
-  // Not before: an upload submits what is recorded, and would cut the pass, and its time, in two. So it is opened here alone,
-  // when nothing is left to be uploaded.
-  device.beginPass(timer?.slot(node - program.first[number]));
-  prepared.record();
-  const post = prepared.output && passOn(run, output, prepared.output);
+  const { arriving, leaving } = recordPass(
+    rank,
+    node - program.first[rank.number],
+    () => prepare(run, node, input, output),
+  );
+  const post = leaving && passOn(run, output, leaving);
   const losses = run.forwards === program.microbatches && !run.lossSum ? device.startRead(run.losses!) : undefined;
   const commands = device.finish();
-  if (awaited) await transport.receive(program.rank[program.from[input]], input, awaited);
+  if (arriving) await rank.transport.receive(program.rank[program.from[input]], input, arriving);
   device.submit(commands);
-  release(awaited);
+  release(arriving);
   post?.();
   if (losses) {
     run.lossSum = sumOfLosses(run, losses());
@@ -63,8 +63,8 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
   if (output >= 0) {
     const y = outgoing(run, output);
     return {
-      input: x,
-      output: y,
+      arriving: awaited(run, input, x),
+      leaving: y,
       record() {
         forward(layer, y, x, saved);
         release(x);
@@ -75,7 +75,7 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
   const logits = empty(device, shapes[stage + 1], "activations", dtype);
   const loss = view(run.losses!, [1], microbatch * alignment);
   return {
-    input: x,
+    arriving: awaited(run, input, x),
     record() {
       forward(layer, logits, x, saved);
       lossForward(loss, logits, wanted, saved.child("loss"));
@@ -94,8 +94,8 @@ function prepareBackward(run: Run, node: number, input: number, output: number):
   const dy = input < 0 ? incoming(run, node) : given(run, input);
   const dx = output < 0 ? undefined : outgoing(run, output);
   return {
-    input: dy,
-    output: dx,
+    arriving: awaited(run, input, dy),
+    leaving: dx,
     record() {
       if (input < 0) lossBackward(dy, rank.lossGradient!, saved.child("loss"));
       backwardInput(layer, dx, dy, saved);
@@ -108,113 +108,10 @@ function prepareBackward(run: Run, node: number, input: number, output: number):
 
 /** Records the weight gradient of all the action's micro-batches, and ends their stay. */
 function recordBackwardWeight(run: Run, node: number): void {
-  const { program, rank } = run;
-  const stage = program.stage[node];
-  const { microbatches } = actionAt(run, node);
-  const saved = microbatches.map((microbatch) => savedOf(run, stage, microbatch));
-  backwardWeight(rank.stages.get(stage)!.layer, saved);
-  for (const [at, microbatch] of microbatches.entries()) {
-    saved[at].clear();
-    run.saved.delete(cellOf(run, stage, microbatch));
-  }
-  releaseGroup(run.groups.get(node)!);
-  run.groups.delete(node);
-}
-
-const cellOf = ({ program }: Run, stage: number, microbatch: number) => stage * program.microbatches + microbatch;
-
-function actionAt({ program: { schedule, rank, first } }: Run, node: number): Action {
-  return schedule.actions[rank[node]][node - first[rank[node]]];
-}
-
-function groupOf(run: Run, stage: number, microbatch: number): Group {
-  const { program, rank } = run;
-  const end = program.group[cellOf(run, stage, microbatch)];
-  let group = run.groups.get(end);
-  if (!group) {
-    const { microbatches, kind } = actionAt(run, end);
-    run.groups.set(end, group = createGroup(rank.stages.get(stage)!, microbatches.length, kind === "W"));
-  }
-  return group;
-}
-
-function savedOf(run: Run, stage: number, microbatch: number): Saved {
-  const cell = cellOf(run, stage, microbatch);
-  let saved = run.saved.get(cell);
-  if (!saved) {
-    const group = groupOf(run, stage, microbatch);
-    saved = createSaved(group, run.program.slot[cell], uploadSides(run, stage, microbatch));
-    run.saved.set(cell, saved);
-  }
-  return saved;
-}
-
-/** Uploads the side inputs that the stage's layers ask for. */
-function uploadSides({ batch, program, rank }: Run, stage: number, microbatch: number): Map<string, Tensor> {
-  const { samples, lengths, seed = 0, inputs } = microbatchOf(batch, microbatch, program.microbatches);
-  return new Map(
-    rank.stages.get(stage)!.layer.reads.sides?.map((name) => {
-      const data = name === "seed"
-        ? Uint32Array.of(seed, microbatch * samples)
-        : lengths ?? new Uint32Array(samples).fill(inputs.length / samples);
-      return [name, fromArray(rank.device, [data.length], data, "activations")];
-    }),
-  );
-}
-
-/** The first stage's input, in a slot where W will read it. */
-function uploadInput(run: Run, node: number, inputs: Batch["inputs"]): Tensor {
-  const { program, shapes, rank: { model, device, stages, dtype } } = run;
-  const stage = program.stage[node];
-  const data = model.packInputs(inputs);
-  if (!stages.get(stage)!.layer.reads.input) {
-    return fromArray(device, shapes[stage], data, "activations", data instanceof Uint32Array ? "u32" : dtype);
-  }
-  const x = incoming(run, node);
-  writeArray(x, data);
-  return x;
-}
-
-/** Memory for what an action is given: an F's input or an I's output gradient, in a slot where W will read it. */
-function incoming(run: Run, node: number): Tensor {
-  const { program, shapes, rank: { device, stages, dtype } } = run;
-  const stage = program.stage[node];
-  const { layer } = stages.get(stage)!;
-  const [name, kept, category, shape] = program.kind[node] === F
-    ? ["x", layer.reads.input, "activations", shapes[stage]] as const
-    : ["dy", layer.reads.gradient, "derivatives", shapes[stage + 1]] as const;
-  if (!kept) return empty(device, shape, category, dtype);
-  const { group, index } = savedOf(run, stage, program.microbatch[node]);
-  return slotIn(group, index, name, shape, category, dtype);
-}
-
-/** Memory for what passes along an edge: the receiver's own if that is on the same rank. */
-function outgoing(run: Run, edge: number): Tensor {
-  const { program, shapes, rank: { device, dtype } } = run;
-  if (!isMessage(program, edge)) return incoming(run, program.to[edge]);
-  const from = program.from[edge], stage = program.stage[from];
-  return program.kind[from] === F
-    ? empty(device, shapes[stage + 1], "activations", dtype)
-    : empty(device, shapes[stage], "derivatives", dtype);
-}
-
-/** Passes a tensor on and gives up the reference to it; what it returns is to be called after the submission. */
-function passOn({ program, rank, handed }: Run, edge: number, tensor: Tensor): (() => void) | undefined {
-  if (!isMessage(program, edge)) {
-    handed.set(edge, tensor);
-    return undefined;
-  }
-  const post = rank.transport.send(program.rank[program.to[edge]], edge, tensor);
-  release(tensor);
-  return post;
-}
-
-/** An action's input: here already if it comes from the same rank, and memory for it if it is on its way. */
-function given(run: Run, edge: number): Tensor {
-  const tensor = run.handed.get(edge);
-  if (!tensor) return incoming(run, run.program.to[edge]);
-  run.handed.delete(edge);
-  return tensor;
+  const stage = run.program.stage[node];
+  const saved = actionAt(run, node).microbatches.map((microbatch) => savedOf(run, stage, microbatch));
+  backwardWeight(run.rank.stages.get(stage)!.layer, saved);
+  endStay(run, node);
 }
 
 /** The sum over the micro-batches. It comes while the backward goes on, and is long known when the ranks agree. */

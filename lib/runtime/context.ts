@@ -1,7 +1,7 @@
 /** What the steps of a pipeline work on, and what they leave behind. */
 import type { Layer } from "../layers/layer.ts";
 import type { Model } from "../models/model.ts";
-import type { Program } from "../schedules/program.ts";
+import type { Program, StepEnd } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import type { LossScale } from "../train/loss_scale.ts";
 import type { Rank } from "./run.ts";
@@ -12,6 +12,8 @@ export interface Context {
   /** The layers of each stage as one. */
   readonly stages: readonly Layer[];
   readonly ranks: readonly Rank[];
+  /** How steps end, beyond what their schedules say. */
+  readonly end: StepEnd;
   /** The program of a schedule, see `createPrograms`. */
   readonly programOf: (schedule: Schedule) => Program;
   /** In mixed precision; none in f32. */

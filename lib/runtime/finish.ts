@@ -4,8 +4,9 @@ import { keepBuffers, restoreBuffers } from "../layers/buffers.ts";
 import { parameterAt } from "../layers/parameter_blocks.ts";
 import { fill } from "../ops/elementwise.ts";
 import { findNotFinite, notFiniteAt } from "../ops/finite.ts";
-import { TIED } from "../schedules/program.ts";
+import { type Program, TIED } from "../schedules/program.ts";
 import { empty, release, view } from "../tensor.ts";
+import { recordPass } from "./pass.ts";
 import type { Rank, Run } from "./run.ts";
 import { RankError, type Reduction } from "./transport.ts";
 import { sumInto } from "./transports/reduce.ts";
@@ -44,7 +45,7 @@ export function verdictOf(findings: readonly Finding[]): Verdict {
 }
 
 /**
- * Below half the largest power of two that f32 has, the sum of two numbers is finite. So where no gradient reaches this, those of tied
+ * The largest power of two that f32 has: the sum of two numbers below it is finite. So where no gradient reaches it, those of tied
  * parameters need not be looked at again when they have been added up, which would take another turn of host and device.
  */
 const safe = 2 ** 127;
@@ -67,7 +68,7 @@ export async function finish(run: Run): Promise<{ commands: GPUCommandBuffer | u
   const [notFinite] = await Promise.all([look(), ...sums.map((sum) => sum.arrive())]);
   const losses = await run.lossSum; // no step stands whose loss is not a number
   let verdict = verdictOf(await transport.agree({ losses, notFinite }));
-  if (verdict.found && optimize && program.what.includes(TIED)) {
+  if (verdict.found && optimize && program.what.includes(TIED)) { // on every rank, those without tied parameters as well
     device.discard(commands);
     const again = sums.length > 0 ? await lookAtSums(run, sums) : notFinite;
     verdict = verdictOf(await transport.agree({ losses, notFinite: again }));
@@ -86,7 +87,7 @@ export async function finish(run: Run): Promise<{ commands: GPUCommandBuffer | u
 }
 
 /** Begins the sums of tied gradients, which are complete now; those that are both here are added at once. */
-function beginSums({ ties, stages, device, number, transport }: Rank): Reduction[] {
+function beginSums({ ties, stages, number, transport }: Rank): Reduction[] {
   const sums: Reduction[] = [];
   for (const [id, tie] of ties.entries()) {
     const own = tie.ranks.flatMap((rank, at) =>
@@ -110,17 +111,20 @@ async function lookAtSums(run: Run, sums: readonly Reduction[]): Promise<string 
  * function, which waits for the name of the first parameter whose gradient has elements of magnitude `limit` or NaN, and for all work before.
  */
 function recordLook({ rank, program }: Run, limit: number): () => Promise<string | undefined> {
-  const { number, device, timer } = rank;
+  const { device } = rank;
   const blocks = [...rank.stages.values()].flatMap(({ blocks }) => blocks);
-  device.beginPass(timer?.slot(program.first[number + 1] - program.first[number]));
   const found = empty(device, [Math.max(1, blocks.length), alignment / 4], "workspace", "u32");
-  fill(found, 0);
-  blocks.forEach(({ gradients }, index) => {
-    const own = view(found, [1], index * alignment);
-    findNotFinite(own, gradients, limit);
-    release(own);
-  });
-  const read = device.startRead(found, "look");
+  recordPass(rank, countOf(rank, program), () => ({
+    record() {
+      fill(found, 0);
+      blocks.forEach(({ gradients }, index) => {
+        const own = view(found, [1], index * alignment);
+        findNotFinite(own, gradients, limit);
+        release(own);
+      });
+    },
+  }));
+  const read = device.startRead(found, `look of rank ${rank.number}`);
   release(found);
   return async () => {
     const words = new Uint32Array(await read());
@@ -134,30 +138,31 @@ function recordLook({ rank, program }: Run, limit: number): () => Promise<string
 
 /** Records the end of a step that stands: sums and update, where there is to be one, and that the state is good as it is. */
 function recordEnd(run: Run, sums: readonly Reduction[]): GPUCommandBuffer | undefined {
-  const { rank, optimize, lossScale } = run;
+  const { rank, program, optimize, lossScale } = run;
   const { device, optimizers, stages } = rank;
   if (optimize) {
-    optimizers.forEach((optimizer) => optimizer.prepare(undefined, lossScale?.value)); // which uploads: first
-    sums.forEach((sum) => sum.record());
-    beginLastPass(run);
-    optimizers.forEach((optimizer) => optimizer.step());
+    recordPass(rank, countOf(rank, program) + 1, () => {
+      optimizers.forEach((optimizer) => optimizer.prepare(undefined, lossScale?.value));
+      sums.forEach((sum) => sum.record());
+      return { record: () => optimizers.forEach((optimizer) => optimizer.step()) };
+    });
   }
   for (const { buffers } of stages.values()) if (buffers) keepBuffers(buffers);
   return device.finish();
 }
 
-function recordSkipped(run: Run): GPUCommandBuffer | undefined {
-  const { device, stages } = run.rank;
-  if (run.optimize) beginLastPass(run);
-  clearGradients(run.rank);
+/** Records that a step has not been: in the pass that the update would have had. */
+function recordSkipped({ rank, program, optimize }: Run): GPUCommandBuffer | undefined {
+  const { device, stages } = rank;
+  const record = () => clearGradients(rank);
+  if (optimize) recordPass(rank, countOf(rank, program) + 1, () => ({ record }));
+  else record();
   for (const { buffers } of stages.values()) if (buffers) restoreBuffers(buffers);
   return device.finish();
 }
 
-/** Opens the pass of the update, whose time comes behind that of the look. */
-function beginLastPass({ rank: { device, timer, number }, program: { first } }: Run): void {
-  device.beginPass(timer?.slot(first[number + 1] - first[number] + 1));
-}
+/** How many actions, and so passes, come before the end. */
+const countOf = ({ number }: Rank, { schedule }: Program) => schedule.actions[number].length;
 
 /** Records that all gradients of a rank are zero. */
 export function clearGradients({ stages }: Rank): void {

@@ -75,7 +75,7 @@ export interface PipelineOptions {
   readonly precision?: Precision;
   /** What the loss is multiplied by at first in mixed precision, a power of two; 2^16 by default. */
   readonly lossScale?: number;
-  /** What is computed again instead of kept: bytes for time. Nothing by default. */
+  /** What is recomputed instead of kept: bytes for time. Nothing by default. */
   readonly recompute?: RecomputePolicy;
   /**
    * The most bytes that the buffers on each device may take, free ones that are kept for later included. What would exceed it
@@ -111,7 +111,7 @@ export interface Pipeline {
   readonly parts: readonly (readonly Layer[])[];
   /** How its steps end, beyond what schedules say: which ranks add up gradients, and that all update their parameters, or none. */
   readonly end: StepEnd;
-  /** What is computed again, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
+  /** What is recomputed, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
   readonly recompute: string;
   /** What tensors hold and kernels read. */
   readonly precision: Precision;
@@ -182,10 +182,11 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
   const { devices } = set;
-  const placement = [...options.placement ?? devices.map((_, rank) => rank)];
+  const given = options.placement ?? devices.map((_, rank) => rank);
   const occupancy = createOccupancy(devices);
-  const plain = options.parts ?? partition(model, placement.length);
-  checkParts(model, plain, placement, devices.length);
+  const plain = options.parts ?? partition(model, given.length);
+  checkParts(model, plain, given, devices.length);
+  const placement = [...given];
   const parts = withRecompute(plain, options.recompute);
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
@@ -222,6 +223,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     model,
     stages: layers,
     ranks,
+    end,
     programOf: createPrograms(placement, devices.length, end),
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },

@@ -57,7 +57,7 @@ export async function runRank(rank: Rank, input: StepInput): Promise<StepOutput>
     begin(optimize ? "optimizer" : "gradients");
     const { commands, verdict } = await finish(run);
     // All ranks have got here. From now on nothing can fail but the submission itself, and the device.
-    const fault = await device.commit(commands, "end");
+    const fault = await device.commit(commands, `end of rank ${number}`);
     release(run.losses);
     return { verdict, fault, peak: peakOf(device), timeline: recorder?.stop() };
   } catch (error) {

@@ -1,7 +1,8 @@
 /** A step under way on one rank: what the rank has, what it is given, and where it stands. */
 import type { Device } from "../gpu/device.ts";
 import type { Timer } from "../gpu/timing.ts";
-import type { Group, Saved } from "../layers/saved.ts";
+import type { Group } from "../layers/group.ts";
+import type { Saved } from "../layers/saved.ts";
 import type { Model } from "../models/model.ts";
 import type { Program } from "../schedules/program.ts";
 import type { Tensor } from "../tensor.ts";

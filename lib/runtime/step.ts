@@ -26,6 +26,8 @@ export interface StepResult {
    * last the optimizer's, if one ran. Absent where a device has no timestamps. Each rank's device has a clock of its own.
    */
   readonly intervals?: readonly (readonly Interval[])[];
+  /** By rank the other ranks whose tied gradients its update waited for; absent where there was no update. */
+  readonly optimizerAfter?: readonly (readonly number[])[];
   /** In mixed precision what the loss was multiplied by for the backward. */
   readonly lossScale?: number;
   /**
@@ -77,7 +79,7 @@ export async function runStep(
 ): Promise<StepResult> {
   expectFields("step", options, rules);
   const { optimize = true, accumulate = false, timeline = false } = options;
-  const { model, ranks, lossScale, condition } = context;
+  const { model, ranks, end, lossScale, condition } = context;
   const program = context.programOf(schedule);
   const targets = checkBatch(model, batch, program.microbatches);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
@@ -99,8 +101,11 @@ export async function runStep(
   if (!overflow) condition.gradients = optimize ? "zero" : "summed";
   else condition.gradients = accumulate && condition.gradients === "summed" ? "lost" : "zero";
   if (overflow || optimize) lossScale?.update(overflow !== undefined);
-  const fault = outputs.findIndex((each) => each.fault !== undefined);
-  if (fault >= 0) condition.broken ??= `Rank ${fault} failed while it updated its parameters: ${outputs[fault].fault}`;
+  for (const [at, { fault }] of outputs.entries()) {
+    if (fault !== undefined) {
+      condition.broken ??= `Rank ${ranks[at].number} failed while it updated its parameters: ${fault}`;
+    }
+  }
   expectUsable(context);
   const intervals = await intervalsOf(context, program, optimize);
   ranks.forEach(({ device }) => device.pool.endStep());
@@ -108,6 +113,7 @@ export async function runStep(
     loss: losses / targets,
     wallMs,
     ...(intervals ? { intervals } : {}),
+    ...(optimize ? { optimizerAfter: ranks.map(({ number }) => end.reduceFrom?.(number) ?? []) } : {}),
     ...(lossScale ? { lossScale: scale, skipped: overflow !== undefined } : {}),
     ...(overflow ? { overflow } : {}),
     peaks: outputs.map(({ peak }) => peak),

@@ -135,7 +135,8 @@ function createEnd(hub: Hub, device: Device, rank: number, isOnSameGpu: (to: num
         ledger.remove("transfer", bytes);
         underway.delete(lost);
       };
-      return () => void device.mapped(staging, `message ${id}`).then(() => mail.resolve(deliver), mail.reject);
+      return () =>
+        void device.mapped(staging, `message ${id} of rank ${rank}`).then(() => mail.resolve(deliver), mail.reject);
     },
     receive: (from, id, target) =>
       hub.mail(from, rank, id).promise.then((deliver) => {
