@@ -23,13 +23,20 @@
  */
 export { byteVocabulary, formatBytes, parseBytes } from "./lib/bytes.ts";
 export { UserError } from "./lib/errors.ts";
+export {
+  type Bytes,
+  categories,
+  categories as memoryCategories,
+  type Category,
+  type Category as MemoryCategory,
+} from "./lib/memory.ts";
 
 export { Device, type TimestampSlot, type View } from "./lib/gpu/device.ts";
 export { type DeviceSet, type Mode, openDevices } from "./lib/gpu/devices.ts";
 export type { Driver } from "./lib/gpu/driver.ts";
 export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
 export type { Kernel } from "./lib/gpu/kernel.ts";
-export { type Bytes, categories, type Category, type Ledger, type Observer } from "./lib/gpu/ledger.ts";
+export type { Ledger, Observer } from "./lib/gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "./lib/gpu/ledger_timeline.ts";
 export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
@@ -69,9 +76,8 @@ export { simulate, type Simulation, type Span } from "./lib/schedules/price/simu
 export {
   type Held,
   type Memory,
-  memoryCategories,
-  type MemoryCategory,
   peakMemory,
+  type SharedInput,
   type SlotMemory,
   type StageMemory,
   unitMemory,

@@ -164,9 +164,7 @@ const round = (time: number) => Number(time.toPrecision(6));
 
 /** Stacked areas, one panel a rank; categories that are nowhere used are left out. */
 function areas(memory: readonly RankMemory[], until: number, unit: string): Record<string, unknown>[] {
-  const used = categories.filter((name) =>
-    memory.some(({ points }) => points.some(({ held }) => held[name] > 0))
-  );
+  const used = categories.filter((name) => memory.some(({ points }) => points.some(({ held }) => held[name] > 0)));
   return memory.flatMap(({ points }, rank) =>
     used.map((name) => ({
       type: "scatter",

@@ -1,5 +1,5 @@
 import { UserError } from "../../errors.ts";
-import { categories, type Category, noBytes } from "../../memory.ts";
+import { type Bytes, categories, noBytes } from "../../memory.ts";
 import { callback, expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
 import { checkAmount, difference } from "./amounts.ts";
@@ -132,7 +132,7 @@ function checkStage(model: StageMemory, where: string): void {
 export const unitMemory: Memory = (): StageMemory => ({ activations: 1, derivatives: 1 });
 
 /** What a rank holds at one moment, by category; the names are those of the run's ledger. */
-export type Held = Record<Category, number>;
+export type Held = Bytes;
 
 /** What a rank holds while it runs its actions one after the other. */
 export interface Holder {
@@ -255,7 +255,9 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
    */
   const share = (at: number, { shared }: StageMemory, change: (now: Shared) => Shared) => {
     if (!shared?.kept) return;
-    const size = sizeOf(at), now = shares.get(groupOf(at)) ?? { taken: 0, givenBack: 0, isOver: false }, next = change(now);
+    const size = sizeOf(at),
+      now = shares.get(groupOf(at)) ?? { taken: 0, givenBack: 0, isOver: false },
+      next = change(now);
     const counted = ({ taken, givenBack, isOver }: Shared) => isOver ? givenBack % size : givenBack - taken;
     held.activations += (counted(next) - counted(now)) * shared.kept;
     if (next.isOver && next.givenBack === size) shares.delete(groupOf(at));

@@ -8,7 +8,7 @@
 import { UserError } from "../../errors.ts";
 import { actionMaker, formatAction, type Schedule } from "../schedule.ts";
 import { type Costs, delayOf, durationOf, endOf, tailOf } from "../price/costs.ts";
-import { type Memory, stagesOf } from "../price/memory.ts";
+import { type Memory, type StageMemory, stagesOf } from "../price/memory.ts";
 import { oneFOneB } from "../generators/one_f_one_b.ts";
 import { linearPlacement } from "../generators/placement.ts";
 import { isMessage, lower, outputOf, type Program } from "../program.ts";
@@ -99,9 +99,11 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
     const edge = outputOf(program, node);
     return edge >= 0 && isMessage(program, edge);
   };
-  const sent = stages.map(({ messages }, r): Triple => [
-    isSent(forward[r]) ? messages?.F ?? 0 : 0,
-    isSent(backward[r]) ? messages?.I ?? 0 : 0,
+  const messageOf = ({ messages, staging }: StageMemory, kind: "F" | "I") =>
+    (messages?.[kind] ?? 0) + (staging?.[kind] ?? 0);
+  const sent = stages.map((stage, r): Triple => [
+    isSent(forward[r]) ? messageOf(stage, "F") : 0,
+    isSent(backward[r]) ? messageOf(stage, "I") : 0,
     0,
   ]);
   const sum = (list: readonly number[]) => list.reduce((total, each) => total + each, 0);
@@ -133,7 +135,7 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
     slack: 1e-11 *
       Math.max(...time.map((each) => microbatches * sum(each)), sum(waits.flat(2).map(({ delay }) => delay))),
   };
-  checkCap(problem, standing, cap);
+  checkCap(problem, standing, stages.map(({ update = 0 }) => update), cap);
   return problem;
 }
 
@@ -175,12 +177,17 @@ function timesOf(devices: number, microbatches: number, costs: Costs): Triple[] 
 /** A cap with a little for rounding: sums of amounts in another order differ in their last bits. */
 const rounded = (cap: number) => cap * (1 + 1e-12);
 
-/** Refuses a cap under which a rank cannot run a single micro-batch, its F, I and W one after the other. */
-function checkCap({ take, give, workspace, sent }: Problem, standing: readonly number[], cap: number): void {
+/** Refuses a cap under which a rank cannot run a single micro-batch, its F, I and W one after the other, and end the step. */
+function checkCap(
+  { take, give, workspace, sent }: Problem,
+  standing: readonly number[],
+  update: readonly number[],
+  cap: number,
+): void {
   const needs = standing.map((amount, r) => {
     const [a, d] = take[r];
     const [f, i, w] = workspace[r];
-    return amount + Math.max(a + f, a + sent[r][F] + d + i, a + d - give[r][I] + sent[r][I] + w);
+    return amount + Math.max(a + f, a + sent[r][F] + d + i, a + d - give[r][I] + sent[r][I] + w, update[r]);
   });
   // The rank that needs most: what it needs is enough for all.
   const most = needs.reduce((worst, amount, r) => amount > needs[worst] ? r : worst, 0);
