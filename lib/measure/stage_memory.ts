@@ -21,13 +21,15 @@ export interface StageMemoryOptions extends MemoryOptions {
   readonly placement?: readonly number[];
   /** Samples in a micro-batch. */
   readonly samples: number;
+  /** Most micro-batches in one W of the schedules that it is for; 1 by default. */
+  readonly width?: number;
 }
 
 /**
  * The memory model of each stage: what F, I, W and B of a micro-batch take, keep, give back and need while they run, so that
  * `peakMemory` of any schedule with this placement is what its step needs (`RankPeak.needed`). Found by running a few
- * micro-batches with shapes alone, on dry devices, and reading the ledgers; it serves every schedule, policy and width. What a
- * rank holds all the time, and while the step ends, is said of its first stage.
+ * micro-batches with shapes alone, on dry devices, and reading the ledgers. What a rank holds all the time, and while the step
+ * ends, is said of its first stage.
  *
  * ```ts
  * import { adamw, createModel, generate, peakMemory, stageMemories, twoStage } from "twobp";
@@ -38,23 +40,15 @@ export interface StageMemoryOptions extends MemoryOptions {
  * console.log(peakMemory(schedule, memory));
  * ```
  *
- * @throws {UserError} When `stages` or `samples` is no whole number of 1 or more, or there are fewer layers than stages.
+ * @throws {UserError} When `stages`, `samples` or `width` is no whole number of 1 or more, or there are fewer layers than stages.
  */
 export async function stageMemories(model: Model, options: StageMemoryOptions): Promise<readonly StageMemory[]> {
-  return await measureStages(model, options, true);
-}
-
-/** {@link stageMemories}; where no W takes several micro-batches, `withGroups` can be left out, which halves the work. */
-export async function measureStages(
-  model: Model,
-  options: StageMemoryOptions,
-  withGroups: boolean,
-): Promise<readonly StageMemory[]> {
-  const { samples } = options;
+  const { samples, width = 1 } = options;
   expectValue("stageMemories: samples", samples, positive);
+  expectValue("stageMemories: width", width, positive);
   const parts = options.parts ?? partition(model, options.placement?.length ?? options.stages ?? 1);
   const placement = options.placement ?? parts.map((_, stage) => stage);
-  const { schedule, tried } = trial(placement, withGroups);
+  const { schedule, tried } = trial(placement, width);
   const { devices, microbatches } = sizesOf(schedule);
   const pipeline = dryPipeline(model, devices, { ...options, parts, placement });
   let timelines: readonly Timeline[];
@@ -67,14 +61,18 @@ export async function measureStages(
   const taken: TakenBy = (stage, kind, ...microbatches) =>
     takenIn(timelines[placement[stage]], formatAction({ kind, stage, microbatches }));
   const handed = handedOver(placement, taken, tried);
-  const slots = withGroups ? slotsOf(handed, taken, tried, slottedInputs(model, parts, handed, options)) : [];
+  const inputs = inputsOf(model, parts, options);
   return placement.map((rank, stage) => ({
     ...(placement.indexOf(rank) === stage ? atRest(timelines[rank]) : {}),
     ...(stage === placement.length - 1
       ? { losses: taken(stage, "F", tried.alone).before.workspace / microbatches }
       : {}),
     ...inFlight(stage, handed, taken, tried),
-    ...(withGroups ? { slots: slots[stage] } : {}),
+    input: {
+      F: handed.isHanded(stage) ? handed.inputs.F[stage] : inputs[stage].F.bytes,
+      I: handed.isHanded(stage + 1) ? handed.inputs.I[stage] : inputs[stage].I.bytes,
+    },
+    slots: slotsOf(stage, handed, taken, tried, inputs),
   }));
 }
 
@@ -86,14 +84,17 @@ interface Tried {
   readonly whole: number;
   /** Each W comes right after its I. */
   readonly atOnce: number;
-  /** They share their W. */
-  readonly pair: readonly [number, number];
+  /** Two, three and so on, which share their W. */
+  readonly groups: readonly (readonly number[])[];
 }
 
 /** The micro-batches one after another, on all stages. */
-function trial(placement: readonly number[], withGroups: boolean): { schedule: Schedule; tried: Tried } {
-  const tried: Tried = { alone: 0, whole: 1, atOnce: 2, pair: [3, 4] };
-  const { alone, whole, atOnce, pair } = tried;
+function trial(placement: readonly number[], width: number): { schedule: Schedule; tried: Tried } {
+  const [alone, whole, atOnce, first] = [0, 1, 2, 3];
+  const groups: number[][] = [];
+  for (let size = 2, next = first; size <= width; next += size++) {
+    groups.push(Array.from({ length: size }, (_, at) => next + at));
+  }
   const phases: (readonly [Kind, ...number[]])[][] = [
     [["F", alone]],
     [["I", alone]],
@@ -102,8 +103,11 @@ function trial(placement: readonly number[], withGroups: boolean): { schedule: S
     [["B", whole]],
     [["F", atOnce]],
     [["I", atOnce], ["W", atOnce]],
-    ...(withGroups ? pairedPhases(pair) : []),
   ];
+  for (const group of groups) {
+    for (const kind of ["F", "I"] as const) for (const microbatch of group) phases.push([[kind, microbatch]]);
+    phases.push([["W", ...group]]);
+  }
   const actions: Action[][] = Array.from({ length: Math.max(...placement) + 1 }, () => []);
   for (const phase of phases) {
     const isForward = phase[0][0] === "F";
@@ -112,11 +116,7 @@ function trial(placement: readonly number[], withGroups: boolean): { schedule: S
       for (const [kind, ...microbatches] of phase) actions[placement[stage]].push({ kind, stage, microbatches });
     }
   }
-  return { schedule: { name: "trial", placement, actions }, tried };
-}
-
-function pairedPhases([first, second]: readonly [number, number]): (readonly [Kind, ...number[]])[][] {
-  return [[["F", first]], [["F", second]], [["I", first]], [["I", second]], [["W", first, second]]];
+  return { schedule: { name: "trial", placement, actions }, tried: { alone, whole, atOnce, groups } };
 }
 
 type Timeline = readonly LedgerPoint[];
@@ -204,7 +204,7 @@ function handedOver(placement: readonly number[], taken: TakenBy, { alone, atOnc
 /** What one micro-batch takes, where its W takes no other. */
 function inFlight(
   stage: number,
-  { inputs, shared, given }: Handed,
+  { shared, given }: Handed,
   taken: TakenBy,
   { alone, whole, atOnce }: Tried,
 ): StageMemory {
@@ -216,7 +216,6 @@ function inFlight(
     released: -taken(stage, "I", atOnce).change.activations,
     derivatives: i.change.derivatives - given.I(stage),
     whole: before.change.activations - given.F(stage),
-    input: { F: inputs.F[stage], I: inputs.I[stage] },
     ...(shared[stage] > 0 ? { shared: { kept: shared[stage], reused: reused(stage - 1) } } : {}),
     staging: { F: f.sent, I: i.sent },
     workspace: {
@@ -228,48 +227,61 @@ function inFlight(
   };
 }
 
-/** Of each stage the part of its input that lies in slots, where the same rank makes it. */
-function slottedInputs(
+/** A stage's input, x of F or dy of I. */
+interface Input {
+  readonly bytes: number;
+  /** Whether W reads it, so that it lies in a slot. */
+  readonly inSlot: boolean;
+}
+
+function inputsOf(
   model: Model,
   parts: readonly (readonly Layer[])[],
-  { isHanded }: Handed,
   { samples, recompute, precision }: StageMemoryOptions,
-): Record<"F" | "I", number>[] {
+): Record<"F" | "I", Input>[] {
   let shape = model.inputShape(samples);
   return withRecompute(parts, recompute).map((layers, stage) => {
     const { reads, outputShape } = sequential(layers), x = shape, y = shape = outputShape(x);
     const bytes = (shape: readonly number[]) => padded(bytesOf(shape, precision === "mixed" ? "f16" : "f32"));
     return {
-      F: reads.input && isHanded(stage) ? bytes(x) : 0,
-      I: reads.gradient && isHanded(stage + 1) ? bytes(y) : 0,
+      F: { bytes: stage > 0 ? bytes(x) : 0, inSlot: reads.input ?? false },
+      I: { bytes: stage < parts.length - 1 ? bytes(y) : 0, inSlot: reads.gradient ?? false },
     };
   });
 }
 
-/** What two micro-batches take that share their W: the first takes the slots of both. */
+/** What is different where micro-batches share their W: nothing is known of it for a width of 1. */
 function slotsOf(
+  stage: number,
   { isHanded, shared }: Handed,
   taken: TakenBy,
-  { alone, pair: [first, second] }: Tried,
-  inputs: readonly Record<"F" | "I", number>[],
-): SlotMemory[] {
-  return inputs.map((input, stage) => {
-    const [f, i] = (["F", "I"] as const).map((kind) => [taken(stage, kind, first), taken(stage, kind, second)]);
-    const half = ([one, other]: Taken[], category: Category) => (one.change[category] - other.change[category]) / 2;
-    const to = { F: isHanded(stage + 1) ? stage + 1 : undefined, I: isHanded(stage) ? stage - 1 : undefined };
-    const given = (passes: "F" | "I") => input[passes] - (to[passes] === undefined ? 0 : inputs[to[passes]][passes]);
-    const workspace = (at: 0 | 1) => ({
-      F: f[at].need - f[at].change.activations,
-      I: i[at].need - i[at].change.derivatives - (at === 0 ? half(i, "activations") * 2 : 0),
-    });
-    return {
-      activations: half(f, "activations") + given("F"),
-      derivatives: half(i, "derivatives") + given("I"),
-      released: (isHanded(stage + 1) ? shared[stage + 1] : 0) - i[1].change.activations,
-      moved: -half(i, "activations"),
-      input,
-      workspace: { first: workspace(0), later: workspace(1) },
-      weights: Math.max(0, taken(stage, "W", first, second).need - taken(stage, "W", alone).need),
-    };
-  });
+  { groups }: Tried,
+  inputs: readonly Record<"F" | "I", Input>[],
+): SlotMemory {
+  if (groups.length === 0) return { activations: 0, derivatives: 0, released: 0, groups: [] };
+  const [[one, other]] = groups;
+  const slot = (kind: "F" | "I", category: Category) =>
+    (taken(stage, kind, one).change[category] - taken(stage, kind, other).change[category]) / 2;
+  const moved = -slot("I", "activations");
+  const workspace = (kind: "F" | "I", microbatch: number) => {
+    const { need, change } = taken(stage, kind, microbatch);
+    return need - change[kind === "F" ? "activations" : "derivatives"];
+  };
+  const slotted = (at: number, kind: "F" | "I") => inputs[at][kind].inSlot ? inputs[at][kind].bytes : 0;
+  const [before, after] = [isHanded(stage), isHanded(stage + 1)];
+  const takenBefore = { F: before ? slotted(stage, "F") : 0, I: after ? slotted(stage, "I") : 0 };
+  const takenFor = { F: after ? slotted(stage + 1, "F") : 0, I: before ? slotted(stage - 1, "I") : 0 };
+  return {
+    activations: slot("F", "activations") + takenBefore.F - takenFor.F,
+    derivatives: slot("I", "derivatives") + takenBefore.I - takenFor.I,
+    released: (after ? shared[stage + 1] : 0) - taken(stage, "I", other).change.activations,
+    moved,
+    input: { F: slotted(stage, "F"), I: slotted(stage, "I") },
+    workspace: { F: workspace("F", other), I: workspace("I", other) },
+    groups: groups.map((group) => ({
+      F: workspace("F", group[0]),
+      I: workspace("I", group[0]) + group.length * moved,
+      W: taken(stage, "W", ...group).need,
+    })),
+  };
 }

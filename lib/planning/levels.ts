@@ -1,6 +1,6 @@
 /** What each stage of a model costs and holds, for each choice of what to recompute. */
 import type { Layer } from "../layers/layer.ts";
-import { measureStages, type StageMemoryOptions } from "../measure/stage_memory.ts";
+import { stageMemories, type StageMemoryOptions } from "../measure/stage_memory.ts";
 import type { Model } from "../models/model.ts";
 import { recomputes } from "../layers/recompute.ts";
 import type { RecomputeText } from "../runtime/recompute.ts";
@@ -14,7 +14,7 @@ import { stageWork } from "./stage_work.ts";
 export async function levelsOf(
   model: Model,
   parts: readonly (readonly Layer[])[],
-  options: Omit<StageMemoryOptions, "parts" | "recompute" | "stages">,
+  options: Omit<StageMemoryOptions, "parts" | "recompute" | "stages" | "width">,
   onLevel: (done: number, all: number) => void,
 ): Promise<Level[][]> {
   const longest = Math.max(...parts.map((layers) => layers.length));
@@ -27,7 +27,7 @@ export async function levelsOf(
   ];
   const levels: Level[][] = parts.map(() => []);
   for (const [index, text] of texts.entries()) {
-    const memories = await measureStages(model, { ...options, parts, recompute: text }, false);
+    const memories = await stageMemories(model, { ...options, parts, recompute: text });
     const work = stageWork(model, { samples: options.samples, parts, recompute: text });
     work.forEach((cost, stage) => levels[stage].push({ recompute: text, cost, memory: memories[stage] }));
     onLevel(index + 1, texts.length);

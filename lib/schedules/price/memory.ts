@@ -66,13 +66,13 @@ export interface SlotMemory {
   moved?: number;
   /** The part of {@link StageMemory.input} that lies in slots: where the same rank makes it, that takes the slab. */
   input?: { F: number; I: number };
+  /** In place of {@link StageMemory.workspace}, for all but the first of a group. */
+  workspace?: { F: number; I: number };
   /**
-   * In place of {@link StageMemory.workspace}: for the first of two, which takes the slabs, and for the others. The first of more is
-   * counted as the others, which is no less than it takes: it may take a slab out of what it has worked in.
+   * The same for groups of 2, 3 and so on: of the first F and the first I, which take the slabs, and of the W. Schedules with larger
+   * groups are refused.
    */
-  workspace?: { first: { F: number; I: number }; later: { F: number; I: number } };
-  /** By how much the W's workspace grows with each micro-batch after the first. */
-  weights?: number;
+  groups?: readonly { F: number; I: number; W: number }[];
 }
 
 /** A tensor that two stages of a rank keep: the one that makes it, and the one that takes it. It goes with the last of them. */
@@ -283,7 +283,8 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       const memory = stages[stage], at = own(action);
       held.workspace = standing + (memory.workspace?.[kind] ?? 0);
       if (kind === "W") {
-        held.workspace += (members.length - 1) * (memory.slots?.weights ?? 0);
+        const shared = memory.slots?.groups?.[members.length - 2];
+        if (shared) held.workspace = standing + shared.W;
         return;
       }
       const passes = kind === "F" ? "F" : "I", { isHanded, handedTo, isSent } = ways[stage][passes];
@@ -292,9 +293,8 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       if (kind === "F") held.activations += withSlots(kept(at, memory), slots?.activations ?? 0, isFirst, at);
       if (kind === "I") held.derivatives += withSlots(memory.derivatives, slots?.derivatives ?? 0, isFirst, at);
       if (kind === "I" && isFirst) held.activations -= sizeOf(at) * (slots?.moved ?? 0);
-      if (slots?.workspace) {
-        held.workspace = standing + slots.workspace[isFirst && sizeOf(at) === 2 ? "first" : "later"][passes];
-      }
+      const shared = isFirst ? slots?.groups?.[sizeOf(at) - 2] : slots?.workspace;
+      if (shared) held.workspace = standing + shared[passes];
       if (isHanded) held[category] -= inputOfGroup(passes, at, memory, isFirst);
       if (handedTo !== undefined) {
         const receiver = own(action, handedTo), its = stages[handedTo];
