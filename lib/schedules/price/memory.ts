@@ -104,7 +104,7 @@ export function stagesOf(memory: Memory, stages: number): StageMemory[] {
 }
 
 /** Below 0 too: these are differences of what was measured with and without something. */
-const signed = ["released", "workspace.I", "slots.released", "slots.moved", "slots.workspace."];
+const signed = ["released", "workspace.I", "slots.released", "slots.moved", "slots.workspace.", "slots.groups."];
 
 function checkStage(model: StageMemory, where: string): void {
   const check = (amounts: object, prefix: string) => {
