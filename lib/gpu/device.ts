@@ -269,17 +269,20 @@ export class Device {
 
   async #waitFor(call: string, begin: () => Promise<unknown>, failure: string, name?: string): Promise<void> {
     this.#expectOpen(call);
-    let rejection: string | undefined;
     const promise = begin();
     try {
       await this.gpu.wait(promise, this.routine, name);
     } catch (error) {
-      rejection = `${failure}: ${reasonOf(error)}`;
-      if (!this.gpu.closed) await this.gpu.settleLoss();
+      this.#expectOpen(call);
+      // Now, and not after the pause: this wait may be that of a message which a failed step has given up, and what is reported
+      // meanwhile is for the next step to hear.
+      const told = this.gpu.takeError();
+      if (told === undefined) await this.gpu.settleLoss();
+      this.#expectOpen(call);
+      this.#fail(told ?? this.gpu.lost ?? `${failure}: ${reasonOf(error)}`);
     }
     this.#expectOpen(call);
     this.check();
-    if (rejection) this.#fail(rejection);
   }
 
   /**

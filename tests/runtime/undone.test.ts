@@ -372,6 +372,21 @@ test("errors that come behind the one that is told belong to the same failure: t
   pipeline.close();
 });
 
+test("an error is told by the step that made it, however soon that follows one that failed with messages on their way", async () => {
+  const pipeline = build(language(), schedule);
+  const slowly: Fault = (...place) => {
+    faults["an uncaptured validation error"](...place);
+    for (const start = performance.now(); performance.now() - start < 60;); // longer than what is given up may wait
+  };
+  for (let round = 0; round < 5; round++) {
+    fault = { at: "0F1", run: throws }; // the result of 0F0 is on its way
+    await assert.rejects(pipeline.step(schedule, textBatch(4, 7)), /user code failed/);
+    fault = { at: "0F0", run: slowly };
+    await assert.rejects(pipeline.step(schedule, textBatch(4, 7)), /^RankError: Rank \d failed at .*Validation error/);
+  }
+  pipeline.close();
+});
+
 test("an error that is reported when a step stands already fails the next one before it starts", async () => {
   const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed));
   const other = build(language(), schedule);
