@@ -16,7 +16,9 @@ export interface StepOutput {
   readonly verdict: Verdict;
   /** What went wrong in the update, when it was too late for the step to be undone. */
   readonly fault?: string;
+  /** The most bytes at once. */
   readonly peak: RankPeak;
+  /** Every change of what is in use, where that was asked for. */
   readonly timeline?: readonly LedgerPoint[];
 }
 
