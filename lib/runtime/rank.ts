@@ -90,14 +90,3 @@ function peakOf({ ledger }: Device): RankPeak {
     reserved: ledger.reservedPeak(),
   };
 }
-
-/** Gives back everything the rank holds on its device. */
-export function releaseRank({ optimizers, timer, transport, lossGradient, stages, device }: Rank): void {
-  optimizers.forEach((optimizer) => optimizer.release());
-  timer?.close();
-  transport.close();
-  release(lossGradient);
-  for (const stage of stages.values()) stage.release();
-  device.pool.limitTo(undefined);
-  device.releaseCaches();
-}
