@@ -5,6 +5,7 @@ import { forgetNative } from "./garbage.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
+import type { ParameterValues } from "./parameters.ts";
 import { yieldCore } from "./poll.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
 import { createUniforms, type Uniforms } from "./uniforms.ts";
@@ -112,12 +113,18 @@ export class Device {
   }
 
   /**
-   * Records one kernel. `words` is its uniform block as 32-bit words (see `floatBits`), or undefined for a kernel without
+   * Records one kernel. `parameters` are the fields of its `struct Parameters` by name, or undefined for a kernel without
    * one; `views` are its storage buffers in the order of their bindings.
+   *
+   * ```ts ignore
+   * device.dispatch(kernel("elementwise", "fill"), { count: 1000, value: 0.5 }, [view], [16]);
+   * ```
+   *
+   * @throws {Error} Where a parameter is missing, unknown, or has a value that its type cannot hold.
    */
   dispatch(
     kernel: Kernel,
-    words: readonly number[] | undefined,
+    parameters: ParameterValues | undefined,
     views: readonly View[],
     workgroups: readonly [number, number?, number?],
   ): void {
@@ -125,9 +132,10 @@ export class Device {
     if (!this.#pass) this.beginPass();
     const pass = this.#pass!;
     let halves = 0;
-    const first = words ? 1 : 0; // binding of the first view
+    const first = parameters ? 1 : 0; // binding of the first view
     for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
-    const pipeline = this.gpu.pipeline(kernel, halves);
+    const { pipeline, pack } = this.gpu.compiled(kernel, halves);
+    const words = pack(parameters);
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#bindGroup(pipeline, words, views));
     pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);

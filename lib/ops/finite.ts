@@ -1,5 +1,4 @@
 /** Looks for numbers that are none. */
-import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { strides } from "./elementwise.ts";
@@ -30,6 +29,8 @@ const operation = singleOperation<[found: Tensor, x: Tensor, limit: number]>({
   outputs: 1,
   record(found, x, limit) {
     const vectors = Math.ceil(sizeOf(x.shape) / 4);
-    x.device.dispatch(findKernel, [vectors, floatBits(limit)], [found, inVectors(x)], strides(x.device, vectors));
+    // Its bits: WGSL may take an infinite f32 for anything.
+    const [bits] = new Uint32Array(Float32Array.of(limit).buffer);
+    x.device.dispatch(findKernel, { count: vectors, limit: bits }, [found, inVectors(x)], strides(x.device, vectors));
   },
 });
