@@ -11,7 +11,7 @@ import { createModel, modelNames } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { type Precision, precisions } from "../lib/runtime/pipeline.ts";
 import { parseRecompute, type RecomputeText } from "../lib/runtime/recompute.ts";
-import type { StepResult } from "../lib/runtime/executor.ts";
+import type { StepResult } from "../lib/runtime/step.ts";
 import { writePage } from "../lib/report/html.ts";
 import { memorySections, memoryTable } from "../lib/report/memory.ts";
 import { checkOutputs, writeOutput } from "../lib/output.ts";
