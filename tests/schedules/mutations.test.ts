@@ -15,7 +15,6 @@ import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
 import { mergeBackward } from "../../lib/schedules/transforms/merge.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
-import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { runsToItsEnd } from "../reference/schedule_runs.ts";
 import { isSplit, names, schedule } from "./support.ts";
@@ -91,8 +90,9 @@ const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Par
   "change a kind": (lists, { rank, at, value }) => {
     lists[rank][at] = { ...lists[rank][at], kind: ["F", "I", "W", "B", "X"][value % 5] as Kind };
   },
-  "change a micro-batch": (lists, { rank, at, value }, one) => {
-    const { microbatches } = sizesOf(one);
+  "change a micro-batch": (lists, { rank, at, value }) => {
+    const microbatches = 1 +
+      Math.max(0, ...lists.flat().flatMap((action) => action.microbatches).filter(Number.isInteger));
     const odd = [NaN, -1, 0.5, microbatches];
     const other = value % 7 < 4 ? odd[value % 4] : value % microbatches;
     lists[rank][at] = { ...lists[rank][at], microbatches: [other, ...lists[rank][at].microbatches.slice(1)] };
@@ -108,7 +108,7 @@ const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Par
   "add or drop a stage": (_, { value }, { placement }) => ({
     placement: value % 2 ? placement.slice(0, -1) : [...placement, placement[0]],
   }),
-  "add or drop a rank": (lists, { value }) => void (value % 2 ? lists.push([]) : lists.pop()),
+  "drop a rank": (lists) => void (lists.length > 1 && lists.pop()),
   "change the placement": (_, { value }, { placement, actions: { length: devices } }) => {
     const rank = [NaN, -1, devices, value % devices][(value >> 2) % 4];
     return { placement: placement.map((old, stage) => stage === value % placement.length ? rank : old) };

@@ -49,7 +49,7 @@ export function locate(schedule: Schedule, sizes: Sizes): Where {
 
 function checkAction(
   { placement }: Schedule,
-  { stages, microbatches }: Sizes,
+  { stages }: Sizes,
   rank: number,
   index: number,
   action: Action,
