@@ -74,6 +74,8 @@ export {
 } from "./lib/schedules/price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/price/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
+export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./lib/schedules/transforms/pair.ts";
+export { wholeBackward } from "./lib/schedules/transforms/whole.ts";
 export { parsePolicy } from "./lib/schedules/transforms/policy.ts";
 export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search/search.ts";
 export { twoStage, type TwoStageOptions } from "./lib/schedules/transforms/two_stage.ts";
@@ -137,8 +139,8 @@ export type { Patience, Times } from "./lib/measure/stopwatch.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
 export {
   countSteps,
+  type MakePipeline,
   measureThroughput,
-  type SchedulePair,
   type ThroughputOptions,
   type ThroughputReport,
   type ThroughputRow,
