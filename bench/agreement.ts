@@ -1,6 +1,6 @@
 /** `deno task bench agreement`: virtual devices against real ones, measured in turn in one run. */
 import { Command } from "commander";
-import { devicesFlag, jsonFlag, modelFlag, repeatsFlag, samplesFlag, schedulesFlag } from "../lib/cli/flags.ts";
+import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
@@ -30,12 +30,12 @@ interface Options {
 /** The command line; `bench/main.ts` adds it to the others. */
 export const agreement = new Command("agreement")
   .description("Step times and gains of virtual devices over those of as many real ones, in interleaved rounds.")
-  .addOption(modelFlag("llama-tiny"))
-  .addOption(devicesFlag(2, 16, 2))
-  .addOption(schedulesFlag())
-  .addOption(repeatsFlag("rounds", 11))
-  .addOption(samplesFlag(16))
-  .addOption(jsonFlag())
+  .addOption(flag.model("llama-tiny"))
+  .addOption(flag.devices(2, 16, 2))
+  .addOption(flag.schedules())
+  .addOption(flag.repeats("rounds", 11))
+  .addOption(flag.samples(16))
+  .addOption(flag.json())
   .action(run);
 
 async function run({ model: name, devices, schedules, repeats, samples, json }: Options): Promise<void> {

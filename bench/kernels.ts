@@ -1,6 +1,6 @@
 /** `deno task bench kernels`: every candidate of every operation, checked, timed, and held against the device's peak. */
 import { Command } from "commander";
-import { htmlFlag, jsonFlag, modelFlag, precisionFlag, repeatsFlag, samplesFlag } from "../lib/cli/flags.ts";
+import * as flag from "../lib/cli/flags.ts";
 import { listOf, main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
@@ -32,13 +32,13 @@ const names = () => operations().map(({ name }) => name);
 export const kernels = new Command("kernels")
   .description("Times of every kernel that an operation can choose from, on a model's problems and some standard ones.")
   .option("--operations <a,b>", `some of ${names().join(", ")} (default: all)`, listOf(names()))
-  .addOption(modelFlag("llama-tiny"))
-  .addOption(samplesFlag(4))
-  .addOption(precisionFlag())
-  .addOption(repeatsFlag("rounds, in each of which every candidate has a turn", 7))
+  .addOption(flag.model("llama-tiny"))
+  .addOption(flag.samples(4))
+  .addOption(flag.precision())
+  .addOption(flag.repeats("rounds, in each of which every candidate has a turn", 7))
   .option("--all", "also candidates that cannot win on a software driver and take seconds to compile")
-  .addOption(jsonFlag())
-  .addOption(htmlFlag())
+  .addOption(flag.json())
+  .addOption(flag.html())
   .action(run);
 
 async function run(options: Options): Promise<void> {

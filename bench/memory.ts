@@ -1,18 +1,6 @@
 /** `deno task bench memory`: peak memory of each schedule, predicted from shapes and measured, by rank and category. */
 import { Command } from "commander";
-import {
-  devicesFlag,
-  htmlFlag,
-  jsonFlag,
-  modelFlag,
-  policiesFlag,
-  precisionFlag,
-  recomputesFlag,
-  samplesFlag,
-  schedulesFlag,
-  virtualFlag,
-  widthFlag,
-} from "../lib/cli/flags.ts";
+import * as flag from "../lib/cli/flags.ts";
 import { loadSchedules } from "../lib/cli/load_schedule.ts";
 import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs, type Outputs } from "../lib/cli/outputs.ts";
@@ -58,24 +46,24 @@ interface Options {
 /** The command line; `bench/main.ts` adds it to the others. */
 export const memory = new Command("memory")
   .description("Peak memory of pipeline schedules without and with 2BP, by rank and category: predicted and measured.")
-  .addOption(modelFlag("llama-tiny"))
-  .addOption(devicesFlag(1, 64, 2))
-  .addOption(virtualFlag())
+  .addOption(flag.model("llama-tiny"))
+  .addOption(flag.devices(1, 64, 2))
+  .addOption(flag.virtual())
   .option("--predict", "run nothing: predictions alone, for a model of any size")
-  .addOption(schedulesFlag())
-  .addOption(policiesFlag(["fill", "lean", "end", "mid", "every:2"]))
-  .addOption(widthFlag(64))
-  .addOption(recomputesFlag())
-  .addOption(precisionFlag())
-  .addOption(samplesFlag("4, and 1 with --steps"))
+  .addOption(flag.schedules())
+  .addOption(flag.policies(["fill", "lean", "end", "mid", "every:2"]))
+  .addOption(flag.width(64))
+  .addOption(flag.recomputes())
+  .addOption(flag.precision())
+  .addOption(flag.samples("4, and 1 with --steps"))
   .option(
     "--steps <n>",
     `instead: repeat a step of the first schedule (default: ${repeated}), with 2BP of the first policy, this often ` +
       "(10 to 1000000; 1000 of llama-tiny take a minute or two) and tell whether memory grows",
     integer(10, 1_000_000),
   )
-  .addOption(jsonFlag())
-  .addOption(htmlFlag())
+  .addOption(flag.json())
+  .addOption(flag.html())
   .action(run);
 
 async function run(options: Options): Promise<void> {

@@ -4,17 +4,7 @@
  */
 import { freemem } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
-import {
-  dataFlag,
-  htmlFlag,
-  jsonFlag,
-  modelFlag,
-  repeatsFlag,
-  samplesFlag,
-  schedulesFlag,
-  seedFlag,
-  virtualFlag,
-} from "../lib/cli/flags.ts";
+import * as flag from "../lib/cli/flags.ts";
 import { loadPairs, rowsOfFiles } from "../lib/cli/load_schedule.ts";
 import { integer, main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
@@ -58,26 +48,26 @@ const usualCounts = [2, 4, 8, 16];
 export const scaling = new Command("scaling")
   .description("Throughput, bubble and gain of 2BP against the number of ranks: measured, predicted, closed form.")
   .addOption(
-    modelFlag("llama-deep", ["largest"], `; or largest, the largest of ${llamas.join(", ")} that memory holds`),
+    flag.model("llama-deep", ["largest"], `; or largest, the largest of ${llamas.join(", ")} that memory holds`),
   )
   .option(
     "--devices <a,b>",
     `numbers of pipeline ranks, each 1 to 64 (default: ${usualCounts.join(",")}, or the rows of the CSV files)`,
     counts,
   )
-  .addOption(virtualFlag())
-  .addOption(schedulesFlag())
-  .addOption(repeatsFlag("pairs of steps for each schedule", 3))
-  .addOption(samplesFlag(1))
+  .addOption(flag.virtual())
+  .addOption(flag.schedules())
+  .addOption(flag.repeats("pairs of steps for each schedule", 3))
+  .addOption(flag.samples(1))
   .option(
     "--memory <GiB>",
     "what --model largest may take, of a GPU's memory or the machine's (default: what the machine has free)",
     real(1e-3, 1e6),
   )
-  .addOption(dataFlag())
-  .addOption(seedFlag())
-  .addOption(jsonFlag())
-  .addOption(htmlFlag())
+  .addOption(flag.data())
+  .addOption(flag.seed())
+  .addOption(flag.json())
+  .addOption(flag.html())
   .action(run);
 
 async function run(options: Options): Promise<void> {

@@ -6,7 +6,7 @@
  * simulating take 0.5 s; 1.0 to 1.8 microseconds an action at every size, so time grows with N x M.
  */
 import { Command } from "commander";
-import { jsonFlag } from "../lib/cli/flags.ts";
+import * as flag from "../lib/cli/flags.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { tableText } from "../lib/report/table.ts";
 import { generate } from "../lib/schedules/generators/generate.ts";
@@ -51,7 +51,7 @@ function measure(devices: number, microbatches: number): Row {
 /** The command, to be added to `deno task bench`. */
 export const schedules: Command = new Command("schedules")
   .description("Time to generate, split, validate and simulate 1F1B with 2BP, up to 256 devices x 2,048 micro-batches.")
-  .addOption(jsonFlag("the rows"))
+  .addOption(flag.json("the rows"))
   .action(({ json }: { json?: string }) => {
     const out = openOutputs({ json });
     // Once unmeasured, so that the first row does not pay for compilation.

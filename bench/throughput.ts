@@ -3,21 +3,7 @@
  * devices. Bun runs this file as it is, Node runs `bench/main.ts`.
  */
 import { Command } from "commander";
-import {
-  dataFlag,
-  devicesFlag,
-  htmlFlag,
-  jsonFlag,
-  modelFlag,
-  policyFlag,
-  precisionFlag,
-  recomputeFlag,
-  repeatsFlag,
-  samplesFlag,
-  schedulesFlag,
-  seedFlag,
-  virtualFlag,
-} from "../lib/cli/flags.ts";
+import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
@@ -76,22 +62,22 @@ interface Options {
 /** The command line; `bench/main.ts` adds it to the others. */
 export const throughput = new Command("throughput")
   .description("Step times of pipeline schedules without and with 2BP: gain measured, predicted, and taken apart.")
-  .addOption(modelFlag("llama-tiny"))
-  .addOption(devicesFlag(1, 16, 2))
-  .addOption(virtualFlag())
-  .addOption(schedulesFlag())
-  .addOption(policyFlag("end in one W for gpipe, fill for the others; schedules that are split by themselves stay so"))
-  .addOption(repeatsFlag("pairs of steps for each schedule", 21))
-  .addOption(samplesFlag("what fits about a minute"))
-  .addOption(recomputeFlag())
-  .addOption(precisionFlag())
-  .addOption(dataFlag())
-  .addOption(seedFlag())
+  .addOption(flag.model("llama-tiny"))
+  .addOption(flag.devices(1, 16, 2))
+  .addOption(flag.virtual())
+  .addOption(flag.schedules())
+  .addOption(flag.policy("end in one W for gpipe, fill for the others; schedules that are split by themselves stay so"))
+  .addOption(flag.repeats("pairs of steps for each schedule", 21))
+  .addOption(flag.samples("what fits about a minute"))
+  .addOption(flag.recompute())
+  .addOption(flag.precision())
+  .addOption(flag.data())
+  .addOption(flag.seed())
   .option("--latency <us>", "of a link between virtual devices, microseconds (default: as measured)", real(0, 1e6))
   .option("--bandwidth <GB/s>", "of a link between virtual devices (default: as measured)", real(1e-6, 1e6))
   .option("--calibrate", "choose kernels by measuring them on this device first; kept for the next run")
-  .addOption(jsonFlag())
-  .addOption(htmlFlag())
+  .addOption(flag.json())
+  .addOption(flag.html())
   .action(run);
 
 async function run(options: Options): Promise<void> {

@@ -3,7 +3,7 @@
  * libraries, on the same adapter, in one run. The peers are installed in this folder by `deno task peers:install`.
  */
 import { Command, InvalidArgumentError } from "commander";
-import { jsonFlag, repeatsFlag } from "../../lib/cli/flags.ts";
+import * as flag from "../../lib/cli/flags.ts";
 import { openOutputs } from "../../lib/cli/outputs.ts";
 import { progress } from "../../lib/report/progress.ts";
 import { tableText } from "../../lib/report/table.ts";
@@ -45,8 +45,8 @@ export const peers = new Command("peers")
     sizes,
     sizes(defaultSizes),
   )
-  .addOption(repeatsFlag("rounds of runs", 21))
-  .addOption(jsonFlag())
+  .addOption(flag.repeats("rounds of runs", 21))
+  .addOption(flag.json())
   .action(run);
 
 async function run({ sizes, repeats, json }: Options): Promise<void> {

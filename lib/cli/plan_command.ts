@@ -7,7 +7,7 @@ import { progress } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
-import { csvFlag, jsonFlag, microbatchesFlag, modelFlag, precisionFlag, samplesFlag } from "./flags.ts";
+import * as flag from "./flags.ts";
 import { bytes, integer } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
 
@@ -26,14 +26,14 @@ interface Flags {
 export function planCommand(): Command {
   return new Command("plan")
     .description("Choose the fastest schedule, 2BP policy and recomputation of a model that fit a budget of memory.")
-    .addOption(modelFlag().makeOptionMandatory())
+    .addOption(flag.model().makeOptionMandatory())
     .requiredOption("--budget <size>", "memory of each device: 24GiB, 800MiB, 16e9", bytes)
     .option("--devices <n>", "pipeline ranks, 1 to 64", integer(1, 64), 4)
-    .addOption(microbatchesFlag(1024, "two a rank"))
-    .addOption(samplesFlag(1))
-    .addOption(precisionFlag())
-    .addOption(jsonFlag("the plan"))
-    .addOption(csvFlag())
+    .addOption(flag.microbatches(1024, "two a rank"))
+    .addOption(flag.samples(1))
+    .addOption(flag.precision())
+    .addOption(flag.json("the plan"))
+    .addOption(flag.csv())
     .action(run);
 }
 

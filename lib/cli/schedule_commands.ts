@@ -30,7 +30,7 @@ import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
 import { search, type SearchResult } from "../schedules/search/search.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { onNextInterrupt } from "./endings.ts";
-import { csvFlag, devicesFlag, htmlFlag, jsonFlag, microbatchesFlag, policyFlag, widthFlag } from "./flags.ts";
+import * as flag from "./flags.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { integer, pairs, real } from "./options.ts";
 import { openOutputs, type Outputs } from "./outputs.ts";
@@ -109,8 +109,8 @@ export function scheduleCommand(): Command {
 
 function sizes(command: Command): Command {
   return command
-    .addOption(devicesFlag(1, 1024, 4))
-    .addOption(microbatchesFlag(65_536, "the schedule's usual number"))
+    .addOption(flag.devices(1, 1024, 4))
+    .addOption(flag.microbatches(65_536, "the schedule's usual number"))
     .option("--chunks <v>", "stages on each rank, for interleaved-1f1b (default: 2)", integer(1, 64))
     .option(
       "--costs <pairs>",
@@ -129,17 +129,17 @@ function sizes(command: Command): Command {
 function transforms(command: Command): Command {
   return command
     .option("--two-stage", "split every backward in two: 2BP")
-    .addOption(policyFlag("fill"))
-    .addOption(widthFlag(65_536));
+    .addOption(flag.policy("fill"))
+    .addOption(flag.width(65_536));
 }
 
 function outputs(command: Command): Command {
   return command
-    .addOption(jsonFlag("figures and actions"))
-    .addOption(csvFlag())
+    .addOption(flag.json("figures and actions"))
+    .addOption(flag.csv())
     .option("--transfers", "with --csv: add SEND and RECV cells")
     .option("--trace <file>", "write a trace for ui.perfetto.dev")
-    .addOption(htmlFlag("drawings, memory curves and the critical path"));
+    .addOption(flag.html("drawings, memory curves and the critical path"));
 }
 
 function costsOf({ costs = defaultCosts }: Flags, stages: number): Costs {
