@@ -1,7 +1,7 @@
 /** The model that all train: a small GPT (Radford et al. 2019), pre-norm, learned positions, GELU, biases, head not tied. */
 import { selfAttention } from "../../lib/layers/attention.ts";
-import { geluLayer } from "../../lib/layers/gelu.ts";
-import { layerNormLayer } from "../../lib/layers/layer_norm.ts";
+import { gelu } from "../../lib/layers/gelu.ts";
+import { layerNorm } from "../../lib/layers/layer_norm.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
 import { preNorm } from "../../lib/layers/residual.ts";
@@ -28,7 +28,7 @@ export const epsilon = 1e-5;
 /** The model made of this project's layers. */
 export function gpt(): Model {
   const { vocabulary, width, blocks, heads, hidden, length } = gptSizes;
-  const norm = (name: string) => layerNormLayer(name, width, epsilon);
+  const norm = (name: string) => layerNorm(name, width, epsilon);
   const attention = {
     width,
     heads,
@@ -68,7 +68,7 @@ export function gpt(): Model {
             norm(`${name}.mlp.norm`),
             sequential([
               linear(`${name}.mlp.up`, width, hidden, { bias: true }),
-              geluLayer("tanh"),
+              gelu("tanh"),
               linear(`${name}.mlp.down`, hidden, width, { bias: true }),
             ]),
           ),

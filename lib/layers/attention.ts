@@ -2,11 +2,12 @@
 import { UserError } from "../errors.ts";
 import { attention, attentionBackward, type AttentionMasks, chooseAttention, qkvWidth } from "../ops/attention.ts";
 import { rope, ropeBackward } from "../ops/rope.ts";
-import { empty, release } from "../tensor.ts";
 import { hash } from "../random.ts";
+import { composed } from "./composite.ts";
 import { checkRate } from "./dropout.ts";
 import type { Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
+import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 
 /** Shape of a self-attention layer. The defaults are those of LLaMa. */
@@ -62,7 +63,6 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   const packed = qkvWidth({ heads, kvHeads, headSize });
   const qkvProjection = linear(`${name}.qkv`, width, packed, { bias });
   const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation }, bias });
-  const parts = [["qkv", qkvProjection], ["out", output]] as const;
   const positions = { length, heads: heads + kvHeads, headSize, rowStride: packed, base: theta };
   const core = (rows: number) => ({ sequences: rows / length, length, heads, kvHeads, headSize, causal });
   const salt = hash(name);
@@ -71,11 +71,12 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     ...(dropout > 0 ? { dropout: { rate: dropout, salt, seed: saved.side("seed") } } : {}),
   });
 
-  return {
-    parameters: parts.flatMap(([, layer]) => layer.parameters),
-    keepsInput: true,
-    keepsGradient: true,
-    sides: [...(padded ? ["lengths"] : []), ...(dropout > 0 ? ["seed"] : [])],
+  return composed({ qkv: qkvProjection, out: output }, {
+    reads: {
+      input: true,
+      gradient: true,
+      sides: [...(padded ? ["lengths"] : []), ...(dropout > 0 ? ["seed"] : [])],
+    },
     outputShape: (shape) => shape,
     flops(shape) {
       const [q, o] = [qkvProjection.flops(shape), output.flops(shape)];
@@ -84,37 +85,32 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
-      const qkv = empty(x.device, [rows, packed], "activations", y.dtype);
-      qkvProjection.forward(qkv, x, saved.child("qkv"));
+      const qkv = saved.scratch([rows, packed], y.dtype, "activations");
+      forward(qkvProjection, qkv, x, saved.child("qkv"));
       if (rotary) rope(qkv, positions);
       const { shape, dtype } = chooseAttention(x.device.gpu, core(rows), y.dtype, masks(saved)).keeps(
         core(rows),
         y.dtype,
       );
-      const kept = empty(x.device, shape, "activations", dtype);
+      const kept = saved.scratch(shape, dtype, "activations");
       const context = saved.slot("context", [rows, width], "activations", y.dtype);
       attention(context, kept, qkv, core(rows), masks(saved));
-      output.forward(y, context, saved.child("out", { unread: saved.unread }));
+      forward(output, y, context, saved.child("out", { unread: saved.unread }));
       saved.keep("qkv", qkv);
       saved.keep("context", context);
       saved.keep("kept", kept);
-      release(qkv, kept, context);
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0];
-      const dcontext = empty(dy.device, [rows, width], "workspace", dy.dtype);
-      output.backwardInput(dcontext, dy, saved.child("out"));
+      const dcontext = saved.scratch([rows, width], dy.dtype);
+      backwardInput(output, dcontext, dy, saved.child("out"));
       const dqkv = saved.slot("dqkv", [rows, packed], "derivatives", dy.dtype);
       const [context, qkv, kept] = ["context", "qkv", "kept"].map((name) => saved.get(name));
       attentionBackward(dqkv, dcontext, context, qkv, kept, core(rows), masks(saved));
       saved.drop("context", "qkv", "kept");
-      release(dcontext);
+      saved.release(dcontext);
       if (rotary) ropeBackward(dqkv, positions);
-      qkvProjection.backwardInput(dx, dqkv, saved.child("qkv"));
-      release(dqkv);
+      backwardInput(qkvProjection, dx, dqkv, saved.child("qkv"));
     },
-    backwardWeight(saved) {
-      for (const [child, layer] of parts) layer.backwardWeight!(saved.map((each) => each.child(child)));
-    },
-  };
+  });
 }

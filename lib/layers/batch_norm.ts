@@ -1,8 +1,8 @@
 /** Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) of channels, over the pixels of a micro-batch's samples. */
 import { UserError } from "../errors.ts";
-import { batchNorm, batchNormBackwardInput, type BatchNormOptions, batchNormSums } from "../ops/batch_norm.ts";
+import * as ops from "../ops/batch_norm.ts";
 import { columnSum } from "../ops/bias.ts";
-import { empty, joinAdjacent, release, sizeOf } from "../tensor.ts";
+import { joinAdjacent, sizeOf } from "../tensor.ts";
 import { stateBuffer } from "./buffers.ts";
 import type { Layer } from "./layer.ts";
 import { parameter } from "./parameter.ts";
@@ -18,7 +18,7 @@ import { parameter } from "./parameter.ts";
  * Its `outputShape` throws a UserError for one value a channel, one sample of one pixel, as PyTorch does: less its mean that is 0
  * whatever it was.
  */
-export function batchNormLayer(name: string, channels: number, options: BatchNormOptions = {}): Layer {
+export function batchNorm(name: string, channels: number, options: ops.BatchNormOptions = {}): Layer {
   const gain = parameter(`${name}.weight`, [channels], "ones");
   const bias = parameter(`${name}.bias`, [channels], "zeros");
   const runningMean = stateBuffer(`${name}.running_mean`, [channels], "zeros");
@@ -26,8 +26,7 @@ export function batchNormLayer(name: string, channels: number, options: BatchNor
   return {
     parameters: [gain, bias],
     buffers: [runningMean, runningVariance],
-    keepsInput: false,
-    keepsGradient: false,
+    reads: {},
     outputShape(shape) {
       if (sizeOf(shape.slice(0, -1)) < 2) {
         throw new UserError(
@@ -39,34 +38,35 @@ export function batchNormLayer(name: string, channels: number, options: BatchNor
     },
     flops: (shape) => ({ f: 7 * sizeOf(shape), i: 9 * sizeOf(shape), w: 2 * channels }),
     forward(y, x, saved) {
-      const mean = empty(x.device, [channels], "activations"), rstd = empty(x.device, [channels], "activations");
-      const running = { mean: runningMean.value, variance: runningVariance.value };
-      // A forward that is run again leaves the running statistics where the first has moved them.
-      batchNorm(y, { mean, rstd }, running, x, gain.value, bias.value, {
+      const mean = saved.scratch([channels], "f32", "activations"),
+        rstd = saved.scratch([channels], "f32", "activations");
+      const running = { mean: saved.state(runningMean), variance: saved.state(runningVariance) };
+      // A forward that is run a second time leaves the running statistics where the first has moved them.
+      ops.batchNorm(y, { mean, rstd }, running, x, saved.value(gain), saved.value(bias), {
         ...options,
         ...saved.again ? { momentum: 0 } : {},
       });
       saved.keep("x", x);
       saved.keep("mean", mean);
       saved.keep("rstd", rstd);
-      release(mean, rstd);
     },
     backwardInput(dx, dy, saved) {
       const x = saved.get("x"), statistics = { mean: saved.get("mean"), rstd: saved.get("rstd") };
       const dgain = saved.slot("dgain", [1, channels], "derivatives");
       const dbias = saved.slot("dbias", [1, channels], "derivatives");
-      batchNormSums(dgain, dbias, dy, x, statistics, gain.value, bias.value, options);
-      if (dx) batchNormBackwardInput(dx, dy, x, statistics, gain.value, bias.value, dgain, dbias, options);
+      const weights = [saved.value(gain), saved.value(bias)] as const;
+      ops.batchNormSums(dgain, dbias, dy, x, statistics, ...weights, options);
+      if (dx) ops.batchNormBackwardInput(dx, dy, x, statistics, ...weights, dgain, dbias, options);
       saved.drop("x", "mean", "rstd");
       saved.keep("dgain", dgain);
       saved.keep("dbias", dbias);
-      release(dgain, dbias);
     },
     backwardWeight(saved) {
+      const [{ gradient }] = saved;
       const sums = saved.map((each) => [each.get("dgain"), each.get("dbias")] as const);
       for (const [dgain, dbias] of joinAdjacent(sums)) {
-        columnSum(gain.gradient, dgain);
-        columnSum(bias.gradient, dbias);
+        columnSum(gradient(gain), dgain);
+        columnSum(gradient(bias), dbias);
       }
     },
   };

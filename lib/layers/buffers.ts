@@ -4,9 +4,8 @@
  */
 import { alignment, type Device } from "../gpu/device.ts";
 import { bytesOf, fromArray, release, sizeOf, type Tensor, view } from "../tensor.ts";
-import { place, unplace } from "./placed.ts";
 
-/** One such tensor, a running mean for example. `value` and `kept` exist once its stage is placed. */
+/** One such tensor as a layer describes it, a running mean for example; see `Saved.state`. */
 export interface StateBuffer {
   /** Unique in a model, parameters included. */
   readonly name: string;
@@ -14,28 +13,27 @@ export interface StateBuffer {
   readonly shape: readonly number[];
   /** What it holds before training. */
   readonly initial: "zeros" | "ones";
-  /** The values, on the device of the stage. */
-  value: Tensor;
-  /** The values after the last step that stands. */
-  kept: Tensor;
 }
 
-/** Describes a buffer; reading its tensors before it is placed is an error. */
+/** Describes a buffer. */
 export function stateBuffer(name: string, shape: readonly number[], initial: StateBuffer["initial"]): StateBuffer {
-  const described = { name, shape, initial } as StateBuffer;
-  unplaceBuffer(described);
-  return described;
+  return { name, shape, initial };
 }
 
-/** Makes it a description again: its tensors are gone. */
-export function unplaceBuffer(buffer: StateBuffer): void {
-  unplace(buffer, ["value", "kept"]);
+/** The tensors of one buffer on a device. */
+export interface PlacedState {
+  /** The values as they are. */
+  readonly value: Tensor;
+  /** The values after the last step that stands. */
+  readonly kept: Tensor;
 }
 
 /** The buffers of a stage, side by side, so that one copy keeps or restores them all. */
 export interface BufferBlock {
   readonly values: Tensor;
   readonly kept: Tensor;
+  /** The tensors of each: its part of the two. */
+  readonly parts: readonly PlacedState[];
 }
 
 /** Places buffers on a device with what they hold before training, counted as parameters; nothing where there are none. */
@@ -49,19 +47,17 @@ export function placeBuffers(buffers: readonly StateBuffer[], device: Device): B
   for (const [index, buffer] of buffers.entries()) {
     if (buffer.initial === "ones") initial.fill(1, starts[index], starts[index] + sizeOf(buffer.shape));
   }
-  const block = {
-    values: fromArray(device, [count], initial, "parameters"),
-    kept: fromArray(device, [count], initial, "parameters"),
-  };
-  for (const [index, buffer] of buffers.entries()) {
-    const part = (whole: Tensor) => view(whole, buffer.shape, bytesOf([starts[index]], "f32"));
-    place(buffer, { value: part(block.values), kept: part(block.kept) });
-  }
-  return block;
+  const values = fromArray(device, [count], initial, "parameters");
+  const kept = fromArray(device, [count], initial, "parameters");
+  const parts = buffers.map(({ shape }, index): PlacedState => {
+    const part = (whole: Tensor) => view(whole, shape, bytesOf([starts[index]], "f32"));
+    return { value: part(values), kept: part(kept) };
+  });
+  return { values, kept, parts };
 }
 
 /** Gives a placed buffer new values, which no failure of a later step takes back. */
-export function writeBuffer({ value, kept }: StateBuffer, values: Float32Array): void {
+export function writeBuffer({ value, kept }: PlacedState, values: Float32Array): void {
   for (const tensor of [value, kept]) tensor.device.write(tensor, values);
 }
 
@@ -76,10 +72,7 @@ export function restoreBuffers({ values, kept }: BufferBlock): void {
 }
 
 /** Gives back what {@link placeBuffers} took. */
-export function releaseBuffers(buffers: readonly StateBuffer[], block: BufferBlock | undefined): void {
-  for (const buffer of buffers) {
-    release(buffer.value, buffer.kept);
-    unplaceBuffer(buffer);
-  }
-  if (block) release(block.values, block.kept);
+export function releaseBuffers({ values, kept, parts }: BufferBlock): void {
+  for (const part of parts) release(part.value, part.kept);
+  release(values, kept);
 }

@@ -1,5 +1,5 @@
 /** Two-dimensional convolution without a bias, as ResNets have it: the normalisation that follows brings one. */
-import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../ops/conv.ts";
+import * as ops from "../ops/conv.ts";
 import { type Window, windowedShape } from "../ops/windows.ts";
 import { joinAdjacent, sizeOf } from "../tensor.ts";
 import type { Layer } from "./layer.ts";
@@ -10,7 +10,7 @@ import { parameter } from "./parameter.ts";
  * variance 2 / (size^2 * outputs) (He et al., arXiv 1502.01852, by what flows back; as torchvision). W reads x and dy; the
  * patches are laid out once more for it rather than kept, which would take size^2 times the memory.
  */
-export function conv2dLayer(
+export function conv2d(
   name: string,
   inputs: number,
   outputs: number,
@@ -22,9 +22,7 @@ export function conv2dLayer(
   const window = { size, stride, padding };
   return {
     parameters: [weight],
-    keepsInput: true,
-    keepsGradient: true,
-    lean: true,
+    reads: { input: true, gradient: true, nothingElse: true },
     outputShape: (shape) => windowedShape(shape, window, outputs),
     flops(shape) {
       const each = 2 * sizeOf(windowedShape(shape, window, outputs)) * size * size * inputs;
@@ -33,15 +31,16 @@ export function conv2dLayer(
     forward(y, x, saved) {
       saved.keep("x", x);
       if (saved.unread) return;
-      conv2d(y, x, weight.value, window);
+      ops.conv2d(y, x, saved.value(weight), window);
     },
     backwardInput(dx, dy, saved) {
       saved.keep("dy", dy);
-      if (dx) conv2dBackwardInput(dx, dy, weight.value, window);
+      if (dx) ops.conv2dBackwardInput(dx, dy, saved.value(weight), window);
     },
     backwardWeight(saved) {
+      const gradient = saved[0].gradient(weight);
       for (const [x, dy] of joinAdjacent(saved.map((each) => [each.get("x"), each.get("dy")] as const))) {
-        conv2dBackwardWeight(weight.gradient, dy, x, window);
+        ops.conv2dBackwardWeight(gradient, dy, x, window);
       }
     },
   };

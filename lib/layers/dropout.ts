@@ -1,6 +1,6 @@
-/** Dropout (Srivastava et al., 2014): no parameters, and nothing kept, the mask is computed again. */
+/** Dropout (Srivastava et al., 2014): no parameters, and nothing kept, the mask is recomputed. */
 import { UserError } from "../errors.ts";
-import { dropout } from "../ops/dropout.ts";
+import * as ops from "../ops/dropout.ts";
 import { sizeOf } from "../tensor.ts";
 import { hash } from "../random.ts";
 import type { Layer } from "./layer.ts";
@@ -14,21 +14,19 @@ export interface DropoutOptions {
 }
 
 /** Drops elements; the mask follows from the side input "seed", the layer's name and the element's place in the batch. */
-export function dropoutLayer(name: string, { rate, length }: DropoutOptions): Layer {
+export function dropout(name: string, { rate, length }: DropoutOptions): Layer {
   checkRate(name, rate);
   const salt = hash(name);
   return {
     parameters: [],
-    keepsInput: false,
-    keepsGradient: false,
-    sides: ["seed"],
+    reads: { sides: ["seed"] },
     outputShape: (shape) => shape,
     flops: (shape) => ({ f: 12 * sizeOf(shape), i: 12 * sizeOf(shape), w: 0 }),
     forward(y, x, saved) {
-      dropout(y, x, { rate, salt, seed: saved.side("seed") }, length);
+      ops.dropout(y, x, { rate, salt, seed: saved.side("seed") }, length);
     },
     backwardInput(dx, dy, saved) {
-      if (dx) dropout(dx, dy, { rate, salt, seed: saved.side("seed") }, length);
+      if (dx) ops.dropout(dx, dy, { rate, salt, seed: saved.side("seed") }, length);
     },
   };
 }
@@ -46,5 +44,5 @@ export function checkRate(name: string, rate: number): void {
 
 /** The layers, followed by dropout unless its rate is 0: then nothing is added, and nothing costs. */
 export function withDropout(name: string, options: DropoutOptions, ...layers: Layer[]): Layer[] {
-  return options.rate === 0 ? layers : [...layers, dropoutLayer(name, options)];
+  return options.rate === 0 ? layers : [...layers, dropout(name, options)];
 }

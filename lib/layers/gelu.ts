@@ -1,22 +1,21 @@
 /** GELU (Hendrycks and Gimpel, arXiv 1606.08415): no parameters, so no third function. */
-import { gelu, geluBackward, type GeluForm } from "../ops/gelu.ts";
+import * as ops from "../ops/gelu.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Layer } from "./layer.ts";
 
 /** Applies GELU to each element; x is kept from the forward to I. */
-export function geluLayer(form: GeluForm = "erf"): Layer {
+export function gelu(form: ops.GeluForm = "erf"): Layer {
   return {
     parameters: [],
-    keepsInput: false,
-    keepsGradient: false,
+    reads: {},
     outputShape: (shape) => shape,
     flops: (shape) => ({ f: 20 * sizeOf(shape), i: 30 * sizeOf(shape), w: 0 }),
     forward(y, x, saved) {
-      gelu(y, x, form);
+      ops.gelu(y, x, form);
       saved.keep("x", x);
     },
     backwardInput(dx, dy, saved) {
-      if (dx) geluBackward(dx, dy, saved.get("x"), form);
+      if (dx) ops.geluBackward(dx, dy, saved.get("x"), form);
       saved.drop("x");
     },
   };

@@ -13,13 +13,13 @@ export interface Flops {
   readonly i: number;
   /** Backward-p2, the weight gradient. */
   readonly w: number;
-  /** Full backward, where that is not I and W one after the other: what is computed again for both is computed once. */
+  /** Full backward, where that is not I and W one after the other: what both recompute is recomputed once. */
   readonly b?: number;
-  /** Forward that is run again for what it keeps, where that is less than `f`: see `Saved.unread`. */
+  /** Forward that is run a second time for what it keeps alone, where that is less than `f`: see `Saved.unread`. */
   readonly again?: number;
 }
 
-/** The work of several parts, one after another: of a forward that is run again, the last may be spared. */
+/** The work of several parts, one after another: in a forward that is run a second time, the last may be spared. */
 export function addFlops(...parts: readonly Flops[]): Flops {
   let f = 0, i = 0, w = 0, b = 0;
   for (const part of parts) {
@@ -48,25 +48,35 @@ export function sumShape(one: readonly number[], other: readonly number[]): read
   return one;
 }
 
+/** What the later functions of a layer read: what its neighbours, the pipeline and recomputation must know of it. */
+export interface Reads {
+  /** Whether `backwardWeight` reads `x`: then whoever makes `x` puts it into a slot of the micro-batch's group. */
+  readonly input?: boolean;
+  /** The same for `dy`. */
+  readonly gradient?: boolean;
+  /** Whether x and dy are all that any of its functions leaves to another: then recomputing it would save nothing. */
+  readonly nothingElse?: boolean;
+  /** Names of the side inputs that it reads: "lengths", u32 [samples], and "seed", u32 [2], see {@link Saved.side}. */
+  readonly sides?: readonly string[];
+}
+
 /**
- * A layer. Activations are matrices [rows, width], where the rows are the tokens of all sequences of a micro-batch.
- * The caller owns `x`, `y`, `dy` and `dx`; a layer that needs one later keeps a reference in `saved`. They are f32, or f16
- * in mixed precision: what a layer makes for itself is of the type of y or dy, but statistics of rows and columns, and
- * whatever is summed up for W, are f32.
+ * A layer: a description and three functions, without a tensor of its own, so that it can be placed on any number of devices at once.
+ * Activations are matrices [rows, width], where the rows are the tokens of all sequences of a micro-batch, or images [samples,
+ * height, width, channels].
+ *
+ * The caller owns `x`, `y`, `dy` and `dx`; a layer that needs one later keeps a reference in `saved`, which also gives it memory for
+ * the time of the call, and the tensors of its parameters and buffers. They are f32, or f16 in mixed precision: what a layer
+ * makes for itself is of the type of y or dy, but statistics of rows and columns, and whatever is summed up for W, are f32. The
+ * functions are called through `forward`, `backwardInput` and `backwardWeight` of layers/run.ts.
  */
 export interface Layer {
   /** Trainable parameters, children's included. */
   readonly parameters: readonly Parameter[];
   /** State that the forward keeps up to date, children's included. */
   readonly buffers?: readonly StateBuffer[];
-  /** Whether `backwardWeight` reads `x`: then whoever makes `x` puts it into a slot of the micro-batch's group. */
-  readonly keepsInput: boolean;
-  /** The same for `dy`. */
-  readonly keepsGradient: boolean;
-  /** Whether x and dy are all that it keeps, between whichever of its functions: then there is nothing to gain by computing it again. */
-  readonly lean?: boolean;
-  /** Names of the side inputs it reads: "lengths", u32 [samples], and "seed", u32 [2], see {@link Saved.side}. */
-  readonly sides?: readonly string[];
+  /** What I and W read; `{}` where W reads neither x nor dy and nothing comes from the side. */
+  readonly reads: Reads;
   /** Shape of `y` for an `x` of this shape. */
   outputShape(inputShape: readonly number[]): readonly number[];
   /** Work for an `x` of this shape. */
@@ -79,8 +89,16 @@ export interface Layer {
    */
   backwardInput(dx: Tensor | undefined, dy: Tensor, saved: Saved): void;
   /**
-   * Backward-p2: adds the gradients with respect to the parameters of any number of micro-batches. Absent where
-   * there are no parameters. The caller clears `saved` afterwards.
+   * Backward-p2: adds the gradients with respect to the parameters of any number of micro-batches; scratch comes from the first.
+   * Absent where there are no parameters. The caller clears `saved` afterwards.
    */
   backwardWeight?(saved: readonly Saved[]): void;
+}
+
+/** A normalisation whose backward can add the gradient that flows around it. */
+export interface ResidualNorm extends Layer {
+  /** Tells it from layers that would leave `residual` out without a word. */
+  readonly addsResidual: true;
+  /** As {@link Layer.backwardInput}; with `residual`, dx = residual + the gradient, as pre-norm blocks need it. */
+  backwardInput(dx: Tensor | undefined, dy: Tensor, saved: Saved, residual?: Tensor): void;
 }

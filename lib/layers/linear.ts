@@ -29,9 +29,7 @@ export function linear(
   const bias = biased && parameter(`${name}.bias`, [outputs], biased === true ? "zeros" : biased);
   return {
     parameters: bias ? [weight, bias] : [weight],
-    keepsInput: true,
-    keepsGradient: true,
-    lean: true,
+    reads: { input: true, gradient: true, nothingElse: true },
     outputShape: ([rows]) => [rows, outputs],
     flops([rows]) {
       const each = 2 * rows * inputs * outputs, once = bias ? rows * outputs : 0;
@@ -40,18 +38,19 @@ export function linear(
     forward(y, x, saved) {
       saved.keep("x", x);
       if (saved.unread) return;
-      matmul(y, x, weight.value, { transposeB: transposed });
-      if (bias) addBias(y, bias.value);
+      matmul(y, x, saved.value(weight), { transposeB: transposed });
+      if (bias) addBias(y, saved.value(bias));
     },
     backwardInput(dx, dy, saved) {
       saved.keep("dy", dy);
-      if (dx) matmul(dx, dy, weight.value, { transposeB: !transposed });
+      if (dx) matmul(dx, dy, saved.value(weight), { transposeB: !transposed });
     },
     backwardWeight(saved) {
+      const [{ gradient }] = saved;
       for (const [x, dy] of joinAdjacent(saved.map((each) => [each.get("x"), each.get("dy")] as const))) {
         const [a, b] = transposed ? [dy, x] : [x, dy];
-        matmul(weight.gradient, a, b, { transposeA: true, accumulate: true });
-        if (bias) columnSum(bias.gradient, dy);
+        matmul(gradient(weight), a, b, { transposeA: true, accumulate: true });
+        if (bias) columnSum(gradient(bias), dy);
       }
     },
   };

@@ -13,10 +13,12 @@ import {
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
 } from "../ops/scan.ts";
-import { empty, joinAdjacent, release, type Tensor } from "../tensor.ts";
+import { joinAdjacent, type Tensor } from "../tensor.ts";
+import { composed } from "./composite.ts";
 import type { Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import { type Initial, parameter } from "./parameter.ts";
+import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 
 /** Shape of a Mamba mixer. */
@@ -66,7 +68,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
   });
   const everything = (projection: Tensor) => part(projection, columns);
   const steps = (projection: Tensor) => part(projection, rank);
-  const scanParameters = () => ({ aLog: aLog.value, d: d.value, dtBias: dtBias.value });
+  const scanParameters = ({ value }: Saved) => ({ aLog: value(aLog), d: value(d), dtBias: value(dtBias) });
   const scanInputs = (saved: Saved): ScanInputs => ({
     x: saved.get("convolved"),
     dtRaw: saved.get("dt"),
@@ -74,14 +76,9 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
     gate: saved.get("xz"),
   });
 
-  return {
-    parameters: [
-      ...inProjection.parameters,
-      ...[convWeight, convBias, xWeight, dtWeight, dtBias, aLog, d],
-      ...output.parameters,
-    ],
-    keepsInput: true,
-    keepsGradient: true,
+  return composed({ in_proj: inProjection, out_proj: output }, {
+    parameters: [convWeight, convBias, xWeight, dtWeight, dtBias, aLog, d],
+    reads: { input: true, gradient: true },
     outputShape: (shape) => shape,
     flops([rows]) {
       const a = inProjection.flops([rows, width]), b = output.flops([rows, inner]);
@@ -98,69 +95,74 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
     forward(y, x, saved) {
       const rows = x.shape[0];
       const xz = saved.slot("xz", [rows, 2 * inner], "activations", y.dtype);
-      inProjection.forward(xz, x, saved.child("in_proj"));
+      forward(inProjection, xz, x, saved.child("in_proj"));
       const convolved = saved.slot("convolved", [rows, inner], "activations", y.dtype);
-      causalConv(convolved, xz, convWeight.value, convBias.value, length);
+      causalConv(convolved, xz, saved.value(convWeight), saved.value(convBias), length);
       const projection = saved.slot("projection", [rows, stride], "activations", y.dtype);
-      matmulBatched(everything(projection), matrix(convolved), matrix(xWeight.value), [1, 1]);
+      matmulBatched(everything(projection), matrix(convolved), matrix(saved.value(xWeight)), [1, 1]);
       const dt = saved.slot("dt", [rows, inner], "activations", y.dtype);
-      matmulBatched(matrix(dt), steps(projection), matrix(dtWeight.value), [1, 1]);
-      const states = empty(x.device, scanStatesShape(rows, length, inner, state), "activations");
+      matmulBatched(matrix(dt), steps(projection), matrix(saved.value(dtWeight)), [1, 1]);
+      const states = saved.scratch(scanStatesShape(rows, length, inner, state), "f32", "activations");
       for (const [key, tensor] of Object.entries({ xz, convolved, projection, dt, states })) saved.keep(key, tensor);
       const gated = saved.slot("gated", [rows, inner], "activations", y.dtype);
-      selectiveScan(gated, states, scanInputs(saved), scanParameters(), length);
-      output.forward(y, gated, saved.child("out_proj", { unread: saved.unread }));
-      release(xz, convolved, projection, dt, states, gated);
+      selectiveScan(gated, states, scanInputs(saved), scanParameters(saved), length);
+      forward(output, y, gated, saved.child("out_proj", { unread: saved.unread }));
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0], sequences = rows / length;
-      const dconvolved = empty(dy.device, [rows, inner], "workspace", dy.dtype);
-      output.backwardInput(dconvolved, dy, saved.child("out_proj"));
+      const dconvolved = saved.scratch([rows, inner], dy.dtype);
+      backwardInput(output, dconvolved, dy, saved.child("out_proj"));
       const dprojection = saved.slot("dprojection", [rows, stride], "derivatives", dy.dtype);
       const scanSums = saved.slot("scan_sums", scanSumsShape(rows, length, inner, state), "derivatives");
       selectiveScanBackwardInput(
         ...[dconvolved, dprojection, scanSums, saved.get("states")] as const,
-        ...[scanInputs(saved), scanParameters(), length] as const,
+        ...[scanInputs(saved), scanParameters(saved), length] as const,
       );
       saved.drop("states");
       // The slots of dt and [x | z] hold gradients from here on.
       for (const name of ["dt", "xz"]) dy.device.pool.recategorize(saved.get(name).storage, "derivatives");
       const ddt = matrix(saved.get("dt")), transposeB = true;
-      matmulBatched(steps(dprojection), ddt, matrix(dtWeight.value), [1, 1], { transposeB });
-      matmulBatched(matrix(dconvolved), everything(dprojection), matrix(xWeight.value), [1, 1], {
+      matmulBatched(steps(dprojection), ddt, matrix(saved.value(dtWeight)), [1, 1], { transposeB });
+      matmulBatched(matrix(dconvolved), everything(dprojection), matrix(saved.value(xWeight)), [1, 1], {
         transposeB,
         accumulate: true,
       });
       const weightSums = saved.slot("conv_weight_sums", [sequences, inner * convTaps], "derivatives");
       const biasSums = saved.slot("conv_bias_sums", [sequences, inner], "derivatives");
       const dxz = saved.get("xz");
-      causalConvBackwardInput(dxz, weightSums, biasSums, dconvolved, convWeight.value, convBias.value, length);
-      inProjection.backwardInput(dx, dxz, saved.child("in_proj"));
+      causalConvBackwardInput(
+        dxz,
+        weightSums,
+        biasSums,
+        dconvolved,
+        saved.value(convWeight),
+        saved.value(convBias),
+        length,
+      );
+      backwardInput(inProjection, dx, dxz, saved.child("in_proj"));
       saved.drop("xz");
       saved.keep("dprojection", dprojection);
       saved.keep("scan_sums", scanSums);
       saved.keep("conv_weight_sums", weightSums);
       saved.keep("conv_bias_sums", biasSums);
-      release(dconvolved, dprojection, scanSums, weightSums, biasSums);
     },
     backwardWeight(saved) {
       const kept = (...names: string[]) => joinAdjacent(saved.map((each) => names.map((name) => each.get(name))));
-      inProjection.backwardWeight!(saved.map((each) => each.child("in_proj")));
-      output.backwardWeight!(saved.map((each) => each.child("out_proj")));
+      const [{ gradient }] = saved;
       const product = { transposeA: true, accumulate: true };
       for (const [x, dprojection] of kept("convolved", "dprojection")) {
-        matmulBatched(matrix(xWeight.gradient), matrix(x), everything(dprojection), [1, 1], product);
+        matmulBatched(matrix(gradient(xWeight)), matrix(x), everything(dprojection), [1, 1], product);
       }
       for (const [projection, ddt] of kept("projection", "dt")) {
-        matmulBatched(matrix(dtWeight.gradient), steps(projection), matrix(ddt), [1, 1], product);
+        matmulBatched(matrix(gradient(dtWeight)), steps(projection), matrix(ddt), [1, 1], product);
       }
       for (const [weights, biases] of kept("conv_weight_sums", "conv_bias_sums")) {
-        causalConvBackwardWeight(convWeight.gradient, convBias.gradient, weights, biases);
+        causalConvBackwardWeight(gradient(convWeight), gradient(convBias), weights, biases);
       }
-      const gradients = { aLog: aLog.gradient, d: d.gradient, dtBias: dtBias.gradient };
+      const gradients = { aLog: gradient(aLog), d: gradient(d), dtBias: gradient(dtBias) };
       for (const [sums] of kept("scan_sums")) selectiveScanBackwardWeight(gradients, sums);
     },
-  };
+  });
 }
 
 /** What softplus makes into a step size between 0.001 and 0.1, log-uniform. */

@@ -1,9 +1,5 @@
-/** Trainable parameters: described by layers, placed on a device stage by stage. */
-import { alignment, type Device } from "../gpu/device.ts";
-import { scale } from "../ops/elementwise.ts";
-import { bytesOf, type DType, empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";
-import { type Generator, generator } from "../random.ts";
-import { place, unplace } from "./placed.ts";
+/** Trainable parameters: described by layers, given tensors by `placeLayers`. */
+import type { Generator } from "../random.ts";
 
 /**
  * How a parameter starts: drawn from a normal distribution of this deviation, or uniformly between minus and plus a bound; all
@@ -16,7 +12,7 @@ export type Initial =
   | "zeros"
   | ((index: number, random: Generator) => number);
 
-/** One trainable tensor. `value`, `master` and `gradient` exist once its stage is placed. */
+/** One trainable tensor, as a layer describes it: its tensors are in whatever it was placed in, see `Saved.value`. */
 export interface Parameter {
   /** Unique in a model, for example "blocks.0.mlp.down.weight". */
   readonly name: string;
@@ -24,168 +20,9 @@ export interface Parameter {
   readonly shape: readonly number[];
   /** What it holds before training. */
   readonly initial: Initial;
-  /** The values as kernels read them, on the device of the stage; f16 in mixed precision. */
-  value: Tensor;
-  /**
-   * The values as they are trained, f32. In mixed precision `value` is a copy of them: most updates are too small to
-   * change an f16 (Micikevicius et al., arXiv 1710.03740, section 3.1). Otherwise the two are one.
-   */
-  master: Tensor;
-  /** The gradient that W's add to, f32: in f16 the sum over the micro-batches would lose the small ones. */
-  gradient: Tensor;
 }
 
-/** Describes a parameter; reading its tensors before it is placed is an error. */
+/** Describes a parameter. */
 export function parameter(name: string, shape: readonly number[], initial: Initial): Parameter {
-  const described = { name, shape, initial } as Parameter;
-  unplaceParameter(described);
-  return described;
-}
-
-/** Makes it a description again: its tensors are gone. */
-export function unplaceParameter(parameter: Parameter): void {
-  unplace(parameter, ["value", "master", "gradient"]);
-}
-
-/**
- * Parameters side by side in one buffer, and their gradients in another, so that an optimizer takes them in one kernel.
- * The first `decayed` elements are matrices, which weight decay applies to; gains and biases follow. Between the
- * parameters is padding, which is 0 and stays so.
- */
-export interface ParameterBlock {
-  readonly masters: Tensor;
-  /** The f16 copy of the masters, which kernels read; in f32 the masters themselves. */
-  readonly values: Tensor;
-  readonly gradients: Tensor;
-  readonly decayed: number;
-  /** What lies where: in the order of their places. */
-  readonly parameters: readonly Parameter[];
-  /** The element that each of them starts at. */
-  readonly starts: readonly number[];
-}
-
-/** The parameter that element `index` of a block belongs to; padding belongs to the one before it. */
-export function parameterAt({ parameters, starts }: ParameterBlock, index: number): Parameter {
-  let at = parameters.length - 1;
-  while (starts[at] > index) at--;
-  return parameters[at];
-}
-
-/**
- * Places parameters on a device: values initialised, gradients zero. The initial values depend on `seed` and on a
- * parameter's name alone, so that every partition of a model starts from the same point; `originals` names the parameter that
- * another starts as a copy of. Several blocks come back only where one would not fit the device's largest binding.
- *
- * With `dtype` "f16" kernels read an f16 copy, which counts as parameters; the f32 masters count as optimizer then, whose
- * memory they are, as with ZeRO (Rajbhandari et al., arXiv 1910.02054, section 3.1). Gains and biases are copied like
- * the rest: f16 holds them as exactly as it holds the activations that they meet.
- */
-export function placeParameters(
-  parameters: readonly Parameter[],
-  device: Device,
-  seed: number,
-  originals: ReadonlyMap<string, string> = new Map(),
-  dtype: "f32" | "f16" = "f32",
-): ParameterBlock[] {
-  const matrices = parameters.filter((parameter) => parameter.shape.length > 1);
-  const vectors = parameters.filter((parameter) => parameter.shape.length <= 1);
-  const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.device.limits;
-  const most = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / alignment) * alignment;
-  const blocks: Parameter[][] = [];
-  let bytes = Infinity;
-  for (const parameter of [...matrices, ...vectors]) {
-    const more = 4 * padded(parameter, dtype);
-    if (bytes + more > most) {
-      blocks.push([]);
-      bytes = 0;
-    }
-    blocks[blocks.length - 1].push(parameter);
-    bytes += more;
-  }
-  return blocks.map((block) => placeBlock(block, device, seed, originals, dtype));
-}
-
-function placeBlock(
-  block: readonly Parameter[],
-  device: Device,
-  seed: number,
-  originals: ReadonlyMap<string, string>,
-  dtype: "f32" | "f16",
-): ParameterBlock {
-  const starts = startsOf(block, dtype);
-  const count = starts[block.length];
-  const mixed = dtype === "f16";
-  const masters = empty(device, [count], mixed ? "optimizer" : "parameters");
-  const values = mixed ? empty(device, [count], "parameters", dtype) : retain(masters);
-  const gradients = empty(device, [count], "gradients");
-  let decayed = 0;
-  for (const [index, parameter] of block.entries()) {
-    const part = (whole: Tensor) => view(whole, parameter.shape, bytesOf([starts[index]], whole.dtype));
-    place(parameter, { value: part(values), master: part(masters), gradient: part(gradients) });
-    if (parameter.shape.length > 1) decayed = starts[index + 1];
-  }
-  if (!device.gpu.info.dry) { // where nothing is computed, nobody reads billions of numbers
-    device.write(masters, initialValues(block, starts, seed, originals));
-    device.write(gradients, new Float32Array(count));
-  }
-  const placed = { masters, values, gradients, decayed, parameters: block, starts };
-  copyMasters([placed]);
-  return placed;
-}
-
-/** Records, in mixed precision, the copy of the masters to what kernels read: to be called when masters have been written. */
-export function copyMasters(blocks: readonly ParameterBlock[]): void {
-  for (const { masters, values } of blocks) if (values.dtype !== masters.dtype) scale(values, masters, 1);
-}
-
-/** The element that each parameter starts at, and at the end that behind the last. */
-function startsOf(block: readonly Parameter[], dtype: DType): number[] {
-  const starts = [0];
-  for (const parameter of block) starts.push(starts[starts.length - 1] + padded(parameter, dtype));
-  return starts;
-}
-
-function initialValues(
-  block: readonly Parameter[],
-  starts: readonly number[],
-  seed: number,
-  originals: ReadonlyMap<string, string>,
-): Float32Array {
-  const values = new Float32Array(starts[block.length]);
-  for (const [index, parameter] of block.entries()) {
-    const name = originals.get(parameter.name) ?? parameter.name;
-    const start = starts[index];
-    fillInitial(values.subarray(start, start + sizeOf(parameter.shape)), parameter.initial, `${seed}:${name}`);
-  }
-  return values;
-}
-
-/** Gives back what {@link placeParameters} took. */
-export function releaseParameters(parameters: readonly Parameter[], blocks: readonly ParameterBlock[]): void {
-  for (const parameter of parameters) {
-    release(parameter.value, parameter.master, parameter.gradient);
-    unplaceParameter(parameter);
-  }
-  for (const { masters, values, gradients } of blocks) release(masters, values, gradients);
-}
-
-/** Elements that a parameter takes, such that the next one starts where a kernel can be bound to it, in every block. */
-function padded(parameter: Parameter, dtype: DType): number {
-  const grain = alignment / bytesOf([1], dtype);
-  return Math.ceil(sizeOf(parameter.shape) / grain) * grain;
-}
-
-function fillInitial(target: Float32Array, initial: Initial, seed: string) {
-  if (initial === "zeros") return;
-  if (initial === "ones") {
-    target.fill(1);
-    return;
-  }
-  const random = generator(seed);
-  const next = typeof initial === "function"
-    ? (index: number) => initial(index, random)
-    : "normal" in initial
-    ? () => initial.normal * random.normal()
-    : () => initial.uniform * (2 * random.uniform() - 1);
-  for (let i = 0; i < target.length; i++) target[i] = next(i);
+  return { name, shape, initial };
 }

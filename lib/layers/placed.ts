@@ -1,33 +1,85 @@
-/** What belongs to a model becomes tensors when it is placed on a device, and is a description again afterwards. */
-import type { Tensor } from "../tensor.ts";
+/** Layers on a device: what they describe becomes tensors, as often as anybody places them. */
+import type { Device } from "../gpu/device.ts";
+import { type BufferBlock, placeBuffers, type PlacedState, releaseBuffers, type StateBuffer } from "./buffers.ts";
+import type { Parameter } from "./parameter.ts";
+import { type ParameterBlock, type PlacedParameter, placeParameters, releaseParameters } from "./parameter_blocks.ts";
 
-/** A parameter or a state buffer. */
-interface Placeable {
-  readonly name: string;
+/** What is placed of a layer. */
+export interface Placeable {
+  /** Trainable parameters. */
+  readonly parameters: readonly Parameter[];
+  /** State that a forward moves on. */
+  readonly buffers?: readonly StateBuffer[];
 }
 
-const placed = new WeakSet<Placeable>();
-
-/** Whether it has tensors now: it is in a pipeline, and can be in no other. */
-export function isPlaced(item: Placeable): boolean {
-  return placed.has(item);
+/** The tensors of some layers' parameters and state on one device. */
+export interface Placed {
+  /** Where they live. */
+  readonly device: Device;
+  /** The parameters, as an optimizer takes them. */
+  readonly blocks: readonly ParameterBlock[];
+  /** The state buffers; none where no layer has any. */
+  readonly buffers: BufferBlock | undefined;
+  /**
+   * The tensors of a parameter; no new reference.
+   *
+   * @throws {Error} When it is none of these layers'.
+   */
+  parameter(parameter: Parameter): PlacedParameter;
+  /**
+   * The tensors of a state buffer; no new reference.
+   *
+   * @throws {Error} When it is none of these layers'.
+   */
+  state(buffer: StateBuffer): PlacedState;
+  /** Gives all of them back. */
+  release(): void;
 }
 
-/** Gives it tensors, by the names of the fields that hold them. */
-export function place(item: Placeable, tensors: Readonly<Record<string, Tensor>>): void {
-  for (const [field, value] of Object.entries(tensors)) {
-    Object.defineProperty(item, field, { value, configurable: true, enumerable: true });
-  }
-  placed.add(item);
+/** How layers are placed. */
+export interface PlaceOptions {
+  /** Of the initial values, which depend on it and on a parameter's name alone; 0 by default. */
+  readonly seed?: number;
+  /** By the name of a parameter that starts as a copy of another, the other's name. */
+  readonly originals?: ReadonlyMap<string, string>;
+  /** What kernels read; with "f16" it is a copy of f32 masters. "f32" by default. */
+  readonly dtype?: "f32" | "f16";
 }
 
-/** Makes it a description: reading one of these fields is an error from now on. */
-export function unplace(item: Placeable, fields: readonly string[]): void {
-  for (const field of fields) {
-    const get = () => {
-      throw new Error(`"${item.name}" is not placed on a device: its model is in no open pipeline`);
-    };
-    Object.defineProperty(item, field, { get, configurable: true, enumerable: true });
-  }
-  placed.delete(item);
+/**
+ * Gives layers parameters with their initial values, gradients that are zero, and their state. The layers stay descriptions, and
+ * can be placed any number of times at once: each {@link Placed} trains by itself.
+ */
+export function placeLayers(
+  layers: readonly Placeable[],
+  device: Device,
+  { seed = 0, originals = new Map(), dtype = "f32" }: PlaceOptions = {},
+): Placed {
+  const described = layers.flatMap((layer) => layer.buffers ?? []);
+  const blocks = placeParameters(layers.flatMap((layer) => layer.parameters), device, seed, originals, dtype);
+  const buffers = placeBuffers(described, device);
+  const parameters = new Map<Parameter, PlacedParameter>();
+  for (const block of blocks) block.parameters.forEach((each, index) => parameters.set(each, block.parts[index]));
+  const states = new Map(described.map((each, index) => [each, buffers!.parts[index]]));
+  const find = <Described extends { readonly name: string }, Tensors>(
+    tensors: ReadonlyMap<Described, Tensors>,
+    described: Described,
+  ): Tensors => {
+    const found = tensors.get(described);
+    if (found) return found;
+    throw new Error(`"${described.name}" is not placed: it is of none of the layers that rank ${device.rank} has here`);
+  };
+  return {
+    device,
+    blocks,
+    buffers,
+    parameter: (parameter) => find(parameters, parameter),
+    state: (buffer) => find(states, buffer),
+    release() {
+      releaseParameters(blocks);
+      if (buffers) releaseBuffers(buffers);
+      parameters.clear();
+      states.clear();
+    },
+  };
 }

@@ -2,9 +2,11 @@
 import { UserError } from "../errors.ts";
 import { addBias, columnSum } from "../ops/bias.ts";
 import { bytesOf, joinAdjacent, sizeOf, type Tensor } from "../tensor.ts";
-import { embeddingLayer } from "./embedding.ts";
+import { composed } from "./composite.ts";
+import { embedding } from "./embedding.ts";
 import type { Layer } from "./layer.ts";
 import { type Parameter, parameter } from "./parameter.ts";
+import { backwardInput, forward } from "./run.ts";
 
 /** Shape of an embedding with learned positions. */
 export interface PositionedEmbeddingOptions {
@@ -39,41 +41,39 @@ export function positionedEmbedding(
   if (length > positions) {
     throw new UserError(`${name}: sequences of ${length} tokens need more than ${positions} positions`);
   }
-  const tokens = embeddingLayer(`${name}.token`, vocabulary, width);
+  const tokens = embedding(`${name}.token`, vocabulary, width);
   const position = parameter(`${name}.position.weight`, [positions, width], { normal: 0.02 });
   const type = parameter(`${name}.type.weight`, [types, width], { normal: 0.02 });
   // What is added to a sequence as a whole: the first positions in one stretch.
   const sequence = (table: Tensor) => reshaped(table, [length * width]);
   const row = (table: Tensor) => reshaped(table, [width]);
   const asSequences = (y: Tensor) => reshaped(y, [sizeOf(y.shape) / (length * width), length * width]);
-  return {
-    table: tokens.parameters[0],
-    parameters: [...tokens.parameters, position, type],
-    keepsInput: tokens.keepsInput,
-    keepsGradient: true,
-    lean: true,
+  const layer = composed({ token: tokens }, {
+    parameters: [position, type],
+    reads: tokens.reads,
     outputShape: tokens.outputShape,
     flops: (shape) => {
       const { f, i, w } = tokens.flops(shape);
       return { f: f + 2 * shape[1] * width, i, w: w + 2 * shape[1] * width };
     },
     forward(y, ids, saved) {
-      tokens.forward(y, ids, saved.child("token"));
-      addBias(asSequences(y), sequence(position.value));
-      addBias(y, row(type.value));
+      forward(tokens, y, ids, saved.child("token"));
+      addBias(asSequences(y), sequence(saved.value(position)));
+      addBias(y, row(saved.value(type)));
     },
     backwardInput(dx, dy, saved) {
-      tokens.backwardInput(dx, dy, saved.child("token"));
+      backwardInput(tokens, dx, dy, saved.child("token"));
       saved.keep("dy", dy);
     },
     backwardWeight(saved) {
-      tokens.backwardWeight!(saved.map((each) => each.child("token")));
+      const [{ gradient }] = saved;
       for (const [dy] of joinAdjacent(saved.map((each) => [each.get("dy")] as const))) {
-        columnSum(sequence(position.gradient), asSequences(dy));
-        columnSum(row(type.gradient), dy);
+        columnSum(sequence(gradient(position)), asSequences(dy));
+        columnSum(row(gradient(type)), dy);
       }
     },
-  };
+  });
+  return { ...layer, table: tokens.parameters[0] };
 }
 
 /** The beginning of a tensor in another shape; holds no reference. */

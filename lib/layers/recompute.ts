@@ -1,14 +1,16 @@
 /**
- * Computing again instead of keeping: of the activations between F and I (Chen et al., arXiv 1604.06174), and of all that W reads
+ * Recomputing instead of keeping: of the activations between F and I (Chen et al., arXiv 1604.06174), and of all that W reads
  * between I and W, intermediate-derivative checkpointing, which the 2BP paper (arXiv 2405.18047) names as further work.
  */
 import { expectValue, oneOf } from "../rules.ts";
-import { type DType, empty, release } from "../tensor.ts";
+import type { DType } from "../tensor.ts";
+import { composed } from "./composite.ts";
 import type { Flops, Layer } from "./layer.ts";
+import { backwardInput, backwardWeight, forward } from "./run.ts";
 import { createGroup, releaseGroup, type Saved } from "./saved.ts";
 
 /**
- * What of a layer is computed again. A micro-batch waits twice, for its I and then for its W, and each wait can be had cheaper:
+ * What of a layer is recomputed. A micro-batch waits twice, for its I and then for its W, and each wait can be had cheaper:
  *
  * | | F | kept until I | I | kept until W | W |
  * | --- | --- | --- | --- | --- | --- |
@@ -27,63 +29,62 @@ export type Recompute = "none" | "activations" | "derivatives" | "both";
 export const recomputes: readonly Recompute[] = ["none", "activations", "derivatives", "both"];
 
 /**
- * The same layer, which computes `what` again; its parts keep under "layer". The numbers are the same bits: x and dy lie where
+ * The same layer, which recomputes `what`; its parts keep under "layer". The numbers are the same bits: x and dy lie where
  * the layer's own W would read them, and functions that draw random numbers or keep statistics know that they are run
- * again. A layer without parameters, or that keeps nothing else than x and dy, is returned as it is.
+ * a second time. A layer without parameters, or that keeps nothing else than x and dy, is returned as it is.
  *
  * @throws {UserError} When `what` is none of {@link Recompute}.
  */
 export function recomputed(layer: Layer, what: Recompute): Layer {
   expectValue("What a layer recomputes", what, oneOf(recomputes));
-  if (what === "none" || layer.lean || layer.parameters.length === 0) return layer;
+  if (what === "none" || layer.reads.nothingElse || layer.parameters.length === 0) return layer;
   const inI = what !== "derivatives";
-  /** Whether W computes again. */
+  /** Whether W recomputes. */
   const inW = ({ delayed }: Saved) => what !== "activations" && delayed;
+  /** Slots in which no W reads: those of the micro-batch's own group would take memory for all of it at once. */
+  const alone = ({ group }: Saved) => createGroup(group.placed, 1);
 
   /** Runs the forward once more, for what it keeps; its result, which nobody reads, is of `dtype`. */
   function forwardAgain(saved: Saved, store: Saved, dtype: DType) {
     const x = saved.get("x");
-    const y = empty(x.device, layer.outputShape(x.shape), "activations", dtype);
-    layer.forward(y, x, store);
-    release(y);
+    saved.run(() => forward(layer, saved.scratch(layer.outputShape(x.shape), dtype, "activations"), x, store));
   }
 
-  return {
-    ...layer,
+  const kept = composed({ layer }, {
+    reads: layer.reads,
+    outputShape: (shape) => layer.outputShape(shape),
     flops: (shape) => withAgain(layer.flops(shape), what),
     forward(y, x, saved) {
       if (inI || inW(saved)) saved.keep("x", x);
-      // What no W will read lies outside the slots of the group, of which the first would take memory for all.
-      layer.forward(y, x, saved.child("layer", inI || inW(saved) ? { group: createGroup(x.device, 1) } : {}));
+      forward(layer, y, x, saved.child("layer", inI || inW(saved) ? { group: alone(saved) } : {}));
       if (inI) saved.dropChild("layer");
     },
     backwardInput(dx, dy, saved) {
       const later = inW(saved);
-      const store = saved.child("layer", {
-        again: inI,
-        unread: inI,
-        ...later ? { group: createGroup(dy.device, 1) } : {},
-      });
+      const store = saved.child("layer", { again: inI, unread: inI, ...later ? { group: alone(saved) } : {} });
       if (dx || !later) { // without dx only the derivatives are left to make, and those W will make
         if (inI) forwardAgain(saved, store, dy.dtype);
-        layer.backwardInput(dx, dy, store);
+        backwardInput(layer, dx, dy, store);
       }
       if (later) {
         saved.dropChild("layer");
         saved.keep("dy", dy);
       } else if (inI) saved.drop("x");
     },
+  });
+  return {
+    ...kept,
     backwardWeight(saved) {
-      if (!inW(saved[0])) return layer.backwardWeight!(saved.map((each) => each.child("layer")));
+      if (!inW(saved[0])) return kept.backwardWeight!(saved);
       // Once for all: these micro-batches' derivatives of this layer, and of no other at the same time.
-      const group = createGroup(saved[0].device, saved.length, false);
+      const group = createGroup(saved[0].group.placed, saved.length, false);
       const stores = saved.map((each, index) => each.child("layer", { group, index, again: true, unread: true }));
       for (const [index, each] of saved.entries()) {
         const dy = each.get("dy");
         forwardAgain(each, stores[index], dy.dtype);
-        layer.backwardInput(undefined, dy, stores[index]);
+        backwardInput(layer, undefined, dy, stores[index]);
       }
-      layer.backwardWeight!(stores);
+      backwardWeight(layer, stores);
       for (const each of saved) each.dropChild("layer");
       releaseGroup(group);
     },

@@ -1,22 +1,21 @@
 /** ReLU: no parameters, so no third function. */
-import { relu, reluBackward } from "../ops/relu.ts";
+import * as ops from "../ops/relu.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Layer } from "./layer.ts";
 
 /** Applies max(x, 0) to each element. Its result, which the layer after it often keeps anyway, is kept from the forward to I. */
-export function reluLayer(): Layer {
+export function relu(): Layer {
   return {
     parameters: [],
-    keepsInput: false,
-    keepsGradient: false,
+    reads: {},
     outputShape: (shape) => shape,
     flops: (shape) => ({ f: sizeOf(shape), i: sizeOf(shape), w: 0 }),
     forward(y, x, saved) {
-      relu(y, x);
+      ops.relu(y, x);
       saved.keep("y", y);
     },
     backwardInput(dx, dy, saved) {
-      if (dx) reluBackward(dx, dy, saved.get("y"));
+      if (dx) ops.reluBackward(dx, dy, saved.get("y"));
       saved.drop("y");
     },
   };

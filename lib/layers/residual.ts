@@ -1,83 +1,50 @@
 /** A layer with a connection around it and a normalisation, before it (LLaMa, Mamba) or after it (BERT). */
 import { add } from "../ops/elementwise.ts";
-import { empty, release, type Tensor } from "../tensor.ts";
-import { addFlops, type Layer, sumShape } from "./layer.ts";
-import type { ResidualNorm } from "./rms_norm.ts";
-import type { Saved } from "./saved.ts";
+import { between, composed } from "./composite.ts";
+import { addFlops, type Layer, type ResidualNorm, sumShape } from "./layer.ts";
+import { backwardInput, forward } from "./run.ts";
 
 /** `y = x + inner(norm(x))`, shapes alike. Its parts keep under "norm" and "inner". */
 export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
-  return {
-    ...shared(norm, inner),
+  return composed({ norm, inner }, {
+    reads: { input: norm.reads.input, gradient: inner.reads.gradient },
     outputShape: (shape) => sumShape(shape, inner.outputShape(norm.outputShape(shape))),
     flops: (shape) => addFlops(norm.flops(shape), inner.flops(shape)),
-    keepsInput: norm.keepsInput,
-    keepsGradient: inner.keepsGradient,
     forward(y, x, saved) {
-      const normed = between(inner.keepsInput, saved, "normed", x, "activations");
-      norm.forward(normed, x, saved.child("norm"));
-      const result = empty(x.device, x.shape, "workspace", y.dtype);
-      inner.forward(result, normed, saved.child("inner", { unread: saved.unread }));
+      const normed = between(saved, "normed", x, inner.reads.input, "activations");
+      forward(norm, normed, x, saved.child("norm"));
+      const result = saved.scratch(x.shape, y.dtype);
+      forward(inner, result, normed, saved.child("inner", { unread: saved.unread }));
       if (!saved.unread) add(y, x, result);
-      release(normed, result);
     },
     backwardInput(dx, dy, saved) {
-      const dnormed = between(norm.keepsGradient, saved, "dnormed", dy, "derivatives");
-      inner.backwardInput(dnormed, dy, saved.child("inner"));
-      norm.backwardInput(dx, dnormed, saved.child("norm"), dy);
-      release(dnormed);
+      const dnormed = between(saved, "dnormed", dy, norm.reads.gradient, "derivatives");
+      backwardInput(inner, dnormed, dy, saved.child("inner"));
+      backwardInput(norm, dx, dnormed, saved.child("norm"), dy);
     },
-  };
+  });
 }
 
 /** `y = norm(x + inner(x))`, shapes alike. Its parts keep under "inner" and "norm". */
 export function postNorm(inner: Layer, norm: Layer): Layer {
-  return {
-    ...shared(norm, inner),
+  return composed({ norm, inner }, {
+    reads: { input: inner.reads.input, gradient: norm.reads.gradient },
     outputShape: (shape) => norm.outputShape(sumShape(shape, inner.outputShape(shape))),
     flops: (shape) => addFlops(inner.flops(shape), norm.flops(shape)),
-    keepsInput: inner.keepsInput,
-    keepsGradient: norm.keepsGradient,
     forward(y, x, saved) {
-      const result = empty(x.device, x.shape, "workspace", y.dtype);
-      inner.forward(result, x, saved.child("inner"));
-      const sum = between(norm.keepsInput, saved, "sum", x, "activations");
+      const result = saved.scratch(x.shape, y.dtype);
+      forward(inner, result, x, saved.child("inner"));
+      const sum = between(saved, "sum", x, norm.reads.input, "activations");
       add(sum, x, result);
-      release(result);
-      norm.forward(y, sum, saved.child("norm"));
-      release(sum);
+      saved.release(result);
+      forward(norm, y, sum, saved.child("norm"));
     },
     backwardInput(dx, dy, saved) {
-      const dsum = between(inner.keepsGradient, saved, "dsum", dy, "derivatives");
-      norm.backwardInput(dsum, dy, saved.child("norm"));
-      const through = dx && empty(dy.device, dy.shape, "workspace", dy.dtype);
-      inner.backwardInput(through, dsum, saved.child("inner"));
+      const dsum = between(saved, "dsum", dy, inner.reads.gradient, "derivatives");
+      backwardInput(norm, dsum, dy, saved.child("norm"));
+      const through = dx && saved.scratch(dy.shape, dy.dtype);
+      backwardInput(inner, through, dsum, saved.child("inner"));
       if (dx) add(dx, dsum, through!);
-      release(dsum, through);
     },
-  };
-}
-
-/** What both have in common. */
-function shared(norm: Layer, inner: Layer) {
-  return {
-    parameters: [...norm.parameters, ...inner.parameters],
-    buffers: [...norm.buffers ?? [], ...inner.buffers ?? []],
-    sides: [...new Set([...norm.sides ?? [], ...inner.sides ?? []])],
-    backwardWeight(saved: readonly Saved[]) {
-      norm.backwardWeight?.(saved.map((each) => each.child("norm")));
-      inner.backwardWeight?.(saved.map((each) => each.child("inner")));
-    },
-  };
-}
-
-/** A tensor between the two, of the shape and type of one given: in the micro-batch's slot where a W reads it. */
-function between(
-  kept: boolean,
-  saved: Saved,
-  name: string,
-  { shape, dtype }: Tensor,
-  category: "activations" | "derivatives",
-): Tensor {
-  return kept ? saved.slot(name, shape, category, dtype) : empty(saved.device, shape, category, dtype);
+  });
 }

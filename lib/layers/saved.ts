@@ -2,14 +2,17 @@
 import { alignment, type Device } from "../gpu/device.ts";
 import type { Category } from "../gpu/ledger.ts";
 import { bytesOf, type DType, empty, release, retain, type Tensor, view } from "../tensor.ts";
+import type { StateBuffer } from "./buffers.ts";
+import type { Parameter } from "./parameter.ts";
+import type { Placed } from "./placed.ts";
 
 /**
  * The micro-batches that one W takes together. What that W reads of each of them lies in *slabs*, one buffer with a slot
  * for each micro-batch, so that the slots of a group are neighbours and one matmul serves them all, without a copy.
  */
 export interface Group {
-  /** Where the slabs live. */
-  readonly device: Device;
+  /** The tensors of the layers that the micro-batches go through; the slabs are on the same device. */
+  readonly placed: Placed;
   /** Number of micro-batches. */
   readonly size: number;
   /** Whether W comes at a time of its own. Where a full backward ends the group, it follows I at once. */
@@ -19,8 +22,31 @@ export interface Group {
 }
 
 /** A group of `size` micro-batches, with no memory yet. */
-export function createGroup(device: Device, size: number, delayed = true): Group {
-  return { device, size, delayed, slabs: new Map() };
+export function createGroup(placed: Placed, size: number, delayed = true): Group {
+  return { placed, size, delayed, slabs: new Map() };
+}
+
+/**
+ * A new tensor in the slot of micro-batch `index` in the group's slab `name`; the caller owns a reference. For the x and dy of a whole
+ * stage, which come from outside its layers; a layer asks its {@link Saved.slot}.
+ */
+export function slotIn(
+  { placed: { device }, size, slabs }: Group,
+  index: number,
+  name: string,
+  shape: readonly number[],
+  category: Category,
+  dtype: DType = "f32",
+): Tensor {
+  if (size === 1) return empty(device, shape, category, dtype);
+  // A slot starts where a kernel can be bound to it. Slots whose size is no multiple of that do not touch; W then takes
+  // the micro-batches one after the other (see joinAdjacent).
+  const stride = Math.ceil(bytesOf(shape, dtype) / alignment) * alignment;
+  let slab = slabs.get(name);
+  if (!slab) {
+    slabs.set(name, slab = empty(device, [size * stride / bytesOf([1], dtype)], category, dtype));
+  }
+  return view(slab, shape, index * stride);
 }
 
 /** Gives up the group's slabs; slots still held by somebody live on. */
@@ -41,10 +67,17 @@ export interface ChildOptions {
   readonly unread?: boolean;
 }
 
-/** The tensors that one layer keeps of one micro-batch, by name; composite layers give each child its own. */
+/**
+ * What a layer has of one micro-batch: the tensors that it keeps, by name, and its way to memory and to its parameters. Composite
+ * layers give each child a store of its own.
+ */
 export interface Saved {
   /** Where the tensors live. */
   readonly device: Device;
+  /** The micro-batches that share their W with this one. */
+  readonly group: Group;
+  /** The micro-batch's number in the group. */
+  readonly index: number;
   /** Whether W comes at a time of its own, or follows I at once in a full backward. */
   readonly delayed: boolean;
   /**
@@ -57,13 +90,31 @@ export interface Saved {
    * a child only where its parent says so.
    */
   readonly unread: boolean;
+  /** The values of a parameter; no new reference. */
+  value(parameter: Parameter): Tensor;
+  /** The gradient of a parameter, f32, which `backwardWeight` adds to; no new reference. */
+  gradient(parameter: Parameter): Tensor;
+  /** The values of a state buffer, which a forward may move on; no new reference. */
+  state(buffer: StateBuffer): Tensor;
   /** The part of a child layer; the options count when it is made, at the first call. */
   child(name: string, options?: ChildOptions): Saved;
   /**
-   * A new tensor in this micro-batch's slot of its group's slab `name`: for what W will read of several micro-batches at
-   * once. The caller owns a reference.
+   * A new tensor of undefined content, until the layer's function returns; {@link Saved.keep} keeps it longer.
+   *
+   * @throws {Error} Outside a layer's function, and in one that was not called through `forward`, `backwardInput` or
+   * `backwardWeight` of layers/run.ts.
+   */
+  scratch(shape: readonly number[], dtype?: DType, category?: Category): Tensor;
+  /**
+   * The same in this micro-batch's slot of its group's slab `name`: for what W will read of several micro-batches at once.
+   *
+   * @throws {Error} As {@link Saved.scratch}.
    */
   slot(name: string, shape: readonly number[], category: Category, dtype?: DType): Tensor;
+  /** Gives scratch back before the function returns, where something large follows. */
+  release(...scratch: readonly Tensor[]): void;
+  /** Runs what may ask for scratch, and gives that back however it ends. Runs can lie in one another. */
+  run<Result>(body: () => Result): Result;
   /**
    * What the micro-batch brings along besides the first stage's input, on every stage that has a layer which asks for it: "lengths",
    * u32 [samples], the valid tokens of each sample; "seed", u32 [2], the batch's seed and the number of the
@@ -103,13 +154,26 @@ function createPart(
   path: string,
   { again = false, unread = false }: ChildOptions,
 ): Saved {
+  const { placed, delayed } = group;
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
+  /** Scratch of the run under way. */
+  let lent: Tensor[] | undefined;
+  /** Where new scratch is entered. */
+  const open = (): Tensor[] => {
+    if (lent) return lent;
+    throw new Error(`Scratch of "${path}" would never be released: its layer's function must be called through run.ts`);
+  };
   return {
-    device: group.device,
-    delayed: group.delayed,
+    device: placed.device,
+    group,
+    index,
+    delayed,
     again,
     unread,
+    value: (parameter) => placed.parameter(parameter).value,
+    gradient: (parameter) => placed.parameter(parameter).gradient,
+    state: (buffer) => placed.state(buffer).value,
     child(name, options = {}) {
       let child = children.get(name);
       if (!child) {
@@ -118,17 +182,33 @@ function createPart(
       }
       return child;
     },
-    slot(name, shape, category, dtype = "f32") {
-      if (group.size === 1) return empty(group.device, shape, category, dtype);
-      // A slot starts where a kernel can be bound to it. Slots whose size is no multiple of that do not touch; W then takes
-      // the micro-batches one after the other (see joinAdjacent).
-      const stride = Math.ceil(bytesOf(shape, dtype) / alignment) * alignment;
-      let slab = group.slabs.get(path + name);
-      if (!slab) {
-        const elements = group.size * stride / bytesOf([1], dtype);
-        group.slabs.set(path + name, slab = empty(group.device, [elements], category, dtype));
+    scratch(shape, dtype = "f32", category = "workspace") {
+      const list = open(), tensor = empty(placed.device, shape, category, dtype);
+      list.push(tensor);
+      return tensor;
+    },
+    slot(name, shape, category, dtype) {
+      const list = open(), tensor = slotIn(group, index, path + name, shape, category, dtype);
+      list.push(tensor);
+      return tensor;
+    },
+    release(...scratch) {
+      const list = open();
+      for (const tensor of scratch) {
+        const at = list.indexOf(tensor);
+        if (at < 0) throw new Error(`What is released early is no scratch of "${path}", or not any more`);
+        list.splice(at, 1);
+        release(tensor);
       }
-      return view(slab, shape, index * stride);
+    },
+    run(body) {
+      const before = lent, own: Tensor[] = lent = [];
+      try {
+        return body();
+      } finally {
+        release(...own);
+        lent = before;
+      }
     },
     side(name) {
       const tensor = sides.get(name);

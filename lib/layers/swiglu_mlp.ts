@@ -1,8 +1,9 @@
 /** Gated feed-forward network (SwiGLU, Shazeer, arXiv 2002.05202): y = down(silu(gate(x)) * up(x)). */
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
-import { empty, release } from "../tensor.ts";
+import { composed } from "./composite.ts";
 import type { Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
+import { backwardInput, forward } from "./run.ts";
 
 /** Shape of a gated feed-forward layer. */
 export interface SwigluOptions {
@@ -21,12 +22,9 @@ export interface SwigluOptions {
 export function swigluMlp(name: string, { width, hidden, outputDeviation }: SwigluOptions): Layer {
   const gateUpProjection = linear(`${name}.gate_up`, width, 2 * hidden);
   const down = linear(`${name}.down`, hidden, width, { initial: { normal: outputDeviation } });
-  const parts = [["gate_up", gateUpProjection], ["down", down]] as const;
 
-  return {
-    parameters: parts.flatMap(([, layer]) => layer.parameters),
-    keepsInput: true,
-    keepsGradient: true,
+  return composed({ gate_up: gateUpProjection, down }, {
+    reads: { input: true, gradient: true },
     outputShape: (shape) => shape,
     flops(shape) {
       const [g, d] = [gateUpProjection.flops(shape), down.flops([shape[0], hidden])];
@@ -35,27 +33,22 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
-      const gateUp = empty(x.device, [rows, 2 * hidden], "activations", y.dtype);
-      gateUpProjection.forward(gateUp, x, saved.child("gate_up"));
+      const gateUp = saved.scratch([rows, 2 * hidden], y.dtype, "activations");
+      forward(gateUpProjection, gateUp, x, saved.child("gate_up"));
       const gated = saved.slot("gated", [rows, hidden], "activations", y.dtype);
       swiglu(gated, gateUp);
-      down.forward(y, gated, saved.child("down", { unread: saved.unread }));
+      forward(down, y, gated, saved.child("down", { unread: saved.unread }));
       saved.keep("gate_up", gateUp);
-      release(gateUp, gated);
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0];
-      const dgated = empty(dy.device, [rows, hidden], "workspace", dy.dtype);
-      down.backwardInput(dgated, dy, saved.child("down"));
+      const dgated = saved.scratch([rows, hidden], dy.dtype);
+      backwardInput(down, dgated, dy, saved.child("down"));
       const dgateUp = saved.slot("dgate_up", [rows, 2 * hidden], "derivatives", dy.dtype);
       swigluBackward(dgateUp, dgated, saved.get("gate_up"));
       saved.drop("gate_up");
-      release(dgated);
-      gateUpProjection.backwardInput(dx, dgateUp, saved.child("gate_up"));
-      release(dgateUp);
+      saved.release(dgated);
+      backwardInput(gateUpProjection, dx, dgateUp, saved.child("gate_up"));
     },
-    backwardWeight(saved) {
-      for (const [child, layer] of parts) layer.backwardWeight!(saved.map((each) => each.child(child)));
-    },
-  };
+  });
 }

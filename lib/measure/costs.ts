@@ -1,6 +1,7 @@
 /** Costs of the actions of each stage, out of the device times of measured steps. */
 import type { Interval } from "../gpu/timing.ts";
-import type { Model } from "../models/model.ts";
+import type { Parameter } from "../layers/parameter.ts";
+import type { Pipeline } from "../runtime/pipeline.ts";
 import type { Costs } from "../schedules/price/costs.ts";
 import type { Action, Schedule } from "../schedules/schedule.ts";
 import { median } from "./statistics.ts";
@@ -39,9 +40,14 @@ export interface CostCollector {
  * an activation between neighbours, and as nothing between ranks that are none. Besides, every optimizer step waits until
  * all ranks have found their gradients finite, which goes without a message that counts.
  */
-export function updatesAfter({ tied = [] }: Pick<Model, "tied">, devices: number): readonly (readonly number[])[] {
+export function updatesAfter(
+  { model: { tied = [] }, parts, placement }: Pick<Pipeline, "model" | "parts" | "placement">,
+  devices: number,
+): readonly (readonly number[])[] {
   const ranks = Array.from({ length: devices }, (_, rank) => rank);
-  const twins = tied.map((pair) => pair.map(({ gradient }) => gradient.device.rank));
+  const stageOf = (parameter: Parameter) =>
+    parts.findIndex((layers) => layers.some(({ parameters }) => parameters.includes(parameter)));
+  const twins = tied.map((pair) => pair.map((twin) => placement[stageOf(twin)]));
   return ranks.map((rank) =>
     ranks.filter((other) => other !== rank && twins.some((pair) => pair.includes(rank) && pair.includes(other)))
   );

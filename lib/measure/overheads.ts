@@ -7,6 +7,7 @@ import type { WaitHistory } from "../gpu/poll.ts";
 import { createTimer } from "../gpu/timing.ts";
 import { matmul } from "../ops/matmul.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
+import { ACTIVATION, isMessage, lower } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { empty, release, sizeOf } from "../tensor.ts";
 import type { Transfer } from "./costs.ts";
@@ -88,20 +89,24 @@ export interface Overheads {
 export async function measureLinks(
   device: Device,
   { model, parts, precision }: Pipeline,
-  { placement }: Schedule,
+  schedule: Schedule,
   samples: number,
   actionMs: readonly number[],
 ): Promise<Transfer> {
-  const bytesOf = new Map<string, number>();
   const elementBytes = precision === "mixed" ? 2 : 4;
   let shape = model.inputShape(samples);
-  for (const [stage, layers] of parts.slice(0, -1).entries()) {
+  /** Of each stage the bytes of its output, and of the gradient with respect to it. */
+  const outputBytes = parts.map((layers) => {
     for (const layer of layers) shape = layer.outputShape(shape);
-    const [from, to] = [placement[stage], placement[stage + 1]];
-    if (from === to) continue;
-    for (const key of [`${from} ${to}`, `${to} ${from}`]) {
-      bytesOf.set(key, Math.max(bytesOf.get(key) ?? 0, elementBytes * sizeOf(shape)));
-    }
+    return elementBytes * sizeOf(shape);
+  });
+  const program = lower(schedule), { from, to, what, rank, stage } = program;
+  const bytesOf = new Map<string, number>();
+  for (let edge = 0; edge < from.length; edge++) {
+    if (!isMessage(program, edge)) continue;
+    const key = `${rank[from[edge]]} ${rank[to[edge]]}`;
+    const bytes = outputBytes[stage[what[edge] === ACTIVATION ? from[edge] : to[edge]]];
+    bytesOf.set(key, Math.max(bytesOf.get(key) ?? 0, bytes));
   }
   const timeOf = new Map<number, number>();
   for (const bytes of new Set(bytesOf.values())) {

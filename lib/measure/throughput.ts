@@ -316,7 +316,7 @@ export function startMeasurement(
         precision,
       };
       round = 0;
-      const after = updatesAfter(model, set.devices.length);
+      const after = updatesAfter(group.pipeline, set.devices.length);
       for (const index of group.pairs) {
         const each = measured[index];
         each.after = after;

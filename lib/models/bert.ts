@@ -2,8 +2,8 @@
 import { UserError } from "../errors.ts";
 import { selfAttention } from "../layers/attention.ts";
 import { withDropout } from "../layers/dropout.ts";
-import { geluLayer } from "../layers/gelu.ts";
-import { layerNormLayer } from "../layers/layer_norm.ts";
+import { gelu } from "../layers/gelu.ts";
+import { layerNorm } from "../layers/layer_norm.ts";
 import { linear } from "../layers/linear.ts";
 import { positionedEmbedding } from "../layers/positioned_embedding.ts";
 import { postNorm } from "../layers/residual.ts";
@@ -96,7 +96,7 @@ export function bert(name: string, configuration: BertConfiguration): Model {
     );
   }
   const { vocabulary, width, blocks, heads, hidden, length, dropout: rate, epsilon = 1e-12 } = configuration;
-  const norm = (name: string) => layerNormLayer(name, width, epsilon);
+  const norm = (name: string) => layerNorm(name, width, epsilon);
   const dropping = { rate, length };
   const embeddings = positionedEmbedding("embeddings", configuration);
   const attention = { width, heads, length, outputDeviation: 0.02, causal: false, rotary: false, bias: true };
@@ -114,7 +114,7 @@ export function bert(name: string, configuration: BertConfiguration): Model {
         `${name}.mlp.dropout`,
         dropping,
         linear(`${name}.mlp.up`, width, hidden, { bias: true }),
-        geluLayer(),
+        gelu(),
         linear(`${name}.mlp.down`, hidden, width, { bias: true }),
       )),
       norm(`${name}.mlp.norm`),
@@ -133,7 +133,7 @@ export function bert(name: string, configuration: BertConfiguration): Model {
       ...Array.from({ length: blocks }, (_, index) => block(`blocks.${index}`)).flat(),
       sequential([
         linear("head.dense", width, width, { bias: true }),
-        geluLayer(),
+        gelu(),
         norm("head.norm"),
         decoder,
       ]),

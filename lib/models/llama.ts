@@ -1,9 +1,9 @@
 /** LLaMa-like decoder-only transformers (Touvron et al., arXiv 2302.13971): RMSNorm, rotary positions, SwiGLU, no biases. */
 import { selfAttention } from "../layers/attention.ts";
-import { embeddingLayer } from "../layers/embedding.ts";
+import { embedding } from "../layers/embedding.ts";
 import { linear } from "../layers/linear.ts";
 import { preNorm } from "../layers/residual.ts";
-import { rmsNormLayer } from "../layers/rms_norm.ts";
+import { rmsNorm } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
 import { packIds } from "../ops/embedding.ts";
@@ -76,8 +76,8 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
   const { vocabulary, width, blocks, heads, kvHeads = heads, hidden, length } = configuration;
   const { epsilon = 1e-5, theta = 10_000, tied = false } = configuration;
   const outputDeviation = 0.02 / Math.sqrt(2 * blocks);
-  const normed = (name: string) => rmsNormLayer(`${name}.norm`, width, epsilon);
-  const embedding = embeddingLayer("embedding", vocabulary, width);
+  const normed = (name: string) => rmsNorm(`${name}.norm`, width, epsilon);
+  const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: tied });
   return {
     name,
@@ -87,7 +87,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [
-      embedding,
+      tokens,
       ...Array.from({ length: blocks }, (_, block) => {
         const [attention, mlp] = [`blocks.${block}.attention`, `blocks.${block}.mlp`];
         return [
@@ -98,8 +98,8 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
           preNorm(normed(mlp), swigluMlp(mlp, { width, hidden, outputDeviation })),
         ];
       }).flat(),
-      sequential([rmsNormLayer("norm", width, epsilon), head]),
+      sequential([rmsNorm("norm", width, epsilon), head]),
     ],
-    ...tied ? { tied: [[embedding.parameters[0], head.parameters[0]]] } : {},
+    ...tied ? { tied: [[tokens.parameters[0], head.parameters[0]]] } : {},
   };
 }

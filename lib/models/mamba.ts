@@ -1,9 +1,9 @@
 /** Mamba language models (Gu and Dao, arXiv 2312.00752): Mamba blocks alone, the output head tied to the embedding. */
-import { embeddingLayer } from "../layers/embedding.ts";
+import { embedding } from "../layers/embedding.ts";
 import { linear } from "../layers/linear.ts";
 import { mambaMixer } from "../layers/mamba.ts";
 import { preNorm } from "../layers/residual.ts";
-import { rmsNormLayer } from "../layers/rms_norm.ts";
+import { rmsNorm } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { packIds } from "../ops/embedding.ts";
 import { expectFields, optional, positive, real, type Rules } from "../rules.ts";
@@ -51,7 +51,7 @@ export function mamba(name: string, configuration: MambaConfiguration): Model {
   expectFields(`Mamba "${name}"`, configuration, rules);
   const { vocabulary, width, blocks, state, expand, rank, length, epsilon = 1e-5 } = configuration;
   const outputBound = 1 / Math.sqrt(expand * width * blocks);
-  const embedding = embeddingLayer("embedding", vocabulary, width);
+  const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: true });
   return {
     name,
@@ -61,15 +61,15 @@ export function mamba(name: string, configuration: MambaConfiguration): Model {
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [
-      embedding,
+      tokens,
       ...Array.from({ length: blocks }, (_, block) =>
         preNorm(
-          rmsNormLayer(`blocks.${block}.norm`, width, epsilon),
+          rmsNorm(`blocks.${block}.norm`, width, epsilon),
           mambaMixer(`blocks.${block}.mixer`, { width, expand, state, rank, length, outputBound }),
         )),
-      sequential([rmsNormLayer("norm", width, epsilon), head]),
+      sequential([rmsNorm("norm", width, epsilon), head]),
     ],
-    tied: [[embedding.parameters[0], head.parameters[0]]],
+    tied: [[tokens.parameters[0], head.parameters[0]]],
   };
 }
 

@@ -2,12 +2,12 @@
  * Residual networks for images (He et al., arXiv 1512.03385) with the structure, the names and the initial weights of torchvision's,
  * whose blocks have their stride in the 3 x 3 convolution.
  */
-import { batchNormLayer } from "../layers/batch_norm.ts";
-import { conv2dLayer } from "../layers/conv2d.ts";
+import { batchNorm } from "../layers/batch_norm.ts";
+import { conv2d } from "../layers/conv2d.ts";
 import type { BatchNormOptions } from "../ops/batch_norm.ts";
 import type { Layer } from "../layers/layer.ts";
 import { linear } from "../layers/linear.ts";
-import { averagePoolLayer, maxPoolLayer } from "../layers/pool.ts";
+import { averagePool, maxPool } from "../layers/pool.ts";
 import { sequential } from "../layers/sequential.ts";
 import { shortcut } from "../layers/shortcut.ts";
 import { expectFields, listOf, oneOf, optional, positive, real, type Rules } from "../rules.ts";
@@ -61,7 +61,7 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
   const layers: Layer[] = [
     sequential([
       ...normalised("conv1", "bn1", 3, width, stem === "7x7" ? 7 : 3, 2, { ...constants, relu: true }),
-      ...stem === "7x7" ? [maxPoolLayer({ size: 3, stride: 2, padding: 1 })] : [],
+      ...stem === "7x7" ? [maxPool({ size: 3, stride: 2, padding: 1 })] : [],
     ]),
   ];
   let inputs = width;
@@ -75,7 +75,7 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
   }
   // PyTorch starts linear layers with uniform numbers; these are normal, with the same deviation, and no bias.
   const classifier = linear("fc", inputs, classes, { initial: { normal: 1 / Math.sqrt(3 * inputs) }, bias: true });
-  layers.push(sequential([averagePoolLayer(), classifier]));
+  layers.push(sequential([averagePool(), classifier]));
   return {
     name,
     configuration: { blocks: blocks.reduce((sum, count) => sum + count, 0), width, size, classes, ...constants },
@@ -97,7 +97,7 @@ function normalised(
   stride: number,
   options: BatchNormOptions,
 ): Layer[] {
-  return [conv2dLayer(conv, inputs, outputs, { size, stride }), batchNormLayer(norm, outputs, options)];
+  return [conv2d(conv, inputs, outputs, { size, stride }), batchNorm(norm, outputs, options)];
 }
 
 function basic(name: string, inputs: number, width: number, stride: number, options: BatchNormOptions) {

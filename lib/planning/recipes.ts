@@ -1,6 +1,7 @@
 /** The schedules that a plan chooses from. */
 import { UserError } from "../errors.ts";
-import { isSplit, type Schedule } from "../schedules/schedule.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Costs } from "../schedules/price/costs.ts";
 import { generate, scheduleNames } from "../schedules/generators/generate.ts";
 import type { Memory } from "../schedules/price/memory.ts";
@@ -37,7 +38,7 @@ export function recipesFor(devices: number, microbatches: number, mostStages: nu
     const { placement: { length: stages } } = base;
     if (stages > mostStages) continue;
     recipes.push({ name, stages, base, split: false });
-    if (!isSplit(base.actions)) recipes.push({ name, stages, base, split: true });
+    if (!sizesOf(base).split) recipes.push({ name, stages, base, split: true });
   }
   return recipes;
 }

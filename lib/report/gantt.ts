@@ -4,6 +4,7 @@ import { memoryCategories } from "../schedules/price/memory.ts";
 import type { MemoryPoint, RankMemory } from "../schedules/price/memory_timeline.ts";
 import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
+import { lower } from "../schedules/program.ts";
 import { type Figure, kindColours, kindNames, kindTextColours, memoryColours } from "./style.ts";
 import type { Timeline } from "./timeline.ts";
 import { variantOf } from "./variant.ts";
@@ -38,7 +39,7 @@ const onePanelPixels = 220;
  * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
  */
 export function ganttFigure(schedule: Schedule, timeline: Timeline, options: GanttOptions = {}): Figure {
-  checkSpans(schedule, timeline.spans);
+  checkSpans(lower(schedule), timeline.spans);
   const { memory, mode = "simulated", unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
   const memoryUntil = options.memoryUntil ?? Math.max(0, ...(memory ?? []).map(({ peak }) => peak));
   const devices = schedule.actions.length;

@@ -1,6 +1,7 @@
 import type { Action, Schedule } from "../schedules/schedule.ts";
 import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
+import { lower } from "../schedules/program.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** How to draw in a terminal. */
@@ -30,7 +31,7 @@ const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72
  * ```
  */
 export function ganttText(schedule: Schedule, timeline: Timeline, options: GanttTextOptions = {}): string {
-  checkSpans(schedule, timeline.spans);
+  checkSpans(lower(schedule), timeline.spans);
   const { width = 100, colour = false } = options;
   const label = (rank: number) => `device ${rank} `.padStart(`device ${schedule.actions.length - 1} `.length);
   const room = Math.max(10, width - label(0).length);

@@ -5,7 +5,14 @@ import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts"
 import type { StepResult } from "../runtime/executor.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { simulate, type Span } from "../schedules/price/simulate.ts";
+import { lower } from "../schedules/program.ts";
 import { type Timeline, transfersOf } from "./timeline.ts";
+
+/** What a drawing needs of a step that ran. */
+export interface RanStep extends Pick<StepResult, "intervals"> {
+  /** By rank: the ranks whose tied gradients its update waited for. */
+  readonly optimizerAfter?: readonly (readonly number[])[];
+}
 
 /**
  * The times of a step that ran, in milliseconds from its first action; undefined where a device has no timestamps.
@@ -18,11 +25,11 @@ import { type Timeline, transfersOf } from "./timeline.ts";
 export function runTimeline(
   schedule: Schedule,
   mode: Mode,
-  { intervals }: Pick<StepResult, "intervals">,
+  { intervals, optimizerAfter }: RanStep,
   transfer?: TransferTime,
 ): Timeline | undefined {
   if (!intervals) return undefined;
-  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer));
+  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer, optimizerAfter));
   const spans = schedule.actions.flatMap((actions, rank) =>
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
   );
@@ -43,7 +50,7 @@ function clockOffsets(schedule: Schedule, spans: readonly Span[]): number[] {
   const devices = schedule.actions.length;
   // least[a][b]: b's clock plus its offset is at least so much ahead of a's.
   const least = Array.from({ length: devices }, () => new Array<number>(devices).fill(-Infinity));
-  for (const { from, to } of transfersOf(schedule, spans)) {
+  for (const { from, to } of transfersOf(lower(schedule), spans)) {
     least[from.rank][to.rank] = Math.max(least[from.rank][to.rank], from.end - to.start);
   }
   const offsets = new Array<number>(devices).fill(NaN);

@@ -1,6 +1,5 @@
-import type { Schedule } from "../schedules/schedule.ts";
 import type { Span } from "../schedules/price/simulate.ts";
-import { isMessage, lower } from "../schedules/program.ts";
+import { isMessage, type Program } from "../schedules/program.ts";
 
 /** What drawings need of a step, simulated or measured: `simulate()` returns it, and a run can. */
 export interface Timeline {
@@ -21,8 +20,7 @@ export interface Transfer {
 }
 
 /** Every transfer of an activation or a gradient between two ranks. */
-export function transfersOf(schedule: Schedule, spans: readonly Span[]): Transfer[] {
-  const program = lower(schedule);
+export function transfersOf(program: Program, spans: readonly Span[]): Transfer[] {
   const spanOf = new Map(spans.map((span) => [program.first[span.rank] + span.index, span]));
   const transfers: Transfer[] = [];
   for (const [edge, source] of program.from.entries()) {

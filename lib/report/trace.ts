@@ -3,7 +3,7 @@ import { memoryCategories } from "../schedules/price/memory.ts";
 import type { RankMemory } from "../schedules/price/memory_timeline.ts";
 import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
-import { lower } from "../schedules/program.ts";
+import { lower, type Program } from "../schedules/program.ts";
 import { type Timeline, type Transfer, transfersOf } from "./timeline.ts";
 
 /** How to write a trace. */
@@ -28,7 +28,8 @@ export interface TraceOptions {
  * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
  */
 export function chromeTrace(schedule: Schedule, timeline: Timeline, options: TraceOptions = {}): string {
-  checkSpans(schedule, timeline.spans);
+  const program = lower(schedule);
+  checkSpans(program, timeline.spans);
   const { microseconds = 1000, memory, title = schedule.name } = options;
   const nanoseconds = (time: number) => Math.round(time * microseconds * 1000);
   const events: Record<string, unknown>[] = [{ ph: "M", pid: 0, name: "process_name", args: { name: title } }];
@@ -36,8 +37,8 @@ export function chromeTrace(schedule: Schedule, timeline: Timeline, options: Tra
     events.push({ ph: "M", pid: 0, tid: rank, name: "thread_name", args: { name: `device ${rank}` } });
     events.push({ ph: "M", pid: 0, tid: rank, name: "thread_sort_index", args: { sort_index: rank } });
   }
-  const transfers = transfersOf(schedule, timeline.spans);
-  const slices = slicesOf(schedule, timeline.spans, transfers, nanoseconds);
+  const transfers = transfersOf(program, timeline.spans);
+  const slices = slicesOf(program, timeline.spans, transfers, nanoseconds);
   for (const span of timeline.spans) {
     const { rank, action } = span;
     const { kind, stage, microbatches } = action;
@@ -83,7 +84,7 @@ interface Slice {
  * slice beginning with it. What waits for a slice that therefore ends later begins later too, or its arrow would be lost.
  */
 function slicesOf(
-  schedule: Schedule,
+  { schedule, order, rank: rankOf, first }: Program,
   spans: readonly Span[],
   transfers: readonly Transfer[],
   nanoseconds: (time: number) => number,
@@ -92,7 +93,6 @@ function slicesOf(
   for (const span of spans) lists[span.rank][span.index] = span;
   const sources = new Map(transfers.map(({ from, to }) => [to, from]));
   const slices = new Map<Span, Slice>();
-  const { order, rank: rankOf, first } = lower(schedule);
   for (const node of order) {
     const rank = rankOf[node], index = node - first[rank];
     const span = lists[rank][index];

@@ -3,9 +3,10 @@ import { UserError } from "../errors.ts";
 import { type Device, DeviceError } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { createTimer } from "../gpu/timing.ts";
+import { writeBuffer } from "../layers/buffers.ts";
 import type { Layer } from "../layers/layer.ts";
-import { copyMasters } from "../layers/parameter.ts";
-import { expectModel, type Model, parametersOf } from "../models/model.ts";
+import { copyMasters } from "../layers/parameter_blocks.ts";
+import { expectModel, type Model } from "../models/model.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import {
   anything,
@@ -20,7 +21,7 @@ import {
   type Rules,
   u32,
 } from "../rules.ts";
-import { empty, release, sizeOf, toArray } from "../tensor.ts";
+import { empty, release, sizeOf, type Tensor, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
@@ -30,7 +31,7 @@ import { runStep, type StepOptions, type StepResult } from "./executor.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
-import { expectUnplaced, forgetPlaced, placeStage } from "./stage.ts";
+import { placeStage } from "./stage.ts";
 import { clearGradients } from "./undo.ts";
 
 /**
@@ -99,8 +100,10 @@ const rules: Rules<PipelineOptions> = {
 export interface Pipeline {
   /** What is trained. */
   readonly model: Model;
-  /** The layers of each stage, wrapped where they compute again. */
+  /** The layers of each stage, wrapped where they recompute. */
   readonly parts: readonly (readonly Layer[])[];
+  /** Rank of each stage. */
+  readonly placement: readonly number[];
   /** What is computed again, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
   readonly recompute: string;
   /** What tensors hold and kernels read. */
@@ -125,6 +128,14 @@ export interface Pipeline {
    * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size; nothing has changed then.
    */
   setParameters(values: ReadonlyMap<string, Float32Array>): void;
+  /** Running statistics and other state of layers that no gradient trains, by name. */
+  state(): Promise<Map<string, Float32Array>>;
+  /**
+   * Gives all such state new values, by name, which no failure of a later step takes back.
+   *
+   * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size; nothing has changed then.
+   */
+  setState(values: ReadonlyMap<string, Float32Array>): void;
   /** Sets all gradients to zero, as the optimizer does after each of its steps. */
   clearGradients(): void;
   /** Gives back everything the pipeline holds on its devices, which stay open. A second time it does nothing. */
@@ -147,7 +158,7 @@ export interface Pipeline {
  * set.close();
  * ```
  *
- * @throws {UserError} On what is no model or device set, a model that is in another pipeline, an option out of its range or an unknown
+ * @throws {UserError} On what is no model or device set, an option out of its range or an unknown
  * one, mixed precision without 16-bit floats, and parameters and moments that exceed the budget or the device. Nothing is placed
  * then.
  */
@@ -161,7 +172,6 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   const plain = options.parts ?? partition(model, placement.length);
   checkParts(model, plain, placement, devices.length);
   const parts = withRecompute(plain, options.recompute);
-  expectUnplaced(model.name, parts.flat());
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
   if (!mixed && options.lossScale !== undefined) {
@@ -171,13 +181,17 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   const { budget } = options;
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
-  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, parts.flat(), () => {
+  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, () => {
     const stages = parts.map((layers, index) =>
-      placeStage(index, layers, devices[placement[index]], options.seed ?? 0, originals, mixed ? "f16" : "f32")
+      placeStage(index, layers, devices[placement[index]], {
+        seed: options.seed,
+        originals,
+        dtype: mixed ? "f16" : "f32",
+      })
     );
     const optimizers = devices.map((device) =>
-      stages.filter((stage) => stage.device === device).flatMap(({ blocks }) =>
-        blocks.map(({ masters, values, gradients, decayed }) =>
+      stages.filter((stage) => stage.device === device).flatMap(({ placed }) =>
+        placed.blocks.map(({ masters, values, gradients, decayed }) =>
           options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
         )
       )
@@ -197,13 +211,19 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     condition: { gradients: "zero" },
   };
   const { condition } = context;
-  const read = async (which: "master" | "gradient", what: string) => {
+  const parameters = stages.flatMap(({ layer, placed }) =>
+    layer.parameters.map((each) => ({ ...each, ...placed.parameter(each) }))
+  );
+  const buffers = stages.flatMap(({ layer, placed }) =>
+    (layer.buffers ?? []).map((each) => ({ ...each, ...placed.state(each) }))
+  );
+  const read = async (tensors: readonly (readonly [string, Tensor])[], what: string) => {
     occupancy.expectOpen(what);
     expectUsable(context);
     return await occupancy.reading(async () => {
-      const tensors = new Map<string, Float32Array>();
-      for (const parameter of parametersOf(model)) tensors.set(parameter.name, await toArray(parameter[which]));
-      return tensors;
+      const values = new Map<string, Float32Array>();
+      for (const [name, tensor] of tensors) values.set(name, await toArray(tensor));
+      return values;
     });
   };
   const expectFree = (what: string) => {
@@ -213,6 +233,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   return {
     model,
     parts,
+    placement,
     recompute: formatRecompute(options.recompute),
     precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
@@ -224,7 +245,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
-      const gradients = await read("gradient", "its gradients");
+      const gradients = await read(parameters.map(({ name, gradient }) => [name, gradient]), "its gradients");
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -240,28 +261,17 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       }
       return gradients;
     },
-    parameters: () => read("master", "its parameters"),
+    parameters: () => read(parameters.map(({ name, master }) => [name, master]), "its parameters"),
+    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state"),
     setParameters(values) {
       expectFree("new parameters");
-      if (!(values instanceof Map)) {
-        throw new UserError(`New parameters must be a Map of Float32Arrays by name, not ${described(values)}`);
-      }
-      const parameters = parametersOf(model);
-      const names = new Set(parameters.map(({ name }) => name));
-      const unknown = [...values.keys()].find((name) => !names.has(name));
-      if (unknown !== undefined) throw new UserError(`${model.name} has no parameter "${unknown}"`);
-      const fresh = parameters.map(({ name, master, shape }) => {
-        const array = values.get(originals.get(name) ?? name);
-        if (!array) throw new UserError(`There are no values for parameter "${name}" of ${model.name}`);
-        // Another type of array would be written byte by byte, beyond the parameter's end.
-        if (!(array instanceof Float32Array)) {
-          throw new UserError(`The values of parameter "${name}" must be a Float32Array, not ${described(array)}`);
-        }
-        if (array.length === sizeOf(shape)) return { master, array };
-        throw new UserError(`Parameter "${name}" is [${shape}], which ${array.length} values do not fill`);
-      });
-      for (const { master, array } of fresh) master.device.write(master, array);
-      for (const { blocks } of stages) copyMasters(blocks);
+      const fresh = arraysFor("parameter", model.name, parameters, values, originals);
+      for (const [{ master }, array] of fresh) master.device.write(master, array);
+      for (const { placed } of stages) copyMasters(placed.blocks);
+    },
+    setState(values) {
+      expectFree("new state");
+      for (const [buffer, array] of arraysFor("state buffer", model.name, buffers, values)) writeBuffer(buffer, array);
     },
     clearGradients() {
       expectFree("other gradients");
@@ -274,7 +284,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       context.timers.forEach((timer) => timer?.close());
       context.channels.close();
       release(lossGradient);
-      stages.forEach((stage) => stage.release());
+      stages.forEach(({ placed }) => placed.release());
       devices.forEach(({ pool }) => pool.limitTo(undefined));
       devices.forEach((device) => device.releaseCaches());
     },
@@ -291,8 +301,40 @@ function expectHalf(devices: readonly Device[]) {
   }
 }
 
-/** What `make` returns; where it throws, what it allocated is given back, nothing is placed and no budget stays. */
-function undoneIfFailed<T>(devices: readonly Device[], layers: readonly Layer[], make: () => T): T {
+/**
+ * What each item is to hold, out of `values` by name; one whose name is in `originals` holds what the original does.
+ *
+ * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size.
+ */
+function arraysFor<Item extends { readonly name: string; readonly shape: readonly number[] }>(
+  kind: string,
+  model: string,
+  items: readonly Item[],
+  values: ReadonlyMap<string, Float32Array>,
+  originals: ReadonlyMap<string, string> = new Map(),
+): (readonly [Item, Float32Array])[] {
+  if (!(values instanceof Map)) {
+    throw new UserError(`New ${kind}s must be a Map of Float32Arrays by name, not ${described(values)}`);
+  }
+  const names = new Set(items.map(({ name }) => name));
+  const unknown = [...values.keys()].find((name) => !names.has(name));
+  if (unknown !== undefined) throw new UserError(`${model} has no ${kind} "${unknown}"`);
+  return items.map((item) => {
+    const { name, shape } = item;
+    const array = values.get(originals.get(name) ?? name);
+    if (!array) throw new UserError(`There are no values for ${kind} "${name}" of ${model}`);
+    // Another type of array would be written byte by byte, beyond the end.
+    if (!(array instanceof Float32Array)) {
+      throw new UserError(`The values of ${kind} "${name}" must be a Float32Array, not ${described(array)}`);
+    }
+    if (array.length === sizeOf(shape)) return [item, array];
+    const start = kind[0].toUpperCase() + kind.slice(1);
+    throw new UserError(`${start} "${name}" is [${shape}], which ${array.length} values do not fill`);
+  });
+}
+
+/** What `make` returns; where it throws, what it allocated is given back, and no budget stays. */
+function undoneIfFailed<T>(devices: readonly Device[], make: () => T): T {
   const marks = devices.map(({ pool }) => pool.mark());
   try {
     return make();
@@ -303,7 +345,6 @@ function undoneIfFailed<T>(devices: readonly Device[], layers: readonly Layer[],
       device.pool.trim();
       device.pool.limitTo(undefined);
     });
-    forgetPlaced(layers);
     // Parameters and moments that exceed the budget or the device: a smaller model, or more ranks, would do.
     throw error instanceof DeviceError
       ? new UserError(`The model does not fit: ${error.message}`, { cause: error })

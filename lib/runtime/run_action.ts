@@ -2,7 +2,8 @@
 import { alignment, type Device } from "../gpu/device.ts";
 import type { WaitHistory } from "../gpu/poll.ts";
 import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
-import { createGroup, createSaved, type Group, releaseGroup, type Saved } from "../layers/saved.ts";
+import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
+import { createGroup, createSaved, type Group, releaseGroup, type Saved, slotIn } from "../layers/saved.ts";
 import type { Model } from "../models/model.ts";
 import type { Action } from "../schedules/schedule.ts";
 import { empty, fromArray, release, retain, type Tensor, view, writeArray } from "../tensor.ts";
@@ -81,7 +82,7 @@ function recordForward(step: Step, stage: Stage, microbatch: number, beginPass: 
   if (index < step.stages.length - 1) {
     const y = outgoing(step, "F", index, microbatch);
     beginPass();
-    layer.forward(y, x, saved);
+    forward(layer, y, x, saved);
     release(x);
     return { receive, post: send(step, "F", index, microbatch, y) };
   }
@@ -89,7 +90,7 @@ function recordForward(step: Step, stage: Stage, microbatch: number, beginPass: 
   const logits = empty(device, step.shapes[index + 1], "activations", stage.dtype);
   const loss = view(step.losses, [1], microbatch * alignment);
   beginPass();
-  layer.forward(logits, x, saved);
+  forward(layer, logits, x, saved);
   lossForward(loss, logits, wanted, saved.child("loss"));
   release(x, wanted, logits, loss);
   return { receive };
@@ -106,7 +107,7 @@ function recordBackwardInput(step: Step, stage: Stage, microbatch: number, begin
   const dx = index > 0 ? outgoing(step, "I", index, microbatch) : undefined;
   beginPass();
   if (isLast) lossBackward(dy, step.lossGradient, saved.child("loss"));
-  layer.backwardInput(dx, dy, saved);
+  backwardInput(layer, dx, dy, saved);
   release(dy);
   return { receive, dx };
 }
@@ -114,7 +115,7 @@ function recordBackwardInput(step: Step, stage: Stage, microbatch: number, begin
 /** Records the weight gradient of all the action's micro-batches, and ends their stay. */
 function recordBackwardWeight(step: Step, stage: Stage, action: Action): void {
   const saved = action.microbatches.map((microbatch) => savedOf(step, stage.index, microbatch));
-  stage.layer.backwardWeight?.(saved);
+  backwardWeight(stage.layer, saved);
   for (const [at, microbatch] of action.microbatches.entries()) {
     saved[at].clear();
     step.saved.delete(`${stage.index}:${microbatch}`);
@@ -130,7 +131,7 @@ function savedOf(step: Step, stage: number, microbatch: number): Saved {
     const { action, position, size } = step.plan[stage][microbatch];
     let group = step.groups.get(action);
     if (!group) {
-      step.groups.set(action, group = createGroup(step.stages[stage].device, size, action.kind === "W"));
+      step.groups.set(action, group = createGroup(step.stages[stage].placed, size, action.kind === "W"));
     }
     step.saved.set(key, saved = createSaved(group, position, sidesOf(step, step.stages[stage], microbatch)));
   }
@@ -141,7 +142,7 @@ function savedOf(step: Step, stage: number, microbatch: number): Saved {
 function sidesOf(step: Step, { device, layer }: Stage, microbatch: number): Map<string, Tensor> {
   const { samples, lengths, seed = 0, inputs } = microbatchOf(step.batch, microbatch, step.microbatches);
   return new Map(
-    layer.sides?.map((name) => {
+    layer.reads.sides?.map((name) => {
       const data = name === "seed"
         ? Uint32Array.of(seed, microbatch * samples)
         : lengths ?? new Uint32Array(samples).fill(inputs.length / samples);
@@ -153,7 +154,7 @@ function sidesOf(step: Step, { device, layer }: Stage, microbatch: number): Map<
 /** The first stage's input, in a slot where W will read it. */
 function uploadInput(step: Step, { device, dtype, layer }: Stage, microbatch: number, inputs: Batch["inputs"]): Tensor {
   const data = step.model.packInputs(inputs);
-  if (!layer.keepsInput) {
+  if (!layer.reads.input) {
     return fromArray(device, step.shapes[0], data, "activations", data instanceof Uint32Array ? "u32" : dtype);
   }
   const x = incoming(step, "F", 0, microbatch);
@@ -165,12 +166,12 @@ function uploadInput(step: Step, { device, dtype, layer }: Stage, microbatch: nu
 function incoming(step: Step, kind: "F" | "I", stage: number, microbatch: number): Tensor {
   const { device, dtype, layer } = step.stages[stage];
   const [name, kept, category] = kind === "F"
-    ? ["x", layer.keepsInput, "activations"] as const
-    : ["dy", layer.keepsGradient, "derivatives"] as const;
+    ? ["x", layer.reads.input, "activations"] as const
+    : ["dy", layer.reads.gradient, "derivatives"] as const;
   const shape = step.shapes[kind === "F" ? stage : stage + 1];
-  return kept
-    ? savedOf(step, stage, microbatch).slot(name, shape, category, dtype)
-    : empty(device, shape, category, dtype);
+  if (!kept) return empty(device, shape, category, dtype);
+  const { group, index } = savedOf(step, stage, microbatch);
+  return slotIn(group, index, name, shape, category, dtype);
 }
 
 const neighbour = (kind: "F" | "I", stage: number) => kind === "F" ? stage + 1 : stage - 1;

@@ -3,13 +3,13 @@ import { reasonOf } from "../errors.ts";
 import { alignment, DeviceError } from "../gpu/device.ts";
 import type { LedgerRecorder } from "../gpu/ledger_timeline.ts";
 import { keepBuffers, restoreBuffers } from "../layers/buffers.ts";
-import { fill } from "../ops/elementwise.ts";
 import { formatAction, type Schedule } from "../schedules/schedule.ts";
 import { toArray } from "../tensor.ts";
 import type { ExecutorContext } from "./context.ts";
 import type { Promised } from "./promised.ts";
 import { runAction, type Step } from "./run_action.ts";
 import { sendTied } from "./tied.ts";
+import { clearGradients } from "./undo.ts";
 import { lookAt, type Verdict } from "./verdict.ts";
 
 /** What one rank is told, besides what all share. */
@@ -56,8 +56,8 @@ export async function runRank(
 
   /** Adds up what belongs together, looks at it, and waits for what the others have found. */
   async function judge() {
-    const blocks = own.flatMap(({ blocks }) => blocks);
-    const tied = optimize ? sendTied(model, channels, device, step.historyOf) : undefined;
+    const blocks = own.flatMap(({ placed }) => placed.blocks);
+    const tied = optimize ? sendTied(model, stages, channels, device, step.historyOf) : undefined;
     tied?.record();
     device.beginPass(timers[rank]?.slot(actions.length));
     const read = lookAt(device, blocks, step.historyOf(`look ${rank}`));
@@ -89,14 +89,14 @@ export async function runRank(
   }
 
   function recordKept() {
-    for (const { buffers } of own) if (buffers) keepBuffers(buffers);
+    for (const { placed: { buffers } } of own) if (buffers) keepBuffers(buffers);
     return device.finish();
   }
 
   function recordSkipped() {
     device.beginPass(optimize ? timers[rank]?.slot(actions.length + 1) : undefined);
-    for (const { blocks } of own) for (const { gradients } of blocks) fill(gradients, 0);
-    for (const { buffers } of own) if (buffers) restoreBuffers(buffers);
+    clearGradients(own);
+    for (const { placed: { buffers } } of own) if (buffers) restoreBuffers(buffers);
     return device.finish();
   }
 

@@ -5,6 +5,7 @@ import type { Model } from "../models/model.ts";
 import { add } from "../ops/elementwise.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import type { Channels } from "./channel.ts";
+import { type Stage, stageOf } from "./stage.ts";
 
 /** One rank's part in the exchange of tied gradients. */
 export interface TiedExchange {
@@ -20,6 +21,7 @@ export interface TiedExchange {
  */
 export function sendTied(
   model: Model,
+  stages: readonly Stage[],
   channels: Channels,
   device: Device,
   historyOf: (name: string) => WaitHistory,
@@ -28,7 +30,7 @@ export function sendTied(
   const neighbours: (readonly Tensor[])[] = []; // twins on this one device
   const arrivals: { key: string; own: Tensor; other: Tensor }[] = [];
   for (const [index, pair] of (model.tied ?? []).entries()) {
-    const gradients = pair.map(({ gradient }) => gradient);
+    const gradients = pair.map((twin) => stageOf(stages, twin).placed.parameter(twin).gradient);
     if (gradients[0].device === gradients[1].device) {
       if (gradients[0].device === device) neighbours.push(gradients);
       continue;

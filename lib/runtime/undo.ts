@@ -7,7 +7,7 @@ import type { Stage } from "./stage.ts";
 
 /** Records that all gradients of these stages are zero. */
 export function clearGradients(stages: readonly Stage[]): void {
-  for (const { blocks } of stages) for (const { gradients } of blocks) fill(gradients, 0);
+  for (const { placed: { blocks } } of stages) for (const { gradients } of blocks) fill(gradients, 0);
 }
 
 /**
@@ -31,7 +31,7 @@ export async function undo(
   condition.gradients = condition.gradients === "zero" ? "zero" : "lost";
   try {
     clearGradients(stages);
-    for (const { buffers } of stages) if (buffers) restoreBuffers(buffers);
+    for (const { placed: { buffers } } of stages) if (buffers) restoreBuffers(buffers);
     await Promise.all(devices.map((device) => device.idle())); // which submits
   } catch {
     condition.broken ??= reasonOf(error);

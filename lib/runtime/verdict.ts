@@ -1,7 +1,7 @@
 /** The end of a step: whether the gradients of all ranks are finite, so that all of them update their parameters, or none. */
 import { alignment, type Device } from "../gpu/device.ts";
 import type { WaitHistory } from "../gpu/poll.ts";
-import { parameterAt, type ParameterBlock } from "../layers/parameter.ts";
+import { parameterAt, type ParameterBlock } from "../layers/parameter_blocks.ts";
 import { fill } from "../ops/elementwise.ts";
 import { findNotFinite, notFiniteAt } from "../ops/finite.ts";
 import { empty, release, view } from "../tensor.ts";

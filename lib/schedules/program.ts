@@ -75,6 +75,10 @@ export interface Program extends Sizes {
   readonly feedsOf: Int32Array;
   /** Edges, ordered by the node that they come from. */
   readonly feeds: Int32Array;
+  /** By `stage * microbatches + microbatch` its F. */
+  readonly forward: Int32Array;
+  /** By `stage * microbatches + microbatch` its I or B. */
+  readonly backward: Int32Array;
   /** All nodes in an order in which they can run. */
   readonly order: Int32Array;
   /** By `stage * microbatches + microbatch` the W or B that ends the micro-batch's stay, and with it those of its group. */
@@ -116,11 +120,6 @@ export function outputOf({ feedsOf, feeds, what }: Unordered, node: number): num
   return -1;
 }
 
-/** The actions of a rank, which its list has: without the end of the step. */
-export function countOf({ first }: Unordered, rank: number): number {
-  return first[rank + 1] - first[rank];
-}
-
 const isOutput = (what: number) => what === ACTIVATION || what === GRADIENT;
 
 /** The stage whose output an action of that kind needs: of the same micro-batch, a forward's for a forward, a gradient otherwise. */
@@ -130,7 +129,10 @@ function sourceOf(kind: number, stage: number, stages: number): number | undefin
   return source >= 0 && source < stages ? source : undefined;
 }
 
-type Nodes = Pick<Program, "first" | "nodes" | "kind" | "rank" | "stage" | "microbatch" | "group" | "slot">;
+type Nodes = Pick<
+  Program,
+  "first" | "nodes" | "kind" | "rank" | "stage" | "microbatch" | "forward" | "backward" | "group" | "slot"
+>;
 
 /** The nodes, or undefined where an action is none, is missing, there twice, or before what it needs of its own stage. */
 function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatches }: Sizes): Nodes | undefined {
@@ -140,7 +142,8 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
   const kind = new Uint8Array(nodes), rank = new Int32Array(nodes);
   const stage = new Int32Array(nodes).fill(-1), microbatch = new Int32Array(nodes).fill(-1);
   const cells = stages * microbatches;
-  const group = new Int32Array(cells).fill(-1), slot = new Int32Array(cells);
+  const forward = new Int32Array(cells), backward = new Int32Array(cells);
+  const group = new Int32Array(cells), slot = new Int32Array(cells);
   const state = new Uint8Array(cells); // of a micro-batch on a stage: 1 after F, 2 after I, 3 after W or B
   let finished = 0;
   for (let r = 0, node = 0; r < devices; r++) {
@@ -157,6 +160,8 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
         const own = s * microbatches + carried[at];
         if (!Number.isInteger(carried[at]) || carried[at] < 0 || state[own] !== before) return undefined;
         state[own] = after;
+        if (k === F) forward[own] = node;
+        else if (k !== W) backward[own] = node;
         if (after < 3) continue;
         finished++;
         group[own] = node;
@@ -168,19 +173,16 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
     [kind[count + r], rank[count + r]] = [REDUCE, r];
     [kind[count + devices + r], rank[count + devices + r]] = [UPDATE, r];
   }
-  return finished === cells ? { first, nodes, kind, rank, stage, microbatch, group, slot } : undefined;
+  return finished === cells
+    ? { first, nodes, kind, rank, stage, microbatch, forward, backward, group, slot }
+    : undefined;
 }
 
 type Edges = Pick<Program, "waits" | "from" | "to" | "what" | "feedsOf" | "feeds">;
 
 function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: StepEnd): Edges {
-  const { first, kind, stage, microbatch } = nodes, count = first[devices];
+  const { first, kind, stage, microbatch, forward, backward } = nodes, count = first[devices];
   const senders = sendersOf(end, devices);
-  /** Who makes each activation, and each gradient. */
-  const makers = [0, 1].map(() => new Int32Array(stages * microbatches));
-  for (let node = 0; node < count; node++) {
-    if (kind[node] !== W) makers[kind[node] === F ? 0 : 1][stage[node] * microbatches + microbatch[node]] = node;
-  }
   const waits = new Int32Array(nodes.nodes + 1);
   const most = count + senders.reduce((sum, { length }) => sum + length, 0) + (end.together ? devices * devices : 0);
   const from = new Int32Array(most), what = new Uint8Array(most);
@@ -192,8 +194,11 @@ function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: St
   for (let node = 0; node < count; node++) {
     const source = sourceOf(kind[node], stage[node], stages);
     if (source !== undefined) {
-      const forward = kind[node] === F;
-      add(makers[forward ? 0 : 1][source * microbatches + microbatch[node]], forward ? ACTIVATION : GRADIENT);
+      const isForward = kind[node] === F;
+      add(
+        (isForward ? forward : backward)[source * microbatches + microbatch[node]],
+        isForward ? ACTIVATION : GRADIENT,
+      );
     }
     waits[node + 1] = edges;
   }

@@ -56,11 +56,6 @@ export function formatAction(action: Action): string {
   return `${action.stage}${action.kind}${action.microbatches.join("+")}`;
 }
 
-/** Whether any backward pass of these lists is split into I and W. */
-export function isSplit(actions: readonly (readonly Action[])[]): boolean {
-  return actions.some((list) => list.some((action) => action.kind === "I" || action.kind === "W"));
-}
-
 /** Builds actions of one micro-batch each; for a large schedule the arrays are shared among stages. */
 export function actionMaker(microbatches: number): (kind: Kind, stage: number, microbatch: number) => Action {
   const single = Array.from({ length: microbatches }, (_, microbatch) => [microbatch]);

@@ -1,9 +1,8 @@
 /** A pipeline's weights in safetensors files, with the names and layouts of the reference implementations. */
 import { UserError } from "../errors.ts";
-import { writeBuffer } from "../layers/buffers.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
-import { sizeOf, toArray } from "../tensor.ts";
+import { sizeOf } from "../tensor.ts";
 import { quoted } from "../text.ts";
 import { buffersOf, referenceModel } from "./families.ts";
 import { shownShape } from "./header.ts";
@@ -34,10 +33,7 @@ export async function saveWeights(pipeline: Pipeline, path: string): Promise<voi
   const { family, references } = referenceModel(pipeline.model);
   const parameters = pipeline.parameters();
   // Asked for before anything is waited for: a step in between would tear them apart.
-  const buffers = Promise.all(
-    buffersOf(pipeline.model).map(async ({ name, value }) => [name, await toArray(value)] as const),
-  );
-  const values = new Map((await Promise.all([parameters, buffers])).flatMap((each) => [...each]));
+  const values = new Map((await Promise.all([parameters, pipeline.state()])).flatMap((each) => [...each]));
   for (const [name, array] of values) {
     const fault = notFinite(array);
     if (fault) {
@@ -67,13 +63,10 @@ export function loadWeights(pipeline: Pipeline, path: string): void {
   const file = openCheckpoint(path);
   try {
     const values = readWeights(file, path, pipeline.model);
-    const buffers = buffersOf(pipeline.model).map((buffer) => {
-      const array = values.get(buffer.name)!;
-      values.delete(buffer.name);
-      return { buffer, array };
-    });
+    const state = new Map(buffersOf(pipeline.model).map(({ name }) => [name, values.get(name)!]));
+    for (const name of state.keys()) values.delete(name);
     pipeline.setParameters(values);
-    for (const { buffer, array } of buffers) writeBuffer(buffer, array);
+    pipeline.setState(state);
   } finally {
     file.close();
   }

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { type AttentionOptions, selfAttention } from "../../lib/layers/attention.ts";
-import { dropoutLayer, withDropout } from "../../lib/layers/dropout.ts";
-import { geluLayer } from "../../lib/layers/gelu.ts";
-import { layerNormLayer } from "../../lib/layers/layer_norm.ts";
+import { dropout, withDropout } from "../../lib/layers/dropout.ts";
+import { gelu } from "../../lib/layers/gelu.ts";
+import { layerNorm } from "../../lib/layers/layer_norm.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
 import { postNorm, preNorm } from "../../lib/layers/residual.ts";
@@ -13,10 +13,10 @@ import { hash } from "../../lib/random.ts";
 import { close, device, tokens } from "../ops/support.ts";
 import { attention } from "../reference/attention.ts";
 import { addBias } from "../reference/bias.ts";
-import { dropout } from "../reference/dropout.ts";
-import { embedding } from "../reference/embedding.ts";
-import { gelu } from "../reference/gelu.ts";
-import { layerNorm } from "../reference/layer_norm.ts";
+import { dropout as dropoutOf } from "../reference/dropout.ts";
+import { embedding as embeddingOf } from "../reference/embedding.ts";
+import { gelu as geluOf } from "../reference/gelu.ts";
+import { layerNorm as layerNormOf } from "../reference/layer_norm.ts";
 import { project } from "../reference/linear.ts";
 import { rope } from "../reference/rope.ts";
 import { checkLayer, checkSkippedInputGradient, type Reference } from "./support.ts";
@@ -28,12 +28,12 @@ type Sides = Parameters<Reference>[2];
 
 const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
 const norm = (name: string, x: ArrayLike<number>, p: Values) =>
-  layerNorm(x, p.get(`${name}.weight`)!, p.get(`${name}.bias`)!, 1e-5).y;
+  layerNormOf(x, p.get(`${name}.weight`)!, p.get(`${name}.bias`)!, 1e-5).y;
 const projectBiased = (name: string, x: ArrayLike<number>, inputs: number, p: Values) =>
   addBias(project(x, p.get(`${name}.weight`)!, inputs), p.get(`${name}.bias`)!);
 /** `rows` belong to each sample. */
 const drop = (name: string, x: ArrayLike<number>, width: number, rate: number, rows: number, { seed }: Sides) =>
-  dropout(x, width, { rate, seed: seed[0], salt: hash(name), firstRow: seed[1] * rows });
+  dropoutOf(x, width, { rate, seed: seed[0], salt: hash(name), firstRow: seed[1] * rows });
 
 const attentionReference = (name: string, options: AttentionOptions): Reference => (x, p, sides) => {
   const { width, heads, kvHeads = heads, length, rotary = true, bias = false, padded, dropout: rate = 0 } = options;
@@ -59,7 +59,7 @@ const sides = (index: number) => ({
 
 test("LayerNorm: y, dx and the gradients of gain and bias equal the reference; W needs their sums over the rows", async () => {
   await checkLayer(await device(), {
-    layer: layerNormLayer("n", 10),
+    layer: layerNorm("n", 10),
     inputShape: [7, 10],
     reference: (x, p) => norm("n", x, p),
     keeps: ["dgain", "dbias"],
@@ -69,9 +69,9 @@ test("LayerNorm: y, dx and the gradients of gain and bias equal the reference; W
 for (const form of ["erf", "tanh"] as const) {
   test(`GELU (${form}): y and dx equal the reference; nothing is kept after I`, async () => {
     await checkLayer(await device(), {
-      layer: geluLayer(form),
+      layer: gelu(form),
       inputShape: [7, 6],
-      reference: (x) => gelu(x, form),
+      reference: (x) => geluOf(x, form),
       keeps: [],
     });
   });
@@ -79,7 +79,7 @@ for (const form of ["erf", "tanh"] as const) {
 
 test("dropout: y and dx equal the reference, the mask goes on from one micro-batch to the next; nothing is kept", async () => {
   await checkLayer(await device(), {
-    layer: dropoutLayer("d", { rate: 0.4, length: 5 }),
+    layer: dropout("d", { rate: 0.4, length: 5 }),
     inputShape: [10, 6],
     sides,
     reference: (x, _, sides) => drop("d", x, 6, 0.4, 5, sides),
@@ -91,7 +91,7 @@ test("dropout of rate 0 adds no layer; rates that are none are rejected", () => 
   const layer = linear("l", 2, 2);
   assert.deepEqual(withDropout("d", { rate: 0, length: 5 }, layer), [layer]);
   assert.equal(withDropout("d", { rate: 0.1, length: 5 }, layer).length, 2);
-  assert.throws(() => dropoutLayer("d", { rate: 1, length: 5 }), /d: a dropout rate is at least 0 and below 1, not 1/);
+  assert.throws(() => dropout("d", { rate: 1, length: 5 }), /d: a dropout rate is at least 0 and below 1, not 1/);
 });
 
 test("embedding with positions and types: y and all gradients equal the reference; W needs ids and dy", async () => {
@@ -102,7 +102,7 @@ test("embedding with positions and types: y and all gradients equal the referenc
       inputShape: [2, rows],
       input: (index) => packIds(tokens(rows, 5, index)),
       reference: (packed, p) => {
-        const sum = embedding(Array.from(packed).slice(0, rows), p.get("e.token.weight")!, 6);
+        const sum = embeddingOf(Array.from(packed).slice(0, rows), p.get("e.token.weight")!, 6);
         const [position, type] = [p.get("e.position.weight")!, p.get("e.type.weight")!];
         return sum.map((value, i) => value + position[i % (length * 6)] + type[i % 6]);
       },
@@ -154,18 +154,18 @@ test("a post-norm feed-forward block with dropout: y, dx and all gradients equal
       "d",
       { rate: 0.25, length: 5 },
       linear("up", 8, 6, { bias: true }),
-      geluLayer(),
+      gelu(),
       linear("down", 6, 8, { bias: true }),
     )),
-    layerNormLayer("n", 8),
+    layerNorm("n", 8),
   );
-  assert.deepEqual(layer.sides, ["seed"]);
+  assert.deepEqual(layer.reads.sides, ["seed"]);
   await checkLayer(await device(), {
     layer,
     inputShape: [10, 8],
     sides,
     reference: (x, p, sides) => {
-      const inside = projectBiased("down", gelu(projectBiased("up", x, 8, p), "erf"), 6, p);
+      const inside = projectBiased("down", geluOf(projectBiased("up", x, 8, p), "erf"), 6, p);
       return norm("n", plus(x, drop("d", inside, 8, 0.25, 5, sides)), p);
     },
     keeps: ["inner.0.x", "inner.0.dy", "inner.2.x", "inner.2.dy", "norm.dgain", "norm.dbias"],
@@ -176,7 +176,7 @@ test("a post-norm attention block: y, dx and all gradients equal the reference; 
   const options = { width: 8, heads: 2, length: 5, outputDeviation: 0.02, causal: false, rotary: false, bias: true };
   const inner = attentionReference("a", options);
   await checkLayer(await device(), {
-    layer: postNorm(selfAttention("a", options), layerNormLayer("n", 8)),
+    layer: postNorm(selfAttention("a", options), layerNorm("n", 8)),
     inputShape: [10, 8],
     reference: (x, p, sides) => norm("n", plus(x, inner(x, p, sides)), p),
     keeps: [...kept.map((name) => `inner.${name}`), "norm.dgain", "norm.dbias"],
@@ -184,14 +184,14 @@ test("a post-norm attention block: y, dx and all gradients equal the reference; 
 });
 
 test("a layer norm and a post-norm block compute no input gradient where none is wanted, and their weight gradients are the same", async () => {
-  await checkSkippedInputGradient(await device(), layerNormLayer("n", 6), [9, 6]);
-  const layer = postNorm(linear("l", 6, 6, { bias: true }), layerNormLayer("n", 6));
+  await checkSkippedInputGradient(await device(), layerNorm("n", 6), [9, 6]);
+  const layer = postNorm(linear("l", 6, 6, { bias: true }), layerNorm("n", 6));
   await checkSkippedInputGradient(await device(), layer, [9, 6]);
 });
 
 test("a pre-norm block adds its residual gradient around a layer norm too: y, dx and all gradients equal the reference", async () => {
   await checkLayer(await device(), {
-    layer: preNorm(layerNormLayer("n", 6), linear("l", 6, 6, { bias: true })),
+    layer: preNorm(layerNorm("n", 6), linear("l", 6, 6, { bias: true })),
     inputShape: [9, 6],
     reference: (x, p) => plus(x, addBias(project(norm("n", x, p), p.get("l.weight")!, 6), p.get("l.bias")!)),
     keeps: ["norm.dgain", "norm.dbias", "inner.x", "inner.dy"],

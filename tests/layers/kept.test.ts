@@ -3,21 +3,22 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { dryDevices } from "../../lib/gpu/dry.ts";
 import { selfAttention } from "../../lib/layers/attention.ts";
-import { batchNormLayer } from "../../lib/layers/batch_norm.ts";
-import { conv2dLayer } from "../../lib/layers/conv2d.ts";
-import { dropoutLayer } from "../../lib/layers/dropout.ts";
-import { embeddingLayer } from "../../lib/layers/embedding.ts";
-import { geluLayer } from "../../lib/layers/gelu.ts";
+import { batchNorm } from "../../lib/layers/batch_norm.ts";
+import { conv2d } from "../../lib/layers/conv2d.ts";
+import { dropout } from "../../lib/layers/dropout.ts";
+import { embedding } from "../../lib/layers/embedding.ts";
+import { gelu } from "../../lib/layers/gelu.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
-import { layerNormLayer } from "../../lib/layers/layer_norm.ts";
+import { layerNorm } from "../../lib/layers/layer_norm.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { mambaMixer } from "../../lib/layers/mamba.ts";
-import { averagePoolLayer, maxPoolLayer } from "../../lib/layers/pool.ts";
-import { reluLayer } from "../../lib/layers/relu.ts";
-import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
+import { averagePool, maxPool } from "../../lib/layers/pool.ts";
+import { relu } from "../../lib/layers/relu.ts";
+import { rmsNorm } from "../../lib/layers/rms_norm.ts";
+import { placeLayers } from "../../lib/layers/placed.ts";
+import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { createGroup, createSaved, releaseGroup, type Saved } from "../../lib/layers/saved.ts";
 import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
-import { placeStage } from "../../lib/runtime/stage.ts";
 import { empty, release, type Tensor } from "../../lib/tensor.ts";
 
 /** What the letters of the table stand for here. */
@@ -26,16 +27,16 @@ const { R, D, O, H, S, L, A, P, C, E, N, T } = size;
 
 const layers: Record<string, [Layer, readonly number[]]> = {
   linear: [linear("l", D, O), [R, D]],
-  rmsNorm: [rmsNormLayer("n", D), [R, D]],
-  layerNorm: [layerNormLayer("n", D), [R, D]],
-  batchNorm: [batchNormLayer("b", C), [S, P, P, C]],
-  conv2d: [conv2dLayer("c", C, O, { size: 3 }), [S, P, P, C]],
-  maxPool: [maxPoolLayer({ size: 2, stride: 2, padding: 0 }), [S, P, P, C]],
-  averagePool: [averagePoolLayer(), [S, P, P, C]],
-  gelu: [geluLayer(), [R, D]],
-  relu: [reluLayer(), [R, D]],
-  dropout: [dropoutLayer("d", { rate: 0.1, length: L }), [R, D]],
-  embedding: [embeddingLayer("e", 50, D), [2, R]],
+  rmsNorm: [rmsNorm("n", D), [R, D]],
+  layerNorm: [layerNorm("n", D), [R, D]],
+  batchNorm: [batchNorm("b", C), [S, P, P, C]],
+  conv2d: [conv2d("c", C, O, { size: 3 }), [S, P, P, C]],
+  maxPool: [maxPool({ size: 2, stride: 2, padding: 0 }), [S, P, P, C]],
+  averagePool: [averagePool(), [S, P, P, C]],
+  gelu: [gelu(), [R, D]],
+  relu: [relu(), [R, D]],
+  dropout: [dropout("d", { rate: 0.1, length: L }), [R, D]],
+  embedding: [embedding("e", 50, D), [2, R]],
   selfAttention: [selfAttention("a", { width: D, heads: A, kvHeads: A, length: L, outputDeviation: 0.02 }), [R, D]],
   swigluMlp: [swigluMlp("s", { width: D, hidden: H, outputDeviation: 0.02 }), [R, D]],
   mambaMixer: [mambaMixer("m", { width: D, expand: E / D, state: N, rank: T, length: L, outputBound: 0.1 }), [R, D]],
@@ -81,29 +82,29 @@ test("every layer keeps after F and after I what the table in lib/layers/README.
   assert.deepEqual([...expected.keys()].sort(), Object.keys(layers).sort());
   for (const [name, [layer, shape]] of Object.entries(layers)) {
     const [device] = dryDevices(1);
-    const stage = placeStage(0, [layer], device, 0);
+    const placed = placeLayers([layer], device);
     const rest = device.ledger.total();
     const sides = new Map(["seed", "lengths"].map((side) => [side, empty(device, [S], "activations", "u32")]));
-    const group = createGroup(device, 1);
+    const group = createGroup(placed, 1);
     const saved = createSaved(group, 0, sides);
     const [afterF, forW, derivatives] = expected.get(name)!;
     const x = empty(device, shape, "activations", name === "embedding" ? "u32" : "f32");
     const y = empty(device, layer.outputShape(shape), "activations");
-    layer.forward(y, x, saved);
+    forward(layer, y, x, saved);
     assert.deepEqual(kept(saved).map(({ entry }) => entry).sort(), afterF, `${name} after F`);
     const dy = empty(device, y.shape, "derivatives");
     const dx = name === "embedding" ? undefined : empty(device, shape, "derivatives");
-    layer.backwardInput(dx, dy, saved);
+    backwardInput(layer, dx, dy, saved);
     const left = (category: string) =>
       kept(saved).filter(({ tensor }) => tensor.storage.category === category).map(({ entry }) => entry).sort();
     assert.deepEqual(left("activations"), forW, `${name} after I, activations`);
     assert.deepEqual(left("derivatives"), derivatives, `${name} after I, derivatives`);
     assert.equal(kept(saved).length, forW.length + derivatives.length, name);
-    layer.backwardWeight?.([saved]);
+    backwardWeight(layer, [saved]);
     saved.clear();
     releaseGroup(group);
     release(x, y, dy, dx);
     assert.equal(device.ledger.total(), rest, `${name} after W`);
-    stage.release();
+    placed.release();
   }
 });

@@ -1,9 +1,9 @@
 import { after, test } from "node:test";
 import { type AttentionOptions, selfAttention } from "../../lib/layers/attention.ts";
-import { embeddingLayer } from "../../lib/layers/embedding.ts";
+import { embedding } from "../../lib/layers/embedding.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { preNorm } from "../../lib/layers/residual.ts";
-import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
+import { rmsNorm } from "../../lib/layers/rms_norm.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { swigluMlp, type SwigluOptions } from "../../lib/layers/swiglu_mlp.ts";
 import { attentionWays } from "../../lib/ops/attention.ts";
@@ -12,9 +12,9 @@ import { packIds } from "../../lib/ops/embedding.ts";
 import { close, device, tokens } from "../ops/support.ts";
 import { attention } from "../reference/attention.ts";
 import { addBias } from "../reference/bias.ts";
-import { embedding } from "../reference/embedding.ts";
+import { embedding as embeddingOf } from "../reference/embedding.ts";
 import { project, transpose } from "../reference/linear.ts";
-import { rmsNorm } from "../reference/norm.ts";
+import { rmsNorm as rmsNormOf } from "../reference/norm.ts";
 import { rope } from "../reference/rope.ts";
 import { swiglu } from "../reference/swiglu.ts";
 import { checkLayer, checkSkippedInputGradient, type Reference } from "./support.ts";
@@ -24,20 +24,20 @@ after(close);
 const plus = (a: ArrayLike<number>, b: ArrayLike<number>) => Float64Array.from(a, (value, i) => value + b[i]);
 
 const attentionBlock = (name: string, options: AttentionOptions) =>
-  preNorm(rmsNormLayer(`${name}.norm`, options.width), selfAttention(name, options));
+  preNorm(rmsNorm(`${name}.norm`, options.width), selfAttention(name, options));
 const mlpBlock = (name: string, options: SwigluOptions) =>
-  preNorm(rmsNormLayer(`${name}.norm`, options.width), swigluMlp(name, options));
+  preNorm(rmsNorm(`${name}.norm`, options.width), swigluMlp(name, options));
 
 const attentionReference = (name: string, width: number, heads: number, length: number): Reference => (x, p) => {
   const rows = x.length / width;
   const headSize = width / heads;
-  const qkv = project(rmsNorm(x, p.get(`${name}.norm.weight`)!).y, p.get(`${name}.qkv.weight`)!, width);
+  const qkv = project(rmsNormOf(x, p.get(`${name}.norm.weight`)!).y, p.get(`${name}.qkv.weight`)!, width);
   const turned = rope(qkv, { length, heads: 2 * heads, headSize, rowStride: 3 * width });
   const { out } = attention(turned, { sequences: rows / length, length, heads, headSize });
   return plus(x, project(out, p.get(`${name}.out.weight`)!, width));
 };
 const mlpReference = (name: string, width: number, hidden: number): Reference => (x, p) => {
-  const inner = project(rmsNorm(x, p.get(`${name}.norm.weight`)!).y, p.get(`${name}.gate_up.weight`)!, width);
+  const inner = project(rmsNormOf(x, p.get(`${name}.norm.weight`)!).y, p.get(`${name}.gate_up.weight`)!, width);
   return plus(x, project(swiglu(inner, hidden), p.get(`${name}.down.weight`)!, hidden));
 };
 
@@ -70,19 +70,19 @@ test("linear with its weight stored [outputs, inputs]: y, dx and dW equal the re
 
 test("RMSNorm: y, dx and the gain's gradient equal the reference; W needs its sum over the rows", async () => {
   await checkLayer(await device(), {
-    layer: rmsNormLayer("n", 10),
+    layer: rmsNorm("n", 10),
     inputShape: [7, 10],
-    reference: (x, p) => rmsNorm(x, p.get("n.weight")!).y,
+    reference: (x, p) => rmsNormOf(x, p.get("n.weight")!).y,
     keeps: ["dgain"],
   });
 });
 
 test("embedding: y and the table's gradient equal the reference; W needs ids and dy", async () => {
   await checkLayer(await device(), {
-    layer: embeddingLayer("e", 5, 6),
+    layer: embedding("e", 5, 6),
     inputShape: [2, 11],
     input: (index) => packIds(tokens(11, 5, index)),
-    reference: (packed, p) => embedding(Array.from(packed).slice(0, 11), p.get("e.weight")!, 6),
+    reference: (packed, p) => embeddingOf(Array.from(packed).slice(0, 11), p.get("e.weight")!, 6),
     keeps: ["ids", "dy"],
   });
 });
@@ -145,7 +145,7 @@ test("a chain of layers equals its layers one after another", async () => {
 
 test("the first layer of stage 0 computes no input gradient, and its weight gradients are the same", async () => {
   await checkSkippedInputGradient(await device(), linear("l", 6, 5), [9, 6]);
-  await checkSkippedInputGradient(await device(), rmsNormLayer("n", 6), [9, 6]);
+  await checkSkippedInputGradient(await device(), rmsNorm("n", 6), [9, 6]);
   const options = { width: 8, heads: 2, length: 4, outputDeviation: 0.02 };
   await checkSkippedInputGradient(await device(), attentionBlock("a", options), [8, 8]);
 });

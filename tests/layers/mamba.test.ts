@@ -1,11 +1,11 @@
 import { after, test } from "node:test";
 import { mambaMixer } from "../../lib/layers/mamba.ts";
 import { preNorm } from "../../lib/layers/residual.ts";
-import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
+import { rmsNorm } from "../../lib/layers/rms_norm.ts";
 import { close, device } from "../ops/support.ts";
 import { causalConv } from "../reference/causal_conv.ts";
 import { project } from "../reference/linear.ts";
-import { rmsNorm } from "../reference/norm.ts";
+import { rmsNorm as rmsNormOf } from "../reference/norm.ts";
 import { selectiveScan } from "../reference/scan.ts";
 import { checkLayer, checkSkippedInputGradient, type Reference } from "./support.ts";
 
@@ -55,12 +55,12 @@ test("Mamba block: y, dx and all gradients equal the reference", async () => {
   const mixer = mixerReference(4, 8, 4, 3, 8);
   await checkLayer(await device(), {
     layer: preNorm(
-      rmsNormLayer("norm", 4),
+      rmsNorm("norm", 4),
       mambaMixer("m", { width: 4, expand: 2, state: 4, rank: 3, length: 8, outputBound: 0.1 }),
     ),
     inputShape: [16, 4],
     reference: (x, p, sides) => {
-      const inside = mixer(rmsNorm(x, p.get("norm.weight")!).y, p, sides);
+      const inside = mixer(rmsNormOf(x, p.get("norm.weight")!).y, p, sides);
       return Float64Array.from(x, (value, i) => value + inside[i]);
     },
     keeps: ["norm.dgain", ...keeps.map((name) => `inner.${name}`)],

@@ -2,33 +2,33 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import type { Device } from "../../lib/gpu/device.ts";
 import { selfAttention } from "../../lib/layers/attention.ts";
-import { batchNormLayer } from "../../lib/layers/batch_norm.ts";
-import { placeBuffers, releaseBuffers } from "../../lib/layers/buffers.ts";
-import { conv2dLayer } from "../../lib/layers/conv2d.ts";
-import { dropoutLayer } from "../../lib/layers/dropout.ts";
-import { embeddingLayer } from "../../lib/layers/embedding.ts";
-import { geluLayer } from "../../lib/layers/gelu.ts";
+import { batchNorm } from "../../lib/layers/batch_norm.ts";
+import { conv2d } from "../../lib/layers/conv2d.ts";
+import { dropout } from "../../lib/layers/dropout.ts";
+import { embedding } from "../../lib/layers/embedding.ts";
+import { gelu } from "../../lib/layers/gelu.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { mambaMixer } from "../../lib/layers/mamba.ts";
-import { placeParameters, releaseParameters } from "../../lib/layers/parameter.ts";
+import { placeLayers } from "../../lib/layers/placed.ts";
 import { type Recompute, recomputed } from "../../lib/layers/recompute.ts";
-import { reluLayer } from "../../lib/layers/relu.ts";
+import { relu } from "../../lib/layers/relu.ts";
 import { preNorm } from "../../lib/layers/residual.ts";
-import { rmsNormLayer } from "../../lib/layers/rms_norm.ts";
-import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
+import { rmsNorm } from "../../lib/layers/rms_norm.ts";
+import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
+import { createGroup, createSaved, releaseGroup, slotIn } from "../../lib/layers/saved.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { fromArray, release, sizeOf, toArray } from "../../lib/tensor.ts";
 import { close, device, dirty, normal } from "../ops/support.ts";
 import { project } from "../reference/linear.ts";
-import { rmsNorm } from "../reference/norm.ts";
+import { rmsNorm as rmsNormOf } from "../reference/norm.ts";
 import { swiglu } from "../reference/swiglu.ts";
 import { checkLayer } from "./support.ts";
 
 after(close);
 
-const mlp = () => preNorm(rmsNormLayer("n", 64), swigluMlp("m", { width: 64, hidden: 96, outputDeviation: 0.02 }));
+const mlp = () => preNorm(rmsNorm("n", 64), swigluMlp("m", { width: 64, hidden: 96, outputDeviation: 0.02 }));
 
 /** Names and bytes in the ledger after F and after I of each of two micro-batches, and all that came out in the end. */
 async function trace(
@@ -38,9 +38,8 @@ async function trace(
   { delayed = true, width = 2, dx = true } = {},
 ) {
   const before = on.ledger.total();
-  const blocks = placeParameters(layer.parameters, on, 3);
-  const buffers = placeBuffers(layer.buffers ?? [], on);
-  const groups = Array.from({ length: 2 / width }, () => createGroup(on, width, delayed));
+  const placed = placeLayers([layer], on, { seed: 3 });
+  const groups = Array.from({ length: 2 / width }, () => createGroup(placed, width, delayed));
   const outputShape = layer.outputShape(inputShape);
   const held = () => on.ledger.live.activations + on.ledger.live.derivatives;
   const names: string[][] = [], bytes: number[] = [], numbers: Float32Array[] = [];
@@ -53,35 +52,34 @@ async function trace(
     return createSaved(groups[Math.floor(index / width)], index % width, new Map([["seed", seed]]));
   });
   for (const [index, saved] of runs.entries()) {
-    const x = layer.keepsInput
-      ? saved.slot("in", inputShape, "activations")
+    const x = layer.reads.input
+      ? slotIn(saved.group, saved.index, "in", inputShape, "activations")
       : fromArray(on, inputShape, new Float32Array(sizeOf(inputShape)), "activations");
     on.write(x, normal(sizeOf(inputShape), 10 + index));
     const y = dirty(on, outputShape);
-    layer.forward(y, x, saved);
+    forward(layer, y, x, saved);
     numbers.push(await toArray(y));
     release(x, y);
     enter(saved);
   }
   for (const [index, saved] of runs.entries()) {
-    const dy = saved.slot("out", outputShape, "derivatives");
+    const dy = slotIn(saved.group, saved.index, "out", outputShape, "derivatives");
     on.write(dy, normal(sizeOf(outputShape), 20 + index));
     const gradient = dx ? dirty(on, inputShape) : undefined;
-    layer.backwardInput(gradient, dy, saved);
+    backwardInput(layer, gradient, dy, saved);
     if (gradient) numbers.push(await toArray(gradient));
     release(dy, gradient);
     enter(saved);
   }
   on.ledger.resetPeak();
   const waiting = on.ledger.live.derivatives;
-  for (let at = 0; at < 2; at += width) layer.backwardWeight!(runs.slice(at, at + width));
+  for (let at = 0; at < 2; at += width) backwardWeight(layer, runs.slice(at, at + width));
   const rise = on.ledger.peak.derivatives - waiting;
-  for (const { gradient } of layer.parameters) numbers.push(await toArray(gradient));
-  for (const { value } of layer.buffers ?? []) numbers.push(await toArray(value));
+  for (const each of layer.parameters) numbers.push(await toArray(placed.parameter(each).gradient));
+  for (const each of layer.buffers ?? []) numbers.push(await toArray(placed.state(each).value));
   runs.forEach((saved) => saved.clear());
   groups.forEach(releaseGroup);
-  releaseParameters(layer.parameters, blocks);
-  releaseBuffers(layer.buffers ?? [], buffers);
+  placed.release();
   assert.equal(on.ledger.total(), before, "the ledger is where it was");
   return { names, bytes, numbers, rise };
 }
@@ -106,12 +104,12 @@ test("a layer computed again equals the reference, and keeps for W what the kind
       ["both", ["x", "dy"]],
     ] as const
   ) {
-    const inner = preNorm(rmsNormLayer("m.norm", width), swigluMlp("m", { width, hidden, outputDeviation: 0.02 }));
+    const inner = preNorm(rmsNorm("m.norm", width), swigluMlp("m", { width, hidden, outputDeviation: 0.02 }));
     await checkLayer(await device(), {
       layer: recomputed(inner, what),
       inputShape: [16, width],
       reference: (x, p) => {
-        const gateUp = project(rmsNorm(x, p.get("m.norm.weight")!).y, p.get("m.gate_up.weight")!, width);
+        const gateUp = project(rmsNormOf(x, p.get("m.norm.weight")!).y, p.get("m.gate_up.weight")!, width);
         const out = project(swiglu(gateUp, hidden), p.get("m.down.weight")!, hidden);
         return Float64Array.from(x, (value, i) => value + out[i]);
       },
@@ -172,8 +170,8 @@ const layers: Record<string, [() => Layer, readonly number[]]> = {
     () =>
       sequential([
         linear("l", 16, 16, { bias: true }),
-        dropoutLayer("d", { rate: 0.5, length: 8 }),
-        geluLayer(),
+        dropout("d", { rate: 0.5, length: 8 }),
+        gelu(),
         linear("m", 16, 16),
       ]),
     [16, 16],
@@ -181,10 +179,10 @@ const layers: Record<string, [() => Layer, readonly number[]]> = {
   "normalised convolutions": [
     () =>
       sequential([
-        conv2dLayer("c", 4, 8, { size: 3 }),
-        batchNormLayer("b", 8),
-        reluLayer(),
-        conv2dLayer("e", 8, 8, { size: 1 }),
+        conv2d("c", 4, 8, { size: 3 }),
+        batchNorm("b", 8),
+        relu(),
+        conv2d("e", 8, 8, { size: 1 }),
       ]),
     [2, 8, 8, 4],
   ],
@@ -208,7 +206,7 @@ test("layers inside a layer that is computed again can be computed again themsel
   const on = await device();
   const make = (inner: Recompute, outer: Recompute) =>
     recomputed(sequential([recomputed(mlp(), inner), recomputed(batchNormed(), inner)]), outer);
-  const batchNormed = () => sequential([batchNormLayer("b", 64), reluLayer(), linear("l", 64, 8)]);
+  const batchNormed = () => sequential([batchNorm("b", 64), relu(), linear("l", 64, 8)]);
   const expected = await trace(on, make("none", "none"), [32, 64]);
   for (const inner of ["activations", "derivatives", "both"] as const) {
     for (const outer of ["activations", "derivatives", "both"] as const) {
@@ -243,9 +241,8 @@ test("a forward run again leaves out what nobody reads, where a layer says so", 
   for (const [name, [make, shape]] of Object.entries(layers)) {
     const layer = make();
     const { f, again = f } = layer.flops(shape);
-    const blocks = placeParameters(layer.parameters, on, 3);
-    const buffers = placeBuffers(layer.buffers ?? [], on);
-    const group = createGroup(on, 1);
+    const placed = placeLayers([layer], on, { seed: 3 });
+    const group = createGroup(placed, 1);
     const seed = fromArray(on, [2], Uint32Array.of(7, 0), "workspace");
     const saved = createSaved(group, 0, new Map([["seed", seed]]));
     const x = fromArray(on, shape, normal(sizeOf(shape), 1), "activations");
@@ -255,20 +252,19 @@ test("a forward run again leaves out what nobody reads, where a layer says so", 
       new Float32Array(sizeOf(layer.outputShape(shape))),
       "activations",
     );
-    layer.forward(y, x, saved.child("again", { again: true, unread: true }));
+    forward(layer, y, x, saved.child("again", { again: true, unread: true }));
     assert.ok(again < f, `${name} does all of its work again`);
     assert.ok((await toArray(y)).every((value) => value === 0), `${name} writes its result`);
     saved.clear();
     releaseGroup(group);
     release(x, y);
-    releaseParameters(layer.parameters, blocks);
-    releaseBuffers(layer.buffers ?? [], buffers);
+    placed.release();
   }
 });
 
 test("layers that would gain nothing are left as they are", () => {
   for (
-    const layer of [linear("l", 4, 4), conv2dLayer("c", 4, 4, { size: 3 }), embeddingLayer("e", 4, 4), geluLayer()]
+    const layer of [linear("l", 4, 4), conv2d("c", 4, 4, { size: 3 }), embedding("e", 4, 4), gelu()]
   ) {
     assert.equal(recomputed(layer, "both"), layer);
   }

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import type { Device } from "../../lib/gpu/device.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
-import { placeParameters, releaseParameters } from "../../lib/layers/parameter.ts";
-import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
+import { type Placed, placeLayers } from "../../lib/layers/placed.ts";
+import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
+import { createGroup, createSaved, releaseGroup, slotIn } from "../../lib/layers/saved.ts";
 import { empty, fromArray, release, sizeOf, toArray } from "../../lib/tensor.ts";
 import { generator } from "../../lib/random.ts";
 import { assertTensor, dirty, normal } from "../ops/support.ts";
@@ -29,6 +30,8 @@ export interface LayerCase {
   readonly sides?: (index: number) => Sides;
   /** What is kept after I: W's needs and nothing else. */
   readonly keeps: readonly string[];
+  /** Looks at the layer's tensors when all is done. */
+  readonly look?: (placed: Placed) => Promise<void>;
 }
 
 const microbatches = 3;
@@ -39,18 +42,21 @@ const microbatches = 3;
  */
 export async function checkLayer(
   device: Device,
-  { layer, inputShape, reference, input, sides = () => ({}), keeps }: LayerCase,
+  { layer, inputShape, reference, input, sides = () => ({}), keeps, look }: LayerCase,
 ): Promise<void> {
   const atStart = device.ledger.total();
-  const blocks = placeParameters(layer.parameters, device, 3);
-  for (const { value, shape } of layer.parameters) {
+  const placed = placeLayers([layer], device, { seed: 3 });
+  for (const parameter of layer.parameters) {
+    const { value } = placed.parameter(parameter), { shape } = parameter;
     device.write(value, normal(sizeOf(shape), sizeOf(shape)).map((number) => 0.5 + 0.3 * number));
   }
   const parameters = new Map<string, Float64Array>();
-  for (const { name, value } of layer.parameters) parameters.set(name, Float64Array.from(await toArray(value)));
+  for (const parameter of layer.parameters) {
+    parameters.set(parameter.name, Float64Array.from(await toArray(placed.parameter(parameter).value)));
+  }
 
   const outputShape = layer.outputShape(inputShape);
-  const groups = [createGroup(device, 2), createGroup(device, 1)];
+  const groups = [createGroup(placed, 2), createGroup(placed, 1)];
   const runs = Array.from({ length: microbatches }, (_, index) => ({
     saved: createSaved(groups[index >> 1], index & 1, sidesOn(device, sides(index))),
     sides: sides(index),
@@ -63,17 +69,18 @@ export async function checkLayer(
   };
 
   for (const { saved, x, dy, sides } of runs) {
-    const inputTensor = layer.keepsInput ? saved.slot("x", inputShape, "activations") : undefined;
+    const { group, index } = saved;
+    const inputTensor = layer.reads.input ? slotIn(group, index, "x", inputShape, "activations") : undefined;
     const xt = inputTensor ?? fromArray(device, inputShape, x, "activations");
     if (inputTensor) device.write(inputTensor, x);
     const y = dirty(device, outputShape);
-    layer.forward(y, xt, saved);
+    forward(layer, y, xt, saved);
     release(xt);
     await assertTensor(y, reference(x, parameters, sides), 1e-5, "y");
-    const dyt = saved.slot("dy", outputShape, "derivatives");
+    const dyt = slotIn(group, index, "dy", outputShape, "derivatives");
     device.write(dyt, dy);
     const dx = input ? undefined : dirty(device, inputShape);
-    layer.backwardInput(dx, dyt, saved);
+    backwardInput(layer, dx, dyt, saved);
     release(dyt);
     if (dx) {
       const at = Float64Array.from(x);
@@ -85,11 +92,11 @@ export async function checkLayer(
 
   const random = generator("probes");
   for (const times of [1, 2]) {
-    layer.backwardWeight?.(runs.slice(0, 2).map(({ saved }) => saved));
-    layer.backwardWeight?.(runs.slice(2).map(({ saved }) => saved));
-    for (const { name, gradient } of layer.parameters) {
-      const values = parameters.get(name)!;
-      const actual = await toArray(gradient);
+    backwardWeight(layer, runs.slice(0, 2).map(({ saved }) => saved));
+    backwardWeight(layer, runs.slice(2).map(({ saved }) => saved));
+    for (const parameter of layer.parameters) {
+      const { name } = parameter, values = parameters.get(name)!;
+      const actual = await toArray(placed.parameter(parameter).gradient);
       const largest = actual.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
       for (let probe = 0; probe < 12; probe++) {
         const i = random.integer(values.length);
@@ -103,7 +110,8 @@ export async function checkLayer(
   }
   for (const { saved } of runs) saved.clear();
   groups.forEach(releaseGroup);
-  releaseParameters(layer.parameters, blocks);
+  await look?.(placed);
+  placed.release();
   assert.equal(device.ledger.total(), atStart, "the ledger is where it was");
 }
 
@@ -134,25 +142,26 @@ export async function checkSkippedInputGradient(
   layer: Layer,
   inputShape: readonly number[],
 ): Promise<void> {
-  const blocks = placeParameters(layer.parameters, device, 4);
+  const placed = placeLayers([layer], device, { seed: 4 });
+  const gradients = layer.parameters.map((parameter) => placed.parameter(parameter).gradient);
   const results: Float32Array[][] = [];
   for (const wanted of [true, false]) {
-    for (const { gradient, shape } of layer.parameters) device.write(gradient, new Float32Array(sizeOf(shape)));
-    const group = createGroup(device, 1);
+    for (const gradient of gradients) device.write(gradient, new Float32Array(sizeOf(gradient.shape)));
+    const group = createGroup(placed, 1);
     const saved = createSaved(group, 0);
     const x = fromArray(device, inputShape, normal(sizeOf(inputShape), 1), "activations");
     const outputShape = layer.outputShape(inputShape);
     const y = empty(device, outputShape, "activations");
     const dy = fromArray(device, outputShape, normal(sizeOf(outputShape), 2), "derivatives");
     const dx = wanted ? empty(device, inputShape, "derivatives") : undefined;
-    layer.forward(y, x, saved);
-    layer.backwardInput(dx, dy, saved);
-    layer.backwardWeight?.([saved]);
-    results.push(await Promise.all(layer.parameters.map(({ gradient }) => toArray(gradient))));
+    forward(layer, y, x, saved);
+    backwardInput(layer, dx, dy, saved);
+    backwardWeight(layer, [saved]);
+    results.push(await Promise.all(gradients.map(toArray)));
     saved.clear();
     releaseGroup(group);
     release(x, y, dy, dx);
   }
   assert.deepEqual(results[1], results[0]);
-  releaseParameters(layer.parameters, blocks);
+  placed.release();
 }

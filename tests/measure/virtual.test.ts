@@ -59,7 +59,7 @@ test("updatesAfter() names the ranks of tied parameters", async () => {
   try {
     for (const [name, expected] of [["llama-tiny", [[], [], []]], ["bert-tiny", [[2], [], [0]]]] as const) {
       const pipeline = createPipeline(set, createModel(name), { optimizer: adamw() });
-      assert.deepEqual(updatesAfter(pipeline.model, 3), expected);
+      assert.deepEqual(updatesAfter(pipeline, 3), expected);
       pipeline.close();
     }
   } finally {

@@ -4,11 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import type { Device } from "../../lib/gpu/device.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { placeBuffers, releaseBuffers } from "../../lib/layers/buffers.ts";
 import { lossBackward, lossForward } from "../../lib/layers/cross_entropy.ts";
-import { type Parameter, placeParameters, releaseParameters } from "../../lib/layers/parameter.ts";
+import { type Placed, placeLayers } from "../../lib/layers/placed.ts";
+import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { bert } from "../../lib/models/bert.ts";
@@ -51,43 +50,39 @@ function batchOf({ task, configuration: { length, size, classes, vocabulary } }:
 }
 
 /** A model on the first device, with all that belongs to it, while `body` lasts. */
-async function placed(model: Model, body: (device: Device, parameters: readonly Parameter[]) => Promise<void>) {
-  const [device] = set.devices, parameters = parametersOf(model);
-  const buffers = model.layers.flatMap((layer) => layer.buffers ?? []);
-  const blocks = placeParameters(parameters, device, 3);
-  const state = placeBuffers(buffers, device);
-  await body(device, parameters);
-  releaseParameters(parameters, blocks);
-  releaseBuffers(buffers, state);
+async function place(model: Model, body: (placed: Placed) => Promise<void>) {
+  const placed = placeLayers(model.layers, set.devices[0], { seed: 3 });
+  await body(placed);
+  placed.release();
 }
 
 /** Runs a whole placed model once; with a gradient of the loss, its W too, which adds to the parameters' gradients. */
 async function run(
-  device: Device,
+  placed: Placed,
   model: Model,
   { inputs, targets, lengths }: { inputs: Uint32Array | Float32Array; targets: Uint32Array; lengths?: Uint32Array },
   gradient?: number,
 ): Promise<number> {
-  const layer = sequential(model.layers);
+  const layer = sequential(model.layers), { device } = placed;
   const sides = new Map(
     Object.entries({ lengths, seed: Uint32Array.of(5, 0) }).flatMap(([name, data]) =>
-      data && layer.sides?.includes(name) ? [[name, fromArray(device, [data.length], data, "activations")]] : []
+      data && layer.reads.sides?.includes(name) ? [[name, fromArray(device, [data.length], data, "activations")]] : []
     ),
   );
-  const group = createGroup(device, 1), saved = createSaved(group, 0, sides);
+  const group = createGroup(placed, 1), saved = createSaved(group, 0, sides);
   const shape = model.inputShape(samples);
   const x = fromArray(device, shape, model.packInputs(inputs), "activations");
   const logits = empty(device, layer.outputShape(shape), "activations");
   const wanted = fromArray(device, [targets.length], targets, "activations"), loss = empty(device, [1], "activations");
-  layer.forward(logits, x, saved.child("model"));
+  forward(layer, logits, x, saved.child("model"));
   lossForward(loss, logits, wanted, saved.child("loss"));
   const [value] = await toArray(loss);
   if (gradient !== undefined) {
     const scale = fromArray(device, [1], Float32Array.of(gradient), "activations");
     const dlogits = empty(device, logits.shape, "derivatives");
     lossBackward(dlogits, scale, saved.child("loss"));
-    layer.backwardInput(undefined, dlogits, saved.child("model"));
-    layer.backwardWeight!([saved.child("model")]);
+    backwardInput(layer, undefined, dlogits, saved.child("model"));
+    backwardWeight(layer, [saved.child("model")]);
     release(scale, dlogits);
   }
   saved.clear();
@@ -100,38 +95,40 @@ for (const model of models) {
   const batch = batchOf(model);
 
   test(`one NaN in any parameter of a ${model.name} makes its loss NaN`, () =>
-    placed(model, async (device, parameters) => {
+    place(model, async (placed) => {
       const random = generator(model.name);
-      assert.ok(Number.isFinite(await run(device, model, batch, 1)));
-      for (const { name, value, gradient } of parameters) {
+      assert.ok(Number.isFinite(await run(placed, model, batch, 1)));
+      for (const parameter of parametersOf(model)) {
+        const { name } = parameter, { value, gradient } = placed.parameter(parameter);
         // Where the gradient is not 0 the loss depends on it: rows of a table that no token asks for are not read.
         const used = [...(await toArray(gradient)).entries()].flatMap(([i, slope]) => slope === 0 ? [] : [i]);
         assert.ok(used.length > 0, `nothing depends on ${name}`);
         const good = await toArray(value), bad = good.slice(), at = used[random.integer(used.length)];
         bad[at] = NaN;
-        device.write(value, bad);
-        assert.ok(Number.isNaN(await run(device, model, batch)), `a NaN at ${at} of ${name} does not show`);
-        device.write(value, good);
+        placed.device.write(value, bad);
+        assert.ok(Number.isNaN(await run(placed, model, batch)), `a NaN at ${at} of ${name} does not show`);
+        placed.device.write(value, good);
       }
-      assert.ok(Number.isFinite(await run(device, model, batch)));
+      assert.ok(Number.isFinite(await run(placed, model, batch)));
     }));
 
   test(`a NaN in the gradient of a ${model.name}'s loss shows in the gradient of every parameter`, () =>
-    placed(model, async (device, parameters) => {
-      await run(device, model, batch, NaN);
-      for (const { name, gradient } of parameters) {
-        assert.ok((await toArray(gradient)).some((value) => !Number.isFinite(value)), name);
+    place(model, async (placed) => {
+      await run(placed, model, batch, NaN);
+      for (const parameter of parametersOf(model)) {
+        const gradient = await toArray(placed.parameter(parameter).gradient);
+        assert.ok(gradient.some((value) => !Number.isFinite(value)), parameter.name);
       }
     }));
 
   if (model.task !== "image") continue;
   test(`one NaN pixel in the input of a ${model.name} makes its loss NaN`, () =>
-    placed(model, async (device) => {
+    place(model, async (placed) => {
       const random = generator(model.name);
       for (let probe = 0; probe < 12; probe++) {
         const inputs = Float32Array.from(batch.inputs), at = random.integer(inputs.length);
         inputs[at] = NaN;
-        assert.ok(Number.isNaN(await run(device, model, { ...batch, inputs })), `a NaN at ${at} does not show`);
+        assert.ok(Number.isNaN(await run(placed, model, { ...batch, inputs })), `a NaN at ${at} does not show`);
       }
     }));
 }

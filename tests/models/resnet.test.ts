@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { placeBuffers, releaseBuffers } from "../../lib/layers/buffers.ts";
 import { lossBackward, lossForward } from "../../lib/layers/cross_entropy.ts";
-import { placeParameters, releaseParameters } from "../../lib/layers/parameter.ts";
+import { placeLayers } from "../../lib/layers/placed.ts";
+import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { countParameters, parametersOf } from "../../lib/models/model.ts";
@@ -65,9 +65,8 @@ test("a small ResNet's loss falls on synthetic images, and every parameter has a
   const model = resnet("small", configuration);
   const layer = sequential(model.layers);
   const before = on.ledger.total();
-  const blocks = placeParameters(layer.parameters, on, 1);
-  const buffers = placeBuffers(layer.buffers!, on);
-  const optimizers = blocks.map(({ values, gradients, decayed }) =>
+  const placed = placeLayers([layer], on, { seed: 1 });
+  const optimizers = placed.blocks.map(({ values, gradients, decayed }) =>
     sgd({ learningRate: 0.05, momentum: 0.9 }).create(values, gradients, decayed)
   );
   const source = syntheticImages({ size: 16, classes: 4, seed: 1 });
@@ -76,19 +75,20 @@ test("a small ResNet's loss falls on synthetic images, and every parameter has a
   const losses: number[] = [];
   for (let step = 0; step < 60; step++) {
     const { inputs, targets } = source.next(samples);
-    const group = createGroup(on, 1);
+    const group = createGroup(placed, 1);
     const saved = createSaved(group, 0);
     const x = fromArray(on, model.inputShape(samples), inputs, "activations");
     const logits = empty(on, [samples, 4], "activations"), dlogits = empty(on, [samples, 4], "derivatives");
     const wanted = fromArray(on, [samples], targets, "activations"), loss = empty(on, [1], "activations");
-    layer.forward(logits, x, saved);
+    forward(layer, logits, x, saved);
     lossForward(loss, logits, wanted, saved.child("loss"));
     lossBackward(dlogits, scale, saved.child("loss"));
-    layer.backwardInput(undefined, dlogits, saved);
-    layer.backwardWeight!([saved]);
+    backwardInput(layer, undefined, dlogits, saved);
+    backwardWeight(layer, [saved]);
     if (step === 0) {
-      for (const { name, gradient } of layer.parameters) {
-        assert.ok((await toArray(gradient)).some((value) => value !== 0), `the gradient of ${name} is zero`);
+      for (const each of layer.parameters) {
+        const gradient = await toArray(placed.parameter(each).gradient);
+        assert.ok(gradient.some((value) => value !== 0), `the gradient of ${each.name} is zero`);
       }
     }
     for (const optimizer of optimizers) {
@@ -106,7 +106,6 @@ test("a small ResNet's loss falls on synthetic images, and every parameter has a
   assert.ok(last < 0.7 * first, `from ${first} to ${last}`);
   release(scale);
   optimizers.forEach((optimizer) => optimizer.release());
-  releaseBuffers(layer.buffers!, buffers);
-  releaseParameters(layer.parameters, blocks);
+  placed.release();
   assert.equal(on.ledger.total(), before);
 });

@@ -29,10 +29,7 @@ async function run(set: DeviceSet, schedule: Schedule) {
   const batch = syntheticImages({ size: 12, classes: 5, seed: 1 }).next(3 * microbatches);
   const { loss } = await pipeline.step(schedule, batch, { optimize: false });
   const gradients = await pipeline.gradients();
-  const running = new Map<string, Float32Array>();
-  for (const { name, value } of model.layers.flatMap((layer) => layer.buffers ?? [])) {
-    running.set(name, await toArray(value));
-  }
+  const running = await pipeline.state();
   pipeline.close();
   assert.deepEqual(set.devices.map(({ ledger }) => ledger.total()), set.devices.map(() => 0));
   return { loss, gradients, running };

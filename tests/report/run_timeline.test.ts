@@ -5,6 +5,7 @@ import { transfersOf } from "../../lib/report/timeline.ts";
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { lower } from "../../lib/schedules/program.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 
 const schedule = twoStage(generate("1f1b-2", { devices: 3 }));
@@ -22,7 +23,7 @@ function intervalsWith(offsets: readonly number[]) {
 
 test("clocks that differ are joined so that every transfer arrives after it was sent", () => {
   const timeline = runTimeline(schedule, "real", { intervals: intervalsWith([1000, -500, 70_000]) })!;
-  for (const { from, to } of transfersOf(schedule, timeline.spans)) assert.ok(to.start >= from.end - 1e-6);
+  for (const { from, to } of transfersOf(lower(schedule), timeline.spans)) assert.ok(to.start >= from.end - 1e-6);
   // With the same delay both ways the middle of the bounds is exact.
   timeline.spans.forEach(({ start }, index) => assert.ok(Math.abs(start - simulation.spans[index].start) < 1e-6));
   assert.ok(Math.abs(timeline.makespan - simulation.makespan) < 1e-6);
@@ -38,6 +39,20 @@ test("actions of virtual devices, measured one after the other, are composed", (
   const intervals = schedule.actions.map((actions) => actions.map(() => ({ start: clock, end: clock += 1 })));
   const { makespan } = runTimeline(schedule, "virtual", { intervals })!;
   assert.equal(makespan, simulate(schedule).makespan);
+});
+
+test("a virtual step with tied parameters is over when the gradients of the twin have come, and both have been updated", () => {
+  const gpipe = generate("gpipe", { devices: 3, microbatches: 2 });
+  // Each action takes 1, a look and an update after the last one 0.25 and 4; the first rank's backward ends last.
+  const intervals = gpipe.actions.map((actions) =>
+    [...actions.map(() => 1), 0.25, 4].map((time) => ({ start: 0, end: time }))
+  );
+  const alone = runTimeline(gpipe, "virtual", { intervals }, () => 0.5)!;
+  const tied = runTimeline(gpipe, "virtual", { intervals, optimizerAfter: [[2], [], [0]] }, () => 0.5)!;
+  const last = Math.max(...tied.spans.map(({ end }) => end));
+  assert.equal(alone.makespan, last + 4.25);
+  assert.equal(tied.makespan, last + 0.5 + 4.25);
+  assert.deepEqual(tied.spans, alone.spans);
 });
 
 test("a run without timestamps has no timeline", () => {

@@ -9,6 +9,7 @@ import { type Costs, unitCosts } from "../../lib/schedules/price/costs.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { lower } from "../../lib/schedules/program.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { names } from "../schedules/support.ts";
 
@@ -81,7 +82,7 @@ function arrowsByStack(events: readonly Event[]): string[] {
 }
 
 function expected(schedule: Schedule, { spans }: Timeline): string[] {
-  return transfersOf(schedule, spans).map(({ from, to }) =>
+  return transfersOf(lower(schedule), spans).map(({ from, to }) =>
     `${from.rank} ${formatAction(from.action)} > ${to.rank} ${formatAction(to.action)}`
   ).sort();
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { batchNormLayer } from "../../lib/layers/batch_norm.ts";
+import { batchNorm } from "../../lib/layers/batch_norm.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { parameter } from "../../lib/layers/parameter.ts";
@@ -105,7 +105,7 @@ test("names of parameters and state buffers are unique in a model, and so are la
     'tiny has two parameters or buffers "blocks.1.mlp.down.weight"; names must be unique',
   );
   const network = resnet("r", { block: "basic", blocks: [1], width: 4, stem: "3x3", size: 4, classes: 3 });
-  const named = { ...batchNormLayer("n", 4), parameters: [parameter("bn1.running_mean", [4], "ones")], buffers: [] };
+  const named = { ...batchNorm("n", 4), parameters: [parameter("bn1.running_mean", [4], "ones")], buffers: [] };
   refused(
     {},
     'r has two parameters or buffers "bn1.running_mean"; names must be unique',

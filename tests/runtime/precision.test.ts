@@ -4,7 +4,7 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { fromHalf, toHalf } from "../../lib/half.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
-import { type Model, parametersOf } from "../../lib/models/model.ts";
+import type { Model } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import type { RecomputeText } from "../../lib/runtime/recompute.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
@@ -14,7 +14,7 @@ import { createVerdict } from "../../lib/runtime/verdict.ts";
 import { toArray } from "../../lib/tensor.ts";
 import { adamw, sgd } from "../../lib/train/optimizers.ts";
 import { initialLossScale } from "../../lib/train/loss_scale.ts";
-import { aligned, assertSameGradients, randomBatch, tinyModel } from "./support.ts";
+import { aligned, assertSameGradients, type Block, randomBatch, spied, tinyModel } from "./support.ts";
 
 let set: DeviceSet, single: DeviceSet;
 before(async () => [set, single] = [await openDevices(2), await openDevices(1)]);
@@ -107,8 +107,8 @@ testMixed("a step that overflows is left out on all ranks, the scale is halved, 
     const result = await pipeline.step(schedule, batch);
     assert.equal(result.lossScale, scale);
     assert.ok(Number.isFinite(result.loss), "the loss itself is not scaled");
-    for (const { gradient } of parametersOf(pipeline.model)) {
-      assert.ok((await toArray(gradient)).every((value) => value === 0), "gradients are zero after the step");
+    for (const gradient of (await pipeline.gradients()).values()) {
+      assert.ok(gradient.every((value) => value === 0), "gradients are zero after the step");
     }
     if (!result.skipped) break;
     assert.deepEqual(await pipeline.parameters(), start);
@@ -129,11 +129,12 @@ testMixed("a step that overflows is left out on all ranks, the scale is halved, 
 });
 
 testMixed("an infinity in the gradients of one rank makes all of them leave the step out", async () => {
-  const pipeline = createPipeline(set, tinyModel(aligned), { optimizer, precision });
+  const { optimizer: watched, blocks } = spied(optimizer);
+  const pipeline = createPipeline(set, tinyModel(aligned), { optimizer: watched, precision });
   const start = await pipeline.parameters();
-  for (const index of [0, pipeline.model.layers.length - 1]) {
-    const { gradient } = pipeline.model.layers[index].parameters[0];
-    gradient.device.write(gradient, Float32Array.of(-Infinity));
+  assert.deepEqual(blocks.map(({ gradients }) => gradients.device.rank), [0, 1]);
+  for (const { gradients } of blocks) {
+    gradients.device.write(gradients, Float32Array.of(-Infinity));
     assert.equal((await pipeline.step(schedule, batch)).skipped, true);
     assert.deepEqual(await pipeline.parameters(), start);
   }
@@ -171,15 +172,21 @@ testMixed("a forward that overflows f16 is an error that names the micro-batch, 
   pipeline.close();
 });
 
+/** What kernels read are the masters, rounded to f16. */
+async function checkCopies(blocks: readonly Block[]) {
+  assert.ok(blocks.length >= 2);
+  for (const { masters, copy } of blocks) {
+    assert.equal(copy!.dtype, "f16");
+    assert.deepEqual(await toArray(copy!), fromHalf(toHalf(await toArray(masters))), `rank ${masters.device.rank}`);
+  }
+}
+
 testMixed("parameters are the f32 masters, and what kernels read is their f16 copy, set or trained", async () => {
-  const pipeline = createPipeline(set, tinyModel(aligned), { optimizer: adamw(), precision });
+  const { optimizer, blocks } = spied(adamw());
+  const pipeline = createPipeline(set, tinyModel(aligned), { optimizer, precision });
   const check = async () => {
-    const masters = await pipeline.parameters();
-    for (const { name, value } of parametersOf(pipeline.model)) {
-      assert.equal(value.dtype, "f16");
-      assert.deepEqual(await toArray(value), fromHalf(toHalf(masters.get(name)!)), name);
-    }
-    return masters;
+    await checkCopies(blocks);
+    return await pipeline.parameters();
   };
   const start = await check();
   const fine = new Map([...start].map(([name, values]) => [name, values.map((value) => value + 1e-6)]));
@@ -195,12 +202,14 @@ testMixed("tied parameters stay alike in mixed precision, masters and copies", a
   const head = linear("tied_head", aligned.width, aligned.vocabulary, { transposed: true });
   const body = model.layers.slice(0, -1), table = body[0].parameters[0];
   const tied: Model = { ...model, layers: [...body, head], tied: [[table, head.parameters[0]]] };
-  const pipeline = createPipeline(set, tied, { optimizer: adamw(), precision });
-  const before = await toArray(table.master);
+  const { optimizer, blocks } = spied(adamw());
+  const pipeline = createPipeline(set, tied, { optimizer, precision });
+  const before = (await pipeline.parameters()).get(table.name);
   for (let step = 0; step < 3; step++) await pipeline.step(schedule, randomBatch(aligned, 8, step));
-  assert.deepEqual(await toArray(head.parameters[0].master), await toArray(table.master));
-  assert.deepEqual(await toArray(head.parameters[0].value), await toArray(table.value));
-  assert.notDeepEqual(await toArray(table.master), before);
+  const after = await pipeline.parameters();
+  assert.deepEqual(after.get("tied_head.weight"), after.get(table.name));
+  await checkCopies(blocks);
+  assert.notDeepEqual(after.get(table.name), before);
   pipeline.close();
 });
 

@@ -50,8 +50,7 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
           held,
           `${schedule.name} leaves memory behind`,
         );
-        const buffers = model.layers.flatMap((layer) => layer.buffers ?? []);
-        const statistics = await Promise.all(buffers.map(({ value }) => toArray(value)));
+        const statistics = await pipeline.state();
         outcomes.push({ loss, gradients: await pipeline.gradients(), statistics });
       }
       pipeline.close();

@@ -1,7 +1,9 @@
 /** What the pipeline tests share: a tiny model, a batch of random tokens, comparisons of gradients. */
 import assert from "node:assert/strict";
 import { llama, type LlamaConfiguration } from "../../lib/models/llama.ts";
+import type { Tensor } from "../../lib/tensor.ts";
 import type { Batch } from "../../lib/train/data.ts";
+import type { OptimizerSpec } from "../../lib/train/optimizers.ts";
 import { generator } from "../../lib/random.ts";
 
 /** Small, with sizes that divide no tile: 2 blocks, head size 6. */
@@ -20,6 +22,28 @@ export function randomBatch({ vocabulary, length }: LlamaConfiguration, samples:
   const random = generator(seed);
   const tokens = () => Uint32Array.from({ length: samples * length }, () => random.integer(vocabulary));
   return { samples, inputs: tokens(), targets: tokens() };
+}
+
+/** What an optimizer was given of one rank's parameters, flat; in mixed precision `copy` is what kernels read. */
+export interface Block {
+  readonly masters: Tensor;
+  readonly gradients: Tensor;
+  readonly copy: Tensor | undefined;
+}
+
+/** The same optimizer, and the blocks that a pipeline gives it, rank by rank: no pipeline shows them. */
+export function spied(optimizer: OptimizerSpec): { optimizer: OptimizerSpec; blocks: Block[] } {
+  const blocks: Block[] = [];
+  return {
+    blocks,
+    optimizer: {
+      ...optimizer,
+      create(masters, gradients, decayed, copy) {
+        blocks.push({ masters, gradients, copy });
+        return optimizer.create(masters, gradients, decayed, copy);
+      },
+    },
+  };
 }
 
 export type Gradients = ReadonlyMap<string, Float32Array>;

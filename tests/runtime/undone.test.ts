@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Device } from "../../lib/gpu/device.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { writeBuffer } from "../../lib/layers/buffers.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
+import type { Saved } from "../../lib/layers/saved.ts";
 import { llama } from "../../lib/models/llama.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
@@ -15,7 +15,7 @@ import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { empty, release, sizeOf, toArray } from "../../lib/tensor.ts";
 import type { Batch } from "../../lib/train/data.ts";
 import { adamw, type OptimizerSpec, sgd } from "../../lib/train/optimizers.ts";
-import { aligned, randomBatch } from "./support.ts";
+import { aligned, type Block, randomBatch, spied } from "./support.ts";
 
 let set: DeviceSet;
 before(async () => {
@@ -26,14 +26,14 @@ after(() => set.close());
 const optimizer = adamw({ learningRate: 0.01 });
 
 /** Runs something in the middle of the recording of an action, "0F1", or of an optimizer, "optimizer 1". */
-type Fault = (device: Device, layer: Layer) => void;
+type Fault = (device: Device, layer: Layer, saved: Saved) => void;
 let fault: { at: string; run: Fault } | undefined;
 
-function meet(at: string, device: Device, layer: Layer) {
+function meet(at: string, device: Device, layer: Layer, saved: Saved) {
   if (fault?.at !== at) return;
   const { run } = fault;
   fault = undefined;
-  run(device, layer);
+  run(device, layer, saved);
 }
 
 /** The layer with a place for faults in each of its functions. */
@@ -41,16 +41,17 @@ function fragile(layer: Layer): Layer {
   return {
     ...layer,
     forward(y, x, saved) {
-      meet(y.device.activity, y.device, layer);
+      meet(y.device.activity, y.device, layer, saved);
       layer.forward(y, x, saved);
     },
     backwardInput(dx, dy, saved) {
-      meet(dy.device.activity, dy.device, layer);
+      meet(dy.device.activity, dy.device, layer, saved);
       layer.backwardInput(dx, dy, saved);
     },
     backwardWeight(saved) {
       layer.backwardWeight!(saved);
-      meet(layer.parameters[0].gradient.device.activity, layer.parameters[0].gradient.device, layer);
+      const [first] = saved;
+      meet(first.device.activity, first.device, layer, first);
     },
   };
 }
@@ -61,12 +62,12 @@ const fragileOptimizer: OptimizerSpec = {
     const made = optimizer.create(parameters, ...rest);
     const { device } = parameters;
     const step = () => {
-      meet(`optimizer ${device.rank}`, device, undefined as never);
+      meet(`optimizer ${device.rank}`, device, undefined as never, undefined as never);
       made.step();
     };
     const commit = () => {
       made.commit();
-      meet(`commit ${device.rank}`, device, undefined as never);
+      meet(`commit ${device.rank}`, device, undefined as never, undefined as never);
     };
     return { ...made, step, commit };
   },
@@ -82,24 +83,24 @@ const imageBatch = (samples: number, seed: number): Batch => ({
   targets: Uint32Array.from({ length: samples }, (_, i) => (i + seed) % 3),
 });
 
+/** What kernels read in mixed precision, by pipeline. */
+const copies = new WeakMap<Pipeline, readonly Block[]>();
+
 function build(model: Model, schedule: Schedule, options: Partial<PipelineOptions> = {}): Pipeline {
   const parts = partition(model, schedule.stages).map(([first, ...others]) => [fragile(first), ...others]);
-  return createPipeline(set, model, {
-    optimizer: fragileOptimizer,
-    parts,
-    placement: schedule.placement,
-    seed: 3,
-    ...options,
-  });
+  const { optimizer, blocks } = spied(options.optimizer ?? fragileOptimizer);
+  const made = createPipeline(set, model, { parts, placement: schedule.placement, seed: 3, ...options, optimizer });
+  copies.set(made, blocks);
+  return made;
 }
 
 /** Everything that a step changes, but for what is inside the optimizers: the steps after it show that. */
 async function stateOf(pipeline: Pipeline): Promise<Map<string, Float32Array>> {
   const state = await pipeline.parameters();
   for (const [name, values] of await pipeline.gradients()) state.set(`gradient of ${name}`, values);
-  for (const layer of pipeline.parts.flat()) {
-    for (const { name, value } of layer.buffers ?? []) state.set(name, await toArray(value));
-    for (const { name, value } of layer.parameters) state.set(`value of ${name}`, await toArray(value));
+  for (const [name, values] of await pipeline.state()) state.set(name, values);
+  for (const [index, { copy }] of copies.get(pipeline)!.entries()) {
+    if (copy) state.set(`what kernels read of block ${index}`, await toArray(copy));
   }
   return state;
 }
@@ -168,9 +169,8 @@ for (const [name, microbatches] of [["1f1b-1", 2], ["zb-v", 4]] as const) {
 }
 
 /** Makes the gradient of the layer's first parameter infinite behind the kernels' back. */
-const poison: Fault = (device, layer) => {
-  const { gradient } = layer.parameters[0];
-  device.write(gradient, Float32Array.of(-Infinity));
+const poison: Fault = (device, layer, saved) => {
+  device.write(saved.gradient(layer.parameters[0]), Float32Array.of(-Infinity));
 };
 
 const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
@@ -249,7 +249,7 @@ test("statistics that were set are what a failed step goes back to, and closing 
   const pipeline = build(images(), schedule);
   const buffers = pipeline.parts.flat().flatMap((layer) => layer.buffers ?? []);
   assert.ok(buffers.length > 0);
-  buffers.forEach((buffer, n) => writeBuffer(buffer, new Float32Array(sizeOf(buffer.shape)).fill(n + 2)));
+  pipeline.setState(new Map(buffers.map(({ name, shape }, n) => [name, new Float32Array(sizeOf(shape)).fill(n + 2)])));
   const before = await stateOf(pipeline);
   fault = { at: "0W1", run: throws };
   await assert.rejects(pipeline.step(schedule, imageBatch(4, 0)), /user code failed/);
@@ -359,9 +359,9 @@ test("errors that come behind the one that is told belong to the same failure: t
   for (const at of ["0F1", "1W1", "optimizer 0", "optimizer 1"]) {
     fault = {
       at,
-      run(device, layer) {
-        faults["an uncaptured validation error"](device, layer);
-        throws(device, layer);
+      run(...place) {
+        faults["an uncaptured validation error"](...place);
+        throws(...place);
       },
     };
     await assert.rejects(pipeline.step(schedule, textBatch(4, 7)), /^RankError: Rank \d failed at .*user code failed/);
@@ -400,6 +400,7 @@ test("after the loss of a device every call names the rank and why, and closing 
         () => pipeline.step(schedule, textBatch(4, 1)),
         () => pipeline.parameters(),
         () => pipeline.gradients(),
+        () => pipeline.state(),
         () => Promise.resolve().then(() => pipeline.setParameters(new Map())),
         () => Promise.resolve().then(() => pipeline.clearGradients()),
       ]
@@ -469,6 +470,7 @@ test("after the loss of a device between two steps every call names the rank and
         () => pipeline.setParameters(values),
         () => pipeline.parameters(),
         () => pipeline.gradients(),
+        () => pipeline.state(),
         () => pipeline.step(schedule, textBatch(4, 1)),
       ]
     ) {

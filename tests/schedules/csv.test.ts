@@ -8,6 +8,7 @@ import { formatTable, parseTable } from "../../lib/schedules/csv/table.ts";
 import { withTransfers } from "../../lib/schedules/csv/transfers.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { lower } from "../../lib/schedules/program.ts";
 import { twoStage, type TwoStageOptions } from "../../lib/schedules/transforms/two_stage.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
@@ -65,7 +66,7 @@ test("a schedule comes back from its CSV as it was, with and without transfers",
 
 test("written transfers do not deadlock even where a send blocks until it is received", () => {
   for (const schedule of several()) {
-    const left = withTransfers(schedule).map(({ cells }) => cells.map(({ actions }) => actions[0]));
+    const left = withTransfers(lower(schedule)).map(({ cells }) => cells.map(({ actions }) => actions[0]));
     for (let moved = true; moved;) {
       moved = false;
       left.forEach((list) => {

@@ -9,6 +9,7 @@ import { peakMemory } from "../../lib/schedules/price/memory.ts";
 import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { lower } from "../../lib/schedules/program.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 
 const base = generate("1f1b-2", { devices: 4 });
@@ -122,7 +123,7 @@ test("the trace has every action at its duration, an arrow for every transfer an
   );
   const starts = of("s");
   const ends = of("f");
-  assert.equal(starts.length, transfersOf(split, simulation.spans).length);
+  assert.equal(starts.length, transfersOf(lower(split), simulation.spans).length);
   // Forward and gradient of each micro-batch over each of the three hops.
   assert.equal(starts.length, 2 * 3 * 8);
   const inside = ({ tid, ts }: Event) => of("X").some((x) => x.tid === tid && x.ts <= ts && ts < x.ts + x.dur);

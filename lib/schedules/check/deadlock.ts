@@ -1,5 +1,16 @@
-import type { Unordered } from "../program.ts";
-import { formatAction } from "../schedule.ts";
+import { formatAction, type Schedule } from "../schedule.ts";
+
+/** What is looked at of a Program that has no order. */
+interface Stuck {
+  readonly schedule: Schedule;
+  readonly first: ArrayLike<number>;
+  readonly kind: ArrayLike<number>;
+  readonly rank: ArrayLike<number>;
+  readonly stage: ArrayLike<number>;
+  readonly microbatch: ArrayLike<number>;
+  readonly waits: ArrayLike<number>;
+  readonly from: ArrayLike<number>;
+}
 
 /**
  * Explains why a schedule whose actions are all there cannot run to its end: follows who waits for whom until a rank
@@ -7,7 +18,7 @@ import { formatAction } from "../schedule.ts";
  *
  * @param position Of each rank the action in its list at which it is stuck.
  */
-export function explainDeadlock(program: Unordered, position: ArrayLike<number>): string {
+export function explainDeadlock(program: Stuck, position: ArrayLike<number>): string {
   const { schedule: { actions }, first, rank, stage, microbatch, kind, waits, from } = program;
   const seen: number[] = [];
   /** What a stuck rank waits for: the first such node that another rank has not come to, or this one comes to later. */

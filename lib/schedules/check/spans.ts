@@ -1,17 +1,15 @@
 /** What a drawing or a memory curve is made of: a schedule, and when its actions ran. */
 import { UserError } from "../../errors.ts";
-import { formatAction, type Schedule } from "../schedule.ts";
+import { formatAction } from "../schedule.ts";
 import type { Span } from "../price/simulate.ts";
-import { validate } from "./validate.ts";
+import type { Program } from "../program.ts";
 
 /**
  * Checks that spans are those of a schedule: every action once, each rank's in the order of its list, at finite times.
  *
- * @throws {UserError} What `validate()` says of the schedule, and where the spans are of another one.
+ * @throws {UserError} Where the spans are of another one.
  */
-export function checkSpans(schedule: Schedule, spans: readonly Span[]): void {
-  validate(schedule);
-  const { actions, name } = schedule;
+export function checkSpans({ schedule: { actions, name } }: Program, spans: readonly Span[]): void {
   const seen = new Int32Array(actions.length);
   for (const { rank, action, start, end } of spans) {
     const expected = actions[rank]?.[seen[rank]++];

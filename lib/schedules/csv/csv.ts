@@ -4,7 +4,7 @@ import type { Action, Kind, Schedule } from "../schedule.ts";
 import { cellOf, formatTable, parseTable, type Row } from "./table.ts";
 import { withTransfers } from "./transfers.ts";
 import { checkTransfers } from "./transfers_check.ts";
-import { validate } from "../check/validate.ts";
+import { lower } from "../program.ts";
 
 /** What a caller knows about a file. */
 export interface FromCsvOptions {
@@ -54,8 +54,7 @@ export function fromCsv(text: string, { name = "csv", devices }: FromCsvOptions 
     return list;
   });
   const schedule = { name, placement, actions };
-  validate(schedule);
-  checkTransfers(rows, schedule);
+  checkTransfers(rows, lower(schedule));
   return schedule;
 }
 
@@ -119,10 +118,10 @@ export interface ToCsvOptions {
  * @throws {UserError} For a rank without an action, whose row would be a blank one.
  */
 export function toCsv(schedule: Schedule, { transfers = false }: ToCsvOptions = {}): string {
-  validate(schedule);
+  const program = lower(schedule);
   const idle = schedule.actions.findIndex((list) => list.length === 0);
   if (idle >= 0) throw new UserError(`Rank ${idle} runs no action; a CSV file has a row for each rank, and none blank`);
-  if (transfers) return formatTable(withTransfers(schedule));
+  if (transfers) return formatTable(withTransfers(program));
   return formatTable(schedule.actions.map((list) => ({
     columns: list.length,
     cells: list.map((action, column) => ({ column, ...cellOf(action) })),

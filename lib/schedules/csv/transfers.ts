@@ -1,7 +1,8 @@
-import type { Schedule } from "../schedule.ts";
+import { unitCosts } from "../price/costs.ts";
+import { spansOf, timesOf } from "../price/simulate.ts";
+import type { Program } from "../program.ts";
 import { type Cell, cellOf, type Row } from "./table.ts";
-import { receiverOf, way } from "./transfers_check.ts";
-import { simulate } from "../price/simulate.ts";
+import { letterOf, messageOf } from "./transfers_check.ts";
 
 /**
  * The rows of a schedule with its transfers. Each output is sent as soon as it is made and received at that moment, by
@@ -9,31 +10,30 @@ import { simulate } from "../price/simulate.ts";
  * no two of them wait for each other, even where a send blocks until it is received. A forward's WAIT_SEND follows the
  * backward of its micro-batch, which proves that the activation has arrived; a gradient's comes last.
  */
-export function withTransfers(schedule: Schedule): Row[] {
-  const { spans } = simulate(schedule);
-  const timed: { time: number; isAction: boolean; order: number; cell: Omit<Cell, "column"> }[][] = schedule.actions
-    .map(() => []);
-  const last: Omit<Cell, "column">[][] = schedule.actions.map(() => []);
+export function withTransfers(program: Program): Row[] {
+  const { schedule: { actions }, first, stage: stageOf, to: readerOf } = program;
+  const { starts, ends } = timesOf(program, unitCosts());
+  const spans = spansOf(program, starts, ends);
+  const timed: { time: number; isAction: boolean; order: number; cell: Omit<Cell, "column"> }[][] = actions.map(
+    () => [],
+  );
+  const last: Omit<Cell, "column">[][] = actions.map(() => []);
   const single = (stage: number, name: string, microbatch: number) => ({ actions: [{ stage, name, microbatch }] });
   const sentForward = new Set<string>();
   let order = 0;
-  for (const { action, rank, start, end } of [...spans].sort((a, b) => a.end - b.end || a.rank - b.rank)) {
+  for (const { action, rank, index, start, end } of spans.sort((a, b) => a.end - b.end || a.rank - b.rank)) {
     const { kind, stage, microbatches } = action;
     timed[rank].push({ time: start, isAction: true, order: order++, cell: cellOf(action) });
     const [microbatch] = microbatches;
     if ((kind === "I" || kind === "B") && sentForward.has(`${stage} ${microbatch}`)) {
       timed[rank].push({ time: end, isAction: false, order: order++, cell: single(stage, "WAIT_SEND_F", microbatch) });
     }
-    const receiver = receiverOf(action, schedule);
-    if (receiver === undefined) continue;
-    const to = schedule.placement[receiver];
-    timed[rank].push({ time: end, isAction: false, order, cell: single(stage, `SEND_${way(action)}`, microbatch) });
-    timed[to].push({
-      time: end,
-      isAction: false,
-      order: order++,
-      cell: single(receiver, `RECV_${way(action)}`, microbatch),
-    });
+    const edge = messageOf(program, first[rank] + index);
+    if (edge < 0) continue;
+    const letter = letterOf(program, edge), reader = readerOf[edge];
+    const received = single(stageOf[reader], `RECV_${letter}`, microbatch);
+    timed[rank].push({ time: end, isAction: false, order, cell: single(stage, `SEND_${letter}`, microbatch) });
+    timed[program.rank[reader]].push({ time: end, isAction: false, order: order++, cell: received });
     if (kind === "F") sentForward.add(`${stage} ${microbatch}`);
     else last[rank].push(single(stage, "WAIT_SEND_B", microbatch));
   }

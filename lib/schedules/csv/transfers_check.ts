@@ -14,28 +14,34 @@
  */
 
 import { UserError } from "../../errors.ts";
-import { type Action, formatAction, type Schedule } from "../schedule.ts";
+import { ACTIVATION, inputOf, isMessage, outputOf, type Program } from "../program.ts";
+import { formatAction } from "../schedule.ts";
 import { type CellAction, cellKey, type Row } from "./table.ts";
 
-/** Where the output of an action goes: the stage that needs it, or undefined where nobody or the same rank does. */
-export function receiverOf({ kind, stage }: Action, { placement }: Schedule): number | undefined {
-  if (kind === "W") return undefined;
-  const receiver = kind === "F" ? stage + 1 : stage - 1;
-  return receiver < 0 || receiver >= placement.length || placement[receiver] === placement[stage]
-    ? undefined
-    : receiver;
+/** Letter of the transfer of what passes along an edge. */
+export const letterOf = ({ what }: Program, edge: number): "F" | "B" => what[edge] === ACTIVATION ? "F" : "B";
+
+/** The message that an action sends, or -1 where nobody needs its output or the same rank does. */
+export function messageOf(program: Program, node: number): number {
+  const edge = outputOf(program, node);
+  return edge >= 0 && isMessage(program, edge) ? edge : -1;
 }
 
-/** Letter of the transfer of an action's output. */
-export const way = ({ kind }: Action): "F" | "B" => kind === "F" ? "F" : "B";
-
-/** What a transfer's partner is called, and how far away its stage is. */
-const partners: Readonly<Record<string, { name: string; step: number }>> = {
-  SEND_F: { name: "RECV_F", step: 1 },
-  RECV_F: { name: "SEND_F", step: -1 },
-  SEND_B: { name: "RECV_B", step: -1 },
-  RECV_B: { name: "SEND_B", step: 1 },
+/** What a transfer's partner is called. */
+const partners: Readonly<Record<string, string>> = {
+  SEND_F: "RECV_F",
+  RECV_F: "SEND_F",
+  SEND_B: "RECV_B",
+  RECV_B: "SEND_B",
 };
+
+/** The stage of a transfer's partner, which is the same for all micro-batches; undefined at the ends of the pipeline. */
+function partnerStage({ stage, name }: CellAction, program: Program): number | undefined {
+  const { microbatches, forward, backward, from, to } = program;
+  const node = (name.endsWith("F") ? forward : backward)[stage * microbatches];
+  const sends = name.startsWith("SEND"), edge = (sends ? outputOf : inputOf)(program, node);
+  return edge < 0 ? undefined : program.stage[(sends ? to : from)[edge]];
+}
 
 const isTransfer = ({ name }: CellAction) => Object.hasOwn(partners, name);
 const isWait = ({ name }: CellAction) => name.startsWith("WAIT_SEND");
@@ -52,7 +58,7 @@ function* actionsOf(rows: readonly Row[]): Generator<CellAction> {
  * @throws {UserError} Names the transfer that is missing, misplaced or superfluous, the two that would meet although they
  * carry different messages, or the cycle of ranks that wait for each other.
  */
-export function checkTransfers(rows: readonly Row[], schedule: Schedule): void {
+export function checkTransfers(rows: readonly Row[], program: Program): void {
   let transfers = 0;
   let waits = 0;
   for (const action of actionsOf(rows)) {
@@ -61,9 +67,9 @@ export function checkTransfers(rows: readonly Row[], schedule: Schedule): void {
   }
   if (transfers + waits === 0) return;
   const order = orderOf(rows);
-  if (transfers > 0) checkPairs(order, transfers, rows, schedule);
+  if (transfers > 0) checkPairs(order, transfers, rows, program);
   if (waits > 0) checkWaits(order, rows);
-  if (transfers > 0) rendezvous(rows, schedule);
+  if (transfers > 0) rendezvous(rows, program);
 }
 
 /** Where in its row each action is, by `cellKey`; either spelling of a backward makes the gradient. */
@@ -85,16 +91,16 @@ function checkPairs(
   order: ReadonlyMap<number, number>,
   found: number,
   rows: readonly Row[],
-  schedule: Schedule,
+  program: Program,
 ): void {
-  const { placement, actions } = schedule;
-  for (const list of actions) {
-    for (const action of list) {
-      const receiver = receiverOf(action, schedule);
-      if (receiver === undefined) continue;
+  const { schedule: { actions }, first, rank } = program;
+  for (const [from, list] of actions.entries()) {
+    for (const [index, action] of list.entries()) {
+      const edge = messageOf(program, first[from] + index);
+      if (edge < 0) continue;
       const { stage, microbatches: [microbatch] } = action;
-      const letter = way(action);
-      const [from, to] = [placement[stage], placement[receiver]];
+      const letter = letterOf(program, edge), reader = program.to[edge];
+      const to = rank[reader], receiver = program.stage[reader];
       const what = () =>
         `the ${letter === "F" ? "activation" : "gradient"} of micro-batch ${microbatch} from stage ${stage}`;
       const send = () => text({ stage, name: `SEND_${letter}`, microbatch });
@@ -117,14 +123,14 @@ function checkPairs(
     }
   }
   if (found === 0) return;
-  for (const action of actionsOf(rows)) if (isTransfer(action)) checkPartner(action, placement);
+  for (const action of actionsOf(rows)) if (isTransfer(action)) checkPartner(action, program);
 }
 
-function checkPartner(action: CellAction, placement: readonly number[]): void {
-  const stage = action.stage + partners[action.name].step;
-  const peer = placement[stage];
-  if (peer !== undefined && peer !== placement[action.stage]) return;
-  const why = peer === undefined ? `there is no stage ${stage}` : `stage ${stage} is on the same rank`;
+function checkPartner(action: CellAction, program: Program): void {
+  const { stages, schedule: { placement } } = program, stage = partnerStage(action, program);
+  if (stage !== undefined && placement[stage] !== placement[action.stage]) return;
+  const beyond = action.name === "SEND_F" || action.name === "RECV_B" ? stages : -1;
+  const why = stage === undefined ? `there is no stage ${beyond}` : `stage ${stage} is on the same rank`;
   throw new UserError(`${text(action)} has no partner: ${why}`);
 }
 
@@ -143,12 +149,18 @@ function checkWaits(order: ReadonlyMap<number, number>, rows: readonly Row[]): v
 }
 
 /** Runs the transfers, each rank standing still in each of them until its partner has come. */
-function rendezvous(rows: readonly Row[], { placement }: Schedule): void {
+function rendezvous(rows: readonly Row[], program: Program): void {
+  const { placement } = program.schedule;
   /** The cell at which each rank stands: of a transfer, or past the last. */
   const position = new Int32Array(rows.length);
   // Groups hold no transfers.
   const at = (rank: number): CellAction | undefined => rows[rank].cells[position[rank]]?.actions[0];
-  const peerOf = ({ stage, name }: CellAction) => placement[stage + partners[name].step];
+  const partnerOf = (action: CellAction): CellAction => ({
+    stage: partnerStage(action, program)!,
+    name: partners[action.name],
+    microbatch: action.microbatch,
+  });
+  const peerOf = (action: CellAction) => placement[partnerOf(action).stage];
   const place = (rank: number) => `row ${rank + 1}, column ${rows[rank].cells[position[rank]].column + 1}`;
   const proceed = (rank: number) => {
     for (;;) {
@@ -168,8 +180,8 @@ function rendezvous(rows: readonly Row[], { placement }: Schedule): void {
       const theirs = at(peer);
       const sends = mine.name.startsWith("SEND");
       if (!theirs || peerOf(theirs) !== rank || theirs.name.startsWith("SEND") === sends) break;
-      const { name, step } = partners[mine.name];
-      if (theirs.name !== name || theirs.stage !== mine.stage + step || theirs.microbatch !== mine.microbatch) {
+      const { stage, name, microbatch } = partnerOf(mine);
+      if (theirs.name !== name || theirs.stage !== stage || theirs.microbatch !== microbatch) {
         const [from, to] = sends ? [rank, peer] : [peer, rank];
         throw new UserError(
           `Rank ${to} would take one message for another: it receives ${text(at(to)!)} (${
@@ -195,9 +207,7 @@ function rendezvous(rows: readonly Row[], { placement }: Schedule): void {
   const links = cycle.map((each) => {
     const action = at(each)!;
     const peer = peerOf(action);
-    const { name, step } = partners[action.name];
-    const partner = text({ stage: action.stage + step, name, microbatch: action.microbatch });
-    return `rank ${each} waits at ${text(action)} (${place(each)}) for ${partner}, ` +
+    return `rank ${each} waits at ${text(action)} (${place(each)}) for ${text(partnerOf(action))}, ` +
       `which rank ${peer} runs only after ${text(at(peer)!)}`;
   });
   throw new UserError(`Deadlock between transfers, each of which waits for its partner: ${links.join("; ")}`);

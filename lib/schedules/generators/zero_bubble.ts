@@ -8,6 +8,7 @@
 
 import type { Schedule } from "../schedule.ts";
 import { unitCosts } from "../price/costs.ts";
+import { lower } from "../program.ts";
 import { fillCapped } from "../transforms/fill.ts";
 import { oneFOneB } from "./one_f_one_b.ts";
 
@@ -17,7 +18,7 @@ import { oneFOneB } from "./one_f_one_b.ts";
  */
 export function fillWithin(schedule: Schedule, most: number): Schedule {
   const memory = () => ({ activations: 1, derivatives: 0 });
-  return { ...schedule, actions: fillCapped(schedule, 1, unitCosts(), most, memory) };
+  return { ...schedule, actions: fillCapped(lower(schedule), 1, unitCosts(), most, memory) };
 }
 
 /** ZB-H1: the order and the activation peak of 1F1B, N micro-batches, and a third of its bubble. */

@@ -2,10 +2,10 @@
 import { UserError } from "../../errors.ts";
 import { expectValue, type Rule } from "../../rules.ts";
 import type { Schedule } from "../schedule.ts";
-import { type Costs, costsRule } from "./costs.ts";
-import { simulate, type Simulation } from "./simulate.ts";
+import type { Costs } from "./costs.ts";
+import { priced, type Simulation, type Span, spansOf, timesOf } from "./simulate.ts";
 import { checkSpans } from "../check/spans.ts";
-import { validate } from "../check/validate.ts";
+import { lower, type Program } from "../program.ts";
 
 /** Rounds after which stretched actions are taken to have settled: at a slowdown of 1.3 four leave 5e-5, ten 2e-8. */
 const rounds = 12;
@@ -22,12 +22,14 @@ const slowdownRule: Rule = {
  * @throws {UserError} What `validate()` says of the schedule, and for a simulation of another one.
  */
 export function overlaps(schedule: Schedule, { spans }: Simulation): number[][] {
-  checkSpans(schedule, spans);
-  const { actions } = schedule;
-  const lists = actions.map((list, rank) => {
-    const from = actions.slice(0, rank).reduce((sum, { length }) => sum + length, 0);
-    return spans.slice(from, from + list.length);
-  });
+  const program = lower(schedule);
+  checkSpans(program, spans);
+  return sharesOf(program, spans);
+}
+
+/** {@link overlaps} of spans that are known to be those of a Program. */
+function sharesOf({ schedule: { actions }, first }: Program, spans: readonly Span[]): number[][] {
+  const lists = actions.map((_, rank) => spans.slice(first[rank], first[rank + 1]));
   return lists.map((list, rank) => {
     const shared = new Array<number>(list.length).fill(0);
     for (const [other, others] of lists.entries()) {
@@ -42,7 +44,7 @@ export function overlaps(schedule: Schedule, { spans }: Simulation): number[][] 
     }
     return shared.map((time, index) => {
       const length = list[index].end - list[index].start;
-      return length > 0 && actions.length > 1 ? time / length / (actions.length - 1) : 0;
+      return length > 0 && lists.length > 1 ? time / length / (lists.length - 1) : 0;
     });
   });
 }
@@ -67,12 +69,12 @@ export function overlaps(schedule: Schedule, { spans }: Simulation): number[][] 
  */
 export function withContention(schedule: Schedule, costs: Costs, slowdown: number): Costs {
   expectValue("withContention: slowdown", slowdown, slowdownRule);
-  expectValue("withContention: costs", costs, costsRule);
-  validate(schedule);
+  const program = priced(schedule, "withContention", costs);
   const lost = 1 - 1 / slowdown;
   let stretched = costs;
   for (let round = 0; round < rounds && lost > 0; round++) {
-    const shares = overlaps(schedule, simulate(schedule, stretched));
+    const { starts, ends } = timesOf(program, stretched);
+    const shares = sharesOf(program, spansOf(program, starts, ends));
     stretched = {
       ...costs,
       duration(action, rank, index) {

@@ -65,48 +65,6 @@ export function tailOf(costs: Costs, rank: number): number {
   return time;
 }
 
-/** What a rank needs after its last action. */
-export interface Tail {
-  /** Its time. */
-  readonly time: number;
-  /** The ranks whose last actions, and a message of so long from each (0: none), it waits for. */
-  readonly after: readonly { readonly rank: number; readonly transfer: number }[];
-}
-
-/** The tail of each rank, checked. */
-export function tailsOf(costs: Costs, devices: number): Tail[] {
-  return Array.from({ length: devices }, (_, rank) => {
-    const time = costs.tail?.(rank) ?? 0;
-    checkAmount(`The tail of rank ${rank}`, time);
-    const senders = costs.tailAfter?.(rank) ?? [];
-    const after = senders.map((other) => {
-      if (!Number.isInteger(other) || other < 0 || other >= devices) {
-        throw new UserError(`The tail of rank ${rank} waits for rank ${other}; the ranks are 0 to ${devices - 1}`);
-      }
-      return { rank: other, transfer: transferOf(costs, other, rank, "I") };
-    });
-    for (let other = 0; costs.tailTogether && other < devices; other++) {
-      if (other !== rank && !senders.includes(other)) after.push({ rank: other, transfer: 0 });
-    }
-    return { time, after };
-  });
-}
-
-/** When each rank is done, tail included, from when its last action ends; and the rank whose last action its tail waited for. */
-export function withTails(ends: ArrayLike<number>, tails: readonly Tail[]): { done: number[]; awaited: number[] } {
-  const awaited = tails.map((_, rank) => rank);
-  const done = tails.map(({ time, after }, rank) => {
-    let start = ends[rank];
-    for (const { rank: other, transfer } of after) {
-      if (ends[other] + transfer <= start) continue;
-      start = ends[other] + transfer;
-      awaited[rank] = other;
-    }
-    return start + time;
-  });
-  return { done, awaited };
-}
-
 /** What one micro-batch costs on one stage. */
 export interface StageCost {
   /** Forward. */

@@ -2,8 +2,7 @@ import { UserError } from "../../errors.ts";
 import { callback, expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
 import { checkAmount, difference } from "./amounts.ts";
-import { type Sizes, sizesOf } from "../check/sizes.ts";
-import { validate } from "../check/validate.ts";
+import { B, inputOf, isMessage, lower, outputOf, type Program } from "../program.ts";
 
 /**
  * What one stage holds, in bytes or any other unit: finite numbers, 0 or more where nothing else is said. Functions that take
@@ -128,35 +127,6 @@ export type MemoryCategory = typeof memoryCategories[number];
 /** What a rank holds at one moment, by category. */
 export type Held = Record<MemoryCategory, number>;
 
-/** How the micro-batches of a schedule are grouped by the W, or B, that ends them; by `stage * M + microbatch`. */
-export interface Groups {
-  /** Micro-batches in the group. */
-  readonly sizes: Int32Array;
-  /** The group's first micro-batch in the order of its W: its name. */
-  readonly firsts: Int32Array;
-  /** 1 where a B ends the group. */
-  readonly whole: Uint8Array;
-}
-
-/** The groups of a schedule. */
-export function groupsOf(schedule: Schedule): Groups {
-  const { stages, microbatches } = sizesOf(schedule);
-  const count = stages * microbatches;
-  const groups = { sizes: new Int32Array(count), firsts: new Int32Array(count), whole: new Uint8Array(count) };
-  for (const list of schedule.actions) {
-    for (const { kind, stage, microbatches: members } of list) {
-      if (kind !== "W" && kind !== "B") continue;
-      for (const microbatch of members) {
-        const own = stage * microbatches + microbatch;
-        groups.sizes[own] = members.length;
-        groups.firsts[own] = stage * microbatches + members[0];
-        groups.whole[own] = kind === "B" ? 1 : 0;
-      }
-    }
-  }
-  return groups;
-}
-
 /** What a rank holds while it runs its actions one after the other. */
 export interface Holder {
   /** By category, now. */
@@ -170,23 +140,53 @@ export interface Holder {
 }
 
 /**
- * What a rank holds before its first action.
+ * What each rank holds before its first action.
  *
- * @param stages As {@link stagesOf} gives them.
- * @param groups Those of the schedule, to be worked out once for all ranks; absent where they are not known yet, and every
- * micro-batch counts as alone.
+ * @param groups The same Program again; absent where the W are still to be placed, and every micro-batch counts as alone.
  */
-export function holderOf(
-  { placement }: Schedule,
-  { stages: count, microbatches }: Sizes,
+export function holdersOf(program: Program, memory: Memory, groups?: Program): Holder[] {
+  const stages = stagesOf(memory, program.stages), ways = waysOf(program);
+  return program.schedule.actions.map((_, rank) => holderOf(program, rank, stages, ways, groups));
+}
+
+/** How a stage's activations, or its gradients, come and go: the same for every micro-batch. */
+interface Way {
+  /** Whether the same rank makes what comes in. */
+  readonly isHanded: boolean;
+  /** The stage of the same rank that its result is handed to. */
+  readonly handedTo?: number;
+  /** Whether its result is sent to another rank. */
+  readonly isSent: boolean;
+}
+
+/** Of each stage, how its activations (F) and its gradients (I) come and go. */
+function waysOf(program: Program): Record<"F" | "I", Way>[] {
+  const { stages, microbatches, stage, to, forward, backward } = program;
+  const wayOf = (node: number): Way => {
+    const input = inputOf(program, node), output = outputOf(program, node);
+    const isSent = output >= 0 && isMessage(program, output);
+    return {
+      isHanded: input >= 0 && !isMessage(program, input),
+      ...(output >= 0 && !isSent ? { handedTo: stage[to[output]] } : {}),
+      isSent,
+    };
+  };
+  return Array.from({ length: stages }, (_, stage) => ({
+    F: wayOf(forward[stage * microbatches]),
+    I: wayOf(backward[stage * microbatches]),
+  }));
+}
+
+function holderOf(
+  { schedule: { placement }, microbatches }: Program,
   rank: number,
   stages: readonly StageMemory[],
-  groups?: Groups,
+  ways: readonly Record<"F" | "I", Way>[],
+  groups: Program | undefined,
 ): Holder {
   const held = Object.fromEntries(memoryCategories.map((category) => [category, 0])) as Held;
-  for (let stage = 0; stage < count; stage++) {
+  for (const [stage, { parameters = 0, gradients = 0, optimizer = 0, transfer = 0, losses = 0 }] of stages.entries()) {
     if (placement[stage] !== rank) continue;
-    const { parameters = 0, gradients = 0, optimizer = 0, transfer = 0, losses = 0 } = stages[stage];
     held.parameters += parameters;
     held.gradients += gradients;
     held.optimizer += optimizer;
@@ -194,31 +194,30 @@ export function holderOf(
     held.workspace += losses * microbatches;
   }
   const { workspace: standing, transfer: rest } = held;
-  /** Slabs in use, by group. */
+  /** Slabs in use, by the node that ends their group. */
   const slabs = { F: new Set<number>(), I: new Set<number>() };
   /** Bytes of the message that the last action sent. */
   let underway = 0;
 
   const own = ({ stage, microbatches: [microbatch] }: Action) => stage * microbatches + microbatch;
-  const isShared = (at: number) => groups !== undefined && groups.sizes[at] > 1;
+  /** How many micro-batches end their stay with one. */
+  const sizeOf = (at: number) =>
+    groups ? groups.schedule.actions[rank][groups.group[at] - groups.first[rank]].microbatches.length : 1;
   /** Moves slots in advance: the first F or I of a group takes them for the others. */
-  const shareSlots = (kind: "F" | "I", at: number, stage: StageMemory) => {
-    if (!stage.slots || !isShared(at)) return;
+  const shareSlots = (kind: "F" | "I", at: number, { slots }: StageMemory) => {
+    const size = slots ? sizeOf(at) : 1;
+    if (!slots || size === 1) return;
+    const group = groups!.group[at];
     const category = kind === "F" ? "activations" : "derivatives";
-    const first = groups!.firsts[at], bytes = stage.slots[category];
-    const isFirst = !slabs[kind].has(first);
-    slabs[kind].add(first);
-    held[category] += isFirst ? (groups!.sizes[at] - 1) * bytes : -bytes;
-    if (kind === "I" && isFirst) held.activations -= groups!.sizes[at] * (stage.slots.moved ?? 0);
-    const workspace = stage.slots.workspace?.[isFirst ? "first" : "later"][kind];
+    const isFirst = !slabs[kind].has(group);
+    slabs[kind].add(group);
+    held[category] += (isFirst ? size - 1 : -1) * slots[category];
+    if (kind === "I" && isFirst) held.activations -= size * (slots.moved ?? 0);
+    const workspace = slots.workspace?.[isFirst ? "first" : "later"][kind];
     if (workspace !== undefined) held.workspace = standing + workspace;
   };
   const kept = (at: number, stage: StageMemory) =>
-    groups?.whole[at] ? stage.whole ?? stage.activations : stage.activations;
-  /** The stage that the result of an F or I goes to. */
-  const next = ({ kind, stage }: Action) => kind === "F" ? stage + 1 : stage - 1;
-  const isHanded = (from: number, to: number) => to >= 0 && to < count && placement[from] === placement[to];
-  const isSent = (from: number, to: number) => to >= 0 && to < count && placement[from] !== placement[to];
+    groups?.kind[groups.group[at]] === B ? stage.whole ?? stage.activations : stage.activations;
 
   const holder: Holder = {
     held,
@@ -240,16 +239,12 @@ export function holderOf(
         held.workspace += (members.length - 1) * (memory.slots?.weights ?? 0);
         return;
       }
-      const backward = kind !== "F";
-      const previous = backward ? stage + 1 : stage - 1;
-      if (isHanded(stage, previous)) {
-        held[backward ? "derivatives" : "activations"] -= memory.input?.[backward ? "I" : "F"] ?? 0;
-      }
+      const passes = kind === "F" ? "F" : "I", way = ways[stage][passes];
+      if (way.isHanded) held[passes === "F" ? "activations" : "derivatives"] -= memory.input?.[passes] ?? 0;
       if (kind === "F") held.activations += kept(at, memory);
       if (kind === "I") held.derivatives += memory.derivatives;
       if (kind !== "B") shareSlots(kind, at, memory);
-      const sent = memory.messages?.[backward ? "I" : "F"] ?? 0;
-      held.transfer = rest + underway + (isSent(stage, next(action)) ? sent : 0);
+      held.transfer = rest + underway + (way.isSent ? memory.messages?.[passes] ?? 0 : 0);
     },
     end(action) {
       const { kind, stage, microbatches: members } = action;
@@ -257,20 +252,19 @@ export function holderOf(
       held.workspace = standing;
       underway = held.transfer - rest - underway;
       held.transfer = rest + underway;
-      const released = isShared(at) ? memory.slots?.released ?? memory.released ?? 0 : memory.released ?? 0;
+      const slots = memory.slots && sizeOf(at) > 1 ? memory.slots : undefined;
+      const released = slots?.released ?? memory.released ?? 0;
       if (kind === "I") held.activations -= released;
       if (kind === "B") held.activations -= kept(at, memory);
       if (kind === "W") {
-        const gone = released + (isShared(at) ? memory.slots?.moved ?? 0 : 0);
-        held.activations -= members.length * (memory.activations - gone);
+        held.activations -= members.length * (memory.activations - (released + (slots?.moved ?? 0)));
         held.derivatives -= members.length * memory.derivatives;
-        if (groups) { for (const kind of ["F", "I"] as const) slabs[kind].delete(groups.firsts[at]); }
+        if (groups) { for (const passes of ["F", "I"] as const) slabs[passes].delete(groups.group[at]); }
         return;
       }
-      const to = next(kind === "B" ? { ...action, kind: "I" } : action);
-      if (isHanded(stage, to)) {
-        held[kind === "F" ? "activations" : "derivatives"] += stages[to].input?.[kind === "F" ? "F" : "I"] ?? 0;
-      }
+      const passes = kind === "F" ? "F" : "I", { handedTo } = ways[stage][passes];
+      if (handedTo === undefined) return;
+      held[passes === "F" ? "activations" : "derivatives"] += stages[handedTo].input?.[passes] ?? 0;
     },
   };
   return holder;
@@ -289,19 +283,14 @@ export function totalHeld(held: Held): number {
  * @throws {UserError} What `validate()` says of the schedule, and for an amount of memory that is none.
  */
 export function peakMemory(schedule: Schedule, memory: Memory = unitMemory): number[] {
-  validate(schedule);
-  return peaksOf(schedule, memory);
+  return peaksOf(lower(schedule), memory);
 }
 
-/** {@link peakMemory} of a schedule that is known to be valid. */
-export function peaksOf(schedule: Schedule, memory: Memory): number[] {
-  const groups = groupsOf(schedule);
-  const sizes = sizesOf(schedule);
-  const stages = stagesOf(memory, sizes.stages);
-  return schedule.actions.map((list, rank) => {
-    const holder = holderOf(schedule, sizes, rank, stages, groups);
+/** {@link peakMemory} of a schedule that is lowered. */
+export function peaksOf(program: Program, memory: Memory): number[] {
+  return holdersOf(program, memory, program).map((holder, rank) => {
     let peak = totalHeld(holder.held);
-    for (const action of list) {
+    for (const action of program.schedule.actions[rank]) {
       holder.start(action);
       peak = Math.max(peak, totalHeld(holder.held));
       holder.end(action);

@@ -1,8 +1,8 @@
 import type { Schedule } from "../schedule.ts";
-import { groupsOf, type Held, holderOf, type Memory, stagesOf, totalHeld, unitMemory } from "./memory.ts";
+import { type Held, holdersOf, type Memory, totalHeld, unitMemory } from "./memory.ts";
 import type { Span } from "./simulate.ts";
-import { sizesOf } from "../check/sizes.ts";
 import { checkSpans } from "../check/spans.ts";
+import { lower } from "../program.ts";
 
 /** What a rank holds from one moment on. */
 export interface MemoryPoint {
@@ -30,11 +30,9 @@ export interface RankMemory {
  * @throws {UserError} What `validate()` says of the schedule, for spans of another one, and for an amount of memory that is none.
  */
 export function memoryTimeline(schedule: Schedule, spans: readonly Span[], memory: Memory = unitMemory): RankMemory[] {
-  checkSpans(schedule, spans);
-  const sizes = sizesOf(schedule);
-  const groups = groupsOf(schedule);
-  const stages = stagesOf(memory, sizes.stages);
-  const holders = schedule.actions.map((_, rank) => holderOf(schedule, sizes, rank, stages, groups));
+  const program = lower(schedule);
+  checkSpans(program, spans);
+  const holders = holdersOf(program, memory, program);
   const points: MemoryPoint[][] = holders.map(({ held }) => [{ time: 0, held: { ...held } }]);
   for (const { rank, action, start, end } of spans) {
     holders[rank].start(action);

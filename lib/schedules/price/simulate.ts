@@ -3,7 +3,7 @@ import type { Action, Schedule } from "../schedule.ts";
 import { type Costs, costsRule, delayOf, durationOf, endOf, tailOf, unitCosts } from "./costs.ts";
 import { type Memory, peaksOf, unitMemory } from "./memory.ts";
 import { expectSchedule } from "../check/sizes.ts";
-import { lower, UPDATE } from "../program.ts";
+import { B, lower, type Program, UPDATE } from "../program.ts";
 
 /** One action with the times it ran at. */
 export interface Span {
@@ -58,29 +58,82 @@ export interface Simulation {
  * ```
  */
 export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory: Memory = unitMemory): Simulation {
+  const program = priced(schedule, "simulate", costs);
+  const { devices, first, nodes } = program, { actions } = schedule, count = first[devices];
+  const { starts, ends, because, busy, makespan } = timesOf(program, costs);
+  const total = busy.reduce((sum, time) => sum + time, 0);
+  const bubbleRatio = makespan > 0 ? Math.max(0, 1 - total / (devices * makespan)) : 0;
+  const own = busy.map((time, rank) => ({
+    time,
+    span: ends[nodes - devices + rank] - (actions[rank].length > 0 ? starts[first[rank]] : 0),
+  }));
+  const longest = own.reduce((a, b) => b.span > a.span ? b : a);
+  const steadyBubbleRatio = longest.span > 0 ? Math.max(0, 1 - longest.time / longest.span) : 0;
+
+  // Only for who asks: for a million actions the objects take longer than the simulation.
+  let spans: Span[] | undefined;
+  const allSpans = () => spans ??= spansOf(program, starts, ends);
+  return {
+    makespan,
+    bubbleRatio,
+    steadyBubbleRatio,
+    busy,
+    peak: peaksOf(program, memory),
+    get spans() {
+      return allSpans();
+    },
+    get criticalPath() {
+      const path: Span[] = [];
+      // The updates are the last nodes; the first of those that are over last, and back from there.
+      for (let node = ends.indexOf(makespan, nodes - devices); node >= 0; node = because[node]) {
+        if (node < count) path.push(allSpans()[node]);
+      }
+      return path.reverse();
+    },
+  };
+}
+
+/** Lowers a schedule with the waits that the costs know of, for a function of that name. */
+export function priced(schedule: Schedule, who: string, costs: Costs): Program {
   expectSchedule(schedule);
-  expectValue("simulate: costs", costs, costsRule);
-  const program = lower(schedule, endOf(costs));
-  const { devices, nodes, first, kind, rank, waits, from, order } = program;
-  const { actions } = schedule, count = first[devices];
+  expectValue(`${who}: costs`, costs, costsRule);
+  return lower(schedule, endOf(costs));
+}
+
+/** When the nodes of a Program run. */
+export interface Times {
+  /** When each node starts. */
+  readonly starts: Float64Array;
+  /** When each node ends. */
+  readonly ends: Float64Array;
+  /** The node whose end, or message, the start of another waited for; -1 for nothing. */
+  readonly because: Int32Array;
+  /** Busy time of each rank. */
+  readonly busy: readonly number[];
+  /** When the last rank is done. */
+  readonly makespan: number;
+}
+
+/** Runs a Program on paper: {@link simulate} without what else is made of the times. */
+export function timesOf(program: Program, costs: Costs): Times {
+  const { schedule: { actions }, devices, nodes, first, kind, rank, waits, from, order } = program;
   const starts = new Float64Array(nodes), ends = new Float64Array(nodes);
-  /** The node that the start of another waited for. */
-  const because = new Int32Array(nodes).fill(-1);
+  const because = new Int32Array(nodes);
   /** Of each rank the node that it ran last. */
   const latest = new Int32Array(devices).fill(-1);
   const busy: number[] = new Array(devices).fill(0);
   for (let at = 0; at < nodes; at++) {
-    const node = order[at], own = rank[node];
-    because[node] = latest[own];
-    let start = latest[own] < 0 ? 0 : ends[latest[own]];
+    const node = order[at], own = rank[node], before = latest[own], index = node - first[own];
+    let start = before < 0 ? 0 : ends[before];
+    because[node] = before;
     for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
       const arrival = ends[from[edge]] + delayOf(program, edge, costs);
       if (arrival <= start) continue;
       start = arrival;
       because[node] = from[edge];
     }
-    const duration = node < count
-      ? durationOf(costs, actions[own][node - first[own]], own, node - first[own])
+    const duration = kind[node] <= B
+      ? durationOf(costs, actions[own][index], own, index)
       : kind[node] === UPDATE
       ? tailOf(costs, own)
       : 0;
@@ -89,41 +142,19 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
     latest[own] = node;
     busy[own] += duration;
   }
+  return { starts, ends, because, busy, makespan: latest.reduce((most, node) => Math.max(most, ends[node]), 0) };
+}
 
-  let last = latest[0]; // the update that is over last
-  for (const node of latest) if (ends[node] > ends[last]) last = node;
-  const makespan = ends[last];
-  const total = busy.reduce((sum, time) => sum + time, 0);
-  const bubbleRatio = makespan > 0 ? Math.max(0, 1 - total / (devices * makespan)) : 0;
-  const own = busy.map((time, rank) => ({
-    time,
-    span: ends[latest[rank]] - (actions[rank].length > 0 ? starts[first[rank]] : 0),
-  }));
-  const longest = own.reduce((a, b) => b.span > a.span ? b : a);
-  const steadyBubbleRatio = longest.span > 0 ? Math.max(0, 1 - longest.time / longest.span) : 0;
-
-  // Only for who asks: for a million actions the objects take longer than the simulation.
-  let spans: Span[] | undefined;
-  const allSpans = (): Span[] =>
-    spans ??= actions.flatMap((list, rank) =>
-      list.map((action, index) => {
-        const number = first[rank] + index;
-        return { rank, index, action, start: starts[number], end: ends[number] };
-      })
-    );
-  return {
-    makespan,
-    bubbleRatio,
-    steadyBubbleRatio,
-    busy,
-    peak: peaksOf(schedule, memory),
-    get spans() {
-      return allSpans();
-    },
-    get criticalPath() {
-      const path: Span[] = [];
-      for (let node = last; node >= 0; node = because[node]) if (node < count) path.push(allSpans()[node]);
-      return path.reverse();
-    },
-  };
+/** The actions of a Program with their times. */
+export function spansOf(
+  { schedule: { actions }, first }: Program,
+  starts: ArrayLike<number>,
+  ends: ArrayLike<number>,
+): Span[] {
+  return actions.flatMap((list, rank) =>
+    list.map((action, index) => {
+      const node = first[rank] + index;
+      return { rank, index, action, start: starts[node], end: ends[node] };
+    })
+  );
 }

@@ -1,4 +1,4 @@
-import { exceeds, F, I, makespanOf, type Order, type Problem, W } from "./problem.ts";
+import { arrivalOf, exceeds, F, I, linksOf, makespanOf, noProgress, type Order, type Problem, W } from "./problem.ts";
 
 /** Labels kept for one state, and in all: more would prune a little more and take much more memory. */
 const labelsPerState = 48;
@@ -41,14 +41,14 @@ interface Frame {
  * Yields after every state, with an order where it found a better one. When it returns, the best one seen is optimal.
  */
 export function* branchAndBound(problem: Problem, best: number): Generator<Order | undefined, void> {
-  const { devices: n, microbatches: m, time, down, up, tails, slack } = problem;
+  const { devices: n, microbatches: m, time, tails, slack } = problem;
+  const { down, up } = linksOf(problem);
   const tail = tails.map(({ time }) => time);
-  const ran = Array.from({ length: n }, () => [0, 0, 0]);
+  const progress = noProgress(problem), { ran, ended } = progress;
   const last: number[] = new Array(n).fill(-1);
   const withLast = hasMessages(problem);
   const free: number[] = new Array(n).fill(0);
   const commitment: number[] = new Array(n).fill(-1);
-  const ended = [F, I].map(() => Array.from({ length: n }, () => new Float64Array(m)));
   const order = Array.from({ length: n }, () => new Uint8Array(3 * m));
   const seen = new Map<number, Float64Array[]>();
   const frames: Frame[] = [];
@@ -61,13 +61,7 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     sum = below[r] + time[r][F] + up[r];
   }
 
-  /** When the input of the next F or I of a rank arrives; Infinity while nobody has made it. */
-  const arrival = (rank: number, kind: number): number => {
-    const k = ran[rank][kind];
-    if (kind === F) return rank === 0 ? 0 : ran[rank - 1][F] > k ? ended[F][rank - 1][k] + down[rank - 1] : Infinity;
-    if (kind === W || rank === n - 1) return 0;
-    return ran[rank + 1][I] > k ? ended[I][rank + 1][k] + up[rank + 1] : Infinity;
-  };
+  const arrival = (rank: number, kind: number) => arrivalOf(problem, progress, rank, kind);
   const allowed = (rank: number, kind: number): boolean => {
     const [f, i, w] = ran[rank];
     if (kind === F ? f >= m : kind === I ? i >= f : w >= i) return false;

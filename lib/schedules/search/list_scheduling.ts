@@ -1,4 +1,4 @@
-import { exceeds, F, I, type Order, type Problem, W } from "./problem.ts";
+import { arrivalOf, exceeds, F, I, noProgress, type Order, type Problem, W } from "./problem.ts";
 
 /** How a rank chooses among the actions that are ready. */
 export interface Rule {
@@ -26,11 +26,10 @@ export function rules({ devices: n, microbatches: m }: Problem): Rule[] {
  * @returns Undefined where the rule leads into a dead end.
  */
 export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
-  const { devices, microbatches, time, down, up, slack } = problem;
+  const { devices, microbatches, time, slack } = problem;
   const order: number[][] = Array.from({ length: devices }, () => []);
-  const ran = Array.from({ length: devices }, () => [0, 0, 0]);
+  const progress = noProgress(problem), { ran, ended } = progress;
   const free: number[] = new Array(devices).fill(0);
-  const ended = [F, I].map(() => Array.from({ length: devices }, () => [] as number[]));
 
   const startOf = (rank: number, kind: number): number => {
     const [f, i, w] = ran[rank];
@@ -38,11 +37,7 @@ export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
     if (kind === I && i >= f) return Infinity;
     if (kind === F && (f >= microbatches || f - i >= rule.ahead(rank))) return Infinity;
     if (exceeds(problem, rank, kind, ran[rank], order[rank].at(-1) ?? -1)) return Infinity;
-    if (kind === F && rank > 0) return Math.max(free[rank], (ended[F][rank - 1][f] ?? Infinity) + down[rank - 1]);
-    if (kind === I && rank < devices - 1) {
-      return Math.max(free[rank], (ended[I][rank + 1][i] ?? Infinity) + up[rank + 1]);
-    }
-    return free[rank];
+    return Math.max(free[rank], arrivalOf(problem, progress, rank, kind));
   };
 
   for (let left = 3 * devices * microbatches; left > 0; left--) {
@@ -59,7 +54,7 @@ export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
     if (best.rank < 0) return undefined;
     const { rank, kind, start } = best;
     free[rank] = start + time[rank][kind];
-    if (kind !== W) ended[kind][rank].push(free[rank]);
+    if (kind !== W) ended[kind][rank][ran[rank][kind]] = free[rank];
     ran[rank][kind]++;
     order[rank].push(kind);
   }

@@ -1,4 +1,4 @@
-import { F, I, type Problem, W } from "./problem.ts";
+import { F, I, linksOf, type Problem, W } from "./problem.ts";
 
 /**
  * A time that no order of F, I and W can beat under the cap: the largest of five arguments on each rank.
@@ -12,7 +12,8 @@ import { F, I, type Problem, W } from "./problem.ts";
  *   which has been down to the last rank and back: one round trip for every K.
  */
 export function lowerBound(problem: Problem): number {
-  const { devices, microbatches: m, time, down, up, tails, take, give, cap, workspace } = problem;
+  const { devices, microbatches: m, time, tails, take, give, cap, workspace } = problem;
+  const { down, up } = linksOf(problem);
   let forwards = 0;
   const head = time.map((_, r) => {
     const here = forwards;

@@ -7,9 +7,11 @@
 
 import { UserError } from "../../errors.ts";
 import { actionMaker, formatAction, type Schedule } from "../schedule.ts";
-import { type Costs, durationOf, type Tail, tailsOf, transferOf, withTails } from "../price/costs.ts";
+import { type Costs, delayOf, durationOf, endOf, tailOf } from "../price/costs.ts";
 import { type Memory, stagesOf } from "../price/memory.ts";
+import { oneFOneB } from "../generators/one_f_one_b.ts";
 import { linearPlacement } from "../generators/placement.ts";
+import { isMessage, lower, outputOf, type Program } from "../program.ts";
 
 /** F, I and W as numbers. */
 export const kindsOfSearch = ["F", "I", "W"] as const;
@@ -26,6 +28,34 @@ export type Order = Uint8Array[];
 /** Of an F, I and W. */
 type Triple = [number, number, number];
 
+/** A wait for another rank. */
+export interface Wait {
+  /** The rank that is waited for. */
+  rank: number;
+  /** F, I or W. */
+  kind: number;
+  /** How long what it makes is under way. */
+  delay: number;
+}
+
+/** How the step of a rank ends. */
+export interface Tail {
+  /** Ranks whose last actions, and then a message, the sum of the rank's gradients waits for. */
+  after: readonly Omit<Wait, "kind">[];
+  /** Ranks whose sums the update waits for. */
+  together: readonly number[];
+  /** Time of the update. */
+  time: number;
+}
+
+/** How far the ranks are. */
+export interface Progress {
+  /** How many F, I and W have run on each rank. */
+  readonly ran: number[][];
+  /** When the k-th F, and I, of each rank ended: `ended[kind][rank][k]`, right for those that have run. */
+  readonly ended: readonly Float64Array[][];
+}
+
 /** Costs, memory and limits by rank. */
 export interface Problem {
   /** Ranks, N. */
@@ -34,10 +64,8 @@ export interface Problem {
   microbatches: number;
   /** Time of F, I and W on each rank. */
   time: Triple[];
-  /** Time of an activation from rank r to r + 1. */
-  down: number[];
-  /** Time of a gradient from rank r to r - 1. */
-  up: number[];
+  /** What the k-th F, I and W of a rank wait for on others: the k-th of a kind. */
+  waits: (readonly Wait[])[][];
   /** What each rank needs after its last action. */
   tails: Tail[];
   /** What an F, I and W adds to what a rank holds while it runs, beyond what stays: workspace, and the message that it sends. */
@@ -61,14 +89,19 @@ export interface Problem {
  * micro-batch fits under the cap.
  */
 export function problemOf(devices: number, microbatches: number, costs: Costs, memory: Memory, cap: number): Problem {
-  const ranks = linearPlacement(devices);
+  // Which order it is does not matter: the k-th F, I or W of a rank is that of micro-batch k, and waits for the k-th of others.
+  const program = lower(oneFOneB(devices, 1), endOf(costs));
+  const { forward, backward } = program;
   const stages = stagesOf(memory, devices);
   const time = timesOf(devices, microbatches, costs);
-  const down = ranks.map((r) => r < devices - 1 ? transferOf(costs, r, r + 1, "F") : 0);
-  const up = ranks.map((r) => r > 0 ? transferOf(costs, r, r - 1, "I") : 0);
+  const waits = stages.map((_, r) => [waitsOf(program, forward[r], costs), waitsOf(program, backward[r], costs), []]);
+  const isSent = (node: number) => {
+    const edge = outputOf(program, node);
+    return edge >= 0 && isMessage(program, edge);
+  };
   const sent = stages.map(({ messages }, r): Triple => [
-    r < devices - 1 ? messages?.F ?? 0 : 0,
-    r > 0 ? messages?.I ?? 0 : 0,
+    isSent(forward[r]) ? messages?.F ?? 0 : 0,
+    isSent(backward[r]) ? messages?.I ?? 0 : 0,
     0,
   ]);
   const sum = (list: readonly number[]) => list.reduce((total, each) => total + each, 0);
@@ -79,9 +112,12 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
     devices,
     microbatches,
     time,
-    down,
-    up,
-    tails: tailsOf(costs, devices),
+    waits,
+    tails: stages.map((_, r) => ({
+      after: waitsOf(program, program.nodes - 2 * devices + r, costs),
+      together: waitsOf(program, program.nodes - devices + r, costs).map(({ rank }) => rank),
+      time: tailOf(costs, r),
+    })),
     workspace: stages.map(({ workspace = {} }, r) => [
       (workspace.F ?? 0) + sent[r][F],
       (workspace.I ?? 0) + sent[r][I],
@@ -94,10 +130,20 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
     ) => [0, released, activations - released + derivatives]),
     cap: standing.map((amount) => rounded(cap) - amount),
     // A makespan is no shorter than these, and sums of a thousand of them are exact to some 1e-13 of it.
-    slack: 1e-11 * Math.max(...time.map((each) => microbatches * sum(each)), sum(down) + sum(up)),
+    slack: 1e-11 *
+      Math.max(...time.map((each) => microbatches * sum(each)), sum(waits.flat(2).map(({ delay }) => delay))),
   };
   checkCap(problem, standing, cap);
   return problem;
+}
+
+/** What a node of the Program waits for on other ranks, a full backward being its I. */
+function waitsOf(program: Program, node: number, costs: Costs): Wait[] {
+  const { waits, from, rank, kind } = program;
+  return Array.from({ length: waits[node + 1] - waits[node] }, (_, at) => {
+    const edge = waits[node] + at, source = from[edge];
+    return { rank: rank[source], kind: kind[source] === F ? F : I, delay: delayOf(program, edge, costs) };
+  });
 }
 
 /** The times of F, I and W on each rank, which must be those of every micro-batch. */
@@ -168,16 +214,40 @@ export function feasible(problem: Problem, rank: number, order: Uint8Array): boo
   return true;
 }
 
+/** When what the next F, I or W of a rank waits for has arrived: 0 where that is nothing, Infinity while somebody has not made it. */
+export function arrivalOf({ waits }: Problem, { ran, ended }: Progress, rank: number, kind: number): number {
+  const k = ran[rank][kind];
+  let latest = 0;
+  for (const { rank: other, kind: made, delay } of waits[rank][kind]) {
+    if (ran[other][made] <= k) return Infinity;
+    latest = Math.max(latest, ended[made][other][k] + delay);
+  }
+  return latest;
+}
+
+/** Where a search starts: nothing has run. */
+export function noProgress({ devices, microbatches }: Problem): Progress {
+  return {
+    ran: Array.from({ length: devices }, () => [0, 0, 0]),
+    ended: [F, I].map(() => Array.from({ length: devices }, () => new Float64Array(microbatches))),
+  };
+}
+
 /** The makespan from when each rank's last action ends. */
 export function makespanOf({ tails }: Problem, ends: ArrayLike<number>): number {
-  return withTails(ends, tails).done.reduce((most, done) => Math.max(most, done), 0);
+  const summed = tails.map(({ after }, rank) =>
+    after.reduce((latest, { rank: other, delay }) => Math.max(latest, ends[other] + delay), ends[rank])
+  );
+  return tails.reduce((most, { together, time }, rank) => {
+    const start = together.reduce((latest, other) => Math.max(latest, summed[other]), summed[rank]);
+    return Math.max(most, start + time);
+  }, 0);
 }
 
 /** Makespan of an order, or Infinity where it deadlocks. */
 export function evaluate(problem: Problem, order: Order): number {
-  const { devices, microbatches, time, down, up } = problem;
-  const ended = [0, 1].map(() => Array.from({ length: devices }, () => new Float64Array(microbatches)));
-  const ran = Array.from({ length: devices }, () => [0, 0, 0]);
+  const { devices, time } = problem;
+  const progress = noProgress(problem), { ran, ended } = progress;
   const free = new Float64Array(devices);
   const position = new Int32Array(devices);
   for (let moved = true; moved;) {
@@ -188,17 +258,10 @@ export function evaluate(problem: Problem, order: Order): number {
       const list = order[rank];
       while (position[rank] < list.length) {
         const kind = list[position[rank]];
-        const k = ran[rank][kind];
-        let start = free[rank];
-        if (kind === F && rank > 0) {
-          if (ran[rank - 1][F] <= k) break;
-          start = Math.max(start, ended[F][rank - 1][k] + down[rank - 1]);
-        } else if (kind === I && rank < devices - 1) {
-          if (ran[rank + 1][I] <= k) break;
-          start = Math.max(start, ended[I][rank + 1][k] + up[rank + 1]);
-        }
-        free[rank] = start + time[rank][kind];
-        if (kind !== W) ended[kind][rank][k] = free[rank];
+        const arrival = arrivalOf(problem, progress, rank, kind);
+        if (arrival === Infinity) break;
+        free[rank] = Math.max(free[rank], arrival) + time[rank][kind];
+        if (kind !== W) ended[kind][rank][ran[rank][kind]] = free[rank];
         ran[rank][kind]++;
         position[rank]++;
         moved = true;
@@ -206,6 +269,16 @@ export function evaluate(problem: Problem, order: Order): number {
     }
   }
   return order.some((list, rank) => position[rank] < list.length) ? Infinity : makespanOf(problem, free);
+}
+
+/** What an activation takes from each rank to the next, and a gradient to the one before: what bounds are summed up from. */
+export function linksOf({ waits, devices }: Problem): { down: number[]; up: number[] } {
+  const links = [F, I].map((kind) => {
+    const delays: number[] = new Array(devices).fill(0);
+    for (const kinds of waits) for (const { rank, delay } of kinds[kind]) delays[rank] = delay;
+    return delays;
+  });
+  return { down: links[F], up: links[I] };
 }
 
 /** The schedule of an order. */

@@ -7,6 +7,7 @@ import { listSchedule, rules } from "./list_scheduling.ts";
 import { anneal } from "./local_search.ts";
 import { lowerBound } from "./lower_bound.ts";
 import { type Memory, unitMemory } from "../price/memory.ts";
+import { lower } from "../program.ts";
 import { oneFOneB } from "../generators/one_f_one_b.ts";
 import { evaluate, feasible, kindsOfSearch, type Order, problemOf, scheduleOf } from "./problem.ts";
 import { checkCells, checkWhole } from "../check/sizes.ts";
@@ -104,7 +105,11 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
     if (order) candidates.push(order);
   }
   const oneEach = oneFOneB(devices, microbatches);
-  const known = [zbH1(devices, microbatches).actions, zbH2(devices, microbatches).actions, fillIdle(oneEach, 1, costs)];
+  const known = [
+    zbH1(devices, microbatches).actions,
+    zbH2(devices, microbatches).actions,
+    fillIdle(lower(oneEach), 1, costs),
+  ];
   for (const actions of known) {
     const order = actions.map((list) => Uint8Array.from(list, ({ kind }) => kindsOfSearch.indexOf(kind as "F")));
     if (order.every((list, rank) => feasible(problem, rank, list))) candidates.push(order);

@@ -1,11 +1,11 @@
 import { UserError } from "../../errors.ts";
-import type { Action, Schedule } from "../schedule.ts";
-import { type Costs, durationOf, transferOf } from "../price/costs.ts";
+import type { Action } from "../schedule.ts";
+import { type Costs, delayOf, durationOf, endOf } from "../price/costs.ts";
 import { timeQueue } from "../heap.ts";
-import { holderOf, type Memory, peaksOf, stagesOf } from "../price/memory.ts";
+import { holdersOf, type Memory, peaksOf, stagesOf } from "../price/memory.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
-import { simulate } from "../price/simulate.ts";
-import { sizesOf } from "../check/sizes.ts";
+import { timesOf } from "../price/simulate.ts";
+import { lower, type Program } from "../program.ts";
 
 /** Limits on what the ranks hold. */
 export interface Cap {
@@ -13,6 +13,14 @@ export interface Cap {
   bytes: readonly number[];
   /** What each stage holds. */
   memory: Memory;
+}
+
+/** What a filling is made of. */
+export interface Filled {
+  /** For each rank its list of F, I and W. */
+  readonly actions: Action[][];
+  /** The same, lowered: with the costs' waits. */
+  readonly program: Program;
 }
 
 /**
@@ -23,26 +31,20 @@ export interface Cap {
  * The choice is greedy, and a W cannot be interrupted, so where w is small against f + i + w it can delay the critical
  * input gradient and miss the floor that a search finds.
  *
- * @param schedule A valid one of F and B.
+ * @param program Of a schedule of F and B, each B of which becomes its I.
  * @returns For each rank its list of F, I and W; undefined where a cap cannot be kept.
  */
-export function fillIdle(schedule: Schedule, width: number, costs: Costs): Action[][];
-export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] | undefined;
-export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: Cap): Action[][] | undefined {
-  const { devices, stages, microbatches } = sizesOf(schedule), { placement } = schedule;
-  const order = schedule.actions.map((list) =>
-    list.map((action): Action => {
-      const { kind, stage, microbatches } = action; // not by spreading, which takes ten times as long
-      return kind === "B" ? { kind: "I", stage, microbatches } : action;
-    })
-  );
+export function fillIdle(program: Program, width: number, costs: Costs): Action[][];
+export function fillIdle(program: Program, width: number, costs: Costs, cap?: Cap): Action[][] | undefined;
+export function fillIdle(program: Program, width: number, costs: Costs, cap?: Cap): Action[][] | undefined {
+  const { schedule, devices, first, rank: rankOf, waits, from, to, feedsOf, feeds } = program;
+  const count = first[devices];
   const result: Action[][] = Array.from({ length: devices }, () => []);
   const pending: Pending[] = Array.from({ length: devices }, pendingWeights);
-  const overCap = cap ? capKeeper(schedule, cap) : undefined;
-  const position = new Int32Array(devices);
-  const gradients = stages * microbatches;
-  const endOf = new Float64Array(2 * gradients).fill(NaN);
-  const waiter = new Int32Array(2 * gradients).fill(-1);
+  const overCap = cap ? capKeeper(program, cap) : undefined;
+  /** Of each rank the node that it comes to next. */
+  const next = first.slice(0, devices);
+  const ends = new Float64Array(count).fill(NaN);
   // Since when a rank sleeps until somebody starts what it waits for; NaN while it does not.
   const asleepSince = new Float64Array(devices).fill(NaN);
   const queue = timeQueue();
@@ -55,22 +57,23 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
     return end;
   };
   // When what an action waits for can be used: 0 for nothing, NaN while nobody knows.
-  const arrival = (rank: number, action: Action): number => {
-    const kind = action.kind === "F" ? "F" : "I", source = action.stage + (kind === "F" ? -1 : 1);
-    if (source < 0 || source >= stages) return 0;
-    const key = (kind === "F" ? 0 : gradients) + source * microbatches + action.microbatches[0];
-    if (Number.isNaN(endOf[key])) waiter[key] = rank;
-    return endOf[key] + transferOf(costs, placement[source], rank, kind);
+  const arrival = (node: number): number => {
+    let latest = 0;
+    for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
+      latest = Math.max(latest, ends[from[edge]] + delayOf(program, edge, costs));
+    }
+    return latest;
   };
 
   while (queue.size() > 0) {
     const { time, rank } = queue.pop();
-    const action = order[rank][position[rank]];
-    if (!action) {
+    const node = next[rank];
+    if (node === first[rank + 1]) {
       for (let w = pending[rank].next(width); w; w = pending[rank].next(width)) run(rank, w, time);
       continue;
     }
-    const ready = arrival(rank, action);
+    const action = splitOf(schedule.actions[rank][node - first[rank]]);
+    const ready = arrival(node);
     // Sums of the same costs in another order differ in their last bits; that must not read as idle time.
     const isReady = ready <= time + 1e-9 * (1 + Math.abs(time));
     const forced = overCap?.exceededBy(rank, action, pending[rank]) ?? false;
@@ -85,24 +88,28 @@ export function fillIdle(schedule: Schedule, width: number, costs: Costs, cap?: 
       else queue.push(ready, rank);
       continue;
     }
-    const end = run(rank, action, Math.max(time, ready));
-    position[rank]++;
-    const own = action.stage * microbatches + action.microbatches[0];
-    const output = action.kind === "F" ? own : gradients + own;
-    endOf[output] = end;
+    const end = ends[node] = run(rank, action, Math.max(time, ready));
+    next[rank]++;
     if (action.kind === "I") pending[rank].add(action.stage, action.microbatches[0]);
     queue.push(end, rank);
-    const woken = waiter[output];
-    if (woken < 0 || Number.isNaN(asleepSince[woken])) continue;
-    queue.push(asleepSince[woken], woken);
-    asleepSince[woken] = NaN;
+    for (let at = feedsOf[node]; at < feedsOf[node + 1]; at++) {
+      const woken = to[feeds[at]], other = rankOf[woken];
+      if (woken !== next[other] || Number.isNaN(asleepSince[other])) continue;
+      queue.push(asleepSince[other], other);
+      asleepSince[other] = NaN;
+    }
   }
   return result;
 }
 
-function capKeeper(schedule: Schedule, { bytes, memory }: Cap) {
-  const sizes = sizesOf(schedule), stages = stagesOf(memory, sizes.stages);
-  const holders = schedule.actions.map((_, rank) => holderOf(schedule, sizes, rank, stages));
+/** A B as its I; any other action as it is. */
+function splitOf(action: Action): Action {
+  const { kind, stage, microbatches } = action; // not by spreading, which takes ten times as long
+  return kind === "B" ? { kind: "I", stage, microbatches } : action;
+}
+
+function capKeeper(program: Program, { bytes, memory }: Cap) {
+  const stages = stagesOf(memory, program.stages), holders = holdersOf(program, memory);
   const workspaceOf = (stage: number) => stages[stage].workspace?.W ?? 0;
   return {
     exceededBy(rank: number, action: Action, pending: Pending): boolean {
@@ -119,17 +126,29 @@ function capKeeper(schedule: Schedule, { bytes, memory }: Cap) {
   };
 }
 
+/** Lists of a schedule's actions in another order, lowered: what they wait for at the end of the step is the costs' to say. */
+const lowered = ({ schedule }: Program, actions: Action[][], costs: Costs): Filled => ({
+  actions,
+  program: lower({ ...schedule, actions }, endOf(costs)),
+});
+
 /**
  * {@link fillIdle} under caps that hold for any width: where a W over several micro-batches takes room for all of them at once,
  * the caps that are kept one by one are lowered until the peaks fit. Undefined where they do not.
  */
-export function fillUnderCap(schedule: Schedule, width: number, costs: Costs, cap: Cap): Action[][] | undefined {
+export function fillUnderCap(
+  program: Program,
+  width: number,
+  costs: Costs,
+  cap: Cap,
+): (Filled & { peaks: number[] }) | undefined {
   const inner = [...cap.bytes];
   for (;;) {
-    const actions = fillIdle(schedule, width, costs, { bytes: inner, memory: cap.memory });
+    const actions = fillIdle(program, width, costs, { bytes: inner, memory: cap.memory });
     if (!actions) return undefined;
-    const over = peaksOf({ ...schedule, actions }, cap.memory).map((peak, rank) => peak - cap.bytes[rank]);
-    if (over.every((excess, rank) => excess <= 1e-12 * cap.bytes[rank])) return actions;
+    const filled = lowered(program, actions, costs), peaks = peaksOf(filled.program, cap.memory);
+    const over = peaks.map((peak, rank) => peak - cap.bytes[rank]);
+    if (over.every((excess, rank) => excess <= 1e-12 * cap.bytes[rank])) return { ...filled, peaks };
     over.forEach((excess, rank) => {
       if (excess > 0) inner[rank] -= excess;
     });
@@ -137,16 +156,14 @@ export function fillUnderCap(schedule: Schedule, width: number, costs: Costs, ca
 }
 
 /** What each rank holds at most if every W follows its I at once: the least cap under which {@link fillIdle} finds an order. */
-export function leastCaps(schedule: Schedule, memory: Memory): number[] {
-  return peaksOf({ ...schedule, actions: splitInPlace(schedule) }, memory);
+export function leastCaps(program: Program, memory: Memory): number[] {
+  return peaksOf(lower({ ...program.schedule, actions: splitInPlace(program) }), memory);
 }
 
 /** The lists of a schedule with an I and its W in the place of each B. */
-export function splitInPlace({ actions }: Schedule): Action[][] {
-  return actions.map((list) =>
-    list.flatMap((action): Action[] =>
-      action.kind === "B" ? [{ ...action, kind: "I" }, { ...action, kind: "W" }] : [action]
-    )
+function splitInPlace({ schedule }: Program): Action[][] {
+  return schedule.actions.map((list) =>
+    list.flatMap((action): Action[] => action.kind === "B" ? [splitOf(action), { ...action, kind: "W" }] : [action])
   );
 }
 
@@ -155,15 +172,17 @@ export function splitInPlace({ actions }: Schedule): Action[][] {
  * delays it, and a full backward may cost less than its halves), the shortest of what else there is: single weight gradients in
  * idle slots, and each at once, which is never longer where a B costs no less than its I and W.
  */
-export function fillFast(schedule: Schedule, width: number, costs: Costs): Action[][] {
-  const timeOf = (actions: readonly (readonly Action[])[]) => simulate({ ...schedule, actions }, costs).makespan;
-  const filled = fillIdle(schedule, width, costs);
-  const limit = timeOf(schedule.actions);
-  let [best, least] = [filled, timeOf(filled)];
-  if (least <= limit * (1 + 1e-9)) return filled; // sums of the same costs in another order differ in their last bits
-  for (const actions of [...(width > 1 ? [fillIdle(schedule, 1, costs)] : []), splitInPlace(schedule)]) {
-    const time = timeOf(actions);
-    if (time < least) [best, least] = [actions, time];
+export function fillFast(program: Program, width: number, costs: Costs): Filled & { makespan: number } {
+  const timed = (actions: Action[][]) => {
+    const filled = lowered(program, actions, costs);
+    return { ...filled, makespan: timesOf(filled.program, costs).makespan };
+  };
+  let best = timed(fillIdle(program, width, costs));
+  const limit = timesOf(program, costs).makespan;
+  if (best.makespan <= limit * (1 + 1e-9)) return best; // sums of the same costs in another order differ in their last bits
+  for (const actions of [...(width > 1 ? [fillIdle(program, 1, costs)] : []), splitInPlace(program)]) {
+    const other = timed(actions);
+    if (other.makespan < best.makespan) best = other;
   }
   return best;
 }
@@ -173,14 +192,16 @@ export function fillFast(schedule: Schedule, width: number, costs: Costs): Actio
  *
  * @throws {UserError} Where no order of the weight gradients keeps it, with the least cap that would do.
  */
-export function fillCapped(schedule: Schedule, width: number, costs: Costs, bytes: number, memory: Memory): Action[][] {
-  const actions = fillUnderCap(schedule, width, costs, { bytes: schedule.actions.map(() => bytes), memory }) ??
-    (width > 1 ? fillUnderCap(schedule, 1, costs, { bytes: schedule.actions.map(() => bytes), memory }) : undefined);
-  if (actions) return actions;
-  const least = leastCaps(schedule, memory);
+export function fillCapped(program: Program, width: number, costs: Costs, bytes: number, memory: Memory): Action[][] {
+  const { schedule: { name, actions } } = program;
+  const cap = { bytes: actions.map(() => bytes), memory };
+  const filled = fillUnderCap(program, width, costs, cap) ??
+    (width > 1 ? fillUnderCap(program, 1, costs, cap) : undefined);
+  if (filled) return filled.actions;
+  const least = leastCaps(program, memory);
   const most = Math.max(...least);
   throw new UserError(
-    `cap:${bytes} is too small for ${schedule.name}: rank ${least.indexOf(most)} needs ${most} even if every weight ` +
+    `cap:${bytes} is too small for ${name}: rank ${least.indexOf(most)} needs ${most} even if every weight ` +
       `gradient runs at once, so cap:${most} is the least`,
   );
 }

@@ -1,9 +1,10 @@
 /** The gain of `fill` at less memory. */
-import type { Action, Schedule } from "../schedule.ts";
+import type { Action } from "../schedule.ts";
 import type { Costs } from "../price/costs.ts";
 import { fillFast, fillUnderCap, leastCaps } from "./fill.ts";
 import { type Memory, peaksOf } from "../price/memory.ts";
-import { simulate } from "../price/simulate.ts";
+import { timesOf } from "../price/simulate.ts";
+import type { Program } from "../program.ts";
 
 /** Halvings of the interval in which a rank's least cap is looked for: to a thousandth of what there is to save. */
 const halvings = 10;
@@ -19,23 +20,22 @@ const halvings = 10;
  * room for. Orders that are not shorter with less memory are kept. Certain is that the result is never longer than
  * `fillFast`'s and never holds more on any rank; that no other order of the same length holds less is not.
  */
-export function fillLean(schedule: Schedule, width: number, costs: Costs, memory: Memory): Action[][] {
-  const filled = fillFast(schedule, width, costs);
-  const makespan = (actions: Action[][]) => simulate({ ...schedule, actions }, costs).makespan;
-  const goal = makespan(filled) * (1 + 1e-9);
-  let best = filled;
-  let caps = peaksOf({ ...schedule, actions: filled }, memory);
-  const least = leastCaps(schedule, memory).map((bytes, rank) => Math.min(bytes, caps[rank]));
+export function fillLean(program: Program, width: number, costs: Costs, memory: Memory): Action[][] {
+  const filled = fillFast(program, width, costs);
+  const goal = filled.makespan * (1 + 1e-9);
+  let best = filled.actions;
+  let caps = peaksOf(filled.program, memory);
+  const least = leastCaps(program, memory).map((bytes, rank) => Math.min(bytes, caps[rank]));
 
   const accept = (bytes: number[]): boolean => {
-    const actions = fillUnderCap(schedule, width, costs, { bytes, memory });
-    if (!actions || makespan(actions) > goal) return false;
-    best = actions;
-    caps = peaksOf({ ...schedule, actions }, memory);
+    const found = fillUnderCap(program, width, costs, { bytes, memory });
+    if (!found || timesOf(found.program, costs).makespan > goal) return false;
+    best = found.actions;
+    caps = found.peaks;
     return true;
   };
   /** Moves the caps of some ranks as far towards the least as the goal allows. */
-  const lower = (ranks: readonly number[]) => {
+  const tighten = (ranks: readonly number[]) => {
     const from = [...caps];
     let [low, high] = [0, 1]; // share of the way from the least; high is known to do
     for (let round = 0; round < halvings; round++) {
@@ -50,8 +50,8 @@ export function fillLean(schedule: Schedule, width: number, costs: Costs, memory
       if (share === 0) return;
     }
   };
-  const all = schedule.actions.map((_, rank) => rank);
-  lower(all);
-  for (let pass = 0; pass < 2; pass++) for (const rank of all) lower([rank]);
+  const all = caps.map((_, rank) => rank);
+  tighten(all);
+  for (let pass = 0; pass < 2; pass++) for (const rank of all) tighten([rank]);
   return best;
 }

@@ -1,5 +1,6 @@
-import { type Action, isSplit, type Schedule } from "../schedule.ts";
+import { sizesOf } from "../check/sizes.ts";
 import { validate } from "../check/validate.ts";
+import type { Action, Schedule } from "../schedule.ts";
 
 /**
  * The way back from `twoStage()`: where a rank runs the W of a micro-batch straight after its I, the two become one B,
@@ -19,17 +20,18 @@ import { validate } from "../check/validate.ts";
 export function mergeBackward(schedule: Schedule): Schedule {
   validate(schedule);
   const actions = schedule.actions.map((list) => {
-    const merged: Action[] = [];
+    const result: Action[] = [];
     for (const action of list) {
-      const before = merged.at(-1);
+      const before = result.at(-1);
       const { kind, stage, microbatches } = action;
       const follows = before?.kind === "I" && kind === "W" && before.stage === stage && microbatches.length === 1 &&
         before.microbatches[0] === microbatches[0];
-      if (follows) merged[merged.length - 1] = { ...before, kind: "B" };
-      else merged.push(action);
+      if (follows) result[result.length - 1] = { ...before, kind: "B" };
+      else result.push(action);
     }
-    return merged;
+    return result;
   });
   const { policy, slower: _, ...rest } = schedule; // the costs of the split order do not hold any more
-  return { ...rest, ...(policy && isSplit(actions) ? { policy } : {}), actions };
+  const merged = { ...rest, actions };
+  return policy && sizesOf(merged).split ? { ...merged, policy } : merged;
 }

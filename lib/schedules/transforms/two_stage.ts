@@ -1,12 +1,12 @@
 import { UserError } from "../../errors.ts";
 import { anything, callback, expectFields, optional, type Rules } from "../../rules.ts";
 import { type Action, formatAction, type Policy, type Schedule } from "../schedule.ts";
-import { type Costs, costsRule, unitCosts } from "../price/costs.ts";
+import { type Costs, costsRule, endOf, unitCosts } from "../price/costs.ts";
 import { fillCapped, fillFast, fillIdle } from "./fill.ts";
 import { fillLean } from "./lean.ts";
 import { type Memory, unitMemory } from "../price/memory.ts";
 import { parsePolicy } from "./policy.ts";
-import { simulate } from "../price/simulate.ts";
+import { timesOf } from "../price/simulate.ts";
 import { lower } from "../program.ts";
 
 /** How `twoStage()` places the weight gradients. */
@@ -58,7 +58,7 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
   if (!Number.isInteger(width) || width < 1) {
     throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
   }
-  const { microbatches } = lower(schedule);
+  const program = lower(schedule, endOf(costs));
   schedule.actions.forEach((list, rank) => {
     const split = list.find((action) => action.kind === "I" || action.kind === "W");
     if (split) {
@@ -70,18 +70,18 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
     }
   });
   const [word, value] = policy.split(":");
-  const flushes = { end: Infinity, mid: Math.ceil(microbatches / 2), every: Number(value) };
+  const flushes = { end: Infinity, mid: Math.ceil(program.microbatches / 2), every: Number(value) };
   const actions = word === "fill"
-    ? (options.costs ? fillFast : fillIdle)(schedule, width, costs)
+    ? options.costs ? fillFast(program, width, costs).actions : fillIdle(program, width, costs)
     : word === "lean"
-    ? fillLean(schedule, width, costs, memory)
+    ? fillLean(program, width, costs, memory)
     : word === "cap"
-    ? fillCapped(schedule, width, costs, Number(value), memory)
+    ? fillCapped(program, width, costs, Number(value), memory)
     : schedule.actions.map((list) => flushEvery(flushes[word as keyof typeof flushes], list, width));
   const { slower: _, ...rest } = schedule;
   const split: Schedule = { ...rest, actions, policy };
   if (!options.costs) return split;
-  const slower = simulate(split, costs).makespan / simulate(schedule, costs).makespan - 1;
+  const slower = timesOf(lower(split, endOf(costs)), costs).makespan / timesOf(program, costs).makespan - 1;
   return slower > 1e-9 ? { ...split, slower } : split;
 }
 

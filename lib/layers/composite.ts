@@ -1,0 +1,51 @@
+/** What layers made of other layers have in common. */
+import type { Category } from "../gpu/ledger.ts";
+import type { Tensor } from "../tensor.ts";
+import type { Layer } from "./layer.ts";
+import type { Parameter } from "./parameter.ts";
+import { backwardWeight } from "./run.ts";
+import type { Saved } from "./saved.ts";
+
+/** What a composite says of itself; the rest follows from its parts. */
+export interface Own extends Pick<Layer, "outputShape" | "flops" | "forward" | "backwardInput"> {
+  /** Where x and dy are read, and side inputs besides those of the parts. */
+  readonly reads: Layer["reads"];
+  /** Parameters besides those of the parts. */
+  readonly parameters?: readonly Parameter[];
+  /** Adds the gradients of these. */
+  backwardWeight?(saved: readonly Saved[]): void;
+}
+
+/**
+ * A layer of `parts`, each of which keeps under its name (its index, in a list): parameters, state and side inputs are theirs, and so
+ * is `backwardWeight`, in the order given. How x gets through them, and dy back, `own` says, with `saved.child(name)` for each.
+ */
+export function composed(parts: readonly Layer[] | Readonly<Record<string, Layer | undefined>>, own: Own): Layer {
+  const named = Object.entries(parts).filter((part): part is [string, Layer] => part[1] !== undefined);
+  const layers = named.map(([, layer]) => layer);
+  const sides = [...layers, own].flatMap(({ reads }) => reads.sides ?? []);
+  return {
+    ...own,
+    parameters: [...layers.flatMap(({ parameters }) => parameters), ...own.parameters ?? []],
+    buffers: layers.flatMap(({ buffers = [] }) => buffers),
+    reads: { ...own.reads, sides: [...new Set(sides)] },
+    backwardWeight(saved) {
+      for (const [name, layer] of named) backwardWeight(layer, saved.map((each) => each.child(name)));
+      own.backwardWeight?.(saved);
+    },
+  };
+}
+
+/**
+ * Scratch for what lies between two parts, of a shape and type: in the micro-batch's slot of a slab where a W will read it, in memory
+ * of its own otherwise.
+ */
+export function between(
+  saved: Saved,
+  name: string,
+  { shape, dtype }: Pick<Tensor, "shape" | "dtype">,
+  isRead: boolean | undefined,
+  category: Category,
+): Tensor {
+  return isRead ? saved.slot(name, shape, category, dtype) : saved.scratch(shape, dtype, category);
+}

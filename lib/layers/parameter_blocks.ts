@@ -1,0 +1,162 @@
+/** The parameters of a stage in memory: side by side, so that one kernel takes them all. */
+import { alignment, type Device } from "../gpu/device.ts";
+import { scale } from "../ops/elementwise.ts";
+import { generator } from "../random.ts";
+import { bytesOf, type DType, empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";
+import type { Initial, Parameter } from "./parameter.ts";
+
+/** The tensors of one parameter on a device, each of the parameter's shape. */
+export interface PlacedParameter {
+  /** The values as kernels read them; f16 in mixed precision. */
+  readonly value: Tensor;
+  /**
+   * The values as they are trained, f32. In mixed precision `value` is a copy of them: most updates are too small to
+   * change an f16 (Micikevicius et al., arXiv 1710.03740, section 3.1). Otherwise the two are one.
+   */
+  readonly master: Tensor;
+  /** The gradient that W's add to, f32: in f16 the sum over the micro-batches would lose the small ones. */
+  readonly gradient: Tensor;
+}
+
+/**
+ * Parameters side by side in one buffer, and their gradients in another, so that an optimizer takes them in one kernel.
+ * The first `decayed` elements are matrices, which weight decay applies to; gains and biases follow. Between the
+ * parameters is padding, which is 0 and stays so.
+ */
+export interface ParameterBlock {
+  readonly masters: Tensor;
+  /** The f16 copy of the masters, which kernels read; in f32 the masters themselves. */
+  readonly values: Tensor;
+  readonly gradients: Tensor;
+  readonly decayed: number;
+  /** What lies where: in the order of their places. */
+  readonly parameters: readonly Parameter[];
+  /** The element that each of them starts at. */
+  readonly starts: readonly number[];
+  /** The tensors of each of them: its part of the three. */
+  readonly parts: readonly PlacedParameter[];
+}
+
+/** The parameter that element `index` of a block belongs to; padding belongs to the one before it. */
+export function parameterAt({ parameters, starts }: ParameterBlock, index: number): Parameter {
+  let at = parameters.length - 1;
+  while (starts[at] > index) at--;
+  return parameters[at];
+}
+
+/**
+ * Places parameters on a device: values initialised, gradients zero. The initial values depend on `seed` and on a
+ * parameter's name alone, so that every partition of a model starts from the same point; `originals` names the parameter that
+ * another starts as a copy of. Several blocks come back only where one would not fit the device's largest binding.
+ *
+ * With `dtype` "f16" kernels read an f16 copy, which counts as parameters; the f32 masters count as optimizer then, whose
+ * memory they are, as with ZeRO (Rajbhandari et al., arXiv 1910.02054, section 3.1). Gains and biases are copied like
+ * the rest: f16 holds them as exactly as it holds the activations that they meet.
+ */
+export function placeParameters(
+  parameters: readonly Parameter[],
+  device: Device,
+  seed: number,
+  originals: ReadonlyMap<string, string>,
+  dtype: "f32" | "f16",
+): ParameterBlock[] {
+  const matrices = parameters.filter((parameter) => parameter.shape.length > 1);
+  const vectors = parameters.filter((parameter) => parameter.shape.length <= 1);
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.device.limits;
+  const most = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / alignment) * alignment;
+  const blocks: Parameter[][] = [];
+  let bytes = Infinity;
+  for (const parameter of [...matrices, ...vectors]) {
+    const more = 4 * padded(parameter, dtype);
+    if (bytes + more > most) {
+      blocks.push([]);
+      bytes = 0;
+    }
+    blocks[blocks.length - 1].push(parameter);
+    bytes += more;
+  }
+  return blocks.map((block) => placeBlock(block, device, seed, originals, dtype));
+}
+
+function placeBlock(
+  block: readonly Parameter[],
+  device: Device,
+  seed: number,
+  originals: ReadonlyMap<string, string>,
+  dtype: "f32" | "f16",
+): ParameterBlock {
+  const starts = startsOf(block, dtype);
+  const count = starts[block.length];
+  const mixed = dtype === "f16";
+  const masters = empty(device, [count], mixed ? "optimizer" : "parameters");
+  const values = mixed ? empty(device, [count], "parameters", dtype) : retain(masters);
+  const gradients = empty(device, [count], "gradients");
+  const parts = block.map(({ shape }, index): PlacedParameter => {
+    const part = (whole: Tensor) => view(whole, shape, bytesOf([starts[index]], whole.dtype));
+    return { value: part(values), master: part(masters), gradient: part(gradients) };
+  });
+  const decayed = starts[block.filter(({ shape }) => shape.length > 1).length];
+  if (!device.gpu.info.dry) { // where nothing is computed, nobody reads billions of numbers
+    device.write(masters, initialValues(block, starts, seed, originals));
+    device.write(gradients, new Float32Array(count));
+  }
+  const placed = { masters, values, gradients, decayed, parameters: block, starts, parts };
+  copyMasters([placed]);
+  return placed;
+}
+
+/** Records, in mixed precision, the copy of the masters to what kernels read: to be called when masters have been written. */
+export function copyMasters(blocks: readonly ParameterBlock[]): void {
+  for (const { masters, values } of blocks) if (values.dtype !== masters.dtype) scale(values, masters, 1);
+}
+
+/** The element that each parameter starts at, and at the end that behind the last. */
+function startsOf(block: readonly Parameter[], dtype: DType): number[] {
+  const starts = [0];
+  for (const parameter of block) starts.push(starts[starts.length - 1] + padded(parameter, dtype));
+  return starts;
+}
+
+function initialValues(
+  block: readonly Parameter[],
+  starts: readonly number[],
+  seed: number,
+  originals: ReadonlyMap<string, string>,
+): Float32Array {
+  const values = new Float32Array(starts[block.length]);
+  for (const [index, parameter] of block.entries()) {
+    const name = originals.get(parameter.name) ?? parameter.name;
+    const start = starts[index];
+    fillInitial(values.subarray(start, start + sizeOf(parameter.shape)), parameter.initial, `${seed}:${name}`);
+  }
+  return values;
+}
+
+/** Gives back what {@link placeParameters} took. */
+export function releaseParameters(blocks: readonly ParameterBlock[]): void {
+  for (const { masters, values, gradients, parts } of blocks) {
+    for (const { value, master, gradient } of parts) release(value, master, gradient);
+    release(masters, values, gradients);
+  }
+}
+
+/** Elements that a parameter takes, such that the next one starts where a kernel can be bound to it, in every block. */
+function padded(parameter: Parameter, dtype: DType): number {
+  const grain = alignment / bytesOf([1], dtype);
+  return Math.ceil(sizeOf(parameter.shape) / grain) * grain;
+}
+
+function fillInitial(target: Float32Array, initial: Initial, seed: string) {
+  if (initial === "zeros") return;
+  if (initial === "ones") {
+    target.fill(1);
+    return;
+  }
+  const random = generator(seed);
+  const next = typeof initial === "function"
+    ? (index: number) => initial(index, random)
+    : "normal" in initial
+    ? () => initial.normal * random.normal()
+    : () => initial.uniform * (2 * random.uniform() - 1);
+  for (let i = 0; i < target.length; i++) target[i] = next(i);
+}
