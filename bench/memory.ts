@@ -18,7 +18,7 @@ import { progress } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
 import { joinedNote } from "../lib/report/variant.ts";
 import { sizesOf } from "../lib/schedules/check/sizes.ts";
-import { isSplit, type Policy, type Schedule } from "../lib/schedules/schedule.ts";
+import type { Policy, Schedule } from "../lib/schedules/schedule.ts";
 import { pairOf, paperSchedules } from "../lib/schedules/transforms/pair.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { runGrowth } from "./growth.ts";
@@ -95,7 +95,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
   for (const base of bases) {
     const memory = await memoryOf(base);
     const pairs = policies.map((policy) => pairOf(base, { policy, width, memory }));
-    schedules.push(pairs[0].base, ...(isSplit(base.actions) ? [base] : pairs.map(({ split }) => split)));
+    schedules.push(pairs[0].base, ...(sizesOf(base).split ? [base] : pairs.map(({ split }) => split)));
   }
   const bar = progress(schedules.length * recompute.length, "rows");
   const measured = await reportMemory(model, {
@@ -108,7 +108,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     onRow: () => bar.step(),
   });
   bar.done();
-  const joined = bases.filter(({ actions }) => isSplit(actions)).map(({ name }) => name);
+  const joined = bases.filter((base) => sizesOf(base).split).map(({ name }) => name);
   const rows = measured.rows.map((row) =>
     !row.twoStage && joined.includes(row.schedule) ? { ...row, joined: true as const } : row
   );
@@ -127,13 +127,14 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
 async function timelinesOf(schedules: readonly Schedule[], name: string, samples: number, shape: MemoryOptions) {
   const timelines = new Map<string, NonNullable<StepResult["timeline"]>>();
   for (const schedule of schedules) {
-    const { policy, placement, actions } = schedule;
+    const { policy, placement } = schedule;
+    const { devices, microbatches, split } = sizesOf(schedule);
     const model = createModel(name);
-    const pipeline = dryPipeline(model, actions.length, { ...shape, placement });
-    const batch = blankBatch(model, samples * sizesOf(schedule).microbatches);
+    const pipeline = dryPipeline(model, devices, { ...shape, placement });
+    const batch = blankBatch(model, samples * microbatches);
     const { timeline } = await pipeline.step(schedule, batch, { timeline: true });
     pipeline.close();
-    const how = policy ?? (isSplit(actions) ? "split by itself" : "without 2BP");
+    const how = policy ?? (split ? "split by itself" : "without 2BP");
     timelines.set(`${schedule.name}, ${how}: memory over time, predicted`, timeline!);
   }
   return timelines;

@@ -1,7 +1,7 @@
 /** What 2BP is measured on: a schedule without it, and with it. */
 import { sizesOf } from "../check/sizes.ts";
 import { generate, type GenerateOptions } from "../generators/generate.ts";
-import { isSplit, type Schedule } from "../schedule.ts";
+import type { Schedule } from "../schedule.ts";
 import { twoStage, type TwoStageOptions } from "./two_stage.ts";
 import { wholeBackward } from "./whole.ts";
 
@@ -23,7 +23,7 @@ export const paperSchedules: readonly string[] = ["naive", "gpipe", "1f1b-1", "1
  * @throws {UserError} What `validate()` says of the schedule, and `twoStage()` of the options.
  */
 export function pairOf(schedule: Schedule, options: TwoStageOptions = {}): SchedulePair {
-  if (isSplit(schedule.actions)) return { base: wholeBackward(schedule), split: schedule };
+  if (sizesOf(schedule).split) return { base: wholeBackward(schedule), split: schedule };
   return { base: schedule, split: twoStage(schedule, options) };
 }
 
