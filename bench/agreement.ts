@@ -7,7 +7,7 @@ import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import type { DeviceSet } from "../lib/gpu/devices.ts";
 import { measureAgreement, type RatioOfRounds } from "../lib/measure/agreement.ts";
-import { countSteps, startMeasurement } from "../lib/measure/throughput.ts";
+import { countSteps, type MakePipeline, startMeasurement } from "../lib/measure/throughput.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { createPipeline } from "../lib/runtime/pipeline.ts";
@@ -43,13 +43,13 @@ async function run({ model: name, devices, schedules, repeats, samples, json }: 
   const { say } = out;
   const pairs = loadPairs(schedules, devices, 2);
   const count = pairs[0].base.actions.length;
-  for (const { base } of pairs) partition(createModel(name), base.placement.length); // explains too many stages
+  const model = createModel(name);
+  for (const { base } of pairs) partition(model, base.placement.length); // explains too many stages
   const bar = progress(2 * countSteps({ pairs, repeats }));
   const measurementOn = (set: DeviceSet) => {
-    const { source } = sourceFor(createModel(name), undefined, 1);
+    const { source } = sourceFor(model, undefined, 1);
     const optimizer = adamw({ learningRate: 1e-3 });
-    const make = (placement: readonly number[]) =>
-      createPipeline(set, createModel(name), { optimizer, placement, seed: 1 });
+    const make: MakePipeline = (placement) => createPipeline(set, model, { optimizer, placement, seed: 1 });
     const onStep = (loss: number) => bar.step(`loss ${loss.toFixed(3)}`);
     return startMeasurement(set, make, { pairs, source, samples, onStep });
   };

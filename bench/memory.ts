@@ -113,7 +113,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     !row.twoStage && joined.includes(row.schedule) ? { ...row, joined: true as const } : row
   );
   const report = { ...measured, rows };
-  const on = set ? `${set.devices.length} ${set.mode} devices, ${set.adapter}` : `${report.devices} devices, predicted`;
+  const on = set ? `${set.devices.length} ${set.mode} devices, ${set.adapter}` : `${report.devices} ranks, predicted`;
   out.say(`Peak MiB of ${report.model.name} on ${on}; micro-batches of ${samples}; ${report.precision}; AdamW`);
   out.say(tableText(memoryTable(report)));
   for (const note of joinedNote(rows)) out.say(note);

@@ -13,7 +13,7 @@ import { UserError } from "../lib/errors.ts";
 import type { DeviceSet } from "../lib/gpu/devices.ts";
 import { largestFitting } from "../lib/measure/largest.ts";
 import { joinRuns } from "../lib/measure/scaling.ts";
-import { countSteps, measureThroughput, type ThroughputReport } from "../lib/measure/throughput.ts";
+import { countSteps, type MakePipeline, measureThroughput, type ThroughputReport } from "../lib/measure/throughput.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { createPipeline } from "../lib/runtime/pipeline.ts";
@@ -117,9 +117,9 @@ async function measure(
   onStep: (loss: number) => void,
 ): Promise<ThroughputReport> {
   return await withDevices(devices, { virtual, say: () => {} }, async (set) => { // each row says whether it is virtual
-    const { source } = sourceFor(createModel(name), data, seed); // the same batches for any number of ranks
-    const make = (placement: readonly number[]) =>
-      createPipeline(set, createModel(name), { optimizer: optimizer(), placement, seed });
+    const model = createModel(name);
+    const { source } = sourceFor(model, data, seed); // the same batches for any number of ranks
+    const make: MakePipeline = (placement) => createPipeline(set, model, { optimizer: optimizer(), placement, seed });
     return await measureThroughput(set, make, { pairs, source, samples, repeats, onStep });
   });
 }

@@ -1,6 +1,6 @@
 /**
  * `deno task bench schedules`: how long it takes to generate, split, validate and simulate 1F1B with 2BP, and how that
- * grows with devices x micro-batches. Runs on one core and needs no GPU.
+ * grows with ranks x micro-batches. Runs on one core and needs no GPU.
  *
  * Measured on one of two shared cores (Deno 2.9): 256 x 2,048, 1.6 million actions, in 2 s, of which validating and
  * simulating take 0.5 s; 1.0 to 1.8 microseconds an action at every size, so time grows with N x M.
@@ -50,7 +50,7 @@ function measure(devices: number, microbatches: number): Row {
 
 /** The command, to be added to `deno task bench`. */
 export const schedules: Command = new Command("schedules")
-  .description("Time to generate, split, validate and simulate 1F1B with 2BP, up to 256 devices x 2,048 micro-batches.")
+  .description("Time to generate, split, validate and simulate 1F1B with 2BP, up to 256 ranks x 2,048 micro-batches.")
   .addOption(flag.json("the rows"))
   .action(({ json }: { json?: string }) => {
     const out = openOutputs({ json });
@@ -59,7 +59,7 @@ export const schedules: Command = new Command("schedules")
     const rows = sizes.map(([devices, microbatches]) => measure(devices, microbatches));
     const table = tableText({
       columns: [
-        "devices",
+        "ranks",
         "micro-batches",
         "actions",
         "generate ms",

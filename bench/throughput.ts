@@ -97,7 +97,7 @@ async function run(options: Options): Promise<void> {
     }
     const optimizer = adamw({ learningRate: 2e-3 });
     const make: MakePipeline = (placement) =>
-      createPipeline(set, createModel(options.model), { optimizer, placement, seed, recompute, precision });
+      createPipeline(set, model, { optimizer, placement, seed, recompute, precision });
     for (const parts of cuts.values()) say(tableText(partitionTable(model, withRecompute(parts, recompute))));
     const samples = options.samples ?? await chooseSamples(make, source, usual, repeats, set.mode === "real");
     const calibration = options.calibrate ? await calibrateFor(set, options, samples, usual) : undefined;
