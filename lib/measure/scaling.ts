@@ -81,6 +81,8 @@ export interface ScalingRun {
   readonly overheads?: Overheads;
   /** As in {@link ThroughputReport}. */
   readonly costs: Readonly<Record<string, MeasuredCosts>>;
+  /** As in {@link ThroughputReport}. */
+  readonly apart?: readonly (readonly string[])[];
 }
 
 /** A scaling run. */
@@ -121,12 +123,13 @@ export function joinRuns(reports: readonly ThroughputReport[]): ScalingReport {
         return { ...gain, devices, mode, ...(theory ? { closedForm: theory } : {}) };
       })
     ),
-    runs: reports.map(({ devices, mode, unexplained, overheads, costs }) => ({
+    runs: reports.map(({ devices, mode, unexplained, overheads, costs, apart }) => ({
       devices,
       mode,
       unexplained,
       ...(overheads ? { overheads } : {}),
       costs,
+      ...(apart ? { apart } : {}),
     })),
   };
 }

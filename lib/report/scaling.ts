@@ -2,6 +2,7 @@
 import { closedForm, type ScalingGain, type ScalingReport, type ScalingRow } from "../measure/scaling.ts";
 import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
+import { apartNote, joinedNote } from "./variant.ts";
 
 /** One line on what was run on what. */
 export function scalingTitle({ adapter, model, samples }: ScalingReport): string {
@@ -63,12 +64,13 @@ export function scalingGainTable({ gains }: ScalingReport): Table {
 }
 
 /** What else there is to say, a sentence each. */
-export function scalingNotes({ runs }: ScalingReport): string[] {
+export function scalingNotes({ rows, runs }: ScalingReport): string[] {
   const notes = [
     "Gain: step time without 2BP over step time with, median of interleaved pairs. Predicted: simulated on the measured device " +
     "times of F, I, W and B. Closed form: F, I and W of equal cost, free messages.",
+    ...joinedNote(rows),
   ];
-  for (const { devices, mode, unexplained, overheads } of runs) {
+  for (const { devices, mode, unexplained, overheads, apart } of runs) {
     if (mode === "real") {
       notes.push(
         `${devices} real devices at once: ${percent(unexplained)} of the step time is not explained by device times.`,
@@ -80,6 +82,7 @@ export function scalingNotes({ runs }: ScalingReport): string[] {
           `${overheads.hostMsPerAction.toFixed(2)} ms of host for each and ${message.toFixed(2)} ms for a message.`,
       );
     }
+    if (apart) notes.push(`${devices} ranks: ${apartNote(apart)}`);
   }
   return notes;
 }

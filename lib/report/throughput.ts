@@ -2,7 +2,7 @@
 import type { ThroughputReport, ThroughputRow } from "../measure/throughput.ts";
 import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
-import { howOf, joinedNote } from "./variant.ts";
+import { apartNote, howOf, joinedNote } from "./variant.ts";
 
 /** One line on what was run on what. */
 export function throughputTitle({ mode, devices, adapter, model, samples, precision, rows }: ThroughputReport): string {
@@ -85,11 +85,6 @@ export function modeNote({ mode, unexplained, overheads }: ThroughputReport): st
   return Number.isNaN(unexplained)
     ? "The device has no timestamps: gains are measured but not explained."
     : `Step time that the actions' own device times do not explain: ${percent(unexplained)}.`;
-}
-
-function apartNote(apart: NonNullable<ThroughputReport["apart"]>): string {
-  return "Their pipelines did not fit into memory together, so only steps within a group alternated: " +
-    `${apart.map((names) => names.join(", ")).join("; then ")}.`;
 }
 
 /** Throughput with and without 2BP, schedule by schedule, with the gain written below. */

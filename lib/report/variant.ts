@@ -36,3 +36,9 @@ export function joinedNote(rows: readonly Variant[]): string[] {
   const who = names.length === 1 ? `${names[0]} is split by itself` : `${names.join(", ")} are split by themselves`;
   return [`${who}: without 2BP is the same order with each I and its W as one B.`];
 }
+
+/** Which schedules took turns, where their pipelines did not all fit into memory together. */
+export function apartNote(apart: readonly (readonly string[])[]): string {
+  return "The pipelines of all placements did not fit into memory together, so only steps within a group alternated: " +
+    `${apart.map((names) => names.join(", ")).join("; then ")}.`;
+}

@@ -86,7 +86,7 @@ test("cap:BYTES holds in a step, and one too small names the least that would do
         twoStage(base, { policy: "cap:1000", memory });
       } catch (error) {
         return Number(
-          /^cap:1000 is too small for 1f1b-2: device \d needs .* so cap:(\d+) is the least$/.exec(
+          /^cap:1000 is too small for 1f1b-2: rank \d needs .* so cap:(\d+) is the least$/.exec(
             (error as Error).message,
           )?.[1],
         );
