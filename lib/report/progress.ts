@@ -54,7 +54,7 @@ export function progress(total: number, what = "steps"): ProgressLine {
     const left = done > 0 && done < total ? `, ${duration((now - start) / done * (total - done))} left` : "";
     const filled = Math.round(barWidth * Math.min(1, done / total));
     write(
-      `${done} of ${total} ${what}${note ? `, ${note}` : ""}${left}`,
+      `${done} of ${total} ${what}${left}${note ? `, ${note}` : ""}`,
       "█".repeat(filled) + "░".repeat(barWidth - filled),
     );
   };

@@ -29,7 +29,7 @@ export function pairOf(schedule: Schedule, options: TwoStageOptions = {}): Sched
 
 /**
  * The pair of the schedule of that name, with 2BP as its paper has it: GPipe runs its weight gradients at the end, all
- * micro-batches in one W, the others fill idle slots.
+ * micro-batches in one W, the others fill idle slots. `how` goes before that, with costs for example.
  *
  * ```ts
  * import { schedulePair, simulate } from "twobp";
@@ -40,9 +40,9 @@ export function pairOf(schedule: Schedule, options: TwoStageOptions = {}): Sched
  *
  * @throws {UserError} As `generate()`.
  */
-export function schedulePair(name: string, options: GenerateOptions): SchedulePair {
+export function schedulePair(name: string, options: GenerateOptions, how: TwoStageOptions = {}): SchedulePair {
   const schedule = generate(name, options);
-  return pairOf(schedule, usualTwoStage(name, schedule));
+  return pairOf(schedule, { ...usualTwoStage(name, schedule), ...how });
 }
 
 /** How 2BP is applied to the schedule of that name where nobody says how. */
