@@ -31,16 +31,18 @@ export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
 export type { Kernel } from "./lib/gpu/kernel.ts";
 export { type Bytes, categories, type Category, type Ledger, type Observer } from "./lib/gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "./lib/gpu/ledger_timeline.ts";
-export type { WaitHistory } from "./lib/gpu/poll.ts";
 export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
 export { type DType, empty, fromArray, release, retain, type Tensor, toArray, view } from "./lib/tensor.ts";
 
-export { type StateBuffer } from "./lib/layers/buffers.ts";
-export type { Flops, Layer } from "./lib/layers/layer.ts";
+export type { BufferBlock, PlacedState, StateBuffer } from "./lib/layers/buffers.ts";
+export type { Group } from "./lib/layers/group.ts";
+export type { Flops, Layer, Reads } from "./lib/layers/layer.ts";
 export type { Initial, Parameter } from "./lib/layers/parameter.ts";
+export type { ParameterBlock, PlacedParameter } from "./lib/layers/parameter_blocks.ts";
+export type { Placed } from "./lib/layers/placed.ts";
 export { type Recompute, recomputed } from "./lib/layers/recompute.ts";
-export type { ChildOptions, Group, Saved } from "./lib/layers/saved.ts";
+export type { ChildOptions, Saved } from "./lib/layers/saved.ts";
 export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";
@@ -48,8 +50,10 @@ export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/mo
 export { type BatchShape, countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
-export { type Action, formatAction, type Kind, type Policy, type Schedule } from "./lib/schedules/schedule.ts";
+export { type Action, formatAction, type Kind, type PolicyText, type Schedule } from "./lib/schedules/schedule.ts";
+export type { StepEnd } from "./lib/schedules/program.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
+export { type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
 export {
   type Costs,
   type Link,
@@ -76,7 +80,13 @@ export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedul
 export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
 export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./lib/schedules/transforms/pair.ts";
 export { wholeBackward } from "./lib/schedules/transforms/whole.ts";
-export { parsePolicy } from "./lib/schedules/transforms/policy.ts";
+export {
+  formatPolicy,
+  parsePolicy,
+  policies,
+  type Policy,
+  type PolicyKind,
+} from "./lib/schedules/transforms/policy.ts";
 export { type Progress, search, type SearchOptions, type SearchResult } from "./lib/schedules/search/search.ts";
 export { twoStage, type TwoStageOptions } from "./lib/schedules/transforms/two_stage.ts";
 export { type Sizes, sizesOf } from "./lib/schedules/check/sizes.ts";
@@ -95,8 +105,9 @@ export {
 export { partition } from "./lib/runtime/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/runtime/pipeline.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/runtime/recompute.ts";
-export type { RankPeak, StepOptions, StepResult } from "./lib/runtime/executor.ts";
-export type { NotFinite } from "./lib/runtime/verdict.ts";
+export type { NotFinite } from "./lib/runtime/finish.ts";
+export type { RankPeak } from "./lib/runtime/rank.ts";
+export type { StepOptions, StepResult } from "./lib/runtime/step.ts";
 export { type Batch, type BatchSource, ignored, maskedTextSource, textSource } from "./lib/train/data.ts";
 export { type ImageFolder, imageFolder } from "./lib/train/image_folder.ts";
 export type { Generator } from "./lib/random.ts";

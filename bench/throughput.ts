@@ -29,8 +29,9 @@ import {
 } from "../lib/report/throughput.ts";
 import { sizesOf } from "../lib/schedules/check/sizes.ts";
 import { simulate } from "../lib/schedules/price/simulate.ts";
-import type { Policy, Schedule } from "../lib/schedules/schedule.ts";
+import type { Schedule } from "../lib/schedules/schedule.ts";
 import { pairOf, type SchedulePair } from "../lib/schedules/transforms/pair.ts";
+import type { Policy } from "../lib/schedules/transforms/policy.ts";
 import { sizeOf } from "../lib/tensor.ts";
 import type { BatchSource } from "../lib/train/data.ts";
 import { adamw } from "../lib/train/optimizers.ts";

@@ -59,14 +59,9 @@ fn scaled(x: mat4x4f, by: vec4f) -> mat4x4f {
 }
 
 fn scale_rows(t: ptr<function, Tile>, by: ptr<function, Values>) {
-  (*t).c0 = scaled((*t).c0, (*by).c0);
-  (*t).c1 = scaled((*t).c1, (*by).c1);
-  (*t).c2 = scaled((*t).c2, (*by).c2);
-  (*t).c3 = scaled((*t).c3, (*by).c3);
-  (*t).c4 = scaled((*t).c4, (*by).c4);
-  (*t).c5 = scaled((*t).c5, (*by).c5);
-  (*t).c6 = scaled((*t).c6, (*by).c6);
-  (*t).c7 = scaled((*t).c7, (*by).c7);
+  #repeat r 0 8
+    (*t).c${r} = scaled((*t).c${r}, (*by).c${r});
+  #end
 }
 
 // Four rows, from `row` of all rows of all heads on, with those keys left out that dropout takes.
@@ -129,38 +124,23 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     }
     let keys = key + 4u * lane + vec4u(0, 1, 2, 3);
     if (key + 4u * LANES > allSee) {
-      s.c0 = masked(s.c0, first, keys, valid);
-      s.c1 = masked(s.c1, first + 4u, keys, valid);
-      s.c2 = masked(s.c2, first + 8u, keys, valid);
-      s.c3 = masked(s.c3, first + 12u, keys, valid);
-      s.c4 = masked(s.c4, first + 16u, keys, valid);
-      s.c5 = masked(s.c5, first + 20u, keys, valid);
-      s.c6 = masked(s.c6, first + 24u, keys, valid);
-      s.c7 = masked(s.c7, first + 28u, keys, valid);
+      #repeat r 0 8
+        s.c${r} = masked(s.c${r}, first + ${4 * r}u, keys, valid);
+      #end
     }
     var fade: Values;
-    fade.c0 = soften(&s.c0, &highest.c0, &sum.c0);
-    fade.c1 = soften(&s.c1, &highest.c1, &sum.c1);
-    fade.c2 = soften(&s.c2, &highest.c2, &sum.c2);
-    fade.c3 = soften(&s.c3, &highest.c3, &sum.c3);
-    fade.c4 = soften(&s.c4, &highest.c4, &sum.c4);
-    fade.c5 = soften(&s.c5, &highest.c5, &sum.c5);
-    fade.c6 = soften(&s.c6, &highest.c6, &sum.c6);
-    fade.c7 = soften(&s.c7, &highest.c7, &sum.c7);
+    #repeat r 0 8
+      fade.c${r} = soften(&s.c${r}, &highest.c${r}, &sum.c${r});
+    #end
     scale_rows(&o0, &fade);
     if (BLOCKS > 1u) { scale_rows(&o1, &fade); }
     if (BLOCKS > 2u) { scale_rows(&o2, &fade); }
     if (BLOCKS > 3u) { scale_rows(&o3, &fade); }
     if (DROPOUT == 1u) {
       let row = (sequence * p.heads + head) * p.length + first;
-      s.c0 = dropped(s.c0, row, keys);
-      s.c1 = dropped(s.c1, row + 4u, keys);
-      s.c2 = dropped(s.c2, row + 8u, keys);
-      s.c3 = dropped(s.c3, row + 12u, keys);
-      s.c4 = dropped(s.c4, row + 16u, keys);
-      s.c5 = dropped(s.c5, row + 20u, keys);
-      s.c6 = dropped(s.c6, row + 24u, keys);
-      s.c7 = dropped(s.c7, row + 28u, keys);
+      #repeat r 0 8
+        s.c${r} = dropped(s.c${r}, row + ${4 * r}u, keys);
+      #end
     }
     for (var other = 0u; other < LANES && key + 4u * other < end; other++) {
       let last = p.length - 1u - (key + 4u * other);
@@ -188,9 +168,11 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     if (BLOCKS > 1u) { shift(&o1); }
     if (BLOCKS > 2u) { shift(&o2); }
     if (BLOCKS > 3u) { shift(&o3); }
-    highest.c0 = highest.c1; highest.c1 = highest.c2; highest.c2 = highest.c3; highest.c3 = highest.c4;
-    highest.c4 = highest.c5; highest.c5 = highest.c6; highest.c6 = highest.c7;
-    sum.c0 = sum.c1; sum.c1 = sum.c2; sum.c2 = sum.c3; sum.c3 = sum.c4;
-    sum.c4 = sum.c5; sum.c5 = sum.c6; sum.c6 = sum.c7;
+    #repeat r 0 7
+      highest.c${r} = highest.c${r + 1};
+    #end
+    #repeat r 0 7
+      sum.c${r} = sum.c${r + 1};
+    #end
   }
 }

@@ -100,14 +100,10 @@ fn queries(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   for (var b = 0u; b < BLOCKS; b++) { column[b] = min(b * LANES + lane, p.size - 1u); }
   var logarithm: Values;
   var mean: Values;
-  logarithm.c0 = logs_of(rowBase, first + 0u); mean.c0 = means_of(rowBase, first + 0u);
-  logarithm.c1 = logs_of(rowBase, first + 4u); mean.c1 = means_of(rowBase, first + 4u);
-  logarithm.c2 = logs_of(rowBase, first + 8u); mean.c2 = means_of(rowBase, first + 8u);
-  logarithm.c3 = logs_of(rowBase, first + 12u); mean.c3 = means_of(rowBase, first + 12u);
-  logarithm.c4 = logs_of(rowBase, first + 16u); mean.c4 = means_of(rowBase, first + 16u);
-  logarithm.c5 = logs_of(rowBase, first + 20u); mean.c5 = means_of(rowBase, first + 20u);
-  logarithm.c6 = logs_of(rowBase, first + 24u); mean.c6 = means_of(rowBase, first + 24u);
-  logarithm.c7 = logs_of(rowBase, first + 28u); mean.c7 = means_of(rowBase, first + 28u);
+  #repeat r 0 8
+    logarithm.c${r} = logs_of(rowBase, first + ${4 * r}u);
+    mean.c${r} = means_of(rowBase, first + ${4 * r}u);
+  #end
 
   var g0: Tile; var g1: Tile; var g2: Tile; var g3: Tile;
   for (var key = 0u; key < end; key += 4u * LANES) {
@@ -124,14 +120,11 @@ fn queries(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     }
     let keys = key + 4u * lane + vec4u(0, 1, 2, 3);
     let row = rowBase + first;
-    s.c0 = gradient_of_rows(s.c0, dp.c0, logarithm.c0, mean.c0, first + 0u, row + 0u, keys, valid);
-    s.c1 = gradient_of_rows(s.c1, dp.c1, logarithm.c1, mean.c1, first + 4u, row + 4u, keys, valid);
-    s.c2 = gradient_of_rows(s.c2, dp.c2, logarithm.c2, mean.c2, first + 8u, row + 8u, keys, valid);
-    s.c3 = gradient_of_rows(s.c3, dp.c3, logarithm.c3, mean.c3, first + 12u, row + 12u, keys, valid);
-    s.c4 = gradient_of_rows(s.c4, dp.c4, logarithm.c4, mean.c4, first + 16u, row + 16u, keys, valid);
-    s.c5 = gradient_of_rows(s.c5, dp.c5, logarithm.c5, mean.c5, first + 20u, row + 20u, keys, valid);
-    s.c6 = gradient_of_rows(s.c6, dp.c6, logarithm.c6, mean.c6, first + 24u, row + 24u, keys, valid);
-    s.c7 = gradient_of_rows(s.c7, dp.c7, logarithm.c7, mean.c7, first + 28u, row + 28u, keys, valid);
+    #repeat r 0 8
+      s.c${r} = gradient_of_rows(
+        s.c${r}, dp.c${r}, logarithm.c${r}, mean.c${r}, first + ${4 * r}u, row + ${4 * r}u, keys, valid
+      );
+    #end
     for (var other = 0u; other < LANES && key + 4u * other < end; other++) {
       let last = p.length - 1u - (key + 4u * other);
       let ki = kBase + (key + 4u * other) * stride;
@@ -244,31 +237,16 @@ fn keys(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         means_of(rowBase, position),
         rowBase + positions,
       );
-      s.c0 = probabilities_of(s.c0, first + 0u, four);
-      s.c1 = probabilities_of(s.c1, first + 4u, four);
-      s.c2 = probabilities_of(s.c2, first + 8u, four);
-      s.c3 = probabilities_of(s.c3, first + 12u, four);
-      s.c4 = probabilities_of(s.c4, first + 16u, four);
-      s.c5 = probabilities_of(s.c5, first + 20u, four);
-      s.c6 = probabilities_of(s.c6, first + 24u, four);
-      s.c7 = probabilities_of(s.c7, first + 28u, four);
-      dp.c0 = gradient_of_keys(s.c0, dp.c0, first + 0u, four);
-      dp.c1 = gradient_of_keys(s.c1, dp.c1, first + 4u, four);
-      dp.c2 = gradient_of_keys(s.c2, dp.c2, first + 8u, four);
-      dp.c3 = gradient_of_keys(s.c3, dp.c3, first + 12u, four);
-      dp.c4 = gradient_of_keys(s.c4, dp.c4, first + 16u, four);
-      dp.c5 = gradient_of_keys(s.c5, dp.c5, first + 20u, four);
-      dp.c6 = gradient_of_keys(s.c6, dp.c6, first + 24u, four);
-      dp.c7 = gradient_of_keys(s.c7, dp.c7, first + 28u, four);
+      #repeat r 0 8
+        s.c${r} = probabilities_of(s.c${r}, first + ${4 * r}u, four);
+      #end
+      #repeat r 0 8
+        dp.c${r} = gradient_of_keys(s.c${r}, dp.c${r}, first + ${4 * r}u, four);
+      #end
       if (DROPOUT == 1u) {
-        s.c0 = dropped(s.c0, first + 0u, four.row);
-        s.c1 = dropped(s.c1, first + 4u, four.row);
-        s.c2 = dropped(s.c2, first + 8u, four.row);
-        s.c3 = dropped(s.c3, first + 12u, four.row);
-        s.c4 = dropped(s.c4, first + 16u, four.row);
-        s.c5 = dropped(s.c5, first + 20u, four.row);
-        s.c6 = dropped(s.c6, first + 24u, four.row);
-        s.c7 = dropped(s.c7, first + 28u, four.row);
+        #repeat r 0 8
+          s.c${r} = dropped(s.c${r}, first + ${4 * r}u, four.row);
+        #end
       }
       for (var other = 0u; other < LANES && query + 4u * other < end; other++) {
         let from_query = query + 4u * other;

@@ -32,52 +32,31 @@ alias T9 = f32;
 
 // Mean and sum of squared differences from it, of each block and column.
 
-@group(0) @binding(1) var<storage, read_write> means: array<f32>; // [blocks, width]
-@group(0) @binding(2) var<storage, read_write> squares: array<f32>; // [blocks, width]
-@group(0) @binding(3) var<storage, read> x: array<T3>;
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> means${_4}: array<${V}>; // [blocks, width]
+@group(0) @binding(2) var<storage, read_write> squares${_4}: array<${V}>; // [blocks, width]
+@group(0) @binding(3) var<storage, read> x${_4}: array<${of(T3)}>;
 
 @compute @workgroup_size(WORKGROUP)
-fn moments(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn moments${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let at = id.x + id.y * n.x * WORKGROUP;
   if (at >= p.width * p.blocks) { return; }
   let first = at / p.width * p.block;
   let end = min(p.rows, first + p.block);
   // Around the block's first value: sums around 0 would cancel where the mean is far from it.
-  let middle = f32(x[first * p.width + at % p.width]);
-  var sum = 0.0;
-  var square = 0.0;
+  let middle = ${V}(x${_4}[first * p.width + at % p.width]);
+  var sum = ${zero};
+  var square = ${zero};
   for (var row = first + 1u; row < end; row++) {
-    let value = f32(x[row * p.width + at % p.width]) - middle;
+    let value = ${V}(x${_4}[row * p.width + at % p.width]) - middle;
     sum += value;
     square += value * value;
   }
   let mean = sum / f32(end - first);
-  means[at] = middle + mean;
-  squares[at] = at_least_0(square - sum * mean);
+  means${_4}[at] = middle + mean;
+  squares${_4}[at] = rectified${_4}(square - sum * mean);
 }
-
-@group(0) @binding(1) var<storage, read_write> means4: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> squares4: array<vec4f>;
-@group(0) @binding(3) var<storage, read> x4: array<vec4<T3>>;
-
-@compute @workgroup_size(WORKGROUP)
-fn moments4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let at = id.x + id.y * n.x * WORKGROUP;
-  if (at >= p.width * p.blocks) { return; }
-  let first = at / p.width * p.block;
-  let end = min(p.rows, first + p.block);
-  let middle = vec4f(x4[first * p.width + at % p.width]);
-  var sum = vec4f();
-  var square = vec4f();
-  for (var row = first + 1u; row < end; row++) {
-    let value = vec4f(x4[row * p.width + at % p.width]) - middle;
-    sum += value;
-    square += value * value;
-  }
-  let mean = sum / f32(end - first);
-  means4[at] = middle + mean;
-  squares4[at] = at_least_0_4(square - sum * mean);
-}
+#end
 
 // The blocks' moments merged (Chan, Golub, LeVeque 1983), and what follows from them; here `width` counts elements.
 
@@ -110,115 +89,65 @@ fn statistics(@builtin(global_invocation_id) id: vec3u) {
 
 // y from x.
 
-@group(0) @binding(1) var<storage, read_write> y: array<T1>;
-@group(0) @binding(2) var<storage, read> x_in: array<T2>;
-@group(0) @binding(3) var<storage, read> mean: array<f32>;
-@group(0) @binding(4) var<storage, read> rstd: array<f32>;
-@group(0) @binding(5) var<storage, read> gain: array<T5>;
-@group(0) @binding(6) var<storage, read> bias: array<T6>;
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> y${_4}: array<${of(T1)}>;
+@group(0) @binding(2) var<storage, read> x_in${_4}: array<${of(T2)}>;
+@group(0) @binding(3) var<storage, read> mean${_4}: array<${V}>;
+@group(0) @binding(4) var<storage, read> rstd${_4}: array<${V}>;
+@group(0) @binding(5) var<storage, read> gain${_4}: array<${of(T5)}>;
+@group(0) @binding(6) var<storage, read> bias${_4}: array<${of(T6)}>;
 
 @compute @workgroup_size(WORKGROUP)
-fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn forward${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let at = id.x + id.y * n.x * WORKGROUP;
   if (at >= p.width * p.blocks) { return; }
   let column = at % p.width;
   let first = at / p.width * p.block;
-  let middle = mean[column];
-  let factor = rstd[column] * f32(gain[column]);
-  let level = f32(bias[column]);
+  let middle = mean${_4}[column];
+  let factor = rstd${_4}[column] * ${V}(gain${_4}[column]);
+  let level = ${V}(bias${_4}[column]);
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    var value = (f32(x_in[i]) - middle) * factor + level;
-    if (RELU == 1u) { value = at_least_0(value); }
-    y[i] = T1(value);
+    var value = (${V}(x_in${_4}[i]) - middle) * factor + level;
+    if (RELU == 1u) { value = rectified${_4}(value); }
+    y${_4}[i] = ${of(T1)}(value);
   }
 }
-
-@group(0) @binding(1) var<storage, read_write> y4: array<vec4<T1>>;
-@group(0) @binding(2) var<storage, read> x_in4: array<vec4<T2>>;
-@group(0) @binding(3) var<storage, read> mean4: array<vec4f>;
-@group(0) @binding(4) var<storage, read> rstd4: array<vec4f>;
-@group(0) @binding(5) var<storage, read> gain4: array<vec4<T5>>;
-@group(0) @binding(6) var<storage, read> bias4: array<vec4<T6>>;
-
-@compute @workgroup_size(WORKGROUP)
-fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let at = id.x + id.y * n.x * WORKGROUP;
-  if (at >= p.width * p.blocks) { return; }
-  let column = at % p.width;
-  let first = at / p.width * p.block;
-  let middle = mean4[column];
-  let factor = rstd4[column] * vec4f(gain4[column]);
-  let level = vec4f(bias4[column]);
-  for (var row = first; row < min(p.rows, first + p.block); row++) {
-    let i = row * p.width + column;
-    var value = (vec4f(x_in4[i]) - middle) * factor + level;
-    if (RELU == 1u) { value = at_least_0_4(value); }
-    y4[i] = vec4<T1>(value);
-  }
-}
+#end
 
 // Of each block and column, the sums of dy * (x - mean) * rstd and of dy.
 
-@group(0) @binding(1) var<storage, read_write> gains: array<f32>; // [blocks, width]
-@group(0) @binding(2) var<storage, read_write> biases: array<f32>; // [blocks, width]
-@group(0) @binding(5) var<storage, read> dy_in: array<T5>;
-@group(0) @binding(6) var<storage, read> xs: array<T6>;
-@group(0) @binding(7) var<storage, read> gain_in: array<T7>;
-@group(0) @binding(8) var<storage, read> bias_in: array<T8>;
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> gains${_4}: array<${V}>; // [blocks, width]
+@group(0) @binding(2) var<storage, read_write> biases${_4}: array<${V}>; // [blocks, width]
+@group(0) @binding(5) var<storage, read> dy_in${_4}: array<${of(T5)}>;
+@group(0) @binding(6) var<storage, read> xs${_4}: array<${of(T6)}>;
+@group(0) @binding(7) var<storage, read> gain_in${_4}: array<${of(T7)}>;
+@group(0) @binding(8) var<storage, read> bias_in${_4}: array<${of(T8)}>;
 
 @compute @workgroup_size(WORKGROUP)
-fn products(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn products${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let at = id.x + id.y * n.x * WORKGROUP;
   if (at >= p.width * p.blocks) { return; }
   let column = at % p.width;
   let first = at / p.width * p.block;
-  let middle = mean[column];
-  let factor = rstd[column] * f32(gain_in[column]);
-  let least = f32(bias_in[column]);
-  var along = 0.0;
-  var level = 0.0;
+  let middle = mean${_4}[column];
+  let factor = rstd${_4}[column] * ${V}(gain_in${_4}[column]);
+  let least = ${V}(bias_in${_4}[column]);
+  var along = ${zero};
+  var level = ${zero};
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    let from_mean = f32(xs[i]) - middle;
-    var slope = f32(dy_in[i]);
-    if (RELU == 1u) { slope = select(0.0, slope, passes(from_mean * factor + least)); }
+    let from_mean = ${V}(xs${_4}[i]) - middle;
+    var slope = ${V}(dy_in${_4}[i]);
+    if (RELU == 1u) { slope = select(${zero}, slope, passes${_4}(from_mean * factor + least)); }
     along += slope * from_mean;
     level += slope;
   }
-  gains[at] = along * rstd[column];
-  biases[at] = level;
+  gains${_4}[at] = along * rstd${_4}[column];
+  biases${_4}[at] = level;
 }
-
-@group(0) @binding(1) var<storage, read_write> gains4: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> biases4: array<vec4f>;
-@group(0) @binding(5) var<storage, read> dy_in4: array<vec4<T5>>;
-@group(0) @binding(6) var<storage, read> xs4: array<vec4<T6>>;
-@group(0) @binding(7) var<storage, read> gain_in4: array<vec4<T7>>;
-@group(0) @binding(8) var<storage, read> bias_in4: array<vec4<T8>>;
-
-@compute @workgroup_size(WORKGROUP)
-fn products4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let at = id.x + id.y * n.x * WORKGROUP;
-  if (at >= p.width * p.blocks) { return; }
-  let column = at % p.width;
-  let first = at / p.width * p.block;
-  let middle = mean4[column];
-  let factor = rstd4[column] * vec4f(gain_in4[column]);
-  let least = vec4f(bias_in4[column]);
-  var along = vec4f();
-  var level = vec4f();
-  for (var row = first; row < min(p.rows, first + p.block); row++) {
-    let i = row * p.width + column;
-    let from_mean = vec4f(xs4[i]) - middle;
-    var slope = vec4f(dy_in4[i]);
-    if (RELU == 1u) { slope = select(vec4f(), slope, passes4(from_mean * factor + least)); }
-    along += slope * from_mean;
-    level += slope;
-  }
-  gains4[at] = along * rstd4[column];
-  biases4[at] = level;
-}
+#end
 
 // The blocks' sums added up; here `width` counts elements.
 
@@ -243,56 +172,31 @@ fn gather(@builtin(global_invocation_id) id: vec3u) {
 
 // dx = gain * rstd * (dy - mean(dy) - normalised x * mean(dy * normalised x)); the means are dbias / rows and dgain / rows.
 
-@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
-@group(0) @binding(2) var<storage, read> dy: array<T2>;
-@group(0) @binding(6) var<storage, read> dgain: array<f32>;
-@group(0) @binding(7) var<storage, read> dbias: array<f32>;
-@group(0) @binding(8) var<storage, read> x_of: array<T8>;
-@group(0) @binding(9) var<storage, read> bias_of: array<T9>;
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> dx${_4}: array<${of(T1)}>;
+@group(0) @binding(2) var<storage, read> dy${_4}: array<${of(T2)}>;
+@group(0) @binding(6) var<storage, read> dgain${_4}: array<${V}>;
+@group(0) @binding(7) var<storage, read> dbias${_4}: array<${V}>;
+@group(0) @binding(8) var<storage, read> x_of${_4}: array<${of(T8)}>;
+@group(0) @binding(9) var<storage, read> bias_of${_4}: array<${of(T9)}>;
 
 @compute @workgroup_size(WORKGROUP)
-fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn backward${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let at = id.x + id.y * n.x * WORKGROUP;
   if (at >= p.width * p.blocks) { return; }
   let column = at % p.width;
   let first = at / p.width * p.block;
-  let middle = mean[column];
-  let factor = rstd[column] * f32(gain[column]);
-  let along = dgain[column] * rstd[column] / f32(p.rows);
-  let level = dbias[column] / f32(p.rows);
-  let least = f32(bias_of[column]);
+  let middle = mean${_4}[column];
+  let factor = rstd${_4}[column] * ${V}(gain${_4}[column]);
+  let along = dgain${_4}[column] * rstd${_4}[column] / f32(p.rows);
+  let level = dbias${_4}[column] / f32(p.rows);
+  let least = ${V}(bias_of${_4}[column]);
   for (var row = first; row < min(p.rows, first + p.block); row++) {
     let i = row * p.width + column;
-    let from_mean = f32(x_of[i]) - middle;
-    var slope = f32(dy[i]);
-    if (RELU == 1u) { slope = select(0.0, slope, passes(from_mean * factor + least)); }
-    dx[i] = T1(factor * (slope - level - along * from_mean));
+    let from_mean = ${V}(x_of${_4}[i]) - middle;
+    var slope = ${V}(dy${_4}[i]);
+    if (RELU == 1u) { slope = select(${zero}, slope, passes${_4}(from_mean * factor + least)); }
+    dx${_4}[i] = ${of(T1)}(factor * (slope - level - along * from_mean));
   }
 }
-
-@group(0) @binding(1) var<storage, read_write> dx4: array<vec4<T1>>;
-@group(0) @binding(2) var<storage, read> dy4: array<vec4<T2>>;
-@group(0) @binding(6) var<storage, read> dgain4: array<vec4f>;
-@group(0) @binding(7) var<storage, read> dbias4: array<vec4f>;
-@group(0) @binding(8) var<storage, read> x_of4: array<vec4<T8>>;
-@group(0) @binding(9) var<storage, read> bias_of4: array<vec4<T9>>;
-
-@compute @workgroup_size(WORKGROUP)
-fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let at = id.x + id.y * n.x * WORKGROUP;
-  if (at >= p.width * p.blocks) { return; }
-  let column = at % p.width;
-  let first = at / p.width * p.block;
-  let middle = mean4[column];
-  let factor = rstd4[column] * vec4f(gain4[column]);
-  let along = dgain4[column] * rstd4[column] / f32(p.rows);
-  let level = dbias4[column] / f32(p.rows);
-  let least = vec4f(bias_of4[column]);
-  for (var row = first; row < min(p.rows, first + p.block); row++) {
-    let i = row * p.width + column;
-    let from_mean = vec4f(x_of4[i]) - middle;
-    var slope = vec4f(dy4[i]);
-    if (RELU == 1u) { slope = select(vec4f(), slope, passes4(from_mean * factor + least)); }
-    dx4[i] = vec4<T1>(factor * (slope - level - along * from_mean));
-  }
-}
+#end

@@ -12,23 +12,26 @@ struct Parameters {
 alias T2 = f32;
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> partials: array<f32>; // [blocks, width]; gather: [width]
-@group(0) @binding(2) var<storage, read> x: array<T2>;
 
 const WORKGROUP = 64u;
 
-// One invocation a column and block.
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> partials${_4}: array<${V}>; // [blocks, width]; gather: [width]
+@group(0) @binding(2) var<storage, read> x${_4}: array<${of(T2)}>;
+
+// One invocation a column, or four, and block.
 @compute @workgroup_size(WORKGROUP)
-fn sum(@builtin(global_invocation_id) id: vec3u) {
+fn sum${_4}(@builtin(global_invocation_id) id: vec3u) {
   let column = id.x;
   if (column >= p.width) { return; }
-  var total = 0.0;
+  var total = ${zero};
   let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) { total += f32(x[row * p.width + column]); }
+  for (var row = id.y * p.block; row < end; row++) { total += ${V}(x${_4}[row * p.width + column]); }
   let i = id.y * p.width + column;
-  if (p.accumulate != 0u) { total += partials[i]; }
-  partials[i] = total;
+  if (p.accumulate != 0u) { total += partials${_4}[i]; }
+  partials${_4}[i] = total;
 }
+#end
 
 // The blocks' sums, added to what is there; here `rows` counts blocks.
 @compute @workgroup_size(WORKGROUP)
@@ -38,20 +41,4 @@ fn gather(@builtin(global_invocation_id) id: vec3u) {
   var total = partials[column];
   for (var row = 0u; row < p.rows; row++) { total += f32(x[row * p.width + column]); }
   partials[column] = total;
-}
-
-@group(0) @binding(1) var<storage, read_write> partials4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4<T2>>;
-
-// `sum`, four columns an invocation.
-@compute @workgroup_size(WORKGROUP)
-fn sum4(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= p.width) { return; }
-  var total = vec4f();
-  let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) { total += vec4f(x4[row * p.width + column]); }
-  let i = id.y * p.width + column;
-  if (p.accumulate != 0u) { total += partials4[i]; }
-  partials4[i] = total;
 }

@@ -19,14 +19,7 @@ alias T1 = f32;
 alias T2 = f32;
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> y: array<T1>;
-@group(0) @binding(2) var<storage, read> x: array<T2>;
-
-@group(0) @binding(1) var<storage, read_write> y4: array<vec4<T1>>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4<T2>>;
-
-const COLUMNS = 1u;
-const ROWS = 64u;
+#include "rows"
 
 // Where the channels of the pixel begin that this tap of the window sees, or outside the image.
 struct Place {
@@ -47,43 +40,25 @@ fn seen(row: u32) -> Place {
   return Place(select(0u, ((sample * p.inHeight + h) * p.inWidth + w) * p.width, inside), inside);
 }
 
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> y${_4}: array<${of(T1)}>;
+@group(0) @binding(2) var<storage, read> x${_4}: array<${of(T2)}>;
+
 // columns[pixel, tap, c] = images[the pixel that the tap sees, c], 0 outside
 @compute @workgroup_size(COLUMNS, ROWS)
-fn columns(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+fn columns${_4}(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let place = seen(row);
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    y[row * p.width + i] = T1(select(0.0, f32(x[place.start + i]), place.inside));
-  }
-}
-
-@compute @workgroup_size(COLUMNS, ROWS)
-fn columns4(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
-  if (row >= p.rows) { return; }
-  let place = seen(row);
-  for (var i = lane.x; i < p.width; i += COLUMNS) {
-    y4[row * p.width + i] = vec4<T1>(select(vec4f(), vec4f(x4[place.start + i]), place.inside));
+    y${_4}[row * p.width + i] = ${of(T1)}(select(${zero}, ${V}(x${_4}[place.start + i]), place.inside));
   }
 }
 
 // images[pixel, c] = sum of columns[., ., c] over the taps that see the pixel
 @compute @workgroup_size(COLUMNS, ROWS)
-fn images(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+fn images${_4}(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let line = row / p.inWidth;
   let sample = line / p.inHeight;
@@ -91,46 +66,18 @@ fn images(
   let w = row % p.inWidth + p.padding;
   let start = (p.first * p.inHeight * p.inWidth + row) * p.width;
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    var sum = 0.0;
+    var sum = ${zero};
     for (var a = h % p.stride; a < p.size; a += p.stride) {
       let oh = (h - a) / p.stride;
       for (var b = w % p.stride; b < p.size; b += p.stride) {
         let ow = (w - b) / p.stride;
         if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
           let pixel = (sample * p.outHeight + oh) * p.outWidth + ow;
-          sum += f32(x[((pixel * p.size + a) * p.size + b) * p.width + i]);
+          sum += ${V}(x${_4}[((pixel * p.size + a) * p.size + b) * p.width + i]);
         }
       }
     }
-    y[start + i] = T1(sum);
+    y${_4}[start + i] = ${of(T1)}(sum);
   }
 }
-
-@compute @workgroup_size(COLUMNS, ROWS)
-fn images4(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
-  if (row >= p.rows) { return; }
-  let line = row / p.inWidth;
-  let sample = line / p.inHeight;
-  let h = line % p.inHeight + p.padding;
-  let w = row % p.inWidth + p.padding;
-  let start = (p.first * p.inHeight * p.inWidth + row) * p.width;
-  for (var i = lane.x; i < p.width; i += COLUMNS) {
-    var sum = vec4f();
-    for (var a = h % p.stride; a < p.size; a += p.stride) {
-      let oh = (h - a) / p.stride;
-      for (var b = w % p.stride; b < p.size; b += p.stride) {
-        let ow = (w - b) / p.stride;
-        if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
-          let pixel = (sample * p.outHeight + oh) * p.outWidth + ow;
-          sum += vec4f(x4[((pixel * p.size + a) * p.size + b) * p.width + i]);
-        }
-      }
-    }
-    y4[start + i] = vec4<T1>(sum);
-  }
-}
+#end

@@ -70,14 +70,9 @@ fn convolve(
   let bStride = select(p.columns / 4, p.width, TRANSPOSE == 1);
   let bColumn = min(column, p.columns - 4) / 4 * select(1, 4 * p.width, TRANSPOSE == 1);
 
-  var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
-  var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
-  var c8 = vec4f(); var c9 = vec4f(); var c10 = vec4f(); var c11 = vec4f();
-  var c12 = vec4f(); var c13 = vec4f(); var c14 = vec4f(); var c15 = vec4f();
-  var c16 = vec4f(); var c17 = vec4f(); var c18 = vec4f(); var c19 = vec4f();
-  var c20 = vec4f(); var c21 = vec4f(); var c22 = vec4f(); var c23 = vec4f();
-  var c24 = vec4f(); var c25 = vec4f(); var c26 = vec4f(); var c27 = vec4f();
-  var c28 = vec4f(); var c29 = vec4f(); var c30 = vec4f(); var c31 = vec4f();
+  #repeat r 0 32
+    var c${r} = vec4f();
+  #end
   for (var tap = 0u; tap < part.taps.x * part.taps.y; tap++) {
     let down = tap / part.taps.y;
     let right = tap % part.taps.y;
@@ -106,86 +101,16 @@ fn convolve(
         vec4f(weight[b + 3 * bStride]),
       );
       b += select(4 * bStride, 1, TRANSPOSE == 1);
-      let x0 = mat4x4f(
-        subgroupBroadcast(x[0u / LANES], 0u % LANES),
-        subgroupBroadcast(x[1u / LANES], 1u % LANES),
-        subgroupBroadcast(x[2u / LANES], 2u % LANES),
-        subgroupBroadcast(x[3u / LANES], 3u % LANES),
-      );
-      c0 += product(x0[0], z);
-      c1 += product(x0[1], z);
-      c2 += product(x0[2], z);
-      c3 += product(x0[3], z);
-      let x1 = mat4x4f(
-        subgroupBroadcast(x[4u / LANES], 4u % LANES),
-        subgroupBroadcast(x[5u / LANES], 5u % LANES),
-        subgroupBroadcast(x[6u / LANES], 6u % LANES),
-        subgroupBroadcast(x[7u / LANES], 7u % LANES),
-      );
-      c4 += product(x1[0], z);
-      c5 += product(x1[1], z);
-      c6 += product(x1[2], z);
-      c7 += product(x1[3], z);
-      let x2 = mat4x4f(
-        subgroupBroadcast(x[8u / LANES], 8u % LANES),
-        subgroupBroadcast(x[9u / LANES], 9u % LANES),
-        subgroupBroadcast(x[10u / LANES], 10u % LANES),
-        subgroupBroadcast(x[11u / LANES], 11u % LANES),
-      );
-      c8 += product(x2[0], z);
-      c9 += product(x2[1], z);
-      c10 += product(x2[2], z);
-      c11 += product(x2[3], z);
-      let x3 = mat4x4f(
-        subgroupBroadcast(x[12u / LANES], 12u % LANES),
-        subgroupBroadcast(x[13u / LANES], 13u % LANES),
-        subgroupBroadcast(x[14u / LANES], 14u % LANES),
-        subgroupBroadcast(x[15u / LANES], 15u % LANES),
-      );
-      c12 += product(x3[0], z);
-      c13 += product(x3[1], z);
-      c14 += product(x3[2], z);
-      c15 += product(x3[3], z);
-      let x4 = mat4x4f(
-        subgroupBroadcast(x[16u / LANES], 16u % LANES),
-        subgroupBroadcast(x[17u / LANES], 17u % LANES),
-        subgroupBroadcast(x[18u / LANES], 18u % LANES),
-        subgroupBroadcast(x[19u / LANES], 19u % LANES),
-      );
-      c16 += product(x4[0], z);
-      c17 += product(x4[1], z);
-      c18 += product(x4[2], z);
-      c19 += product(x4[3], z);
-      let x5 = mat4x4f(
-        subgroupBroadcast(x[20u / LANES], 20u % LANES),
-        subgroupBroadcast(x[21u / LANES], 21u % LANES),
-        subgroupBroadcast(x[22u / LANES], 22u % LANES),
-        subgroupBroadcast(x[23u / LANES], 23u % LANES),
-      );
-      c20 += product(x5[0], z);
-      c21 += product(x5[1], z);
-      c22 += product(x5[2], z);
-      c23 += product(x5[3], z);
-      let x6 = mat4x4f(
-        subgroupBroadcast(x[24u / LANES], 24u % LANES),
-        subgroupBroadcast(x[25u / LANES], 25u % LANES),
-        subgroupBroadcast(x[26u / LANES], 26u % LANES),
-        subgroupBroadcast(x[27u / LANES], 27u % LANES),
-      );
-      c24 += product(x6[0], z);
-      c25 += product(x6[1], z);
-      c26 += product(x6[2], z);
-      c27 += product(x6[3], z);
-      let x7 = mat4x4f(
-        subgroupBroadcast(x[28u / LANES], 28u % LANES),
-        subgroupBroadcast(x[29u / LANES], 29u % LANES),
-        subgroupBroadcast(x[30u / LANES], 30u % LANES),
-        subgroupBroadcast(x[31u / LANES], 31u % LANES),
-      );
-      c28 += product(x7[0], z);
-      c29 += product(x7[1], z);
-      c30 += product(x7[2], z);
-      c31 += product(x7[3], z);
+      #repeat q 0 8
+        let x${q} = mat4x4f(
+          #repeat i 0 4
+            subgroupBroadcast(x[${4 * q + i}u / LANES], ${4 * q + i}u % LANES),
+          #end
+        );
+        #repeat i 0 4
+          c${4 * q + i} += product(x${q}[${i}], z);
+        #end
+      #end
     }
   }
 
@@ -196,13 +121,9 @@ fn convolve(
     store(part, rows, r + 1, column, c1);
     store(part, rows, r + 2, column, c2);
     store(part, rows, r + 3, column, c3);
-    c0 = c4; c1 = c5; c2 = c6; c3 = c7;
-    c4 = c8; c5 = c9; c6 = c10; c7 = c11;
-    c8 = c12; c9 = c13; c10 = c14; c11 = c15;
-    c12 = c16; c13 = c17; c14 = c18; c15 = c19;
-    c16 = c20; c17 = c21; c18 = c22; c19 = c23;
-    c20 = c24; c21 = c25; c22 = c26; c23 = c27;
-    c24 = c28; c25 = c29; c26 = c30; c27 = c31;
+    #repeat r 0 28
+      c${r} = c${r + 4};
+    #end
   }
 }
 

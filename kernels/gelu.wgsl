@@ -11,44 +11,30 @@ alias T2 = f32;
 alias T3 = f32;
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> out: array<T1>;
-@group(0) @binding(2) var<storage, read> x: array<T2>;
-@group(0) @binding(3) var<storage, read> dout: array<T3>;
 
 const WORKGROUP = 64u;
 const TANH = 0u;
 
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> out${_4}: array<${of(T1)}>;
+@group(0) @binding(2) var<storage, read> x${_4}: array<${of(T2)}>;
+@group(0) @binding(3) var<storage, read> dout${_4}: array<${of(T3)}>;
+
 @compute @workgroup_size(WORKGROUP)
-fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn forward${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    let value = f32(x[i]);
-    out[i] = T1(value * share(vec4f(value)).x);
+    let value = ${V}(x${_4}[i]);
+    out${_4}[i] = ${of(T1)}(value * share(vec4f(value))${_x});
   }
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { out[i] = T1(f32(dout[i]) * slope(vec4f(f32(x[i]))).x); }
-}
-
-@group(0) @binding(1) var<storage, read_write> out4: array<vec4<T1>>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4<T2>>;
-@group(0) @binding(3) var<storage, read> dout4: array<vec4<T3>>;
-
-// The same, four elements a step.
-
-@compute @workgroup_size(WORKGROUP)
-fn forward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn backward${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) {
-    let value = vec4f(x4[i]);
-    out4[i] = vec4<T1>(value * share(value));
+    out${_4}[i] = ${of(T1)}(${V}(dout${_4}[i]) * slope(vec4f(${V}(x${_4}[i])))${_x});
   }
 }
-
-@compute @workgroup_size(WORKGROUP)
-fn backward4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { out4[i] = vec4<T1>(vec4f(dout4[i]) * slope(vec4f(x4[i]))); }
-}
+#end
 
 // GELU(x) / x. The approximation's (1 + tanh(u)) / 2 is the logistic function of 2u, which has no 0 / 0 at its ends.
 fn share(x: vec4f) -> vec4f {

@@ -1,28 +1,9 @@
 // LayerNorm, one workgroup a row, for GPUs: neighbouring invocations read neighbouring elements. See layer_norm.wgsl.
 
-#include "not_finite"
-
-struct Parameters {
-  rows: u32,
-  width: u32,
-  epsilon: f32,
-}
-
-alias T1 = f32;
-alias T2 = f32;
-alias T3 = f32;
-alias T4 = f32;
-alias T5 = f32;
-
-@group(0) @binding(0) var<uniform> p: Parameters;
-
-@group(0) @binding(1) var<storage, read_write> y: array<T1>;
-@group(0) @binding(2) var<storage, read_write> statistics_out: array<vec2f>; // of each row: mean, rstd
-@group(0) @binding(3) var<storage, read> x: array<T3>;
-@group(0) @binding(4) var<storage, read> gain: array<T4>;
-@group(0) @binding(5) var<storage, read> bias: array<T5>;
-
 const WORKGROUP = 128u;
+
+#include "rows_group"
+#include "layer_norm"
 
 var<workgroup> partial: array<vec2f, WORKGROUP>;
 
@@ -30,11 +11,8 @@ var<workgroup> partial: array<vec2f, WORKGROUP>;
 fn total(lane: u32, value: vec2f) -> vec2f {
   workgroupBarrier(); // all have read what the last call left
   partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-    if (lane < half) { partial[lane] += partial[lane + half]; }
-    workgroupBarrier();
-  }
+  #define merge partial[lane] += partial[lane + half];
+  #include "halves"
   return partial[0];
 }
 
@@ -60,12 +38,8 @@ fn merged(lane: u32, mine: vec3f) -> vec3f {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn forward(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = group.x + group.y * n.x;
+fn forward(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let start = row * p.width;
   var mine = vec3f();
@@ -85,19 +59,10 @@ fn forward(
   }
 }
 
-@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
-@group(0) @binding(2) var<storage, read> dy: array<T2>;
-@group(0) @binding(3) var<storage, read> x_in: array<T3>;
-@group(0) @binding(4) var<storage, read> statistics: array<vec2f>;
-@group(0) @binding(5) var<storage, read> gain_in: array<T5>;
-
+// As in layer_norm_backward.wgsl, both sums at once.
 @compute @workgroup_size(WORKGROUP)
-fn backward_input(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = group.x + group.y * n.x;
+fn backward_input(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let start = row * p.width;
   let mean = statistics[row].x;

@@ -12,53 +12,32 @@ alias T3 = f32;
 alias T4 = f32;
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> gains: array<f32>; // [blocks, width]
-@group(0) @binding(2) var<storage, read_write> biases: array<f32>; // [blocks, width]
-@group(0) @binding(3) var<storage, read> dy: array<T3>;
-@group(0) @binding(4) var<storage, read> x: array<T4>;
 @group(0) @binding(5) var<storage, read> statistics: array<vec2f>; // of each row: mean, rstd
 
 const WORKGROUP = 64u;
 
-// One invocation a column and block.
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> gains${_4}: array<${V}>; // [blocks, width]
+@group(0) @binding(2) var<storage, read_write> biases${_4}: array<${V}>; // [blocks, width]
+@group(0) @binding(3) var<storage, read> dy${_4}: array<${of(T3)}>;
+@group(0) @binding(4) var<storage, read> x${_4}: array<${of(T4)}>;
+
+// One invocation a column, or four, and block.
 @compute @workgroup_size(WORKGROUP)
-fn sums(@builtin(global_invocation_id) id: vec3u) {
+fn sums${_4}(@builtin(global_invocation_id) id: vec3u) {
   let column = id.x;
   if (column >= p.width) { return; }
-  var gain = 0.0;
-  var bias = 0.0;
+  var gain = ${zero};
+  var bias = ${zero};
   let end = min(p.rows, (id.y + 1u) * p.block);
   for (var row = id.y * p.block; row < end; row++) {
     let i = row * p.width + column;
-    let slope = f32(dy[i]);
+    let slope = ${V}(dy${_4}[i]);
     bias += slope;
-    gain += slope * (f32(x[i]) - statistics[row].x) * statistics[row].y;
+    gain += slope * (${V}(x${_4}[i]) - statistics[row].x) * statistics[row].y;
   }
   let i = id.y * p.width + column;
-  gains[i] = gain;
-  biases[i] = bias;
+  gains${_4}[i] = gain;
+  biases${_4}[i] = bias;
 }
-
-@group(0) @binding(1) var<storage, read_write> gains4: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> biases4: array<vec4f>;
-@group(0) @binding(3) var<storage, read> dy4: array<vec4<T3>>;
-@group(0) @binding(4) var<storage, read> x4: array<vec4<T4>>;
-
-// The same, four columns an invocation.
-@compute @workgroup_size(WORKGROUP)
-fn sums4(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= p.width) { return; }
-  var gain = vec4f();
-  var bias = vec4f();
-  let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) {
-    let i = row * p.width + column;
-    let slope = vec4f(dy4[i]);
-    bias += slope;
-    gain += slope * (vec4f(x4[i]) - statistics[row].x) * statistics[row].y;
-  }
-  let i = id.y * p.width + column;
-  gains4[i] = gain;
-  biases4[i] = bias;
-}
+#end

@@ -1,27 +1,13 @@
 // Cross-entropy, four elements a load; the width divides by 4. See loss.wgsl.
 
-#include "not_finite"
-
-struct Parameters {
-  rows: u32,
-  width: u32, // classes, in vec4s
-}
-
-alias T3 = f32;
-
-@group(0) @binding(0) var<uniform> p: Parameters;
-
-@group(0) @binding(1) var<storage, read_write> losses: array<f32>;
-@group(0) @binding(2) var<storage, read_write> log_sum_exp: array<f32>;
-@group(0) @binding(3) var<storage, read> logits: array<vec4<T3>>;
-@group(0) @binding(4) var<storage, read> targets: array<u32>;
-
 const WORKGROUP = 64u;
-const IGNORED = 0xffffffffu;
+
+#include "rows_vec4"
+#include "loss"
 
 @compute @workgroup_size(WORKGROUP)
-fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let row = id.x + id.y * n.x * WORKGROUP;
+fn forward(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let hit = targets[row];
   if (hit == IGNORED) {

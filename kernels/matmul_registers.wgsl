@@ -48,14 +48,9 @@ fn vectors(
   }
 
   // c: the sums of the left four columns, row by row; d: of the right four.
-  var c0 = vec4f(); var d0 = vec4f();
-  var c1 = vec4f(); var d1 = vec4f();
-  var c2 = vec4f(); var d2 = vec4f();
-  var c3 = vec4f(); var d3 = vec4f();
-  var c4 = vec4f(); var d4 = vec4f();
-  var c5 = vec4f(); var d5 = vec4f();
-  var c6 = vec4f(); var d6 = vec4f();
-  var c7 = vec4f(); var d7 = vec4f();
+  #repeat r 0 8
+    var c${r} = vec4f(); var d${r} = vec4f();
+  #end
   for (var k = 0u; k < p.k; k += 4) {
     // 4 x 4 blocks of b: columns of z and w are steps of k or, where b is stored transposed, columns of b.
     var z: mat4x4f;

@@ -74,14 +74,9 @@ fn broadcast(
   let bs = bi + vec4u(0, 1, 2, 3) * bStride;
   var bk = 0u;
 
-  var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
-  var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
-  var c8 = vec4f(); var c9 = vec4f(); var c10 = vec4f(); var c11 = vec4f();
-  var c12 = vec4f(); var c13 = vec4f(); var c14 = vec4f(); var c15 = vec4f();
-  var c16 = vec4f(); var c17 = vec4f(); var c18 = vec4f(); var c19 = vec4f();
-  var c20 = vec4f(); var c21 = vec4f(); var c22 = vec4f(); var c23 = vec4f();
-  var c24 = vec4f(); var c25 = vec4f(); var c26 = vec4f(); var c27 = vec4f();
-  var c28 = vec4f(); var c29 = vec4f(); var c30 = vec4f(); var c31 = vec4f();
+  #repeat r 0 32
+    var c${r} = vec4f();
+  #end
   for (var k = 0u; k < p.k; k += 4) {
     // Four steps of k of b are columns of z. The orders are what lavapipe makes the fastest code of: 27 to 30 GFLOP/s, where
     // most give 23 to 26.
@@ -120,93 +115,16 @@ fn broadcast(
     if (TRANSPOSE_B == 1) { z = transpose(z); }
     ak += aStep;
 
-    let x0 = turned(mat4x4f(
-      subgroupBroadcast(x[(0 * QUAD + 0 * STEP) / LANES], (0 * QUAD + 0 * STEP) % LANES),
-      subgroupBroadcast(x[(0 * QUAD + 1 * STEP) / LANES], (0 * QUAD + 1 * STEP) % LANES),
-      subgroupBroadcast(x[(0 * QUAD + 2 * STEP) / LANES], (0 * QUAD + 2 * STEP) % LANES),
-      subgroupBroadcast(x[(0 * QUAD + 3 * STEP) / LANES], (0 * QUAD + 3 * STEP) % LANES),
-    ));
-    c0 += z * x0[0];
-    c1 += z * x0[1];
-    c2 += z * x0[2];
-    c3 += z * x0[3];
-
-    let x1 = turned(mat4x4f(
-      subgroupBroadcast(x[(1 * QUAD + 0 * STEP) / LANES], (1 * QUAD + 0 * STEP) % LANES),
-      subgroupBroadcast(x[(1 * QUAD + 1 * STEP) / LANES], (1 * QUAD + 1 * STEP) % LANES),
-      subgroupBroadcast(x[(1 * QUAD + 2 * STEP) / LANES], (1 * QUAD + 2 * STEP) % LANES),
-      subgroupBroadcast(x[(1 * QUAD + 3 * STEP) / LANES], (1 * QUAD + 3 * STEP) % LANES),
-    ));
-    c4 += z * x1[0];
-    c5 += z * x1[1];
-    c6 += z * x1[2];
-    c7 += z * x1[3];
-
-    let x2 = turned(mat4x4f(
-      subgroupBroadcast(x[(2 * QUAD + 0 * STEP) / LANES], (2 * QUAD + 0 * STEP) % LANES),
-      subgroupBroadcast(x[(2 * QUAD + 1 * STEP) / LANES], (2 * QUAD + 1 * STEP) % LANES),
-      subgroupBroadcast(x[(2 * QUAD + 2 * STEP) / LANES], (2 * QUAD + 2 * STEP) % LANES),
-      subgroupBroadcast(x[(2 * QUAD + 3 * STEP) / LANES], (2 * QUAD + 3 * STEP) % LANES),
-    ));
-    c8 += z * x2[0];
-    c9 += z * x2[1];
-    c10 += z * x2[2];
-    c11 += z * x2[3];
-
-    let x3 = turned(mat4x4f(
-      subgroupBroadcast(x[(3 * QUAD + 0 * STEP) / LANES], (3 * QUAD + 0 * STEP) % LANES),
-      subgroupBroadcast(x[(3 * QUAD + 1 * STEP) / LANES], (3 * QUAD + 1 * STEP) % LANES),
-      subgroupBroadcast(x[(3 * QUAD + 2 * STEP) / LANES], (3 * QUAD + 2 * STEP) % LANES),
-      subgroupBroadcast(x[(3 * QUAD + 3 * STEP) / LANES], (3 * QUAD + 3 * STEP) % LANES),
-    ));
-    c12 += z * x3[0];
-    c13 += z * x3[1];
-    c14 += z * x3[2];
-    c15 += z * x3[3];
-
-    let x4 = turned(mat4x4f(
-      subgroupBroadcast(x[(4 * QUAD + 0 * STEP) / LANES], (4 * QUAD + 0 * STEP) % LANES),
-      subgroupBroadcast(x[(4 * QUAD + 1 * STEP) / LANES], (4 * QUAD + 1 * STEP) % LANES),
-      subgroupBroadcast(x[(4 * QUAD + 2 * STEP) / LANES], (4 * QUAD + 2 * STEP) % LANES),
-      subgroupBroadcast(x[(4 * QUAD + 3 * STEP) / LANES], (4 * QUAD + 3 * STEP) % LANES),
-    ));
-    c16 += z * x4[0];
-    c17 += z * x4[1];
-    c18 += z * x4[2];
-    c19 += z * x4[3];
-
-    let x5 = turned(mat4x4f(
-      subgroupBroadcast(x[(5 * QUAD + 0 * STEP) / LANES], (5 * QUAD + 0 * STEP) % LANES),
-      subgroupBroadcast(x[(5 * QUAD + 1 * STEP) / LANES], (5 * QUAD + 1 * STEP) % LANES),
-      subgroupBroadcast(x[(5 * QUAD + 2 * STEP) / LANES], (5 * QUAD + 2 * STEP) % LANES),
-      subgroupBroadcast(x[(5 * QUAD + 3 * STEP) / LANES], (5 * QUAD + 3 * STEP) % LANES),
-    ));
-    c20 += z * x5[0];
-    c21 += z * x5[1];
-    c22 += z * x5[2];
-    c23 += z * x5[3];
-
-    let x6 = turned(mat4x4f(
-      subgroupBroadcast(x[(6 * QUAD + 0 * STEP) / LANES], (6 * QUAD + 0 * STEP) % LANES),
-      subgroupBroadcast(x[(6 * QUAD + 1 * STEP) / LANES], (6 * QUAD + 1 * STEP) % LANES),
-      subgroupBroadcast(x[(6 * QUAD + 2 * STEP) / LANES], (6 * QUAD + 2 * STEP) % LANES),
-      subgroupBroadcast(x[(6 * QUAD + 3 * STEP) / LANES], (6 * QUAD + 3 * STEP) % LANES),
-    ));
-    c24 += z * x6[0];
-    c25 += z * x6[1];
-    c26 += z * x6[2];
-    c27 += z * x6[3];
-
-    let x7 = turned(mat4x4f(
-      subgroupBroadcast(x[(7 * QUAD + 0 * STEP) / LANES], (7 * QUAD + 0 * STEP) % LANES),
-      subgroupBroadcast(x[(7 * QUAD + 1 * STEP) / LANES], (7 * QUAD + 1 * STEP) % LANES),
-      subgroupBroadcast(x[(7 * QUAD + 2 * STEP) / LANES], (7 * QUAD + 2 * STEP) % LANES),
-      subgroupBroadcast(x[(7 * QUAD + 3 * STEP) / LANES], (7 * QUAD + 3 * STEP) % LANES),
-    ));
-    c28 += z * x7[0];
-    c29 += z * x7[1];
-    c30 += z * x7[2];
-    c31 += z * x7[3];
+    #repeat q 0 8
+      let x${q} = turned(mat4x4f(
+        #repeat i 0 4
+          subgroupBroadcast(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
+        #end
+      ));
+      #repeat i 0 4
+        c${4 * q + i} += z * x${q}[${i}];
+      #end
+    #end
   }
 
   if (column >= p.n) { return; }
@@ -221,13 +139,9 @@ fn broadcast(
       store(yi + 2 * yStride, r + 2, c2);
       store(yi + 3 * yStride, r + 3, c3);
       yi += 4 * yStride;
-      c0 = c4; c1 = c5; c2 = c6; c3 = c7;
-      c4 = c8; c5 = c9; c6 = c10; c7 = c11;
-      c8 = c12; c9 = c13; c10 = c14; c11 = c15;
-      c12 = c16; c13 = c17; c14 = c18; c15 = c19;
-      c16 = c20; c17 = c21; c18 = c22; c19 = c23;
-      c20 = c24; c21 = c25; c22 = c26; c23 = c27;
-      c24 = c28; c25 = c29; c26 = c30; c27 = c31;
+      #repeat r 0 28
+        c${r} = c${r + 4};
+      #end
     }
   } else {
     for (var r = row; r < min(row + ROWS, p.m); r += 4) {
@@ -236,13 +150,9 @@ fn broadcast(
       addTo(yi + 2 * yStride, r + 2, c2);
       addTo(yi + 3 * yStride, r + 3, c3);
       yi += 4 * yStride;
-      c0 = c4; c1 = c5; c2 = c6; c3 = c7;
-      c4 = c8; c5 = c9; c6 = c10; c7 = c11;
-      c8 = c12; c9 = c13; c10 = c14; c11 = c15;
-      c12 = c16; c13 = c17; c14 = c18; c15 = c19;
-      c16 = c20; c17 = c21; c18 = c22; c19 = c23;
-      c20 = c24; c21 = c25; c22 = c26; c23 = c27;
-      c24 = c28; c25 = c29; c26 = c30; c27 = c31;
+      #repeat r 0 28
+        c${r} = c${r + 4};
+      #end
     }
   }
 }
@@ -281,32 +191,18 @@ fn broadcastScalars(
   let aStep = select(1, p.a.rowStride, TRANSPOSE_A == 1);
   let bStep = select(p.b.rowStride, 1, TRANSPOSE_B == 1);
 
-  var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
-  var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
-  var c8 = vec4f(); var c9 = vec4f(); var c10 = vec4f(); var c11 = vec4f();
-  var c12 = vec4f(); var c13 = vec4f(); var c14 = vec4f(); var c15 = vec4f();
+  #repeat r 0 16
+    var c${r} = vec4f();
+  #end
   for (var k = 0u; k < p.k; k++) {
     var x: array<f32, 4>;
     for (var i = 0u; i < 16 / LANES; i++) { x[i] = f32(xs[ai[i]]); }
     let z = vec4f(f32(zs[bi.x]), f32(zs[bi.y]), f32(zs[bi.z]), f32(zs[bi.w]));
     ai += vec4u(aStep);
     bi += vec4u(bStep);
-    c0 += subgroupBroadcast(x[0 / LANES], 0 % LANES) * z;
-    c1 += subgroupBroadcast(x[1 / LANES], 1 % LANES) * z;
-    c2 += subgroupBroadcast(x[2 / LANES], 2 % LANES) * z;
-    c3 += subgroupBroadcast(x[3 / LANES], 3 % LANES) * z;
-    c4 += subgroupBroadcast(x[4 / LANES], 4 % LANES) * z;
-    c5 += subgroupBroadcast(x[5 / LANES], 5 % LANES) * z;
-    c6 += subgroupBroadcast(x[6 / LANES], 6 % LANES) * z;
-    c7 += subgroupBroadcast(x[7 / LANES], 7 % LANES) * z;
-    c8 += subgroupBroadcast(x[8 / LANES], 8 % LANES) * z;
-    c9 += subgroupBroadcast(x[9 / LANES], 9 % LANES) * z;
-    c10 += subgroupBroadcast(x[10 / LANES], 10 % LANES) * z;
-    c11 += subgroupBroadcast(x[11 / LANES], 11 % LANES) * z;
-    c12 += subgroupBroadcast(x[12 / LANES], 12 % LANES) * z;
-    c13 += subgroupBroadcast(x[13 / LANES], 13 % LANES) * z;
-    c14 += subgroupBroadcast(x[14 / LANES], 14 % LANES) * z;
-    c15 += subgroupBroadcast(x[15 / LANES], 15 % LANES) * z;
+    #repeat r 0 16
+      c${r} += subgroupBroadcast(x[${r} / LANES], ${r} % LANES) * z;
+    #end
   }
 
   var yi = start(p.out, group.z) + row * p.out.rowStride + column;
@@ -317,8 +213,8 @@ fn broadcastScalars(
       ys[yi + j * LANES] = T1(old + p.scale * c0[j]);
     }
     yi += p.out.rowStride;
-    c0 = c1; c1 = c2; c2 = c3; c3 = c4; c4 = c5;
-    c5 = c6; c6 = c7; c7 = c8; c8 = c9; c9 = c10;
-    c10 = c11; c11 = c12; c12 = c13; c13 = c14; c14 = c15;
+    #repeat r 0 15
+      c${r} = c${r + 1};
+    #end
   }
 }

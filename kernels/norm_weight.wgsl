@@ -12,41 +12,26 @@ alias T2 = f32;
 alias T3 = f32;
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> partials: array<f32>; // [blocks, width]
-@group(0) @binding(2) var<storage, read> dy: array<T2>;
-@group(0) @binding(3) var<storage, read> x: array<T3>;
 @group(0) @binding(4) var<storage, read> rstd: array<f32>;
 
 const WORKGROUP = 64u;
 
-// One invocation a column and block.
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> partials${_4}: array<${V}>; // [blocks, width]
+@group(0) @binding(2) var<storage, read> dy${_4}: array<${of(T2)}>;
+@group(0) @binding(3) var<storage, read> x${_4}: array<${of(T3)}>;
+
+// One invocation a column, or four, and block.
 @compute @workgroup_size(WORKGROUP)
-fn sums(@builtin(global_invocation_id) id: vec3u) {
+fn sums${_4}(@builtin(global_invocation_id) id: vec3u) {
   let column = id.x;
   if (column >= p.width) { return; }
-  var sum = 0.0;
+  var sum = ${zero};
   let end = min(p.rows, (id.y + 1u) * p.block);
   for (var row = id.y * p.block; row < end; row++) {
     let i = row * p.width + column;
-    sum += f32(dy[i]) * f32(x[i]) * rstd[row];
+    sum += ${V}(dy${_4}[i]) * ${V}(x${_4}[i]) * rstd[row];
   }
-  partials[id.y * p.width + column] = sum;
+  partials${_4}[id.y * p.width + column] = sum;
 }
-
-@group(0) @binding(1) var<storage, read_write> partials4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> dy4: array<vec4<T2>>;
-@group(0) @binding(3) var<storage, read> x4: array<vec4<T3>>;
-
-// The same, four columns an invocation.
-@compute @workgroup_size(WORKGROUP)
-fn sums4(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= p.width) { return; }
-  var sum = vec4f();
-  let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) {
-    let i = row * p.width + column;
-    sum += vec4f(dy4[i]) * vec4f(x4[i]) * rstd[row];
-  }
-  partials4[id.y * p.width + column] = sum;
-}
+#end

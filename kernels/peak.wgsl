@@ -1,7 +1,11 @@
 // What a device can do at best, to hold kernels against: multiply-adds in registers alone, and a copy.
 
+struct Parameters {
+  steps: u32, // a multiple of 8; copy: vec4s
+}
+
 alias T1 = f32;
-@group(0) @binding(0) var<uniform> p: vec4u; // x: steps, a multiple of 8
+@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4f>;
 
@@ -19,15 +23,10 @@ fn multiplyFew(@builtin(global_invocation_id) id: vec3u) {
   var c0 = vec4f(y[id.x]);
   var c1 = c0 + 1;
   var c2 = c0 + 2;
-  for (var i = 0u; i < p.x; i += 8) {
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
+  for (var i = 0u; i < p.steps; i += 8) {
+    #repeat step 0 8
+      c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a;
+    #end
   }
   y[id.x] = vec4<T1>(c0 + c1 + c2);
 }
@@ -37,17 +36,15 @@ fn multiplyMany(@builtin(global_invocation_id) id: vec3u) {
   let a = f32(y[id.x].x);
   let b = f32(y[id.x].y);
   var c0 = vec4f(y[id.x]);
-  var c1 = c0 + 1;
-  var c2 = c0 + 2;
-  var c3 = c0 + 3;
-  var c4 = c0 + 4;
-  var c5 = c0 + 5;
-  var c6 = c0 + 6;
-  for (var i = 0u; i < p.x; i += 4) {
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a; c3 = c3 * b + a; c4 = c4 * b + a; c5 = c5 * b + a; c6 = c6 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a; c3 = c3 * b + a; c4 = c4 * b + a; c5 = c5 * b + a; c6 = c6 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a; c3 = c3 * b + a; c4 = c4 * b + a; c5 = c5 * b + a; c6 = c6 * b + a;
-    c0 = c0 * b + a; c1 = c1 * b + a; c2 = c2 * b + a; c3 = c3 * b + a; c4 = c4 * b + a; c5 = c5 * b + a; c6 = c6 * b + a;
+  #repeat r 0 6
+    var c${r + 1} = c0 + ${r + 1};
+  #end
+  for (var i = 0u; i < p.steps; i += 4) {
+    #repeat step 0 4
+      #repeat i 0 7
+        c${i} = c${i} * b + a;
+      #end
+    #end
   }
   y[id.x] = vec4<T1>(c0 + c1 + c2 + c3 + c4 + c5 + c6);
 }
@@ -55,5 +52,5 @@ fn multiplyMany(@builtin(global_invocation_id) id: vec3u) {
 // Neighbouring invocations on neighbouring vec4s.
 @compute @workgroup_size(WORKGROUP)
 fn copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) grid: vec3u) {
-  for (var i = id.x; i < p.x; i += grid.x * WORKGROUP) { y[i] = vec4<T1>(x[i]); }
+  for (var i = id.x; i < p.steps; i += grid.x * WORKGROUP) { y[i] = vec4<T1>(x[i]); }
 }

@@ -20,8 +20,7 @@ alias T3 = f32;
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 
-const COLUMNS = 1u;
-const ROWS = 64u;
+#include "rows"
 
 // The largest value that the window sees, and the number of the tap that sees it first. As in PyTorch a NaN is larger than
 // all, and the last one counts.
@@ -31,12 +30,8 @@ const ROWS = 64u;
 @group(0) @binding(3) var<storage, read> x: array<T3>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
-fn largest(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+fn largest(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let line = row / p.outWidth;
   let sample = line / p.outHeight;
@@ -67,12 +62,8 @@ fn largest(
 @group(0) @binding(3) var<storage, read> x4: array<vec4<T3>>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
-fn largest4(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+fn largest4(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let line = row / p.outWidth;
   let sample = line / p.outHeight;
@@ -99,130 +90,63 @@ fn largest4(
 
 // dx[pixel] = sum of dy over the windows whose largest value the pixel is: every pixel asks the windows that see it.
 
-@group(0) @binding(1) var<storage, read_write> dx: array<T1>;
-@group(0) @binding(2) var<storage, read> dy: array<T2>;
-@group(0) @binding(3) var<storage, read> taps_in: array<u32>;
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> dx${_4}: array<${of(T1)}>;
+@group(0) @binding(2) var<storage, read> dy${_4}: array<${of(T2)}>;
+@group(0) @binding(3) var<storage, read> taps_in${_4}: array<${U}>;
 
 @compute @workgroup_size(COLUMNS, ROWS)
-fn largest_backward(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+fn largest_backward${_4}(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let line = row / p.inWidth;
   let sample = line / p.inHeight;
   let h = line % p.inHeight + p.padding;
   let w = row % p.inWidth + p.padding;
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    var sum = 0.0;
+    var sum = ${zero};
     for (var a = h % p.stride; a < p.size; a += p.stride) {
       let oh = (h - a) / p.stride;
       for (var b = w % p.stride; b < p.size; b += p.stride) {
         let ow = (w - b) / p.stride;
         if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
           let at = ((sample * p.outHeight + oh) * p.outWidth + ow) * p.width + i;
-          sum += select(0.0, f32(dy[at]), taps_in[at] == a * p.size + b);
+          sum += select(${zero}, ${V}(dy${_4}[at]), taps_in${_4}[at] == ${U}(a * p.size + b));
         }
       }
     }
-    dx[row * p.width + i] = T1(sum);
+    dx${_4}[row * p.width + i] = ${of(T1)}(sum);
   }
 }
-
-@group(0) @binding(1) var<storage, read_write> dx4: array<vec4<T1>>;
-@group(0) @binding(2) var<storage, read> dy4: array<vec4<T2>>;
-@group(0) @binding(3) var<storage, read> taps_in4: array<vec4u>;
-
-@compute @workgroup_size(COLUMNS, ROWS)
-fn largest_backward4(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
-  if (row >= p.rows) { return; }
-  let line = row / p.inWidth;
-  let sample = line / p.inHeight;
-  let h = line % p.inHeight + p.padding;
-  let w = row % p.inWidth + p.padding;
-  for (var i = lane.x; i < p.width; i += COLUMNS) {
-    var sum = vec4f();
-    for (var a = h % p.stride; a < p.size; a += p.stride) {
-      let oh = (h - a) / p.stride;
-      for (var b = w % p.stride; b < p.size; b += p.stride) {
-        let ow = (w - b) / p.stride;
-        if (a <= h && b <= w && oh < p.outHeight && ow < p.outWidth) {
-          let at = ((sample * p.outHeight + oh) * p.outWidth + ow) * p.width + i;
-          sum += select(vec4f(), vec4f(dy4[at]), taps_in4[at] == vec4u(a * p.size + b));
-        }
-      }
-    }
-    dx4[row * p.width + i] = vec4<T1>(sum);
-  }
-}
+#end
 
 // Means over all pixels of a sample: here rows are samples, and each channel has an invocation.
 
-@group(0) @binding(1) var<storage, read_write> means: array<T1>; // [samples, channels]
-@group(0) @binding(2) var<storage, read> pixels: array<T2>;
+#each "elements" "vec4s"
+@group(0) @binding(1) var<storage, read_write> means${_4}: array<${of(T1)}>; // [samples, channels]
+@group(0) @binding(2) var<storage, read> pixels${_4}: array<${of(T2)}>;
 
 @compute @workgroup_size(COLUMNS * ROWS)
-fn average(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn average${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let at = id.x + id.y * n.x * COLUMNS * ROWS;
   if (at >= p.rows * p.width) { return; }
   let count = p.inHeight * p.inWidth;
   let start = at / p.width * count * p.width + at % p.width;
-  var sum = 0.0;
-  for (var i = 0u; i < count; i++) { sum += f32(pixels[start + i * p.width]); }
-  means[at] = T1(sum / f32(count));
+  var sum = ${zero};
+  for (var i = 0u; i < count; i++) { sum += ${V}(pixels${_4}[start + i * p.width]); }
+  means${_4}[at] = ${of(T1)}(sum / f32(count));
 }
 
-@group(0) @binding(1) var<storage, read_write> means4: array<vec4<T1>>;
-@group(0) @binding(2) var<storage, read> pixels4: array<vec4<T2>>;
-
-@compute @workgroup_size(COLUMNS * ROWS)
-fn average4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let at = id.x + id.y * n.x * COLUMNS * ROWS;
-  if (at >= p.rows * p.width) { return; }
-  let count = p.inHeight * p.inWidth;
-  let start = at / p.width * count * p.width + at % p.width;
-  var sum = vec4f();
-  for (var i = 0u; i < count; i++) { sum += vec4f(pixels4[start + i * p.width]); }
-  means4[at] = vec4<T1>(sum / f32(count));
-}
-
-@group(0) @binding(1) var<storage, read_write> dpixels: array<T1>;
-@group(0) @binding(2) var<storage, read> dmeans: array<T2>; // [samples, channels]
+@group(0) @binding(1) var<storage, read_write> dpixels${_4}: array<${of(T1)}>;
+@group(0) @binding(2) var<storage, read> dmeans${_4}: array<${of(T2)}>; // [samples, channels]
 
 @compute @workgroup_size(COLUMNS, ROWS)
-fn average_backward(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
+fn average_backward${_4}(${place}) {
+  let row = ${row};
   if (row >= p.rows) { return; }
   let count = p.inHeight * p.inWidth;
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    dpixels[row * p.width + i] = T1(f32(dmeans[row / count * p.width + i]) / f32(count));
+    dpixels${_4}[row * p.width + i] = ${of(T1)}(${V}(dmeans${_4}[row / count * p.width + i]) / f32(count));
   }
 }
-
-@group(0) @binding(1) var<storage, read_write> dpixels4: array<vec4<T1>>;
-@group(0) @binding(2) var<storage, read> dmeans4: array<vec4<T2>>;
-
-@compute @workgroup_size(COLUMNS, ROWS)
-fn average_backward4(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) n: vec3u,
-  @builtin(local_invocation_id) lane: vec3u,
-) {
-  let row = (group.x + group.y * n.x) * ROWS + lane.y;
-  if (row >= p.rows) { return; }
-  let count = p.inHeight * p.inWidth;
-  for (var i = lane.x; i < p.width; i += COLUMNS) {
-    dpixels4[row * p.width + i] = vec4<T1>(vec4f(dmeans4[row / count * p.width + i]) / f32(count));
-  }
-}
+#end

@@ -8,8 +8,8 @@ struct Parameters {
   sequences: u32,
   length: u32, // tokens in a sequence
   channels: u32,
-  projection_stride: u32, // vec4s from a row of `projection` to the next; B and C are its last 2 * VECTORS
-  gate_stride: u32, // elements from a row of `gate` to the next; z is its last `channels`
+  projectionStride: u32, // vec4s from a row of `projection` to the next; B and C are its last 2 * VECTORS
+  gateStride: u32, // elements from a row of `gate` to the next; z is its last `channels`
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -76,14 +76,14 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
     let row = sequence * p.length + t;
     let value = f32(x[row * p.channels + channel]);
     let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y);
-    let bc = (row + 1u) * p.projection_stride - 2u * VECTORS;
+    let bc = (row + 1u) * p.projectionStride - 2u * VECTORS;
     var sums = vec4f();
     for (var v = 0u; v < VECTORS; v++) {
       h[v] = exp2(dt * a[v]) * h[v] + dt * value * vec4f(projection[bc + v]);
       sums += h[v] * vec4f(projection[bc + VECTORS + v]);
     }
     let y = dot(sums, vec4f(1.0)) + rest.x * value;
-    let z = f32(gate[(row + 1u) * p.gate_stride - p.channels + channel]);
+    let z = f32(gate[(row + 1u) * p.gateStride - p.channels + channel]);
     out[row * p.channels + channel] = T1(y * z / (1.0 + exp(-z)));
   }
 }

@@ -67,7 +67,7 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
       let row = first + t;
       let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y).x;
       let scaled = dt * f32(x[row * p.channels + channel]);
-      let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      let b = (row + 1u) * p.projectionStride - 2u * VECTORS;
       for (var v = 0u; v < VECTORS; v++) {
         before[t * VECTORS + v] = h[v];
         h[v] = exp2(dt * a[v]) * h[v] + scaled * vec4f(projection[b + v]);
@@ -80,8 +80,8 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
       let at = row * p.channels + channel;
       let value = f32(x[at]);
       let dt = softplus(f32(dt_raw[at]) + rest.y);
-      let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
-      let z_at = (row + 1u) * p.gate_stride - p.channels + channel;
+      let b = (row + 1u) * p.projectionStride - 2u * VECTORS;
+      let z_at = (row + 1u) * p.gateStride - p.channels + channel;
       let z = f32(gate[z_at]);
       let sigmoid = 1.0 / (1.0 + exp(-z));
       let dout = f32(out[at]);
@@ -148,7 +148,7 @@ fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: 
     sum += partials_in[(i * p.span * CHUNK + t) * width + column];
   }
   let row = sequence * p.length + p.chunk * CHUNK + t;
-  dprojection[(row + 1u) * p.projection_stride - width + column] = vec4<T1>(sum);
+  dprojection[(row + 1u) * p.projectionStride - width + column] = vec4<T1>(sum);
 }
 
 const GROUP = 64u;
@@ -181,7 +181,7 @@ fn gather_group(
   if (lane >= width) { return; }
   for (var part = 1u; part < parts; part++) { sum += shared_sums[part * width + lane]; }
   let row = sequence * p.length + p.chunk * CHUNK + t;
-  dprojection[(row + 1u) * p.projection_stride - width + lane] = vec4<T1>(sum);
+  dprojection[(row + 1u) * p.projectionStride - width + lane] = vec4<T1>(sum);
 }
 
 @group(0) @binding(1) var<storage, read_write> da_log: array<vec4<T1>>; // [channels, VECTORS]

@@ -67,7 +67,7 @@ fn alone(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: v
     let row = place.first + t;
     let dt = softplus(f32(dt_raw[row * p.channels + place.channel]) + bias).x;
     let scaled = dt * f32(x[row * p.channels + place.channel]);
-    let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+    let b = (row + 1u) * p.projectionStride - 2u * VECTORS;
     for (var v = 0u; v < VECTORS; v++) {
       h[v] = exp2(dt * constants[own + v]) * h[v] + scaled * vec4f(projection[b + v]);
     }
@@ -136,14 +136,14 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
     let at = row * p.channels + place.channel;
     let value = f32(x[at]);
     let dt = softplus(f32(dt_raw[at]) + rest.y).x;
-    let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+    let b = (row + 1u) * p.projectionStride - 2u * VECTORS;
     var sums = vec4f();
     for (var v = 0u; v < VECTORS; v++) {
       h[v] = exp2(dt * constants[own + v]) * h[v] + dt * value * vec4f(projection[b + v]);
       sums += h[v] * vec4f(projection[b + VECTORS + v]);
     }
     let result = dot(sums, vec4f(1.0)) + rest.x * value;
-    let z = f32(gate_in[(row + 1u) * p.gate_stride - p.channels + place.channel]);
+    let z = f32(gate_in[(row + 1u) * p.gateStride - p.channels + place.channel]);
     y[at] = T1(result * z / (1.0 + exp(-z)));
   }
 }
@@ -164,9 +164,9 @@ fn alone_back(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
     let row = place.first + t;
     let at = row * p.channels + place.channel;
     sum += softplus(f32(dt_raw[at]) + bias).x;
-    let z = f32(gate_in[(row + 1u) * p.gate_stride - p.channels + place.channel]);
+    let z = f32(gate_in[(row + 1u) * p.gateStride - p.channels + place.channel]);
     let dy = f32(dout[at]) * z / (1.0 + exp(-z));
-    let c = (row + 1u) * p.projection_stride - VECTORS;
+    let c = (row + 1u) * p.projectionStride - VECTORS;
     for (var v = 0u; v < VECTORS; v++) { carry[v] += exp2(sum * constants[own + v]) * dy * vec4f(projection[c + v]); }
   }
   for (var v = 0u; v < VECTORS; v++) { ends[place.state + v * p.channels] = carry[v]; }
@@ -206,7 +206,7 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
     let at = row * p.channels + place.channel;
     let dt = softplus(f32(dt_to[at]) + rest.y).x;
     let scaled = dt * f32(x_of[at]);
-    let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
+    let b = (row + 1u) * p.projectionStride - 2u * VECTORS;
     for (var v = 0u; v < VECTORS; v++) {
       before[t * VECTORS + v] = h[v];
       h[v] = exp2(dt * a[v]) * h[v] + scaled * vec4f(projection_of[b + v]);
@@ -223,8 +223,8 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
     let at = row * p.channels + place.channel;
     let value = f32(x_of[at]);
     let dt = softplus(f32(dt_to[at]) + rest.y);
-    let b = (row + 1u) * p.projection_stride - 2u * VECTORS;
-    let z_at = (row + 1u) * p.gate_stride - p.channels + place.channel;
+    let b = (row + 1u) * p.projectionStride - 2u * VECTORS;
+    let z_at = (row + 1u) * p.gateStride - p.channels + place.channel;
     let z = f32(gate[z_at]);
     let sigmoid = 1.0 / (1.0 + exp(-z));
     let gradient = f32(out[at]);

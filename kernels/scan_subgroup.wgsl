@@ -28,14 +28,9 @@ alias Share = array<vec4f, (8u + LANES - 1u) / LANES>;
 
 fn everything(x: Share) -> Shared {
   return Shared(
-    subgroupBroadcast(x[0u / LANES], 0u % LANES),
-    subgroupBroadcast(x[1u / LANES], 1u % LANES),
-    subgroupBroadcast(x[2u / LANES], 2u % LANES),
-    subgroupBroadcast(x[3u / LANES], 3u % LANES),
-    subgroupBroadcast(x[4u / LANES], 4u % LANES),
-    subgroupBroadcast(x[5u / LANES], 5u % LANES),
-    subgroupBroadcast(x[6u / LANES], 6u % LANES),
-    subgroupBroadcast(x[7u / LANES], 7u % LANES),
+    #repeat r 0 8
+      subgroupBroadcast(x[${r}u / LANES], ${r}u % LANES),
+    #end
   );
 }
 
@@ -73,7 +68,7 @@ fn forward(
     let row = sequence * p.length + t;
     let value = f32(x_in[row * p.channels + channel]);
     let dt = softplus(f32(dt_in[row * p.channels + channel]) + rest.y).x;
-    let bc_at = (row + 1u) * p.projection_stride - 2u * VECTORS;
+    let bc_at = (row + 1u) * p.projectionStride - 2u * VECTORS;
     var share: Share;
     for (var i = 0u; i * LANES < 8u; i++) {
       share[i] = vec4f(projection_in[bc_at + min(i * LANES + lane, 2u * VECTORS - 1u)]);
@@ -85,7 +80,7 @@ fn forward(
       sums += h[v] * bc[VECTORS + v];
     }
     let result = dot(sums, vec4f(1.0)) + rest.x * value;
-    let z = f32(gate_in[(row + 1u) * p.gate_stride - p.channels + channel]);
+    let z = f32(gate_in[(row + 1u) * p.gateStride - p.channels + channel]);
     y[row * p.channels + channel] = T1(result * z / (1.0 + exp(-z)));
   }
 }
@@ -141,7 +136,7 @@ fn backward(
       let row = first + t;
       let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y).x;
       let scaled = dt * f32(x[row * p.channels + channel]);
-      let bc_at = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      let bc_at = (row + 1u) * p.projectionStride - 2u * VECTORS;
       var share: Share;
       for (var i = 0u; i * LANES < 8u; i++) {
         share[i] = vec4f(projection[bc_at + min(i * LANES + lane, 2u * VECTORS - 1u)]);
@@ -159,13 +154,13 @@ fn backward(
       let at = row * p.channels + channel;
       let value = f32(x[at]);
       let dt = softplus(f32(dt_raw[at]) + rest.y);
-      let bc_at = (row + 1u) * p.projection_stride - 2u * VECTORS;
+      let bc_at = (row + 1u) * p.projectionStride - 2u * VECTORS;
       var share: Share;
       for (var i = 0u; i * LANES < 8u; i++) {
         share[i] = vec4f(projection[bc_at + min(i * LANES + lane, 2u * VECTORS - 1u)]);
       }
       let bc = everything(share);
-      let z_at = (row + 1u) * p.gate_stride - p.channels + channel;
+      let z_at = (row + 1u) * p.gateStride - p.channels + channel;
       let z = f32(gate[z_at]);
       let sigmoid = 1.0 / (1.0 + exp(-z));
       let dout = f32(out[at]);

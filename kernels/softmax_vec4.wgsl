@@ -1,42 +1,11 @@
 // Softmax in place, one invocation a row, four elements a load; the length divides by 4. See softmax.wgsl.
 
-#include "not_finite"
-
-struct Parameters {
-  rows: u32,
-  length: u32, // rows of a matrix
-  heads: u32, // matrices of a sequence
-  causal: u32,
-}
-
-alias T1 = f32;
-alias T2 = f32;
-
-@group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read_write> x: array<vec4<T1>>;
-@group(0) @binding(2) var<storage, read> ends: array<u32>; // of each sequence: its valid positions
-
 const WORKGROUP = 64u;
 const LOWEST = -3.4e38;
 
-@compute @workgroup_size(WORKGROUP)
-fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let row = id.x + id.y * n.x * WORKGROUP;
-  if (row < p.rows) { softmax(row, p.length); }
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn forward_padded(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let row = id.x + id.y * n.x * WORKGROUP;
-  if (row < p.rows) { softmax(row, ends[sequence_of(row)]); }
-}
-
-fn sequence_of(row: u32) -> u32 { return row / (p.heads * p.length); }
-
-// See softmax.wgsl.
-fn seen_of(row: u32, valid: u32) -> u32 {
-  return clamp(min(select(p.length, row % p.length + 1u, p.causal != 0u), valid), 1u, p.length);
-}
+#include "rows_vec4"
+#define and_lane
+#include "softmax"
 
 fn softmax(row: u32, valid: u32) {
   let width = p.length / 4u;
@@ -59,22 +28,6 @@ fn softmax(row: u32, valid: u32) {
   }
   x[start + whole] = vec4<T1>(select(vec4f(0), edge_value * factor, seen));
   for (var i = whole + 1u; i < width; i++) { x[start + i] = vec4<T1>(); }
-}
-
-@group(0) @binding(1) var<storage, read_write> dx: array<vec4<T1>>; // in: gradient of y
-@group(0) @binding(2) var<storage, read> y: array<vec4<T2>>;
-@group(0) @binding(3) var<storage, read> ends_in: array<u32>;
-
-@compute @workgroup_size(WORKGROUP)
-fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let row = id.x + id.y * n.x * WORKGROUP;
-  if (row < p.rows) { softmax_backward(row, p.length); }
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn backward_padded(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let row = id.x + id.y * n.x * WORKGROUP;
-  if (row < p.rows) { softmax_backward(row, ends_in[sequence_of(row)]); }
 }
 
 fn softmax_backward(row: u32, valid: u32) {

@@ -35,9 +35,4 @@ fn log_of(highest: f32, total: f32) -> f32 {
   return nan_unless((highest + log2(total)) / LOG2_E, total > 0.0 && is_finite(total));
 }
 
-fn mix32(value: vec4u) -> vec4u {
-  var h = value;
-  h = (h ^ (h >> vec4u(16))) * 0x7feb352du;
-  h = (h ^ (h >> vec4u(15))) * 0x846ca68bu;
-  return h ^ (h >> vec4u(16));
-}
+#include "mix32"

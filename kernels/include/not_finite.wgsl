@@ -14,11 +14,11 @@ fn is_nan4(x: vec4f) -> vec4<bool> { return (bitcast<vec4u>(x) & vec4u(0x7ffffff
 fn is_finite(x: f32) -> bool { return (bitcast<u32>(x) & INFINITY) != INFINITY; }
 
 // max(x, 0), NaN for NaN.
-fn at_least_0(x: f32) -> f32 { return select(x, 0.0, bitcast<i32>(x) <= MINUS_INFINITY); }
+fn rectified(x: f32) -> f32 { return select(x, 0.0, bitcast<i32>(x) <= MINUS_INFINITY); }
 
-fn at_least_0_4(x: vec4f) -> vec4f { return select(x, vec4f(), bitcast<vec4i>(x) <= vec4i(MINUS_INFINITY)); }
+fn rectified4(x: vec4f) -> vec4f { return select(x, vec4f(), bitcast<vec4i>(x) <= vec4i(MINUS_INFINITY)); }
 
-// Whether at_least_0(x) passes a gradient on: above 0, and, as in PyTorch, for NaN.
+// Whether rectified(x) passes a gradient on: above 0, and, as in PyTorch, for NaN.
 fn passes(x: f32) -> bool { return x > 0.0 || is_nan(x); }
 
 fn passes4(x: vec4f) -> vec4<bool> { return (x > vec4f()) | is_nan4(x); }

@@ -4,8 +4,8 @@ struct Parameters {
   sequences: u32,
   length: u32,
   channels: u32,
-  projection_stride: u32,
-  gate_stride: u32,
+  projectionStride: u32,
+  gateStride: u32,
   chunk: u32, // the first of those that a dispatch takes
   span: u32, // how many it takes
 }

@@ -10,7 +10,7 @@ import { precisions } from "../runtime/pipeline.ts";
 import { parseRecompute } from "../runtime/recompute.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
 import { paperSchedules } from "../schedules/transforms/pair.ts";
-import { parsePolicy } from "../schedules/transforms/policy.ts";
+import { parsePolicy, policies as kinds, spellingOf } from "../schedules/transforms/policy.ts";
 import { integer, listOf, oneOf, reading } from "./options.ts";
 
 function option(flags: string, description: string, read?: (text: string) => unknown, fallback?: unknown): Option {
@@ -54,7 +54,7 @@ export function schedules(): Option {
   return option("--schedules <a,b>", `any of ${scheduleNames.join(", ")}, and CSV files`, listOf(), paperSchedules);
 }
 
-const policyHelp = "fill, lean (as fast in less memory, by a heuristic), end, mid, every:K or cap:BYTES";
+const policyHelp = kinds.map((each) => `${spellingOf(each)} (${each.runs})`).join(", ");
 
 /** `--policy`; `fallback` says in words what holds without it. */
 export function policy(fallback: string): Option {

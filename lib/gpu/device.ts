@@ -5,7 +5,8 @@ import { forgetNative } from "./garbage.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
 import { type Category, createLedger, type Ledger } from "./ledger.ts";
-import { type WaitHistory, yieldCore } from "./poll.ts";
+import type { ParameterValues } from "./parameters.ts";
+import { yieldCore } from "./poll.ts";
 import { createPool, type Pool, type Storage } from "./pool.ts";
 import { createUniforms, type Uniforms } from "./uniforms.ts";
 
@@ -52,6 +53,11 @@ export class Device {
   readonly pool: Pool;
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";
+  /**
+   * What repeats itself on the device, and perhaps on others: the program of a schedule in its steps. Waits of one name that are
+   * made in it again and again take about as long each time, and are polled for accordingly.
+   */
+  routine: object = this;
   readonly #bindGroups: BindGroups;
   readonly #uniforms: Uniforms;
   #encoder: GPUCommandEncoder | undefined;
@@ -105,12 +111,18 @@ export class Device {
   }
 
   /**
-   * Records one kernel. `words` is its uniform block as 32-bit words (see `floatBits`), or undefined for a kernel without
+   * Records one kernel. `parameters` are the fields of its `struct Parameters` by name, or undefined for a kernel without
    * one; `views` are its storage buffers in the order of their bindings.
+   *
+   * ```ts ignore
+   * device.dispatch(kernel("elementwise", "fill"), { count: 1000, value: 0.5 }, [view], [16]);
+   * ```
+   *
+   * @throws {Error} Where a parameter is missing, unknown, or has a value that its type cannot hold.
    */
   dispatch(
     kernel: Kernel,
-    words: readonly number[] | undefined,
+    parameters: ParameterValues | undefined,
     views: readonly View[],
     workgroups: readonly [number, number?, number?],
   ): void {
@@ -118,9 +130,10 @@ export class Device {
     if (!this.#pass) this.beginPass();
     const pass = this.#pass!;
     let halves = 0;
-    const first = words ? 1 : 0; // binding of the first view
+    const first = parameters ? 1 : 0; // binding of the first view
     for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
-    const pipeline = this.gpu.pipeline(kernel, halves);
+    const { pipeline, pack } = this.gpu.compiled(kernel, halves);
+    const words = pack(parameters);
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#bindGroup(pipeline, words, views));
     pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);
@@ -214,9 +227,9 @@ export class Device {
 
   /**
    * Records the copy of a view to the host. To be called once that is submitted: the returned function, which waits for the
-   * bytes. `history` as in `Gpu.wait`.
+   * bytes; a wait that its {@link Device.routine} makes again and again has a name there.
    */
-  startRead(view: View, history?: WaitHistory): () => Promise<ArrayBuffer> {
+  startRead(view: View, name?: string): () => Promise<ArrayBuffer> {
     this.#expectOpen("read");
     const bytes = Math.ceil(view.bytes / 4) * 4;
     const isSmall = bytes <= smallRead;
@@ -227,7 +240,7 @@ export class Device {
     this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
     return async () => {
       try {
-        await this.mapped(staging, history);
+        await this.mapped(staging, name);
         const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
         if (isSmall && !this.gpu.closed) {
           staging.unmap();
@@ -241,23 +254,25 @@ export class Device {
     };
   }
 
-  /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `history` as in `Gpu.wait`. */
-  async mapped(staging: GPUBuffer, history?: WaitHistory): Promise<void> {
-    this.#expectOpen("mapped");
-    await this.#waitFor("mapped", staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", history);
+  /** Maps a staging buffer for reading; fails if anything went wrong on the GPU before it. `name` as in {@link Device.startRead}. */
+  mapped(staging: GPUBuffer, name?: string): Promise<void> {
+    return this.#waitFor("mapped", () => staging.mapAsync(GPUMapMode.READ), "a buffer could not be mapped", name);
   }
 
-  /** Waits until the GPU has done everything submitted. `history` as in `Gpu.wait`. */
-  async idle(history?: WaitHistory): Promise<void> {
-    this.#expectOpen("idle");
-    this.submit();
-    await this.#waitFor("idle", this.gpu.queue.onSubmittedWorkDone(), "the work submitted did not end", history);
+  /** Waits until the GPU has done everything submitted. */
+  idle(): Promise<void> {
+    return this.#waitFor("idle", () => {
+      this.submit();
+      return this.gpu.queue.onSubmittedWorkDone();
+    }, "the work submitted did not end");
   }
 
-  async #waitFor(call: string, promise: Promise<unknown>, failure: string, history?: WaitHistory): Promise<void> {
+  async #waitFor(call: string, begin: () => Promise<unknown>, failure: string, name?: string): Promise<void> {
+    this.#expectOpen(call);
     let rejection: string | undefined;
+    const promise = begin();
     try {
-      await this.gpu.wait(promise, history);
+      await this.gpu.wait(promise, this.routine, name);
     } catch (error) {
       rejection = `${failure}: ${reasonOf(error)}`;
       if (!this.gpu.closed) await this.gpu.settleLoss();
@@ -269,13 +284,14 @@ export class Device {
 
   /**
    * Submits a recording that nothing can take back, and waits until the GPU has done everything. What it returns is why the
-   * recording has not run as it should; errors that others have caused are left for the next wait. `history` as in `Gpu.wait`.
+   * recording has not run as it should; errors that others have caused are left for the next wait. `name` as in
+   * {@link Device.startRead}.
    */
-  async commit(commands: GPUCommandBuffer | undefined, history?: WaitHistory): Promise<string | undefined> {
+  async commit(commands: GPUCommandBuffer | undefined, name?: string): Promise<string | undefined> {
     const told = commands && this.gpu.attempt(() => this.submit(commands));
     told?.catch(() => {}); // the wait may fail first
     try {
-      await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), history);
+      await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone(), this.routine, name);
       return await told ?? this.gpu.lost;
     } catch (error) {
       await this.gpu.settleLoss();

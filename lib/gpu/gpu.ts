@@ -3,8 +3,9 @@ import { reasonOf, UserError } from "../errors.ts";
 import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import { parkInstance } from "./instances.ts";
-import { type Kernel, source } from "./kernel.ts";
-import { polled, type WaitHistory } from "./poll.ts";
+import { type Kernel, packerOf, source } from "./kernel.ts";
+import type { Packer } from "./parameters.ts";
+import { polled } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
 export interface GpuInfo {
@@ -41,9 +42,13 @@ interface MatrixInfo extends GPUAdapterInfo {
   }[];
 }
 
-/** A compiled kernel, and when it was used last: counted in calls of {@link Gpu.trimPipelines}. */
-interface Compiled {
+/** A compiled kernel. */
+export interface Compiled {
+  /** Its pipeline of WebGPU. */
   readonly pipeline: GPUComputePipeline;
+  /** Makes its uniform block. */
+  readonly pack: Packer;
+  /** When it was used last: counted in calls of {@link Gpu.trimPipelines}. */
   used: number;
 }
 
@@ -158,10 +163,8 @@ export class Gpu {
     clearTimeout(timer);
   }
 
-  /**
-   * The compiled pipeline of a kernel, `halves` as in `source`; compiled at first use (20 to 1,200 ms on a software driver).
-   */
-  pipeline(kernel: Kernel, halves = 0): GPUComputePipeline {
+  /** A kernel, `halves` as in `source`; compiled at first use (20 to 1,200 ms on a software driver). */
+  compiled(kernel: Kernel, halves = 0): Compiled {
     const id = halves ? `${kernel.id}:f16 ${halves}` : kernel.id;
     let compiled = this.#pipelines.get(id);
     if (!compiled) {
@@ -171,10 +174,10 @@ export class Gpu {
         layout: "auto",
         compute: { module, entryPoint: kernel.entry },
       });
-      this.#pipelines.set(id, compiled = { pipeline, used: 0 });
+      this.#pipelines.set(id, compiled = { pipeline, pack: packerOf(kernel), used: 0 });
     }
     compiled.used = this.#time;
-    return compiled.pipeline;
+    return compiled;
   }
 
   /** Forgets the compiled kernels that have not been used for longest, if there are many: some are made for one shape. */
@@ -205,9 +208,12 @@ export class Gpu {
     return error?.message;
   }
 
-  /** Waits for a promise of this GPU's; one that is waited for in every step brings its history. */
-  wait<T>(promise: Promise<T>, history?: WaitHistory): Promise<T> {
-    return polled(promise, history);
+  /**
+   * Waits for a promise of this GPU's. One that is waited for again and again has a name in a routine, which stands for what
+   * repeats itself: then it is known when the wait will end, and little is polled before.
+   */
+  wait<T>(promise: Promise<T>, routine?: object, name?: string): Promise<T> {
+    return polled(promise, routine, name);
   }
 
   /** Frees everything on the GPU; a second time does nothing. With all GPUs closed, a process ends by itself. */
@@ -222,11 +228,3 @@ export class Gpu {
     if (!this.#lost) parkInstance(this.#instance); // who knows what a lost device has left behind in its driver
   }
 }
-
-/** The bits of a 32-bit float, for a uniform block given as words. */
-export function floatBits(value: number): number {
-  floatView[0] = value;
-  return wordView[0];
-}
-const floatView = new Float32Array(1);
-const wordView = new Uint32Array(floatView.buffer);

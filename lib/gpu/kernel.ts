@@ -1,5 +1,7 @@
 /** WGSL sources and what is compiled from them. */
 import { readFileSync } from "node:fs";
+import { type Packer, packerFor } from "./parameters.ts";
+import { preprocess } from "./preprocess.ts";
 
 /** Element types of tensors: 4 bytes each, and 2 for f16. */
 export type DType = "f32" | "u32" | "f16";
@@ -32,6 +34,14 @@ export function kernel(file: string, entry: string, constants: Record<string, nu
 }
 
 const sources = new Map<string, string>();
+const packers = new WeakMap<Kernel, Packer>();
+
+/** What makes the kernel's uniform block. */
+export function packerOf(kernel: Kernel): Packer {
+  let packer = packers.get(kernel);
+  if (!packer) packers.set(kernel, packer = packerFor(`${kernel.file}:${kernel.entry}`, source(kernel)));
+  return packer;
+}
 
 /**
  * The kernel's WGSL text with its constants put in, for storage buffers of which those in the bit set `halves` (bit n for
@@ -41,7 +51,7 @@ const sources = new Map<string, string>();
  */
 export function source(kernel: Kernel, halves = 0): string {
   let text = sources.get(kernel.file);
-  if (text === undefined) sources.set(kernel.file, text = read(kernel.file));
+  if (text === undefined) sources.set(kernel.file, text = preprocess(kernel.file, read));
   for (const [name, value] of Object.entries(kernel.constants)) {
     const declaration = new RegExp(`(^|\\n)const ${name}(: *\\w+)? *= *([^;]+);`);
     const found = declaration.exec(text);
@@ -58,11 +68,6 @@ export function source(kernel: Kernel, halves = 0): string {
   return halves ? `enable f16;\n${text}` : text;
 }
 
-/**
- * A file in `kernels/`. A line `#include "name"` stands for `kernels/include/name.wgsl`: what several kernels share, such as
- * a parameter block. WGSL takes the declarations of a module in any order, so an include may use what the file declares.
- */
 function read(file: string): string {
-  const text = readFileSync(new URL(`../../kernels/${file}.wgsl`, import.meta.url), "utf8");
-  return text.replace(/^#include "(\w+)"$/gm, (_, name) => read(`include/${name}`));
+  return readFileSync(new URL(`../../kernels/${file}.wgsl`, import.meta.url), "utf8");
 }

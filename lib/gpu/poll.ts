@@ -39,18 +39,30 @@ export function installPolling(): void {
   globalThis.setImmediate = Object.assign(patched, original) as unknown as typeof setImmediate;
 }
 
-/** How long a wait that is made again and again took the last times, in milliseconds. */
-export type WaitHistory = number[];
-
+/** A wait under way: since when, and how long it took the last times, in milliseconds. */
 interface Wait {
   readonly since: number;
-  readonly history: WaitHistory;
+  readonly history: number[];
 }
 
 const waits = new Set<Wait>();
+/** Histories of waits by the routine that they are part of, and by their name there. */
+const histories = new WeakMap<object, Map<string, number[]>>();
 
-/** Waits for a promise of Dawn's, polling with as little lateness as the wait's history allows. */
-export async function polled<T>(promise: Promise<T>, history: WaitHistory = []): Promise<T> {
+function historyOf(routine: object, name: string): number[] {
+  let named = histories.get(routine);
+  if (!named) histories.set(routine, named = new Map());
+  let history = named.get(name);
+  if (!history) named.set(name, history = []);
+  return history;
+}
+
+/**
+ * Waits for a promise of Dawn's. A wait with a name is remembered: the next one of this name in this routine (the program of a
+ * schedule, whose steps repeat themselves) is polled closely only when it is due. `routine` need not live on for that.
+ */
+export async function polled<T>(promise: Promise<T>, routine?: object, name?: string): Promise<T> {
+  const history = routine && name !== undefined ? historyOf(routine, name) : [];
   const wait = { since: performance.now(), history };
   waits.add(wait);
   try {
@@ -78,7 +90,7 @@ function poll(callback: () => void) {
   callback();
 }
 
-function parkFor(waited: number, history: WaitHistory): number {
+function parkFor(waited: number, history: readonly number[]): number {
   if (waited < SPIN_MS) return 0;
   const expected = history.length > 0 ? Math.min(...history) : 0;
   const early = expected * (1 - MARGIN) - waited;

@@ -39,9 +39,9 @@ export interface Pool {
   settle(): void;
   /** A step has ended: free buffers that none of the last {@link keptSteps} steps has used are destroyed. */
   endStep(): void;
-  /** Enters a buffer of a channel, made or (negative) destroyed by the caller, into the budget and what is reserved. */
+  /** Enters a buffer that carries messages, made or (negative) destroyed by the caller, into the budget and what is reserved. */
   reserve(bytes: number, category: Category): void;
-  /** Asks `trim` to destroy free buffers of a channel where the budget would be exceeded; what it returns ends that. */
+  /** Asks `trim` to destroy free buffers of messages where the budget would be exceeded; what it returns ends that. */
   shareWith(trim: () => void): () => void;
   /** The most bytes that buffers may take, free ones included; `undefined` takes the limit away. */
   limitTo(budget: number | undefined): void;

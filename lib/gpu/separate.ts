@@ -35,7 +35,7 @@ async function timed(rounds: number, ...devices: Device[]): Promise<number> {
   const start = performance.now();
   devices.forEach((device, index) => {
     const view = { storage: outputs[index], offset: 0, bytes: groups * 64 * 4 };
-    device.dispatch(probe, [rounds], [view], [groups]);
+    device.dispatch(probe, { rounds }, [view], [groups]);
     device.submit();
   });
   await Promise.all(devices.map((device) => device.idle()));

@@ -81,7 +81,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     flops(shape) {
       const [q, o] = [qkvProjection.flops(shape), output.flops(shape)];
       const scores = 4 * shape[0] * length * width; // scores and weighted sum, each over the whole square
-      return { f: q.f + o.f + scores, i: q.i + o.i + 2 * scores, w: q.w + o.w, again: q.f + scores };
+      return { f: q.f + o.f + scores, i: q.i + o.i + 2 * scores, w: q.w + o.w, recompute: q.f + scores };
     },
     forward(y, x, saved) {
       const rows = x.shape[0];

@@ -38,13 +38,12 @@ export function batchNorm(name: string, channels: number, options: ops.BatchNorm
     },
     flops: (shape) => ({ f: 7 * sizeOf(shape), i: 9 * sizeOf(shape), w: 2 * channels }),
     forward(y, x, saved) {
-      const mean = saved.scratch([channels], "f32", "activations"),
-        rstd = saved.scratch([channels], "f32", "activations");
+      const [mean, rstd] = [0, 1].map(() => saved.scratch([channels], "f32", "activations"));
       const running = { mean: saved.state(runningMean), variance: saved.state(runningVariance) };
-      // A forward that is run a second time leaves the running statistics where the first has moved them.
+      // A forward that recomputes leaves the running statistics where the first has moved them.
       ops.batchNorm(y, { mean, rstd }, running, x, saved.value(gain), saved.value(bias), {
         ...options,
-        ...saved.again ? { momentum: 0 } : {},
+        ...saved.recomputing ? { momentum: 0 } : {},
       });
       saved.keep("x", x);
       saved.keep("mean", mean);

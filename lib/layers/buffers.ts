@@ -30,9 +30,11 @@ export interface PlacedState {
 
 /** The buffers of a stage, side by side, so that one copy keeps or restores them all. */
 export interface BufferBlock {
+  /** The values as they are, flat. */
   readonly values: Tensor;
+  /** The values after the last step that stands. */
   readonly kept: Tensor;
-  /** The tensors of each: its part of the two. */
+  /** The tensors of each buffer: its part of the two. */
   readonly parts: readonly PlacedState[];
 }
 

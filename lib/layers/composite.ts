@@ -1,7 +1,7 @@
 /** What layers made of other layers have in common. */
 import type { Category } from "../gpu/ledger.ts";
 import type { Tensor } from "../tensor.ts";
-import type { Layer } from "./layer.ts";
+import type { Layer, Reads } from "./layer.ts";
 import type { Parameter } from "./parameter.ts";
 import { backwardWeight } from "./run.ts";
 import type { Saved } from "./saved.ts";
@@ -9,7 +9,7 @@ import type { Saved } from "./saved.ts";
 /** What a composite says of itself; the rest follows from its parts. */
 export interface Own extends Pick<Layer, "outputShape" | "flops" | "forward" | "backwardInput"> {
   /** Where x and dy are read, and side inputs besides those of the parts. */
-  readonly reads: Layer["reads"];
+  readonly reads: Reads;
   /** Parameters besides those of the parts. */
   readonly parameters?: readonly Parameter[];
   /** Adds the gradients of these. */

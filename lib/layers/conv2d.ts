@@ -26,7 +26,7 @@ export function conv2d(
     outputShape: (shape) => windowedShape(shape, window, outputs),
     flops(shape) {
       const each = 2 * sizeOf(windowedShape(shape, window, outputs)) * size * size * inputs;
-      return { f: each, i: each, w: each, again: 0 };
+      return { f: each, i: each, w: each, recompute: 0 };
     },
     forward(y, x, saved) {
       saved.keep("x", x);

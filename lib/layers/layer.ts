@@ -15,11 +15,11 @@ export interface Flops {
   readonly w: number;
   /** Full backward, where that is not I and W one after the other: what both recompute is recomputed once. */
   readonly b?: number;
-  /** Forward that is run a second time for what it keeps alone, where that is less than `f`: see `Saved.unread`. */
-  readonly again?: number;
+  /** A forward that is run only for what it keeps, where that is less than `f`: see `Saved.unread`. */
+  readonly recompute?: number;
 }
 
-/** The work of several parts, one after another: in a forward that is run a second time, the last may be spared. */
+/** The work of several parts, one after another: in a forward that recomputes, the last may be spared. */
 export function addFlops(...parts: readonly Flops[]): Flops {
   let f = 0, i = 0, w = 0, b = 0;
   for (const part of parts) {
@@ -28,11 +28,11 @@ export function addFlops(...parts: readonly Flops[]): Flops {
     w += part.w;
     b += part.b ?? part.i + part.w;
   }
-  const { f: last, again = last } = parts[parts.length - 1];
+  const { f: last, recompute = last } = parts[parts.length - 1];
   return {
     ...{ f, i, w },
     ...parts.some((part) => part.b !== undefined) ? { b } : {},
-    ...again < last ? { again: f - last + again } : {},
+    ...recompute < last ? { recompute: f - last + recompute } : {},
   };
 }
 

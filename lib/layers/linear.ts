@@ -33,7 +33,7 @@ export function linear(
     outputShape: ([rows]) => [rows, outputs],
     flops([rows]) {
       const each = 2 * rows * inputs * outputs, once = bias ? rows * outputs : 0;
-      return { f: each + once, i: each, w: each + once, again: 0 };
+      return { f: each + once, i: each, w: each + once, recompute: 0 };
     },
     forward(y, x, saved) {
       saved.keep("x", x);

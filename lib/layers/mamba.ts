@@ -23,6 +23,7 @@ import type { Saved } from "./saved.ts";
 
 /** Shape of a Mamba mixer. */
 export interface MambaOptions {
+  /** Features of x and y. */
   readonly width: number;
   /** Channels of the scan for each feature of the residual stream. */
   readonly expand: number;
@@ -68,6 +69,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
   });
   const everything = (projection: Tensor) => part(projection, columns);
   const steps = (projection: Tensor) => part(projection, rank);
+  const convolution = ({ value }: Saved) => [value(convWeight), value(convBias)] as const;
   const scanParameters = ({ value }: Saved) => ({ aLog: value(aLog), d: value(d), dtBias: value(dtBias) });
   const scanInputs = (saved: Saved): ScanInputs => ({
     x: saved.get("convolved"),
@@ -87,7 +89,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const scan = rows * inner * state, channel = rows * inner, sums = rows / length * inner * (state + convTaps + 3);
       return {
         f: a.f + b.f + low + 7 * scan + 35 * channel,
-        again: a.f + low + 7 * scan + 35 * channel,
+        recompute: a.f + low + 7 * scan + 35 * channel,
         i: a.i + b.i + low + 24 * scan + 90 * channel,
         w: a.w + b.w + low + sums,
       };
@@ -97,7 +99,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const xz = saved.slot("xz", [rows, 2 * inner], "activations", y.dtype);
       forward(inProjection, xz, x, saved.child("in_proj"));
       const convolved = saved.slot("convolved", [rows, inner], "activations", y.dtype);
-      causalConv(convolved, xz, saved.value(convWeight), saved.value(convBias), length);
+      causalConv(convolved, xz, ...convolution(saved), length);
       const projection = saved.slot("projection", [rows, stride], "activations", y.dtype);
       matmulBatched(everything(projection), matrix(convolved), matrix(saved.value(xWeight)), [1, 1]);
       const dt = saved.slot("dt", [rows, inner], "activations", y.dtype);
@@ -130,15 +132,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const weightSums = saved.slot("conv_weight_sums", [sequences, inner * convTaps], "derivatives");
       const biasSums = saved.slot("conv_bias_sums", [sequences, inner], "derivatives");
       const dxz = saved.get("xz");
-      causalConvBackwardInput(
-        dxz,
-        weightSums,
-        biasSums,
-        dconvolved,
-        saved.value(convWeight),
-        saved.value(convBias),
-        length,
-      );
+      causalConvBackwardInput(dxz, weightSums, biasSums, dconvolved, ...convolution(saved), length);
       backwardInput(inProjection, dx, dxz, saved.child("in_proj"));
       saved.drop("xz");
       saved.keep("dprojection", dprojection);

@@ -24,16 +24,19 @@ export interface PlacedParameter {
  * parameters is padding, which is 0 and stays so.
  */
 export interface ParameterBlock {
+  /** The values as they are trained, flat, f32. */
   readonly masters: Tensor;
   /** The f16 copy of the masters, which kernels read; in f32 the masters themselves. */
   readonly values: Tensor;
+  /** The gradients, flat, f32. */
   readonly gradients: Tensor;
+  /** How many elements at the beginning are of matrices. */
   readonly decayed: number;
-  /** What lies where: in the order of their places. */
+  /** The parameters, in the order of their places. */
   readonly parameters: readonly Parameter[];
-  /** The element that each of them starts at. */
+  /** The element that each of the parameters starts at. */
   readonly starts: readonly number[];
-  /** The tensors of each of them: its part of the three. */
+  /** The tensors of each parameter: its part of the three. */
   readonly parts: readonly PlacedParameter[];
 }
 

@@ -5,9 +5,10 @@
 import { expectValue, oneOf } from "../rules.ts";
 import type { DType } from "../tensor.ts";
 import { composed } from "./composite.ts";
+import { createGroup, releaseGroup } from "./group.ts";
 import type { Flops, Layer } from "./layer.ts";
 import { backwardInput, backwardWeight, forward } from "./run.ts";
-import { createGroup, releaseGroup, type Saved } from "./saved.ts";
+import type { Saved } from "./saved.ts";
 
 /**
  * What of a layer is recomputed. A micro-batch waits twice, for its I and then for its W, and each wait can be had cheaper:
@@ -19,7 +20,7 @@ import { createGroup, releaseGroup, type Saved } from "./saved.ts";
  * | derivatives | F | everything | I | x, dy | F, I, W |
  * | both | F | x | F, I | x, dy | F, I, W |
  *
- * The W of "derivatives" runs F again too. To keep the activations for it would gain nothing: what I gives back early, the inputs of
+ * The W of "derivatives" runs F once more too. To keep the activations for it would gain nothing: what I gives back early, the inputs of
  * the functions without parameters, is as large as the derivatives that it leaves, those of the same tensors. In a full backward W
  * follows I at once: there "derivatives" is "none", and "both" is "activations".
  */
@@ -30,8 +31,8 @@ export const recomputes: readonly Recompute[] = ["none", "activations", "derivat
 
 /**
  * The same layer, which recomputes `what`; its parts keep under "layer". The numbers are the same bits: x and dy lie where
- * the layer's own W would read them, and functions that draw random numbers or keep statistics know that they are run
- * a second time. A layer without parameters, or that keeps nothing else than x and dy, is returned as it is.
+ * the layer's own W would read them, and functions that draw random numbers or keep statistics know that they are
+ * recomputed. A layer without parameters, or that keeps nothing else than x and dy, is returned as it is.
  *
  * @throws {UserError} When `what` is none of {@link Recompute}.
  */
@@ -45,7 +46,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   const alone = ({ group }: Saved) => createGroup(group.placed, 1);
 
   /** Runs the forward once more, for what it keeps; its result, which nobody reads, is of `dtype`. */
-  function forwardAgain(saved: Saved, store: Saved, dtype: DType) {
+  function recomputeForward(saved: Saved, store: Saved, dtype: DType) {
     const x = saved.get("x");
     saved.run(() => forward(layer, saved.scratch(layer.outputShape(x.shape), dtype, "activations"), x, store));
   }
@@ -53,7 +54,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   const kept = composed({ layer }, {
     reads: layer.reads,
     outputShape: (shape) => layer.outputShape(shape),
-    flops: (shape) => withAgain(layer.flops(shape), what),
+    flops: (shape) => withRecomputed(layer.flops(shape), what),
     forward(y, x, saved) {
       if (inI || inW(saved)) saved.keep("x", x);
       forward(layer, y, x, saved.child("layer", inI || inW(saved) ? { group: alone(saved) } : {}));
@@ -61,9 +62,9 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
     },
     backwardInput(dx, dy, saved) {
       const later = inW(saved);
-      const store = saved.child("layer", { again: inI, unread: inI, ...later ? { group: alone(saved) } : {} });
+      const store = saved.child("layer", { recomputing: inI, unread: inI, ...later ? { group: alone(saved) } : {} });
       if (dx || !later) { // without dx only the derivatives are left to make, and those W will make
-        if (inI) forwardAgain(saved, store, dy.dtype);
+        if (inI) recomputeForward(saved, store, dy.dtype);
         backwardInput(layer, dx, dy, store);
       }
       if (later) {
@@ -78,10 +79,10 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
       if (!inW(saved[0])) return kept.backwardWeight!(saved);
       // Once for all: these micro-batches' derivatives of this layer, and of no other at the same time.
       const group = createGroup(saved[0].group.placed, saved.length, false);
-      const stores = saved.map((each, index) => each.child("layer", { group, index, again: true, unread: true }));
+      const stores = saved.map((each, index) => each.child("layer", { group, index, recomputing: true, unread: true }));
       for (const [index, each] of saved.entries()) {
         const dy = each.get("dy");
-        forwardAgain(each, stores[index], dy.dtype);
+        recomputeForward(each, stores[index], dy.dtype);
         backwardInput(layer, undefined, dy, stores[index]);
       }
       backwardWeight(layer, stores);
@@ -91,7 +92,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   };
 }
 
-function withAgain({ f, i, w, b = i + w, again = f }: Flops, what: Recompute): Flops {
-  const [inI, inW] = [what !== "derivatives" ? again : 0, what !== "activations" ? again + i : 0];
+function withRecomputed({ f, i, w, b = i + w, recompute = f }: Flops, what: Recompute): Flops {
+  const [inI, inW] = [what !== "derivatives" ? recompute : 0, what !== "activations" ? recompute + i : 0];
   return { f, i: i + inI, w: w + inW, b: b + inI };
 }

@@ -8,8 +8,9 @@ export function forward(layer: Layer, y: Tensor, x: Tensor, saved: Saved): void 
   saved.run(() => layer.forward(y, x, saved));
 }
 
-/** Runs {@link Layer.backwardInput}: writes `dx`, where there is one; a {@link ResidualNorm} adds `residual` to it. */
+/** Runs {@link Layer.backwardInput}: writes `dx`, where there is one. */
 export function backwardInput(layer: Layer, dx: Tensor | undefined, dy: Tensor, saved: Saved): void;
+/** Runs {@link ResidualNorm.backwardInput}: writes `dx`, where there is one, with `residual` added. */
 export function backwardInput(
   layer: ResidualNorm,
   dx: Tensor | undefined,

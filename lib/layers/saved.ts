@@ -1,59 +1,10 @@
 /** What layers keep of a micro-batch between its forward, its backward-p1 (I) and its backward-p2 (W). */
-import { alignment, type Device } from "../gpu/device.ts";
+import type { Device } from "../gpu/device.ts";
 import type { Category } from "../gpu/ledger.ts";
-import { bytesOf, type DType, empty, release, retain, type Tensor, view } from "../tensor.ts";
+import { type DType, empty, release, retain, type Tensor } from "../tensor.ts";
 import type { StateBuffer } from "./buffers.ts";
+import { type Group, slotIn } from "./group.ts";
 import type { Parameter } from "./parameter.ts";
-import type { Placed } from "./placed.ts";
-
-/**
- * The micro-batches that one W takes together. What that W reads of each of them lies in *slabs*, one buffer with a slot
- * for each micro-batch, so that the slots of a group are neighbours and one matmul serves them all, without a copy.
- */
-export interface Group {
-  /** The tensors of the layers that the micro-batches go through; the slabs are on the same device. */
-  readonly placed: Placed;
-  /** Number of micro-batches. */
-  readonly size: number;
-  /** Whether W comes at a time of its own. Where a full backward ends the group, it follows I at once. */
-  readonly delayed: boolean;
-  /** Slab by name, made when the first micro-batch asks for its slot. */
-  readonly slabs: Map<string, Tensor>;
-}
-
-/** A group of `size` micro-batches, with no memory yet. */
-export function createGroup(placed: Placed, size: number, delayed = true): Group {
-  return { placed, size, delayed, slabs: new Map() };
-}
-
-/**
- * A new tensor in the slot of micro-batch `index` in the group's slab `name`; the caller owns a reference. For the x and dy of a whole
- * stage, which come from outside its layers; a layer asks its {@link Saved.slot}.
- */
-export function slotIn(
-  { placed: { device }, size, slabs }: Group,
-  index: number,
-  name: string,
-  shape: readonly number[],
-  category: Category,
-  dtype: DType = "f32",
-): Tensor {
-  if (size === 1) return empty(device, shape, category, dtype);
-  // A slot starts where a kernel can be bound to it. Slots whose size is no multiple of that do not touch; W then takes
-  // the micro-batches one after the other (see joinAdjacent).
-  const stride = Math.ceil(bytesOf(shape, dtype) / alignment) * alignment;
-  let slab = slabs.get(name);
-  if (!slab) {
-    slabs.set(name, slab = empty(device, [size * stride / bytesOf([1], dtype)], category, dtype));
-  }
-  return view(slab, shape, index * stride);
-}
-
-/** Gives up the group's slabs; slots still held by somebody live on. */
-export function releaseGroup(group: Group): void {
-  release(...group.slabs.values());
-  group.slabs.clear();
-}
 
 /** How the store of a child layer differs from its parent's. */
 export interface ChildOptions {
@@ -61,8 +12,8 @@ export interface ChildOptions {
   readonly group?: Group;
   /** The micro-batch's number in that group; 0 by default. */
   readonly index?: number;
-  /** Whether the child's forward is run a second time, see {@link Saved.again}. */
-  readonly again?: boolean;
+  /** Whether the child recomputes, see {@link Saved.recomputing}. */
+  readonly recomputing?: boolean;
   /** Whether nobody reads what the child's forward gives, see {@link Saved.unread}. */
   readonly unread?: boolean;
 }
@@ -81,13 +32,13 @@ export interface Saved {
   /** Whether W comes at a time of its own, or follows I at once in a full backward. */
   readonly delayed: boolean;
   /**
-   * Whether the forward has been run before for this micro-batch, and is run again for what was not kept: it must give the
-   * same numbers, and must not move state such as running statistics on once more.
+   * Whether the forward has been run before for this micro-batch, and recomputes what was not kept: it must give the same numbers,
+   * and must not move state such as running statistics on once more.
    */
-  readonly again: boolean;
+  readonly recomputing: boolean;
   /**
-   * Whether nobody reads the y of this forward, which is run again for what it keeps alone: a layer may leave y unwritten. Holds for
-   * a child only where its parent says so.
+   * Whether nobody reads the y of this forward, which is run only for what it keeps: a layer may leave y unwritten. Holds for a
+   * child only where its parent says so.
    */
   readonly unread: boolean;
   /** The values of a parameter; no new reference. */
@@ -152,9 +103,10 @@ function createPart(
   index: number,
   sides: ReadonlyMap<string, Tensor>,
   path: string,
-  { again = false, unread = false }: ChildOptions,
+  { recomputing = false, unread = false }: ChildOptions,
 ): Saved {
   const { placed, delayed } = group;
+  const layer = path === "" ? "A stage" : `Layer "${path.slice(0, -1)}"`;
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
   /** Scratch of the run under way. */
@@ -162,14 +114,17 @@ function createPart(
   /** Where new scratch is entered. */
   const open = (): Tensor[] => {
     if (lent) return lent;
-    throw new Error(`Scratch of "${path}" would never be released: its layer's function must be called through run.ts`);
+    throw new Error(
+      `${layer} asks for scratch outside a layer's function, where nobody would release it: functions of layers are ` +
+        "called through forward(), backwardInput() and backwardWeight()",
+    );
   };
   return {
     device: placed.device,
     group,
     index,
     delayed,
-    again,
+    recomputing,
     unread,
     value: (parameter) => placed.parameter(parameter).value,
     gradient: (parameter) => placed.parameter(parameter).gradient,
@@ -178,7 +133,7 @@ function createPart(
       let child = children.get(name);
       if (!child) {
         const [its, at] = options.group ? [options.group, options.index ?? 0] : [group, index];
-        children.set(name, child = createPart(its, at, sides, `${path}${name}.`, { again, ...options }));
+        children.set(name, child = createPart(its, at, sides, `${path}${name}.`, { recomputing, ...options }));
       }
       return child;
     },
@@ -196,7 +151,7 @@ function createPart(
       const list = open();
       for (const tensor of scratch) {
         const at = list.indexOf(tensor);
-        if (at < 0) throw new Error(`What is released early is no scratch of "${path}", or not any more`);
+        if (at < 0) throw new Error(`${layer} releases early what is no scratch of its own, or has been released`);
         list.splice(at, 1);
         release(tensor);
       }

@@ -23,8 +23,8 @@ export function shortcut(body: Layer, projection?: Layer, { relu = false }: { re
     forward(y, x, saved) {
       const through = saved.scratch(y.shape, y.dtype);
       forward(body, through, x, saved.child("body"));
-      let around = x;
-      if (projection) forward(projection, around = saved.scratch(y.shape, y.dtype), x, saved.child("projection"));
+      const around = projection ? saved.scratch(y.shape, y.dtype) : x;
+      if (projection) forward(projection, around, x, saved.child("projection"));
       if (relu) {
         addRelu(y, through, around);
         saved.keep("y", y);

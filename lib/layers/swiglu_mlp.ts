@@ -29,7 +29,7 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
     flops(shape) {
       const [g, d] = [gateUpProjection.flops(shape), down.flops([shape[0], hidden])];
       const gate = 5 * shape[0] * hidden;
-      return { f: g.f + d.f + gate, i: g.i + d.i + 2 * gate, w: g.w + d.w, again: g.f + gate };
+      return { f: g.f + d.f + gate, i: g.i + d.i + 2 * gate, w: g.w + d.w, recompute: g.f + gate };
     },
     forward(y, x, saved) {
       const rows = x.shape[0];

@@ -36,7 +36,7 @@ export interface Calibration {
 
 /**
  * The problems that a training step of `model` has, found by a dry run with micro-batches of `samples`. `like` is the device
- * they will run on; `width`, 1 by default, is the number of micro-batches in a W. The model must not be in a pipeline.
+ * they will run on; `width`, 1 by default, is the number of micro-batches in a W.
  *
  * @throws {UserError} When `samples` or `width` is no whole number of 1 or more.
  */
@@ -50,9 +50,10 @@ export function problemsOf(
   expectFields("problemsOf", options, { width: optional(positive), precision: optional(precisionRule) });
   const { width = 1, precision } = options;
   const { software, subgroupSize } = like.info;
+  const devices = dryDevices(1, { software, subgroupSize });
   const set = {
     mode: "real" as const,
-    devices: dryDevices(1, { software, subgroupSize }),
+    devices,
     adapter: "no device, shapes only",
     driver: like.info.driver,
     close: () => {},
@@ -60,7 +61,7 @@ export function problemsOf(
   const pipeline = createPipeline(set, model, { optimizer: adamw(), precision });
   const base = generate("gpipe", { devices: 1, microbatches: width });
   const batch = blankBatch(model, samples * width);
-  return observeProblems(async () => {
+  return observeProblems(devices[0].gpu, async () => {
     try {
       await pipeline.step(width > 1 ? twoStage(base, { policy: "end", width }) : base, batch);
     } finally {

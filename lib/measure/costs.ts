@@ -1,6 +1,5 @@
 /** Costs of the actions of each stage, out of the device times of measured steps. */
 import type { Interval } from "../gpu/timing.ts";
-import type { Parameter } from "../layers/parameter.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import type { Costs } from "../schedules/price/costs.ts";
 import type { Action, Schedule } from "../schedules/schedule.ts";
@@ -40,17 +39,8 @@ export interface CostCollector {
  * an activation between neighbours, and as nothing between ranks that are none. Besides, every optimizer step waits until
  * all ranks have found their gradients finite, which goes without a message that counts.
  */
-export function updatesAfter(
-  { model: { tied = [] }, parts, placement }: Pick<Pipeline, "model" | "parts" | "placement">,
-  devices: number,
-): readonly (readonly number[])[] {
-  const ranks = Array.from({ length: devices }, (_, rank) => rank);
-  const stageOf = (parameter: Parameter) =>
-    parts.findIndex((layers) => layers.some(({ parameters }) => parameters.includes(parameter)));
-  const twins = tied.map((pair) => pair.map((twin) => placement[stageOf(twin)]));
-  return ranks.map((rank) =>
-    ranks.filter((other) => other !== rank && twins.some((pair) => pair.includes(rank) && pair.includes(other)))
-  );
+export function updatesAfter({ end }: Pick<Pipeline, "end">, devices: number): readonly (readonly number[])[] {
+  return Array.from({ length: devices }, (_, rank) => end.reduceFrom?.(rank) ?? []);
 }
 
 /** A collector for pipelines of `stages` stages on `devices` ranks; `optimizerAfter` as {@link updatesAfter} says. */

@@ -5,7 +5,7 @@ import { dryDevices } from "../gpu/dry.ts";
 import { type Bytes, categories } from "../gpu/ledger.ts";
 import type { Layer } from "../layers/layer.ts";
 import { countParameters, type Model } from "../models/model.ts";
-import type { RankPeak } from "../runtime/executor.ts";
+import type { RankPeak } from "../runtime/rank.ts";
 import { type Choices, setChoices } from "../ops/choice.ts";
 import {
   createPipeline,
@@ -34,7 +34,7 @@ export interface MemoryOptions {
   readonly subgroupSize?: number;
   /** What `calibrate` has chosen for the devices: attention keeps what its way needs. By default the rules hold. */
   readonly choices?: Choices;
-  /** What is computed again instead of kept; nothing by default. */
+  /** What is recomputed instead of kept; nothing by default. */
   readonly recompute?: RecomputePolicy;
   /** What tensors hold, as in `PipelineOptions`; "f32" by default. */
   readonly precision?: Precision;
@@ -42,7 +42,7 @@ export interface MemoryOptions {
 
 /**
  * The peaks of a step of `schedule` with micro-batches of `samples`, on each device, without any device: the step is run
- * with shapes alone. The model must not be in a pipeline.
+ * with shapes alone.
  *
  * ```ts
  * import { adamw, createModel, generate, predictMemory } from "twobp";
@@ -129,7 +129,7 @@ export interface MemoryRow {
   readonly policy?: string;
   /** Most micro-batches in one W. */
   readonly width: number;
-  /** What is computed again instead of kept, as the command line says it. */
+  /** What is recomputed instead of kept, as the command line says it. */
   readonly recompute: string;
   /** By rank. */
   readonly devices: readonly DeviceMemory[];
@@ -161,7 +161,7 @@ export interface MemoryRunOptions {
   readonly samples: number;
   /** The optimizer in use. */
   readonly optimizer: OptimizerSpec;
-  /** What to compute again, a row for each; nothing by default. */
+  /** What to recompute, a row for each; nothing by default. */
   readonly recompute?: readonly RecomputePolicy[];
   /** What tensors hold; "f32" by default. */
   readonly precision?: Precision;

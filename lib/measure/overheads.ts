@@ -1,9 +1,9 @@
 /**
  * What it costs to pass a tensor from one rank to the next, for virtual devices: they share a GPU and copy there, real
- * ones go through host memory. Measured on the device at hand, with the channels' own calls (see `lib/runtime/channel.ts`).
+ * ones go through host memory. Measured on the device at hand, with the calls of the transport
+ * between ranks of one process (see `lib/runtime/transports/in_process.ts`).
  */
 import type { Device } from "../gpu/device.ts";
-import type { WaitHistory } from "../gpu/poll.ts";
 import { createTimer } from "../gpu/timing.ts";
 import { matmul } from "../ops/matmul.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
@@ -42,15 +42,15 @@ export async function measureMessage(device: Device, bytes: number, busyMs: numb
     device.copy(source.storage.buffer, source.offset, staging[hop % 2], 0, size);
     return device.finish();
   };
-  let history: WaitHistory = []; // a pipeline's messages have one too
   /** Wall-clock time that the actions themselves do not explain, for each message; and the time of an action. */
   const chain = async (products: number) => {
+    const name = `${bytes} bytes after ${products} products`; // a pipeline's messages have one too
     let next = record(0, products);
     const start = performance.now();
     for (let hop = 0; hop < hops; hop++) {
       device.submit(next);
-      if (hop + 1 < hops) next = record(hop + 1, products); // as the executor does: before it waits
-      await device.mapped(staging[hop % 2], history);
+      if (hop + 1 < hops) next = record(hop + 1, products); // as a rank does: before it waits
+      await device.mapped(staging[hop % 2], name);
       device.write(target, staging[hop % 2].getMappedRange());
       staging[hop % 2].unmap();
     }
@@ -62,7 +62,6 @@ export async function measureMessage(device: Device, bytes: number, busyMs: numb
     await chain(1); // compiles
     const products = Math.max(1, Math.round(Math.min(busyMs, longestMs) / (await chain(1)).action));
     const messages: number[] = [];
-    history = [];
     for (let row = 0; row < rows; row++) messages.push((await chain(Math.min(products, 1000))).message);
     return Math.max(0, median(messages));
   } finally {

@@ -29,9 +29,9 @@ export async function measurePeak(device: Device, patience?: Patience): Promise<
     fill(sums, 0.5); // 0.5 x + 0.5 stays where it is: no infinities, no denormals
     fill(from, 1);
     const runs = [
-      () => device.dispatch(few, [steps, 0, 0, 0], [sums], [groups]),
-      () => device.dispatch(many, [steps, 0, 0, 0], [sums], [groups]),
-      () => device.dispatch(copy, [bytes / 16, 0, 0, 0], [to, from], strides(device, bytes / 16)),
+      () => device.dispatch(few, { steps }, [sums], [groups]),
+      () => device.dispatch(many, { steps }, [sums], [groups]),
+      () => device.dispatch(copy, { steps: bytes / 16 }, [to, from], strides(device, bytes / 16)),
     ];
     for (const run of runs) run(); // compiles
     await device.idle();

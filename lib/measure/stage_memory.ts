@@ -21,8 +21,7 @@ export interface StageMemoryOptions extends MemoryOptions {
 /**
  * The memory model of each stage: what F, I, W and B of a micro-batch take, keep, give back and hold while they run. Found by
  * running one and two micro-batches with shapes alone, each stage on a dry device of its own, and reading the ledgers: it
- * takes as long as a few steps of two micro-batches, and then serves every schedule, policy and width. The model
- * must not be in a pipeline.
+ * takes as long as a few steps of two micro-batches, and then serves every schedule, policy and width.
  *
  * ```ts
  * import { adamw, createModel, generate, peakMemory, stageMemories, twoStage } from "twobp";

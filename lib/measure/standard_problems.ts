@@ -41,7 +41,7 @@ type Make = (shape: readonly number[], dtype?: DType) => Tensor;
 export function standardProblems({ info }: Gpu, dtype: DType = "f32"): Promise<Observed[]> {
   const [device] = dryDevices(1, info);
   const make: Make = (shape, type = dtype) => empty(device, shape, "workspace", type);
-  return observeProblems(() => {
+  return observeProblems(device.gpu, () => {
     products(make, info.software ? 512 : 4096);
     rows(make);
     attentions(make, device, info.software ? 4 : 16);
@@ -114,7 +114,7 @@ function attentions(make: Make, device: Device, sequences: number) {
     attentionBackward(packed(), wide(), out, qkv, kept, shape);
   };
   // Composed, so that the softmax is seen; the whole is the same problem however it is recorded here.
-  for (const shape of shapes) withCandidate("composed", () => both(shape));
+  for (const shape of shapes) withCandidate(device.gpu, "composed", () => both(shape));
 }
 
 function images(make: Make, samples: number) {

@@ -39,7 +39,7 @@ export interface ThroughputRow {
   readonly policy?: string;
   /** Most micro-batches in one W. */
   readonly width: number;
-  /** What was computed again instead of kept, as the command line says it. */
+  /** What was recomputed instead of kept, as the command line says it. */
   readonly recompute: string;
   /** Micro-batches in a step. */
   readonly microbatches: number;

@@ -34,7 +34,7 @@ export interface BatchShape {
   readonly longest?: number;
 }
 
-/** A model. Its parameters are placed by the pipeline it is given to: one pipeline at a time. */
+/** A model: a description, from which each pipeline that it is given to makes parameters of its own. */
 export interface Model {
   /** For tables, "llama-tiny". */
   readonly name: string;

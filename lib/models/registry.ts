@@ -18,7 +18,7 @@ const makers: Readonly<Record<string, () => Model>> = {
 export const modelNames: readonly string[] = Object.keys(makers);
 
 /**
- * A model. Its parameters are placed by the pipeline it is given to: one pipeline at a time.
+ * A model by its name: a description, from which each pipeline that it is given to makes parameters of its own.
  *
  * @throws {UserError} On an unknown name.
  */

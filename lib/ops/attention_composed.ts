@@ -25,7 +25,7 @@ function softmaxOperation(name: string, kernels: SoftmaxKernels) {
       const rows = sequences * heads * length;
       x.device.dispatch(
         kernels[lengths ? "padded" : "whole"][variant],
-        [rows, length, heads, causal ? 1 : 0],
+        { rows, length, heads, causal: Number(causal) },
         [x, ...views, ...lengths ? [lengths] : []],
         lanes(rows, variant === "group" ? 1 : 64),
       );

@@ -2,12 +2,13 @@
  * Attention without the score matrix (FlashAttention-2: Dao, arXiv 2307.08691): scores are computed tile by tile in both
  * passes, and only the logarithms of their sums of exponentials are kept from F to I.
  */
-import { floatBits, type GpuInfo } from "../gpu/gpu.ts";
+import type { GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import type { View } from "../gpu/device.ts";
+import type { ParameterValues } from "../gpu/parameters.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import type { AttentionMasks, AttentionShape, AttentionWay } from "./attention_shape.ts";
-import { dropWords } from "./dropout.ts";
+import { dropParameters } from "./dropout.ts";
 import { lanes } from "./elementwise.ts";
 
 /** Registers and shuffles, no workgroup memory: for processors that pose as GPUs. */
@@ -61,7 +62,7 @@ function fused({ file, supports, constants, rows }: Kernels): AttentionWay {
       const { sequences, length, heads } = shape;
       out.device.dispatch(
         compiled(out.device.gpu.info, file, "forward", shape, masks),
-        words(shape, masks),
+        parametersOf(shape, masks),
         [out, logs, qkv, ...sides(masks, qkv)],
         [Math.ceil(length / rows), heads, sequences],
       );
@@ -75,7 +76,7 @@ function fused({ file, supports, constants, rows }: Kernels): AttentionWay {
       for (const [entry, count] of [["queries", heads], ["keys", kvHeads]] as const) {
         dqkv.device.dispatch(
           compiled(dqkv.device.gpu.info, `${file}_backward`, entry, shape, masks),
-          words(shape, masks),
+          parametersOf(shape, masks),
           views,
           [Math.ceil(length / rows), count, sequences],
         );
@@ -85,11 +86,18 @@ function fused({ file, supports, constants, rows }: Kernels): AttentionWay {
   };
 }
 
-/** The uniform block `Parameters` of every fused kernel. */
-function words(shape: AttentionShape, { lengths, dropout }: AttentionMasks): number[] {
+function parametersOf(shape: AttentionShape, { lengths, dropout }: AttentionMasks): ParameterValues {
   const { length, heads, kvHeads = heads, headSize, causal = true } = shape;
-  const sizes = [length, heads, heads / kvHeads, headSize / 4, Number(causal), Number(lengths !== undefined)];
-  return [...sizes, floatBits(1 / Math.sqrt(headSize)), ...(dropout ? dropWords(dropout) : [0, 0, 0])];
+  return {
+    length,
+    heads,
+    members: heads / kvHeads,
+    size: headSize / 4,
+    causal: Number(causal),
+    padded: Number(lengths !== undefined),
+    scale: 1 / Math.sqrt(headSize),
+    ...dropout ? dropParameters(dropout) : { threshold: 0, keep: 0, salt: 0 },
+  };
 }
 
 /** What the masks read. A kernel binds both, even where it reads neither: then it is given any memory. */
@@ -102,5 +110,5 @@ const dots = kernel("attention_means", "dots");
 
 function dotRows(means: Tensor, out: Tensor, dout: Tensor, { sequences, length, heads, headSize }: AttentionShape) {
   const count = sequences * length * heads;
-  means.device.dispatch(dots, [count, length, heads, headSize / 4], [means, out, dout], lanes(count));
+  means.device.dispatch(dots, { count, length, heads, size: headSize / 4 }, [means, out, dout], lanes(count));
 }

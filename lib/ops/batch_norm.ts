@@ -1,6 +1,5 @@
 /** BatchNorm over the rows of a micro-batch, with the gradients of its two halves. */
 import type { Device } from "../gpu/device.ts";
-import { floatBits } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
@@ -96,7 +95,7 @@ const batchNormRows = rowOperation<
     down(variant, moments, [means, squares, x], rows, width, block);
     device.dispatch(
       statisticsKernel,
-      [rows, width, block, blocks, floatBits(epsilon), floatBits(momentum)],
+      { rows, width, block, blocks, epsilon, momentum },
       [mean, rstd, runningMean, runningVariance, means, squares],
       lanes(width),
     );
@@ -148,7 +147,8 @@ const sumsRows = rowOperation<
     const gains = empty(device, [blocks, width], "workspace"), biases = empty(device, [blocks, width], "workspace");
     const views = [gains, biases, mean, rstd, dy, x, gain, bias];
     down(variant, (relu ? withRelu : plain).products, views, rows, width, block);
-    device.dispatch(gatherKernel, [rows, width, block, blocks, 0, 0], [dgain, dbias, gains, biases], lanes(width));
+    const parameters = { rows, width, block, blocks, epsilon: 0, momentum: 0 };
+    device.dispatch(gatherKernel, parameters, [dgain, dbias, gains, biases], lanes(width));
     release(gains, biases);
   },
 });
@@ -212,8 +212,8 @@ function down(
   const [{ device }] = views;
   const perLane = perLaneOf(variant);
   const blocks = Math.ceil(rows / block), columns = width / perLane;
-  const words = [rows, columns, block, blocks, 0, 0];
-  device.dispatch(kernels[perLane], words, views, lanes(columns * blocks));
+  const parameters = { rows, width: columns, block, blocks, epsilon: 0, momentum: 0 };
+  device.dispatch(kernels[perLane], parameters, views, lanes(columns * blocks));
 }
 
 /** A GPU, like a processor, is served best by four columns at a time where the width allows it. */

@@ -27,7 +27,12 @@ const columnTotalsOperation = singleOperation<[out: Tensor, rows: Tensor]>({
   outputs: 1,
   record(out, rows) {
     const count = rowsOf(rows), width = widthOf(rows);
-    rows.device.dispatch(sumKernels.plain, [count, width, count, 0], [out, rows], lanes(width));
+    rows.device.dispatch(
+      sumKernels.plain,
+      { rows: count, width, block: count, accumulate: 0 },
+      [out, rows],
+      lanes(width),
+    );
   },
 });
 
@@ -45,7 +50,7 @@ const addBiasRows = rowOperation<[y: Tensor, bias: Tensor]>({
   record(variant, y, bias) {
     const rows = rowsOf(y), width = widthOf(y);
     const { kernel, perLane, grid } = addKernel(y.device, rows, width, variant);
-    y.device.dispatch(kernel, [rows, width / perLane], [y, bias], grid);
+    y.device.dispatch(kernel, { rows, width: width / perLane }, [y, bias], grid);
   },
 });
 
@@ -66,14 +71,15 @@ const columnSumRows = rowOperation<[dbias: Tensor, dy: Tensor]>({
     const block = variant === "group" ? Math.max(blockRows, Math.ceil(rows / 65_535)) : rows;
     if (block >= rows) {
       const [entry, columns] = variant === "vec4" ? ["vec4", width / 4] as const : ["plain", width] as const;
-      device.dispatch(sumKernels[entry], [rows, columns, rows, 1], [dbias, dy], lanes(columns));
+      const parameters = { rows, width: columns, block: rows, accumulate: 1 };
+      device.dispatch(sumKernels[entry], parameters, [dbias, dy], lanes(columns));
       return;
     }
     const blocks = Math.ceil(rows / block);
     const sums = empty(device, [blocks, width], "workspace");
     const [columnGroups] = lanes(width);
-    device.dispatch(sumKernels.plain, [rows, width, block, 0], [sums, dy], [columnGroups, blocks]);
-    device.dispatch(sumKernels.gather, [blocks, width, 0, 0], [dbias, sums], lanes(width));
+    device.dispatch(sumKernels.plain, { rows, width, block, accumulate: 0 }, [sums, dy], [columnGroups, blocks]);
+    device.dispatch(sumKernels.gather, { rows: blocks, width, block: 0, accumulate: 0 }, [dbias, sums], lanes(width));
     release(sums); // reused at the earliest by a kernel recorded after these
   },
 });

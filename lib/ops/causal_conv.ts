@@ -32,7 +32,8 @@ const forwardOperation = singleOperation<[y: Tensor, x: Tensor, weight: Tensor, 
     // Each block loads three tokens of the one before it; a GPU has more invocations than there are channels.
     const block = x.device.gpu.info.software ? 64 : 16;
     const grid = lanes(sequences * Math.ceil(length / block) * channels);
-    x.device.dispatch(forward, [sequences, length, channels, widthOf(x), block], [y, x, weight, bias], grid);
+    const parameters = { sequences, length, channels, stride: widthOf(x), block };
+    x.device.dispatch(forward, parameters, [y, x, weight, bias], grid);
   },
 });
 
@@ -69,7 +70,7 @@ const backwardOperation = singleOperation<
     const channels = widthOf(dy), sequences = rowsOf(dy) / length;
     x.device.dispatch(
       backward,
-      [sequences, length, channels, widthOf(x), 0],
+      { sequences, length, channels, stride: widthOf(x), block: 0 },
       [x, dweight, dbias, dy, weight, bias],
       lanes(sequences * channels),
     );

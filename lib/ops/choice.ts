@@ -84,14 +84,38 @@ export type Choices = Readonly<Record<string, Readonly<Record<string, string>>>>
 export type AnyOperation = Operation<any>;
 
 const registry = new Map<string, AnyOperation>();
-const measured = new WeakMap<Gpu, Map<AnyOperation, Map<string, unknown>>>();
-let forced: readonly string[] = []; // the innermost first
-let observer: ((operation: AnyOperation, problem: unknown) => void) | undefined;
+
+/** What holds on one GPU. */
+interface InForce {
+  /** By operation and class the candidate that was measured to be the fastest. */
+  measured?: ReadonlyMap<AnyOperation, ReadonlyMap<string, unknown>>;
+  /** Names of {@link withCandidate}, the innermost first. */
+  forced: readonly string[];
+  /** Of {@link observeProblems}. */
+  observer?: (operation: AnyOperation, problem: unknown) => void;
+}
+
+const inForce = new WeakMap<Gpu, InForce>();
+
+function inForceOn(gpu: Gpu): InForce {
+  let found = inForce.get(gpu);
+  if (!found) inForce.set(gpu, found = { forced: [] });
+  return found;
+}
 
 /** Makes an operation and lists it in {@link operations}. */
 export function defineOperation<P>(spec: OperationSpec<P>): Operation<P> {
   const { candidates, classOf, rule } = spec;
   const named = new Map(candidates.map((each) => [each.name, each]));
+  const chosen = ({ forced, measured }: InForce, info: GpuInfo, problem: P): Candidate<P> => {
+    for (const name of forced) {
+      const wanted = named.get(name);
+      if (wanted?.supports(info, problem)) return wanted;
+    }
+    const best = measured?.get(operation)?.get(classOf(problem)) as Candidate<P> | undefined;
+    if (best?.supports(info, problem)) return best; // a class is rough: not all of its problems need to be supported
+    return operation.usual(info, problem);
+  };
   const operation: Operation<P> = {
     ...spec,
     usual(info, problem) {
@@ -99,21 +123,15 @@ export function defineOperation<P>(spec: OperationSpec<P>): Operation<P> {
       return usual?.supports(info, problem) ? usual : candidates.find((each) => each.supports(info, problem))!;
     },
     choose(gpu, problem) {
-      const { info } = gpu;
-      for (const name of forced) {
-        const wanted = named.get(name);
-        if (wanted?.supports(info, problem)) return wanted;
-      }
-      const best = measured.get(gpu)?.get(operation)?.get(classOf(problem)) as Candidate<P> | undefined;
-      if (best?.supports(info, problem)) return best; // a class is rough: not all of its problems need to be supported
-      return operation.usual(info, problem);
+      return chosen(inForceOn(gpu), gpu.info, problem);
     },
     run(problem) {
-      operation.choose(spec.outputs(problem)[0].device.gpu, problem).record(problem);
-      operation.observe(problem);
+      const { gpu } = spec.outputs(problem)[0].device, there = inForceOn(gpu);
+      chosen(there, gpu.info, problem).record(problem);
+      there.observer?.(operation, problem);
     },
     observe(problem) {
-      observer?.(operation, problem);
+      inForceOn(spec.outputs(problem)[0].device.gpu).observer?.(operation, problem);
     },
   };
   if (registry.has(spec.name)) throw new Error(`There are two operations "${spec.name}"`);
@@ -137,20 +155,20 @@ export function setChoices(gpu: Gpu, choices: Choices): void {
     );
     table.set(operation, new Map(known.filter(([, candidate]) => candidate)));
   }
-  measured.set(gpu, table);
+  inForceOn(gpu).measured = table;
 }
 
 /**
- * Records with the candidates of this name wherever they can serve, whatever would be chosen: for tests and benchmarks. Calls may
- * lie in one another, each for other operations.
+ * Records on `gpu` with the candidates of this name wherever they can serve, whatever would be chosen: for tests and benchmarks.
+ * Calls may lie in one another, each for other operations. Other GPUs take no notice.
  */
-export function withCandidate(name: string, record: () => void): void {
-  const before = forced;
-  forced = [name, ...before];
+export function withCandidate(gpu: Gpu, name: string, record: () => void): void {
+  const there = inForceOn(gpu), before = there.forced;
+  there.forced = [name, ...before];
   try {
     record();
   } finally {
-    forced = before;
+    there.forced = before;
   }
 }
 
@@ -163,19 +181,19 @@ export interface Observed {
 }
 
 /**
- * The problems that operations are run on while `work` lasts, one of each class in the order of their first appearance;
- * those that another operation is composed of come before it.
+ * The problems that operations are run on on `gpu` while `work` lasts, one of each class in the order of their first
+ * appearance; those that another operation is composed of come before it. One observer at a time sees them, the latest.
  */
-export async function observeProblems(work: () => unknown): Promise<Observed[]> {
-  const seen = new Map<string, Observed>();
-  observer = (operation, problem) => {
+export async function observeProblems(gpu: Gpu, work: () => unknown): Promise<Observed[]> {
+  const seen = new Map<string, Observed>(), there = inForceOn(gpu), before = there.observer;
+  there.observer = (operation, problem) => {
     const key = `${operation.name} ${operation.classOf(problem)}`;
     if (!seen.has(key)) seen.set(key, { operation, problem: problem as object });
   };
   try {
     await work();
   } finally {
-    observer = undefined;
+    there.observer = before;
   }
   return [...seen.values()];
 }

@@ -13,7 +13,7 @@ import { type Candidate, defineOperation, type Operation, roughly } from "./choi
 import { lanes } from "./elementwise.ts";
 import { matmul, matmulBatched, type Matrices } from "./matmul.ts";
 import { rowKernel, type RowVariant, usualVariant } from "./variants.ts";
-import { expectImages, type Window, windowedShape, windowWords } from "./windows.ts";
+import { expectImages, type Window, windowedShape, windowParameters } from "./windows.ts";
 
 /** How far the window moves and how much it may stand over. */
 export type ConvOptions = Omit<Window, "size">;
@@ -57,8 +57,8 @@ const inputOperation = convolution("conv2dBackwardInput", "x", (variant, { y, x,
     const [, height, width, channels] = x.shape;
     const rows = samples * height * width;
     const { kernel: gather, perLane, grid } = imagesKernel(x.device, rows, channels, variant);
-    const words = [rows, channels / perLane, first, ...windowWords(x.shape, y.shape, window)];
-    x.device.dispatch(gather, words, [x, patches], grid);
+    const parameters = { rows, width: channels / perLane, first, ...windowParameters(x.shape, y.shape, window) };
+    x.device.dispatch(gather, parameters, [x, patches], grid);
   });
 }, ({ y, x, weight, window }) => convolve(x, y, weight, window, 1));
 
@@ -159,11 +159,16 @@ function convolve(to: Tensor, images: Tensor, weight: Tensor, window: Window, tr
     implicitKernels.set(key, implicit);
   }
   const [samples, height, width, columns] = shape;
-  const words = [samples * height * width, images.shape[3] / 4, columns, ...windowWords(images.shape, shape, window)];
+  const parameters = {
+    rows: samples * height * width,
+    width: images.shape[3] / 4,
+    columns,
+    ...windowParameters(images.shape, shape, window),
+  };
   const step = transpose ? window.stride : 1; // pixels of one product are so far apart
   const rows = samples * Math.ceil(height / step) * Math.ceil(width / step);
   const [x, y] = lanes(Math.ceil(rows / 32) * Math.ceil(columns / (4 * LANES)), 1);
-  device.dispatch(implicit, words, [to, images, weight], [x, y, step * step]);
+  device.dispatch(implicit, parameters, [to, images, weight], [x, y, step * step]);
 }
 const implicitKernels = new Map<number, Kernel>();
 
@@ -204,7 +209,7 @@ function layOut(
   const { kernel: copy, perLane, grid } = columnsKernel(x.device, rows, channels, variant);
   x.device.dispatch(
     copy,
-    [rows, channels / perLane, first, ...windowWords(x.shape, to, window)],
+    { rows, width: channels / perLane, first, ...windowParameters(x.shape, to, window) },
     [patches, x],
     grid,
   );

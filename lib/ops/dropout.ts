@@ -1,5 +1,4 @@
 /** Dropout with a mask that is computed, not stored. It has no parameters: p1 only. */
-import { floatBits } from "../gpu/gpu.ts";
 import type { Tensor } from "../tensor.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
 import { rowKernel, rowOperation } from "./variants.ts";
@@ -35,12 +34,12 @@ const dropoutRows = rowOperation<[out: Tensor, x: Tensor, mask: DropoutMask, row
   record(variant, out, x, { rate, seed, salt }, rowsPerSample) {
     const rows = rowsOf(x), width = widthOf(x);
     const { kernel, perLane, grid } = apply(x.device, rows, width, variant);
-    const words = [rows, width / perLane, ...dropWords({ rate, salt }), rowsPerSample];
-    x.device.dispatch(kernel, words, [out, x, seed], grid);
+    const parameters = { rows, width: width / perLane, ...dropParameters({ rate, salt }), rowsPerSample };
+    x.device.dispatch(kernel, parameters, [out, x, seed], grid);
   },
 });
 
-/** The mask's part of a uniform block: hashes below the first word drop, the others are scaled by the second; the salt. */
-export function dropWords({ rate, salt }: Pick<DropoutMask, "rate" | "salt">): [number, number, number] {
-  return [Math.min(Math.round(rate * 2 ** 32), 2 ** 32 - 1), floatBits(1 / (1 - rate)), salt];
+/** The mask's part of a kernel's parameters: hashes below the threshold drop, what is kept is multiplied by `keep`. */
+export function dropParameters({ rate, salt }: Pick<DropoutMask, "rate" | "salt">) {
+  return { threshold: Math.min(Math.round(rate * 2 ** 32), 2 ** 32 - 1), keep: 1 / (1 - rate), salt };
 }

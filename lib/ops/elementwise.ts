@@ -1,6 +1,5 @@
 /** Elementwise operations. Every operand has as many elements as the result; shapes beyond that do not matter. */
 import type { Device } from "../gpu/device.ts";
-import { floatBits } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { singleOperation, spread } from "./variants.ts";
@@ -53,7 +52,7 @@ function record(kernels: ByWidth, value: number, out: Tensor, ...operands: Tenso
   const size = sizeOf(out.shape);
   const perLane = size % 4 === 0 ? 4 : 1;
   const count = size / perLane;
-  out.device.dispatch(kernels[perLane], [count, floatBits(value)], [out, ...operands], strides(out.device, count));
+  out.device.dispatch(kernels[perLane], { count, value }, [out, ...operands], strides(out.device, count));
 }
 
 function check(operation: string, out: Tensor, ...operands: Tensor[]) {

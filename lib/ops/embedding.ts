@@ -47,7 +47,7 @@ const embeddingRows = rowOperation<[out: Tensor, ids: Tensor, table: Tensor]>({
   record(variant, out, ids, table) {
     const rows = rowsOf(out), width = widthOf(out);
     const { kernel, perLane, grid } = forward(out.device, rows, width, variant);
-    out.device.dispatch(kernel, [rows, width / perLane], [out, ids, table], grid);
+    out.device.dispatch(kernel, { rows, width: width / perLane }, [out, ids, table], grid);
   },
 });
 
@@ -71,7 +71,7 @@ const backwardWeightRows = rowOperation<[dTable: Tensor, dy: Tensor, ids: Tensor
   record(variant, dTable, dy, ids) {
     const rows = rowsOf(dy), width = widthOf(dy);
     const { kernel, perLane, grid } = backwardWeight(dy.device, rows, width, variant);
-    dy.device.dispatch(kernel, [rows, width / perLane], [dTable, ids, dy], grid);
+    dy.device.dispatch(kernel, { rows, width: width / perLane }, [dTable, ids, dy], grid);
   },
 });
 

@@ -1,5 +1,4 @@
 /** LayerNorm: forward, and its two backward halves. */
-import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { columnTotals } from "./bias.ts";
@@ -40,9 +39,9 @@ const layerNormRows = rowOperation<
   rows: 2,
   record(variant, y, statistics, x, gain, bias, epsilon) {
     const rows = rowsOf(x), width = widthOf(x);
-    const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon)];
+    const parameters = { rows, width: variant === "vec4" ? width / 4 : width, epsilon };
     const views = [y, statistics, x, gain, bias];
-    x.device.dispatch(forward[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+    x.device.dispatch(forward[variant], parameters, views, lanes(rows, variant === "group" ? 1 : 64));
   },
 });
 
@@ -65,9 +64,9 @@ const layerNormBackwardInputRows = rowOperation<[dx: Tensor, dy: Tensor, x: Tens
   rows: 2,
   record(variant, dx, dy, x, statistics, gain) {
     const rows = rowsOf(x), width = widthOf(x);
-    const words = [rows, variant === "vec4" ? width / 4 : width, 0];
+    const parameters = { rows, width: variant === "vec4" ? width / 4 : width, epsilon: 0 };
     const views = [dx, dy, x, statistics, gain];
-    x.device.dispatch(backwardInput[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+    x.device.dispatch(backwardInput[variant], parameters, views, lanes(rows, variant === "group" ? 1 : 64));
   },
 });
 
@@ -97,7 +96,8 @@ const layerNormSumsRows = rowOperation<[dgain: Tensor, dbias: Tensor, dy: Tensor
     const gains = partial(dgain), biases = partial(dbias);
     const [columnGroups] = lanes(columns);
     const kernel = sums[variant === "vec4" ? "vec4" : "plain"];
-    device.dispatch(kernel, [rows, columns, block], [gains, biases, dy, x, statistics], [columnGroups, blocks]);
+    const views = [gains, biases, dy, x, statistics];
+    device.dispatch(kernel, { rows, width: columns, block }, views, [columnGroups, blocks]);
     if (blocks === 1) return;
     columnTotals(dgain, gains);
     columnTotals(dbias, biases);

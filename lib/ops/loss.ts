@@ -31,9 +31,9 @@ const crossEntropyRows = rowOperation<[losses: Tensor, logSumExp: Tensor, logits
   rows: 2,
   record(variant, losses, logSumExp, logits, targets) {
     const rows = rowsOf(logits), width = widthOf(logits);
-    const words = [rows, variant === "vec4" ? width / 4 : width];
+    const parameters = { rows, width: variant === "vec4" ? width / 4 : width };
     const views = [losses, logSumExp, logits, targets];
-    logits.device.dispatch(forward[variant], words, views, lanes(rows, variant === "group" ? 1 : 64));
+    logits.device.dispatch(forward[variant], parameters, views, lanes(rows, variant === "group" ? 1 : 64));
   },
 });
 
@@ -67,7 +67,12 @@ const crossEntropyBackwardRows = rowOperation<
   record(variant, dlogits, logits, logSumExp, targets, scale) {
     const rows = rowsOf(logits), width = widthOf(logits);
     const { kernel, perLane, grid } = backward(logits.device, rows, width, variant);
-    logits.device.dispatch(kernel, [rows, width / perLane], [dlogits, logits, logSumExp, targets, scale], grid);
+    logits.device.dispatch(
+      kernel,
+      { rows, width: width / perLane },
+      [dlogits, logits, logSumExp, targets, scale],
+      grid,
+    );
   },
 });
 
@@ -88,5 +93,5 @@ const sumOperation = singleOperation<[out: Tensor, x: Tensor, options: SumOption
   kernel: "sum:sum",
   outputs: 1,
   record: (out, x, { accumulate = false }) =>
-    out.device.dispatch(sumKernel, [sizeOf(x.shape), accumulate ? 1 : 0], [out, x], [1]),
+    out.device.dispatch(sumKernel, { count: sizeOf(x.shape), accumulate: Number(accumulate) }, [out, x], [1]),
 });

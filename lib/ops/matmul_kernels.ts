@@ -1,9 +1,10 @@
 /** The kernels that can multiply matrices, and which one a device is given. */
-import { floatBits, type GpuInfo } from "../gpu/gpu.ts";
+import type { GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
+import type { ParameterValues } from "../gpu/parameters.ts";
 import type { Candidate } from "./choice.ts";
 import { lanes } from "./elementwise.ts";
-import { inFours, type Problem } from "./matmul_problem.ts";
+import { inFours, type Layout, type Problem } from "./matmul_problem.ts";
 import { splitCandidate } from "./matmul_split.ts";
 
 /** How many workgroups make one matrix of the result. */
@@ -91,17 +92,18 @@ function candidate(
         variants.set(key, variant);
       }
       const [x, y] = lanes(groups(info, problem), 1);
-      device.dispatch(variant, words(problem), [out.tensor, a.tensor, b.tensor], [x, y, batch[0] * batch[1]]);
+      device.dispatch(variant, parametersOf(problem), [out.tensor, a.tensor, b.tensor], [x, y, batch[0] * batch[1]]);
     },
   };
 }
 
-/** The uniform block `Parameters` of every matmul kernel. */
-function words({ m, n, k, batch, out, a, b, scale, accumulate }: Problem): number[] {
-  const block = [m, n, k, batch[1]];
-  for (const { rowStride, offset, strides } of [out, a, b]) block.push(rowStride, offset, strides[0], strides[1]);
-  block.push(floatBits(scale), Number(accumulate));
-  return block;
+function parametersOf({ m, n, k, batch, out, a, b, scale, accumulate }: Problem): ParameterValues {
+  const all = { out: matricesOf(out), a: matricesOf(a), b: matricesOf(b) };
+  return { m, n, k, batch1: batch[1], ...all, scale, accumulate: Number(accumulate) };
+}
+
+function matricesOf({ rowStride, offset, strides }: Layout): ParameterValues {
+  return { rowStride, offset, stride0: strides[0], stride1: strides[1] };
 }
 
 /** Both operands f16: an f32 would lose what the other kernels keep. */

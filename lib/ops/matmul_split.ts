@@ -1,5 +1,4 @@
 /** Products of few elements and long sums, as gradients of weights are: the sums in several parts side by side. */
-import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { empty, release } from "../tensor.ts";
 import type { Candidate } from "./choice.ts";
@@ -38,8 +37,9 @@ export function splitCandidate(inner: Candidate<Problem>): Candidate<Problem> {
         accumulate: false,
         scale: 1,
       });
-      const words = [m, n, parts, out.rowStride, out.offset, floatBits(scale), Number(accumulate)];
-      device.dispatch(gather, words, [out.tensor, sums], lanes(m * n));
+      const { rowStride, offset } = out;
+      const parameters = { m, n, count: parts, rowStride, offset, scale, accumulate: Number(accumulate) };
+      device.dispatch(gather, parameters, [out.tensor, sums], lanes(m * n));
       release(sums); // reused at the earliest by a kernel recorded after these
     },
   };

@@ -1,5 +1,4 @@
 /** RMSNorm: forward, and its two backward halves. */
-import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { columnTotals } from "./bias.ts";
@@ -37,8 +36,8 @@ const rmsNormRows = rowOperation<[y: Tensor, rstd: Tensor, x: Tensor, gain: Tens
   rows: 2,
   record(variant, y, rstd, x, gain, epsilon) {
     const rows = rowsOf(x), width = widthOf(x);
-    const words = [rows, variant === "vec4" ? width / 4 : width, floatBits(epsilon), 0];
-    x.device.dispatch(forward[variant], words, [y, rstd, x, gain], lanes(rows, variant === "group" ? 1 : 64));
+    const parameters = { rows, width: variant === "vec4" ? width / 4 : width, epsilon, residual: 0 };
+    x.device.dispatch(forward[variant], parameters, [y, rstd, x, gain], lanes(rows, variant === "group" ? 1 : 64));
   },
 });
 
@@ -72,10 +71,9 @@ const rmsNormBackwardInputRows = rowOperation<
   rows: 2,
   record(variant, dx, dy, x, rstd, gain, residual) {
     const rows = rowsOf(x), width = widthOf(x);
-    const words = [rows, variant === "vec4" ? width / 4 : width, 0, residual ? 1 : 0];
     x.device.dispatch(
       backwardInput[variant],
-      words,
+      { rows, width: variant === "vec4" ? width / 4 : width, epsilon: 0, residual: residual ? 1 : 0 },
       [dx, dy, x, rstd, gain, residual ?? dy], // dy stands in where there is none, and is not read
       lanes(rows, variant === "group" ? 1 : 64),
     );
@@ -106,7 +104,7 @@ const rmsNormSumsRows = rowOperation<[dgain: Tensor, dy: Tensor, x: Tensor, rstd
     const partials = blocks === 1 ? dgain : empty(device, [blocks, width], "workspace");
     const [columnGroups] = lanes(columns);
     const kernel = sums[variant === "vec4" ? "vec4" : "plain"];
-    device.dispatch(kernel, [rows, columns, block], [partials, dy, x, rstd], [columnGroups, blocks]);
+    device.dispatch(kernel, { rows, width: columns, block }, [partials, dy, x, rstd], [columnGroups, blocks]);
     if (blocks === 1) return;
     columnTotals(dgain, partials);
     release(partials); // reused at the earliest by a kernel recorded after these

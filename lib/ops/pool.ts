@@ -4,7 +4,7 @@ import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape } from "./shapes.ts";
 import { rowKernel, rowOperation } from "./variants.ts";
-import { expectImages, type Window, windowedShape, windowWords } from "./windows.ts";
+import { expectImages, type Window, windowedShape, windowParameters } from "./windows.ts";
 
 const largest = rowKernel("pool", "largest");
 const largestBackward = rowKernel("pool", "largest_backward");
@@ -31,8 +31,9 @@ const maxPoolRows = rowOperation<[y: Tensor, taps: Tensor, x: Tensor, window: Wi
   record(variant, y, taps, x, window) {
     const [samples, height, width, channels] = y.shape;
     const { kernel, perLane, grid } = largest(x.device, samples * height * width, channels, variant);
-    const words = [samples * height * width, channels / perLane, ...windowWords(x.shape, y.shape, window)];
-    x.device.dispatch(kernel, words, [y, taps, x], grid);
+    const rows = samples * height * width;
+    const parameters = { rows, width: channels / perLane, ...windowParameters(x.shape, y.shape, window) };
+    x.device.dispatch(kernel, parameters, [y, taps, x], grid);
   },
 });
 
@@ -51,10 +52,14 @@ const maxPoolBackwardRows = rowOperation<[dx: Tensor, dy: Tensor, taps: Tensor, 
   record(variant, dx, dy, taps, window) {
     const [samples, height, width, channels] = dx.shape;
     const { kernel, perLane, grid } = largestBackward(dx.device, samples * height * width, channels, variant);
-    const words = [samples * height * width, channels / perLane, ...windowWords(dx.shape, dy.shape, window)];
-    dx.device.dispatch(kernel, words, [dx, dy, taps], grid);
+    const rows = samples * height * width;
+    const parameters = { rows, width: channels / perLane, ...windowParameters(dx.shape, dy.shape, window) };
+    dx.device.dispatch(kernel, parameters, [dx, dy, taps], grid);
   },
 });
+
+/** What the kernels of {@link averagePool} do not read. */
+const wholeImage = { outHeight: 0, outWidth: 0, size: 0, stride: 0, padding: 0 };
 
 /** The mean of each channel over all pixels. y: [N, C]; x: [N, H, W, C]. */
 export function averagePool(y: Tensor, x: Tensor): void {
@@ -72,8 +77,8 @@ const averagePoolRows = rowOperation<[y: Tensor, x: Tensor]>({
   record(variant, y, x) {
     const [samples, height, width, channels] = x.shape;
     const perLane = variant === "vec4" ? 4 : 1;
-    const words = [samples, channels / perLane, height, width, 0, 0, 0, 0, 0];
-    x.device.dispatch(average[perLane], words, [y, x], lanes(sizeOf(y.shape) / perLane));
+    const parameters = { ...wholeImage, rows: samples, width: channels / perLane, inHeight: height, inWidth: width };
+    x.device.dispatch(average[perLane], parameters, [y, x], lanes(sizeOf(y.shape) / perLane));
   },
 });
 
@@ -93,6 +98,7 @@ const averagePoolBackwardRows = rowOperation<[dx: Tensor, dy: Tensor]>({
     const [samples, height, width, channels] = dx.shape;
     const rows = samples * height * width;
     const { kernel, perLane, grid } = averageBackward(dx.device, rows, channels, variant);
-    dx.device.dispatch(kernel, [rows, channels / perLane, height, width, 0, 0, 0, 0, 0], [dx, dy], grid);
+    const parameters = { ...wholeImage, rows, width: channels / perLane, inHeight: height, inWidth: width };
+    dx.device.dispatch(kernel, parameters, [dx, dy], grid);
   },
 });

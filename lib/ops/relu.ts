@@ -54,5 +54,5 @@ function record(kernels: typeof forward, views: Tensor[]) {
   const [{ device, shape }] = views;
   const size = sizeOf(shape);
   const perLane = size % 4 === 0 ? 4 : 1;
-  device.dispatch(kernels[perLane], [size / perLane], views, strides(device, size / perLane));
+  device.dispatch(kernels[perLane], { count: size / perLane }, views, strides(device, size / perLane));
 }

@@ -1,5 +1,4 @@
 /** Rotary position embedding, in place on the heads of a packed tensor. It has no parameters: p1 only. */
-import { floatBits } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
@@ -53,8 +52,12 @@ const ropeOperation = singleOperation<[x: Tensor, shape: RopeShape, direction: 1
     const rows = sizeOf(x.shape) / rowStride;
     const plan = planOf(shape);
     const pairs = headSize / 2 / plan.perLane;
-    const words = [rows, length, heads, rowStride / plan.perLane, pairs, floatBits(direction), 0, 0];
-    x.device.dispatch(plan.kernel, words.concat(plan.frequencies), [x], lanes(rows * pairs));
+    x.device.dispatch(
+      plan.kernel,
+      { rows, length, heads, stride: rowStride / plan.perLane, pairs, direction, frequencies: plan.frequencies },
+      [x],
+      lanes(rows * pairs),
+    );
   },
 });
 
@@ -77,7 +80,7 @@ function planOf({ headSize, rowStride, base = 10_000 }: RopeShape): Plan {
     plan = {
       perLane,
       kernel: kernel("rope", perLane === 4 ? "rotate4" : "rotate", { FREQUENCIES: vectors }),
-      frequencies: Array.from({ length: vectors * 4 }, (_, i) => floatBits(base ** (-2 * i / headSize))),
+      frequencies: Array.from({ length: vectors * 4 }, (_, i) => base ** (-2 * i / headSize)),
     };
     plans.set(key, plan);
   }

@@ -84,14 +84,14 @@ const forwardOperation = scanning<ForwardProblem>("selectiveScan", recordForward
 function recordForward(way: Way, { out, states, inputs, parameters, length }: ForwardProblem) {
   const { x, dtRaw, projection, gate } = inputs;
   const problem = describe(inputs, parameters, length);
-  const { device, kernels, sequences, channels, chunks, words } = problem;
+  const { device, kernels, sequences, channels, chunks, parameters: sizes } = problem;
   const constants = prepare(problem, parameters);
   const broadcast = way === "subgroup" ? broadcastKernels(problem) : undefined;
   if (way === "chunks" && chunks > 1) chunkedForward(problem, out, states, { ...inputs, constants });
   else {
     device.dispatch(
       broadcast?.forward ?? kernels.forward,
-      words,
+      broadcast ? { ...sizes, chunk: 0, span: chunks } : sizes,
       [out, states, x, dtRaw, projection, gate, constants],
       lanes(sequences * channels, broadcast?.lanes),
     );
@@ -141,7 +141,7 @@ function recordBackward(
 ) {
   const { x, dtRaw, projection, gate } = inputs;
   const problem = describe(inputs, parameters, length);
-  const { device, kernels, sequences, channels, state, words } = problem;
+  const { device, kernels, sequences, channels, state, parameters: sizes } = problem;
   const constants = prepare(problem, parameters);
   const broadcast = way === "subgroup" ? broadcastKernels(problem) : undefined;
   // Channels in each of the sums that are gathered, or the groups of four lanes that have added theirs up.
@@ -153,9 +153,9 @@ function recordBackward(
   const shared = way === "chunks" && state <= 128;
   const gather = (first: number, count: number) => {
     const tokens = sequences * (Math.min((first + count) * chunk, length) - first * chunk);
-    const gatherWords = [sequences, length, parts, ...words.slice(3), first, count];
+    const gathered = { ...sizes, channels: parts, chunk: first, span: count };
     const grid = lanes(tokens * (shared ? 64 : state / 2));
-    device.dispatch(shared ? kernels.gatherGroup : kernels.gather, gatherWords, [dprojection, partials], grid);
+    device.dispatch(shared ? kernels.gatherGroup : kernels.gather, gathered, [dprojection, partials], grid);
   };
   if (parallel) {
     chunkedBackward(problem, dout, states, sums, partials, { ...inputs, constants }, span, gather);
@@ -164,7 +164,7 @@ function recordBackward(
       const first = Math.max(0, end - span);
       device.dispatch(
         broadcast?.backward ?? kernels.backward,
-        [...words, first, end - first],
+        { ...sizes, chunk: first, span: end - first },
         [dout, dtRaw, gate, states, partials, sums, x, projection, constants],
         lanes(sequences * channels, broadcast?.lanes),
       );
@@ -188,8 +188,12 @@ const weightOperation = singleOperation<[aLog: Tensor, d: Tensor, dtBias: Tensor
   outputs: 3,
   record(aLog, d, dtBias, sums) {
     const channels = sizeOf(d.shape), state = sizeOf(aLog.shape) / channels;
-    const words = [rowsOf(sums), 0, channels, 0, 0, 0];
-    const views = [aLog, d, dtBias, sums];
-    sums.device.dispatch(scanKernels(state).backwardWeight, words, views, lanes(channels * (state / 4 + 1)));
+    const unread = { length: 0, projectionStride: 0, gateStride: 0, chunk: 0, span: 0 };
+    sums.device.dispatch(
+      scanKernels(state).backwardWeight,
+      { sequences: rowsOf(sums), channels, ...unread },
+      [aLog, d, dtBias, sums],
+      lanes(channels * (state / 4 + 1)),
+    );
   },
 });

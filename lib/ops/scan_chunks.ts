@@ -1,6 +1,7 @@
 /** The selective scan on GPUs: all chunks of a sequence at once, see kernels/scan_chunks.wgsl. */
 import type { Device } from "../gpu/device.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
+import type { ParameterValues } from "../gpu/parameters.ts";
 import { empty, release, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 
@@ -15,8 +16,8 @@ export interface ChunkedScan {
   readonly chunk: number;
   /** Chunks in a sequence. */
   readonly chunks: number;
-  /** The uniform words of all scan kernels: sequences, length, channels and two strides. */
-  readonly words: readonly number[];
+  /** The parameters of all scan kernels. */
+  readonly parameters: ParameterValues;
 }
 
 /** What a scan reads, its constants prepared. */
@@ -33,11 +34,11 @@ export function chunkedForward(scan: ChunkedScan, out: Tensor, states: Tensor, i
   const { device, sequences, channels, state, chunks } = scan;
   const { x, dtRaw, projection, gate, constants } = inputs;
   const { alone, chain, forward } = kernelsOf(scan);
-  const words = [...scan.words, 0, chunks], all = lanes(sequences * chunks * channels);
+  const parameters = { ...scan.parameters, chunk: 0, span: chunks }, all = lanes(sequences * chunks * channels);
   const spans = empty(device, [sequences, chunks, channels], "workspace");
-  device.dispatch(alone, words, [states, spans, x, dtRaw, projection, constants], all);
-  device.dispatch(chain, words, [states, spans, constants], lanes(sequences * channels * state / 4));
-  device.dispatch(forward, words, [out, states, x, dtRaw, projection, constants, gate], all);
+  device.dispatch(alone, parameters, [states, spans, x, dtRaw, projection, constants], all);
+  device.dispatch(chain, parameters, [states, spans, constants], lanes(sequences * channels * state / 4));
+  device.dispatch(forward, parameters, [out, states, x, dtRaw, projection, constants, gate], all);
   release(spans);
 }
 
@@ -58,20 +59,21 @@ export function chunkedBackward(
   const { device, sequences, channels, state, chunks } = scan;
   const { x, dtRaw, projection, gate, constants } = inputs;
   const { aloneBack, chainBack, backward, addUp } = kernelsOf(scan);
-  const words = [...scan.words, 0, chunks];
+  const parameters = { ...scan.parameters, chunk: 0, span: chunks };
   const carries = empty(device, states.shape, "workspace");
   const spans = empty(device, [sequences, chunks, channels], "workspace");
   const parts = empty(device, [sequences, chunks, channels, state + 4], "workspace");
   const behind = [carries, spans, dout, dtRaw, projection, constants, gate];
-  device.dispatch(aloneBack, words, behind, lanes(sequences * chunks * channels));
-  device.dispatch(chainBack, words, [carries, spans, constants], lanes(sequences * channels * state / 4));
+  device.dispatch(aloneBack, parameters, behind, lanes(sequences * chunks * channels));
+  device.dispatch(chainBack, parameters, [carries, spans, constants], lanes(sequences * channels * state / 4));
   for (let first = 0; first < chunks; first += span) {
     const count = Math.min(span, chunks - first);
     const views = [dout, dtRaw, gate, states, partials, parts, constants, x, projection, carries];
-    device.dispatch(backward, [...scan.words, first, count], views, lanes(sequences * count * channels));
+    const these = { ...scan.parameters, chunk: first, span: count };
+    device.dispatch(backward, these, views, lanes(sequences * count * channels));
     gather(first, count);
   }
-  device.dispatch(addUp, words, [sums, parts], lanes(sequences * channels * (state / 4 + 1)));
+  device.dispatch(addUp, parameters, [sums, parts], lanes(sequences * channels * (state / 4 + 1)));
   release(carries, spans, parts);
 }
 

@@ -138,16 +138,22 @@ export function describe({ x, projection, gate }: ScanInputs, { aLog }: ScanPara
     state,
     chunk,
     chunks: Math.ceil(length / chunk),
-    words: [sequences, length, channels, widthOf(projection) / 4, widthOf(gate)],
+    parameters: {
+      sequences,
+      length,
+      channels,
+      projectionStride: widthOf(projection) / 4,
+      gateStride: widthOf(gate),
+    },
   };
 }
 
 /** What depends on the channel alone, as the kernels read it; to be released. */
 export function prepare(
-  { device, kernels, channels, state, words }: ReturnType<typeof describe>,
+  { device, kernels, channels, state, parameters }: ReturnType<typeof describe>,
   { aLog, d, dtBias }: ScanParameters,
 ): Tensor {
   const constants = empty(device, [channels, state + 4], "workspace");
-  device.dispatch(kernels.prepare, words, [constants, aLog, d, dtBias], lanes(channels));
+  device.dispatch(kernels.prepare, parameters, [constants, aLog, d, dtBias], lanes(channels));
   return constants;
 }

@@ -23,7 +23,7 @@ const swigluRows = rowOperation<[out: Tensor, gateUp: Tensor]>({
   record(variant, out, gateUp) {
     const rows = rowsOf(out), width = widthOf(out);
     const { kernel, perLane, grid } = forward(out.device, rows, width, variant);
-    out.device.dispatch(kernel, [rows, width / perLane], [out, gateUp], grid);
+    out.device.dispatch(kernel, { rows, width: width / perLane }, [out, gateUp], grid);
   },
 });
 
@@ -42,6 +42,6 @@ const swigluBackwardRows = rowOperation<[dGateUp: Tensor, dout: Tensor, gateUp: 
   record(variant, dGateUp, dout, gateUp) {
     const rows = rowsOf(dout), width = widthOf(dout);
     const { kernel, perLane, grid } = backward(dout.device, rows, width, variant);
-    dout.device.dispatch(kernel, [rows, width / perLane], [dGateUp, dout, gateUp], grid);
+    dout.device.dispatch(kernel, { rows, width: width / perLane }, [dGateUp, dout, gateUp], grid);
   },
 });

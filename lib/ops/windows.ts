@@ -49,7 +49,7 @@ export function expectImages(
   }
 }
 
-/** Uniform words of a kernel that relates images of shape `from` to their windows of shape `to`. */
-export function windowWords(from: readonly number[], to: readonly number[], { size, stride, padding }: Window) {
-  return [from[1], from[2], to[1], to[2], size, stride, padding];
+/** Parameters of a kernel that relates images of shape `from` to their windows of shape `to`. */
+export function windowParameters(from: readonly number[], to: readonly number[], { size, stride, padding }: Window) {
+  return { inHeight: from[1], inWidth: from[2], outHeight: to[1], outWidth: to[2], size, stride, padding };
 }

@@ -7,7 +7,7 @@ import { simulate } from "../schedules/price/simulate.ts";
 import { follow, type Recipe } from "./recipes.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
-/** One way to run a stage: what is computed again, what that costs and holds. */
+/** One way to run a stage: what is recomputed, what that costs and holds. */
 export interface Level {
   /** "both:3" for example. */
   readonly recompute: RecomputeText;

@@ -45,7 +45,7 @@ export interface TrainingPlan {
   readonly schedule: Schedule;
   /** The layers of each stage, for `createPipeline`. */
   readonly parts: readonly (readonly Layer[])[];
-  /** What each stage computes again, for `createPipeline`. */
+  /** What each stage recomputes, for `createPipeline`. */
   readonly recompute: readonly RecomputeText[];
   /** Simulated time of a step, in floating-point operations of one device. */
   readonly makespan: number;

@@ -3,7 +3,8 @@ import { UserError } from "../errors.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Costs } from "../schedules/price/costs.ts";
-import { generate, scheduleNames } from "../schedules/generators/generate.ts";
+import { generate } from "../schedules/generators/generate.ts";
+import { zoo } from "../schedules/generators/zoo.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 
@@ -22,12 +23,12 @@ export interface Recipe {
 /**
  * Every recipe for so many devices and micro-batches: each schedule of the zoo as it is, and with 2BP where its backward
  * passes are whole. Schedules that are not defined for these sizes, and those that take more stages than `mostStages`, are
- * left out; `naive` and the two names that are `1f1b` with a fixed number of micro-batches would be there twice.
+ * left out; `naive` and the names that are another schedule with its own usual number of micro-batches would be there twice.
  */
 export function recipesFor(devices: number, microbatches: number, mostStages: number): Recipe[] {
   const recipes: Recipe[] = [];
-  for (const name of scheduleNames) {
-    if (["1f1b-1", "1f1b-2"].includes(name) || (name === "naive" && microbatches > 1)) continue;
+  for (const { name, sameAs } of zoo) {
+    if (sameAs || (name === "naive" && microbatches > 1)) continue;
     let base: Schedule;
     try {
       base = generate(name, { devices, microbatches });

@@ -15,7 +15,7 @@ export interface StageWorkOptions {
   readonly parts?: readonly (readonly Layer[])[];
   /** Samples in a micro-batch. */
   readonly samples: number;
-  /** What is computed again instead of kept; nothing by default. */
+  /** What is recomputed instead of kept; nothing by default. */
   readonly recompute?: RecomputePolicy;
 }
 

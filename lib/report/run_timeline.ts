@@ -2,17 +2,11 @@
 import type { Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
-import type { StepResult } from "../runtime/executor.ts";
+import type { StepResult } from "../runtime/step.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { simulate, type Span } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { type Timeline, transfersOf } from "./timeline.ts";
-
-/** What a drawing needs of a step that ran. */
-export interface RanStep extends Pick<StepResult, "intervals"> {
-  /** By rank: the ranks whose tied gradients its update waited for. */
-  readonly optimizerAfter?: readonly (readonly number[])[];
-}
 
 /**
  * The times of a step that ran, in milliseconds from its first action; undefined where a device has no timestamps.
@@ -25,7 +19,7 @@ export interface RanStep extends Pick<StepResult, "intervals"> {
 export function runTimeline(
   schedule: Schedule,
   mode: Mode,
-  { intervals, optimizerAfter }: RanStep,
+  { intervals, optimizerAfter }: Pick<StepResult, "intervals" | "optimizerAfter">,
   transfer?: TransferTime,
 ): Timeline | undefined {
   if (!intervals) return undefined;

@@ -1,27 +1,21 @@
-/** What the parts of the executor share: a pipeline's stages on their devices, and what its steps leave behind. */
-import type { Device } from "../gpu/device.ts";
-import type { Timer } from "../gpu/timing.ts";
+/** What the steps of a pipeline work on, and what they leave behind. */
+import type { Layer } from "../layers/layer.ts";
 import type { Model } from "../models/model.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Program, StepEnd } from "../schedules/program.ts";
+import type { Schedule } from "../schedules/schedule.ts";
 import type { LossScale } from "../train/loss_scale.ts";
-import type { Optimizer } from "../train/optimizers.ts";
-import type { Channels } from "./channel.ts";
-import type { Stage } from "./stage.ts";
+import type { Rank } from "./run.ts";
 
-/** What the executor works on; made by `createPipeline`. */
-export interface ExecutorContext {
+/** What steps work on; made by `createPipeline`. */
+export interface Context {
   readonly model: Model;
-  readonly devices: readonly Device[];
-  readonly stages: readonly Stage[];
-  /** Of each rank. */
-  readonly optimizers: readonly (readonly Optimizer[])[];
-  readonly timers: readonly (Timer | undefined)[];
-  readonly channels: Channels;
-  /**
-   * [1], on the last stage's device, written anew in each step: one over the batch's targets that count, since the loss is the mean
-   * over the batch whichever micro-batch a row is in, times the loss scale.
-   */
-  readonly lossGradient: Tensor;
+  /** The layers of each stage as one. */
+  readonly stages: readonly Layer[];
+  readonly ranks: readonly Rank[];
+  /** How steps end, beyond what their schedules say. */
+  readonly end: StepEnd;
+  /** The program of a schedule, see `createPrograms`. */
+  readonly programOf: (schedule: Schedule) => Program;
   /** In mixed precision; none in f32. */
   readonly lossScale?: LossScale;
   readonly condition: Condition;
@@ -36,9 +30,12 @@ export interface Condition {
 }
 
 /** Says why nothing can be done with the pipeline any more, if so: a step broke it, or a device was lost, in a step or between two. */
-export function expectUsable({ devices, condition }: Pick<ExecutorContext, "devices" | "condition">): void {
-  const lost = devices.find(({ gpu }) => gpu.lost !== undefined);
-  if (lost) condition.broken ??= `Rank ${lost.rank} (${lost.gpu.info.name}): ${lost.gpu.lost}`;
+export function expectUsable({ ranks, condition }: Pick<Context, "ranks" | "condition">): void {
+  const lost = ranks.find(({ device: { gpu } }) => gpu.lost !== undefined);
+  if (lost) {
+    const { number, device: { gpu } } = lost;
+    condition.broken ??= `Rank ${number} (${gpu.info.name}): ${gpu.lost}`;
+  }
   const { broken } = condition;
   if (broken !== undefined) {
     throw new Error(`The pipeline cannot go on: ${broken}. Close it, open devices anew and load what was saved`);

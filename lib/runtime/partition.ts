@@ -1,6 +1,7 @@
 /** Cuts a model into stages. */
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
+import type { Parameter } from "../layers/parameter.ts";
 import { sequential } from "../layers/sequential.ts";
 import type { Model } from "../models/model.ts";
 import { described, expectValue, listOf, positive, whole } from "../rules.ts";
@@ -64,7 +65,8 @@ export function partition(model: Model, stages: number): Layer[][] {
  *
  * @throws {UserError} Unless `placement` gives each stage a rank from 0 to `devices - 1` (a rank may be left without one, and
  * idles), `parts` are as many, none empty, and hold the model's own layers, each once and in order (or what wraps one
- * and has its parameters), and the names of the model's parameters and state buffers are unique.
+ * and has its parameters), the names of the model's parameters and state buffers are unique, and
+ * tied parameters are pairs of one shape.
  */
 export function checkParts(
   model: Model,
@@ -124,6 +126,7 @@ function checkParameters({ name: model, layers, tied = [] }: Model): void {
     names.add(name);
     expectValue(`The shape of "${name}" of ${model}`, shape, axes);
   }
+  const twins = new Set<Parameter>();
   for (const [original, copy] of tied) {
     const stray = [original, copy].find((each) => !parameters.includes(each));
     if (stray) throw new UserError(`${model} ties "${stray.name}", which is no parameter of its layers`);
@@ -131,6 +134,9 @@ function checkParameters({ name: model, layers, tied = [] }: Model): void {
       const [one, other] = [original, copy].map(({ name, shape }) => `"${name}" [${shape}]`);
       throw new UserError(`${model} ties ${one} and ${other}; these must be two, of one shape`);
     }
+    const again = [original, copy].find((each) => twins.has(each));
+    if (again) throw new UserError(`${model} ties "${again.name}" twice; a parameter has one twin at most`);
+    twins.add(original).add(copy);
   }
 }
 

@@ -1,16 +1,17 @@
 /** A model cut into stages on several devices, ready to run schedules. */
 import { UserError } from "../errors.ts";
-import { type Device, DeviceError } from "../gpu/device.ts";
+import type { Device } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { createTimer } from "../gpu/timing.ts";
 import { writeBuffer } from "../layers/buffers.ts";
 import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter_blocks.ts";
+import { sequential } from "../layers/sequential.ts";
 import { expectModel, type Model } from "../models/model.ts";
+import type { StepEnd } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import {
   anything,
-  described,
   expectFields,
   expectValue,
   filled,
@@ -21,18 +22,24 @@ import {
   type Rules,
   u32,
 } from "../rules.ts";
-import { empty, release, sizeOf, type Tensor, toArray } from "../tensor.ts";
+import { empty, type Tensor, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
-import { createChannels } from "./channel.ts";
-import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
-import { runStep, type StepOptions, type StepResult } from "./executor.ts";
+import { type Context, expectUsable, lostGradients } from "./context.ts";
+import { clearGradients } from "./finish.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
+import { placedOrUndone, placeStage } from "./placed.ts";
+import { createPrograms } from "./programs.ts";
+import { releaseRank } from "./rank.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
-import { placeStage } from "./stage.ts";
-import { clearGradients } from "./undo.ts";
+import type { Rank } from "./run.ts";
+import { runStep, type StepOptions, type StepResult } from "./step.ts";
+import { endOf, tiesOf } from "./ties.ts";
+import type { Transport } from "./transport.ts";
+import { inProcess } from "./transports/in_process.ts";
+import { arraysFor } from "./values.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -68,7 +75,7 @@ export interface PipelineOptions {
   readonly precision?: Precision;
   /** What the loss is multiplied by at first in mixed precision, a power of two; 2^16 by default. */
   readonly lossScale?: number;
-  /** What is computed again instead of kept: bytes for time. Nothing by default. */
+  /** What is recomputed instead of kept: bytes for time. Nothing by default. */
   readonly recompute?: RecomputePolicy;
   /**
    * The most bytes that the buffers on each device may take, free ones that are kept for later included. What would exceed it
@@ -102,9 +109,9 @@ export interface Pipeline {
   readonly model: Model;
   /** The layers of each stage, wrapped where they recompute. */
   readonly parts: readonly (readonly Layer[])[];
-  /** Rank of each stage. */
-  readonly placement: readonly number[];
-  /** What is computed again, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
+  /** How its steps end, beyond what schedules say: which ranks add up gradients, and that all update their parameters, or none. */
+  readonly end: StepEnd;
+  /** What is recomputed, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
   readonly recompute: string;
   /** What tensors hold and kernels read. */
   readonly precision: Precision;
@@ -163,14 +170,23 @@ export interface Pipeline {
  * then.
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
+  return connectPipeline(set, model, options, inProcess);
+}
+
+/** The way of each rank to the others, for ranks that have these devices. */
+export type Connect = (devices: readonly Device[]) => readonly Transport[];
+
+/** As {@link createPipeline}, for ranks that talk to one another by what `connect` gives. */
+export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, connect: Connect): Pipeline {
   expectValue("createPipeline: devices", set, setRule);
   expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
   const { devices } = set;
-  const placement = options.placement ?? devices.map((_, rank) => rank);
+  const given = options.placement ?? devices.map((_, rank) => rank);
   const occupancy = createOccupancy(devices);
-  const plain = options.parts ?? partition(model, placement.length);
-  checkParts(model, plain, placement, devices.length);
+  const plain = options.parts ?? partition(model, given.length);
+  checkParts(model, plain, given, devices.length);
+  const placement = [...given];
   const parts = withRecompute(plain, options.recompute);
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
@@ -181,41 +197,44 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   const { budget } = options;
   devices.forEach(({ pool }) => pool.limitTo(budget));
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
-  const { stages, optimizers, lossGradient } = undoneIfFailed(devices, () => {
-    const stages = parts.map((layers, index) =>
-      placeStage(index, layers, devices[placement[index]], {
-        seed: options.seed,
-        originals,
-        dtype: mixed ? "f16" : "f32",
-      })
-    );
-    const optimizers = devices.map((device) =>
-      stages.filter((stage) => stage.device === device).flatMap(({ placed }) =>
-        placed.blocks.map(({ masters, values, gradients, decayed }) =>
-          options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
-        )
-      )
-    );
-    const lossGradient = empty(stages[stages.length - 1].device, [1], "gradients");
-    return { stages, optimizers, lossGradient };
+  const layers = parts.map((part) => sequential(part));
+  const ties = tiesOf(model, layers, placement);
+  const end = endOf(ties);
+  const dtype = mixed ? "f16" : "f32";
+  const placed = placedOrUndone(devices, () =>
+    devices.map((device, number) => {
+      const own = [...placement.keys()].filter((stage) => placement[stage] === number);
+      const stages = new Map(
+        own.map((stage) => [stage, placeStage(layers[stage], device, { seed: options.seed, originals, dtype })]),
+      );
+      const blocks = [...stages.values()].flatMap((stage) => stage.blocks);
+      const optimizers = blocks.map(({ masters, values, gradients, decayed }) =>
+        options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
+      );
+      const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
+      return { stages, optimizers, lossGradient };
+    }));
+  const transports = connect(devices);
+  const ranks = devices.map((device, number): Rank => {
+    const timer = createTimer(device), transport = transports[number];
+    return { number, device, model, dtype, ties, timer, transport, ...placed[number] };
   });
-  const context: ExecutorContext = {
+  const context: Context = {
     model,
-    devices,
-    stages,
-    optimizers,
-    timers: devices.map(createTimer),
-    channels: createChannels(),
-    lossGradient,
+    stages: layers,
+    ranks,
+    end,
+    programOf: createPrograms(placement, devices.length, end),
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },
   };
   const { condition } = context;
-  const parameters = stages.flatMap(({ layer, placed }) =>
-    layer.parameters.map((each) => ({ ...each, ...placed.parameter(each) }))
+  const stages = layers.map((_, stage) => ranks[placement[stage]].stages.get(stage)!);
+  const parameters = stages.flatMap(({ layer, parameter }) =>
+    layer.parameters.map((each) => ({ ...each, ...parameter(each) }))
   );
-  const buffers = stages.flatMap(({ layer, placed }) =>
-    (layer.buffers ?? []).map((each) => ({ ...each, ...placed.state(each) }))
+  const buffers = stages.flatMap(({ layer, state }) =>
+    (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) }))
   );
   const read = async (tensors: readonly (readonly [string, Tensor])[], what: string) => {
     occupancy.expectOpen(what);
@@ -233,7 +252,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   return {
     model,
     parts,
-    placement,
+    end,
     recompute: formatRecompute(options.recompute),
     precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
@@ -267,7 +286,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
       expectFree("new parameters");
       const fresh = arraysFor("parameter", model.name, parameters, values, originals);
       for (const [{ master }, array] of fresh) master.device.write(master, array);
-      for (const { placed } of stages) copyMasters(placed.blocks);
+      for (const { blocks } of stages) copyMasters(blocks);
     },
     setState(values) {
       expectFree("new state");
@@ -275,18 +294,12 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
     },
     clearGradients() {
       expectFree("other gradients");
-      clearGradients(stages);
+      ranks.forEach(clearGradients);
       condition.gradients = "zero";
     },
     close() {
       if (!occupancy.close()) return;
-      for (const rank of context.optimizers) rank.forEach((optimizer) => optimizer.release());
-      context.timers.forEach((timer) => timer?.close());
-      context.channels.close();
-      release(lossGradient);
-      stages.forEach(({ placed }) => placed.release());
-      devices.forEach(({ pool }) => pool.limitTo(undefined));
-      devices.forEach((device) => device.releaseCaches());
+      ranks.forEach(releaseRank);
     },
   };
 }
@@ -298,56 +311,5 @@ function expectHalf(devices: readonly Device[]) {
     throw new UserError(
       `Mixed precision needs 16-bit floats in shaders, which rank ${rank} (${gpu.info.name}) has not`,
     );
-  }
-}
-
-/**
- * What each item is to hold, out of `values` by name; one whose name is in `originals` holds what the original does.
- *
- * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size.
- */
-function arraysFor<Item extends { readonly name: string; readonly shape: readonly number[] }>(
-  kind: string,
-  model: string,
-  items: readonly Item[],
-  values: ReadonlyMap<string, Float32Array>,
-  originals: ReadonlyMap<string, string> = new Map(),
-): (readonly [Item, Float32Array])[] {
-  if (!(values instanceof Map)) {
-    throw new UserError(`New ${kind}s must be a Map of Float32Arrays by name, not ${described(values)}`);
-  }
-  const names = new Set(items.map(({ name }) => name));
-  const unknown = [...values.keys()].find((name) => !names.has(name));
-  if (unknown !== undefined) throw new UserError(`${model} has no ${kind} "${unknown}"`);
-  return items.map((item) => {
-    const { name, shape } = item;
-    const array = values.get(originals.get(name) ?? name);
-    if (!array) throw new UserError(`There are no values for ${kind} "${name}" of ${model}`);
-    // Another type of array would be written byte by byte, beyond the end.
-    if (!(array instanceof Float32Array)) {
-      throw new UserError(`The values of ${kind} "${name}" must be a Float32Array, not ${described(array)}`);
-    }
-    if (array.length === sizeOf(shape)) return [item, array];
-    const start = kind[0].toUpperCase() + kind.slice(1);
-    throw new UserError(`${start} "${name}" is [${shape}], which ${array.length} values do not fill`);
-  });
-}
-
-/** What `make` returns; where it throws, what it allocated is given back, and no budget stays. */
-function undoneIfFailed<T>(devices: readonly Device[], make: () => T): T {
-  const marks = devices.map(({ pool }) => pool.mark());
-  try {
-    return make();
-  } catch (error) {
-    devices.forEach((device, rank) => {
-      device.abandon();
-      device.pool.rollback(marks[rank]);
-      device.pool.trim();
-      device.pool.limitTo(undefined);
-    });
-    // Parameters and moments that exceed the budget or the device: a smaller model, or more ranks, would do.
-    throw error instanceof DeviceError
-      ? new UserError(`The model does not fit: ${error.message}`, { cause: error })
-      : error;
   }
 }

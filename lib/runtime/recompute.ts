@@ -1,4 +1,4 @@
-/** Which layers compute again instead of keeping. */
+/** Which layers recompute instead of keeping. */
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { type Recompute, recomputed, recomputes } from "../layers/recompute.ts";
@@ -8,7 +8,7 @@ import { described } from "../rules.ts";
 export type RecomputeText = Recompute | `${Recompute}:${number}`;
 
 /**
- * What to compute again: the same in all stages, or for each stage its own, or decided layer by layer. The forward of the
+ * What to recompute: the same in all stages, or for each stage its own, or decided layer by layer. The forward of the
  * last stage is followed by its backward in most schedules: there "activations" costs as much and gains little.
  */
 export type RecomputePolicy =
@@ -17,7 +17,7 @@ export type RecomputePolicy =
   | ((stage: number, layer: number, layers: number) => Recompute);
 
 /**
- * Reads what a command line says to compute again.
+ * Reads what a command line says to recompute.
  *
  * @throws {UserError} For anything but `none`, `activations`, `derivatives` and `both`, each perhaps with `:N`, a whole N of 1
  * or more.

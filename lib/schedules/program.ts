@@ -99,8 +99,9 @@ export type Unordered = Omit<Program, "order">;
 export function lower(schedule: Schedule, end: StepEnd = {}): Program {
   const sizes = sizesOf(schedule);
   const nodes = nodesOf(schedule, sizes) ?? explain(schedule, sizes);
-  const program: Unordered = { schedule, ...sizes, ...nodes, ...edgesOf(nodes, sizes, end) };
-  return { ...program, order: orderOf(program) };
+  const edges = edgesOf(nodes, sizes, end);
+  const order = orderOf({ schedule, ...sizes, ...nodes, ...edges });
+  return { schedule, ...sizes, ...nodes, ...edges, order };
 }
 
 /** Whether what passes along an edge goes from rank to rank. */
@@ -122,11 +123,15 @@ export function outputOf({ feedsOf, feeds, what }: Unordered, node: number): num
 
 const isOutput = (what: number) => what === ACTIVATION || what === GRADIENT;
 
-/** The stage whose output an action of that kind needs: of the same micro-batch, a forward's for a forward, a gradient otherwise. */
-function sourceOf(kind: number, stage: number, stages: number): number | undefined {
-  if (kind === W) return undefined;
-  const source = kind === F ? stage - 1 : stage + 1;
-  return source >= 0 && source < stages ? source : undefined;
+/** Index of a kind of action in {@link nodeKinds}; -1 where it is none. */
+function kindOf(kind: string): number {
+  return kind === "F" ? F : kind === "I" ? I : kind === "W" ? W : kind === "B" ? B : -1;
+}
+
+/** The stage whose output an action of that kind needs, of the same micro-batch: a forward's for a forward, a gradient otherwise; or -1. */
+function sourceOf(kind: number, stage: number, stages: number): number {
+  if (kind === F) return stage - 1;
+  return kind === W || stage === stages - 1 ? -1 : stage + 1;
 }
 
 type Nodes = Pick<
@@ -140,7 +145,7 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
   for (let r = 0; r < devices; r++) first[r + 1] = first[r] + actions[r].length;
   const count = first[devices], nodes = count + 2 * devices;
   const kind = new Uint8Array(nodes), rank = new Int32Array(nodes);
-  const stage = new Int32Array(nodes).fill(-1), microbatch = new Int32Array(nodes).fill(-1);
+  const stage = new Int32Array(nodes), microbatch = new Int32Array(nodes);
   const cells = stages * microbatches;
   const forward = new Int32Array(cells), backward = new Int32Array(cells);
   const group = new Int32Array(cells), slot = new Int32Array(cells);
@@ -151,10 +156,8 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
       if (!isAction(action)) return undefined;
       const { stage: s, microbatches: carried } = action;
       if (!Number.isInteger(s)) return undefined;
-      const k = nodeKinds.indexOf(action.kind);
-      if (k < F || k > B || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) {
-        return undefined;
-      }
+      const k = kindOf(action.kind);
+      if (k < 0 || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) return undefined;
       const before = k === F ? 0 : k === W ? 2 : 1, after = k === F ? 1 : k === I ? 2 : 3;
       for (let at = 0; at < carried.length; at++) {
         const own = s * microbatches + carried[at];
@@ -167,11 +170,21 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
         group[own] = node;
         slot[own] = at;
       }
-      [kind[node], rank[node], stage[node], microbatch[node]] = [k, r, s, carried[0]];
+      kind[node] = k;
+      rank[node] = r;
+      stage[node] = s;
+      microbatch[node] = carried[0];
       node++;
     }
-    [kind[count + r], rank[count + r]] = [REDUCE, r];
-    [kind[count + devices + r], rank[count + devices + r]] = [UPDATE, r];
+    const reduce = count + r, update = reduce + devices;
+    kind[reduce] = REDUCE;
+    kind[update] = UPDATE;
+    rank[reduce] = rank[update] = r;
+    stage[reduce] =
+      stage[update] =
+      microbatch[reduce] =
+      microbatch[update] =
+        -1;
   }
   return finished === cells
     ? { first, nodes, kind, rank, stage, microbatch, forward, backward, group, slot }
@@ -183,34 +196,43 @@ type Edges = Pick<Program, "waits" | "from" | "to" | "what" | "feedsOf" | "feeds
 function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: StepEnd): Edges {
   const { first, kind, stage, microbatch, forward, backward } = nodes, count = first[devices];
   const senders = sendersOf(end, devices);
+  const most = 2 * (stages - 1) * microbatches + senders.reduce((sum, { length }) => sum + length, 0) +
+    (end.together ? devices * (devices - 1) : 0);
   const waits = new Int32Array(nodes.nodes + 1);
-  const most = count + senders.reduce((sum, { length }) => sum + length, 0) + (end.together ? devices * devices : 0);
-  const from = new Int32Array(most), what = new Uint8Array(most);
+  const from = new Int32Array(most), to = new Int32Array(most), what = new Uint8Array(most);
   let edges = 0;
-  const add = (source: number, passes: number) => {
+  const add = (source: number, node: number, passes: number) => {
     from[edges] = source;
+    to[edges] = node;
     what[edges++] = passes;
   };
   for (let node = 0; node < count; node++) {
-    const source = sourceOf(kind[node], stage[node], stages);
-    if (source !== undefined) {
-      const isForward = kind[node] === F;
-      add(
-        (isForward ? forward : backward)[source * microbatches + microbatch[node]],
-        isForward ? ACTIVATION : GRADIENT,
-      );
+    const isForward = kind[node] === F, source = sourceOf(kind[node], stage[node], stages);
+    if (source >= 0) {
+      const made = (isForward ? forward : backward)[source * microbatches + microbatch[node]];
+      add(made, node, isForward ? ACTIVATION : GRADIENT);
     }
     waits[node + 1] = edges;
   }
   for (let rank = 0; rank < devices; rank++) {
-    for (const other of senders[rank]) if (first[other + 1] > first[other]) add(first[other + 1] - 1, TIED);
-    waits[count + rank + 1] = edges;
+    const node = count + rank;
+    for (const other of senders[rank]) if (first[other + 1] > first[other]) add(first[other + 1] - 1, node, TIED);
+    waits[node + 1] = edges;
   }
   for (let rank = 0; rank < devices; rank++) {
-    for (let other = 0; end.together && other < devices; other++) if (other !== rank) add(count + other, NOTHING);
-    waits[count + devices + rank + 1] = edges;
+    const node = count + devices + rank;
+    for (let other = 0; end.together && other < devices; other++) if (other !== rank) add(count + other, node, NOTHING);
+    waits[node + 1] = edges;
   }
-  return { waits, from: from.slice(0, edges), what: what.slice(0, edges), ...turned(waits, from, edges) };
+  const { feedsOf, feeds } = turned(from, edges, nodes.nodes);
+  return {
+    waits,
+    from: from.subarray(0, edges),
+    to: to.subarray(0, edges),
+    what: what.subarray(0, edges),
+    feedsOf,
+    feeds,
+  };
 }
 
 /** By rank whose gradients it adds to its own, checked. */
@@ -225,18 +247,14 @@ function sendersOf({ reduceFrom }: StepEnd, devices: number): (readonly number[]
   });
 }
 
-/** The same edges from the other end. */
-function turned(waits: Int32Array, from: Int32Array, edges: number): Pick<Edges, "to" | "feedsOf" | "feeds"> {
-  const nodes = waits.length - 1;
-  const to = new Int32Array(edges), feedsOf = new Int32Array(nodes + 1), feeds = new Int32Array(edges);
-  for (let edge = 0; edge < edges; edge++) feedsOf[from[edge] + 1]++;
-  for (let node = 0; node < nodes; node++) {
-    feedsOf[node + 1] += feedsOf[node];
-    for (let edge = waits[node]; edge < waits[node + 1]; edge++) to[edge] = node;
-  }
-  const next = feedsOf.slice();
-  for (let edge = 0; edge < edges; edge++) feeds[next[from[edge]]++] = edge;
-  return { to, feedsOf, feeds };
+/** The edges by the node that they come from. */
+function turned(from: Int32Array, edges: number, nodes: number): Pick<Edges, "feedsOf" | "feeds"> {
+  const feedsOf = new Int32Array(nodes + 1), feeds = new Int32Array(edges);
+  for (let edge = 0; edge < edges; edge++) feedsOf[from[edge]]++;
+  for (let node = 0; node < nodes; node++) feedsOf[node + 1] += feedsOf[node];
+  // From the ends of the nodes' shares down to their starts.
+  for (let edge = edges - 1; edge >= 0; edge--) feeds[--feedsOf[from[edge]]] = edge;
+  return { feedsOf, feeds };
 }
 
 /** The order in which the ranks run, each until it waits for another. */
@@ -278,8 +296,8 @@ function explain(schedule: Schedule, sizes: Sizes): never {
 function checkSources(schedule: Schedule, { stages, microbatches }: Sizes, { forward, backward }: Where): void {
   for (const [rank, list] of schedule.actions.entries()) {
     for (const { kind, stage, microbatches: [microbatch] } of list) {
-      const source = sourceOf(["F", "I", "W", "B"].indexOf(kind), stage, stages);
-      if (source === undefined || (kind === "F" ? forward : backward)[source * microbatches + microbatch] >= 0) {
+      const source = sourceOf(kindOf(kind), stage, stages);
+      if (source < 0 || (kind === "F" ? forward : backward)[source * microbatches + microbatch] >= 0) {
         continue;
       }
       throw new UserError(

@@ -22,11 +22,12 @@ export interface Action {
 }
 
 /**
- * When the delayed weight gradients run: `fill` in idle slots, `end` after everything else, `mid` once at half time and
- * once at the end, `every:k` as soon as k are pending, `cap:BYTES` in idle slots but never letting a rank hold more than
- * so many bytes, `lean` in idle slots with as little memory as a heuristic finds for a step as short as with `fill`.
+ * When the delayed weight gradients run, as people write it and tables show it: `fill` in idle slots, `end` after everything else,
+ * `mid` once at half time and once at the end, `every:k` as soon as k are pending, `cap:BYTES` in idle slots but never letting a
+ * rank hold more than so many bytes, `lean` in idle slots with as little memory as a heuristic finds for a step as short as with
+ * `fill`.
  */
-export type Policy = "fill" | "lean" | "end" | "mid" | `every:${number}` | `cap:${number}`;
+export type PolicyText = "fill" | "lean" | "end" | "mid" | `every:${number}` | `cap:${number}`;
 
 /**
  * A pipeline schedule: who runs what, in which order. Times are not part of it: they come out of a simulation or a run. Its sizes
@@ -40,7 +41,7 @@ export interface Schedule {
   /** One ordered list of actions for each rank. */
   readonly actions: readonly (readonly Action[])[];
   /** Policy that placed the weight gradients, when `twoStage()` did it. */
-  readonly policy?: Policy;
+  readonly policy?: PolicyText;
   /**
    * By how much a step takes longer than that of the schedule that `twoStage()` was given, in the costs that it was given: 0.05
    * for 5 %. Absent where it takes no longer.

@@ -2,8 +2,8 @@
  * Optimizers over the flat parameters of a stage. An {@link OptimizerSpec} says which one, with which settings; what it
  * creates for a stage holds that stage's moments. The arithmetic is PyTorch's `SGD` and `AdamW`.
  */
-import { floatBits } from "../gpu/gpu.ts";
 import { kernel } from "../gpu/kernel.ts";
+import type { ParameterValues } from "../gpu/parameters.ts";
 import { fill, strides } from "../ops/elementwise.ts";
 import { expectShape, inVectors } from "../ops/shapes.ts";
 import { singleOperation } from "../ops/variants.ts";
@@ -66,13 +66,25 @@ export interface AdamWOptions {
   readonly weightDecay?: number;
 }
 
+/** Parameters of the kernels that stay from step to step; an optimizer reads those that it needs. */
+interface Settings extends ParameterValues {
+  readonly decayed: number;
+  readonly beta1: number;
+  readonly rest1: number;
+  readonly beta2: number;
+  readonly rest2: number;
+  readonly epsilon: number;
+  readonly decay: number;
+}
+const noSettings = { beta1: 0, rest1: 0, beta2: 0, rest2: 0, epsilon: 0, decay: 0 };
+
 /** One update of all parameters, with or without a copy of them. */
 function update(name: string, entry: string, moments: number) {
   const plain = kernel("optimizers", entry), withCopy = kernel("optimizers", `${entry}_copy`);
   return singleOperation<
     [
       ...[parameters: Tensor, gradients: Tensor, moments: readonly Tensor[], copy: Tensor | undefined],
-      ...[scalars: Tensor, words: readonly number[]],
+      ...[scalars: Tensor, settings: Settings],
     ]
   >({
     name,
@@ -83,12 +95,12 @@ function update(name: string, entry: string, moments: number) {
       const ones = new Float32Array(sizeOf(parameters.shape)).fill(1);
       for (const moment of moments) writeArray(moment, ones); // no squares are negative
     },
-    record(parameters, gradients, moments, copy, scalars, words) {
+    record(parameters, gradients, moments, copy, scalars, settings) {
       const { device } = parameters;
       const vectors = Math.ceil(sizeOf(parameters.shape) / 4);
       const written = [...moments, ...copy ? [copy] : []].map(inVectors);
       const views = [inVectors(parameters), inVectors(gradients), scalars, ...written];
-      device.dispatch(copy ? withCopy : plain, [vectors, ...words], views, strides(device, vectors));
+      device.dispatch(copy ? withCopy : plain, { count: vectors, ...settings }, views, strides(device, vectors));
     },
   });
 }
@@ -116,7 +128,7 @@ export function sgd(options: SgdOptions): OptimizerSpec {
       optimizer("sgd", { parameters, gradients, decayed, copy }, {
         update: moments ? updates.momentum : updates.sgd,
         moments,
-        settings: [momentum],
+        settings: { beta1: momentum },
         scalars: (_, rate = learningRate) => [rate, 0, 0],
       }),
   };
@@ -143,7 +155,7 @@ export function adamw(options: AdamWOptions = {}): OptimizerSpec {
       optimizer("adamw", { parameters, gradients, decayed, copy }, {
         update: updates.adamw,
         moments: 2,
-        settings: [beta1, 1 - beta1, beta2, 1 - beta2, epsilon, weightDecay],
+        settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, epsilon, decay: weightDecay },
         scalars: (t, rate = learningRate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
       }),
   };
@@ -160,8 +172,7 @@ interface Operands {
 interface Plan {
   update: typeof updates.sgd;
   moments: number;
-  /** Settings that stay, for the uniform block. */
-  settings: number[];
+  settings: Partial<Settings>;
   /** Values of step `t`, counted from 1. */
   scalars(t: number, rate: number | undefined): [number, number, number];
 }
@@ -178,7 +189,7 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   const moments = Array.from({ length: plan.moments }, () => empty(device, [count], "optimizer"));
   for (const moment of moments) fill(moment, 0);
   const scalars = empty(device, [4], "optimizer");
-  const words = [decayed, ...Array.from({ length: 6 }, (_, i) => floatBits(plan.settings[i] ?? 0))];
+  const settings = { ...noSettings, ...plan.settings, decayed };
   let done = 0;
   /** What the device has in `scalars` for sure: what the last update was made with. */
   let known: readonly number[] = [];
@@ -192,7 +203,7 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
       known = [];
     },
     step() {
-      plan.update.run([parameters, gradients, moments, copy, scalars, words]);
+      plan.update.run([parameters, gradients, moments, copy, scalars, settings]);
     },
     commit() {
       done++;

@@ -126,7 +126,7 @@ test("of hundreds of compiled kernels those used last are kept", async () => {
       value: (descriptor: GPUComputePipelineDescriptor) => (compiled++, create(descriptor)),
     });
     const use = (index: number) => {
-      device.dispatch({ ...kernel("elementwise", "fill"), id: `fill ${index}` }, [4, 0, 0, 0], [tensor], [1]);
+      device.dispatch({ ...kernel("elementwise", "fill"), id: `fill ${index}` }, { count: 4, value: 0 }, [tensor], [1]);
     };
     for (let index = 0; index < 300; index++) {
       use(index);

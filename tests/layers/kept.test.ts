@@ -8,6 +8,7 @@ import { conv2d } from "../../lib/layers/conv2d.ts";
 import { dropout } from "../../lib/layers/dropout.ts";
 import { embedding } from "../../lib/layers/embedding.ts";
 import { gelu } from "../../lib/layers/gelu.ts";
+import { createGroup, releaseGroup } from "../../lib/layers/group.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { layerNorm } from "../../lib/layers/layer_norm.ts";
 import { linear } from "../../lib/layers/linear.ts";
@@ -17,7 +18,7 @@ import { relu } from "../../lib/layers/relu.ts";
 import { rmsNorm } from "../../lib/layers/rms_norm.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
-import { createGroup, createSaved, releaseGroup, type Saved } from "../../lib/layers/saved.ts";
+import { createSaved, type Saved } from "../../lib/layers/saved.ts";
 import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
 import { empty, release, type Tensor } from "../../lib/tensor.ts";
 

@@ -7,6 +7,7 @@ import { conv2d } from "../../lib/layers/conv2d.ts";
 import { dropout } from "../../lib/layers/dropout.ts";
 import { embedding } from "../../lib/layers/embedding.ts";
 import { gelu } from "../../lib/layers/gelu.ts";
+import { createGroup, releaseGroup, slotIn } from "../../lib/layers/group.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { mambaMixer } from "../../lib/layers/mamba.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
@@ -15,7 +16,7 @@ import { relu } from "../../lib/layers/relu.ts";
 import { preNorm } from "../../lib/layers/residual.ts";
 import { rmsNorm } from "../../lib/layers/rms_norm.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
-import { createGroup, createSaved, releaseGroup, slotIn } from "../../lib/layers/saved.ts";
+import { createSaved } from "../../lib/layers/saved.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
@@ -86,7 +87,7 @@ async function trace(
 
 const prefixed = (...names: string[]) => names.map((name) => `layer.${name}`);
 
-test("a layer computed again equals the reference, and keeps for W what the kind says", async () => {
+test("a recomputed layer equals the reference, and keeps for W what the kind says", async () => {
   const width = 8, hidden = 6;
   for (
     const [what, keeps] of [
@@ -189,7 +190,7 @@ const layers: Record<string, [() => Layer, readonly number[]]> = {
 };
 
 for (const [name, [make, shape]] of Object.entries(layers)) {
-  test(`${name} gives the same bits computed again, running statistics and skipped input gradients too`, async () => {
+  test(`${name} gives the same bits when recomputed, running statistics and skipped input gradients too`, async () => {
     const on = await device();
     for (const options of [{ width: 2 }, { width: 1 }, { width: 1, dx: false }]) {
       const { numbers } = await trace(on, make(), shape, options);
@@ -202,7 +203,7 @@ for (const [name, [make, shape]] of Object.entries(layers)) {
   });
 }
 
-test("layers inside a layer that is computed again can be computed again themselves", async () => {
+test("layers inside a recomputed layer can be recomputed themselves", async () => {
   const on = await device();
   const make = (inner: Recompute, outer: Recompute) =>
     recomputed(sequential([recomputed(mlp(), inner), recomputed(batchNormed(), inner)]), outer);
@@ -216,7 +217,7 @@ test("layers inside a layer that is computed again can be computed again themsel
   }
 });
 
-test("W computes the derivatives of one layer at a time again, however many there are", async () => {
+test("W recomputes the derivatives of one layer at a time, however many there are", async () => {
   const on = await device();
   const chain = (count: number) => sequential(Array.from({ length: count }, () => recomputed(mlp(), "both")));
   const [one, three] = [await trace(on, chain(1), [32, 64]), await trace(on, chain(3), [32, 64])];
@@ -224,23 +225,23 @@ test("W computes the derivatives of one layer at a time again, however many ther
   assert.equal(three.rise, one.rise);
 });
 
-test("the work computed again is counted where it is done, once in a full backward", () => {
-  const { f, i, w, again } = mlp().flops([32, 64]);
+test("recomputed work is counted where it is done, once in a full backward", () => {
+  const { f, i, w, recompute } = mlp().flops([32, 64]);
   // Gate and up are projected again, and multiplied; the last projection has nobody to read its result.
-  assert.equal(again, f - 2 * 32 * 96 * 64);
+  assert.equal(recompute, f - 2 * 32 * 96 * 64);
   const of = (what: Recompute) => sequential([recomputed(mlp(), what)]).flops([32, 64]);
   const more = f - 2 * 32 * 96 * 64;
-  assert.deepEqual(of("none"), { f, i, w, again });
+  assert.deepEqual(of("none"), { f, i, w, recompute });
   assert.deepEqual(of("activations"), { f, i: more + i, w, b: more + i + w });
   assert.deepEqual(of("derivatives"), { f, i, w: more + i + w, b: i + w });
   assert.deepEqual(of("both"), { f, i: more + i, w: more + i + w, b: more + i + w });
 });
 
-test("a forward run again leaves out what nobody reads, where a layer says so", async () => {
+test("a recomputing forward leaves out what nobody reads, where a layer says so", async () => {
   const on = await device();
   for (const [name, [make, shape]] of Object.entries(layers)) {
     const layer = make();
-    const { f, again = f } = layer.flops(shape);
+    const { f, recompute = f } = layer.flops(shape);
     const placed = placeLayers([layer], on, { seed: 3 });
     const group = createGroup(placed, 1);
     const seed = fromArray(on, [2], Uint32Array.of(7, 0), "workspace");
@@ -252,8 +253,8 @@ test("a forward run again leaves out what nobody reads, where a layer says so", 
       new Float32Array(sizeOf(layer.outputShape(shape))),
       "activations",
     );
-    forward(layer, y, x, saved.child("again", { again: true, unread: true }));
-    assert.ok(again < f, `${name} does all of its work again`);
+    forward(layer, y, x, saved.child("layer", { recomputing: true, unread: true }));
+    assert.ok(recompute < f, `${name} does all of its work again`);
     assert.ok((await toArray(y)).every((value) => value === 0), `${name} writes its result`);
     saved.clear();
     releaseGroup(group);

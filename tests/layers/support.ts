@@ -1,10 +1,11 @@
 /** Checks a layer's three functions against a float64 forward pass and finite differences of it. */
 import assert from "node:assert/strict";
 import type { Device } from "../../lib/gpu/device.ts";
+import { createGroup, releaseGroup, slotIn } from "../../lib/layers/group.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { type Placed, placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
-import { createGroup, createSaved, releaseGroup, slotIn } from "../../lib/layers/saved.ts";
+import { createSaved } from "../../lib/layers/saved.ts";
 import { empty, fromArray, release, sizeOf, toArray } from "../../lib/tensor.ts";
 import { generator } from "../../lib/random.ts";
 import { assertTensor, dirty, normal } from "../ops/support.ts";

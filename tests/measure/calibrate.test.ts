@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import type { Device } from "../../lib/gpu/device.ts";
 import { Gpu } from "../../lib/gpu/gpu.ts";
 import { dryDevices } from "../../lib/gpu/dry.ts";
 import { kernel } from "../../lib/gpu/kernel.ts";
@@ -12,7 +13,7 @@ import { createModel } from "../../lib/models/registry.ts";
 import { type Candidate, defineOperation, observeProblems, setChoices, withCandidate } from "../../lib/ops/choice.ts";
 import { fill, scale } from "../../lib/ops/elementwise.ts";
 import { matmul, matmulOperation } from "../../lib/ops/matmul.ts";
-import type { Tensor } from "../../lib/tensor.ts";
+import { empty, type Tensor } from "../../lib/tensor.ts";
 import { close, device, dirty } from "../ops/support.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "twobp-choices-"));
@@ -48,7 +49,7 @@ const operation = defineOperation<Doubling>({
     {
       name: "does not compile",
       supports: () => true,
-      record: ({ out }) => out.device.dispatch(kernel("elementwise", "nowhere"), undefined, [out], [1]),
+      record: ({ out }) => out.device.dispatch(kernel("elementwise", "nowhere"), { count: 1, value: 0 }, [out], [1]),
     },
     {
       name: "throws",
@@ -81,8 +82,8 @@ test("an operation takes its rule's candidate, and the first that can where the 
     rule: () => "never",
   });
   assert.equal(other.choose(gpu, given).name, "able");
-  withCandidate("best", () => assert.equal(operation.choose(gpu, given).name, "best"));
-  withCandidate("unknown", () => assert.equal(operation.choose(gpu, given).name, "usual"));
+  withCandidate(gpu, "best", () => assert.equal(operation.choose(gpu, given).name, "best"));
+  withCandidate(gpu, "unknown", () => assert.equal(operation.choose(gpu, given).name, "usual"));
   assert.throws(() => defineOperation({ ...operation }), /There are two operations "test doubling"/);
 });
 
@@ -190,7 +191,7 @@ test("calibrate() without a cache reads and writes nothing", async () => {
 test("observeProblems() sees one problem of each class, and only while the work lasts", async () => {
   const on = await device();
   const square = (n: number) => dirty(on, [n, n]);
-  const seen = await observeProblems(() => {
+  const seen = await observeProblems(on.gpu, () => {
     for (const n of [64, 64, 60, 16]) matmul(square(n), square(n), square(n));
   });
   fill(square(4), 1);
@@ -199,6 +200,34 @@ test("observeProblems() sees one problem of each class, and only while the work 
     "64x64x64 NN f32 f32 f32 1",
     "16x16x16 NN f32 f32 f32 1",
   ]);
+});
+
+test("two GPUs do not see each other's forced candidates, observers and choices", async () => {
+  const [one, other] = dryDevices(2);
+  const on = (device: Device) => ({
+    out: empty(device, [9], "workspace"),
+    nested: [{ x: empty(device, [9], "workspace") }],
+  });
+  const nameOn = (device: Device) => operation.choose(device.gpu, on(device)).name;
+  withCandidate(one.gpu, "best", () => {
+    assert.deepEqual([nameOn(one), nameOn(other)], ["best", "usual"]);
+    withCandidate(other.gpu, "reference", () => assert.deepEqual([nameOn(one), nameOn(other)], ["best", "reference"]));
+  });
+  assert.deepEqual([nameOn(one), nameOn(other)], ["usual", "usual"]);
+  setChoices(other.gpu, { "test doubling": { "9": "best" } });
+  assert.deepEqual([nameOn(one), nameOn(other)], ["usual", "best"]);
+  const run = (device: Device, size: number) => fill(empty(device, [size], "workspace"), 1);
+  const seen = await Promise.all(
+    [[one, 64], [other, 1024]].map(([device, size]) =>
+      observeProblems((device as Device).gpu, async () => {
+        await Promise.resolve(); // both watch by now
+        run(device as Device, size as number);
+      })
+    ),
+  );
+  assert.deepEqual(seen.map((each) => each.map((one) => one.operation.classOf(one.problem))), [["1x64 f32"], [
+    "1x1024 f32",
+  ]]);
 });
 
 test("problemsOf() finds the problems of a training step without a device", async () => {

@@ -5,7 +5,7 @@ import { problemsOf } from "../../lib/measure/calibrate.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { countParameters } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
-import type { Policy } from "../../lib/schedules/schedule.ts";
+import type { PolicyText } from "../../lib/schedules/schedule.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
@@ -23,7 +23,7 @@ test("predicted peaks equal those of a real step, by device and category, for ev
   const { software, subgroupSize } = set.devices[0].gpu.info;
   for (const name of ["naive", "gpipe", "1f1b-1", "1f1b-2"]) {
     const base = generate(name, { devices: 2 });
-    const policies: Policy[] = ["fill", "end", "mid", "every:2"];
+    const policies: PolicyText[] = ["fill", "end", "mid", "every:2"];
     for (const schedule of [base, ...policies.map((policy) => twoStage(base, { policy, width: 2 }))]) {
       const predicted = await predictMemory(tinyModel(aligned), schedule, 2, { optimizer, software, subgroupSize });
       const pipeline = createPipeline(set, tinyModel(aligned), { optimizer });

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { blankBatch, dryPipeline } from "../../lib/measure/memory.ts";
 import { stageMemories } from "../../lib/measure/stage_memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import type { Policy, Schedule } from "../../lib/schedules/schedule.ts";
+import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { peakMemory, type StageMemory } from "../../lib/schedules/price/memory.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -12,7 +12,7 @@ import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 
 const optimizer = adamw();
 const samples = 2;
-const policies: Policy[] = ["fill", "lean", "end", "mid", "every:2"];
+const policies: PolicyText[] = ["fill", "lean", "end", "mid", "every:2"];
 const tiny = ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"];
 
 /** Peaks of each rank in a step run with shapes alone; messages on their way are left out, since they depend on time. */
@@ -61,7 +61,7 @@ test("a W over K micro-batches takes at most what K - 1 more micro-batches in fl
   for (const name of tiny) {
     const base = generate("1f1b-2", { devices: 2 });
     const stages = await stageMemories(createModel(name), { stages: 2, samples, optimizer });
-    for (const policy of ["fill", "end", "mid", "every:2", "every:4"] as Policy[]) {
+    for (const policy of ["fill", "end", "mid", "every:2", "every:4"] as PolicyText[]) {
       const [one, ...wider] = [1, 2, 4].map((width) => twoStage(base, { policy, width, memory: quiet(stages) }));
       const alone = await peaksOf(name, one);
       for (const schedule of wider) {

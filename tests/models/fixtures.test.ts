@@ -9,10 +9,9 @@ import type { Model } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
-import { toArray } from "../../lib/tensor.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { loadWeights } from "../../lib/weights/checkpoint.ts";
-import { buffersOf, referenceModel } from "../../lib/weights/families.ts";
+import { referenceModel } from "../../lib/weights/families.ts";
 import { toReference } from "../../lib/weights/reference.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
 

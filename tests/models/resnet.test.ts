@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { lossBackward, lossForward } from "../../lib/layers/cross_entropy.ts";
+import { createGroup, releaseGroup } from "../../lib/layers/group.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
-import { createGroup, createSaved, releaseGroup } from "../../lib/layers/saved.ts";
+import { createSaved } from "../../lib/layers/saved.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
 import { countParameters, parametersOf } from "../../lib/models/model.ts";
 import { resnet, resnetConfigurations } from "../../lib/models/resnet.ts";

@@ -6,7 +6,6 @@ import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
-import { toArray } from "../../lib/tensor.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
 import { assertSameGradients } from "../runtime/support.ts";

@@ -4,7 +4,7 @@ import { sourceFor } from "../../bench/data.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
-import type { Policy } from "../../lib/schedules/schedule.ts";
+import type { PolicyText } from "../../lib/schedules/schedule.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
@@ -18,7 +18,7 @@ before(async () => {
 after(() => set.close());
 
 const microbatches = 4;
-const policies: Policy[] = ["fill", "end", "mid", "every:2"];
+const policies: PolicyText[] = ["fill", "end", "mid", "every:2"];
 
 for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
   test(`${name} has the same loss and gradients for every schedule, policy and width`, async () => {

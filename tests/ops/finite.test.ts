@@ -7,10 +7,10 @@ after(close);
 
 const count = 70_000; // more than one stride of a processor's grid
 
-async function found(block: Float32Array): Promise<number | undefined> {
+async function found(block: Float32Array, limit?: number): Promise<number | undefined> {
   const on = await device();
   const flag = tensor(on, [1], new Uint32Array(1));
-  findNotFinite(flag, tensor(on, [block.length], block));
+  findNotFinite(flag, tensor(on, [block.length], block), limit);
   return notFiniteAt(new Uint32Array(await on.read(flag))[0]);
 }
 
@@ -31,6 +31,21 @@ test("findNotFinite() takes the largest and the smallest numbers for what they a
   const block = normal(count, 1);
   block.set([3.4028234e38, -3.4028234e38, 1e-45, -1e-45, 0, -0], 500);
   assert.equal(await found(block), undefined);
+});
+
+test("findNotFinite() with a limit finds the first number of that magnitude, and none below it", async () => {
+  for (const limit of [2 ** 127, 2 ** 10, 2 ** -100]) {
+    const below = limit * (1 - 2 ** -24);
+    for (const value of [limit, -limit, 1.5 * limit, Infinity, NaN]) {
+      const block = new Float32Array(count).fill(below).fill(-below, 0, 99);
+      for (const at of [0, 4099, count - 1]) {
+        assert.equal(await found(block, limit), undefined, `below ${limit}`);
+        block[at] = value;
+        assert.equal(await found(block, limit), at, `${value} at ${at}`);
+        block[at] = below;
+      }
+    }
+  }
 });
 
 test("findNotFinite() rejects an f16 tensor, whose bits mean something else", async (t) => {

@@ -32,7 +32,7 @@ for (const dtype of ["f32", "f16"] as const) {
       const tensors = tensorsOf(on, each, dtype);
       const data = dtype === "f32" ? inputsOf(each) : inputsOf(each, (values) => fromHalf(toHalf(values)));
       write(tensors, data);
-      const observed = await observeProblems(() => each.record(tensors));
+      const observed = await observeProblems(on.gpu, () => each.record(tensors));
       const plants = plantsOf(each, data);
       for (const name of waysOf(on, observed, dtype)) {
         for (const { input, at, value, given, expected } of plants) {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Device } from "../../lib/gpu/device.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { withCandidate } from "../../lib/ops/choice.ts";
+import { withCandidate as withCandidateOn } from "../../lib/ops/choice.ts";
 import type { RowVariant } from "../../lib/ops/variants.ts";
 import { type DType, fromArray, release, sizeOf, type Tensor, toArray } from "../../lib/tensor.ts";
 
@@ -113,4 +113,7 @@ export function weigh(values: ArrayLike<number>, weights: ArrayLike<number>): nu
   return sum;
 }
 
-export { withCandidate };
+/** Records on the device of this test file with the candidates of this name wherever they can serve. */
+export function withCandidate(name: string, record: () => void): void {
+  withCandidateOn(set!.devices[0].gpu, name, record);
+}

@@ -4,8 +4,9 @@ import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { LlamaConfiguration } from "../../lib/models/llama.ts";
 import { createPipeline, type Pipeline } from "../../lib/runtime/pipeline.ts";
-import type { Policy, Schedule } from "../../lib/schedules/schedule.ts";
+import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { fromCsv } from "../../lib/schedules/csv/csv.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate, scheduleNames } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
@@ -13,7 +14,7 @@ import { aligned, assertSameGradients, deep, type Gradients, randomBatch, tiny, 
 
 const optimizer = sgd({ learningRate: 0.1 });
 const names = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
-const policies: Policy[] = ["fill", "end"];
+const policies: PolicyText[] = ["fill", "end"];
 let sets: Record<"one" | "real" | "virtual", DeviceSet>;
 
 before(async () => {
@@ -42,7 +43,7 @@ async function assertEqualsFullBatch(
   schedule: Schedule,
   expected: { loss: number; gradients: Gradients },
 ) {
-  const what = `${schedule.name}, ${schedule.policy ?? "without 2BP"}, width ${schedule.width}`;
+  const what = `${schedule.name}, ${schedule.policy ?? "without 2BP"}, width ${sizesOf(schedule).width}`;
   pipeline.clearGradients();
   const { loss } = await pipeline.step(schedule, randomBatch(configuration, sequences), { optimize: false });
   assert.ok(
@@ -64,14 +65,16 @@ for (const [mode, devices] of [["real", 2], ["virtual", 4]] as const) {
         const base = generate(name, { devices });
         const schedules = [base];
         for (const policy of policies) {
-          for (let width = 1; width <= base.microbatches; width++) schedules.push(twoStage(base, { policy, width }));
+          for (let width = 1; width <= sizesOf(base).microbatches; width++) {
+            schedules.push(twoStage(base, { policy, width }));
+          }
         }
         for (const schedule of schedules) {
           await assertEqualsFullBatch(pipeline, configuration, sequences, schedule, expected);
           assert.deepEqual(
             set.devices.map(({ ledger }) => ledger.total()),
             before,
-            `${schedule.name} ${schedule.policy} ${schedule.width} leaves the ledger as it was`,
+            `${schedule.name} ${schedule.policy} ${sizesOf(schedule).width} leaves the ledger as it was`,
           );
         }
       }
@@ -89,7 +92,7 @@ for (const devices of [2, 4]) {
     assert.equal(set.mode, "real");
     for (const name of scheduleNames) {
       const base = generate(name, { devices, microbatches });
-      const schedules = base.twoStage ? [base] : [base, twoStage(base, { width: 2 })];
+      const schedules = sizesOf(base).split ? [base] : [base, twoStage(base, { width: 2 })];
       const pipeline = createPipeline(set, tinyModel(deep), { optimizer, placement: base.placement });
       for (const schedule of schedules) await assertEqualsFullBatch(pipeline, deep, microbatches, schedule, expected);
       pipeline.close();
@@ -115,10 +118,11 @@ test("the kernels that a GPU is given compute the same gradients", async () => {
 test("a schedule read from PyTorch's CSV runs and equals one full-batch pass", async () => {
   const csv = new URL("../schedules/fixtures/ZBVZeroBubble.compute_only.csv", import.meta.url);
   const schedule = fromCsv(readFileSync(csv, "utf8"));
-  const set = await openDevices(schedule.devices, { virtual: true });
-  const expected = await fullBatch(deep, schedule.microbatches);
+  const set = await openDevices(sizesOf(schedule).devices, { virtual: true });
+  const { microbatches } = sizesOf(schedule);
+  const expected = await fullBatch(deep, microbatches);
   const pipeline = createPipeline(set, tinyModel(deep), { optimizer, placement: schedule.placement });
-  await assertEqualsFullBatch(pipeline, deep, schedule.microbatches, schedule, expected);
+  await assertEqualsFullBatch(pipeline, deep, microbatches, schedule, expected);
   pipeline.close();
   set.close();
 });

@@ -132,6 +132,11 @@ test("parameters have whole axes, and tied ones are two of the model's of one sh
     'tiny ties "embedding.weight" [19,12] and "embedding.weight" [19,12]; these must be two, of one shape',
   );
   tie([table, head], 'tiny ties "embedding.weight" [19,12] and "head.weight" [12,19]; these must be two, of one shape');
+  const twins = [1, 2, 3].map((layer) => layers[layer].parameters.find(({ shape }) => shape.length > 1)!);
+  refused({}, `tiny ties "${twins[0].name}" twice; a parameter has one twin at most`, {
+    ...model,
+    tied: [[twins[0], twins[2]], [twins[0], twins[2]]],
+  });
 });
 
 test("partition() cuts into whole numbers of stages, 1 or more", () => {

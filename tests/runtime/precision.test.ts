@@ -8,9 +8,9 @@ import type { Model } from "../../lib/models/model.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import type { RecomputeText } from "../../lib/runtime/recompute.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
-import { createVerdict } from "../../lib/runtime/verdict.ts";
 import { toArray } from "../../lib/tensor.ts";
 import { adamw, sgd } from "../../lib/train/optimizers.ts";
 import { initialLossScale } from "../../lib/train/loss_scale.ts";
@@ -72,7 +72,7 @@ testMixed("mixed precision gives the same for every schedule, width and recomput
     for (const schedule of [of(name), twoStage(of(name)), ...wide]) {
       for (const recompute of ["none", "both"] as const) {
         const { loss, gradients } = await run(schedule, recompute);
-        const what = `${name}, ${schedule.policy ?? "without 2BP"}, width ${schedule.width}, ${recompute}`;
+        const what = `${name}, ${schedule.policy ?? "without 2BP"}, width ${sizesOf(schedule).width}, ${recompute}`;
         assert.equal(loss, expected.loss, what); // the forward is the same, bit for bit
         assertSameGradients(gradients, expected.gradients, 1e-5, what);
       }
@@ -142,20 +142,6 @@ testMixed("an infinity in the gradients of one rank makes all of them leave the 
   pipeline.close();
 });
 
-test("a verdict is what the lowest rank has found, and is known only when all have answered", async () => {
-  const at = (rank: number) => ({ rank, parameter: `of rank ${rank}` });
-  const verdict = createVerdict(3);
-  const [a, b] = [verdict.cast(undefined), verdict.cast(at(2))];
-  assert.equal(await Promise.race([a, b, Promise.resolve("open")]), "open");
-  const answers = await Promise.all([a, b, verdict.cast(at(1)), verdict.result]);
-  assert.deepEqual(answers, [at(1), at(1), at(1), at(1)]);
-  const fine = createVerdict(2);
-  assert.deepEqual(await Promise.all([fine.cast(undefined), fine.cast(undefined)]), [undefined, undefined]);
-  const failed = createVerdict(2);
-  failed.fail(new Error("rank 1 is gone"));
-  await assert.rejects(failed.cast(undefined), /rank 1 is gone/);
-});
-
 testMixed("a forward that overflows f16 is an error that names the micro-batch, and changes nothing", async () => {
   const pipeline = createPipeline(set, tinyModel(aligned), { optimizer, precision });
   const fine = await pipeline.parameters();
@@ -221,8 +207,8 @@ testMixed("predicted peaks in mixed precision equal those of a real step, by cat
   ) {
     const predicted = await predictMemory(tinyModel(aligned), each, 2, recipe);
     const pipeline = createPipeline(set, tinyModel(aligned), { optimizer: adamw(), precision });
-    await pipeline.step(each, randomBatch(aligned, 2 * each.microbatches)); // staging buffers are made
-    const { peaks } = await pipeline.step(each, randomBatch(aligned, 2 * each.microbatches));
+    await pipeline.step(each, randomBatch(aligned, 2 * sizesOf(each).microbatches)); // staging buffers are made
+    const { peaks } = await pipeline.step(each, randomBatch(aligned, 2 * sizesOf(each).microbatches));
     pipeline.close();
     for (const [rank, { categories }] of peaks.entries()) {
       for (const category of ["parameters", "gradients", "optimizer", "activations", "derivatives"] as const) {

@@ -25,17 +25,7 @@ function oneByOne(placement: readonly number[]): Schedule {
     placement.forEach((_, stage) => add("F", stage));
     placement.forEach((_, index) => add("B", placement.length - 1 - index));
   }
-  const [devices, stages] = [2, placement.length];
-  return {
-    name: "one by one",
-    devices,
-    stages,
-    microbatches: 2,
-    placement,
-    actions,
-    twoStage: false,
-    width: 1,
-  };
+  return { name: "one by one", placement, actions };
 }
 
 test("a random cut and placement is refused with nothing placed, or has the loss and gradients of any other", async () => {

@@ -6,13 +6,13 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { Recompute } from "../../lib/layers/recompute.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import type { RankPeak } from "../../lib/runtime/executor.ts";
+import type { RankPeak } from "../../lib/runtime/rank.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { formatRecompute, parseRecompute, withRecompute } from "../../lib/runtime/recompute.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
-import { toArray } from "../../lib/tensor.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 
 let set: DeviceSet;
@@ -57,9 +57,9 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
       return outcomes;
     }
     for (const [recompute, outcomes] of results) {
-      for (const [index, { name, width }] of schedules.entries()) {
+      for (const [index, schedule] of schedules.entries()) {
         const expected = results.get("none")![index];
-        const what = `${recompute}, ${name}, width ${width}`;
+        const what = `${recompute}, ${schedule.name}, width ${sizesOf(schedule).width}`;
         assert.equal(outcomes[index].loss, expected.loss, what);
         assert.deepEqual(outcomes[index].gradients, expected.gradients, what);
         assert.deepEqual(outcomes[index].statistics, expected.statistics, what);

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import type { Layer } from "../../lib/layers/layer.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { countParameters, type Model } from "../../lib/models/model.ts";
+import { partition } from "../../lib/runtime/partition.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -29,7 +31,8 @@ test("tied parameters count once, start alike, and have the gradient of one para
   assert.deepEqual(values.get("tied_head.weight"), values.get("embedding.weight"));
 
   const batch = randomBatch(aligned, 2);
-  await pipeline.step(generate("1f1b-1", { devices: 2 }), batch, { optimize: false });
+  const { optimizerAfter } = await pipeline.step(generate("1f1b-1", { devices: 2 }), batch, { optimize: false });
+  assert.equal(optimizerAfter, undefined);
   const gradient = (await pipeline.gradients()).get("embedding.weight")!;
   // Central difference of the pipeline's own loss with both copies moved: what one parameter in two places means.
   const table = values.get("embedding.weight")!;
@@ -50,7 +53,10 @@ for (const name of ["naive", "1f1b-1"]) {
     const train = async (set: DeviceSet, devices: number) => {
       const pipeline = createPipeline(set, tiedModel(), { optimizer: sgd({ learningRate: 0.5 }), seed: 3 });
       const schedule = twoStage(generate(name, { devices, microbatches: 2 }));
-      for (let step = 0; step < 3; step++) await pipeline.step(schedule, randomBatch(aligned, 4, step));
+      for (let step = 0; step < 3; step++) {
+        const { optimizerAfter } = await pipeline.step(schedule, randomBatch(aligned, 4, step));
+        assert.deepEqual(optimizerAfter, devices === 1 ? [[]] : [[1], [0]]);
+      }
       const parameters = await pipeline.parameters();
       pipeline.close();
       return parameters;
@@ -60,3 +66,62 @@ for (const name of ["naive", "1f1b-1"]) {
     assertSameGradients(apart, together, 1e-5, "parameters after three steps");
   });
 }
+
+/** The tied model, cut in two, with another first element in the gradient of each twin, and what a step makes of it. */
+async function withGradients(values: readonly [number, number], precision?: "mixed") {
+  const model = tiedModel();
+  const parts = partition(model, 2);
+  const overwritten = (layer: Layer, value: number): Layer => ({
+    ...layer,
+    backwardWeight(saved) {
+      layer.backwardWeight!(saved);
+      const [{ device, gradient }] = saved;
+      device.write(gradient(layer.parameters[0]), Float32Array.of(value));
+    },
+  });
+  const [first, last] = [parts[0][0], parts[1][parts[1].length - 1]];
+  const pipeline = createPipeline(two, model, {
+    optimizer: sgd({ learningRate: 2 ** -120 }),
+    parts: [
+      [overwritten(first, values[0]), ...parts[0].slice(1)],
+      [...parts[1].slice(0, -1), overwritten(last, values[1])],
+    ],
+    ...(precision ? { precision, lossScale: 2 } : {}),
+  });
+  const before = (await pipeline.parameters()).get("embedding.weight")![0];
+  try {
+    const { skipped, overflow } = await pipeline.step(generate("1f1b-1", { devices: 2 }), randomBatch(aligned, 2));
+    const after = await pipeline.parameters();
+    const [one, other] = ["embedding.weight", "tied_head.weight"].map((name) => after.get(name)![0]);
+    assert.equal(one, other);
+    return { moved: before - one, skipped, overflow };
+  } finally {
+    pipeline.close();
+  }
+}
+
+test("tied gradients that are finite, and their sum is not, are no update: f32 fails, mixed precision skips", async () => {
+  for (const values of [[2 ** 127, 2 ** 127], [-(2 ** 127), -1.9 * 2 ** 127]] as const) {
+    await assert.rejects(withGradients(values), {
+      message: 'Rank 0 failed at optimizer: the gradient of "embedding.weight" is not finite',
+    });
+    if (!two.devices[0].gpu.info.f16) continue;
+    const { moved, skipped, overflow } = await withGradients(values, "mixed");
+    assert.deepEqual({ moved, skipped, overflow }, {
+      moved: 0,
+      skipped: true,
+      overflow: { rank: 0, parameter: "embedding.weight" },
+    });
+  }
+});
+
+test("tied gradients as large as f32 can hold are updates as long as their sum is finite, and infinite ones never", async () => {
+  for (const values of [[2 ** 127, -(2 ** 126)], [1.9 * 2 ** 127, -1.9 * 2 ** 127], [2 ** 126, 2 ** 126]] as const) {
+    const expected = Math.fround((values[0] + values[1]) * 2 ** -120);
+    const { moved } = await withGradients(values);
+    assert.ok(Math.abs(moved - expected) <= 1e-5 * Math.abs(expected) + 1e-5, `${values}: ${moved}, not ${expected}`);
+  }
+  for (const values of [[Infinity, 1], [1, NaN], [Infinity, -Infinity]] as const) {
+    await assert.rejects(withGradients(values), /^RankError: Rank 0 failed at optimizer: the gradient of "embedding/);
+  }
+});

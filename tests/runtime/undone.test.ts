@@ -10,6 +10,7 @@ import { resnet } from "../../lib/models/resnet.ts";
 import { partition } from "../../lib/runtime/partition.ts";
 import { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "../../lib/runtime/pipeline.ts";
 import { formatAction, type Schedule } from "../../lib/schedules/schedule.ts";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { empty, release, sizeOf, toArray } from "../../lib/tensor.ts";
@@ -87,7 +88,7 @@ const imageBatch = (samples: number, seed: number): Batch => ({
 const copies = new WeakMap<Pipeline, readonly Block[]>();
 
 function build(model: Model, schedule: Schedule, options: Partial<PipelineOptions> = {}): Pipeline {
-  const parts = partition(model, schedule.stages).map(([first, ...others]) => [fragile(first), ...others]);
+  const parts = partition(model, schedule.placement.length).map(([first, ...others]) => [fragile(first), ...others]);
   const { optimizer, blocks } = spied(options.optimizer ?? fragileOptimizer);
   const made = createPipeline(set, model, { parts, placement: schedule.placement, seed: 3, ...options, optimizer });
   copies.set(made, blocks);
@@ -134,7 +135,7 @@ for (const [name, microbatches] of [["1f1b-1", 2], ["zb-v", 4]] as const) {
     test(`a failure at any action of ${name} with 2BP in ${precision} has never happened: what follows is as without it, bit for bit`, async (t) => {
       if (precision === "mixed" && !set.devices[0].gpu.info.f16) return t.skip("this device has no f16");
       const base = generate(name, { devices: 2, microbatches });
-      const schedule = base.twoStage ? base : twoStage(base);
+      const schedule = sizesOf(base).split ? base : twoStage(base);
       // Both kinds of model where that is quick.
       const models = [[language, textBatch], [images, imageBatch]] as const;
       for (const [model, batch] of name === "1f1b-1" ? models : models.slice(precision === "f32" ? 1 : 0).slice(0, 1)) {

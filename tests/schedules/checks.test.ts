@@ -1,7 +1,7 @@
 /** Costs, links, memory, limits and sizes that are none: refused before they make a number. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Policy } from "../../lib/schedules/schedule.ts";
+import type { PolicyText } from "../../lib/schedules/schedule.ts";
 import { withContention } from "../../lib/schedules/price/contention.ts";
 import {
   type Costs,
@@ -15,7 +15,7 @@ import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { peakMemory, type StageMemory, unitMemory } from "../../lib/schedules/price/memory.ts";
 import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
-import { parsePolicy } from "../../lib/schedules/transforms/policy.ts";
+import { formatPolicy, parsePolicy, policies } from "../../lib/schedules/transforms/policy.ts";
 import { search, type SearchOptions } from "../../lib/schedules/search/search.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -314,8 +314,12 @@ test("policies are read to the last digit, and refused where they say nothing", 
     "cap:1e+21": "cap:1e+21",
     "cap:64MiB": "cap:67108864",
     "every:2": "every:2",
+    "fill": "fill",
+    "lean": "lean",
   };
-  for (const [text, policy] of Object.entries(texts)) assert.equal(parsePolicy(text), policy);
+  for (const [text, policy] of Object.entries(texts)) assert.equal(formatPolicy(parsePolicy(text)), policy);
+  assert.deepEqual(parsePolicy("every:2"), { kind: "every", count: 2 });
+  assert.deepEqual(parsePolicy("cap:1KiB"), { kind: "cap", bytes: 1024 });
   const none = [
     "every:0.5",
     "every:-1",
@@ -334,9 +338,26 @@ test("policies are read to the last digit, and refused where they say nothing", 
     assert.throws(() => parsePolicy(policy as string), /^UserError: Unknown policy/);
     if (policy !== null) {
       assert.throws(
-        () => twoStage(base, { policy: policy as Policy, memory: unitMemory }),
+        () => twoStage(base, { policy: policy as PolicyText, memory: unitMemory }),
         /^UserError: Unknown policy/,
       );
     }
+  }
+});
+
+test("every policy of the table is one, as data and as text, with a value where the table says so", () => {
+  for (const { kind, value } of policies) {
+    const text = value ? `${kind}:3` : kind, policy = parsePolicy(text);
+    assert.equal(policy.kind, kind);
+    assert.deepEqual(twoStage(base, { policy }), twoStage(base, { policy: text as PolicyText }));
+    assert.equal(twoStage(base, { policy }).policy, text);
+    assert.throws(() => parsePolicy(value ? kind : `${kind}:3`), { name: "UserError", message: /^Unknown policy/ });
+  }
+  assert.throws(() => parsePolicy("soon"), {
+    message: 'Unknown policy "soon"; the policies are fill, lean, end, mid, every:K (K micro-batches, 1 or more) and ' +
+      "cap:BYTES (1e9 or 64MiB for example)",
+  });
+  for (const odd of [{ kind: "every", count: 0.5 }, { kind: "cap", bytes: NaN }, { kind: "soon" }, {}]) {
+    assert.throws(() => twoStage(base, { policy: odd as never }), /^UserError: Unknown policy/);
   }
 });

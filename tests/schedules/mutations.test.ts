@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { ganttFigure } from "../../lib/report/gantt.ts";
 import { ganttText } from "../../lib/report/gantt_text.ts";
 import { chromeTrace } from "../../lib/report/trace.ts";
-import type { Action, Kind, Policy, Schedule } from "../../lib/schedules/schedule.ts";
+import type { Action, Kind, PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { overlaps, withContention } from "../../lib/schedules/price/contention.ts";
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
 import { toCsv } from "../../lib/schedules/csv/csv.ts";
@@ -115,7 +115,7 @@ const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Par
   },
 };
 
-const policies: Policy[] = ["fill", "end", "mid", "every:1", "every:2"];
+const policies: PolicyText[] = ["fill", "end", "mid", "every:1", "every:2"];
 
 const base = fc.record({
   name: fc.constantFrom(...names),

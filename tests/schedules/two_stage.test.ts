@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Policy } from "../../lib/schedules/schedule.ts";
+import type { PolicyText } from "../../lib/schedules/schedule.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { unitCosts as unit } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
@@ -9,7 +9,7 @@ import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { isSplit, names } from "./support.ts";
 
-const goldens: [name: string, policy: Policy | "none", makespan: number, peak: number[]][] = [
+const goldens: [name: string, policy: PolicyText | "none", makespan: number, peak: number[]][] = [
   ["naive", "none", 12, [1, 1, 1, 1]],
   ["naive", "fill", 9, [2, 2, 2, 2]],
   ["gpipe", "none", 21, [4, 4, 4, 4]],
@@ -31,7 +31,12 @@ for (const [name, policy, makespan, peak] of goldens) {
   });
 }
 
-const closedForms: [name: string, policy: Policy, without: (n: number) => number, withTwo: (n: number) => number][] = [
+const closedForms: [
+  name: string,
+  policy: PolicyText,
+  without: (n: number) => number,
+  withTwo: (n: number) => number,
+][] = [
   ["naive", "fill", (n) => (n - 1) / n, (n) => 2 * (n - 1) / (2 * n + 1)],
   ["gpipe", "end", (n) => (n - 1) / (2 * n - 1), (n) => 2 * (n - 1) / (5 * n - 2)],
   ["1f1b-1", "fill", (n) => (n - 1) / (2 * n - 1), (n) => (n - 1) / (4 * n - 1)],
@@ -51,7 +56,7 @@ for (const [name, policy, without, withTwo] of closedForms) {
 
 test("twoStage() keeps every base schedule valid under every policy and width", () => {
   for (const name of names.filter((name) => !isSplit(generate(name, { devices: 3 })))) {
-    for (const policy of ["fill", "end", "mid", "every:1", "every:2", "every:3", "cap:40"] as Policy[]) {
+    for (const policy of ["fill", "end", "mid", "every:1", "every:2", "every:3", "cap:40"] as PolicyText[]) {
       for (const width of [1, 2, 3, 7]) {
         const split = twoStage(generate(name, { devices: 3, microbatches: 6 }), { policy, width });
         validate(split);
@@ -110,7 +115,7 @@ test("twoStage() rejects a schedule that is split already, a bad width and a bad
     assert.throws(() => twoStage(base, { width }), /whole number of micro-batches/);
   }
   for (const policy of ["", "filling", "every:0", "every:x", "every:1.5", "cap:0", "cap:", "cap:-4"]) {
-    assert.throws(() => twoStage(base, { policy: policy as Policy }), /Unknown policy/);
+    assert.throws(() => twoStage(base, { policy: policy as PolicyText }), /Unknown policy/);
   }
 });
 

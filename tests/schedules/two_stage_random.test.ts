@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Policy, Schedule } from "../../lib/schedules/schedule.ts";
+import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { type StageCost, stageCosts } from "../../lib/schedules/price/costs.ts";
 import { fillIdle } from "../../lib/schedules/transforms/fill.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
@@ -38,7 +38,7 @@ const priced = bases.chain((base) =>
       { minLength: base.placement.length, maxLength: base.placement.length },
     ),
     comm: upTo(3),
-    policy: fc.constantFrom<Policy>("fill", "fill", "lean", "end", "mid", "every:1", "every:2", "cap:12"),
+    policy: fc.constantFrom<PolicyText>("fill", "fill", "lean", "end", "mid", "every:1", "every:2", "cap:12"),
     width: fc.integer({ min: 1, max: 3 }),
   })
 );
@@ -110,7 +110,7 @@ test("the least cap that a refusal names works, no less does, and every cap is k
       const models = stages.map((stage): StageMemory => scaled(stage));
       const memory = (stage: number) => models[stage];
       const capped = (cap: number | string, width: number) =>
-        twoStage(base, { policy: `cap:${cap}` as Policy, memory, width });
+        twoStage(base, { policy: `cap:${cap}` as PolicyText, memory, width });
       const named = (cap: number) => {
         try {
           capped(cap, width);

@@ -245,6 +245,30 @@ test("BERT checkpoints may have old names, heads for other tasks and the tied ta
   other.close();
 });
 
+test("a pipeline takes new running statistics for all its layers or for none, and they are of no other pipeline of the model", async () => {
+  const model = tinyResnet();
+  const [pipeline, other] = [1, 2].map((seed) => createPipeline(set, model, { optimizer, seed }));
+  const before = await pipeline.state();
+  const fresh = new Map([...before].map(([name, array]) => [name, array.map((_, i) => i + 2)]));
+  const refused = (change: (values: Map<string, Float32Array>) => void, message: string) => {
+    const changed = new Map(fresh);
+    change(changed);
+    assert.throws(() => pipeline.setState(changed), { name: "UserError", message });
+  };
+  const name = "bn1.running_var";
+  refused((values) => values.delete(name), `There are no values for state buffer "${name}" of tiny ResNet`);
+  refused((values) => values.set("nose", new Float32Array(1)), 'tiny ResNet has no state buffer "nose"');
+  refused(
+    (values) => values.set(name, new Float32Array(1)),
+    `State buffer "${name}" is [${before.get(name)!.length}], which 1 values do not fill`,
+  );
+  assert.throws(() => pipeline.setState([] as never), /^UserError: New state buffers must be a Map of Float32Arrays/);
+  assert.deepEqual(await pipeline.state(), before);
+  pipeline.setState(fresh);
+  assert.deepEqual([await pipeline.state(), await other.state()], [fresh, before]);
+  [pipeline, other].forEach((each) => each.close());
+});
+
 test("a pipeline takes new values for all its parameters or for none", async () => {
   const pipeline = createPipeline(set, tinyModel(), { optimizer });
   const values = await pipeline.parameters();

@@ -1,6 +1,6 @@
 import { UserError } from "../../errors.ts";
 import { anything, expectFields, expectValue, having, type Rule } from "../../rules.ts";
-import { ACTIVATION, NOTHING, type Program, type StepEnd } from "../program.ts";
+import { ACTIVATION, NOTHING, type StepEnd } from "../program.ts";
 import { type Action, formatAction } from "../schedule.ts";
 import { amount, checkAmount } from "./amounts.ts";
 
@@ -52,10 +52,9 @@ export function endOf(costs: Costs): StepEnd {
   return { reduceFrom: (rank) => costs.tailAfter?.(rank) ?? [], together: costs.tailTogether };
 }
 
-/** How long what passes along an edge is under way. */
-export function delayOf({ from, to, what, rank }: Program, edge: number, costs: Costs): number {
-  if (what[edge] === NOTHING) return 0;
-  return transferOf(costs, rank[from[edge]], rank[to[edge]], what[edge] === ACTIVATION ? "F" : "I");
+/** How long what passes along an edge of a Program is under way from rank to rank. */
+export function delayOf(costs: Costs, what: number, from: number, to: number): number {
+  return what === NOTHING ? 0 : transferOf(costs, from, to, what === ACTIVATION ? "F" : "I");
 }
 
 /** The time of a rank's tail, checked. */

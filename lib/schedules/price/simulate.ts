@@ -3,7 +3,7 @@ import type { Action, Schedule } from "../schedule.ts";
 import { type Costs, costsRule, delayOf, durationOf, endOf, tailOf, unitCosts } from "./costs.ts";
 import { type Memory, peaksOf, unitMemory } from "./memory.ts";
 import { expectSchedule } from "../check/sizes.ts";
-import { B, lower, type Program, UPDATE } from "../program.ts";
+import { lower, type Program } from "../program.ts";
 
 /** One action with the times it ran at. */
 export interface Span {
@@ -116,33 +116,40 @@ export interface Times {
 
 /** Runs a Program on paper: {@link simulate} without what else is made of the times. */
 export function timesOf(program: Program, costs: Costs): Times {
-  const { schedule: { actions }, devices, nodes, first, kind, rank, waits, from, order } = program;
+  const { devices, nodes, rank, waits, from, what, order } = program;
+  const lengths = lengthsOf(program, costs);
   const starts = new Float64Array(nodes), ends = new Float64Array(nodes);
   const because = new Int32Array(nodes);
   /** Of each rank the node that it ran last. */
   const latest = new Int32Array(devices).fill(-1);
   const busy: number[] = new Array(devices).fill(0);
   for (let at = 0; at < nodes; at++) {
-    const node = order[at], own = rank[node], before = latest[own], index = node - first[own];
+    const node = order[at], own = rank[node], before = latest[own];
     let start = before < 0 ? 0 : ends[before];
     because[node] = before;
     for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
-      const arrival = ends[from[edge]] + delayOf(program, edge, costs);
+      const source = from[edge], arrival = ends[source] + delayOf(costs, what[edge], rank[source], own);
       if (arrival <= start) continue;
       start = arrival;
-      because[node] = from[edge];
+      because[node] = source;
     }
-    const duration = kind[node] <= B
-      ? durationOf(costs, actions[own][index], own, index)
-      : kind[node] === UPDATE
-      ? tailOf(costs, own)
-      : 0;
     starts[node] = start;
-    ends[node] = start + duration;
+    ends[node] = start + lengths[node];
     latest[own] = node;
-    busy[own] += duration;
+    busy[own] += lengths[node];
   }
   return { starts, ends, because, busy, makespan: latest.reduce((most, node) => Math.max(most, ends[node]), 0) };
+}
+
+/** How long each node takes. Asked rank by rank: in the order of time the actions are all over the memory. */
+function lengthsOf({ schedule: { actions }, devices, nodes, first }: Program, costs: Costs): Float64Array {
+  const lengths = new Float64Array(nodes);
+  for (let rank = 0; rank < devices; rank++) {
+    const list = actions[rank];
+    for (let at = 0; at < list.length; at++) lengths[first[rank] + at] = durationOf(costs, list[at], rank, at);
+    lengths[nodes - devices + rank] = tailOf(costs, rank);
+  }
+  return lengths;
 }
 
 /** The actions of a Program with their times. */

@@ -139,10 +139,14 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
 
 /** What a node of the Program waits for on other ranks, a full backward being its I. */
 function waitsOf(program: Program, node: number, costs: Costs): Wait[] {
-  const { waits, from, rank, kind } = program;
+  const { waits, from, what, rank, kind } = program;
   return Array.from({ length: waits[node + 1] - waits[node] }, (_, at) => {
     const edge = waits[node] + at, source = from[edge];
-    return { rank: rank[source], kind: kind[source] === F ? F : I, delay: delayOf(program, edge, costs) };
+    return {
+      rank: rank[source],
+      kind: kind[source] === F ? F : I,
+      delay: delayOf(costs, what[edge], rank[source], rank[node]),
+    };
   });
 }
 

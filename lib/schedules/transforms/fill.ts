@@ -37,7 +37,7 @@ export interface Filled {
 export function fillIdle(program: Program, width: number, costs: Costs): Action[][];
 export function fillIdle(program: Program, width: number, costs: Costs, cap?: Cap): Action[][] | undefined;
 export function fillIdle(program: Program, width: number, costs: Costs, cap?: Cap): Action[][] | undefined {
-  const { schedule, devices, first, rank: rankOf, waits, from, to, feedsOf, feeds } = program;
+  const { schedule, devices, first, rank: rankOf, waits, from, what, to, feedsOf, feeds } = program;
   const count = first[devices];
   const result: Action[][] = Array.from({ length: devices }, () => []);
   const pending: Pending[] = Array.from({ length: devices }, pendingWeights);
@@ -60,7 +60,7 @@ export function fillIdle(program: Program, width: number, costs: Costs, cap?: Ca
   const arrival = (node: number): number => {
     let latest = 0;
     for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
-      latest = Math.max(latest, ends[from[edge]] + delayOf(program, edge, costs));
+      latest = Math.max(latest, ends[from[edge]] + delayOf(costs, what[edge], rankOf[from[edge]], rankOf[node]));
     }
     return latest;
   };

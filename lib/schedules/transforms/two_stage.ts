@@ -1,18 +1,18 @@
 import { UserError } from "../../errors.ts";
 import { anything, callback, expectFields, optional, type Rules } from "../../rules.ts";
-import { type Action, formatAction, type Policy, type Schedule } from "../schedule.ts";
+import { type Action, formatAction, type PolicyText, type Schedule } from "../schedule.ts";
 import { type Costs, costsRule, endOf, unitCosts } from "../price/costs.ts";
 import { fillCapped, fillFast, fillIdle } from "./fill.ts";
 import { fillLean } from "./lean.ts";
 import { type Memory, unitMemory } from "../price/memory.ts";
-import { parsePolicy } from "./policy.ts";
+import { formatPolicy, parsePolicy, type Policy } from "./policy.ts";
 import { timesOf } from "../price/simulate.ts";
 import { lower } from "../program.ts";
 
 /** How `twoStage()` places the weight gradients. */
 export interface TwoStageOptions {
-  /** When they run; default `fill`. `lean` is a heuristic: other orders of the same length may hold less. */
-  policy?: Policy;
+  /** When they run, as data or as text; default `fill`. `lean` is a heuristic: other orders of the same length may hold less. */
+  policy?: Policy | PolicyText;
   /** How many micro-batches of a stage one W concatenates; default 1. The last W of a stage may be narrower. */
   width?: number;
   /**
@@ -54,7 +54,8 @@ const rules: Rules<TwoStageOptions> = {
 export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Schedule {
   expectFields("twoStage", options, rules);
   const { width = 1, costs = unitCosts(), memory = unitMemory } = options;
-  const policy = parsePolicy(options.policy ?? "fill");
+  const given = options.policy ?? "fill";
+  const policy = parsePolicy(typeof given === "object" ? formatPolicy(given) : given);
   if (!Number.isInteger(width) || width < 1) {
     throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
   }
@@ -69,20 +70,30 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
       );
     }
   });
-  const [word, value] = policy.split(":");
-  const flushes = { end: Infinity, mid: Math.ceil(program.microbatches / 2), every: Number(value) };
-  const actions = word === "fill"
-    ? options.costs ? fillFast(program, width, costs).actions : fillIdle(program, width, costs)
-    : word === "lean"
-    ? fillLean(program, width, costs, memory)
-    : word === "cap"
-    ? fillCapped(program, width, costs, Number(value), memory)
-    : schedule.actions.map((list) => flushEvery(flushes[word as keyof typeof flushes], list, width));
+  const actions = placed();
   const { slower: _, ...rest } = schedule;
-  const split: Schedule = { ...rest, actions, policy };
+  const split: Schedule = { ...rest, actions, policy: formatPolicy(policy) };
   if (!options.costs) return split;
   const slower = timesOf(lower(split, endOf(costs)), costs).makespan / timesOf(program, costs).makespan - 1;
   return slower > 1e-9 ? { ...split, slower } : split;
+
+  function placed(): Action[][] {
+    const flushed = (count: number) => schedule.actions.map((list) => flushEvery(count, list, width));
+    switch (policy.kind) {
+      case "fill":
+        return options.costs ? fillFast(program, width, costs).actions : fillIdle(program, width, costs);
+      case "lean":
+        return fillLean(program, width, costs, memory);
+      case "cap":
+        return fillCapped(program, width, costs, policy.bytes, memory);
+      case "end":
+        return flushed(Infinity);
+      case "mid":
+        return flushed(Math.ceil(program.microbatches / 2));
+      case "every":
+        return flushed(policy.count);
+    }
+  }
 }
 
 /** Runs the weight gradients of a stage as soon as `count` of them are pending, and the rest at the end. */

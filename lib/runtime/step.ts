@@ -1,23 +1,19 @@
-/** Runs a schedule: one asynchronous loop a rank over its actions, one submission an action. */
+/** A step of a pipeline: checked before anything runs, run by the ranks, and then it stands as a whole or has never happened. */
 import { reasonOf, UserError } from "../errors.ts";
-import { alignment, type Device, DeviceError } from "../gpu/device.ts";
-import type { Bytes } from "../gpu/ledger.ts";
-import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
-import type { WaitHistory } from "../gpu/poll.ts";
+import { type Device, DeviceError } from "../gpu/device.ts";
+import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { expectFields, flag, optional, type Rules } from "../rules.ts";
+import type { Program } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
-import { empty, release, type Tensor, writeArray } from "../tensor.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import type { Batch } from "../train/data.ts";
-import { type ExecutorContext, expectUsable, lostGradients } from "./context.ts";
-import { copyOf, planOf } from "./plan.ts";
-import { promised } from "./promised.ts";
-import type { Step } from "./run_action.ts";
-import { RankError, runRank } from "./run_rank.ts";
-import type { Stage } from "./stage.ts";
-import { clearGradients, undo } from "./undo.ts";
-import { createVerdict, type NotFinite } from "./verdict.ts";
+import { type Context, expectUsable, lostGradients } from "./context.ts";
+import { clearGradients, type NotFinite } from "./finish.ts";
+import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
+import type { StepInput } from "./run.ts";
+import { RankError } from "./transport.ts";
+import { type Marks, undo } from "./undo.ts";
 
 /** What a step gave. */
 export interface StepResult {
@@ -30,6 +26,8 @@ export interface StepResult {
    * last the optimizer's, if one ran. Absent where a device has no timestamps. Each rank's device has a clock of its own.
    */
   readonly intervals?: readonly (readonly Interval[])[];
+  /** By rank the other ranks whose tied gradients its update waited for; absent where there was no update. */
+  readonly optimizerAfter?: readonly (readonly number[])[];
   /** In mixed precision what the loss was multiplied by for the backward. */
   readonly lossScale?: number;
   /**
@@ -43,18 +41,6 @@ export interface StepResult {
   readonly peaks: readonly RankPeak[];
   /** Of each rank every change of what is in use, if the step was asked for it; see `actionsOf`. */
   readonly timeline?: readonly (readonly LedgerPoint[])[];
-}
-
-/** The most bytes at once on one rank. */
-export interface RankPeak {
-  /** In use, all categories together. */
-  readonly total: number;
-  /** In use, each category at its own worst moment. */
-  readonly categories: Bytes;
-  /** In use, or free and part of an action under way: the least budget that the step runs with. */
-  readonly needed: number;
-  /** Of all buffers: in use, and free ones kept for later. */
-  readonly reserved: number;
 }
 
 /** What a step may be told. */
@@ -86,92 +72,77 @@ const rules: Rules<StepOptions> = { optimize: optional(flag), accumulate: option
  * the step is given back. Where a device is lost, the pipeline says so from then on.
  */
 export async function runStep(
-  context: ExecutorContext,
-  givenSchedule: Schedule,
-  givenBatch: Batch,
+  context: Context,
+  schedule: Schedule,
+  batch: Batch,
   options: StepOptions = {},
 ): Promise<StepResult> {
   expectFields("step", options, rules);
   const { optimize = true, accumulate = false, timeline = false } = options;
-  const { model, devices, stages, channels, lossGradient, lossScale, condition } = context;
-  const schedule = copyOf(givenSchedule);
-  const plan = planOf(schedule, devices.length, stages.map(({ device }) => devices.indexOf(device)));
-  const targets = checkBatch(model, givenBatch, schedule.microbatches);
-  const batch = withOwnIds(givenBatch);
+  const { model, ranks, end, lossScale, condition } = context;
+  const program = context.programOf(schedule);
+  const targets = checkBatch(model, batch, program.microbatches);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
-  devices.forEach(expectNoError);
-  const marks = devices.map((device) => device.pool.mark());
-  devices.forEach((device) => device.ledger.resetPeak());
-  const recorders = timeline ? devices.map(({ ledger }) => recordLedger(ledger)) : undefined;
-  const scale = lossScale?.value ?? 1;
-  const loss = promised<number>();
-  const verdict = createVerdict(devices.length);
-  let losses: Tensor;
-  let wallMs: number;
-  let faults: readonly (string | undefined)[];
-  try {
-    if (condition.gradients !== "zero" && !accumulate) clearGradients(stages);
-    losses = empty(stages[stages.length - 1].device, [schedule.microbatches, alignment / 4], "workspace");
-    const step: Step = {
-      model,
-      stages,
-      channels,
-      plan,
-      batch,
-      microbatches: schedule.microbatches,
-      shapes: shapesOf(stages, model.inputShape(batch.samples / schedule.microbatches)),
-      losses,
-      lossGradient,
-      saved: new Map(),
-      groups: new Map(),
-      handed: new Map(),
-      historyOf: waitsOf(givenSchedule),
-    };
-    writeArray(lossGradient, Float32Array.of(scale / targets));
-    const start = performance.now();
-    const outcomes = await Promise.allSettled(
-      devices.map((_, rank) =>
-        runRank(context, step, { schedule, rank, optimize, loss, targets, scale, verdict, recorder: recorders?.[rank] })
-      ),
-    );
-    wallMs = performance.now() - start;
-    faults = outcomes.map((outcome) => {
-      if (outcome.status === "rejected") throw outcome.reason;
-      return outcome.value;
-    });
-  } catch (error) {
-    recorders?.forEach((recorder) => recorder.stop());
-    await undo(context, marks, error);
-    throw error;
-  }
+  ranks.forEach(({ device }) => expectNoError(device));
+  const marks = ranks.map(({ device }) => device.pool.mark());
+  const scale = lossScale?.value;
+  const { outputs, wallMs } = await runRanks(context, marks, condition.gradients !== "zero" && !accumulate, {
+    program,
+    batch: withOwnIds(batch),
+    shapes: shapesOf(context, batch.samples / program.microbatches),
+    targets,
+    optimize,
+    timeline,
+    ...(lossScale ? { lossScale: { value: lossScale.value, canShrink: lossScale.canShrink } } : {}),
+  });
   // The step stands, or all ranks have left it out alike.
-  const overflow = await verdict.result;
+  const [{ verdict: { losses, found: overflow } }] = outputs;
   if (optimize && !overflow) commit(context);
   if (!overflow) condition.gradients = optimize ? "zero" : "summed";
   else condition.gradients = accumulate && condition.gradients === "summed" ? "lost" : "zero";
   if (overflow || optimize) lossScale?.update(overflow !== undefined);
-  release(losses);
-  const timelines = recorders?.map((recorder) => recorder.stop());
-  const peaks = devices.map(({ ledger }) => ({
-    total: ledger.totalPeak(),
-    categories: { ...ledger.peak },
-    needed: ledger.neededPeak(),
-    reserved: ledger.reservedPeak(),
-  }));
-  const fault = faults.findIndex((each) => each !== undefined);
-  if (fault >= 0) condition.broken ??= `Rank ${fault} failed while it updated its parameters: ${faults[fault]}`;
+  for (const [at, { fault }] of outputs.entries()) {
+    if (fault !== undefined) {
+      condition.broken ??= `Rank ${ranks[at].number} failed while it updated its parameters: ${fault}`;
+    }
+  }
   expectUsable(context);
-  const intervals = await intervalsOf(context, schedule, optimize);
-  devices.forEach(({ pool }) => pool.endStep());
+  const intervals = await intervalsOf(context, program, optimize);
+  ranks.forEach(({ device }) => device.pool.endStep());
   return {
-    loss: await loss.promise,
+    loss: losses / targets,
     wallMs,
     ...(intervals ? { intervals } : {}),
+    ...(optimize ? { optimizerAfter: ranks.map(({ number }) => end.reduceFrom?.(number) ?? []) } : {}),
     ...(lossScale ? { lossScale: scale, skipped: overflow !== undefined } : {}),
     ...(overflow ? { overflow } : {}),
-    peaks,
-    ...(timelines ? { timeline: timelines } : {}),
+    peaks: outputs.map(({ peak }) => peak),
+    ...(timeline ? { timeline: outputs.map((each) => each.timeline!) } : {}),
   };
+}
+
+/** Starts all ranks and waits for the last; where one fails, the step is undone. */
+async function runRanks(
+  context: Context,
+  marks: Marks,
+  fromZero: boolean,
+  input: StepInput,
+): Promise<{ outputs: readonly StepOutput[]; wallMs: number }> {
+  const { ranks } = context;
+  try {
+    if (fromZero) ranks.forEach(clearGradients);
+    const start = performance.now();
+    const outcomes = await Promise.allSettled(ranks.map((rank) => runRank(rank, input)));
+    const wallMs = performance.now() - start;
+    const outputs = outcomes.map((outcome) => {
+      if (outcome.status === "rejected") throw outcome.reason;
+      return outcome.value;
+    });
+    return { outputs, wallMs };
+  } catch (error) {
+    await undo(context, marks, error);
+    throw error;
+  }
 }
 
 /**
@@ -188,23 +159,31 @@ function withOwnIds({ samples, inputs, targets, lengths, seed }: Batch): Batch {
   };
 }
 
+function shapesOf({ model, stages }: Context, samples: number): (readonly number[])[] {
+  const shapes = [model.inputShape(samples)];
+  for (const stage of stages) shapes.push(stage.outputShape(shapes[shapes.length - 1]));
+  return shapes;
+}
+
 /** Counts the update, which has been made: where an optimizer of the caller's own throws now, nothing takes that back. */
-function commit({ optimizers, condition }: ExecutorContext): void {
-  for (const [rank, own] of optimizers.entries()) {
+function commit({ ranks, condition }: Context): void {
+  for (const { number, optimizers } of ranks) {
     try {
-      own.forEach((optimizer) => optimizer.commit());
+      optimizers.forEach((optimizer) => optimizer.commit());
     } catch (error) {
-      condition.broken ??= `Rank ${rank} failed while it counted its update: ${reasonOf(error)}`;
+      condition.broken ??= `Rank ${number} failed while it counted its update: ${reasonOf(error)}`;
     }
   }
 }
 
 /** The times of a step that stands: nothing but the loss of a device can keep them from coming. */
-async function intervalsOf(context: ExecutorContext, { actions }: Schedule, optimize: boolean) {
-  const { timers, condition } = context;
-  if (!timers.every((timer) => timer)) return undefined;
+async function intervalsOf(context: Context, { schedule: { actions } }: Program, optimize: boolean) {
+  const { ranks, condition } = context;
+  if (!ranks.every(({ timer }) => timer)) return undefined;
   try {
-    return await Promise.all(timers.map((timer, rank) => timer!.read(actions[rank].length + (optimize ? 2 : 1))));
+    return await Promise.all(
+      ranks.map(({ timer, number }) => timer!.read(actions[number].length + (optimize ? 2 : 1))),
+    );
   } catch (error) {
     condition.broken ??= `the times of the last step did not come: ${reasonOf(error)}`;
     return expectUsable(context);
@@ -219,23 +198,4 @@ function expectNoError(device: Device): void {
     if (!(error instanceof DeviceError)) throw error;
     throw new RankError(`Before the step: ${error.message}`, { cause: error });
   }
-}
-
-/** Of the schedules that were run, by the name of the wait. */
-const waits = new WeakMap<Schedule, Map<string, WaitHistory>>();
-
-function waitsOf(schedule: Schedule): (name: string) => WaitHistory {
-  const known = waits.get(schedule) ?? new Map<string, WaitHistory>();
-  waits.set(schedule, known);
-  return (name) => {
-    const history = known.get(name) ?? [];
-    known.set(name, history);
-    return history;
-  };
-}
-
-function shapesOf(stages: readonly Stage[], inputShape: readonly number[]): (readonly number[])[] {
-  const shapes = [inputShape];
-  for (const { layer } of stages) shapes.push(layer.outputShape(shapes[shapes.length - 1]));
-  return shapes;
 }

@@ -1,0 +1,54 @@
+/** The micro-batches of one W, and the memory that they share. */
+import { alignment } from "../gpu/device.ts";
+import type { Category } from "../gpu/ledger.ts";
+import { bytesOf, type DType, empty, release, type Tensor, view } from "../tensor.ts";
+import type { Placed } from "./placed.ts";
+
+/**
+ * The micro-batches that one W takes together. What that W reads of each of them lies in *slabs*, one buffer with a slot
+ * for each micro-batch, so that the slots of a group are neighbours and one matmul serves them all, without a copy.
+ */
+export interface Group {
+  /** The tensors of the layers that the micro-batches go through; the slabs are on the same device. */
+  readonly placed: Placed;
+  /** Number of micro-batches. */
+  readonly size: number;
+  /** Whether W comes at a time of its own. Where a full backward ends the group, it follows I at once. */
+  readonly delayed: boolean;
+  /** Slab by name, made when the first micro-batch asks for its slot. */
+  readonly slabs: Map<string, Tensor>;
+}
+
+/** A group of `size` micro-batches, with no memory yet. */
+export function createGroup(placed: Placed, size: number, delayed = true): Group {
+  return { placed, size, delayed, slabs: new Map() };
+}
+
+/**
+ * A new tensor in the slot of micro-batch `index` in the group's slab `name`; the caller owns a reference. For the x and dy of a whole
+ * stage, which come from outside its layers; a layer asks its `Saved.slot`.
+ */
+export function slotIn(
+  { placed: { device }, size, slabs }: Group,
+  index: number,
+  name: string,
+  shape: readonly number[],
+  category: Category,
+  dtype: DType = "f32",
+): Tensor {
+  if (size === 1) return empty(device, shape, category, dtype);
+  // A slot starts where a kernel can be bound to it. Slots whose size is no multiple of that do not touch; W then takes
+  // the micro-batches one after the other (see joinAdjacent).
+  const stride = Math.ceil(bytesOf(shape, dtype) / alignment) * alignment;
+  let slab = slabs.get(name);
+  if (!slab) {
+    slabs.set(name, slab = empty(device, [size * stride / bytesOf([1], dtype)], category, dtype));
+  }
+  return view(slab, shape, index * stride);
+}
+
+/** Gives up the group's slabs; slots still held by somebody live on. */
+export function releaseGroup(group: Group): void {
+  release(...group.slabs.values());
+  group.slabs.clear();
+}

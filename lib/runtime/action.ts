@@ -1,0 +1,131 @@
+/** One action of a schedule: what it receives, records and sends. */
+import { alignment } from "../gpu/device.ts";
+import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
+import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
+import { B, F, inputOf, outputOf, W } from "../schedules/program.ts";
+import { empty, fromArray, release, type Tensor, view } from "../tensor.ts";
+import { microbatchOf } from "../train/data.ts";
+import { actionAt, awaited, endStay, given, incoming, outgoing, passOn, savedOf, uploadInput } from "./in_flight.ts";
+import { recordPass } from "./pass.ts";
+import type { Run } from "./run.ts";
+import { RankError } from "./transport.ts";
+
+/** An action that can be recorded: its memory is there, and what comes from the host is uploaded; see `recordPass`. */
+interface Prepared {
+  /** Where a message that it needs will be written: a reference of its own. */
+  readonly arriving?: Tensor;
+  /** What it gives to another stage. */
+  readonly leaving?: Tensor;
+  /** Records its kernels, and gives up its input. */
+  record(): void;
+}
+
+/**
+ * Records an action's kernels in one pass and submits them when its input has come. The recording is made before the wait, so that
+ * the host's part of it (a millisecond or two) is over when the GPU could start.
+ */
+export async function runAction(run: Run, node: number): Promise<void> {
+  const { program, rank } = run;
+  const { device } = rank;
+  const input = inputOf(program, node), output = outputOf(program, node);
+  const { arriving, leaving } = recordPass(
+    rank,
+    node - program.first[rank.number],
+    () => prepare(run, node, input, output),
+  );
+  const post = leaving && passOn(run, output, leaving);
+  const losses = run.forwards === program.microbatches && !run.lossSum ? device.startRead(run.losses!) : undefined;
+  const commands = device.finish();
+  if (arriving) await rank.transport.receive(program.rank[program.from[input]], input, arriving);
+  device.submit(commands);
+  release(arriving);
+  post?.();
+  if (losses) {
+    run.lossSum = sumOfLosses(run, losses());
+    run.lossSum.catch(() => {}); // the rank may fail before it asks for it
+  }
+}
+
+function prepare(run: Run, node: number, input: number, output: number): Prepared {
+  const { kind } = run.program;
+  if (kind[node] === F) return prepareForward(run, node, input, output);
+  if (kind[node] === W) return { record: () => recordBackwardWeight(run, node) };
+  return prepareBackward(run, node, input, output);
+}
+
+function prepareForward(run: Run, node: number, input: number, output: number): Prepared {
+  const { program, batch, rank: { device, stages, dtype }, shapes } = run;
+  const stage = program.stage[node], microbatch = program.microbatch[node];
+  const { layer } = stages.get(stage)!;
+  const saved = savedOf(run, stage, microbatch);
+  const { inputs, targets } = microbatchOf(batch, microbatch, program.microbatches);
+  const x = input < 0 ? uploadInput(run, node, inputs) : given(run, input);
+  if (output >= 0) {
+    const y = outgoing(run, output);
+    return {
+      arriving: awaited(run, input, x),
+      leaving: y,
+      record() {
+        forward(layer, y, x, saved);
+        release(x);
+      },
+    };
+  }
+  const wanted = fromArray(device, [targets.length], targets, "activations");
+  const logits = empty(device, shapes[stage + 1], "activations", dtype);
+  const loss = view(run.losses!, [1], microbatch * alignment);
+  return {
+    arriving: awaited(run, input, x),
+    record() {
+      forward(layer, logits, x, saved);
+      lossForward(loss, logits, wanted, saved.child("loss"));
+      release(x, wanted, logits, loss);
+      run.forwards++;
+    },
+  };
+}
+
+/** Prepares an I, or the whole backward. */
+function prepareBackward(run: Run, node: number, input: number, output: number): Prepared {
+  const { program, rank } = run;
+  const stage = program.stage[node];
+  const { layer } = rank.stages.get(stage)!;
+  const saved = savedOf(run, stage, program.microbatch[node]);
+  const dy = input < 0 ? incoming(run, node) : given(run, input);
+  const dx = output < 0 ? undefined : outgoing(run, output);
+  return {
+    arriving: awaited(run, input, dy),
+    leaving: dx,
+    record() {
+      if (input < 0) lossBackward(dy, rank.lossGradient!, saved.child("loss"));
+      backwardInput(layer, dx, dy, saved);
+      release(dy);
+      // The gradient leaves after the whole backward: sent any earlier, the baseline would be 2BP already.
+      if (program.kind[node] === B) recordBackwardWeight(run, node);
+    },
+  };
+}
+
+/** Records the weight gradient of all the action's micro-batches, and ends their stay. */
+function recordBackwardWeight(run: Run, node: number): void {
+  const stage = run.program.stage[node];
+  const saved = actionAt(run, node).microbatches.map((microbatch) => savedOf(run, stage, microbatch));
+  backwardWeight(run.rank.stages.get(stage)!.layer, saved);
+  endStay(run, node);
+}
+
+/** The sum over the micro-batches. It comes while the backward goes on, and is long known when the ranks agree. */
+async function sumOfLosses({ program, rank }: Run, read: Promise<ArrayBuffer>): Promise<number> {
+  const losses = new Float32Array(await read);
+  let sum = 0;
+  for (let microbatch = 0; microbatch < program.microbatches; microbatch++) {
+    const loss = losses[microbatch * alignment / 4];
+    if (!Number.isFinite(loss)) {
+      throw new RankError(
+        `Rank ${rank.number} failed at ${program.stages - 1}F${microbatch}: the loss of the micro-batch is ${loss}`,
+      );
+    }
+    sum += loss;
+  }
+  return sum;
+}

@@ -1,0 +1,122 @@
+/** What micro-batches in flight hold on a rank: the memory for what comes in and goes out, and what layers keep. */
+import { createGroup, type Group, releaseGroup, slotIn } from "../layers/group.ts";
+import { createSaved, type Saved } from "../layers/saved.ts";
+import { F, isMessage } from "../schedules/program.ts";
+import type { Action } from "../schedules/schedule.ts";
+import { empty, fromArray, release, retain, type Tensor, writeArray } from "../tensor.ts";
+import { type Batch, microbatchOf } from "../train/data.ts";
+import type { Run } from "./run.ts";
+
+const cellOf = ({ program }: Run, stage: number, microbatch: number) => stage * program.microbatches + microbatch;
+
+/** The action that a node is. */
+export function actionAt({ program: { schedule, rank, first } }: Run, node: number): Action {
+  return schedule.actions[rank[node]][node - first[rank[node]]];
+}
+
+function groupOf(run: Run, stage: number, microbatch: number): Group {
+  const { program, rank } = run;
+  const end = program.group[cellOf(run, stage, microbatch)];
+  let group = run.groups.get(end);
+  if (!group) {
+    const { microbatches, kind } = actionAt(run, end);
+    run.groups.set(end, group = createGroup(rank.stages.get(stage)!, microbatches.length, kind === "W"));
+  }
+  return group;
+}
+
+/** What the layers of a stage keep of a micro-batch. */
+export function savedOf(run: Run, stage: number, microbatch: number): Saved {
+  const cell = cellOf(run, stage, microbatch);
+  let saved = run.saved.get(cell);
+  if (!saved) {
+    const group = groupOf(run, stage, microbatch);
+    saved = createSaved(group, run.program.slot[cell], uploadSides(run, stage, microbatch));
+    run.saved.set(cell, saved);
+  }
+  return saved;
+}
+
+/** Ends the stay of a group of micro-batches, with the W or B that does. */
+export function endStay(run: Run, node: number): void {
+  const stage = run.program.stage[node];
+  for (const microbatch of actionAt(run, node).microbatches) {
+    savedOf(run, stage, microbatch).clear();
+    run.saved.delete(cellOf(run, stage, microbatch));
+  }
+  releaseGroup(run.groups.get(node)!);
+  run.groups.delete(node);
+}
+
+/** Uploads the side inputs that the stage's layers ask for. */
+function uploadSides({ batch, program, rank }: Run, stage: number, microbatch: number): Map<string, Tensor> {
+  const { samples, lengths, seed = 0, inputs } = microbatchOf(batch, microbatch, program.microbatches);
+  return new Map(
+    rank.stages.get(stage)!.layer.reads.sides?.map((name) => {
+      const data = name === "seed"
+        ? Uint32Array.of(seed, microbatch * samples)
+        : lengths ?? new Uint32Array(samples).fill(inputs.length / samples);
+      return [name, fromArray(rank.device, [data.length], data, "activations")];
+    }),
+  );
+}
+
+/** The first stage's input, in a slot where W will read it. */
+export function uploadInput(run: Run, node: number, inputs: Batch["inputs"]): Tensor {
+  const { program, shapes, rank: { model, device, stages, dtype } } = run;
+  const stage = program.stage[node];
+  const data = model.packInputs(inputs);
+  if (!stages.get(stage)!.layer.reads.input) {
+    return fromArray(device, shapes[stage], data, "activations", data instanceof Uint32Array ? "u32" : dtype);
+  }
+  const x = incoming(run, node);
+  writeArray(x, data);
+  return x;
+}
+
+/** Memory for what an action is given: an F's input or an I's output gradient, in a slot where W will read it. */
+export function incoming(run: Run, node: number): Tensor {
+  const { program, shapes, rank: { device, stages, dtype } } = run;
+  const stage = program.stage[node];
+  const { layer } = stages.get(stage)!;
+  const [name, kept, category, shape] = program.kind[node] === F
+    ? ["x", layer.reads.input, "activations", shapes[stage]] as const
+    : ["dy", layer.reads.gradient, "derivatives", shapes[stage + 1]] as const;
+  if (!kept) return empty(device, shape, category, dtype);
+  const { group, index } = savedOf(run, stage, program.microbatch[node]);
+  return slotIn(group, index, name, shape, category, dtype);
+}
+
+/** Memory for what passes along an edge: the receiver's own if that is on the same rank. */
+export function outgoing(run: Run, edge: number): Tensor {
+  const { program, shapes, rank: { device, dtype } } = run;
+  if (!isMessage(program, edge)) return incoming(run, program.to[edge]);
+  const from = program.from[edge], stage = program.stage[from];
+  return program.kind[from] === F
+    ? empty(device, shapes[stage + 1], "activations", dtype)
+    : empty(device, shapes[stage], "derivatives", dtype);
+}
+
+/** Passes a tensor on and gives up the reference to it; what it returns is to be called after the submission. */
+export function passOn({ program, rank, handed }: Run, edge: number, tensor: Tensor): (() => void) | undefined {
+  if (!isMessage(program, edge)) {
+    handed.set(edge, tensor);
+    return undefined;
+  }
+  const post = rank.transport.send(program.rank[program.to[edge]], edge, tensor);
+  release(tensor);
+  return post;
+}
+
+/** An action's input: here already if it comes from the same rank, and memory for it if it is on its way. */
+export function given(run: Run, edge: number): Tensor {
+  const tensor = run.handed.get(edge);
+  if (!tensor) return incoming(run, run.program.to[edge]);
+  run.handed.delete(edge);
+  return tensor;
+}
+
+/** Another reference to an action's input, if that comes as a message. */
+export function awaited({ program }: Run, edge: number, tensor: Tensor): Tensor | undefined {
+  return edge >= 0 && isMessage(program, edge) ? retain(tensor) : undefined;
+}

@@ -1,0 +1,70 @@
+/** The programs of the schedules that a pipeline runs. */
+import { UserError } from "../errors.ts";
+import { lower, type Program, type StepEnd } from "../schedules/program.ts";
+import { expectSchedule } from "../schedules/check/sizes.ts";
+import type { Action, Schedule } from "../schedules/schedule.ts";
+
+/**
+ * Lowers schedules for a pipeline whose stages are placed so on so many ranks, and whose steps end so. A schedule is lowered
+ * once: it is plain data, which its owner may change at any time, even while a step is under way, so its program has a copy of it, and
+ * is good as long as the two are the same. Comparing them takes microseconds.
+ *
+ * @throws {UserError} What `validate` finds, or a schedule that does not fit the pipeline.
+ */
+export function createPrograms(
+  placement: readonly number[],
+  devices: number,
+  end: StepEnd,
+): (schedule: Schedule) => Program {
+  const programs = new WeakMap<Schedule, Program>();
+  return (schedule) => {
+    expectSchedule(schedule);
+    const known = programs.get(schedule);
+    if (known && isUnchanged(schedule, known.schedule)) return known;
+    const program = { ...lower(schedule, end), schedule: copyOf(schedule) };
+    expectFitting(program, placement, devices);
+    programs.set(schedule, program);
+    return program;
+  };
+}
+
+function expectFitting({ schedule, ...sizes }: Program, placement: readonly number[], devices: number): void {
+  const stages = placement.length;
+  if (sizes.devices !== devices || sizes.stages !== stages) {
+    throw new UserError(
+      `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} devices, ` +
+        `the pipeline has ${stages} on ${devices}`,
+    );
+  }
+  if (!isSame(schedule.placement, placement)) {
+    throw new UserError(
+      `Schedule ${schedule.name} has its stages on ranks ${schedule.placement.join()}, the pipeline on ` +
+        `${placement.join()}: make the pipeline with the schedule's placement`,
+    );
+  }
+}
+
+function copyOf(schedule: Schedule): Schedule {
+  const actions = schedule.actions.map((list) =>
+    list.map(({ kind, stage, microbatches }) => ({ kind, stage, microbatches: [...microbatches] }))
+  );
+  return { ...schedule, placement: [...schedule.placement], actions };
+}
+
+/** Whether a schedule, which may have become anything, is as it was when `copy` was made of it. */
+function isUnchanged(schedule: Schedule, copy: Schedule): boolean {
+  return schedule.name === copy.name && isSame(schedule.placement, copy.placement) &&
+    isSame(schedule.actions, copy.actions, (list, known) => isSame(list, known, isSameAction));
+}
+
+function isSameAction(action: Action, known: Action): boolean {
+  return action?.kind === known.kind && action.stage === known.stage && isSame(action.microbatches, known.microbatches);
+}
+
+function isSame<Item>(
+  list: readonly Item[],
+  known: readonly Item[],
+  isEqual = Object.is as (a: Item, b: Item) => boolean,
+) {
+  return Array.isArray(list) && list.length === known.length && known.every((item, at) => isEqual(list[at], item));
+}

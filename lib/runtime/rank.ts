@@ -1,0 +1,101 @@
+/** One rank's part in a step. Of the other ranks it knows the numbers alone. */
+import { reasonOf } from "../errors.ts";
+import { alignment, type Device, DeviceError } from "../gpu/device.ts";
+import type { Bytes } from "../gpu/ledger.ts";
+import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
+import { formatAction } from "../schedules/schedule.ts";
+import { empty, release, writeArray } from "../tensor.ts";
+import { runAction } from "./action.ts";
+import { finish, type Verdict } from "./finish.ts";
+import type { Rank, Run, StepInput } from "./run.ts";
+import { RankError } from "./transport.ts";
+
+/** What a rank gives back: plain data too. */
+export interface StepOutput {
+  /** What all have agreed on, the same on every rank. */
+  readonly verdict: Verdict;
+  /** What went wrong in the update, when it was too late for the step to be undone. */
+  readonly fault?: string;
+  readonly peak: RankPeak;
+  readonly timeline?: readonly LedgerPoint[];
+}
+
+/** The most bytes at once on one rank. */
+export interface RankPeak {
+  /** In use, all categories together. */
+  readonly total: number;
+  /** In use, each category at its own worst moment. */
+  readonly categories: Bytes;
+  /** In use, or free and part of an action under way: the least budget that the step runs with. */
+  readonly needed: number;
+  /** Of all buffers: in use, and free ones kept for later. */
+  readonly reserved: number;
+}
+
+/**
+ * Runs the rank's actions one after the other, and its end of the step.
+ *
+ * @throws {RankError} When this rank or another fails before any parameter is updated: none is then, on any rank.
+ */
+export async function runRank(rank: Rank, input: StepInput): Promise<StepOutput> {
+  const { number, device, transport } = rank;
+  const { program, optimize } = input;
+  const { ledger } = device;
+  let current = "start";
+  ledger.resetPeak();
+  const recorder = input.timeline ? recordLedger(ledger) : undefined;
+  const begin = (name: string) => {
+    device.activity = current = name;
+    recorder?.begin(name);
+  };
+  try {
+    const run = startRun(rank, input);
+    for (const [index, action] of program.schedule.actions[number].entries()) {
+      begin(formatAction(action));
+      await runAction(run, program.first[number] + index);
+    }
+    begin(optimize ? "optimizer" : "gradients");
+    const { commands, verdict } = await finish(run);
+    // All ranks have got here. From now on nothing can fail but the submission itself, and the device.
+    const fault = await device.commit(commands, `end of rank ${number}`);
+    release(run.losses);
+    return { verdict, fault, peak: peakOf(device), timeline: recorder?.stop() };
+  } catch (error) {
+    recorder?.stop();
+    const [failed, at] = error instanceof DeviceError ? [error.rank, error.activity] : [number, current];
+    const explained = error instanceof RankError
+      ? error // another rank failed first, and this one waited for it
+      : new RankError(`Rank ${failed} failed at ${at}: ${reasonOf(error)}`, { cause: error });
+    transport.fail(explained);
+    throw explained;
+  }
+}
+
+function startRun(rank: Rank, input: StepInput): Run {
+  const { device, lossGradient } = rank;
+  const { program: { microbatches }, targets, lossScale } = input;
+  device.routine = input.program;
+  if (lossGradient) writeArray(lossGradient, Float32Array.of((lossScale?.value ?? 1) / targets));
+  const losses = lossGradient && empty(device, [microbatches, alignment / 4], "workspace");
+  return { ...input, rank, losses, forwards: 0, saved: new Map(), groups: new Map(), handed: new Map() };
+}
+
+function peakOf({ ledger }: Device): RankPeak {
+  return {
+    total: ledger.totalPeak(),
+    categories: { ...ledger.peak },
+    needed: ledger.neededPeak(),
+    reserved: ledger.reservedPeak(),
+  };
+}
+
+/** Gives back everything the rank holds on its device. */
+export function releaseRank({ optimizers, timer, transport, lossGradient, stages, device }: Rank): void {
+  optimizers.forEach((optimizer) => optimizer.release());
+  timer?.close();
+  transport.close();
+  release(lossGradient);
+  for (const stage of stages.values()) stage.release();
+  device.pool.limitTo(undefined);
+  device.releaseCaches();
+}

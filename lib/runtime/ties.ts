@@ -1,0 +1,31 @@
+/** Tied parameters: one parameter in two places, whose gradients belong together. */
+import type { Layer } from "../layers/layer.ts";
+import type { Parameter } from "../layers/parameter.ts";
+import type { Model } from "../models/model.ts";
+import type { StepEnd } from "../schedules/program.ts";
+
+/** Two parameters that are one, and the stages and ranks that they are on. */
+export interface Tie {
+  readonly parameters: readonly Parameter[];
+  readonly stages: readonly number[];
+  readonly ranks: readonly number[];
+}
+
+/** The tied parameters of a model that is cut and placed so. */
+export function tiesOf({ tied = [] }: Model, stages: readonly Layer[], placement: readonly number[]): readonly Tie[] {
+  return tied.map((parameters) => {
+    const found = parameters.map((parameter) => stages.findIndex((layer) => layer.parameters.includes(parameter)));
+    return { parameters, stages: found, ranks: found.map((stage) => placement[stage]) };
+  });
+}
+
+/** How the steps of a pipeline with these ties end: twins are added up, and all ranks update their parameters, or none. */
+export function endOf(ties: readonly Tie[]): StepEnd {
+  return {
+    together: true,
+    reduceFrom(rank) {
+      const twins = ties.filter(({ ranks }) => ranks.includes(rank)).flatMap(({ ranks }) => ranks);
+      return [...new Set(twins)].filter((twin) => twin !== rank).sort((a, b) => a - b);
+    },
+  };
+}

@@ -1,0 +1,58 @@
+/** How ranks talk to one another: by rank number, so that the other may be in this process, in another, or on another machine. */
+import type { Tensor } from "../tensor.ts";
+
+/**
+ * One rank's way to the others. What is sent in a step is received in it: whoever sends knows the receiver's rank and the number
+ * of the edge in the step's `Program`, and the receiver knows both too. So there are no other names, and nothing is looked up.
+ *
+ * Over MPI: `send` copies into a staging buffer, and what it returns maps that and calls MPI_Isend on the mapped range,
+ * with the edge as its tag; the buffer is free again when the request has completed. `receive` calls MPI_Irecv into the range of
+ * a buffer that was created mapped, and when it has completed unmaps it and copies it to the target on the rank's own queue. `reduce`
+ * is made of both (see `reduceByMessages`), or an MPI_Iallreduce between two mapped ranges. `agree` is an MPI_Iallgather of
+ * records of a fixed length. All requests are tested where the process polls for its GPU. `fail` is a small message to every
+ * other rank on a tag of its own, for which each has a receive open at all times. `recover` is an MPI_Alltoall of how many
+ * messages each rank has sent to each in the step that failed: what has not been received is received, and dropped.
+ */
+export interface Transport {
+  /**
+   * Records the copy of `tensor` out of this rank's device. To be called once that is submitted: the returned function, which
+   * sends it off as soon as the copy has been made. Nothing waits, and the tensor may be released at once. `id` is unique among the
+   * messages of a step from this rank to rank `to`.
+   */
+  send(to: number, id: number, tensor: Tensor): () => void;
+  /** Waits for the message, then writes it into `target`, ahead of whatever is submitted to its device afterwards. */
+  receive(from: number, id: number, target: Tensor): Promise<void>;
+  /**
+   * Begins the sum of `tensor` over `ranks`, of which this is one; all call it with the same ranks in the same order, and get the
+   * same bits. Records the copy out of the device. `id` is unique among the sums of a step.
+   */
+  reduce(ranks: readonly number[], id: number, tensor: Tensor): Reduction;
+  /**
+   * Tells all ranks a small record, plain data, and waits for theirs: all get the same list, by rank. Every rank of the
+   * pipeline calls it as often as the others.
+   */
+  agree<Told>(own: Told): Promise<readonly Told[]>;
+  /** Ends every wait of the other ranks with this error: this one has failed, and what they wait for will not come. */
+  fail(error: RankError): void;
+  /** After a step that failed, once its ranks have ended: forgets the failure, and messages that nobody has received. */
+  recover(): Promise<void>;
+  /** Gives back what it holds. */
+  close(): void;
+}
+
+/** The sum of a tensor over some ranks, under way. */
+export interface Reduction {
+  /** Sends this rank's part off; to be called once its copy is submitted. */
+  post(): void;
+  /** Waits for the parts of the others. */
+  arrive(): Promise<void>;
+  /** Records that the tensor becomes the sum; to be submitted once all parts are there. */
+  record(): void;
+  /** Gives back the memory of the others' parts. */
+  release(): void;
+}
+
+/** A failed rank, named in the message; a rank that waited for it fails with the same error. */
+export class RankError extends Error {
+  override name = "RankError";
+}

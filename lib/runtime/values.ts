@@ -1,0 +1,36 @@
+/** Values that are set from outside, by name. */
+import { UserError } from "../errors.ts";
+import { described } from "../rules.ts";
+import { sizeOf } from "../tensor.ts";
+
+/**
+ * What each item is to hold, out of `values` by name; one whose name is in `originals` holds what the original does.
+ *
+ * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size.
+ */
+export function arraysFor<Item extends { readonly name: string; readonly shape: readonly number[] }>(
+  kind: string,
+  model: string,
+  items: readonly Item[],
+  values: ReadonlyMap<string, Float32Array>,
+  originals: ReadonlyMap<string, string> = new Map(),
+): (readonly [Item, Float32Array])[] {
+  if (!(values instanceof Map)) {
+    throw new UserError(`New ${kind}s must be a Map of Float32Arrays by name, not ${described(values)}`);
+  }
+  const names = new Set(items.map(({ name }) => name));
+  const unknown = [...values.keys()].find((name) => !names.has(name));
+  if (unknown !== undefined) throw new UserError(`${model} has no ${kind} "${unknown}"`);
+  return items.map((item) => {
+    const { name, shape } = item;
+    const array = values.get(originals.get(name) ?? name);
+    if (!array) throw new UserError(`There are no values for ${kind} "${name}" of ${model}`);
+    // Another type of array would be written byte by byte, beyond the end.
+    if (!(array instanceof Float32Array)) {
+      throw new UserError(`The values of ${kind} "${name}" must be a Float32Array, not ${described(array)}`);
+    }
+    if (array.length === sizeOf(shape)) return [item, array];
+    const start = kind[0].toUpperCase() + kind.slice(1);
+    throw new UserError(`${start} "${name}" is [${shape}], which ${array.length} values do not fill`);
+  });
+}

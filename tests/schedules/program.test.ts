@@ -1,0 +1,157 @@
+/** `lower()` against a search through all pairs of actions. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { sizesOf } from "../../lib/schedules/check/sizes.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import { unitCosts } from "../../lib/schedules/price/costs.ts";
+import { timesOf } from "../../lib/schedules/price/simulate.ts";
+import * as program from "../../lib/schedules/program.ts";
+import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { everyWait, isRunnable, nameOf, type Wait } from "../reference/waits.ts";
+import { isSplit, names, schedule } from "./support.ts";
+
+const { lower, inputOf, outputOf, isMessage, nodeKinds } = program;
+const passes = ["nothing", "activation", "gradient", "tied gradient"] as const;
+
+/** What a Program's nodes are called in the reference. */
+function namesOf({ devices, first, nodes, rank }: program.Program): string[] {
+  const count = first[devices];
+  return Array.from(
+    { length: nodes },
+    (_, node) =>
+      node < count
+        ? nameOf(rank[node], node - first[rank[node]])
+        : `${node < count + devices ? "reduce" : "update"} ${rank[node]}`,
+  );
+}
+
+const sorted = (waits: readonly Wait[]) => waits.map(({ from, to, passes }) => `${from} > ${to}: ${passes}`).sort();
+
+const ends = fc.record({
+  together: fc.boolean(),
+  tied: fc.array(fc.tuple(fc.nat(3), fc.nat(3)), { maxLength: 3 }),
+});
+
+const cases = fc.record({
+  name: fc.constantFrom(...names),
+  devices: fc.integer({ min: 1, max: 4 }),
+  rounds: fc.integer({ min: 2, max: 3 }),
+  chunks: fc.integer({ min: 1, max: 3 }),
+  split: fc.boolean(),
+  policy: fc.constantFrom<PolicyText>("fill", "lean", "end", "mid", "every:1", "every:3", "cap:40"),
+  width: fc.integer({ min: 1, max: 3 }),
+  end: ends,
+}).map(({ name, devices, rounds, chunks, split, policy, width, end }) => {
+  const sizes = { devices, microbatches: rounds * devices };
+  const base = generate(name, name === "interleaved-1f1b" ? { ...sizes, chunks } : sizes);
+  const senders = Array.from({ length: devices }, (_, rank) =>
+    [
+      ...new Set(end.tied.flatMap(([one, other]) => one % devices === rank ? [other % devices] : [])),
+    ].filter((other) => other !== rank));
+  const one = split && !isSplit(base) ? twoStage(base, { policy, width }) : base;
+  return { one, senders, together: end.together };
+});
+
+test("lower() finds exactly the waits that looking at every pair of actions finds, and an order that keeps them", () => {
+  const seen = { tied: 0, handed: 0 };
+  fc.assert(
+    fc.property(cases, ({ one, senders, together }) => {
+      const lowered = lower(one, { reduceFrom: (rank) => senders[rank], together });
+      const { from, to, what, waits, feeds, feedsOf, order, nodes, rank } = lowered;
+      const nodeNames = namesOf(lowered);
+      const expected = everyWait(one, senders, together);
+      const found = Array.from(from, (source, edge): Wait => ({
+        from: nodeNames[source],
+        to: nodeNames[to[edge]],
+        passes: passes[what[edge]],
+      }));
+      assert.deepEqual(sorted(found), sorted(expected));
+      assert.ok(isRunnable(one, expected, Array.from(order, (node) => nodeNames[node])));
+      for (let node = 0; node < nodes; node++) {
+        for (let edge = waits[node]; edge < waits[node + 1]; edge++) assert.equal(to[edge], node);
+        for (let at = feedsOf[node]; at < feedsOf[node + 1]; at++) assert.equal(from[feeds[at]], node);
+      }
+      assert.equal(waits[nodes], from.length);
+      assert.equal(feedsOf[nodes], from.length);
+      for (let edge = 0; edge < from.length; edge++) {
+        const isFromRankToRank = rank[from[edge]] !== rank[to[edge]];
+        assert.equal(isMessage(lowered, edge), what[edge] !== program.NOTHING && isFromRankToRank);
+        if (what[edge] === program.TIED) seen.tied++;
+        else if (!isFromRankToRank && what[edge] !== program.NOTHING) seen.handed++;
+      }
+    }),
+    { seed: 21, numRuns: 300 },
+  );
+  assert.ok(seen.tied > 50 && seen.handed > 50, JSON.stringify(seen));
+});
+
+test("nodes, and the tables that lead to them, are those of the lists", () => {
+  fc.assert(
+    fc.property(cases, ({ one, senders, together }) => {
+      const lowered = lower(one, { reduceFrom: (rank) => senders[rank], together });
+      const { kind, rank, stage, microbatch, forward, backward, group, slot, microbatches, first, nodes } = lowered;
+      for (const [own, list] of one.actions.entries()) {
+        for (const [index, action] of list.entries()) {
+          const node = first[own] + index;
+          assert.deepEqual(
+            [nodeKinds[kind[node]], rank[node], stage[node], microbatch[node]],
+            [action.kind, own, action.stage, action.microbatches[0]],
+          );
+          for (const [at, each] of action.microbatches.entries()) {
+            const cell = action.stage * microbatches + each;
+            if (action.kind === "F") assert.equal(forward[cell], node);
+            if (action.kind === "I" || action.kind === "B") assert.equal(backward[cell], node);
+            if (action.kind === "W" || action.kind === "B") assert.deepEqual([group[cell], slot[cell]], [node, at]);
+          }
+          // What comes in and goes out, once more from the other side.
+          const input = inputOf(lowered, node), output = outputOf(lowered, node);
+          if (output >= 0) assert.equal(inputOf(lowered, lowered.to[output]), output);
+          if (input >= 0) assert.equal(outputOf(lowered, lowered.from[input]), input);
+          if (action.kind === "W") assert.deepEqual([input, output], [-1, -1]);
+        }
+      }
+      const { actions } = one, devices = actions.length;
+      assert.deepEqual(
+        Array.from(kind.slice(nodes - 2 * devices), (each) => nodeKinds[each]),
+        [...actions.map(() => "reduce"), ...actions.map(() => "update")],
+      );
+      const flat = actions.flat();
+      assert.deepEqual(sizesOf(one), {
+        devices,
+        stages: one.placement.length,
+        microbatches: new Set(flat.flatMap((action) => action.microbatches)).size,
+        width: Math.max(...flat.map((action) => action.microbatches.length)),
+        split: isSplit(one),
+      });
+    }),
+    { seed: 22, numRuns: 150 },
+  );
+});
+
+test("a rank that sends its gradients to one that is not there is refused", () => {
+  const one = generate("gpipe", { devices: 2 });
+  for (const other of [2, -1, 0.5, NaN]) {
+    assert.throws(() => lower(one, { reduceFrom: () => [other] }), {
+      name: "UserError",
+      message: `The tail of rank 0 waits for rank ${other}; the ranks are 0 to 1`,
+    });
+  }
+});
+
+test("an update waits for the sum of its rank's gradients, where ranks agree for that of all, and a sum for its twins' last action", () => {
+  // Rank 0 ends last, at 8, and rank 1 at 5; a message takes 1.
+  const one: Schedule = schedule(["0F0 0B0", "1F0 1B0"]);
+  const costs = { ...unitCosts({ comm: 1 }), tail: () => 1 };
+  const startsOf = (end: program.StepEnd) => {
+    const lowered = lower(one, end);
+    const { starts } = timesOf(lowered, costs);
+    return Array.from(starts.slice(lowered.nodes - 2));
+  };
+  assert.deepEqual(startsOf({}), [8, 5]);
+  assert.deepEqual(startsOf({ together: true }), [8, 8]);
+  assert.deepEqual(startsOf({ reduceFrom: (rank) => rank === 1 ? [0] : [] }), [8, 9]);
+  // Nobody updates before rank 1 has added up what comes from rank 0.
+  assert.deepEqual(startsOf({ reduceFrom: (rank) => rank === 1 ? [0] : [], together: true }), [9, 9]);
+});
