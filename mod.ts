@@ -53,7 +53,7 @@ export { createModel, modelNames } from "./lib/models/registry.ts";
 export { type Action, formatAction, type Kind, type PolicyText, type Schedule } from "./lib/schedules/schedule.ts";
 export type { StepEnd } from "./lib/schedules/program.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
-export { type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
+export { type PaperTwoStage, type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
 export {
   type Costs,
   type Link,

@@ -29,9 +29,8 @@ import {
 } from "../lib/report/throughput.ts";
 import { sizesOf } from "../lib/schedules/check/sizes.ts";
 import { simulate } from "../lib/schedules/price/simulate.ts";
-import type { Schedule } from "../lib/schedules/schedule.ts";
+import type { PolicyText, Schedule } from "../lib/schedules/schedule.ts";
 import { pairOf, type SchedulePair } from "../lib/schedules/transforms/pair.ts";
-import type { Policy } from "../lib/schedules/transforms/policy.ts";
 import { sizeOf } from "../lib/tensor.ts";
 import type { BatchSource } from "../lib/train/data.ts";
 import { adamw } from "../lib/train/optimizers.ts";
@@ -46,7 +45,7 @@ interface Options {
   devices?: number;
   virtual?: boolean;
   schedules: string[];
-  policy?: Policy;
+  policy?: PolicyText;
   repeats: number;
   samples?: number;
   recompute: RecomputeText;
@@ -133,7 +132,7 @@ async function run(options: Options): Promise<void> {
 /** The same schedules with another policy for the weight gradients, where they are not split by themselves. */
 async function withPolicy(
   pairs: readonly SchedulePair[],
-  policy: Policy,
+  policy: PolicyText,
   samples: number,
   set: DeviceSet,
   { model, recompute, precision }: Options,

@@ -10,7 +10,7 @@ import { precisions } from "../runtime/pipeline.ts";
 import { parseRecompute } from "../runtime/recompute.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
 import { paperSchedules } from "../schedules/transforms/pair.ts";
-import { parsePolicy, policies as kinds, spellingOf } from "../schedules/transforms/policy.ts";
+import { formatPolicy, parsePolicy, policies as kinds, spellingOf } from "../schedules/transforms/policy.ts";
 import { integer, listOf, oneOf, reading } from "./options.ts";
 
 function option(flags: string, description: string, read?: (text: string) => unknown, fallback?: unknown): Option {
@@ -56,14 +56,16 @@ export function schedules(): Option {
 
 const policyHelp = kinds.map((each) => `${spellingOf(each)} (${each.runs})`).join(", ");
 
+const policyOf = (text: string) => formatPolicy(parsePolicy(text));
+
 /** `--policy`; `fallback` says in words what holds without it. */
 export function policy(fallback: string): Option {
-  return option("--policy <policy>", `when W runs: ${policyHelp} (default: ${fallback})`, reading(parsePolicy));
+  return option("--policy <policy>", `when W runs: ${policyHelp} (default: ${fallback})`, reading(policyOf));
 }
 
 /** `--policies`: several, a row for each. */
 export function policies(fallback: readonly string[]): Option {
-  const read = reading((text) => text.split(",").map(parsePolicy));
+  const read = reading((text) => text.split(",").map(policyOf));
   return option("--policies <a,b>", `when W runs, a row for each: ${policyHelp}`, read, fallback);
 }
 

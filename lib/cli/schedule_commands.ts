@@ -21,13 +21,12 @@ import {
 } from "../report/schedule.ts";
 import { tableText } from "../report/table.ts";
 import { chromeTrace } from "../report/trace.ts";
-import type { Schedule } from "../schedules/schedule.ts";
+import type { PolicyText, Schedule } from "../schedules/schedule.ts";
 import { type Costs, stageCosts, withHostOverhead } from "../schedules/price/costs.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
-import type { Policy } from "../schedules/transforms/policy.ts";
 import { search, type SearchResult } from "../schedules/search/search.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { onNextInterrupt } from "./endings.ts";
@@ -46,7 +45,7 @@ interface Flags {
   microbatches?: number;
   chunks?: number;
   twoStage?: boolean;
-  policy?: Policy;
+  policy?: PolicyText;
   width?: number;
   costs?: typeof defaultCosts;
   memory?: typeof defaultMemory;

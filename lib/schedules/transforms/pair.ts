@@ -1,6 +1,7 @@
 /** What 2BP is measured on: a schedule without it, and with it. */
 import { sizesOf } from "../check/sizes.ts";
 import { generate, type GenerateOptions } from "../generators/generate.ts";
+import { zoo } from "../generators/zoo.ts";
 import type { Schedule } from "../schedule.ts";
 import { twoStage, type TwoStageOptions } from "./two_stage.ts";
 import { wholeBackward } from "./whole.ts";
@@ -14,7 +15,7 @@ export interface SchedulePair {
 }
 
 /** The four schedules of the 2BP paper, in its order. */
-export const paperSchedules: readonly string[] = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
+export const paperSchedules: readonly string[] = zoo.filter(({ twoStage }) => twoStage).map(({ name }) => name);
 
 /**
  * The pair of a schedule. One of whole backward passes is split by `twoStage(schedule, options)`. One that is split by itself stays as
@@ -47,5 +48,6 @@ export function schedulePair(name: string, options: GenerateOptions, how: TwoSta
 
 /** How 2BP is applied to the schedule of that name where nobody says how. */
 export function usualTwoStage(name: string, schedule: Schedule): TwoStageOptions {
-  return name === "gpipe" ? { policy: "end", width: sizesOf(schedule).microbatches } : {};
+  const joined = zoo.find((entry) => entry.name === name)?.twoStage?.joined;
+  return joined ? { policy: "end", width: sizesOf(schedule).microbatches } : {};
 }
