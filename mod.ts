@@ -53,7 +53,7 @@ export { createModel, modelNames } from "./lib/models/registry.ts";
 export { type Action, formatAction, type Kind, type PolicyText, type Schedule } from "./lib/schedules/schedule.ts";
 export type { StepEnd } from "./lib/schedules/program.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
-export { type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
+export { type PaperTwoStage, type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
 export {
   type Costs,
   type Link,
@@ -78,6 +78,8 @@ export {
 } from "./lib/schedules/price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/price/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
+export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./lib/schedules/transforms/pair.ts";
+export { wholeBackward } from "./lib/schedules/transforms/whole.ts";
 export {
   formatPolicy,
   parsePolicy,
@@ -148,8 +150,8 @@ export type { Patience, Times } from "./lib/measure/stopwatch.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
 export {
   countSteps,
+  type MakePipeline,
   measureThroughput,
-  type SchedulePair,
   type ThroughputOptions,
   type ThroughputReport,
   type ThroughputRow,
