@@ -34,9 +34,10 @@ export {
 export { Device, type TimestampSlot, type View } from "./lib/gpu/device.ts";
 export { type DeviceSet, type Mode, openDevices } from "./lib/gpu/devices.ts";
 export type { Driver } from "./lib/gpu/driver.ts";
-export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
+export { type Compiled, Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
 export type { Kernel } from "./lib/gpu/kernel.ts";
 export type { Ledger, Observer } from "./lib/gpu/ledger.ts";
+export type { Packer, ParameterValues } from "./lib/gpu/parameters.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "./lib/gpu/ledger_timeline.ts";
 export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
@@ -60,7 +61,7 @@ export { createModel, modelNames } from "./lib/models/registry.ts";
 export { type Action, formatAction, type Kind, type PolicyText, type Schedule } from "./lib/schedules/schedule.ts";
 export type { StepEnd } from "./lib/schedules/program.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
-export { type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
+export { type PaperTwoStage, type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
 export {
   type Costs,
   type Link,
@@ -84,6 +85,8 @@ export {
 } from "./lib/schedules/price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/price/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
+export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./lib/schedules/transforms/pair.ts";
+export { wholeBackward } from "./lib/schedules/transforms/whole.ts";
 export {
   formatPolicy,
   parsePolicy,
@@ -154,8 +157,8 @@ export type { Patience, Times } from "./lib/measure/stopwatch.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
 export {
   countSteps,
+  type MakePipeline,
   measureThroughput,
-  type SchedulePair,
   type ThroughputOptions,
   type ThroughputReport,
   type ThroughputRow,

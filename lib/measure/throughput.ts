@@ -1,15 +1,19 @@
 /** Throughput of schedules with and without 2BP: many short steps, interleaved, and what their times are made of. */
+import { freemem } from "node:os";
 import { UserError } from "../errors.ts";
+import { DeviceError } from "../gpu/device.ts";
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { countParameters } from "../models/model.ts";
 import type { Pipeline, Precision } from "../runtime/pipeline.ts";
+import type { SchedulePair } from "../schedules/transforms/pair.ts";
 import { callback, expectFields, expectValue, filled, having, optional, positive, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { type Costs, withHostOverhead } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import type { BatchSource } from "../train/data.ts";
 import {
+  type CostCollector,
   createCostCollector,
   hostPerAction,
   type MeasuredCosts,
@@ -23,20 +27,14 @@ import { measureLinks, type Overheads } from "./overheads.ts";
 import { median } from "./statistics.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
-/** A schedule without 2BP, and what `twoStage` made of it. */
-export interface SchedulePair {
-  /** Made of F and B. */
-  readonly base: Schedule;
-  /** Made of F, I and W. */
-  readonly split: Schedule;
-}
-
 /** Measured throughput of one schedule. */
 export interface ThroughputRow {
   /** Name of the schedule. */
   readonly schedule: string;
   /** Whether backward passes were split. */
   readonly twoStage: boolean;
+  /** There where the schedule is split by itself, and this row is what it is compared with: its order with each I and its W as one B. */
+  readonly joined?: true;
   /** When the delayed W ran. */
   readonly policy?: string;
   /** Most micro-batches in one W. */
@@ -86,6 +84,11 @@ export interface ThroughputReport {
   readonly costs: Readonly<Record<string, MeasuredCosts>>;
   /** Mean loss over the first and the last round of steps. */
   readonly loss: { readonly first: number; readonly last: number };
+  /**
+   * Where the pipelines of all placements did not fit into memory together: the names of the schedules whose steps
+   * alternated, one list after the other.
+   */
+  readonly apart?: readonly (readonly string[])[];
 }
 
 /** What to measure. */
@@ -129,160 +132,270 @@ export interface StepSample {
   readonly costs?: Costs;
 }
 
-/** A measurement under way, round by round. */
+/** The counted steps of one of the pairs, without and with 2BP. */
+export interface PairSample {
+  /** Which pair. */
+  readonly pair: number;
+  /** Its steps. */
+  readonly steps: readonly [StepSample, StepSample];
+}
+
+/** Makes a pipeline with the stages on these ranks. */
+export type MakePipeline = (placement: readonly number[]) => Pipeline;
+
+/** A measurement under way, round by round. A pipeline serves the schedules of one placement. */
 export interface Measurement {
-  /** Takes each schedule's steps once; the first time uncounted. Returns the counted steps without and with 2BP, pair by pair. */
-  round(): Promise<readonly (readonly [StepSample, StepSample])[]>;
+  /** Number of placements. */
+  readonly placements: number;
+  /** Makes the pipeline of a placement, and takes each of its schedules' steps once, uncounted. */
+  open(placement: number): Promise<void>;
+  /** Takes the steps of each pair whose placement is open once. */
+  round(): Promise<readonly PairSample[]>;
+  /** Gives back the pipelines that are open. */
+  close(): void;
+  /** Whether memory is short for one more pipeline like those that are open. */
+  isCrowded(): boolean;
   /** What the rounds so far give. */
   report(): ThroughputReport;
 }
 
 /**
- * Trains the pipeline's model, alternating between the schedules and between each schedule without and with 2BP, so that a
- * machine that drifts drifts for all of them.
+ * Trains a model, alternating between the schedules and between each schedule without and with 2BP, so that a machine
+ * that drifts drifts for all of them. A pipeline serves the schedules of its placement; for several placements give what makes
+ * one. Where they do not fit into memory together, the placements are measured one after the other, and the report says so.
  *
  * The step time of virtual devices is composed: each action takes its device time and its share of the time by which the
  * step's wall clock exceeded the device times of all, which is what the host takes; a message takes what it is measured at.
  * What real devices do to each other (shared memory bandwidth, on software drivers the host on one of the cores) is
  * not in it; see `withContention`.
  *
+ * @param pipeline One that the caller closes, or what makes the pipelines, which are closed here.
  * @throws {UserError} On an option out of its range or an unknown one, pairs whose schedules do not fit the pipeline or each other,
  * and virtual devices without timestamps; nothing has run then.
  */
 export async function measureThroughput(
   set: DeviceSet,
-  pipeline: Pipeline,
+  pipeline: Pipeline | MakePipeline,
   options: ThroughputOptions,
 ): Promise<ThroughputReport> {
   const { repeats, ...others } = options;
   expectValue("measureThroughput: repeats", repeats, positive);
   const measurement = startMeasurement(set, pipeline, others);
-  for (let round = 0; round <= repeats; round++) await measurement.round();
-  return measurement.report();
+  const finish = async () => {
+    for (let round = 0; round < repeats; round++) await measurement.round();
+    measurement.close();
+  };
+  try {
+    for (let placement = 0; placement < measurement.placements; placement++) {
+      if (measurement.isCrowded()) await finish();
+      try {
+        await measurement.open(placement);
+      } catch (error) {
+        if (placement === 0 || !isOfDevice(error)) throw error;
+        await finish(); // alone it may fit
+        await measurement.open(placement);
+      }
+    }
+    await finish();
+    return measurement.report();
+  } finally {
+    measurement.close();
+  }
+}
+
+/** Whether a device, out of memory for example, is the reason of an error. */
+function isOfDevice(error: unknown): boolean {
+  if (error instanceof DeviceError) return true;
+  return error instanceof Error && isOfDevice(error.cause);
+}
+
+/** What is measured on one placement. */
+interface Group {
+  readonly placement: readonly number[];
+  /** Positions of its pairs. */
+  readonly pairs: number[];
+  /** While it is open. */
+  pipeline?: Pipeline;
+  /** Bytes that its pipeline holds between two steps, by rank. */
+  held: readonly number[];
+  /** The most bytes that a step of it took, all ranks together. */
+  peak: number;
+  link?: Transfer;
+}
+
+/** The pairs by the placement that both their schedules have. */
+function groupsOf(pairs: readonly SchedulePair[]): Group[] {
+  const groups = new Map<string, Group>();
+  for (const [index, { base: { placement } }] of pairs.entries()) {
+    const group: Group = groups.get(String(placement)) ?? { placement, pairs: [], held: [], peak: 0 };
+    groups.set(String(placement), group);
+    group.pairs.push(index);
+  }
+  return [...groups.values()];
 }
 
 /**
- * {@link measureThroughput} in the caller's rhythm, for measurements of several pipelines in turn.
+ * {@link measureThroughput} in the caller's rhythm, for measurements of several device sets in turn.
  *
  * @throws {UserError} As {@link measureThroughput}.
  */
 export function startMeasurement(
   set: DeviceSet,
-  pipeline: Pipeline,
+  pipeline: Pipeline | MakePipeline,
   options: Omit<ThroughputOptions, "repeats">,
 ): Measurement {
   expectFields("measureThroughput", options, rules);
   const { pairs, source, samples, transfer, onStep } = options;
-  const stages = pipeline.parts.length;
   const isVirtual = set.mode === "virtual";
-  checkPairs(pairs, set.devices.length, stages);
+  const given = typeof pipeline === "function" ? undefined : pipeline;
+  const make = typeof pipeline === "function" ? pipeline : () => pipeline;
+  checkPairs(pairs, set.devices.length, given?.parts.length);
   if (isVirtual && !set.devices[0].gpu.info.timestamps) {
     throw new UserError(`${set.adapter} has no timestamps, which virtual devices are composed from`);
   }
-  const after = updatesAfter(pipeline, set.devices.length);
-  const measured = pairs.map(({ base, split }) => ({
+  const groups = groupsOf(pairs);
+  const measured: Measured[] = pairs.map(({ base, split }) => ({
     base: createRow(base),
     split: createRow(split),
-    collector: createCostCollector(stages, set.devices.length, after),
-    /** Device times of the last uncounted step. */
-    warm: [] as readonly number[],
+    group: groups.find(({ placement }) => String(placement) === String(base.placement))!,
+    warm: [],
+    recompute: "none",
   }));
+  const bytes = () => set.devices.map(({ ledger }) => ledger.total());
   const losses: number[][] = [];
   const unexplained: number[] = [], host: number[] = [];
-  let link = transfer;
+  const turns: string[][] = [];
+  let round = 0;
+  let about: Pick<ThroughputReport, "model" | "precision"> | undefined;
 
-  async function step(schedule: Schedule, index: number, row: Row, counted: boolean): Promise<StepSample> {
+  async function step(schedule: Schedule, each: Measured, row: Row): Promise<StepSample> {
+    const { group } = each;
     const batch = await source.next(samples * sizesOf(schedule).microbatches);
     collectGarbage();
-    const result = await pipeline.step(schedule, batch);
-    losses[losses.length - 1].push(result.loss);
+    const others = bytes().map((total, rank) => total - group.held[rank]);
+    const result = await group.pipeline!.step(schedule, batch);
+    group.held = bytes().map((total, rank) => total - others[rank]);
+    (losses[round] ??= []).push(result.loss);
     onStep?.(result.loss);
-    const { intervals, wallMs, peaks } = result;
-    if (!counted) { // kernels are compiled and buffers made
-      if (intervals) measured[index].warm = intervals.flat().map(({ start, end }) => end - start);
+    const { intervals, wallMs } = result;
+    const peaks = result.peaks.map(({ total }, rank) => total - others[rank]);
+    group.peak = Math.max(group.peak, peaks.reduce((sum, peak) => sum + peak, 0));
+    if (round === 0) { // kernels are compiled and buffers made
+      if (intervals) each.warm = intervals.flat().map(({ start, end }) => end - start);
       return { schedule, ms: NaN };
     }
     const perAction = isVirtual ? hostPerAction(intervals!, wallMs) : 0;
-    const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, link, after), perAction);
+    const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, group.link, each.after), perAction);
     const simulated = costs && simulate(schedule, costs);
     const stepMs = isVirtual ? simulated!.makespan : wallMs;
     const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
     row.stepMs.push(stepMs);
     row.bubble.push(1 - busy / (set.devices.length * stepMs));
-    peaks.forEach(({ total }, rank) => row.peakBytes[rank] = Math.max(row.peakBytes[rank] ?? 0, total));
-    if (intervals) measured[index].collector.add(schedule, intervals);
+    peaks.forEach((total, rank) => row.peakBytes[rank] = Math.max(row.peakBytes[rank] ?? 0, total));
+    if (intervals) each.collector!.add(schedule, intervals);
     unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
     host.push(perAction);
     return { schedule, ms: stepMs, ...(intervals ? { intervals, costs } : {}) };
   }
 
+  async function steps(index: number): Promise<PairSample> {
+    const { base, split } = pairs[index], each = measured[index];
+    return { pair: index, steps: [await step(base, each, each.base), await step(split, each, each.split)] };
+  }
+
   return {
+    placements: groups.length,
+    async open(placement) {
+      const group = groups[placement];
+      if (groups.every(({ pipeline }) => !pipeline)) turns.push([]);
+      const before = given ? bytes().map(() => 0) : bytes();
+      const { model, parts, recompute, precision } = group.pipeline = make(group.placement);
+      group.held = bytes().map((total, rank) => total - before[rank]);
+      about ??= {
+        model: { name: model.name, parameters: countParameters(model), ...model.configuration },
+        precision,
+      };
+      round = 0;
+      const after = updatesAfter(group.pipeline, set.devices.length);
+      for (const index of group.pairs) {
+        const each = measured[index];
+        each.after = after;
+        each.collector = createCostCollector(parts.length, set.devices.length, after);
+        each.recompute = recompute;
+        await steps(index);
+      }
+      turns[turns.length - 1].push(...group.pairs.map((index) => pairs[index].base.name));
+      group.link = transfer;
+      if (!isVirtual || transfer) return;
+      const [first] = group.pairs;
+      const warm = group.pairs.flatMap((index) => measured[index].warm);
+      group.link = await measureLinks(set.devices[0], group.pipeline, pairs[first].base, samples, warm);
+    },
     async round() {
-      const counted = losses.push([]) > 1;
-      const steps: [StepSample, StepSample][] = [];
-      for (const [index, { base, split }] of pairs.entries()) {
-        steps.push([
-          await step(base, index, measured[index].base, counted),
-          await step(split, index, measured[index].split, counted),
-        ]);
+      round++;
+      const samples: PairSample[] = [];
+      for (const [index, { group }] of measured.entries()) if (group.pipeline) samples.push(await steps(index));
+      return samples;
+    },
+    close() {
+      for (const group of groups) {
+        if (!given) group.pipeline?.close();
+        group.pipeline = undefined;
       }
-      if (!counted && isVirtual) {
-        link ??= await measureLinks(
-          set.devices[0],
-          pipeline,
-          pairs[0].base,
-          samples,
-          measured.flatMap(({ warm }) => warm),
-        );
-      }
-      return steps;
+    },
+    isCrowded() {
+      const open = groups.filter(({ pipeline }) => pipeline);
+      // A GPU does not say what memory it has left; a software driver's is the machine's.
+      return set.devices[0].gpu.info.software && open.some(({ peak }) => peak > freemem());
     },
     report() {
       const hasTimes = !unexplained.some(Number.isNaN);
-      const costs = measured.map(({ collector }) => hasTimes ? collector.costs() : undefined);
-      const { model } = pipeline;
+      const costs = measured.map(({ collector }) => hasTimes ? collector!.costs() : undefined);
+      const messageMs = (rank: number) => Math.max(...groups.map(({ link }) => link?.(rank, rank + 1) ?? 0));
       return {
         schema: 1,
         mode: set.mode,
         devices: set.devices.length,
         adapter: set.adapter,
-        model: { name: model.name, parameters: countParameters(model), ...model.configuration },
+        model: about!.model,
         samples,
-        precision: pipeline.precision,
-        rows: measured.flatMap(({ base, split }) =>
-          [base, split].map((row) => finishRow(row, samples, pipeline.recompute))
-        ),
+        precision: about!.precision,
+        rows: measured.flatMap(({ base, split, recompute }) => [
+          { ...finishRow(base, samples, recompute), ...(split.schedule.policy ? {} : { joined: true as const }) },
+          finishRow(split, samples, recompute),
+        ]),
         gains: pairs.map(({ base, split }, index) => {
-          const steps = measured[index];
-          const times = steps.base.stepMs.map((time, at) => [time, steps.split.stepMs[at]] as const);
-          return explainGain(base, split, times, costs[index], isVirtual ? link : undefined);
+          const each = measured[index];
+          const times = each.base.stepMs.map((time, at) => [time, each.split.stepMs[at]] as const);
+          return explainGain(base, split, times, costs[index], isVirtual ? each.group.link : undefined);
         }),
         unexplained: isVirtual || !hasTimes ? NaN : median(unexplained),
         ...(isVirtual
           ? {
             overheads: {
               hostMsPerAction: median(host),
-              messageMs: set.devices.slice(1).map((_, rank) => link?.(rank, rank + 1) ?? 0),
+              messageMs: set.devices.slice(1).map((_, rank) => messageMs(rank)),
               measured: !transfer,
             },
           }
           : {}),
         costs: Object.fromEntries(pairs.flatMap(({ base }, index) => costs[index] ? [[base.name, costs[index]]] : [])),
         loss: { first: mean(losses[0]), last: mean(losses[losses.length - 1]) },
+        ...(turns.length > 1 ? { apart: turns } : {}),
       };
     },
   };
 }
 
-/** Throws unless each pair is one schedule without and with 2BP, of this size. */
-function checkPairs(pairs: readonly SchedulePair[], devices: number, stages: number): void {
+/** Throws unless each pair is one schedule without and with 2BP, for so many ranks, and stages where a pipeline is given. */
+function checkPairs(pairs: readonly SchedulePair[], devices: number, stages?: number): void {
   for (const pair of pairs) {
     const [base, split] = [pair.base, pair.split].map((schedule) => {
       const sizes = sizesOf(schedule);
-      if (sizes.devices === devices && sizes.stages === stages) return sizes;
+      if (sizes.devices === devices && sizes.stages === (stages ?? sizes.stages)) return sizes;
       throw new UserError(
         `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} devices, ` +
-          `the pipeline has ${stages} on ${devices}`,
+          (stages === undefined ? `and there are ${devices}` : `the pipeline has ${stages} on ${devices}`),
       );
     });
     if (base.microbatches !== split.microbatches) {
@@ -291,7 +404,27 @@ function checkPairs(pairs: readonly SchedulePair[], devices: number, stages: num
           `${pair.split.name} with 2BP ${split.microbatches}`,
       );
     }
+    if (String(pair.base.placement) !== String(pair.split.placement)) {
+      throw new UserError(
+        `The schedules of a pair must have their stages on the same ranks; ${pair.base.name} has them on ` +
+          `${pair.base.placement.join()}, ${pair.split.name} with 2BP on ${pair.split.placement.join()}`,
+      );
+    }
   }
+}
+
+/** One pair under way. */
+interface Measured {
+  readonly base: Row;
+  readonly split: Row;
+  readonly group: Group;
+  /** Device times of the last uncounted step. */
+  warm: readonly number[];
+  /** What its pipeline computes again. */
+  recompute: string;
+  /** See {@link updatesAfter}; from when its pipeline is made, as the collector. */
+  after?: readonly (readonly number[])[];
+  collector?: CostCollector;
 }
 
 interface Row {

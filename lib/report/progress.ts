@@ -1,95 +1,98 @@
 /**
- * How far something long is, on standard error or in a notebook. No setting of a terminal is changed for it (cursor, line
- * wrapping), so that however a process ends, the terminal is as it was.
+ * How far something long is: a bar in a terminal, a line every ten seconds where standard error is none, and in a notebook a
+ * line that replaces itself. No setting of a terminal is changed for it (cursor, line wrapping), so that however a process
+ * ends, the terminal is as it was.
  */
 import process from "node:process";
-import { SingleBar } from "cli-progress";
 import { display, inNotebook } from "./display.ts";
 
-/** What a terminal's line needs when the process ends in the middle of it. */
-const open = new Set<() => void>();
-let watching = false;
+/** How far something long is, as it is shown. */
+export interface ProgressLine {
+  /** One more is done; `note` is shown behind the count. */
+  step(note?: string): void;
+  /** So many are done. */
+  to(done: number, note?: string): void;
+  /** Nothing more comes: a notebook keeps the count, a terminal's line is taken away. */
+  done(): void;
+}
 
-function watch(close: () => void): void {
-  open.add(close);
+/** Milliseconds between two looks at it. */
+const every = { notebook: 250, terminal: 100, file: 10_000 } as const;
+const barWidth = 30;
+let shown = 0;
+
+/**
+ * Shows the progress of something long. Outside of notebooks it is written to standard error.
+ *
+ * ```ts
+ * import { progress } from "twobp";
+ *
+ * const bar = progress(3, "models");
+ * for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny"]) bar.step(name);
+ * bar.done();
+ * ```
+ *
+ * @param total How many there are to do.
+ * @param what What they are; default `steps`.
+ */
+export function progress(total: number, what = "steps"): ProgressLine {
+  const place = inNotebook() ? "notebook" : process.stderr.isTTY ? "terminal" : "file";
+  const id = `progress-${process.pid}-${shown++}`;
+  const start = performance.now();
+  let count = 0;
+  let last = place === "file" ? start : -Infinity;
+  const write = (text: string, bar: string) => {
+    if (place === "notebook") void display({ "text/plain": text }, { id, update: last > -Infinity });
+    else if (place === "terminal") showLine(`${bar} ${text}`);
+    else process.stderr.write(`${text}\n`);
+    last = performance.now();
+  };
+  const to = (done: number, note?: string) => {
+    count = done;
+    const now = performance.now();
+    if (now - last < every[place]) return;
+    const left = done > 0 && done < total ? `, ${duration((now - start) / done * (total - done))} left` : "";
+    const filled = Math.round(barWidth * Math.min(1, done / total));
+    write(
+      `${done} of ${total} ${what}${left}${note ? `, ${note}` : ""}`,
+      "█".repeat(filled) + "░".repeat(barWidth - filled),
+    );
+  };
+  return {
+    step: (note) => to(count + 1, note),
+    to,
+    done() {
+      if (place === "notebook") write(`${count} ${what}`, "");
+      if (place === "terminal") showLine("");
+    },
+  };
+}
+
+function duration(ms: number): string {
+  const seconds = Math.ceil(ms / 1000);
+  return seconds < 100
+    ? `${seconds} s`
+    : seconds < 6000
+    ? `${Math.round(seconds / 60)} min`
+    : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** Whether there is a line in the terminal that has no end yet, and whether the end of the process is being waited for. */
+let open = false, watching = false;
+
+/** Shows one line in place of the one before, cut to the terminal; an empty text takes it away. */
+function showLine(text: string): void {
+  const { columns = 80 } = process.stderr;
+  process.stderr.write(`\r\x1b[2K${[...text].slice(0, columns - 1).join("")}`);
+  open = text !== "";
   if (watching) return;
   watching = true;
+  // A process that ends in the middle of a line leaves the shell's prompt one of its own.
   process.on("exit", () => {
     try {
-      for (const close of open) close();
+      if (open) process.stderr.write("\n");
     } catch {
       // Nobody is there to read it.
     }
   });
-}
-
-/** A bar on standard error; what `format` may say is the library's, and what `increment` and `update` are given. */
-export function progressBar(
-  format: string,
-  options: { readonly clear?: boolean; readonly withoutTerminal?: boolean } = {},
-): SingleBar {
-  const bar = new SingleBar({
-    format,
-    barsize: 30,
-    stream: process.stderr,
-    hideCursor: false,
-    linewrap: true, // as the terminal has it; longer lines are cut
-    clearOnComplete: options.clear ?? false,
-    noTTYOutput: options.withoutTerminal ?? false,
-    notTTYSchedule: 10_000,
-  });
-  watch(() => bar.stop());
-  return bar;
-}
-
-const endLine = () => void process.stderr.write("\n");
-
-/** Shows one line in a terminal's standard error, in place of the one before; an empty text takes it away. */
-export function showLine(text: string): void {
-  if (!process.stderr.isTTY) return;
-  process.stderr.write(`\r\x1b[2K${text}`);
-  if (text) watch(endLine);
-  else open.delete(endLine);
-}
-
-/** A line that says how far something long is. */
-export interface ProgressLine {
-  /** One more is done; `note` is shown behind the count. */
-  step(note?: string): void;
-  /** All is done: the line says so and stays. */
-  done(): void;
-}
-
-let lines = 0;
-
-/**
- * Shows the progress of a long cell in one line that replaces itself, at most four times a second; in a terminal on standard
- * error, and only where that is a terminal.
- *
- * @param total How many steps there are.
- * @param what What they are; default `steps`.
- */
-export function progress(total: number, what = "steps"): ProgressLine {
-  const notebook = inNotebook();
-  const id = `progress-${process.pid}-${lines++}`;
-  let count = 0;
-  let last = -Infinity;
-  const write = (text: string) => {
-    if (notebook) void display({ "text/plain": text }, { id, update: last > -Infinity });
-    else showLine(text);
-    last = performance.now();
-  };
-  return {
-    step(note) {
-      count++;
-      if (performance.now() - last > 250) write(`${count} of ${total} ${what}${note ? `, ${note}` : ""}`);
-    },
-    done() {
-      write(`${count} ${what}`);
-      if (!notebook && process.stderr.isTTY) {
-        endLine();
-        open.delete(endLine);
-      }
-    },
-  };
 }
