@@ -74,15 +74,15 @@ export {
 export { overlaps, withContention } from "./lib/schedules/price/contention.ts";
 export { fromCsv, type FromCsvOptions, toCsv, type ToCsvOptions } from "./lib/schedules/csv/csv.ts";
 export { simulate, type Simulation, type Span } from "./lib/schedules/price/simulate.ts";
+export type { Held } from "./lib/schedules/price/holder.ts";
 export {
-  type Held,
   type Memory,
-  peakMemory,
   type SharedInput,
   type SlotMemory,
   type StageMemory,
   unitMemory,
 } from "./lib/schedules/price/memory.ts";
+export { peakMemory } from "./lib/schedules/price/peak_memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/price/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
 export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./lib/schedules/transforms/pair.ts";

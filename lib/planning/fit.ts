@@ -2,7 +2,8 @@
 import type { RecomputeText } from "../runtime/recompute.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { type Costs, type StageCost, stageCosts } from "../schedules/price/costs.ts";
-import { type Memory, peaksOf, type StageMemory } from "../schedules/price/memory.ts";
+import type { Memory, StageMemory } from "../schedules/price/memory.ts";
+import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { leastCaps } from "../schedules/transforms/fill.ts";

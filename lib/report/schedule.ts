@@ -7,7 +7,8 @@
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
 import type { Costs } from "../schedules/price/costs.ts";
-import { type Memory, peakMemory } from "../schedules/price/memory.ts";
+import type { Memory } from "../schedules/price/memory.ts";
+import { peakMemory } from "../schedules/price/peak_memory.ts";
 import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
 import { simulate, type Simulation } from "../schedules/price/simulate.ts";
 import { ganttFigure } from "./gantt.ts";

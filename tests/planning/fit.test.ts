@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { fit, type Level } from "../../lib/planning/fit.ts";
 import { follow, type Recipe, recipesFor } from "../../lib/planning/recipes.ts";
 import { stageCosts } from "../../lib/schedules/price/costs.ts";
-import { peakMemory } from "../../lib/schedules/price/memory.ts";
+import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 

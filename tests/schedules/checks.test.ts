@@ -13,7 +13,8 @@ import {
 } from "../../lib/schedules/price/costs.ts";
 import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
-import { peakMemory, type StageMemory, unitMemory } from "../../lib/schedules/price/memory.ts";
+import { type StageMemory, unitMemory } from "../../lib/schedules/price/memory.ts";
+import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
 import { formatPolicy, parsePolicy, policies } from "../../lib/schedules/transforms/policy.ts";
 import { search, type SearchOptions } from "../../lib/schedules/search/search.ts";

@@ -5,7 +5,7 @@ import { ganttText } from "../../lib/report/gantt_text.ts";
 import { transfersOf } from "../../lib/report/timeline.ts";
 import { chromeTrace } from "../../lib/report/trace.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
-import { peakMemory } from "../../lib/schedules/price/memory.ts";
+import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { parseBytes } from "../../lib/bytes.ts";
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
-import { peakMemory } from "../../lib/schedules/price/memory.ts";
+import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { parsePolicy } from "../../lib/schedules/transforms/policy.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";

@@ -10,7 +10,7 @@ import { overlaps, withContention } from "../../lib/schedules/price/contention.t
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
 import { toCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
-import { peakMemory } from "../../lib/schedules/price/memory.ts";
+import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
 import { mergeBackward } from "../../lib/schedules/transforms/merge.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";

@@ -1,5 +1,6 @@
 import type { Schedule } from "../schedule.ts";
-import { type Held, holdersOf, type Memory, totalHeld, unitMemory } from "./memory.ts";
+import { type Held, holdersOf, totalHeld } from "./holder.ts";
+import { type Memory, unitMemory } from "./memory.ts";
 import type { Span } from "./simulate.ts";
 import { checkSpans } from "../check/spans.ts";
 import { lower } from "../program.ts";

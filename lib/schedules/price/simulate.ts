@@ -1,7 +1,8 @@
 import { expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
 import { type Costs, costsRule, delayOf, durationOf, endOf, tailOf, unitCosts } from "./costs.ts";
-import { type Memory, peaksOf, unitMemory } from "./memory.ts";
+import { type Memory, unitMemory } from "./memory.ts";
+import { peaksOf } from "./peak_memory.ts";
 import { expectSchedule } from "../check/sizes.ts";
 import { lower, type Program } from "../program.ts";
 

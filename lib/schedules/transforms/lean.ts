@@ -2,7 +2,8 @@
 import type { Action } from "../schedule.ts";
 import type { Costs } from "../price/costs.ts";
 import { fillFast, fillUnderCap, leastCaps } from "./fill.ts";
-import { type Memory, peaksOf } from "../price/memory.ts";
+import type { Memory } from "../price/memory.ts";
+import { peaksOf } from "../price/peak_memory.ts";
 import { timesOf } from "../price/simulate.ts";
 import type { Program } from "../program.ts";
 
