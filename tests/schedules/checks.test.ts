@@ -159,7 +159,7 @@ test("memory models are refused where an amount is none, by everything that read
         ]
       )
     ),
-    ...(["whole", "parameters", "gradients", "optimizer", "transfer", "losses"] as const).flatMap((name) =>
+    ...(["whole", "parameters", "gradients", "optimizer", "transfer", "losses", "update"] as const).flatMap((name) =>
       odd.flatMap((value) =>
         value === undefined
           ? []
@@ -191,11 +191,17 @@ test("memory models are refused where an amount is none, by everything that read
           activations: 1,
           derivatives: 0,
           released: 0,
-          workspace: { first: { F: NaN, I: 0 }, later: { F: 0, I: 0 } },
+          workspace: { F: NaN, I: 0 },
         },
       },
-      /^slots.workspace.first.F of stage 1/,
+      /^slots.workspace.F of stage 1/,
     ],
+    [
+      { slots: { activations: 1, derivatives: 0, released: 0, groups: [{ F: 0, I: 0, W: "1" }] } },
+      /^slots.groups.0.W of/,
+    ],
+    [{ staging: { F: 0, I: -1 } }, /^staging.I of stage 1/],
+    [{ shared: { kept: NaN, reused: 0 } }, /^shared.kept of stage 1/],
   ];
   const { spans } = simulate(split);
   const check = async (memory: (stage: number) => StageMemory, message: RegExp) => {

@@ -143,16 +143,15 @@ export function fillUnderCap(
   costs: Costs,
   cap: Cap,
 ): (Filled & { peaks: number[] }) | undefined {
+  const exceeds = (amount: number, rank: number) => amount > cap.bytes[rank] * (1 + 1e-12);
+  if (holdersOf(program, cap.memory).some(({ atEnd }, rank) => exceeds(atEnd, rank))) return undefined;
   const inner = [...cap.bytes];
   for (;;) {
     const actions = fillIdle(program, width, costs, { bytes: inner, memory: cap.memory });
     if (!actions) return undefined;
     const filled = lowered(program, actions, costs), peaks = peaksOf(filled.program, cap.memory);
-    const over = peaks.map((peak, rank) => peak - cap.bytes[rank]);
-    if (over.every((excess, rank) => excess <= 1e-12 * cap.bytes[rank])) return { ...filled, peaks };
-    over.forEach((excess, rank) => {
-      if (excess > 0) inner[rank] -= excess;
-    });
+    if (!peaks.some(exceeds)) return { ...filled, peaks };
+    peaks.forEach((peak, rank) => inner[rank] -= Math.max(0, peak - cap.bytes[rank]));
   }
 }
 
