@@ -90,7 +90,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
   const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
   // Policies are made for the first kind of recomputation.
   const shape = { optimizer: adamw(), software, subgroupSize, precision, recompute: recompute[0] };
-  const memoryOf = memoryModels(options.model, { ...shape, samples });
+  const memoryOf = memoryModels(options.model, { ...shape, samples, width });
   const schedules: Schedule[] = [];
   for (const base of bases) {
     const memory = await memoryOf(base);

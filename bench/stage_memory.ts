@@ -1,18 +1,21 @@
 /** What the stages of a model hold, for policies that look at memory. */
 import { stageMemories, type StageMemoryOptions } from "../lib/measure/stage_memory.ts";
 import { createModel } from "../lib/models/registry.ts";
+import { sizesOf } from "../lib/schedules/check/sizes.ts";
 import type { Memory } from "../lib/schedules/price/memory.ts";
 import type { Schedule } from "../lib/schedules/schedule.ts";
 
-/** The memory model of a model that is cut as a schedule wants it, made once for each number of stages. */
+/** The memory model of a model that is cut and placed as a schedule wants it, made once for each way. */
 export function memoryModels(
   model: string,
-  options: Omit<StageMemoryOptions, "stages" | "parts">,
+  options: Omit<StageMemoryOptions, "stages" | "parts" | "placement">,
 ): (schedule: Schedule) => Promise<Memory> {
-  const made = new Map<number, ReturnType<typeof stageMemories>>();
-  return async ({ placement: { length: stages } }) => {
-    const memories = made.get(stages) ?? stageMemories(createModel(model), { ...options, stages });
-    made.set(stages, memories);
+  const made = new Map<string, ReturnType<typeof stageMemories>>();
+  return async (schedule) => {
+    const { placement } = schedule, width = Math.min(options.width ?? 1, sizesOf(schedule).microbatches);
+    const key = `${placement.join()} ${width}`;
+    const memories = made.get(key) ?? stageMemories(createModel(model), { ...options, placement, width });
+    made.set(key, memories);
     const memory = await memories;
     return (stage) => memory[stage];
   };

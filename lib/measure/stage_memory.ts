@@ -2,16 +2,16 @@
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Layer } from "../layers/layer.ts";
 import { sequential } from "../layers/sequential.ts";
-import { type Bytes, categories, type Category, padded } from "../memory.ts";
+import { type Category, padded } from "../memory.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { withRecompute } from "../runtime/recompute.ts";
 import { expectValue, positive } from "../rules.ts";
-import { type Action, formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
 import type { SlotMemory, StageMemory } from "../schedules/price/memory.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { bytesOf } from "../tensor.ts";
 import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
+import { type TakenBy, takenIn, trial, type Tried } from "./trial.ts";
 
 /** What the model is cut into, and what it is for. */
 export interface StageMemoryOptions extends MemoryOptions {
@@ -51,15 +51,14 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   const { schedule, tried } = trial(placement, width);
   const { devices, microbatches } = sizesOf(schedule);
   const pipeline = dryPipeline(model, devices, { ...options, parts, placement });
-  let timelines: readonly Timeline[];
+  let timelines: readonly (readonly LedgerPoint[])[];
   try {
     const batch = blankBatch(model, microbatches * samples);
     timelines = (await pipeline.step(schedule, batch, { timeline: true })).timeline!;
   } finally {
     pipeline.close();
   }
-  const taken: TakenBy = (stage, kind, ...microbatches) =>
-    takenIn(timelines[placement[stage]], formatAction({ kind, stage, microbatches }));
+  const taken = takenIn(timelines);
   const handed = handedOver(placement, taken, tried);
   const inputs = inputsOf(model, parts, options);
   return placement.map((rank, stage) => ({
@@ -76,82 +75,8 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   }));
 }
 
-/** Micro-batches, each run in another way. */
-interface Tried {
-  /** Its W come when all its I are over. */
-  readonly alone: number;
-  /** Its backward is whole. */
-  readonly whole: number;
-  /** Each W comes right after its I. */
-  readonly atOnce: number;
-  /** Two, three and so on, which share their W. */
-  readonly groups: readonly (readonly number[])[];
-}
-
-/** The micro-batches one after another, on all stages. */
-function trial(placement: readonly number[], width: number): { schedule: Schedule; tried: Tried } {
-  const [alone, whole, atOnce, first] = [0, 1, 2, 3];
-  const groups: number[][] = [];
-  for (let size = 2, next = first; size <= width; next += size++) {
-    groups.push(Array.from({ length: size }, (_, at) => next + at));
-  }
-  const phases: (readonly [Kind, ...number[]])[][] = [
-    [["F", alone]],
-    [["I", alone]],
-    [["W", alone]],
-    [["F", whole]],
-    [["B", whole]],
-    [["F", atOnce]],
-    [["I", atOnce], ["W", atOnce]],
-  ];
-  for (const group of groups) {
-    for (const kind of ["F", "I"] as const) for (const microbatch of group) phases.push([[kind, microbatch]]);
-    phases.push([["W", ...group]]);
-  }
-  const actions: Action[][] = Array.from({ length: Math.max(...placement) + 1 }, () => []);
-  for (const phase of phases) {
-    const isForward = phase[0][0] === "F";
-    for (let at = 0; at < placement.length; at++) {
-      const stage = isForward ? at : placement.length - 1 - at;
-      for (const [kind, ...microbatches] of phase) actions[placement[stage]].push({ kind, stage, microbatches });
-    }
-  }
-  return { schedule: { name: "trial", placement, actions }, tried: { alone, whole, atOnce, groups } };
-}
-
-type Timeline = readonly LedgerPoint[];
-
-/** What an action took. */
-interface Taken {
-  /** In use when it started. */
-  readonly before: Bytes;
-  /** By how much that has grown at its end. */
-  readonly change: Bytes;
-  /** The most that was needed beyond what was there before; messages, which come and go in their own time, left out. */
-  readonly need: number;
-  /** Of the messages that it sent. */
-  readonly sent: number;
-}
-
-type TakenBy = (stage: number, kind: Kind, ...microbatches: number[]) => Taken;
-
-function takenIn(timeline: Timeline, action: string): Taken {
-  const points = timeline.filter((point) => point.action === action);
-  const [{ categories: before }] = points, after = points[points.length - 1].categories;
-  const own = ({ needed, categories: { transfer } }: LedgerPoint) => needed - transfer;
-  const change = Object.fromEntries(
-    categories.map((category) => [category, after[category] - before[category]]),
-  ) as Bytes;
-  let [sent, last] = [0, before.transfer];
-  for (const { categories: { transfer } } of points) {
-    sent += Math.max(0, transfer - last);
-    last = transfer;
-  }
-  return { before, change, need: Math.max(...points.map(own)) - own(points[0]), sent };
-}
-
 /** What is there before the first action of a rank, and what the end of its step needs. */
-function atRest(timeline: Timeline): Partial<StageMemory> {
+function atRest(timeline: readonly LedgerPoint[]): Partial<StageMemory> {
   const { parameters, gradients, optimizer } = timeline[0].categories;
   const ending = timeline.filter(({ action }) => action === "optimizer");
   const update = Math.max(...ending.map(({ needed }) => needed)) - ending[0].needed;

@@ -1,6 +1,6 @@
 /** What ranks hold while they run their actions, by a memory model. */
 import { UserError } from "../../errors.ts";
-import { type Bytes, categories, noBytes } from "../../memory.ts";
+import { type Bytes, noBytes } from "../../memory.ts";
 import { F, inputOf, isMessage, outputOf, type Program } from "../program.ts";
 import type { Action } from "../schedule.ts";
 import { alone, type Groups, groupsOf } from "./groups.ts";
@@ -25,11 +25,10 @@ export interface Holder {
   preview(action: Action): { during: number; after: number };
 }
 
-/** Sum over the categories. */
+/** Sum over the categories, written out: it is asked for several times an action. */
 export function totalHeld(held: Held): number {
-  let total = 0;
-  for (const category of categories) total += held[category];
-  return total;
+  return held.parameters + held.gradients + held.optimizer + held.activations + held.derivatives + held.transfer +
+    held.workspace;
 }
 
 /**
@@ -154,13 +153,15 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
     held,
     atEnd,
     preview(action) {
-      const now = { ...held }, [sent, before] = [underway, waiting], back = shared.mark();
+      const { activations, derivatives, transfer, workspace } = held; // the others do not change
+      const sent = underway, before = waiting, back = shared.mark();
       holder.start(action);
       const during = totalHeld(held);
       holder.end(action);
       const after = totalHeld(held);
-      Object.assign(held, now);
-      [underway, waiting] = [sent, before];
+      Object.assign(held, { activations, derivatives, transfer, workspace });
+      underway = sent;
+      waiting = before;
       back();
       return { during, after };
     },

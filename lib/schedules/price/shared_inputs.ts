@@ -34,21 +34,22 @@ export interface SharedInputs {
 export function followShared({ keyOf, sizeOf }: Groups, add: (cell: number, inputs: number) => void): SharedInputs {
   let groups = new Map<number, Progress>();
   const counted = ({ made, givenBack, isOver }: Progress, size: number) => isOver ? givenBack % size : givenBack - made;
-  const change = (cell: number, step: Partial<Progress>, now: Progress) => {
-    const size = sizeOf(cell), next = { ...now, ...step };
+  const at = (cell: number) => groups.get(keyOf(cell)) ?? { made: 0, givenBack: 0, isOver: false };
+  const change = (cell: number, step: (now: Progress) => Partial<Progress>) => {
+    const size = sizeOf(cell), now = at(cell), next = { ...now, ...step(now) };
     add(cell, counted(next, size) - counted(now, size));
     if (next.isOver && next.givenBack === size) groups.delete(keyOf(cell));
     else groups.set(keyOf(cell), next);
   };
-  const at = (cell: number) => groups.get(keyOf(cell)) ?? { made: 0, givenBack: 0, isOver: false };
   return {
-    make: (cell) => change(cell, { made: at(cell).made + 1 }, at(cell)),
-    giveBack: (cell) => change(cell, { givenBack: at(cell).givenBack + 1 }, at(cell)),
+    make: (cell) => change(cell, ({ made }) => ({ made: made + 1 })),
+    giveBack: (cell) => change(cell, ({ givenBack }) => ({ givenBack: givenBack + 1 })),
     end(cell) {
-      if (groups.has(keyOf(cell))) change(cell, { isOver: true }, at(cell));
+      if (groups.has(keyOf(cell))) change(cell, () => ({ isOver: true })); // once for all of it
     },
     isOver: (cell) => at(cell).isOver,
     mark() {
+      if (groups.size === 0) return () => groups.clear();
       const now = new Map(groups);
       return () => void (groups = now);
     },
