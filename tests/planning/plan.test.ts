@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { parseBytes } from "../../lib/bytes.ts";
 import { UserError } from "../../lib/errors.ts";
 import { openDevices } from "../../lib/gpu/devices.ts";
-import { blankBatch } from "../../lib/measure/memory.ts";
+import { blankBatch, predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { plan } from "../../lib/planning/plan.ts";
@@ -41,6 +41,26 @@ test("a budget that nothing keeps: one line with the least that would do, and th
   assert.ok(least, error.message);
   const { peak } = await plan(model, { ...sizes, budget: parseBytes(least) });
   assert.ok(Math.max(...peak) > 0.97 * parseBytes(least), `${peak} of ${least}`);
+  await assert.rejects(plan(model, { ...sizes, budget: parseBytes(least) - 0.1 * mib }), /that would do is/);
+});
+
+test("a plan runs its step on shapes once, which needs what was planned, and a refusal none", async () => {
+  for (const [budget, steps] of [[12 * mib, 1], [Infinity, 1], [mib, 0]]) {
+    const original = createModel("llama-tiny");
+    let inputs = 0, levels = 0; // micro-batches that the first stage was given, and runs that stages were measured in
+    const model = {
+      ...original,
+      packInputs: (data: Uint32Array | Float32Array) => (inputs++, original.packInputs(data)),
+    };
+    const options = { devices: 4, microbatches: 8, samples: 4, budget, onProgress: () => levels++ };
+    const planned = await plan(model, options).catch((error) => error);
+    assert.equal(planned instanceof UserError, steps === 0);
+    assert.equal(inputs, 3 * levels + 8 * steps, `a budget of ${budget}`);
+    if (steps === 0) continue;
+    const { schedule, parts, recompute, peak } = planned;
+    const peaks = await predictMemory(original, schedule, 4, { optimizer: adamw(), parts, recompute });
+    assert.deepEqual(peaks.map(({ needed }) => needed), peak);
+  }
 });
 
 test("a planned step runs within its budget, in mixed precision too where the device has f16", async () => {
