@@ -31,6 +31,7 @@ export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
 export type { Kernel } from "./lib/gpu/kernel.ts";
 export { type Bytes, categories, type Category, type Ledger, type Observer } from "./lib/gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "./lib/gpu/ledger_timeline.ts";
+export type { ParameterValues } from "./lib/gpu/parameters.ts";
 export type { WaitHistory } from "./lib/gpu/poll.ts";
 export type { Pool, Storage } from "./lib/gpu/pool.ts";
 export type { Interval } from "./lib/gpu/timing.ts";
