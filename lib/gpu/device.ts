@@ -67,6 +67,8 @@ export class Device {
 
   /** Free buffers for small reads, which a step has some of. */
   readonly #staging: GPUBuffer[] = [];
+  /** Buffers of reads that are recorded and that nobody waits for yet. */
+  readonly #started = new Set<GPUBuffer>();
 
   /** The device of `rank` on `gpu`; `openDevices` makes these. */
   constructor(rank: number, gpu: Gpu) {
@@ -237,8 +239,10 @@ export class Device {
       size: isSmall ? smallRead : bytes,
       usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
     });
+    this.#started.add(staging);
     this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
     return async () => {
+      this.#started.delete(staging);
       try {
         await this.mapped(staging, name);
         const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
@@ -269,17 +273,20 @@ export class Device {
 
   async #waitFor(call: string, begin: () => Promise<unknown>, failure: string, name?: string): Promise<void> {
     this.#expectOpen(call);
-    let rejection: string | undefined;
     const promise = begin();
     try {
       await this.gpu.wait(promise, this.routine, name);
     } catch (error) {
-      rejection = `${failure}: ${reasonOf(error)}`;
-      if (!this.gpu.closed) await this.gpu.settleLoss();
+      this.#expectOpen(call);
+      // Now, and not after the pause: this wait may be that of a message which a failed step has given up, and what is reported
+      // meanwhile is for the next step to hear.
+      const told = this.gpu.takeError();
+      if (told === undefined) await this.gpu.settleLoss();
+      this.#expectOpen(call);
+      this.#fail(told ?? this.gpu.lost ?? `${failure}: ${reasonOf(error)}`);
     }
     this.#expectOpen(call);
     this.check();
-    if (rejection) this.#fail(rejection);
   }
 
   /**
@@ -335,12 +342,14 @@ export class Device {
     if (!this.#isRecording()) this.#settleRecorded();
   }
 
-  /** Forgets everything recorded and not submitted. */
+  /** Forgets everything recorded and not submitted, and reads that nobody waits for. */
   abandon(): void {
     if (!this.gpu.closed) this.#pass?.end();
     this.#pass = undefined;
     this.#encoder = undefined;
     this.#finished.clear();
+    for (const staging of this.#started) staging.destroy();
+    this.#started.clear();
     this.#settleRecorded();
   }
 

@@ -7,7 +7,7 @@
 import { UserError } from "../errors.ts";
 import { explainDeadlock } from "./check/deadlock.ts";
 import { checkOrder, locate, type Where } from "./check/faults.ts";
-import { type Sizes, sizesOf } from "./check/sizes.ts";
+import { checkPlacement, isEnough, type Sizes, sizesOf } from "./check/sizes.ts";
 import { isAction, type Schedule } from "./schedule.ts";
 
 /** What a node of a {@link Program} is: one of the four kinds of action, or a part of the step's end. */
@@ -71,10 +71,8 @@ export interface Program extends Sizes {
   readonly to: Int32Array;
   /** Of each edge what passes along it. It is a message where the two nodes are of different ranks, and handed over where they are of one. */
   readonly what: Uint8Array;
-  /** Where a node's outgoing edges stand in {@link Program.feeds}: `feedsOf[node]` to `feedsOf[node + 1] - 1`. */
-  readonly feedsOf: Int32Array;
-  /** Edges, ordered by the node that they come from. */
-  readonly feeds: Int32Array;
+  /** Of each node the edge along which its output goes to the one stage that needs it; -1 where none does. */
+  readonly output: Int32Array;
   /** By `stage * microbatches + microbatch` its F. */
   readonly forward: Int32Array;
   /** By `stage * microbatches + microbatch` its I or B. */
@@ -97,8 +95,10 @@ export type Unordered = Omit<Program, "order">;
  * first thing that is wrong, and what would be right.
  */
 export function lower(schedule: Schedule, end: StepEnd = {}): Program {
-  const sizes = sizesOf(schedule);
-  const nodes = nodesOf(schedule, sizes) ?? explain(schedule, sizes);
+  checkPlacement(schedule);
+  const listed = listedOf(schedule) ?? explain(schedule);
+  const { sizes } = listed;
+  const nodes = nodesOf(schedule, listed) ?? explain(schedule);
   const edges = edgesOf(nodes, sizes, end);
   const order = orderOf({ schedule, ...sizes, ...nodes, ...edges });
   return { schedule, ...sizes, ...nodes, ...edges, order };
@@ -111,17 +111,16 @@ export function isMessage({ from, to, what, rank }: Unordered, edge: number): bo
 
 /** The edge that brings what an action needs from another stage, or -1. */
 export function inputOf({ waits, what }: Unordered, node: number): number {
-  for (let edge = waits[node]; edge < waits[node + 1]; edge++) if (isOutput(what[edge])) return edge;
+  for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
+    if (what[edge] === ACTIVATION || what[edge] === GRADIENT) return edge;
+  }
   return -1;
 }
 
 /** The edge along which an action's output goes to another stage, or -1. */
-export function outputOf({ feedsOf, feeds, what }: Unordered, node: number): number {
-  for (let at = feedsOf[node]; at < feedsOf[node + 1]; at++) if (isOutput(what[feeds[at]])) return feeds[at];
-  return -1;
+export function outputOf({ output }: Unordered, node: number): number {
+  return output[node];
 }
-
-const isOutput = (what: number) => what === ACTIVATION || what === GRADIENT;
 
 /** Index of a kind of action in {@link nodeKinds}; -1 where it is none. */
 function kindOf(kind: string): number {
@@ -139,29 +138,66 @@ type Nodes = Pick<
   "first" | "nodes" | "kind" | "rank" | "stage" | "microbatch" | "forward" | "backward" | "group" | "slot"
 >;
 
-/** The nodes, or undefined where an action is none, is missing, there twice, or before what it needs of its own stage. */
-function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatches }: Sizes): Nodes | undefined {
+/** What the lists say, in typed arrays. */
+interface Listed extends Pick<Nodes, "first" | "nodes" | "kind" | "stage" | "microbatch"> {
+  readonly sizes: Sizes;
+}
+
+/**
+ * Reads the lists, or gives up where an action is none. All that follows stays with numbers: a million actions are all over the
+ * memory, and looking at them once takes as long as all the rest.
+ */
+function listedOf({ placement, actions }: Schedule): Listed | undefined {
+  const devices = actions.length, stages = placement.length;
   const first = new Int32Array(devices + 1);
   for (let r = 0; r < devices; r++) first[r + 1] = first[r] + actions[r].length;
-  const count = first[devices], nodes = count + 2 * devices;
-  const kind = new Uint8Array(nodes), rank = new Int32Array(nodes);
-  const stage = new Int32Array(nodes), microbatch = new Int32Array(nodes);
+  const nodes = first[devices] + 2 * devices;
+  const kind = new Uint8Array(nodes), stage = new Int32Array(nodes), microbatch = new Int32Array(nodes);
+  let last = -1, width = 1, split = false;
+  for (let r = 0, node = 0; r < devices; r++) {
+    const list = actions[r];
+    for (let index = 0; index < list.length; index++) {
+      const action = list[index];
+      if (!isAction(action)) return undefined;
+      const { stage: s, microbatches: carried } = action, k = kindOf(action.kind);
+      if (k < 0 || !Number.isInteger(s) || placement[s] !== r) return undefined;
+      if (carried.length !== 1 && (k !== W || carried.length === 0)) return undefined;
+      for (let at = 0; at < carried.length; at++) {
+        const each = carried[at];
+        if (!Number.isInteger(each) || each < 0) return undefined;
+        if (each > last) last = each;
+      }
+      if (carried.length > width) width = carried.length;
+      if (k === I || k === W) split = true;
+      kind[node] = k;
+      stage[node] = s;
+      microbatch[node] = carried[0];
+      node++;
+    }
+  }
+  const sizes = { devices, stages, microbatches: last + 1, width, split };
+  return last >= 0 && isEnough(first[devices], sizes) ? { sizes, first, nodes, kind, stage, microbatch } : undefined;
+}
+
+/** The nodes, or undefined where an action is missing, there twice, or before what it needs of its own stage. */
+function nodesOf({ actions }: Schedule, { sizes, ...listed }: Listed): Nodes | undefined {
+  const { first, nodes, kind, stage, microbatch } = listed, { devices, stages, microbatches } = sizes;
+  const rank = new Int32Array(nodes);
   const cells = stages * microbatches;
   const forward = new Int32Array(cells), backward = new Int32Array(cells);
   const group = new Int32Array(cells), slot = new Int32Array(cells);
   const state = new Uint8Array(cells); // of a micro-batch on a stage: 1 after F, 2 after I, 3 after W or B
+  const count = first[devices];
   let finished = 0;
-  for (let r = 0, node = 0; r < devices; r++) {
-    for (const action of actions[r]) {
-      if (!isAction(action)) return undefined;
-      const { stage: s, microbatches: carried } = action;
-      if (!Number.isInteger(s)) return undefined;
-      const k = kindOf(action.kind);
-      if (k < 0 || placement[s] !== r || carried.length < 1 || (k !== W && carried.length > 1)) return undefined;
-      const before = k === F ? 0 : k === W ? 2 : 1, after = k === F ? 1 : k === I ? 2 : 3;
-      for (let at = 0; at < carried.length; at++) {
-        const own = s * microbatches + carried[at];
-        if (!Number.isInteger(carried[at]) || carried[at] < 0 || state[own] !== before) return undefined;
+  for (let r = 0; r < devices; r++) {
+    for (let node = first[r]; node < first[r + 1]; node++) {
+      const k = kind[node], before = k === F ? 0 : k === W ? 2 : 1, after = k === F ? 1 : k === I ? 2 : 3;
+      const members = k === W && sizes.width > 1 ? actions[r][node - first[r]].microbatches : undefined;
+      const many = members?.length ?? 1;
+      rank[node] = r;
+      for (let at = 0; at < many; at++) {
+        const own = stage[node] * microbatches + (members?.[at] ?? microbatch[node]);
+        if (state[own] !== before) return undefined;
         state[own] = after;
         if (k === F) forward[own] = node;
         else if (k !== W) backward[own] = node;
@@ -170,28 +206,18 @@ function nodesOf({ placement, actions }: Schedule, { devices, stages, microbatch
         group[own] = node;
         slot[own] = at;
       }
-      kind[node] = k;
-      rank[node] = r;
-      stage[node] = s;
-      microbatch[node] = carried[0];
-      node++;
     }
     const reduce = count + r, update = reduce + devices;
     kind[reduce] = REDUCE;
     kind[update] = UPDATE;
     rank[reduce] = rank[update] = r;
-    stage[reduce] =
-      stage[update] =
-      microbatch[reduce] =
-      microbatch[update] =
-        -1;
+    stage[reduce] = stage[update] = -1;
+    microbatch[reduce] = microbatch[update] = -1;
   }
-  return finished === cells
-    ? { first, nodes, kind, rank, stage, microbatch, forward, backward, group, slot }
-    : undefined;
+  return finished === cells ? { ...listed, rank, forward, backward, group, slot } : undefined;
 }
 
-type Edges = Pick<Program, "waits" | "from" | "to" | "what" | "feedsOf" | "feeds">;
+type Edges = Pick<Program, "waits" | "from" | "to" | "what" | "output">;
 
 function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: StepEnd): Edges {
   const { first, kind, stage, microbatch, forward, backward } = nodes, count = first[devices];
@@ -200,6 +226,7 @@ function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: St
     (end.together ? devices * (devices - 1) : 0);
   const waits = new Int32Array(nodes.nodes + 1);
   const from = new Int32Array(most), to = new Int32Array(most), what = new Uint8Array(most);
+  const output = new Int32Array(nodes.nodes).fill(-1);
   let edges = 0;
   const add = (source: number, node: number, passes: number) => {
     from[edges] = source;
@@ -210,6 +237,7 @@ function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: St
     const isForward = kind[node] === F, source = sourceOf(kind[node], stage[node], stages);
     if (source >= 0) {
       const made = (isForward ? forward : backward)[source * microbatches + microbatch[node]];
+      output[made] = edges;
       add(made, node, isForward ? ACTIVATION : GRADIENT);
     }
     waits[node + 1] = edges;
@@ -224,15 +252,7 @@ function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: St
     for (let other = 0; end.together && other < devices; other++) if (other !== rank) add(count + other, node, NOTHING);
     waits[node + 1] = edges;
   }
-  const { feedsOf, feeds } = turned(from, edges, nodes.nodes);
-  return {
-    waits,
-    from: from.subarray(0, edges),
-    to: to.subarray(0, edges),
-    what: what.subarray(0, edges),
-    feedsOf,
-    feeds,
-  };
+  return { waits, from: from.subarray(0, edges), to: to.subarray(0, edges), what: what.subarray(0, edges), output };
 }
 
 /** By rank whose gradients it adds to its own, checked. */
@@ -247,46 +267,39 @@ function sendersOf({ reduceFrom }: StepEnd, devices: number): (readonly number[]
   });
 }
 
-/** The edges by the node that they come from. */
-function turned(from: Int32Array, edges: number, nodes: number): Pick<Edges, "feedsOf" | "feeds"> {
-  const feedsOf = new Int32Array(nodes + 1), feeds = new Int32Array(edges);
-  for (let edge = 0; edge < edges; edge++) feedsOf[from[edge]]++;
-  for (let node = 0; node < nodes; node++) feedsOf[node + 1] += feedsOf[node];
-  // From the ends of the nodes' shares down to their starts.
-  for (let edge = edges - 1; edge >= 0; edge--) feeds[--feedsOf[from[edge]]] = edge;
-  return { feedsOf, feeds };
-}
-
 /** The order in which the ranks run, each until it waits for another. */
 function orderOf(program: Unordered): Int32Array {
-  const { devices, first, nodes, rank, waits, from, to, feedsOf, feeds } = program, count = first[devices];
-  const order = new Int32Array(nodes), position = new Int32Array(devices), done = new Uint8Array(count);
+  const { devices, first, nodes, rank, waits, from, to, output } = program, count = first[devices];
+  const order = new Int32Array(nodes);
+  /** Of each rank the node that it comes to next: those before it are over. */
+  const next = first.slice(0, devices);
   let filled = 0;
   const isReady = (node: number) => {
-    for (let edge = waits[node]; edge < waits[node + 1]; edge++) if (!done[from[edge]]) return false;
+    for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
+      if (from[edge] >= next[rank[from[edge]]]) return false;
+    }
     return true;
   };
   const ready: number[] = [];
   for (let r = devices - 1; r >= 0; r--) ready.push(r);
   while (ready.length > 0) {
-    const r = ready.pop()!;
-    for (let node = first[r] + position[r]; node < first[r + 1] && isReady(node); node++) {
-      done[node] = 1;
+    const r = ready.pop()!, end = first[r + 1];
+    for (let node = next[r]; node < end && isReady(node); node++) {
       order[filled++] = node;
-      position[r]++;
-      for (let at = feedsOf[node]; at < feedsOf[node + 1]; at++) {
-        const waiting = to[feeds[at]], other = rank[waiting];
-        if (other !== r && waiting === first[other] + position[other]) ready.push(other);
-      }
+      next[r] = node + 1;
+      if (output[node] < 0) continue;
+      const waiting = to[output[node]], other = rank[waiting];
+      if (other !== r && waiting === next[other]) ready.push(other);
     }
   }
-  if (filled < count) throw new UserError(explainDeadlock(program, position));
+  if (filled < count) throw new UserError(explainDeadlock(program, next));
   for (let node = count; node < nodes; node++) order[filled++] = node; // the end of a step waits for nothing but what is over
   return order;
 }
 
 /** Says what is wrong with a schedule that has no nodes. */
-function explain(schedule: Schedule, sizes: Sizes): never {
+function explain(schedule: Schedule): never {
+  const sizes = sizesOf(schedule);
   const where = locate(schedule, sizes);
   checkSources(schedule, sizes, where);
   checkOrder(schedule, sizes, where);

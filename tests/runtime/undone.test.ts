@@ -87,10 +87,10 @@ const imageBatch = (samples: number, seed: number): Batch => ({
 /** What kernels read in mixed precision, by pipeline. */
 const copies = new WeakMap<Pipeline, readonly Block[]>();
 
-function build(model: Model, schedule: Schedule, options: Partial<PipelineOptions> = {}): Pipeline {
+function build(model: Model, schedule: Schedule, options: Partial<PipelineOptions> = {}, devices = set): Pipeline {
   const parts = partition(model, schedule.placement.length).map(([first, ...others]) => [fragile(first), ...others]);
   const { optimizer, blocks } = spied(options.optimizer ?? fragileOptimizer);
-  const made = createPipeline(set, model, { parts, placement: schedule.placement, seed: 3, ...options, optimizer });
+  const made = createPipeline(devices, model, { parts, placement: schedule.placement, seed: 3, ...options, optimizer });
   copies.set(made, blocks);
   return made;
 }
@@ -353,6 +353,37 @@ test("gradients that were added up are lost with a step that fails, and are neve
   pipeline.close();
 });
 
+test("steps that fail leave no buffer behind, wherever they do", async () => {
+  const own = await openDevices(2);
+  const pipeline = build(language(), schedule, {}, own);
+  const living = new Set<GPUBuffer>();
+  for (const { gpu: { device } } of own.devices) {
+    const create = device.createBuffer.bind(device);
+    device.createBuffer = (descriptor) => {
+      const buffer = create(descriptor), destroy = buffer.destroy.bind(buffer);
+      living.add(buffer);
+      buffer.destroy = () => {
+        living.delete(buffer);
+        destroy();
+      };
+      return buffer;
+    };
+  }
+  const step = () => pipeline.step(schedule, textBatch(4, 0));
+  await step();
+  for (const at of [...schedule.actions.flat().map(formatAction), "optimizer 0", "optimizer 1"]) {
+    const left: number[] = [];
+    for (let time = 0; time < 3; time++) {
+      fault = { at, run: throws };
+      await assert.rejects(step(), /user code failed/);
+      left.push(living.size);
+    }
+    assert.equal(left[2], left[1], at);
+  }
+  pipeline.close();
+  own.close();
+});
+
 test("errors that come behind the one that is told belong to the same failure: the next step is as without it", async () => {
   const expected = await undisturbed(() => build(language(), schedule), schedule, (seed) => textBatch(4, seed));
   const pipeline = build(language(), schedule);
@@ -369,6 +400,21 @@ test("errors that come behind the one that is told belong to the same failure: t
   }
   for (const seed of [1, 2]) await pipeline.step(schedule, textBatch(4, seed));
   assert.deepEqual(await stateOf(pipeline), expected.state);
+  pipeline.close();
+});
+
+test("an error is told by the step that made it, however soon that follows one that failed with messages on their way", async () => {
+  const pipeline = build(language(), schedule);
+  const slowly: Fault = (...place) => {
+    faults["an uncaptured validation error"](...place);
+    for (const start = performance.now(); performance.now() - start < 60;); // longer than what is given up may wait
+  };
+  for (let round = 0; round < 5; round++) {
+    fault = { at: "0F1", run: throws }; // the result of 0F0 is on its way
+    await assert.rejects(pipeline.step(schedule, textBatch(4, 7)), /user code failed/);
+    fault = { at: "0F0", run: slowly };
+    await assert.rejects(pipeline.step(schedule, textBatch(4, 7)), /^RankError: Rank \d failed at .*Validation error/);
+  }
   pipeline.close();
 });
 

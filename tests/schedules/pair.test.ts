@@ -4,7 +4,7 @@ import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { generate, scheduleNames } from "../../lib/schedules/generators/generate.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
-import type { Policy } from "../../lib/schedules/schedule.ts";
+import type { PolicyText as Policy } from "../../lib/schedules/schedule.ts";
 import { pairOf, schedulePair } from "../../lib/schedules/transforms/pair.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { wholeBackward } from "../../lib/schedules/transforms/whole.ts";

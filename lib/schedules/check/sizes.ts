@@ -70,21 +70,8 @@ export interface Sizes {
  * `validate()` to find.
  */
 export function sizesOf(schedule: Schedule): Sizes {
-  expectSchedule(schedule);
-  const { placement, actions } = schedule;
-  if (!Array.isArray(actions) || actions.length === 0 || !actions.every((list) => Array.isArray(list))) {
-    throw new UserError("The actions of a schedule are one list for each rank, at least one; these are no such lists");
-  }
-  const devices = actions.length;
-  if (!Array.isArray(placement) || placement.length === 0) {
-    throw new UserError("The placement of a schedule lists the rank of each stage, of at least one");
-  }
-  const stages = placement.length;
-  placement.forEach((rank, stage) => {
-    if (!Number.isInteger(rank) || rank < 0 || rank >= devices) {
-      throw new UserError(`Stage ${stage} is placed on rank ${rank}; the ranks are 0 to ${devices - 1}`);
-    }
-  });
+  checkPlacement(schedule);
+  const { placement: { length: stages }, actions } = schedule;
   let last = -1, width = 1, split = false, count = 0;
   for (const list of actions) {
     count += list.length;
@@ -96,12 +83,36 @@ export function sizesOf(schedule: Schedule): Sizes {
       for (const microbatch of microbatches) if (Number.isInteger(microbatch) && microbatch > last) last = microbatch;
     }
   }
-  const microbatches = last + 1;
-  if (count < stages * microbatches) {
-    throw new UserError(
-      `The schedule has ${count} actions, too few for ${stages} stages x ${microbatches} micro-batches: ` +
-        `each needs a forward and a backward`,
-    );
+  const sizes = { devices: actions.length, stages, microbatches: Math.max(last + 1, 1), width, split };
+  if (isEnough(count, sizes) || last < 0) return sizes;
+  throw new UserError(
+    `The schedule has ${count} actions, too few for ${stages} stages x ${sizes.microbatches} micro-batches: ` +
+      `each needs a forward and a backward`,
+  );
+}
+
+/** Whether so many actions can be a schedule of that size: no table may become as large as a file claims. */
+export function isEnough(actions: number, { stages, microbatches }: Sizes): boolean {
+  return actions >= stages * microbatches;
+}
+
+/**
+ * Refuses what is no schedule, or has lists and a placement that contradict each other.
+ *
+ * @throws {UserError} Says what is wrong.
+ */
+export function checkPlacement(schedule: Schedule): void {
+  expectSchedule(schedule);
+  const { placement, actions } = schedule;
+  if (!Array.isArray(actions) || actions.length === 0 || !actions.every((list) => Array.isArray(list))) {
+    throw new UserError("The actions of a schedule are one list for each rank, at least one; these are no such lists");
   }
-  return { devices, stages, microbatches: Math.max(microbatches, 1), width, split };
+  if (!Array.isArray(placement) || placement.length === 0) {
+    throw new UserError("The placement of a schedule lists the rank of each stage, of at least one");
+  }
+  placement.forEach((rank, stage) => {
+    if (!Number.isInteger(rank) || rank < 0 || rank >= actions.length) {
+      throw new UserError(`Stage ${stage} is placed on rank ${rank}; the ranks are 0 to ${actions.length - 1}`);
+    }
+  });
 }

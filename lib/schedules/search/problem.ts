@@ -220,11 +220,13 @@ export function feasible(problem: Problem, rank: number, order: Uint8Array): boo
 
 /** When what the next F, I or W of a rank waits for has arrived: 0 where that is nothing, Infinity while somebody has not made it. */
 export function arrivalOf({ waits }: Problem, { ran, ended }: Progress, rank: number, kind: number): number {
-  const k = ran[rank][kind];
+  const k = ran[rank][kind], list = waits[rank][kind];
   let latest = 0;
-  for (const { rank: other, kind: made, delay } of waits[rank][kind]) {
+  for (let at = 0; at < list.length; at++) {
+    const { rank: other, kind: made, delay } = list[at];
     if (ran[other][made] <= k) return Infinity;
-    latest = Math.max(latest, ended[made][other][k] + delay);
+    const arrival = ended[made][other][k] + delay;
+    if (arrival > latest) latest = arrival;
   }
   return latest;
 }

@@ -37,7 +37,7 @@ export interface Filled {
 export function fillIdle(program: Program, width: number, costs: Costs): Action[][];
 export function fillIdle(program: Program, width: number, costs: Costs, cap?: Cap): Action[][] | undefined;
 export function fillIdle(program: Program, width: number, costs: Costs, cap?: Cap): Action[][] | undefined {
-  const { schedule, devices, first, rank: rankOf, waits, from, what, to, feedsOf, feeds } = program;
+  const { schedule, devices, first, rank: rankOf, waits, from, what, to, output } = program;
   const count = first[devices];
   const result: Action[][] = Array.from({ length: devices }, () => []);
   const pending: Pending[] = Array.from({ length: devices }, pendingWeights);
@@ -92,12 +92,11 @@ export function fillIdle(program: Program, width: number, costs: Costs, cap?: Ca
     next[rank]++;
     if (action.kind === "I") pending[rank].add(action.stage, action.microbatches[0]);
     queue.push(end, rank);
-    for (let at = feedsOf[node]; at < feedsOf[node + 1]; at++) {
-      const woken = to[feeds[at]], other = rankOf[woken];
-      if (woken !== next[other] || Number.isNaN(asleepSince[other])) continue;
-      queue.push(asleepSince[other], other);
-      asleepSince[other] = NaN;
-    }
+    if (output[node] < 0) continue;
+    const woken = to[output[node]], other = rankOf[woken];
+    if (woken !== next[other] || Number.isNaN(asleepSince[other])) continue;
+    queue.push(asleepSince[other], other);
+    asleepSince[other] = NaN;
   }
   return result;
 }
