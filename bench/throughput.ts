@@ -28,6 +28,7 @@ import {
   throughputTitle,
 } from "../lib/report/throughput.ts";
 import { sizesOf } from "../lib/schedules/check/sizes.ts";
+import { zoo } from "../lib/schedules/generators/zoo.ts";
 import { simulate } from "../lib/schedules/price/simulate.ts";
 import type { PolicyText, Schedule } from "../lib/schedules/schedule.ts";
 import { pairOf, type SchedulePair } from "../lib/schedules/transforms/pair.ts";
@@ -59,6 +60,8 @@ interface Options {
   html?: string;
 }
 
+const joined = zoo.filter(({ twoStage }) => twoStage?.joined).map(({ name }) => name).join(" and ");
+
 /** The command line; `bench/main.ts` adds it to the others. */
 export const throughput = new Command("throughput")
   .description("Step times of pipeline schedules without and with 2BP: gain measured, predicted, and taken apart.")
@@ -66,7 +69,7 @@ export const throughput = new Command("throughput")
   .addOption(flag.devices(1, 16, 2))
   .addOption(flag.virtual())
   .addOption(flag.schedules())
-  .addOption(flag.policy("end in one W for gpipe, fill for the others; schedules that are split by themselves stay so"))
+  .addOption(flag.policy(`end in one W for ${joined}, fill for others; what is split by itself stays so`))
   .addOption(flag.repeats("pairs of steps for each schedule", 21))
   .addOption(flag.samples("what fits about a minute"))
   .addOption(flag.recompute())
