@@ -63,8 +63,7 @@ async function run({ model: name, devices, schedules, repeats, samples, json }: 
         { virtual: true, say },
         (virtual) => measureAgreement(measurementOn(real), measurementOn(virtual), repeats),
       ),
-  );
-  bar.done();
+  ).finally(bar.done);
   const ratio = ({ ratio, spread }: RatioOfRounds) =>
     `${ratio.toFixed(3)} (${spread.map((each) => each.toFixed(3)).join(" - ")})`;
   say(

@@ -120,8 +120,7 @@ async function run(options: Options): Promise<void> {
       repeats,
       ...(given ? { transfer: (from, to) => from === to ? 0 : transferMs } : {}),
       onStep: (loss) => bar.step(`loss ${loss.toFixed(3)}`),
-    });
-    bar.done();
+    }).finally(bar.done);
     say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
     for (const note of throughputNotes(report)) say(note);
     say(`Data: ${data}.`);
