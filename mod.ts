@@ -149,14 +149,9 @@ export {
 } from "./lib/measure/scaling.ts";
 export type { Patience, Times } from "./lib/measure/stopwatch.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
-export {
-  countSteps,
-  type MakePipeline,
-  measureThroughput,
-  type ThroughputOptions,
-  type ThroughputReport,
-  type ThroughputRow,
-} from "./lib/measure/throughput.ts";
+export type { ThroughputReport, ThroughputRow } from "./lib/measure/throughput_report.ts";
+export type { MakePipeline, MeasurementOptions } from "./lib/measure/measurement.ts";
+export { countSteps, measureThroughput, type ThroughputOptions } from "./lib/measure/throughput.ts";
 export { type Bundle, display, type DisplayOptions } from "./lib/report/display.ts";
 export { plan, type PlanOptions, type TrainingPlan } from "./lib/planning/plan.ts";
 export { stageWork, type StageWorkOptions } from "./lib/planning/stage_work.ts";
