@@ -308,7 +308,7 @@ interface Measured {
   readonly group: Group;
   /** Device times of the last uncounted step. */
   warm: readonly number[];
-  /** What its pipeline computes again. */
+  /** What its pipeline recomputes. */
   recompute: string;
   /** See {@link updatesAfter}; from when its pipeline is made, as the collector. */
   after?: readonly (readonly number[])[];
