@@ -46,10 +46,7 @@ export interface TrainingPlan {
   readonly recompute: readonly RecomputeText[];
   /** Simulated time of a step, in floating-point operations of one device. */
   readonly makespan: number;
-  /**
-   * Bytes that each rank needs, as predicted: see `RankPeak.needed`. Messages are counted as long as they may be on their way
-   * whatever the ranks' speeds, so that a step may need a little less.
-   */
+  /** Bytes that each rank needs, as predicted: see `RankPeak.needed`. */
   readonly peak: readonly number[];
   /** The fastest plan without a budget. */
   readonly unlimited: { readonly schedule: Schedule; readonly makespan: number; readonly peak: readonly number[] };
@@ -122,11 +119,11 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   }
   const { recipe, schedule, levels, makespan, peak } = found;
   const { parts } = stagingOf(recipe), recompute = levels.map((level) => level.recompute);
-  // The model of the stages and the whole step know the same: the model counts no less, messages at their most.
+  // What the stages hold, and what the whole step needs on shapes, are one truth: the plan is held against it once.
   const whole = await predictMemory(model, schedule, samples, { ...kind, parts, recompute });
   for (const [rank, { needed }] of whole.entries()) {
     if (needed <= peak[rank]) continue;
-    throw new Error(`Rank ${rank} of ${schedule.name} needs ${needed} bytes in a step, planned were ${peak[rank]}`);
+    throw new Error(`Rank ${rank} needs ${needed} bytes in a step of ${schedule.name}, and ${peak[rank]} were planned`);
   }
   const { schedule: first, makespan: shortest, peak: most } = fastest;
   return {
