@@ -136,6 +136,7 @@ export class Device {
     for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
     const pipeline = this.gpu.pipeline(kernel, halves);
     const words = kernel.pack(parameters);
+    if (this.gpu.info.dry) return; // all is checked, and nobody reads what would be bound
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#bindGroup(pipeline, words, views));
     pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);

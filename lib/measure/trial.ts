@@ -9,7 +9,7 @@ export interface Tried {
   readonly alone: number;
   /** Its backward is whole. */
   readonly whole: number;
-  /** Each W comes right after its I. */
+  /** Each W comes right after its I; the first again where no two stages of a rank are neighbours, who alone would notice. */
   readonly atOnce: number;
   /** Two, three and so on, which share their W. */
   readonly groups: readonly (readonly number[])[];
@@ -17,9 +17,10 @@ export interface Tried {
 
 /** The micro-batches one after another, on all stages, with groups of up to `width`. */
 export function trial(placement: readonly number[], width: number): { schedule: Schedule; tried: Tried } {
-  const [alone, whole, atOnce, first] = [0, 1, 2, 3];
+  const hasNeighbours = placement.some((rank, stage) => rank === placement[stage + 1]);
+  const [alone, whole, atOnce] = [0, 1, hasNeighbours ? 2 : 0];
   const groups: number[][] = [];
-  for (let size = 2, next = first; size <= width; next += size++) {
+  for (let size = 2, next = hasNeighbours ? 3 : 2; size <= width; next += size++) {
     groups.push(Array.from({ length: size }, (_, at) => next + at));
   }
   const phases: (readonly [Kind, ...number[]])[][] = [
@@ -28,9 +29,8 @@ export function trial(placement: readonly number[], width: number): { schedule: 
     [["W", alone]],
     [["F", whole]],
     [["B", whole]],
-    [["F", atOnce]],
-    [["I", atOnce], ["W", atOnce]],
   ];
+  if (hasNeighbours) phases.push([["F", atOnce]], [["I", atOnce], ["W", atOnce]]);
   for (const group of groups) {
     for (const kind of ["F", "I"] as const) for (const microbatch of group) phases.push([[kind, microbatch]]);
     phases.push([["W", ...group]]);
