@@ -55,7 +55,7 @@ export function spellingOf({ kind, value }: PolicyKind): string {
  * BYTES as {@link parseBytes} reads them, or a number above 0 in whatever unit the memory model has.
  */
 export function parsePolicy(text: string): Policy {
-  if (text === "fill" || text === "lean" || text === "end" || text === "mid") return { kind: text };
+  if (policies.some(({ kind, value }) => kind === text && !value)) return { kind: text } as Policy;
   const [, kind, value] = /^(every|cap):(.+)$/i.exec(text) ?? [];
   if (kind === "every" && /^\d+$/.test(value) && Number(value) >= 1 && Number.isSafeInteger(Number(value))) {
     return { kind, count: Number(value) };
