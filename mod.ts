@@ -29,6 +29,7 @@ export { type DeviceSet, type Mode, openDevices } from "./lib/gpu/devices.ts";
 export type { Driver } from "./lib/gpu/driver.ts";
 export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
 export type { Kernel } from "./lib/gpu/kernel.ts";
+export type { ParameterValues } from "./lib/gpu/parameters.ts";
 export { type Bytes, categories, type Category, type Ledger, type Observer } from "./lib/gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "./lib/gpu/ledger_timeline.ts";
 export type { Pool, Storage } from "./lib/gpu/pool.ts";
@@ -53,7 +54,7 @@ export { createModel, modelNames } from "./lib/models/registry.ts";
 export { type Action, formatAction, type Kind, type PolicyText, type Schedule } from "./lib/schedules/schedule.ts";
 export type { StepEnd } from "./lib/schedules/program.ts";
 export { generate, type GenerateOptions, scheduleNames } from "./lib/schedules/generators/generate.ts";
-export { type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
+export { type PaperTwoStage, type Published, zoo, type ZooEntry } from "./lib/schedules/generators/zoo.ts";
 export {
   type Costs,
   type Link,
@@ -78,6 +79,8 @@ export {
 } from "./lib/schedules/price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./lib/schedules/price/memory_timeline.ts";
 export { mergeBackward } from "./lib/schedules/transforms/merge.ts";
+export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./lib/schedules/transforms/pair.ts";
+export { wholeBackward } from "./lib/schedules/transforms/whole.ts";
 export {
   formatPolicy,
   parsePolicy,
@@ -146,14 +149,9 @@ export {
 } from "./lib/measure/scaling.ts";
 export type { Patience, Times } from "./lib/measure/stopwatch.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
-export {
-  countSteps,
-  measureThroughput,
-  type SchedulePair,
-  type ThroughputOptions,
-  type ThroughputReport,
-  type ThroughputRow,
-} from "./lib/measure/throughput.ts";
+export type { ThroughputReport, ThroughputRow } from "./lib/measure/throughput_report.ts";
+export type { MakePipeline, MeasurementOptions } from "./lib/measure/measurement.ts";
+export { countSteps, measureThroughput, type ThroughputOptions } from "./lib/measure/throughput.ts";
 export { type Bundle, display, type DisplayOptions } from "./lib/report/display.ts";
 export { plan, type PlanOptions, type TrainingPlan } from "./lib/planning/plan.ts";
 export { stageWork, type StageWorkOptions } from "./lib/planning/stage_work.ts";

@@ -1,13 +1,11 @@
 /** `deno task bench memory --steps N`: whether memory grows while a step is repeated. */
-import process from "node:process";
+import type { Outputs } from "../lib/cli/outputs.ts";
 import type { DeviceSet } from "../lib/gpu/devices.ts";
 import { growthQuantities, type GrowthRow, measureGrowth } from "../lib/measure/growth.ts";
-import { describeMachine } from "../lib/measure/machine.ts";
 import { countParameters } from "../lib/models/model.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { createPipeline, type Precision } from "../lib/runtime/pipeline.ts";
 import type { RecomputePolicy } from "../lib/runtime/recompute.ts";
-import { writeOutput } from "../lib/output.ts";
 import type { Schedule } from "../lib/schedules/schedule.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
@@ -21,20 +19,19 @@ export interface GrowthCommand {
   precision: Precision;
   samples: number;
   steps: number;
-  json?: string;
-  /** Prints a line. */
-  say: (line: string) => void;
 }
 
 /** Runs the steps, prints a line every tenth of them (every 100 of 1,000) and the slopes, and writes them as JSON. */
-export async function runGrowth(set: DeviceSet, command: GrowthCommand): Promise<void> {
-  const { schedule, recompute, precision, samples, steps, json, say } = command;
+export async function runGrowth(set: DeviceSet, out: Outputs, command: GrowthCommand): Promise<void> {
+  const { schedule, recompute, precision, samples, steps } = command;
+  const { say } = out;
+  const { split: twoStage, microbatches } = sizesOf(schedule);
   const model = createModel(command.model);
   const { name: data, source } = sourceFor(model, undefined, 1);
-  const what = `${schedule.name}${sizesOf(schedule).split ? ` with 2BP (${schedule.policy})` : ""}`;
+  const what = schedule.policy ? `${schedule.name} with 2BP (${schedule.policy})` : schedule.name;
   say(
     `Memory over ${steps} steps of ${model.name}, ${what}, on ${set.devices.length} ${set.mode} devices, ${set.adapter}; ` +
-      `${sizesOf(schedule).microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`,
+      `${microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`,
   );
   const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(2).padStart(10);
   say(
@@ -58,21 +55,16 @@ export async function runGrowth(set: DeviceSet, command: GrowthCommand): Promise
     return `${quantity === "inUse" ? "in use" : quantity} ${value.toFixed(1)}${quantity === "buffers" ? "" : " bytes"}`;
   });
   say(`MiB. Growth a step (slope of the line of least squares, without the first fifth): ${slopes.join(", ")}.`);
-  if (json) {
-    const report = {
-      schema: 1,
-      mode: set.mode,
-      devices: set.devices.length,
-      model: { name: model.name, parameters: countParameters(model), ...model.configuration },
-      schedule: schedule.name,
-      twoStage: sizesOf(schedule).split,
-      samples,
-      precision,
-      steps,
-      ...growth,
-      command: `bench ${process.argv.slice(2).join(" ")}`.trim(),
-      machine: describeMachine(),
-    };
-    writeOutput(json, JSON.stringify(report, null, 1) + "\n");
-  }
+  out.report("bench", {
+    schema: 1,
+    mode: set.mode,
+    devices: set.devices.length,
+    model: { name: model.name, parameters: countParameters(model), ...model.configuration },
+    schedule: schedule.name,
+    twoStage,
+    samples,
+    precision,
+    steps,
+    ...growth,
+  });
 }

@@ -1,34 +1,37 @@
 /**
- * `deno task bench scaling`: throughput and gain of 2BP against the number of devices. Bun runs this file as it is, Node
+ * `deno task bench scaling`: throughput and gain of 2BP against the number of ranks. Bun runs this file as it is, Node
  * runs `bench/main.ts`.
  */
 import { freemem } from "node:os";
-import process from "node:process";
 import { Command, InvalidArgumentError } from "commander";
-import { integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
+import * as flag from "../lib/cli/flags.ts";
+import { loadPairs, rowsOfFiles } from "../lib/cli/load_schedule.ts";
+import { integer, main, real } from "../lib/cli/options.ts";
+import { openOutputs } from "../lib/cli/outputs.ts";
+import { withDevices } from "../lib/cli/with_devices.ts";
 import { UserError } from "../lib/errors.ts";
-import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
+import type { DeviceSet } from "../lib/gpu/devices.ts";
 import { largestFitting } from "../lib/measure/largest.ts";
-import { describeMachine } from "../lib/measure/machine.ts";
 import { joinRuns } from "../lib/measure/scaling.ts";
-import { countSteps, measureThroughput, type SchedulePair, type ThroughputReport } from "../lib/measure/throughput.ts";
-import { createModel, modelNames } from "../lib/models/registry.ts";
+import type { ThroughputReport } from "../lib/measure/throughput_report.ts";
+import type { MakePipeline } from "../lib/measure/measurement.ts";
+import { countSteps, measureThroughput } from "../lib/measure/throughput.ts";
+import { createModel } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { createPipeline } from "../lib/runtime/pipeline.ts";
-import { writePage } from "../lib/report/html.ts";
-import { checkOutputs, writeOutput } from "../lib/output.ts";
+import { progress } from "../lib/report/progress.ts";
 import { scalingGainTable, scalingNotes, scalingSections, scalingTable, scalingTitle } from "../lib/report/scaling.ts";
 import { tableText } from "../lib/report/table.ts";
+import type { SchedulePair } from "../lib/schedules/transforms/pair.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
-import { baseSchedules, paperSchedules, schedulePair, stepBar } from "./throughput.ts";
 
 /** The 2BP paper's case first, then smaller LLaMa-like models. */
 const llamas = ["llama-7b", "llama-1.1b", "llama-160m", "llama-small", "llama-tiny"];
 
 interface Options {
   model: string;
-  devices: number[];
+  devices?: number[];
   virtual?: boolean;
   schedules: string[];
   repeats: number;
@@ -40,56 +43,75 @@ interface Options {
   html?: string;
 }
 
+/** Numbers of ranks, where nobody says which. */
+const usualCounts = [2, 4, 8, 16];
+
 /** The command line; `bench/main.ts` adds it to the others. */
 export const scaling = new Command("scaling")
-  .description("Throughput, bubble and gain of 2BP against the number of devices: measured, predicted, closed form.")
-  .option(
-    "--model <name>",
-    `model to train: ${modelNames.join(", ")}; or largest, the largest of ${llamas.join(", ")} that memory holds`,
-    oneOf([...modelNames, "largest"]),
-    "llama-deep",
+  .description("Throughput, bubble and gain of 2BP against the number of ranks: measured, predicted, closed form.")
+  .addOption(
+    flag.model("llama-deep", ["largest"], `; or largest, the largest of ${llamas.join(", ")} that memory holds`),
   )
-  .option("--devices <a,b>", "numbers of pipeline ranks, each 1 to 64", counts, [2, 4, 8, 16])
-  .option("--virtual", "virtual devices throughout (default: only where real ones are too few)")
-  .option("--schedules <a,b>", `any of ${baseSchedules.join(", ")}`, listOf(baseSchedules), paperSchedules)
-  .option("--repeats <n>", "pairs of steps for each schedule, 1 to 10000", integer(1, 10_000), 3)
-  .option("--samples <n>", "samples in a micro-batch, 1 to 65536", integer(1, 65_536), 1)
+  .option(
+    "--devices <a,b>",
+    `numbers of pipeline ranks, each 1 to 64 (default: ${usualCounts.join(",")}, or the rows of the CSV files)`,
+    counts,
+  )
+  .addOption(flag.virtual())
+  .addOption(flag.schedules())
+  .addOption(flag.repeats("pairs of steps for each schedule", 3))
+  .addOption(flag.samples(1))
   .option(
     "--memory <GiB>",
     "what --model largest may take, of a GPU's memory or the machine's (default: what the machine has free)",
     real(1e-3, 1e6),
   )
-  .option("--data <file>", "to train on, as for throughput")
-  .option("--seed <n>", "seed of parameters and batches", integer(0, 2 ** 31), 1)
-  .option("--json <file>", "write the results as JSON (- for standard output)")
-  .option("--html <file>", "write a page with a figure and the tables")
+  .addOption(flag.data())
+  .addOption(flag.seed())
+  .addOption(flag.json())
+  .addOption(flag.html())
   .action(run);
 
 async function run(options: Options): Promise<void> {
-  checkOutputs({ "--json": options.json, "--html": options.html });
-  const say = options.json === "-" || options.html === "-" ? console.error : console.log;
-  const pairsOf = new Map(
-    options.devices.map((devices) => [devices, options.schedules.map((name) => schedulePair(name, devices))]),
-  );
+  const out = openOutputs(options);
+  const { say } = out;
+  const { repeats, seed } = options;
+  const pairsOf = pairsByRanks(options.schedules, options.devices);
   const name = options.model === "largest" ? await largest(options, pairsOf, say) : options.model;
-  for (const devices of options.devices) partition(createModel(name), devices); // explains too many before any is opened
-  const { name: data } = sourceFor(createModel(name), options.data, options.seed);
-  const total = [...pairsOf.values()].reduce((sum, pairs) => sum + countSteps({ pairs, repeats: options.repeats }), 0);
-  const bar = stepBar(total);
-  const reports: ThroughputReport[] = [];
-  for (const [devices, pairs] of pairsOf) {
-    reports.push(await measure(name, devices, pairs, options, (loss) => bar.increment({ loss: loss.toFixed(3) })));
+  for (const pairs of pairsOf.values()) { // explains too many stages before any device is opened
+    for (const { base } of pairs) partition(createModel(name), base.placement.length);
   }
-  bar.stop();
+  const { name: data } = sourceFor(createModel(name), options.data, seed);
+  const bar = progress([...pairsOf.values()].reduce((sum, pairs) => sum + countSteps({ pairs, repeats }), 0));
+  const reports: ThroughputReport[] = [];
+  try {
+    for (const [devices, pairs] of pairsOf) {
+      const onStep = (loss: number) => bar.step(`${devices} ranks, loss ${loss.toFixed(3)}`);
+      reports.push(await measure(name, devices, pairs, options, onStep));
+    }
+  } finally {
+    bar.done();
+  }
   const report = joinRuns(reports);
   say(`\n${scalingTitle(report)}\n${tableText(scalingTable(report))}\n${tableText(scalingGainTable(report))}`);
   for (const note of scalingNotes(report)) say(note);
   say(`Data: ${data}.`);
-  const settings = { data, command: `bench ${process.argv.slice(2).join(" ")}`.trim(), seed: options.seed };
-  if (options.json) {
-    writeOutput(options.json, JSON.stringify({ ...report, ...settings, machine: describeMachine() }, null, 1) + "\n");
+  out.report("bench", { ...report, data, seed });
+  out.page("2BP scaling", () => scalingSections(report));
+}
+
+/** The pairs for each number of ranks; a CSV file is for as many as it has rows. */
+function pairsByRanks(names: readonly string[], devices?: readonly number[]): Map<number, SchedulePair[]> {
+  const files = rowsOfFiles(names);
+  const numbers = devices ?? (files.size > 0 ? [...new Set(files.values())].sort((a, b) => a - b) : usualCounts);
+  for (const [name, rows] of files) {
+    if (!numbers.includes(rows)) throw new UserError(`${name} is for ${rows} ranks, which --devices does not name`);
   }
-  if (options.html) writePage(options.html, "2BP scaling", scalingSections(report));
+  return new Map(numbers.map((count) => {
+    const own = names.filter((name) => (files.get(name) ?? count) === count);
+    if (own.length === 0) throw new UserError(`--devices names ${count} ranks, for which no schedule is given`);
+    return [count, loadPairs(own, count, count)];
+  }));
 }
 
 async function measure(
@@ -99,36 +121,30 @@ async function measure(
   { virtual, samples, repeats, data, seed }: Options,
   onStep: (loss: number) => void,
 ): Promise<ThroughputReport> {
-  const set = await openDevices(devices, { virtual });
-  try {
+  return await withDevices(devices, { virtual, say: () => {} }, async (set) => { // each row says whether it is virtual
     const model = createModel(name);
-    const { source } = sourceFor(model, data, seed); // the same batches for any number of devices
-    const pipeline = createPipeline(set, model, { optimizer: optimizer(), seed });
-    const report = await measureThroughput(set, pipeline, { pairs, source, samples, repeats, onStep });
-    pipeline.close();
-    return report;
-  } finally {
-    set.close();
-  }
+    const { source } = sourceFor(model, data, seed); // the same batches for any number of ranks
+    const make: MakePipeline = (placement) => createPipeline(set, model, { optimizer: optimizer(), placement, seed });
+    return await measureThroughput(set, make, { pairs, source, samples, repeats, onStep });
+  });
 }
 
 const optimizer = () => adamw({ learningRate: 1e-3 });
 
 /** The first of the LLaMa-like models whose predicted bytes there are. */
 async function largest(
-  { devices, memory, samples, virtual }: Options,
+  { memory, samples, virtual }: Options,
   pairsOf: ReadonlyMap<number, readonly SchedulePair[]>,
   say: (line: string) => void,
 ): Promise<string> {
-  const most = Math.max(...devices);
-  const set = await openDevices(most, { virtual });
-  const { software } = set.devices[0].gpu.info;
-  const limit = largestBuffer(set);
-  set.close();
+  const most = Math.max(...pairsOf.keys());
+  const { software, limit, shared } = await withDevices(most, { virtual, say: () => {} }, (set) => {
+    const { software } = set.devices[0].gpu.info;
+    return Promise.resolve({ software, limit: largestBuffer(set), shared: software || set.mode === "virtual" });
+  });
   if (!software && memory === undefined) {
     throw new UserError("WebGPU does not tell how much memory a GPU has: --model largest needs --memory");
   }
-  const shared = software || set.mode === "virtual";
   const bytes = memory === undefined ? freemem() : memory * 2 ** 30;
   const schedules = pairsOf.get(most)!.flatMap(({ base, split }) => [split, base]);
   // The largest tensor is the token table; one that a kernel cannot bind is no use, whatever memory there is.
@@ -153,7 +169,7 @@ async function largest(
   for (const { model, bytes: needed } of fits ? tried.slice(0, -1) : tried) {
     say(`${model} does not fit: it takes ${gib(needed)} ${where} or more, there are ${gib(bytes)}.`);
   }
-  if (!fits) throw new UserError(`None of ${llamas.join(", ")} fits into ${gib(bytes)} on ${most} devices`);
+  if (!fits) throw new UserError(`None of ${llamas.join(", ")} fits into ${gib(bytes)} on ${most} ranks`);
   const { model, bytes: needed } = tried[tried.length - 1];
   say(`${model} fits: it takes ${gib(needed)} ${where}, there are ${gib(bytes)}.`);
   return model;
@@ -166,7 +182,7 @@ function largestBuffer({ devices }: DeviceSet): number {
 
 const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
-/** Reads numbers of devices separated by commas, ascending. */
+/** Reads numbers of ranks separated by commas, ascending. */
 function counts(text: string): number[] {
   const read = integer(1, 64);
   const numbers = text.split(",").map((each) => read(each.trim()));

@@ -1,12 +1,13 @@
 /**
  * `deno task bench schedules`: how long it takes to generate, split, validate and simulate 1F1B with 2BP, and how that
- * grows with devices x micro-batches. Runs on one core and needs no GPU.
+ * grows with ranks x micro-batches. Runs on one core and needs no GPU.
  *
  * Measured on one of two shared cores (Deno 2.9): 256 x 2,048, 1.6 million actions, in 2 s, of which validating and
  * simulating take 0.5 s; 1.0 to 1.8 microseconds an action at every size, so time grows with N x M.
  */
 import { Command } from "commander";
-import { checkOutputs, writeOutput } from "../lib/output.ts";
+import * as flag from "../lib/cli/flags.ts";
+import { openOutputs } from "../lib/cli/outputs.ts";
 import { tableText } from "../lib/report/table.ts";
 import { generate } from "../lib/schedules/generators/generate.ts";
 import { simulate } from "../lib/schedules/price/simulate.ts";
@@ -49,16 +50,16 @@ function measure(devices: number, microbatches: number): Row {
 
 /** The command, to be added to `deno task bench`. */
 export const schedules: Command = new Command("schedules")
-  .description("Time to generate, split, validate and simulate 1F1B with 2BP, up to 256 devices x 2,048 micro-batches.")
-  .option("--json <file>", "write the rows as JSON; - for standard output")
+  .description("Time to generate, split, validate and simulate 1F1B with 2BP, up to 256 ranks x 2,048 micro-batches.")
+  .addOption(flag.json("the rows"))
   .action(({ json }: { json?: string }) => {
-    checkOutputs({ "--json": json });
+    const out = openOutputs({ json });
     // Once unmeasured, so that the first row does not pay for compilation.
     measure(...sizes[1] as [number, number]);
     const rows = sizes.map(([devices, microbatches]) => measure(devices, microbatches));
     const table = tableText({
       columns: [
-        "devices",
+        "ranks",
         "micro-batches",
         "actions",
         "generate ms",
@@ -75,6 +76,6 @@ export const schedules: Command = new Command("schedules")
         nanosecondsPerAction.toFixed(0),
       ]),
     });
-    if (json !== "-") console.log(table);
-    if (json) writeOutput(json, `${JSON.stringify({ schema: 1, rows })}\n`);
+    out.say(table);
+    out.report("bench", { schema: 1, rows });
   });

@@ -2,11 +2,10 @@
  * `deno task bench peers`: matrix products and the training step of a small GPT in this project and in other WebGPU
  * libraries, on the same adapter, in one run. The peers are installed in this folder by `deno task peers:install`.
  */
-import process from "node:process";
-import { Command, InvalidArgumentError } from "commander";
-import { integer } from "../../lib/cli/options.ts";
-import { describeMachine } from "../../lib/measure/machine.ts";
-import { checkOutputs, writeOutput } from "../../lib/output.ts";
+import { Command, InvalidArgumentError, Option } from "commander";
+import * as flag from "../../lib/cli/flags.ts";
+import { openOutputs } from "../../lib/cli/outputs.ts";
+import { progress } from "../../lib/report/progress.ts";
 import { tableText } from "../../lib/report/table.ts";
 import { generator } from "../../lib/random.ts";
 import { difference, interleave, type PeerRatio, type PeerRow, ratio, summary } from "./compare.ts";
@@ -40,19 +39,17 @@ export const peers = new Command("peers")
   .description(
     "Matrix products and a GPT's training step against jax-js (jit) and TensorFlow.js, on the same adapter.",
   )
-  .option(
-    "--sizes <MxNxK,...>",
-    "products: rows x columns x inner dimension",
-    sizes,
-    sizes(defaultSizes),
+  .addOption(
+    new Option("--sizes <MxNxK,...>", "products: rows x columns x inner dimension").argParser(sizes)
+      .default(sizes(defaultSizes), defaultSizes),
   )
-  .option("--repeats <n>", "rounds of runs, 1 to 1000", integer(1, 1000), 21)
-  .option("--json <file>", "write the results as JSON (- for standard output)")
+  .addOption(flag.repeats("rounds of runs", 21))
+  .addOption(flag.json())
   .action(run);
 
 async function run({ sizes, repeats, json }: Options): Promise<void> {
-  checkOutputs({ "--json": json });
-  const say = json === "-" ? console.error : console.log;
+  const out = openOutputs({ json });
+  const { say } = out;
   await installWebGpu();
   const weights = await initialWeights();
   const own = await openTwobp();
@@ -61,6 +58,7 @@ async function run({ sizes, repeats, json }: Options): Promise<void> {
   say(
     `${contenders.map(({ name, version }) => `${name} ${version}`).join(", ")} on ${own.adapter}`,
   );
+  const bar = progress(sizes.length + 1, "jobs");
   const rows: PeerRow[] = [];
   const ratios: PeerRatio[] = [];
   const compare = async (entries: Entry[]) => {
@@ -90,12 +88,13 @@ async function run({ sizes, repeats, json }: Options): Promise<void> {
       }
       entry.prepared?.close();
     }
-    process.stderr.write(`${job} done\n`);
+    bar.step(job);
   };
   for (const size of sizes) {
     await compare(await prepareProducts(contenders, size));
   }
   await compare(await prepareTraining(contenders, weights));
+  bar.done();
   say(tableText(timeTable(rows)));
   say(tableText(ratioTable(ratios)));
   say(
@@ -104,24 +103,13 @@ async function run({ sizes, repeats, json }: Options): Promise<void> {
   for (const { job, contender, error } of rows) {
     if (error) say(`${contender}, ${job}: ${error}`);
   }
-  const command = `bench ${process.argv.slice(2).join(" ")}`.trim();
-  const report = {
+  out.report("bench", {
     schema: 1,
     adapter: own.adapter,
     rows,
     ratios,
     model: { ...gptSizes, batch, optimizer: "Adam" },
-  };
-  if (json) {
-    writeOutput(
-      json,
-      JSON.stringify(
-        { ...report, command, machine: describeMachine() },
-        null,
-        1,
-      ) + "\n",
-    );
-  }
+  });
   contenders.forEach((contender) => contender.close());
 }
 

@@ -6,10 +6,11 @@ import { fromCsv } from "../schedules/csv/csv.ts";
 import { generate, scheduleNames } from "../schedules/generators/generate.ts";
 import { quoted, shown } from "../text.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
+import { pairOf, type SchedulePair, usualTwoStage } from "../schedules/transforms/pair.ts";
 
 /** Sizes asked for on the command line; absent where a flag is. */
 export interface Sizes {
-  /** `--devices`. */
+  /** `--devices`: the ranks. */
   devices?: number;
   /** `--microbatches`. */
   microbatches?: number;
@@ -70,4 +71,42 @@ function statOf(path: string): Stats | undefined {
     if (code === "ENAMETOOLONG" || code === "ERR_INVALID_ARG_VALUE") return undefined;
     throw new UserError(`Cannot read ${shown(path)}: ${message}`);
   }
+}
+
+/**
+ * The schedules of a command, in the order of their names: for `devices` ranks, or where that is left out for as many as the first
+ * CSV file among them has rows, or else for `usual`.
+ *
+ * @throws {UserError} As {@link loadSchedule}; for two of the same name, and files of other numbers of rows.
+ */
+export function loadSchedules(names: readonly string[], devices: number | undefined, usual: number): Schedule[] {
+  const files = names.filter((name) => !scheduleNames.includes(name));
+  const read = new Map(files.map((name) => [name, loadSchedule(name, { devices })]));
+  const [first] = read.values();
+  const count = devices ?? first?.actions.length ?? usual;
+  const schedules = names.map((name) => read.get(name) ?? loadSchedule(name, { devices: count }));
+  for (const [index, { name, actions }] of schedules.entries()) {
+    if (actions.length !== count) {
+      throw new UserError(
+        `${first.name} is for ${count} ranks, and ${name} for ${actions.length}: run them one at a time`,
+      );
+    }
+    if (schedules.findIndex((other) => other.name === name) < index) {
+      throw new UserError(`Two schedules are called ${name}, and no table could tell them apart: rename the file`);
+    }
+  }
+  return schedules;
+}
+
+/** The CSV files among a command's schedules, each with its number of rows, the ranks it is for. */
+export function rowsOfFiles(names: readonly string[]): Map<string, number> {
+  const files = names.filter((name) => !scheduleNames.includes(name));
+  return new Map(files.map((name) => [name, loadSchedule(name, {}).actions.length]));
+}
+
+/** The pairs without and with 2BP of a command's schedules, see {@link loadSchedules}. */
+export function loadPairs(names: readonly string[], devices: number | undefined, usual: number): SchedulePair[] {
+  return loadSchedules(names, devices, usual).map((schedule, at) =>
+    pairOf(schedule, usualTwoStage(names[at], schedule))
+  );
 }

@@ -10,7 +10,7 @@ import { Command } from "commander";
 import { UserError } from "../errors.ts";
 import { notebookPage } from "../report/notebook_page.ts";
 import { writeOutput } from "../output.ts";
-import { showLine } from "../report/progress.ts";
+import { progress } from "../report/progress.ts";
 import { quoted } from "../text.ts";
 import { endWithThis } from "./endings.ts";
 import type { Message, Output } from "./notebook_cells.ts";
@@ -60,8 +60,9 @@ async function run(names: string[], { write, html }: { write?: boolean; html?: s
     const name = basename(path);
     const notebook: Notebook = JSON.parse(readFileSync(path, "utf8"));
     const start = performance.now();
-    await execute(path, notebook, (text) => status_(`${name}: ${text}`));
-    status_(`${name}: ${Math.round((performance.now() - start) / 1000)} s`, true);
+    const bar = progress(codeOf(notebook).length, `cells of ${name}`);
+    await execute(path, notebook, bar.to).finally(bar.done);
+    process.stderr.write(`${name}: ${Math.round((performance.now() - start) / 1000)} s\n`);
     if (write) {
       writeOutput(path, format(notebook));
       writePictures(notebook);
@@ -102,20 +103,22 @@ function makeFolder(path: string): void {
   }
 }
 
-/** One line that replaces itself in a terminal; elsewhere only the last word on each notebook is written. */
-function status_(text: string, last = false): void {
-  showLine(last ? "" : text);
-  if (last) process.stderr.write(`${text}\n`);
+function codeOf({ cells }: Notebook): Cell[] {
+  return cells.filter(({ cell_type }) => cell_type === "code");
 }
 
 /**
  * Runs a notebook's code cells and puts their outputs into it.
  *
  * @param path Its file: cells run in its folder, as in Jupyter.
- * @param say Called with the progress in words.
+ * @param onProgress Called with the cells that are done, and what the one under way says of itself.
  * @throws {UserError} Names the notebook, the cell and what went wrong in it.
  */
-export async function execute(path: string, notebook: Notebook, say: (text: string) => void = () => {}): Promise<void> {
+export async function execute(
+  path: string,
+  notebook: Notebook,
+  onProgress: (done: number, note?: string) => void = () => {},
+): Promise<void> {
   const worker = fileURLToPath(new URL("notebook_cells.ts", import.meta.url));
   const where = resolve(path, "..");
   const tsx = existsSync(join(folder, "../node_modules/tsx"))
@@ -129,23 +132,22 @@ export async function execute(path: string, notebook: Notebook, say: (text: stri
   let complaints = "";
   child.stderr.on("data", (chunk) => complaints += chunk);
   const ended = new Promise<number | null>((resolve, reject) => child.once("error", reject).once("close", resolve));
-  const code = notebook.cells.filter(({ cell_type }) => cell_type === "code");
+  const code = codeOf(notebook);
   let count = 0;
   let failure: string | undefined;
-  say(`cell 1 of ${code.length}`);
   for await (const line of createInterface({ input: child.stdout })) {
     if (!line.startsWith('{"cell":')) continue; // a driver that talks
     const message: Message = JSON.parse(line);
     const position = code.indexOf(notebook.cells[message.cell]) + 1;
     if ("note" in message) {
-      say(`cell ${position} of ${code.length}, ${message.note}`);
+      onProgress(position - 1, message.note);
       continue;
     }
     const cell = notebook.cells[message.cell];
     cell.outputs = message.outputs.map(tidy);
     cell.execution_count = ++count;
     if (!message.ok) failure = `cell ${position} of ${code.length}: ${errorText(message.outputs)}`;
-    else say(`cell ${Math.min(position + 1, code.length)} of ${code.length}`);
+    else onProgress(position);
   }
   const status = await ended;
   if (!failure && (status !== 0 || count < code.length)) {

@@ -31,12 +31,15 @@ export function real(least: number, most: number): (text: string) => number {
   };
 }
 
-/** Reads names separated by commas, each one of `known`, none twice. */
-export function listOf(known: readonly string[]): (text: string) => string[] {
+/** Reads names separated by commas, none twice, each one of `known` where that is given. */
+export function listOf(known?: readonly string[]): (text: string) => string[] {
   return (text) => {
     const names = text.split(",").map((name) => name.trim());
     for (const [index, name] of names.entries()) {
-      if (!known.includes(name)) throw new InvalidArgumentError(`${quoted(name)} is not one of ${known.join(", ")}.`);
+      if (name === "") throw new InvalidArgumentError("There is nothing between two commas.");
+      if (known && !known.includes(name)) {
+        throw new InvalidArgumentError(`${quoted(name)} is not one of ${known.join(", ")}.`);
+      }
       if (names.indexOf(name) < index) throw new InvalidArgumentError(`${quoted(name)} is there twice.`);
     }
     return names;

@@ -8,9 +8,7 @@ import process from "node:process";
 import { Command } from "commander";
 import { UserError } from "../errors.ts";
 import { ganttText } from "../report/gantt_text.ts";
-import { page } from "../report/html.ts";
-import { checkOutputs, writeOutput } from "../output.ts";
-import { progressBar } from "../report/progress.ts";
+import { progress, type ProgressLine } from "../report/progress.ts";
 import {
   criticalPathText,
   type Priced,
@@ -23,21 +21,26 @@ import {
 } from "../report/schedule.ts";
 import { tableText } from "../report/table.ts";
 import { chromeTrace } from "../report/trace.ts";
-import type { Schedule } from "../schedules/schedule.ts";
+import type { PolicyText, Schedule } from "../schedules/schedule.ts";
 import { type Costs, stageCosts, withHostOverhead } from "../schedules/price/costs.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
+import { zoo } from "../schedules/generators/zoo.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
-import { parsePolicy, type Policy } from "../schedules/transforms/policy.ts";
 import { search, type SearchResult } from "../schedules/search/search.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { onNextInterrupt } from "./endings.ts";
+import * as flag from "./flags.ts";
 import { loadSchedule } from "./load_schedule.ts";
-import { integer, pairs, reading, real } from "./options.ts";
+import { integer, pairs, real } from "./options.ts";
+import { openOutputs, type Outputs } from "./outputs.ts";
 import { planCommand } from "./plan_command.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
+const chunked = zoo.filter(({ isChunked }) => isChunked).map(({ name, chunks }) => `${name} (default: ${chunks})`).join(
+  ", ",
+);
 const defaultCosts = { f: 1, i: 1, w: 1, b: NaN, comm: 0, host: 0 };
 const defaultMemory = { activations: 1, released: 0, derivatives: 1 };
 
@@ -46,7 +49,7 @@ interface Flags {
   microbatches?: number;
   chunks?: number;
   twoStage?: boolean;
-  policy?: Policy;
+  policy?: PolicyText;
   width?: number;
   costs?: typeof defaultCosts;
   memory?: typeof defaultMemory;
@@ -73,33 +76,36 @@ export function scheduleCommand(): Command {
       sizes(program.command(name).description(description).argument(argument, "name of a schedule, or a CSV file")),
     );
   transforms(sub("show", "Draw a schedule in the terminal.")).action((name: string, flags: Flags) => {
+    const out = outputsOf(flags);
     const rows = price(name, flags);
-    write(flags, rows, (say) => {
+    const colour = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
+    const width = process.stdout.columns || 120;
+    write(out, flags, rows, () => {
       for (const { schedule, simulation } of rows) {
-        const colour = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
-        say(`${title(schedule)}\n${ganttText(schedule, simulation, { width: process.stdout.columns || 120, colour })}`);
-        say(slowerText(schedule));
+        sayLines(out, title(schedule), ganttText(schedule, simulation, { width, colour }), slowerText(schedule));
       }
     });
   });
   transforms(sub("validate", "Check that a schedule is complete, in order, and cannot deadlock."))
     .action((name: string, flags: Flags) => {
+      const out = outputsOf(flags);
       const rows = price(name, flags);
       const { schedule } = rows[rows.length - 1];
       const count = schedule.actions.reduce((sum, list) => sum + list.length, 0);
-      write(flags, rows, (say) => say(`${title(schedule)}: valid, ${count} actions\n`));
+      write(out, flags, rows, () => out.say(`${title(schedule)}: valid, ${count} actions`));
     });
   transforms(sub("simulate", "Price a schedule: makespan, bubble, memory, critical path."))
     .action((name: string, flags: Flags) => {
+      const out = outputsOf(flags);
       const rows = price(name, flags);
-      write(flags, rows, (say) => {
+      write(out, flags, rows, () => {
         const { schedule, simulation } = rows[rows.length - 1];
-        say(`${title(schedule)} (simulated)\n${tableText(scheduleTable(rows))}\n${criticalPathText(simulation)}\n`);
-        say(slowerText(schedule));
+        sayLines(out, `${title(schedule)} (simulated)`, tableText(scheduleTable(rows)), criticalPathText(simulation));
+        sayLines(out, slowerText(schedule));
       });
     });
-  sub("search", "Find the fastest schedule of F, I and W with one stage a device.", "[schedule]")
-    .option("--cap <amount>", "most memory a device may hold, in the unit of --memory", real(0, Number.MAX_VALUE))
+  sub("search", "Find the fastest schedule of F, I and W with one stage a rank.", "[schedule]")
+    .option("--cap <amount>", "most memory a rank may hold, in the unit of --memory", real(0, Number.MAX_VALUE))
     .option("--budget <count>", "candidates to look at before giving up on a proof", integer(1, 1e9), 1e6)
     .action(runSearch);
   return program.addCommand(planCommand());
@@ -107,9 +113,9 @@ export function scheduleCommand(): Command {
 
 function sizes(command: Command): Command {
   return command
-    .option("--devices <n>", "number of devices (default: 4, or the rows of the file)", integer(1, 1024))
-    .option("--microbatches <m>", "number of micro-batches (default: the schedule's usual one)", integer(1, 65536))
-    .option("--chunks <v>", "stages on each device, for interleaved-1f1b (default: 2)", integer(1, 64))
+    .addOption(flag.devices(1, 1024, 4))
+    .addOption(flag.microbatches(65_536, "the schedule's usual number"))
+    .option("--chunks <v>", `stages on each rank, for ${chunked}`, integer(1, 64))
     .option(
       "--costs <pairs>",
       "time of F, I, W and B on a stage, of a transfer, and of the host for each action " +
@@ -127,21 +133,17 @@ function sizes(command: Command): Command {
 function transforms(command: Command): Command {
   return command
     .option("--two-stage", "split every backward in two: 2BP")
-    .option(
-      "--policy <policy>",
-      "when W runs: fill, lean (as fast in less memory, by a heuristic), end, mid, every:K or cap:BYTES (default: fill)",
-      reading(parsePolicy),
-    )
-    .option("--width <k>", "micro-batches that one W concatenates (default: 1)", integer(1, 65536));
+    .addOption(flag.policy("fill"))
+    .addOption(flag.width(65_536));
 }
 
 function outputs(command: Command): Command {
   return command
-    .option("--json <file>", "write figures and actions as JSON; - for standard output")
-    .option("--csv <file>", "write the schedule as PyTorch's CSV; - for standard output")
+    .addOption(flag.json("figures and actions"))
+    .addOption(flag.csv())
     .option("--transfers", "with --csv: add SEND and RECV cells")
     .option("--trace <file>", "write a trace for ui.perfetto.dev")
-    .option("--html <file>", "write a page with drawings, memory curves and the critical path");
+    .addOption(flag.html("drawings, memory curves and the critical path"));
 }
 
 function costsOf({ costs = defaultCosts }: Flags, stages: number): Costs {
@@ -161,7 +163,6 @@ function memoryOf({ memory = defaultMemory }: Flags): Memory {
 /** The schedule that the flags ask for, with its price; before it the one without 2BP, where they ask for 2BP. */
 function price(name: string, flags: Flags): Priced[] {
   const { policy, width } = flags;
-  checkFlags(flags);
   const base = loadSchedule(name, flags);
   if (!flags.twoStage && (policy || width)) {
     throw new UserError(`${policy ? "--policy" : "--width"} says how --two-stage places W; add --two-stage`);
@@ -172,19 +173,25 @@ function price(name: string, flags: Flags): Priced[] {
   return schedules.map((schedule) => priceOf(schedule, costs, memory));
 }
 
-function checkFlags(flags: Flags): void {
-  checkOutputs({ "--json": flags.json, "--csv": flags.csv, "--trace": flags.trace, "--html": flags.html });
+function outputsOf(flags: Flags): Outputs {
+  const out = openOutputs(flags);
   if (flags.transfers && !flags.csv) throw new UserError("--transfers says how --csv writes; add --csv FILE");
   memoryOf(flags);
+  return out;
 }
 
 function title(schedule: Schedule): string {
   const { devices, stages, microbatches } = sizesOf(schedule);
-  return `${variantOf(schedule)} on ${devices} devices, ${stages} stages, ${microbatches} micro-batches`;
+  return `${variantOf(schedule)} on ${devices} ranks, ${stages} stages, ${microbatches} micro-batches`;
 }
 
-/** Writes what the flags ask for, of the last row, and says the rest; aside, where a result goes to standard output. */
-function write(flags: Flags, rows: readonly Priced[], text: (say: (line: string) => void) => void): void {
+/** What is not empty, each without its last line feed. */
+function sayLines(out: Outputs, ...texts: readonly string[]): void {
+  for (const text of texts) if (text) out.say(text.replace(/\n$/, ""));
+}
+
+/** Says what there is to say, and writes what the flags ask for, of the last row. */
+function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: () => void): void {
   const last = rows[rows.length - 1];
   const { schedule, simulation } = last;
   const memory = memoryOf(flags);
@@ -195,20 +202,18 @@ function write(flags: Flags, rows: readonly Priced[], text: (say: (line: string)
       );
     }
   }
-  const { json, csv, trace, html } = flags;
-  const aside = [json, csv, trace, html].includes("-");
-  text((line) => (aside ? process.stderr : process.stdout).write(line));
-  if (json) writeOutput(json, `${JSON.stringify(scheduleJson(last))}\n`);
-  if (csv) writeOutput(csv, toCsv(schedule, { transfers: flags.transfers }));
-  if (trace) {
+  say();
+  out.write("json", () => `${JSON.stringify(scheduleJson(last))}\n`);
+  out.write("csv", () => toCsv(schedule, { transfers: flags.transfers }));
+  out.write("trace", () => {
     const held = memoryTimeline(schedule, simulation.spans, memory);
-    writeOutput(trace, chromeTrace(schedule, simulation, { memory: held, title: `${title(schedule)} (simulated)` }));
-  }
-  if (html) writeOutput(html, page(`${title(rows[0].schedule)} (simulated)`, scheduleSections(rows, memory)));
+    return chromeTrace(schedule, simulation, { memory: held, title: `${title(schedule)} (simulated)` });
+  });
+  out.page(`${title(rows[0].schedule)} (simulated)`, () => scheduleSections(rows, memory));
 }
 
 async function runSearch(name: string | undefined, flags: Flags): Promise<void> {
-  checkFlags(flags);
+  const out = outputsOf(flags);
   const base = name === undefined ? undefined : loadSchedule(name, flags);
   const sizes = base && sizesOf(base);
   if (sizes && sizes.stages > sizes.devices) {
@@ -223,11 +228,7 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
   const stop = new AbortController();
   // The first Ctrl-C ends the search and keeps the best so far; the next one ends the process as always.
   onNextInterrupt(() => stop.abort());
-  const bar = progressBar(
-    "searching {bar} {percentage} % | best {best} | none below {bound} | Ctrl-C keeps the best",
-    { clear: true },
-  );
-  let shown = false;
+  let bar: ProgressLine | undefined;
   const result = await search({
     devices,
     microbatches,
@@ -237,24 +238,21 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
     budget: flags.budget,
     signal: stop.signal,
     onProgress({ done, budget, best, lowerBound }) {
-      const payload = { best: best.toPrecision(6), bound: lowerBound.toPrecision(6) };
-      if (shown) bar.update(done, payload);
-      else bar.start(budget, done, payload);
-      shown = true;
+      const found = `best ${best.toPrecision(6)}, none below ${lowerBound.toPrecision(6)}, Ctrl-C keeps the best`;
+      (bar ??= progress(budget, "candidates")).to(done, found);
     },
-  });
-  bar.stop();
+  }).finally(() => bar?.done());
   const rows = (base ? [base, result.schedule] : [result.schedule])
     .map((schedule) => priceOf(schedule, costs, memory));
-  write(flags, rows, (say) => {
-    say(`${title(result.schedule)} (simulated)\n${tableText(scheduleTable(rows))}\n`);
-    say(`${verdict(result, stop.signal.aborted)}\n${criticalPathText(rows[rows.length - 1].simulation)}\n`);
+  write(out, flags, rows, () => {
+    sayLines(out, `${title(result.schedule)} (simulated)`, tableText(scheduleTable(rows)));
+    sayLines(out, verdict(result, stop.signal.aborted), criticalPathText(rows[rows.length - 1].simulation));
   });
 }
 
 function verdict({ makespan, lowerBound, proven }: SearchResult, interrupted: boolean): string {
   if (proven) {
-    return `Proven optimal: no schedule of one stage a device is faster than ${Number(makespan.toPrecision(6))}`;
+    return `Proven optimal: no schedule of one stage a rank is faster than ${Number(makespan.toPrecision(6))}`;
   }
   const gap = (100 * (makespan / lowerBound - 1)).toFixed(1);
   return `${interrupted ? "Interrupted; not" : "Not"} proven optimal: no schedule is faster than ` +

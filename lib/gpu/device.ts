@@ -67,6 +67,8 @@ export class Device {
 
   /** Free buffers for small reads, which a step has some of. */
   readonly #staging: GPUBuffer[] = [];
+  /** Buffers of reads that are recorded and that nobody waits for yet. */
+  readonly #started = new Set<GPUBuffer>();
 
   /** The device of `rank` on `gpu`; `openDevices` makes these. */
   constructor(rank: number, gpu: Gpu) {
@@ -132,8 +134,8 @@ export class Device {
     let halves = 0;
     const first = parameters ? 1 : 0; // binding of the first view
     for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
-    const { pipeline, pack } = this.gpu.compiled(kernel, halves);
-    const words = pack(parameters);
+    const pipeline = this.gpu.pipeline(kernel, halves);
+    const words = kernel.pack(parameters);
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#bindGroup(pipeline, words, views));
     pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);
@@ -237,8 +239,10 @@ export class Device {
       size: isSmall ? smallRead : bytes,
       usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
     });
+    this.#started.add(staging);
     this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
     return async () => {
+      this.#started.delete(staging);
       try {
         await this.mapped(staging, name);
         const content = staging.getMappedRange(0, bytes).slice(0, view.bytes);
@@ -338,12 +342,14 @@ export class Device {
     if (!this.#isRecording()) this.#settleRecorded();
   }
 
-  /** Forgets everything recorded and not submitted. */
+  /** Forgets everything recorded and not submitted, and reads that nobody waits for. */
   abandon(): void {
     if (!this.gpu.closed) this.#pass?.end();
     this.#pass = undefined;
     this.#encoder = undefined;
     this.#finished.clear();
+    for (const staging of this.#started) staging.destroy();
+    this.#started.clear();
     this.#settleRecorded();
   }
 

@@ -4,7 +4,8 @@ import { expectValue, positive } from "../rules.ts";
 import { overlaps, withContention } from "../schedules/price/contention.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { median, quantile } from "./statistics.ts";
-import type { Measurement, StepSample, ThroughputReport } from "./throughput.ts";
+import type { ThroughputReport } from "./throughput_report.ts";
+import type { Measurement, StepSample } from "./measurement.ts";
 
 /** A ratio of what was measured in the same rounds. */
 export interface RatioOfRounds {
@@ -57,7 +58,8 @@ interface Twins {
 }
 
 /**
- * Takes `rounds` counted rounds of each in turn, the one first in one round and the other in the next.
+ * Takes `rounds` counted rounds of each in turn, the one first in one round and the other in the next; schedules of several
+ * placements one placement after the other, since a ratio is of one schedule.
  *
  * @throws {UserError} When `rounds` is no whole number of 1 or more.
  */
@@ -67,14 +69,24 @@ export async function measureAgreement(
   rounds: number,
 ): Promise<AgreementReport> {
   expectValue("measureAgreement: rounds", rounds, positive);
-  const taken: Twins[][] = []; // by schedule
-  for (let round = 0; round <= rounds; round++) {
-    const first = round % 2 ? virtual : real;
-    const one = await first.round();
-    const other = await (first === real ? virtual : real).round();
-    if (round === 0) continue;
-    const [clock, composed] = first === real ? [one, other] : [other, one];
-    clock.forEach((pair, index) => (taken[index] ??= []).push({ real: pair, virtual: composed[index] }));
+  const taken: Twins[][] = []; // by pair of schedules
+  try {
+    for (let placement = 0; placement < real.placements; placement++) {
+      await real.open(placement);
+      await virtual.open(placement);
+      for (let round = 1; round <= rounds; round++) {
+        const first = round % 2 ? virtual : real;
+        const one = await first.round();
+        const other = await (first === real ? virtual : real).round();
+        const [clock, composed] = first === real ? [one, other] : [other, one];
+        clock.forEach(({ pair, steps }, at) => (taken[pair] ??= []).push({ real: steps, virtual: composed[at].steps }));
+      }
+      real.close();
+      virtual.close();
+    }
+  } finally {
+    real.close();
+    virtual.close();
   }
   const contention = contentionOf(taken.flat());
   const [realReport, virtualReport] = [real.report(), virtual.report()];

@@ -106,7 +106,11 @@ function fastest(timesOf: ReadonlyMap<string, Times>, usual: string): string {
   return clear ? name : usual;
 }
 
-async function resultsOf(device: Device, candidate: Candidate<unknown>, copy: ProblemCopy): Promise<Float32Array[]> {
+async function resultsOf(
+  device: Device,
+  candidate: Candidate<unknown>,
+  copy: ProblemCopy,
+): Promise<ArrayLike<number>[]> {
   copy.reset();
   candidate.record(copy.problem);
   await device.idle(); // throws what the device reported
@@ -115,8 +119,8 @@ async function resultsOf(device: Device, candidate: Candidate<unknown>, copy: Pr
 
 /** What is wrong with the results, if anything. */
 function deviation(
-  actual: readonly Float32Array[],
-  expected: readonly Float32Array[],
+  actual: readonly ArrayLike<number>[],
+  expected: readonly ArrayLike<number>[],
   { problem }: ProblemCopy,
   { operation }: Observed,
 ): string | undefined {

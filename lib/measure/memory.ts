@@ -123,6 +123,8 @@ export interface MemoryRow {
   readonly schedule: string;
   /** Whether backward passes are split. */
   readonly twoStage: boolean;
+  /** There where the schedule is split by itself, and this row is its order with each I and its W as one B. */
+  readonly joined?: true;
   /** When the delayed W run. */
   readonly policy?: string;
   /** Most micro-batches in one W. */
@@ -153,7 +155,7 @@ export interface MemoryReport {
 
 /** What to look at. */
 export interface MemoryRunOptions {
-  /** All for the same number of devices and stages. */
+  /** All for the same number of ranks; their stages may be placed differently. */
   readonly schedules: readonly Schedule[];
   /** Samples in a micro-batch. */
   readonly samples: number;
@@ -193,7 +195,7 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   const stray = schedules.find((schedule) => sizesOf(schedule).devices !== devices);
   if (stray) {
     throw new UserError(
-      `reportMemory: schedule ${stray.name} is for ${sizesOf(stray).devices} devices, the others for ${devices}`,
+      `reportMemory: schedule ${stray.name} is for ${sizesOf(stray).devices} ranks, the others for ${devices}`,
     );
   }
   const rows: MemoryRow[] = [];

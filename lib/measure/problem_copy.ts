@@ -11,7 +11,7 @@ export interface ProblemCopy {
   /** Gives the tensors that are written their first content again. */
   reset(): void;
   /** What the tensors that are written hold now, one after the other. */
-  results(): Promise<Float32Array[]>;
+  results(): Promise<ArrayLike<number>[]>;
   /** Bytes of all tensors, each once. */
   readonly bytes: number;
   /** Frees the tensors. */
@@ -49,10 +49,14 @@ export function copyProblem(device: Device, { operation, problem }: Observed): P
   return {
     problem: copy,
     reset,
-    results: () => Promise.all([...written].map(toArray)),
+    results: () => Promise.all([...written].map(numbersOf)),
     bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
     release: () => release(...tensors),
   };
+}
+
+async function numbersOf(tensor: Tensor): Promise<ArrayLike<number>> {
+  return tensor.dtype === "u32" ? new Uint32Array(await tensor.device.read(tensor)) : await toArray(tensor);
 }
 
 function isTensor(value: object): value is Tensor {

@@ -1,10 +1,11 @@
 /** Throughput and 2BP's gain against the number of devices: throughput runs of one model, side by side. */
 import type { Mode } from "../gpu/devices.ts";
 import { expectValue, filled, positive } from "../rules.ts";
+import { zoo } from "../schedules/generators/zoo.ts";
 import type { MeasuredCosts } from "./costs.ts";
 import type { Gain } from "./gain.ts";
 import type { Overheads } from "./overheads.ts";
-import type { ThroughputReport, ThroughputRow } from "./throughput.ts";
+import type { ThroughputReport, ThroughputRow } from "./throughput_report.ts";
 
 /** What theory says of a schedule where F, I and W take equal times and messages none. */
 export interface ClosedForm {
@@ -15,21 +16,6 @@ export interface ClosedForm {
   /** Step time without 2BP over step time with. */
   readonly gain: number;
 }
-
-/** Makespans of N devices, one stage each, in times of an F: [without 2BP, with 2BP]. */
-const makespans: Readonly<Record<string, (n: number) => readonly [number, number]>> = {
-  "naive": (n) => [3 * n, 2 * n + 1],
-  "gpipe": (n) => [3 * (2 * n - 1), 5 * n - 2],
-  "1f1b-1": (n) => [3 * (2 * n - 1), 4 * n - 1],
-  "1f1b-2": (n) => [3 * (3 * n - 1), 7 * n - 1],
-};
-/** Micro-batches. */
-const microbatches: Readonly<Record<string, (n: number) => number>> = {
-  "naive": () => 1,
-  "gpipe": (n) => n,
-  "1f1b-1": (n) => n,
-  "1f1b-2": (n) => 2 * n,
-};
 
 /**
  * The closed form for one of the four schedules of the 2BP paper, with equal costs, W at the end in GPipe and filling idle
@@ -45,9 +31,11 @@ const microbatches: Readonly<Record<string, (n: number) => number>> = {
  */
 export function closedForm(schedule: string, devices: number): ClosedForm | undefined {
   expectValue("closedForm: devices", devices, positive);
-  if (!Object.hasOwn(makespans, schedule)) return undefined;
-  const [without, split] = makespans[schedule](devices);
-  const work = 3 * microbatches[schedule](devices);
+  const entry = zoo.find(({ name }) => name === schedule);
+  if (!entry?.twoStage) return undefined;
+  const microbatches = entry.microbatches(devices);
+  const work = 3 * microbatches;
+  const without = work + entry.published.bubble(devices, microbatches), split = work + entry.twoStage.bubble(devices);
   return { without: 1 - work / without, with: 1 - work / split, gain: without / split };
 }
 
@@ -81,6 +69,8 @@ export interface ScalingRun {
   readonly overheads?: Overheads;
   /** As in {@link ThroughputReport}. */
   readonly costs: Readonly<Record<string, MeasuredCosts>>;
+  /** As in {@link ThroughputReport}. */
+  readonly apart?: readonly (readonly string[])[];
 }
 
 /** A scaling run. */
@@ -121,12 +111,13 @@ export function joinRuns(reports: readonly ThroughputReport[]): ScalingReport {
         return { ...gain, devices, mode, ...(theory ? { closedForm: theory } : {}) };
       })
     ),
-    runs: reports.map(({ devices, mode, unexplained, overheads, costs }) => ({
+    runs: reports.map(({ devices, mode, unexplained, overheads, costs, apart }) => ({
       devices,
       mode,
       unexplained,
       ...(overheads ? { overheads } : {}),
       costs,
+      ...(apart ? { apart } : {}),
     })),
   };
 }

@@ -67,7 +67,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
       domain: [1 - barPixels / space, 1],
       range: [devices - 0.5, -0.5],
       tickvals: ranks,
-      ticktext: ranks.map((rank) => `device ${rank}`),
+      ticktext: ranks.map((rank) => `rank ${rank}`),
       showgrid: false,
       zeroline: false,
     },
@@ -79,7 +79,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
         domain: [top - 0.82 * panel / space, top],
         range: [0, memoryUntil * 1.05],
         nticks: 3,
-        title: panels === 1 ? { text: memoryUnit } : { text: `device ${rank}`, font: { size: 11 }, standoff: 4 },
+        title: panels === 1 ? { text: memoryUnit } : { text: `rank ${rank}`, font: { size: 11 }, standoff: 4 },
         zeroline: false,
       };
     }
@@ -180,7 +180,7 @@ function areas(memory: readonly RankMemory[], until: number, unit: string): Reco
       legendgroup: name,
       showlegend: rank === 0,
       yaxis: `y${rank + 2}`,
-      hovertemplate: `${name}: %{y} ${unit}<extra>device ${rank}</extra>`,
+      hovertemplate: `${name}: %{y} ${unit}<extra>rank ${rank}</extra>`,
     }))
   );
 }
@@ -191,10 +191,10 @@ function lines(memory: readonly RankMemory[], until: number, unit: string): Reco
     mode: "lines",
     ...steps(points, until, ({ held }) => memoryCategories.reduce((sum, name) => sum + held[name], 0)),
     line: { shape: "hv", width: 1 },
-    name: `device ${rank}`,
+    name: `rank ${rank}`,
     showlegend: false,
     yaxis: "y2",
-    hovertemplate: `%{y} ${unit}<extra>device ${rank}</extra>`,
+    hovertemplate: `%{y} ${unit}<extra>rank ${rank}</extra>`,
   }));
 }
 

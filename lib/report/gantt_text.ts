@@ -33,7 +33,7 @@ const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72
 export function ganttText(schedule: Schedule, timeline: Timeline, options: GanttTextOptions = {}): string {
   checkSpans(lower(schedule), timeline.spans);
   const { width = 100, colour = false } = options;
-  const label = (rank: number) => `device ${rank} `.padStart(`device ${schedule.actions.length - 1} `.length);
+  const label = (rank: number) => `rank ${rank} `.padStart(`rank ${schedule.actions.length - 1} `.length);
   const room = Math.max(10, width - label(0).length);
   const perUnit = scaleOf(schedule, timeline, room);
   const columns = Math.max(1, Math.round(timeline.makespan * perUnit));

@@ -5,9 +5,10 @@ import type { MemoryReport, MemoryRow } from "../measure/memory.ts";
 import type { Section, Table } from "./html.ts";
 import { memoryCategories } from "../schedules/price/memory.ts";
 import { type Figure, memoryColours, seriesColours } from "./style.ts";
+import { howOf } from "./variant.ts";
 
 /**
- * Peaks of each schedule on each device, in MiB: all together, how far the prediction was off, with the free buffers that are kept
+ * Peaks of each schedule on each rank, in MiB: all together, how far the prediction was off, with the free buffers that are kept
  * for later (reserved), and by category, each at its own worst moment.
  */
 export function memoryTable({ rows }: MemoryReport): Table {
@@ -16,7 +17,7 @@ export function memoryTable({ rows }: MemoryReport): Table {
     rows: rows.flatMap((row) =>
       row.devices.map(({ rank, predicted, measured, predictedPeak, measuredPeak, reserved }) => [
         row.schedule,
-        variant(row),
+        howOf(row),
         row.recompute,
         rank,
         mebibytes(predictedPeak),
@@ -33,7 +34,11 @@ export function memoryTable({ rows }: MemoryReport): Table {
 export function memoryFigure({ rows, mode, model }: MemoryReport): Figure {
   const bars = rows.flatMap((row) => row.devices.map((device) => ({ row, device })));
   const name = (row: MemoryRow) =>
-    [row.schedule, row.twoStage ? `2BP ${row.policy}` : "", row.recompute === "none" ? "" : row.recompute]
+    [
+      row.schedule,
+      row.twoStage ? row.policy ? `2BP ${row.policy}` : "split" : row.joined ? "joined" : "",
+      row.recompute === "none" ? "" : row.recompute,
+    ]
       .filter(Boolean).join("<br>");
   const labels = [bars.map(({ row }) => name(row)), bars.map(({ device }) => `${device.rank}`)];
   const count = rows[0]?.devices.length ?? 0;
@@ -58,14 +63,14 @@ export function memoryFigure({ rows, mode, model }: MemoryReport): Figure {
     layout: {
       title: {
         text: `Peaks of ${model.name} by category, ${count} ${
-          mode === "predicted" ? "devices, predicted" : `${mode} devices`
+          mode === "predicted" ? "ranks, predicted" : `${mode} devices`
         }`,
       },
       barmode: "stack",
       height: 520,
       margin: { t: 92 }, // two rows of legend
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" },
-      xaxis: { title: { text: "schedule, and the rank of the device" }, tickangle: 0 },
+      xaxis: { title: { text: "schedule, and rank" }, tickangle: 0 },
       yaxis: { title: { text: "peak (MiB)" } },
     },
   };
@@ -175,10 +180,6 @@ export function memorySections(
     { heading: `Peaks of ${report.model.name} by category`, figure: memoryFigure(report), table: memoryTable(report) },
     ...[...timelines].map(([heading, timeline]) => ({ heading, figure: memoryOverTime(timeline) })),
   ];
-}
-
-function variant({ twoStage, policy, width }: MemoryRow): string {
-  return twoStage ? `${policy}, width ${width}` : "no";
 }
 
 const mebibytes = (bytes: number) => (bytes / 2 ** 20).toFixed(1);

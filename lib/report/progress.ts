@@ -1,95 +1,102 @@
 /**
- * How far something long is, on standard error or in a notebook. No setting of a terminal is changed for it (cursor, line
- * wrapping), so that however a process ends, the terminal is as it was.
+ * How far something long is: a bar in a terminal, a line every ten seconds where standard error is none, and in a notebook a
+ * line that replaces itself. No setting of a terminal is changed for it (cursor, line wrapping), so that however a process
+ * ends, the terminal is as it was.
  */
 import process from "node:process";
 import { SingleBar } from "cli-progress";
 import { display, inNotebook } from "./display.ts";
 
-/** What a terminal's line needs when the process ends in the middle of it. */
-const open = new Set<() => void>();
-let watching = false;
-
-function watch(close: () => void): void {
-  open.add(close);
-  if (watching) return;
-  watching = true;
-  process.on("exit", () => {
-    try {
-      for (const close of open) close();
-    } catch {
-      // Nobody is there to read it.
-    }
-  });
+/** How far something long is, as it is shown. */
+export interface ProgressLine {
+  /** One more is done; `note` is shown behind the count. */
+  step(note?: string): void;
+  /** So many are done. */
+  to(done: number, note?: string): void;
+  /** Nothing more comes: a notebook keeps the count, a terminal's line is taken away. */
+  done(): void;
 }
 
-/** A bar on standard error; what `format` may say is the library's, and what `increment` and `update` are given. */
-export function progressBar(
-  format: string,
-  options: { readonly clear?: boolean; readonly withoutTerminal?: boolean } = {},
-): SingleBar {
+/** Milliseconds between two lines, in a notebook and in a file. */
+const every = { notebook: 250, file: 10_000 } as const;
+let shown = 0;
+
+/**
+ * Shows the progress of something long. Outside of notebooks it is written to standard error.
+ *
+ * ```ts
+ * import { progress } from "twobp";
+ *
+ * const bar = progress(3, "models");
+ * for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny"]) bar.step(name);
+ * bar.done();
+ * ```
+ *
+ * @param total How many there are to do.
+ * @param what What they are; default `steps`.
+ */
+export function progress(total: number, what = "steps"): ProgressLine {
+  return inNotebook() ? inCell(total, what) : onStandardError(total, what);
+}
+
+/** A line in a cell's output that replaces itself. */
+function inCell(total: number, what: string): ProgressLine {
+  const id = `progress-${process.pid}-${shown++}`;
+  let count = 0, last = -Infinity;
+  const write = (text: string) => {
+    void display({ "text/plain": text }, { id, update: last > -Infinity });
+    last = performance.now();
+  };
+  const to = (done: number, note?: string) => {
+    count = done;
+    if (performance.now() - last >= every.notebook) write(`${done} of ${total} ${what}${note ? `, ${note}` : ""}`);
+  };
+  return { step: (note) => to(count + 1, note), to, done: () => write(`${count} ${what}`) };
+}
+
+/** A bar, which a terminal shows until all is done, and a file in a line of its own now and then. */
+function onStandardError(total: number, what: string): ProgressLine {
   const bar = new SingleBar({
-    format,
+    format: `{bar} {value} of {total} ${what}, {eta_formatted} left{note}`,
     barsize: 30,
     stream: process.stderr,
     hideCursor: false,
     linewrap: true, // as the terminal has it; longer lines are cut
-    clearOnComplete: options.clear ?? false,
-    noTTYOutput: options.withoutTerminal ?? false,
-    notTTYSchedule: 10_000,
+    clearOnComplete: true,
+    noTTYOutput: true,
+    notTTYSchedule: every.file,
   });
-  watch(() => bar.stop());
-  return bar;
-}
-
-const endLine = () => void process.stderr.write("\n");
-
-/** Shows one line in a terminal's standard error, in place of the one before; an empty text takes it away. */
-export function showLine(text: string): void {
-  if (!process.stderr.isTTY) return;
-  process.stderr.write(`\r\x1b[2K${text}`);
-  if (text) watch(endLine);
-  else open.delete(endLine);
-}
-
-/** A line that says how far something long is. */
-export interface ProgressLine {
-  /** One more is done; `note` is shown behind the count. */
-  step(note?: string): void;
-  /** All is done: the line says so and stays. */
-  done(): void;
-}
-
-let lines = 0;
-
-/**
- * Shows the progress of a long cell in one line that replaces itself, at most four times a second; in a terminal on standard
- * error, and only where that is a terminal.
- *
- * @param total How many steps there are.
- * @param what What they are; default `steps`.
- */
-export function progress(total: number, what = "steps"): ProgressLine {
-  const notebook = inNotebook();
-  const id = `progress-${process.pid}-${lines++}`;
+  bar.start(total, 0, { note: "" });
+  stopAtEnd(bar);
   let count = 0;
-  let last = -Infinity;
-  const write = (text: string) => {
-    if (notebook) void display({ "text/plain": text }, { id, update: last > -Infinity });
-    else showLine(text);
-    last = performance.now();
+  const to = (done: number, note?: string) => {
+    count = done;
+    bar.update(done, { note: note ? `, ${note}` : "" });
   };
   return {
-    step(note) {
-      count++;
-      if (performance.now() - last > 250) write(`${count} of ${total} ${what}${note ? `, ${note}` : ""}`);
-    },
+    step: (note) => to(count + 1, note),
+    to,
     done() {
-      write(`${count} ${what}`);
-      if (!notebook && process.stderr.isTTY) {
-        endLine();
-        open.delete(endLine);
-      }
+      bar.stop();
+      open.delete(bar);
     },
   };
+}
+
+/** Bars that are shown. */
+const open = new Set<SingleBar>();
+let watching = false;
+
+/** A process that ends in the middle of a bar leaves the shell's prompt a line of its own. */
+function stopAtEnd(bar: SingleBar): void {
+  open.add(bar);
+  if (watching) return;
+  watching = true;
+  process.on("exit", () => {
+    try {
+      for (const bar of open) bar.stop();
+    } catch {
+      // Nobody is there to read it.
+    }
+  });
 }

@@ -2,6 +2,7 @@
 import { closedForm, type ScalingGain, type ScalingReport, type ScalingRow } from "../measure/scaling.ts";
 import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
+import { apartNote, joinedNote } from "./variant.ts";
 
 /** One line on what was run on what. */
 export function scalingTitle({ adapter, model, samples }: ScalingReport): string {
@@ -10,16 +11,16 @@ export function scalingTitle({ adapter, model, samples }: ScalingReport): string
   return `${name} (${(Number(parameters) / 1e6).toFixed(1)} M parameters) on ${adapter}; micro-batches of ${size}`;
 }
 
-/** Throughput and bubble of each schedule by number of devices, without and with 2BP, beside the closed forms. */
+/** Throughput and bubble of each schedule by number of ranks, without and with 2BP, beside the closed forms. */
 export function scalingTable(report: ScalingReport): Table {
   return {
     columns: [
-      "devices",
+      "ranks",
       "mode",
       "schedule",
       "samples/s",
       "with 2BP",
-      "a device",
+      "a rank",
       "with 2BP",
       "bubble",
       "closed form",
@@ -45,10 +46,10 @@ export function scalingTable(report: ScalingReport): Table {
   };
 }
 
-/** The gain of each schedule by number of devices: measured, predicted from measured costs, and in closed form. */
+/** The gain of each schedule by number of ranks: measured, predicted from measured costs, and in closed form. */
 export function scalingGainTable({ gains }: ScalingReport): Table {
   return {
-    columns: ["devices", "mode", "schedule", "gain", "quartiles", "pairs", "predicted", "closed form"],
+    columns: ["ranks", "mode", "schedule", "gain", "quartiles", "pairs", "predicted", "closed form"],
     rows: gains.map((gain) => [
       gain.devices,
       gain.mode,
@@ -63,12 +64,13 @@ export function scalingGainTable({ gains }: ScalingReport): Table {
 }
 
 /** What else there is to say, a sentence each. */
-export function scalingNotes({ runs }: ScalingReport): string[] {
+export function scalingNotes({ rows, runs }: ScalingReport): string[] {
   const notes = [
     "Gain: step time without 2BP over step time with, median of interleaved pairs. Predicted: simulated on the measured device " +
     "times of F, I, W and B. Closed form: F, I and W of equal cost, free messages.",
+    ...joinedNote(rows),
   ];
-  for (const { devices, mode, unexplained, overheads } of runs) {
+  for (const { devices, mode, unexplained, overheads, apart } of runs) {
     if (mode === "real") {
       notes.push(
         `${devices} real devices at once: ${percent(unexplained)} of the step time is not explained by device times.`,
@@ -80,11 +82,12 @@ export function scalingNotes({ runs }: ScalingReport): string[] {
           `${overheads.hostMsPerAction.toFixed(2)} ms of host for each and ${message.toFixed(2)} ms for a message.`,
       );
     }
+    if (apart) notes.push(`${devices} ranks: ${apartNote(apart)}`);
   }
   return notes;
 }
 
-/** Gain, and throughput of a device, against the number of devices; real runs filled, virtual ones open, theory dashed. */
+/** Gain, and throughput of a rank, against the number of ranks; real runs filled, virtual ones open, theory dashed. */
 export function scalingFigure(report: ScalingReport): Figure {
   const counts = [...new Set(report.gains.map(({ devices }) => devices))];
   const schedules = [...new Set(report.gains.map(({ schedule }) => schedule))];
@@ -102,7 +105,7 @@ export function scalingFigure(report: ScalingReport): Figure {
     const perDevice = (twoStage: boolean) => ({
       ...common,
       type: "scatter",
-      name: `${schedule}${twoStage ? " with 2BP" : ""}, a device`,
+      name: `${schedule}${twoStage ? " with 2BP" : ""}, a rank`,
       y: gains.map((gain) => rowsOf(report, gain)[twoStage ? 1 : 0].samplesPerSecond / gain.devices),
       text,
       marker,
@@ -143,12 +146,12 @@ export function scalingFigure(report: ScalingReport): Figure {
       perDevice(true),
     ];
   });
-  const devices = { type: "log", tickvals: counts, ticktext: counts.map(String), title: { text: "devices" } };
+  const devices = { type: "log", tickvals: counts, ticktext: counts.map(String), title: { text: "ranks" } };
   return {
     data,
     layout: {
       title: {
-        text: "2BP by number of devices (filled: real, open: virtual; dashed: closed form; dotted: without 2BP)",
+        text: "2BP by number of ranks (filled: real, open: virtual; dashed: closed form; dotted: without 2BP)",
       },
       height: 520,
       margin: { t: 92 }, // two rows of legend
@@ -156,7 +159,7 @@ export function scalingFigure(report: ScalingReport): Figure {
       yaxis: { title: { text: "gain" } },
       xaxis2: { ...devices, domain: [0.56, 1], anchor: "y2" },
       yaxis2: {
-        title: { text: "samples per second and device" },
+        title: { text: "samples per second and rank" },
         anchor: "x2",
         rangemode: "tozero",
       },

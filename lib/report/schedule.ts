@@ -82,7 +82,7 @@ export function scheduleTable(rows: readonly Priced[]): Table {
       "speed-up",
       "bubble",
       "steady bubble",
-      "peak memory by device",
+      "peak memory by rank",
       "activations alone",
     ],
     rows: rows.map(({ schedule, simulation, peakActivations }) => [

@@ -1,7 +1,8 @@
 /** A throughput run as tables and as a figure. */
-import type { ThroughputReport, ThroughputRow } from "../measure/throughput.ts";
+import type { ThroughputReport, ThroughputRow } from "../measure/throughput_report.ts";
 import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
+import { apartNote, howOf, joinedNote } from "./variant.ts";
 
 /** One line on what was run on what. */
 export function throughputTitle({ mode, devices, adapter, model, samples, precision, rows }: ThroughputReport): string {
@@ -10,7 +11,7 @@ export function throughputTitle({ mode, devices, adapter, model, samples, precis
   const size = length ? `${samples} x ${length} tokens` : `${samples} images`;
   return `${name} (${millions(Number(parameters))} parameters) on ${devices} ${mode} devices, ${adapter}; ` +
     `micro-batches of ${size}${precision === "f32" ? "" : `; ${precision} precision`}${
-      recompute === "none" ? "" : `; computed again: ${recompute}`
+      recompute === "none" ? "" : `; recomputed: ${recompute}`
     }`;
 }
 
@@ -20,7 +21,7 @@ export function throughputTable({ rows }: ThroughputReport): Table {
     columns: ["schedule", "2BP", "micro-batches", "step ms", "min - max", "samples/s", "bubble", "peak MiB"],
     rows: rows.map((row) => [
       row.schedule,
-      variant(row),
+      howOf(row),
       row.microbatches,
       row.stepMs.median.toFixed(1),
       `${row.stepMs.min.toFixed(1)} - ${row.stepMs.max.toFixed(1)}`,
@@ -60,23 +61,30 @@ export function gainTable({ gains }: ThroughputReport): Table {
 }
 
 /** What else there is to say, a sentence each. */
-export function throughputNotes({ mode, unexplained, overheads, loss }: ThroughputReport): string[] {
+export function throughputNotes(report: ThroughputReport): string[] {
+  const { loss, rows, apart } = report;
   return [
     "Gain: step time without 2BP over step time with, median of interleaved pairs. Predicted: simulated on the measured " +
     "device times of F, I, W and B.",
-    mode === "virtual"
-      ? "Virtual: every action was really computed, one at a time on one device; step times are composed from their device " +
-        `times, ${ms(overheads!.hostMsPerAction)} of host for each, and ${
-          ms(Math.max(0, ...overheads!.messageMs))
-        } for a ` +
-        `message (${
-          overheads!.measured ? "both measured here" : "the latter given"
-        }). Real devices may slow each other besides.`
-      : Number.isNaN(unexplained)
-      ? "The device has no timestamps: gains are measured but not explained."
-      : `Step time that the actions' own device times do not explain: ${percent(unexplained)}.`,
+    ...joinedNote(rows),
+    modeNote(report),
+    ...(apart ? [apartNote(apart)] : []),
     `Loss ${loss.first.toFixed(3)} in the first round, ${loss.last.toFixed(3)} in the last.`,
   ];
+}
+
+/** What step times of real or virtual devices are made of, in a sentence. */
+export function modeNote({ mode, unexplained, overheads }: ThroughputReport): string {
+  if (mode === "virtual") {
+    const { hostMsPerAction, messageMs, measured } = overheads!;
+    return "Virtual: every action was really computed, one at a time on one device; step times are composed from their " +
+      `device times, ${ms(hostMsPerAction)} of host for each, and ${ms(Math.max(0, ...messageMs))} for a message (${
+        measured ? "both measured here" : "the latter given"
+      }). Real devices may slow each other besides.`;
+  }
+  return Number.isNaN(unexplained)
+    ? "The device has no timestamps: gains are measured but not explained."
+    : `Step time that the actions' own device times do not explain: ${percent(unexplained)}.`;
 }
 
 /** Throughput with and without 2BP, schedule by schedule, with the gain written below. */
@@ -132,10 +140,6 @@ export function throughputSections(report: ThroughputReport): Section[] {
     },
     { heading: "Gain of 2BP", text: throughputNotes(report).join("\n\n"), table: gainTable(report) },
   ];
-}
-
-function variant({ twoStage, policy, width }: ThroughputRow): string {
-  return twoStage ? `${policy}, width ${width}` : "no";
 }
 
 const ms = (value: number) => `${value.toFixed(2)} ms`;

@@ -34,7 +34,7 @@ export function chromeTrace(schedule: Schedule, timeline: Timeline, options: Tra
   const nanoseconds = (time: number) => Math.round(time * microseconds * 1000);
   const events: Record<string, unknown>[] = [{ ph: "M", pid: 0, name: "process_name", args: { name: title } }];
   for (let rank = 0; rank < schedule.actions.length; rank++) {
-    events.push({ ph: "M", pid: 0, tid: rank, name: "thread_name", args: { name: `device ${rank}` } });
+    events.push({ ph: "M", pid: 0, tid: rank, name: "thread_name", args: { name: `rank ${rank}` } });
     events.push({ ph: "M", pid: 0, tid: rank, name: "thread_sort_index", args: { sort_index: rank } });
   }
   const transfers = transfersOf(program, timeline.spans);
@@ -65,7 +65,7 @@ export function chromeTrace(schedule: Schedule, timeline: Timeline, options: Tra
   memory?.forEach(({ points }, rank) => {
     for (const { time, held } of points) {
       const args = Object.fromEntries(memoryCategories.map((category) => [category, held[category]]));
-      events.push({ ph: "C", pid: 0, ts: nanoseconds(time) / 1000, name: `memory of device ${rank}`, args });
+      events.push({ ph: "C", pid: 0, ts: nanoseconds(time) / 1000, name: `memory of rank ${rank}`, args });
     }
   });
   const lines = events.map((event) => JSON.stringify(event)).join(",\n");

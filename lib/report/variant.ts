@@ -8,3 +8,37 @@ export function variantOf(schedule: Schedule): string {
   const how = policy ? `2BP ${policy}` : split ? "split" : "";
   return [name, how, width > 1 ? `width ${width}` : ""].filter(Boolean).join(", ");
 }
+
+/** What rows of tables say of a schedule without and with 2BP. */
+export interface Variant {
+  /** Name of the schedule. */
+  readonly schedule: string;
+  /** Whether backward passes were split. */
+  readonly twoStage: boolean;
+  /** Whether they are only in this row whole: each I and its W as one B. */
+  readonly joined?: true;
+  /** When the delayed W ran, where `twoStage()` placed them. */
+  readonly policy?: string;
+  /** Most micro-batches in one W. */
+  readonly width: number;
+}
+
+/** The cell of the column "2BP". */
+export function howOf({ twoStage, policy, width, joined }: Variant): string {
+  if (!twoStage) return joined ? "no, I and W joined" : "no";
+  return `${policy ?? "its own"}, width ${width}`;
+}
+
+/** What the rows without 2BP are of schedules that are split by themselves, in a sentence, if there are any. */
+export function joinedNote(rows: readonly Variant[]): string[] {
+  const names = [...new Set(rows.filter(({ joined }) => joined).map(({ schedule }) => schedule))];
+  if (names.length === 0) return [];
+  const who = names.length === 1 ? `${names[0]} is split by itself` : `${names.join(", ")} are split by themselves`;
+  return [`${who}: without 2BP is the same order with each I and its W as one B.`];
+}
+
+/** Which schedules took turns, where their pipelines did not all fit into memory together. */
+export function apartNote(apart: readonly (readonly string[])[]): string {
+  return "The pipelines of all placements did not fit into memory together, so only steps within a group alternated: " +
+    `${apart.map((names) => names.join(", ")).join("; then ")}.`;
+}

@@ -11,6 +11,7 @@ export interface Context {
   readonly model: Model;
   /** The layers of each stage as one. */
   readonly stages: readonly Layer[];
+  /** By their numbers. */
   readonly ranks: readonly Rank[];
   /** How steps end, beyond what their schedules say. */
   readonly end: StepEnd;

@@ -108,7 +108,8 @@ async function lookAtSums(run: Run, sums: readonly Reduction[]): Promise<string 
 
 /**
  * Records a look at a rank's gradients, which reads each of them once. To be called once that is submitted: the returned
- * function, which waits for the name of the first parameter whose gradient has elements of magnitude `limit` or NaN, and for all work before.
+ * function, which waits for all work before, and gives the name of the first parameter whose gradient has an element that is NaN
+ * or of a magnitude of `limit` or more.
  */
 function recordLook({ rank, program }: Run, limit: number): () => Promise<string | undefined> {
   const { device } = rank;

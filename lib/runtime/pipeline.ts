@@ -2,7 +2,6 @@
 import { UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
-import { createTimer } from "../gpu/timing.ts";
 import { writeBuffer } from "../layers/buffers.ts";
 import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter_blocks.ts";
@@ -22,7 +21,7 @@ import {
   type Rules,
   u32,
 } from "../rules.ts";
-import { empty, type Tensor, toArray } from "../tensor.ts";
+import { type Tensor, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
@@ -30,14 +29,11 @@ import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients } from "./finish.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
-import { placedOrUndone, placeStage } from "./placed.ts";
 import { createPrograms } from "./programs.ts";
-import { releaseRank } from "./rank.ts";
+import { type Connect, placeRanks, releaseRank } from "./ranks.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
-import type { Rank } from "./run.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
-import type { Transport } from "./transport.ts";
 import { inProcess } from "./transports/in_process.ts";
 import { arraysFor } from "./values.ts";
 
@@ -173,9 +169,6 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
   return connectPipeline(set, model, options, inProcess);
 }
 
-/** The way of each rank to the others, for ranks that have these devices. */
-export type Connect = (devices: readonly Device[]) => readonly Transport[];
-
 /** As {@link createPipeline}, for ranks that talk to one another by what `connect` gives. */
 export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, connect: Connect): Pipeline {
   expectValue("createPipeline: devices", set, setRule);
@@ -200,25 +193,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const layers = parts.map((part) => sequential(part));
   const ties = tiesOf(model, layers, placement);
   const end = endOf(ties);
-  const dtype = mixed ? "f16" : "f32";
-  const placed = placedOrUndone(devices, () =>
-    devices.map((device, number) => {
-      const own = [...placement.keys()].filter((stage) => placement[stage] === number);
-      const stages = new Map(
-        own.map((stage) => [stage, placeStage(layers[stage], device, { seed: options.seed, originals, dtype })]),
-      );
-      const blocks = [...stages.values()].flatMap((stage) => stage.blocks);
-      const optimizers = blocks.map(({ masters, values, gradients, decayed }) =>
-        options.optimizer.create(masters, gradients, decayed, mixed ? values : undefined)
-      );
-      const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
-      return { stages, optimizers, lossGradient };
-    }));
-  const transports = connect(devices);
-  const ranks = devices.map((device, number): Rank => {
-    const timer = createTimer(device), transport = transports[number];
-    return { number, device, model, dtype, ties, timer, transport, ...placed[number] };
-  });
+  const ranks = placeRanks(devices, { model, layers, placement, ties }, { ...options, mixed, originals }, connect);
   const context: Context = {
     model,
     stages: layers,

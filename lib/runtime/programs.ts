@@ -6,8 +6,8 @@ import type { Action, Schedule } from "../schedules/schedule.ts";
 
 /**
  * Lowers schedules for a pipeline whose stages are placed so on so many ranks, and whose steps end so. A schedule is lowered
- * once: it is plain data, which its owner may change at any time, even while a step is under way, so its program has a copy of it, and
- * is good as long as the two are the same. Comparing them takes microseconds.
+ * once: it is plain data, which its owner may change at any time, even while a step is under way, so its program has a copy of
+ * it, and is good as long as the two are the same. Comparing them takes microseconds.
  *
  * @throws {UserError} What `validate` finds, or a schedule that does not fit the pipeline.
  */
@@ -32,7 +32,7 @@ function expectFitting({ schedule, ...sizes }: Program, placement: readonly numb
   const stages = placement.length;
   if (sizes.devices !== devices || sizes.stages !== stages) {
     throw new UserError(
-      `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} devices, ` +
+      `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} ranks, ` +
         `the pipeline has ${stages} on ${devices}`,
     );
   }

@@ -16,7 +16,9 @@ export interface StepOutput {
   readonly verdict: Verdict;
   /** What went wrong in the update, when it was too late for the step to be undone. */
   readonly fault?: string;
+  /** The most bytes at once. */
   readonly peak: RankPeak;
+  /** Every change of what is in use, where that was asked for. */
   readonly timeline?: readonly LedgerPoint[];
 }
 
@@ -87,15 +89,4 @@ function peakOf({ ledger }: Device): RankPeak {
     needed: ledger.neededPeak(),
     reserved: ledger.reservedPeak(),
   };
-}
-
-/** Gives back everything the rank holds on its device. */
-export function releaseRank({ optimizers, timer, transport, lossGradient, stages, device }: Rank): void {
-  optimizers.forEach((optimizer) => optimizer.release());
-  timer?.close();
-  transport.close();
-  release(lossGradient);
-  for (const stage of stages.values()) stage.release();
-  device.pool.limitTo(undefined);
-  device.releaseCaches();
 }

@@ -12,10 +12,13 @@ import type { PlacedStage } from "./placed.ts";
 import type { Tie } from "./ties.ts";
 import type { Transport } from "./transport.ts";
 
-/** A rank. */
+/** A rank of a pipeline: what it has, and its way to the others. */
 export interface Rank {
+  /** Its place in the pipeline, from 0. */
   readonly number: number;
+  /** What runs its work. */
   readonly device: Device;
+  /** The whole model, as described. */
   readonly model: Model;
   /** Element type of activations and their gradients, and so of messages. */
   readonly dtype: "f32" | "f16";
@@ -23,8 +26,11 @@ export interface Rank {
   readonly stages: ReadonlyMap<number, PlacedStage>;
   /** The tied parameters of the whole model. */
   readonly ties: readonly Tie[];
+  /** One for each block of its parameters. */
   readonly optimizers: readonly Optimizer[];
+  /** Of its passes; none where its device has no timestamps. */
   readonly timer: Timer | undefined;
+  /** Its way to the other ranks. */
   readonly transport: Transport;
   /**
    * [1], where the last stage is, written anew in each step: one over the batch's targets that count, since the loss is the mean
@@ -35,13 +41,17 @@ export interface Rank {
 
 /** What every rank is given of a step: plain data, which could come from another process. */
 export interface StepInput {
+  /** The schedule, lowered. */
   readonly program: Program;
+  /** The whole batch. */
   readonly batch: Batch;
   /** Shape of each stage's input for one micro-batch; last, that of the logits. */
   readonly shapes: readonly (readonly number[])[];
-  /** Those of the batch that count. */
+  /** How many targets of the batch count. */
   readonly targets: number;
+  /** Whether parameters are updated at the end. */
   readonly optimize: boolean;
+  /** Whether to record what is in use over time. */
   readonly timeline: boolean;
   /** What the loss is multiplied by in mixed precision, and whether a smaller factor may help where gradients overflow. */
   readonly lossScale?: { readonly value: number; readonly canShrink: boolean };
@@ -49,6 +59,7 @@ export interface StepInput {
 
 /** A step under way on a rank. */
 export interface Run extends StepInput {
+  /** Whose part this is. */
   readonly rank: Rank;
   /**
    * Where the last stage is: one row for each micro-batch, as wide as a view's alignment; the sum of its rows' losses stands in the

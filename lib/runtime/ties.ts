@@ -4,10 +4,13 @@ import type { Parameter } from "../layers/parameter.ts";
 import type { Model } from "../models/model.ts";
 import type { StepEnd } from "../schedules/program.ts";
 
-/** Two parameters that are one, and the stages and ranks that they are on. */
+/** Two parameters that are one, the original first. */
 export interface Tie {
+  /** Both. */
   readonly parameters: readonly Parameter[];
+  /** The stage of each. */
   readonly stages: readonly number[];
+  /** The rank of each. */
   readonly ranks: readonly number[];
 }
 

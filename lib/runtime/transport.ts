@@ -8,10 +8,11 @@ import type { Tensor } from "../tensor.ts";
  * Over MPI: `send` copies into a staging buffer, and what it returns maps that and calls MPI_Isend on the mapped range,
  * with the edge as its tag; the buffer is free again when the request has completed. `receive` calls MPI_Irecv into the range of
  * a buffer that was created mapped, and when it has completed unmaps it and copies it to the target on the rank's own queue. `reduce`
- * is made of both (see `reduceByMessages`), or an MPI_Iallreduce between two mapped ranges. `agree` is an MPI_Iallgather of
- * records of a fixed length. All requests are tested where the process polls for its GPU. `fail` is a small message to every
- * other rank on a tag of its own, for which each has a receive open at all times. `recover` is an MPI_Alltoall of how many
- * messages each rank has sent to each in the step that failed: what has not been received is received, and dropped.
+ * is made of both, see `reduceByMessages`. In `agree` each rank sends its record to every other; it is no MPI_Iallgather, and
+ * `reduce` no MPI_Iallreduce, since these cannot be called off when a rank fails. `fail` is a small message to every other rank
+ * on a tag of its own, for which each has a receive open at all times. All requests are tested where the process polls
+ * for its GPU. `recover` is an MPI_Alltoall of how many messages each rank has sent to each in the step that failed: those that
+ * have not been received are received, and dropped.
  */
 export interface Transport {
   /**

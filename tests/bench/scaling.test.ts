@@ -3,8 +3,10 @@ import { spawnSync } from "node:child_process";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import type { AgreementReport } from "../../lib/measure/agreement.ts";
 import { closedForm, type ScalingReport } from "../../lib/measure/scaling.ts";
 
+const file = "tests/schedules/fixtures/ZBVZeroBubble.compute_only.csv"; // on four ranks
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
 function bench(...args: string[]) {
@@ -34,6 +36,32 @@ test("bench scaling writes rows and gains that name their devices and mode, with
   }
 });
 
+test("bench scaling takes a V and a CSV file, which is for as many ranks as it has rows", () => {
+  const args = ["--schedules", `naive,zb-v,${file}`, "--devices", "2,4", "--virtual", "--repeats", "1", "--json", "-"];
+  const { status, stdout, stderr } = bench("scaling", ...args);
+  assert.equal(status, 0, stderr);
+  const report = JSON.parse(stdout) as ScalingReport;
+  const own = "ZBVZeroBubble.compute_only";
+  assert.deepEqual(report.gains.map(({ devices, schedule }) => [devices, schedule]), [
+    [2, "naive"],
+    [2, "zb-v"],
+    [4, "naive"],
+    [4, "zb-v"],
+    [4, own],
+  ]);
+  assert.equal(report.rows.length, 10);
+  assert.match(stderr, /zb-v, ZBVZeroBubble\.compute_only are split by themselves/);
+});
+
+test("bench agreement compares schedules of several placements, one placement after the other", () => {
+  const args = ["--schedules", "zb-v,naive", "--repeats", "1", "--samples", "1", "--json", "-"];
+  const { status, stdout, stderr } = bench("agreement", ...args);
+  assert.equal(status, 0, stderr);
+  const { rows } = JSON.parse(stdout) as AgreementReport;
+  assert.deepEqual(rows.map(({ schedule }) => schedule), ["zb-v", "naive"]);
+  for (const { step, gain } of rows) for (const { ratio } of [...step, gain]) assert.ok(ratio > 0);
+});
+
 test("bench scaling takes the largest model that fits, and says why not a larger one", () => {
   const args = ["--model", "largest", "--memory", "0.06", "--devices", "2", "--virtual", "--schedules", "naive"];
   const { status, stdout, stderr } = bench("scaling", ...args, "--repeats", "1");
@@ -50,10 +78,19 @@ test("bench scaling and agreement explain bad arguments in one line, with exit c
     [["scaling", "--devices", "2,2"], /--devices.*2 is there twice\.$/],
     [["scaling", "--devices", "2,x"], /--devices.*It must be a whole number from 1 to 64\.$/],
     [["scaling", "--devices", "64"], /llama-deep has 34 layers, which cannot be cut into 64 stages$/],
-    [["scaling", "--schedules", "zb-v"], /--schedules.*"zb-v" is not one of naive, gpipe, 1f1b-1, 1f1b-2, 1f1b\.$/],
+    [
+      ["scaling", "--schedules", "zb-w"],
+      /Unknown schedule "zb-w", and no file of that name; the schedules are naive, /,
+    ],
+    [
+      ["scaling", "--schedules", "zb-v", "--devices", "32"],
+      /llama-deep has 34 layers, which cannot be cut into 64 stages$/,
+    ],
+    [["scaling", "--schedules", file, "--devices", "2"], /is for 4 ranks, which --devices does not name$/],
+    [["scaling", "--schedules", file, "--devices", "2,4"], /--devices names 2 ranks, for which no schedule is given$/],
     [
       ["scaling", "--model", "largest", "--memory", "0.001", "--devices", "2", "--virtual"],
-      /None of llama-7b, .* fits into 0\.00 GiB on 2 devices$/,
+      /None of llama-7b, .* fits into 0\.00 GiB on 2 ranks$/,
     ],
     [["agreement", "--devices", "1"], /--devices.*It must be a whole number from 2 to 16\.$/],
   ];

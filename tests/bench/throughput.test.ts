@@ -8,7 +8,9 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
 import type { MemoryReport } from "../../lib/measure/memory.ts";
-import type { ThroughputReport } from "../../lib/measure/throughput.ts";
+import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
+import { toCsv } from "../../lib/schedules/csv/csv.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "twobp-bench-"));
@@ -35,7 +37,9 @@ test("bench explains every bad argument in one line on standard error, with exit
     [["--data", join(folder, "missing")], /Cannot read --data .*missing: there is no such file$/],
     [["--data", folder], /Cannot read --data .*: it is a folder, and this model reads a text$/],
     [["--data", empty], /The text has 0 bytes; a sequence needs at least 65$/],
-    [["--schedules", "foo"], /--schedules.*"foo" is not one of naive, gpipe, 1f1b-1, 1f1b-2\.$/],
+    [["--schedules", "foo"], /Unknown schedule "foo", and no file of that name; the schedules are naive, gpipe, .*$/],
+    [["--schedules", "naive,foo.csv"], /There is no file foo\.csv$/],
+    [["--schedules", "naive,"], /--schedules.*There is nothing between two commas\.$/],
     [["--schedules", "naive,naive"], /--schedules.*"naive" is there twice\.$/],
     [["--precision", "bf16"], /--precision.*"bf16" is not one of f32, mixed\.$/],
     [["--recompute", "both:0"], /--recompute.*Unknown recomputation "both:0"; there are none, activations, /],
@@ -108,8 +112,61 @@ test("bench writes the JSON of the contract and a page for a real run on two dev
   assert.equal(report.model.name, "llama-tiny");
   assert.equal(report.gains[0].pairs, 3);
   assert.ok(report.loss.last < report.loss.first);
-  assert.match(stdout, /real devices.*computed again: activations:2/);
+  assert.match(stdout, /real devices.*recomputed: activations:2/);
   assert.match(readFileSync(html, "utf8"), /Throughput, 2 real devices/);
+});
+
+test("bench takes a schedule on a V and a CSV file beside the others, each on its own placement", () => {
+  const csv = join(folder, "mine.csv");
+  writeFileSync(csv, toCsv(generate("dualpipe-v", { devices: 3 })));
+  const args = ["--schedules", `1f1b-1,zb-v,${csv}`, "--virtual", "--repeats", "1", "--samples", "1", "--json", "-"];
+  const { status, stdout, stderr } = bench(...args);
+  assert.equal(status, 0, stderr);
+  const report = JSON.parse(stdout) as ThroughputReport;
+  assertContract(report, "virtual", 3, ["1f1b-1", "zb-v", "mine"]); // as many ranks as the file has rows
+  assert.deepEqual(report.rows.map(({ joined = false, policy = "" }) => [joined, policy]), [
+    [false, ""],
+    [false, "fill"],
+    [true, ""],
+    [false, ""],
+    [true, ""],
+    [false, ""],
+  ]);
+  assert.match(
+    stderr,
+    /zb-v, mine are split by themselves: without 2BP is the same order with each I and its W as one B/,
+  );
+  rmSync(csv);
+});
+
+test("bench memory takes a schedule on a V and a CSV file too, and measures what it predicts", () => {
+  const csv = join(folder, "mine.csv");
+  writeFileSync(csv, toCsv(generate("interleaved-1f1b", { devices: 2 })));
+  const { status, stdout, stderr } = bench(
+    "memory",
+    "--schedules",
+    `zb-v,${csv}`,
+    "--policies",
+    "end",
+    "--virtual",
+    "--json",
+    "-",
+  );
+  rmSync(csv);
+  assert.equal(status, 0, stderr);
+  const { rows } = JSON.parse(stdout) as MemoryReport;
+  assert.deepEqual(rows.map(({ schedule, twoStage, joined, policy }) => [schedule, twoStage, joined, policy]), [
+    ["zb-v", false, true, undefined],
+    ["zb-v", true, undefined, undefined],
+    ["mine", false, undefined, undefined],
+    ["mine", true, undefined, "end"],
+  ]);
+  for (const { devices } of rows) {
+    for (const { predictedPeak, measuredPeak } of devices) {
+      // Messages wait for their receiver for as long as it happens to take.
+      assert.ok(Math.abs(predictedPeak / measuredPeak! - 1) <= 0.05, `${predictedPeak} against ${measuredPeak}`);
+    }
+  }
 });
 
 test("bench trains a model of each family, and the loss falls", () => {

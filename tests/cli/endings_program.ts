@@ -7,27 +7,20 @@ import { Command } from "commander";
 import { endWithThis, onNextInterrupt } from "../../lib/cli/endings.ts";
 import { main } from "../../lib/cli/options.ts";
 import { makeFolderWhole } from "../../lib/files.ts";
-import { progressBar, showLine } from "../../lib/report/progress.ts";
+import { progress } from "../../lib/report/progress.ts";
 
 /** As if standard error were a terminal of 80 columns. */
 Object.defineProperties(process.stderr, {
   isTTY: { value: true },
   columns: { value: 80 },
-  cursorTo: { value: () => true },
-  moveCursor: { value: () => true },
-  clearLine: { value: () => true },
 });
 
 await main(
   new Command("endings").argument("<folder>").argument("[how]").action(async (folder: string, how?: string) => {
     const child = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], { stdio: "ignore" });
     endWithThis(child);
-    const bar = progressBar(
-      "{bar} {value} of {total}, a note as long as a line of a terminal is wide, and then some more",
-    );
-    bar.start(10, 1);
-    bar.update(5);
-    showLine("one line");
+    const bar = progress(10);
+    bar.to(5, "a note as long as a line of a terminal is wide, and then some more");
     if (how === "kept") onNextInterrupt(() => console.log("kept"));
     void makeFolderWhole(join(folder, "made"), async (temporary) => {
       writeFileSync(join(temporary, "half"), "half");

@@ -8,11 +8,13 @@ import { Gpu } from "../../lib/gpu/gpu.ts";
 import { dryDevices } from "../../lib/gpu/dry.ts";
 import { kernel } from "../../lib/gpu/kernel.ts";
 import { calibrate, problemsOf } from "../../lib/measure/calibrate.ts";
+import { measureCandidates } from "../../lib/measure/candidates.ts";
 import { choiceKey, readChoices, writeChoices } from "../../lib/measure/choice_cache.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { type Candidate, defineOperation, observeProblems, setChoices, withCandidate } from "../../lib/ops/choice.ts";
 import { fill, scale } from "../../lib/ops/elementwise.ts";
 import { matmul, matmulOperation } from "../../lib/ops/matmul.ts";
+import { maxPool } from "../../lib/ops/pool.ts";
 import { empty, type Tensor } from "../../lib/tensor.ts";
 import { close, device, dirty } from "../ops/support.ts";
 
@@ -186,6 +188,20 @@ test("calibrate() without a cache reads and writes nothing", async () => {
     assert.equal((await calibrate([on], given, { cache: false, rounds: 1, turnMs: 0.1 })).results.length, 1);
   }
   setChoices(on.gpu, {});
+});
+
+test("candidates are compared by the whole numbers, too, that they write", async () => {
+  const on = await device();
+  const images = (size: number, dtype?: "u32") => empty(on, [2, size, size, 4], "workspace", dtype);
+  const [observed] = await observeProblems(on.gpu, () => {
+    maxPool(images(4), images(4, "u32"), images(8), { size: 2, stride: 2, padding: 0 });
+  });
+  const { candidates } = await measureCandidates(on, observed, { rounds: 1, turnMs: 0.1 });
+  assert.deepEqual(candidates.map(({ name, dropped }) => [name, dropped]), [
+    ["plain", undefined],
+    ["vec4", undefined],
+    ["group", undefined],
+  ]);
 });
 
 test("observeProblems() sees one problem of each class, and only while the work lasts", async () => {

@@ -4,12 +4,9 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { measureAgreement } from "../../lib/measure/agreement.ts";
 import { hostPerAction, replayCosts, updatesAfter } from "../../lib/measure/costs.ts";
 import { measureLinks, measureMessage } from "../../lib/measure/overheads.ts";
-import {
-  type Measurement,
-  measureThroughput,
-  type StepSample,
-  type ThroughputReport,
-} from "../../lib/measure/throughput.ts";
+import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
+import type { Measurement, StepSample } from "../../lib/measure/measurement.ts";
+import { measureThroughput } from "../../lib/measure/throughput.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
@@ -89,16 +86,21 @@ test("virtual steps hold messages and host: as measured by default, or as given"
   });
 });
 
+/** A measurement of schedules of one placement. */
+const alone = { placements: 1, open: () => Promise.resolve(), close: () => {}, isCrowded: () => false };
+
 test("measureAgreement() compares steps of the same round, and takes turns at going first", async () => {
   const order: string[] = [];
   const schedule = generate("naive", { devices: 2 });
   const fake = (name: string, times: readonly [number, number][]): Measurement => {
     let next = 0;
     return {
+      ...alone,
+      open: () => Promise.resolve(void order.push(name)),
       round() {
         order.push(name);
-        const [without, split] = next++ === 0 ? [NaN, NaN] : times[next - 2];
-        return Promise.resolve([[{ schedule, ms: without }, { schedule, ms: split }]]);
+        const [without, split] = times[next++];
+        return Promise.resolve([{ pair: 0, steps: [{ schedule, ms: without }, { schedule, ms: split }] }]);
       },
       report: () => ({ devices: 2, gains: [{ schedule: "naive" }] } as unknown as ThroughputReport),
     };
@@ -117,13 +119,14 @@ test("measureAgreement() finds by how much devices slow each other, and composes
   const base = generate("1f1b-1", { devices: 2 });
   const pair = [base, twoStage(base)];
   const fake = (lost: number): Measurement => ({
+    ...alone,
     round: () => {
       const samples = pair.map((schedule): StepSample => {
         const spans = follow(schedule, (rank, index) => 10 + rank + index, lost);
         const ms = Math.max(...spans.flat().map(({ end }) => end));
         return { schedule, ms, intervals: spans, costs: replayCosts(schedule, spans) };
       });
-      return Promise.resolve([[samples[0], samples[1]]]);
+      return Promise.resolve([{ pair: 0, steps: [samples[0], samples[1]] as const }]);
     },
     report: () => ({ devices: 2, gains: [{ schedule: "1f1b-1" }] } as unknown as ThroughputReport),
   });

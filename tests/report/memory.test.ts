@@ -50,5 +50,5 @@ test("peaks: a bar for each schedule and rank, by category, and a title that say
   assert.deepEqual(data[0].x, [["1f1b-1", "1f1b-1", "1f1b-1<br>2BP fill", "1f1b-1<br>2BP fill"], ["0", "1", "0", "1"]]);
   const peaks = report.rows.flatMap(({ devices }) => devices.map(({ predictedPeak }) => predictedPeak / 2 ** 20));
   assert.deepEqual(data[data.length - 1].y, peaks);
-  assert.match((layout!.title as { text: string }).text, /llama-tiny.*2 devices, predicted/);
+  assert.match((layout!.title as { text: string }).text, /llama-tiny.*2 ranks, predicted/);
 });

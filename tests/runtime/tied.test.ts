@@ -4,16 +4,18 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { countParameters, type Model } from "../../lib/models/model.ts";
-import { partition } from "../../lib/runtime/partition.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { aligned, assertSameGradients, randomBatch, tinyModel } from "./support.ts";
 
-let one: DeviceSet, two: DeviceSet;
-before(async () => [one, two] = [await openDevices(1), await openDevices(2)]);
-after(() => [one, two].forEach((set) => set.close()));
+let one: DeviceSet, two: DeviceSet, three: DeviceSet;
+before(async () => {
+  [one, two] = [await openDevices(1), await openDevices(2)];
+  three = await openDevices(3, { virtual: true });
+});
+after(() => [one, two, three].forEach((set) => set.close()));
 
 /** The tiny model with its head tied to the embedding. */
 function tiedModel(): Model {
@@ -67,10 +69,9 @@ for (const name of ["naive", "1f1b-1"]) {
   });
 }
 
-/** The tied model, cut in two, with another first element in the gradient of each twin, and what a step makes of it. */
-async function withGradients(values: readonly [number, number], precision?: "mixed") {
-  const model = tiedModel();
-  const parts = partition(model, 2);
+/** What a step makes of the tied model when the first element of the gradient of some layers is another. */
+async function withGradients(set: DeviceSet, values: Readonly<Record<number, number>>, precision?: "mixed") {
+  const tied = tiedModel();
   const overwritten = (layer: Layer, value: number): Layer => ({
     ...layer,
     backwardWeight(saved) {
@@ -79,49 +80,64 @@ async function withGradients(values: readonly [number, number], precision?: "mix
       device.write(gradient(layer.parameters[0]), Float32Array.of(value));
     },
   });
-  const [first, last] = [parts[0][0], parts[1][parts[1].length - 1]];
-  const pipeline = createPipeline(two, model, {
+  const layers = tied.layers.map((layer, index) => index in values ? overwritten(layer, values[index]) : layer);
+  const pipeline = createPipeline(set, { ...tied, layers }, {
     optimizer: sgd({ learningRate: 2 ** -120 }),
-    parts: [
-      [overwritten(first, values[0]), ...parts[0].slice(1)],
-      [...parts[1].slice(0, -1), overwritten(last, values[1])],
-    ],
     ...(precision ? { precision, lossScale: 2 } : {}),
   });
-  const before = (await pipeline.parameters()).get("embedding.weight")![0];
+  const before = await pipeline.parameters();
   try {
-    const { skipped, overflow } = await pipeline.step(generate("1f1b-1", { devices: 2 }), randomBatch(aligned, 2));
+    const schedule = generate("1f1b-1", { devices: set.devices.length, microbatches: 2 });
+    const { skipped, overflow } = await pipeline.step(schedule, randomBatch(aligned, 2)).catch(async (error) => {
+      assert.deepEqual(await pipeline.parameters(), before);
+      throw error;
+    });
     const after = await pipeline.parameters();
+    if (skipped) assert.deepEqual(after, before);
     const [one, other] = ["embedding.weight", "tied_head.weight"].map((name) => after.get(name)![0]);
     assert.equal(one, other);
-    return { moved: before - one, skipped, overflow };
+    return { moved: before.get("embedding.weight")![0] - one, skipped, overflow };
   } finally {
     pipeline.close();
   }
 }
 
+/** Layers of the model: the twins, and a block between them, which is on a rank of its own where there are three. */
+const first = 0, between = 2, last = 5;
+
 test("tied gradients that are finite, and their sum is not, are no update: f32 fails, mixed precision skips", async () => {
-  for (const values of [[2 ** 127, 2 ** 127], [-(2 ** 127), -1.9 * 2 ** 127]] as const) {
-    await assert.rejects(withGradients(values), {
-      message: 'Rank 0 failed at optimizer: the gradient of "embedding.weight" is not finite',
-    });
-    if (!two.devices[0].gpu.info.f16) continue;
-    const { moved, skipped, overflow } = await withGradients(values, "mixed");
-    assert.deepEqual({ moved, skipped, overflow }, {
-      moved: 0,
-      skipped: true,
-      overflow: { rank: 0, parameter: "embedding.weight" },
-    });
+  for (const set of [two, three]) {
+    for (const [one, other] of [[2 ** 127, 2 ** 127], [-(2 ** 127), -1.9 * 2 ** 127]]) {
+      const values = { [first]: one, [last]: other };
+      await assert.rejects(withGradients(set, values), {
+        message: 'Rank 0 failed at optimizer: the gradient of "embedding.weight" is not finite',
+      });
+      if (!set.devices[0].gpu.info.f16) continue;
+      const { skipped, overflow } = await withGradients(set, values, "mixed");
+      assert.deepEqual({ skipped, overflow }, { skipped: true, overflow: { rank: 0, parameter: "embedding.weight" } });
+    }
   }
 });
 
 test("tied gradients as large as f32 can hold are updates as long as their sum is finite, and infinite ones never", async () => {
-  for (const values of [[2 ** 127, -(2 ** 126)], [1.9 * 2 ** 127, -1.9 * 2 ** 127], [2 ** 126, 2 ** 126]] as const) {
-    const expected = Math.fround((values[0] + values[1]) * 2 ** -120);
-    const { moved } = await withGradients(values);
-    assert.ok(Math.abs(moved - expected) <= 1e-5 * Math.abs(expected) + 1e-5, `${values}: ${moved}, not ${expected}`);
+  for (const set of [one, two, three]) {
+    for (const [one, other] of [[2 ** 127, -(2 ** 126)], [1.9 * 2 ** 127, -1.9 * 2 ** 127], [2 ** 126, 2 ** 126]]) {
+      const expected = Math.fround((one + other) * 2 ** -120);
+      const { moved } = await withGradients(set, { [first]: one, [last]: other });
+      assert.ok(Math.abs(moved - expected) <= 1e-5 * Math.abs(expected) + 1e-5, `${one}, ${other}: ${moved}`);
+    }
+    for (const [one, other] of [[Infinity, 1], [1, NaN], [Infinity, -Infinity]]) {
+      await assert.rejects(
+        withGradients(set, { [first]: one, [last]: other }),
+        /^RankError: Rank 0 failed at optimizer: the gradient of "embedding/,
+      );
+    }
   }
-  for (const values of [[Infinity, 1], [1, NaN], [Infinity, -Infinity]] as const) {
-    await assert.rejects(withGradients(values), /^RankError: Rank 0 failed at optimizer: the gradient of "embedding/);
-  }
+});
+
+test("a gradient that is not finite is told of the rank that it is on, whichever ranks have tied parameters", async () => {
+  await assert.rejects(
+    withGradients(three, { [first]: 2 ** 127, [between]: -Infinity, [last]: 1 }),
+    /^RankError: Rank 1 failed at optimizer: the gradient of "blocks\.0\..*" is not finite$/,
+  );
 });

@@ -87,10 +87,10 @@ const imageBatch = (samples: number, seed: number): Batch => ({
 /** What kernels read in mixed precision, by pipeline. */
 const copies = new WeakMap<Pipeline, readonly Block[]>();
 
-function build(model: Model, schedule: Schedule, options: Partial<PipelineOptions> = {}): Pipeline {
+function build(model: Model, schedule: Schedule, options: Partial<PipelineOptions> = {}, devices = set): Pipeline {
   const parts = partition(model, schedule.placement.length).map(([first, ...others]) => [fragile(first), ...others]);
   const { optimizer, blocks } = spied(options.optimizer ?? fragileOptimizer);
-  const made = createPipeline(set, model, { parts, placement: schedule.placement, seed: 3, ...options, optimizer });
+  const made = createPipeline(devices, model, { parts, placement: schedule.placement, seed: 3, ...options, optimizer });
   copies.set(made, blocks);
   return made;
 }
@@ -351,6 +351,37 @@ test("gradients that were added up are lost with a step that fails, and are neve
   assert.ok([...(await pipeline.gradients()).values()].every((values) => values.every((value) => value === 0)));
   assert.deepEqual(await sum(true), expected);
   pipeline.close();
+});
+
+test("steps that fail leave no buffer behind, wherever they do", async () => {
+  const own = await openDevices(2);
+  const pipeline = build(language(), schedule, {}, own);
+  const living = new Set<GPUBuffer>();
+  for (const { gpu: { device } } of own.devices) {
+    const create = device.createBuffer.bind(device);
+    device.createBuffer = (descriptor) => {
+      const buffer = create(descriptor), destroy = buffer.destroy.bind(buffer);
+      living.add(buffer);
+      buffer.destroy = () => {
+        living.delete(buffer);
+        destroy();
+      };
+      return buffer;
+    };
+  }
+  const step = () => pipeline.step(schedule, textBatch(4, 0));
+  await step();
+  for (const at of [...schedule.actions.flat().map(formatAction), "optimizer 0", "optimizer 1"]) {
+    const left: number[] = [];
+    for (let time = 0; time < 3; time++) {
+      fault = { at, run: throws };
+      await assert.rejects(step(), /user code failed/);
+      left.push(living.size);
+    }
+    assert.equal(left[2], left[1], at);
+  }
+  pipeline.close();
+  own.close();
 });
 
 test("errors that come behind the one that is told belong to the same failure: the next step is as without it", async () => {

@@ -54,7 +54,7 @@ test("schedule show writes CSV, trace and page, whole and with nothing beside th
   const [csv, trace, html] = ["a.csv", "a.json", "a.html"].map((name) => join(folder, name));
   const { status, stdout } = schedule("show", "1f1b-2", "--two-stage", "--csv", csv, "--trace", trace, "--html", html);
   assert.equal(status, 0);
-  assert.match(stdout, /device 3 +F0 I0 F1 I1/);
+  assert.match(stdout, /rank 3 +F0 I0 F1 I1/);
   assert.equal(sizesOf(fromCsv(readFileSync(csv, "utf8"))).microbatches, 8);
   assert.ok(JSON.parse(readFileSync(trace, "utf8")).traceEvents.length > 96);
   const page = readFileSync(html, "utf8");
@@ -69,7 +69,7 @@ test("schedule reads the CSV that it writes, with transfers", () => {
   assert.deepEqual(fromCsv(stdout).actions, generate("zb-v", { devices: 3 }).actions);
   const { status, stdout: answer } = schedule("validate", path, "--devices", "3");
   assert.equal(status, 0);
-  assert.equal(answer, "zb-v, split on 3 devices, 6 stages, 6 micro-batches: valid, 108 actions\n");
+  assert.equal(answer, "zb-v, split on 3 ranks, 6 stages, 6 micro-batches: valid, 108 actions\n");
 });
 
 test("schedule show and simulate say that a policy is slower than no 2BP, and by how much", () => {
@@ -88,7 +88,7 @@ test("schedule show and simulate say that a policy is slower than no 2BP, and by
 test("schedule search says what it found and that it is proven", () => {
   const { status, stdout } = schedule("search", "1f1b-2", "--devices", "4", "--cap", "4", "--memory", "derivatives=0");
   assert.equal(status, 0);
-  assert.match(stdout, /Proven optimal: no schedule of one stage a device is faster than 27\n/);
+  assert.match(stdout, /Proven optimal: no schedule of one stage a rank is faster than 27\n/);
 });
 
 test("Ctrl-C ends a search with the best so far", async () => {
@@ -146,7 +146,7 @@ test("every mistake on the command line is one line and exit code 2", () => {
     [["validate", file("empty.csv", "")], /The CSV file holds no action/],
     [["validate", file("z.csv", "0F0,0Z0\n")], /CSV row 1, column 2: unknown action "Z"/],
     [["validate", file("w.csv", "0F0,0W0,0I0\n")], /it needs the input gradient 0I0 first/],
-    [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 devices/],
+    [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 ranks/],
     [["search", "--cap", "1"], /A cap of 1 is too small/],
     [
       ["show", "gpipe", "--devices", "100", "--microbatches", "200", "--html", join(folder, "x")],

@@ -20,9 +20,9 @@ test("the terminal drawing shows each action over its time and blanks where a ra
   assert.equal(
     ganttText(naive, simulate(naive), { width: 60 }),
     [
-      "device 0 F0          B0--- ",
-      "device 1    F0 B0---       ",
-      "         |0             |5",
+      "rank 0 F0          B0--- ",
+      "rank 1    F0 B0---       ",
+      "       |0             |5",
       "",
     ].join("\n"),
   );
@@ -59,8 +59,8 @@ test("a W of several micro-batches and a later stage of a rank can be told apart
   const wide = twoStage(generate("gpipe", { devices: 1, microbatches: 3 }), { policy: "end", width: 3 });
   assert.match(ganttText(wide, simulate(wide), { width: 80 }), /I2-- W0-2-+ /);
   const narrow = generate("zb-v", { devices: 2 });
-  assert.match(ganttText(narrow, simulate(narrow), { width: 40 }), /^device 0 F+f/);
-  assert.match(ganttText(narrow, simulate(narrow), { width: 200 }), /^device 0 0F0/);
+  assert.match(ganttText(narrow, simulate(narrow), { width: 40 }), /^rank 0 F+f/);
+  assert.match(ganttText(narrow, simulate(narrow), { width: 200 }), /^rank 0 0F0/);
 });
 
 test("the figure has one bar for each action, marks the critical path, and one panel of memory a rank", () => {

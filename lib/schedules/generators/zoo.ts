@@ -23,6 +23,14 @@ export interface Published {
   readonly isBound?: true;
 }
 
+/** A schedule of the 2BP paper (arXiv 2405.18047), which has its closed form, with F, I and W of 1. */
+export interface PaperTwoStage {
+  /** Idle time of a rank with 2BP; without it `published.bubble` holds for its usual number of micro-batches too. */
+  bubble(devices: number): number;
+  /** Whether all W of a stage are one at the end, all micro-batches concatenated; else they fill idle slots. */
+  readonly joined?: true;
+}
+
 /** What there is to say about a schedule. */
 export interface ZooEntry {
   /** What `generate()` calls it. */
@@ -41,6 +49,8 @@ export interface ZooEntry {
   readonly placement: "linear" | "interleaved" | "V";
   /** What its paper promises. */
   readonly published: Published;
+  /** What the 2BP paper says of it, where it does. */
+  readonly twoStage?: PaperTwoStage;
   /** Makes it. */
   make(devices: number, microbatches: number, chunks: number): Schedule;
 }
@@ -63,6 +73,7 @@ export const zoo: readonly ZooEntry[] = [
     paper: "model parallelism without a pipeline",
     microbatches: () => 1,
     published: { bubble: (n, m) => 3 * (n - 1) * m, peak: () => 1 },
+    twoStage: { bubble: (n) => 2 * (n - 1) },
     make: naive,
   },
   {
@@ -71,6 +82,7 @@ export const zoo: readonly ZooEntry[] = [
     paper: "GPipe, arXiv 1811.06965",
     microbatches: asMany,
     published: { bubble: (n) => 3 * (n - 1), peak: (_, m) => m },
+    twoStage: { bubble: (n) => 2 * (n - 1), joined: true },
     make: gpipe,
   },
   {
@@ -80,6 +92,7 @@ export const zoo: readonly ZooEntry[] = [
     sameAs: "1f1b",
     microbatches: asMany,
     published: published1F1B,
+    twoStage: { bubble: (n) => n - 1 },
     make: (devices, microbatches) => oneFOneB(devices, microbatches, "1f1b-1"),
   },
   {
@@ -89,6 +102,7 @@ export const zoo: readonly ZooEntry[] = [
     sameAs: "1f1b",
     microbatches: twiceAsMany,
     published: published1F1B,
+    twoStage: { bubble: (n) => n - 1 },
     make: (devices, microbatches) => oneFOneB(devices, microbatches, "1f1b-2"),
   },
   {
