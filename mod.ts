@@ -27,9 +27,9 @@ export { UserError } from "./lib/errors.ts";
 export { Device, type TimestampSlot, type View } from "./lib/gpu/device.ts";
 export { type DeviceSet, type Mode, openDevices } from "./lib/gpu/devices.ts";
 export type { Driver } from "./lib/gpu/driver.ts";
-export { type Compiled, Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
+export { Gpu, type GpuInfo } from "./lib/gpu/gpu.ts";
 export type { Kernel } from "./lib/gpu/kernel.ts";
-export type { Packer, ParameterValues } from "./lib/gpu/parameters.ts";
+export type { ParameterValues } from "./lib/gpu/parameters.ts";
 export { type Bytes, categories, type Category, type Ledger, type Observer } from "./lib/gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "./lib/gpu/ledger_timeline.ts";
 export type { Pool, Storage } from "./lib/gpu/pool.ts";
@@ -149,14 +149,9 @@ export {
 } from "./lib/measure/scaling.ts";
 export type { Patience, Times } from "./lib/measure/stopwatch.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
-export {
-  countSteps,
-  type MakePipeline,
-  measureThroughput,
-  type ThroughputOptions,
-  type ThroughputReport,
-  type ThroughputRow,
-} from "./lib/measure/throughput.ts";
+export type { ThroughputReport, ThroughputRow } from "./lib/measure/throughput_report.ts";
+export type { MakePipeline, MeasurementOptions } from "./lib/measure/measurement.ts";
+export { countSteps, measureThroughput, type ThroughputOptions } from "./lib/measure/throughput.ts";
 export { type Bundle, display, type DisplayOptions } from "./lib/report/display.ts";
 export { plan, type PlanOptions, type TrainingPlan } from "./lib/planning/plan.ts";
 export { stageWork, type StageWorkOptions } from "./lib/planning/stage_work.ts";

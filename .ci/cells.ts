@@ -27,7 +27,7 @@ try {
   run("check", "--quiet", ...scripts);
   // The one that needs no driver.
   const shown = run("run", "-A", "--no-check", join(scratch, "schedules.ts"));
-  if (!shown.includes("Deadlock: device 0 waits")) throw new Error("schedules.ipynb ended early in Deno");
+  if (!shown.includes("Deadlock: rank 0 waits")) throw new Error("schedules.ipynb ended early in Deno");
   console.log(`The cells of ${scripts.length} notebooks pass Deno's checks.`);
 } finally {
   rmSync(scratch, { recursive: true, force: true });

@@ -7,7 +7,8 @@ import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import type { DeviceSet } from "../lib/gpu/devices.ts";
 import { measureAgreement, type RatioOfRounds } from "../lib/measure/agreement.ts";
-import { countSteps, type MakePipeline, startMeasurement } from "../lib/measure/throughput.ts";
+import { type MakePipeline, startMeasurement } from "../lib/measure/measurement.ts";
+import { countSteps } from "../lib/measure/throughput.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { createPipeline } from "../lib/runtime/pipeline.ts";
@@ -62,8 +63,7 @@ async function run({ model: name, devices, schedules, repeats, samples, json }: 
         { virtual: true, say },
         (virtual) => measureAgreement(measurementOn(real), measurementOn(virtual), repeats),
       ),
-  );
-  bar.done();
+  ).finally(bar.done);
   const ratio = ({ ratio, spread }: RatioOfRounds) =>
     `${ratio.toFixed(3)} (${spread.map((each) => each.toFixed(3)).join(" - ")})`;
   say(

@@ -62,8 +62,7 @@ async function run(options: Options): Promise<void> {
       rounds: options.repeats,
       ...(options.all ? { all: true } : {}),
       onProblem: () => bar.step(),
-    });
-    bar.done();
+    }).finally(bar.done);
     say(`${kernelsTitle(report)}.`);
     say(tableText(kernelsTable(report)));
     for (const note of kernelsNotes(report)) say(note);

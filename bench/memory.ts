@@ -106,8 +106,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     optimizer: adamw(),
     ...(set ? { set } : {}),
     onRow: () => bar.step(),
-  });
-  bar.done();
+  }).finally(bar.done);
   const joined = bases.filter((base) => sizesOf(base).split).map(({ name }) => name);
   const rows = measured.rows.map((row) =>
     !row.twoStage && joined.includes(row.schedule) ? { ...row, joined: true as const } : row

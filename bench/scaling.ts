@@ -13,7 +13,9 @@ import { UserError } from "../lib/errors.ts";
 import type { DeviceSet } from "../lib/gpu/devices.ts";
 import { largestFitting } from "../lib/measure/largest.ts";
 import { joinRuns } from "../lib/measure/scaling.ts";
-import { countSteps, type MakePipeline, measureThroughput, type ThroughputReport } from "../lib/measure/throughput.ts";
+import type { ThroughputReport } from "../lib/measure/throughput_report.ts";
+import type { MakePipeline } from "../lib/measure/measurement.ts";
+import { countSteps, measureThroughput } from "../lib/measure/throughput.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { createPipeline } from "../lib/runtime/pipeline.ts";
@@ -82,11 +84,14 @@ async function run(options: Options): Promise<void> {
   const { name: data } = sourceFor(createModel(name), options.data, seed);
   const bar = progress([...pairsOf.values()].reduce((sum, pairs) => sum + countSteps({ pairs, repeats }), 0));
   const reports: ThroughputReport[] = [];
-  for (const [devices, pairs] of pairsOf) {
-    const onStep = (loss: number) => bar.step(`${devices} ranks, loss ${loss.toFixed(3)}`);
-    reports.push(await measure(name, devices, pairs, options, onStep));
+  try {
+    for (const [devices, pairs] of pairsOf) {
+      const onStep = (loss: number) => bar.step(`${devices} ranks, loss ${loss.toFixed(3)}`);
+      reports.push(await measure(name, devices, pairs, options, onStep));
+    }
+  } finally {
+    bar.done();
   }
-  bar.done();
   const report = joinRuns(reports);
   say(`\n${scalingTitle(report)}\n${tableText(scalingTable(report))}\n${tableText(scalingGainTable(report))}`);
   for (const note of scalingNotes(report)) say(note);

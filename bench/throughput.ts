@@ -11,7 +11,8 @@ import { withDevices } from "../lib/cli/with_devices.ts";
 import { UserError } from "../lib/errors.ts";
 import type { DeviceSet } from "../lib/gpu/devices.ts";
 import { calibrate, type Calibration, problemsOf } from "../lib/measure/calibrate.ts";
-import { countSteps, type MakePipeline, measureThroughput } from "../lib/measure/throughput.ts";
+import type { MakePipeline } from "../lib/measure/measurement.ts";
+import { countSteps, measureThroughput } from "../lib/measure/throughput.ts";
 import { createModel } from "../lib/models/registry.ts";
 import type { Choices } from "../lib/ops/choice.ts";
 import { createPipeline, type Precision } from "../lib/runtime/pipeline.ts";
@@ -28,6 +29,7 @@ import {
   throughputTitle,
 } from "../lib/report/throughput.ts";
 import { sizesOf } from "../lib/schedules/check/sizes.ts";
+import { zoo } from "../lib/schedules/generators/zoo.ts";
 import { simulate } from "../lib/schedules/price/simulate.ts";
 import type { PolicyText, Schedule } from "../lib/schedules/schedule.ts";
 import { pairOf, type SchedulePair } from "../lib/schedules/transforms/pair.ts";
@@ -59,6 +61,8 @@ interface Options {
   html?: string;
 }
 
+const joined = zoo.filter(({ twoStage }) => twoStage?.joined).map(({ name }) => name).join(" and ");
+
 /** The command line; `bench/main.ts` adds it to the others. */
 export const throughput = new Command("throughput")
   .description("Step times of pipeline schedules without and with 2BP: gain measured, predicted, and taken apart.")
@@ -66,7 +70,7 @@ export const throughput = new Command("throughput")
   .addOption(flag.devices(1, 16, 2))
   .addOption(flag.virtual())
   .addOption(flag.schedules())
-  .addOption(flag.policy("end in one W for gpipe, fill for the others; schedules that are split by themselves stay so"))
+  .addOption(flag.policy(`end in one W for ${joined}, fill for others; what is split by itself stays so`))
   .addOption(flag.repeats("pairs of steps for each schedule", 21))
   .addOption(flag.samples("what fits about a minute"))
   .addOption(flag.recompute())
@@ -116,8 +120,7 @@ async function run(options: Options): Promise<void> {
       repeats,
       ...(given ? { transfer: (from, to) => from === to ? 0 : transferMs } : {}),
       onStep: (loss) => bar.step(`loss ${loss.toFixed(3)}`),
-    });
-    bar.done();
+    }).finally(bar.done);
     say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
     for (const note of throughputNotes(report)) say(note);
     say(`Data: ${data}.`);

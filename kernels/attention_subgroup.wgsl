@@ -67,20 +67,8 @@ fn scale_rows(t: ptr<function, Tile>, by: ptr<function, Values>) {
 // Four rows, from `row` of all rows of all heads on, with those keys left out that dropout takes.
 fn dropped(s: mat4x4f, row: u32, keys: vec4u) -> mat4x4f {
   return mat4x4f(
-    kept(s[0], row, keys), kept(s[1], row + 1u, keys), kept(s[2], row + 2u, keys), kept(s[3], row + 3u, keys),
-  );
-}
-
-fn kept(x: vec4f, row: u32, keys: vec4u) -> vec4f {
-  let start = mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.heads * p.length + row;
-  return x * select(vec4f(0), vec4f(p.keep), mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
-}
-
-// Four rows of vec4s, `stride` apart.
-fn block(i: u32, stride: u32, last: u32) -> mat4x4f {
-  return mat4x4f(
-    vec4f(qkv[i]), vec4f(qkv[i + min(1u, last) * stride]),
-    vec4f(qkv[i + min(2u, last) * stride]), vec4f(qkv[i + min(3u, last) * stride]),
+    s[0] * keeps(vec4u(row), keys), s[1] * keeps(vec4u(row + 1u), keys),
+    s[2] * keeps(vec4u(row + 2u), keys), s[3] * keeps(vec4u(row + 3u), keys),
   );
 }
 

@@ -19,20 +19,6 @@ alias T3 = f32;
 @group(0) @binding(6) var<storage, read> ends: array<u32>; // if padded: valid positions of each sequence
 @group(0) @binding(7) var<storage, read> seed: array<u32>; // if DROPOUT
 
-// What dropout multiplies probabilities with, by rows of all rows of all heads, and keys.
-fn kept(rows: vec4u, keys: vec4u) -> vec4f {
-  let start = mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.heads * p.length + rows;
-  return select(vec4f(0), vec4f(p.keep), mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
-}
-
-// Four rows of vec4s of qkv, `stride` apart; those past the last one are the last one.
-fn block(i: u32, stride: u32, last: u32) -> mat4x4f {
-  return mat4x4f(
-    vec4f(qkv[i]), vec4f(qkv[i + min(1u, last) * stride]),
-    vec4f(qkv[i + min(2u, last) * stride]), vec4f(qkv[i + min(3u, last) * stride]),
-  );
-}
-
 // Likewise of dout.
 fn dout_block(i: u32, stride: u32, last: u32) -> mat4x4f {
   return mat4x4f(
@@ -55,7 +41,7 @@ fn gradient_of_rows(
     let seen = keys < vec4u(seen_of(position + r, valid));
     let probability = exp2(LOG2_E * (p.scale * s[r] - logarithms[r]));
     var dprobability = dp[r];
-    if (DROPOUT == 1u) { dprobability *= kept(vec4u(row + r), keys); }
+    if (DROPOUT == 1u) { dprobability *= keeps(vec4u(row + r), keys); }
     g[r] = select(vec4f(0), p.scale * probability * (dprobability - mean[r]), seen); // 0 even where the mean is NaN
   }
   return g;
@@ -169,8 +155,8 @@ fn probabilities_of(s: mat4x4f, key: u32, four: Four) -> mat4x4f {
 
 fn dropped(x: mat4x4f, key: u32, row: vec4u) -> mat4x4f {
   return mat4x4f(
-    x[0] * kept(row, vec4u(key)), x[1] * kept(row, vec4u(key + 1u)),
-    x[2] * kept(row, vec4u(key + 2u)), x[3] * kept(row, vec4u(key + 3u)),
+    x[0] * keeps(row, vec4u(key)), x[1] * keeps(row, vec4u(key + 1u)),
+    x[2] * keeps(row, vec4u(key + 2u)), x[3] * keeps(row, vec4u(key + 3u)),
   );
 }
 

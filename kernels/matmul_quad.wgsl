@@ -62,6 +62,7 @@ fn quads(
     let w0 = columns(b4 + bi);
     let w1 = columns(b4 + bi + bStep);
 
+    // Eight rows of a, four by four: with the columns of this lane, then as its three neighbours have them.
     #define swap1 quadSwapX
     #define swap2 quadSwapY
     #define swap3 quadSwapDiagonal

@@ -72,32 +72,19 @@ fn adamw_update(i: u32) -> vec4f {
   return value;
 }
 
+#define update0 sgd
+#define update1 sgd_momentum
+#define update2 adamw
+#repeat moments 0 3
+#define update ${update${moments}}
+#define copy ${4 + moments}
 @compute @workgroup_size(WORKGROUP)
-fn sgd(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { sgd_update(i); }
+fn ${update}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { ${update}_update(i); }
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn sgd_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy4[i] = vec4<T4>(sgd_update(i)); }
+fn ${update}_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy${copy}[i] = vec4<T${copy}>(${update}_update(i)); }
 }
-
-@compute @workgroup_size(WORKGROUP)
-fn sgd_momentum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { sgd_momentum_update(i); }
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn sgd_momentum_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy5[i] = vec4<T5>(sgd_momentum_update(i)); }
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn adamw(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { adamw_update(i); }
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn adamw_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy6[i] = vec4<T6>(adamw_update(i)); }
-}
+#end

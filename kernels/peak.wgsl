@@ -36,8 +36,8 @@ fn multiplyMany(@builtin(global_invocation_id) id: vec3u) {
   let a = f32(y[id.x].x);
   let b = f32(y[id.x].y);
   var c0 = vec4f(y[id.x]);
-  #repeat r 0 6
-    var c${r + 1} = c0 + ${r + 1};
+  #repeat i 1 7
+    var c${i} = c0 + ${i};
   #end
   for (var i = 0u; i < p.steps; i += 4) {
     #repeat step 0 4

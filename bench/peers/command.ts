@@ -2,7 +2,7 @@
  * `deno task bench peers`: matrix products and the training step of a small GPT in this project and in other WebGPU
  * libraries, on the same adapter, in one run. The peers are installed in this folder by `deno task peers:install`.
  */
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import * as flag from "../../lib/cli/flags.ts";
 import { openOutputs } from "../../lib/cli/outputs.ts";
 import { progress } from "../../lib/report/progress.ts";
@@ -39,11 +39,9 @@ export const peers = new Command("peers")
   .description(
     "Matrix products and a GPT's training step against jax-js (jit) and TensorFlow.js, on the same adapter.",
   )
-  .option(
-    "--sizes <MxNxK,...>",
-    "products: rows x columns x inner dimension",
-    sizes,
-    sizes(defaultSizes),
+  .addOption(
+    new Option("--sizes <MxNxK,...>", "products: rows x columns x inner dimension").argParser(sizes)
+      .default(sizes(defaultSizes), defaultSizes),
   )
   .addOption(flag.repeats("rounds of runs", 21))
   .addOption(flag.json())

@@ -35,4 +35,10 @@ fn log_of(highest: f32, total: f32) -> f32 {
   return nan_unless((highest + log2(total)) / LOG2_E, total > 0.0 && is_finite(total));
 }
 
+// What dropout multiplies probabilities with, by rows of all rows of all heads, and keys.
+fn keeps(rows: vec4u, keys: vec4u) -> vec4f {
+  let start = mix32(vec4u(seed[0] ^ p.salt)) + seed[1] * p.heads * p.length + rows;
+  return select(vec4f(0), vec4f(p.keep), mix32(mix32(start) ^ (keys * 0x9e3779b9u)) >= vec4u(p.threshold));
+}
+
 #include "mix32"

@@ -55,3 +55,11 @@ fn shift(t: ptr<function, Tile>) {
     (*t).c${r} = (*t).c${r + 1};
   #end
 }
+
+// Four rows of vec4s of qkv, `stride` apart; those past the last one are the last one.
+fn block(i: u32, stride: u32, last: u32) -> mat4x4f {
+  return mat4x4f(
+    vec4f(qkv[i]), vec4f(qkv[i + min(1u, last) * stride]),
+    vec4f(qkv[i + min(2u, last) * stride]), vec4f(qkv[i + min(3u, last) * stride]),
+  );
+}

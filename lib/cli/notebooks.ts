@@ -61,7 +61,7 @@ async function run(names: string[], { write, html }: { write?: boolean; html?: s
     const notebook: Notebook = JSON.parse(readFileSync(path, "utf8"));
     const start = performance.now();
     const bar = progress(codeOf(notebook).length, `cells of ${name}`);
-    await execute(path, notebook, bar.to).finally(() => bar.done());
+    await execute(path, notebook, bar.to).finally(bar.done);
     process.stderr.write(`${name}: ${Math.round((performance.now() - start) / 1000)} s\n`);
     if (write) {
       writeOutput(path, format(notebook));

@@ -44,7 +44,7 @@ async function run(flags: Flags): Promise<void> {
   const options = { devices, microbatches, samples, budget, precision };
   const bar = progress(100, "percent");
   const onProgress = (share: number) => bar.to(Math.round(100 * share));
-  const result = await plan(model, { ...options, onProgress }).finally(() => bar.done());
+  const result = await plan(model, { ...options, onProgress }).finally(bar.done);
   out.say(`${model.name} on ${devices} ranks, ${microbatches} micro-batches of ${samples}, ${precision} (predicted)`);
   out.say(tableText(planTable(result, budget)));
   out.say(gaveUp(result));

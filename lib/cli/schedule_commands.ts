@@ -25,6 +25,7 @@ import type { PolicyText, Schedule } from "../schedules/schedule.ts";
 import { type Costs, stageCosts, withHostOverhead } from "../schedules/price/costs.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
+import { zoo } from "../schedules/generators/zoo.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
 import { search, type SearchResult } from "../schedules/search/search.ts";
@@ -37,6 +38,9 @@ import { openOutputs, type Outputs } from "./outputs.ts";
 import { planCommand } from "./plan_command.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
+const chunked = zoo.filter(({ isChunked }) => isChunked).map(({ name, chunks }) => `${name} (default: ${chunks})`).join(
+  ", ",
+);
 const defaultCosts = { f: 1, i: 1, w: 1, b: NaN, comm: 0, host: 0 };
 const defaultMemory = { activations: 1, released: 0, derivatives: 1 };
 
@@ -111,7 +115,7 @@ function sizes(command: Command): Command {
   return command
     .addOption(flag.devices(1, 1024, 4))
     .addOption(flag.microbatches(65_536, "the schedule's usual number"))
-    .option("--chunks <v>", "stages on each rank, for interleaved-1f1b (default: 2)", integer(1, 64))
+    .option("--chunks <v>", `stages on each rank, for ${chunked}`, integer(1, 64))
     .option(
       "--costs <pairs>",
       "time of F, I, W and B on a stage, of a transfer, and of the host for each action " +

@@ -134,8 +134,8 @@ export class Device {
     let halves = 0;
     const first = parameters ? 1 : 0; // binding of the first view
     for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
-    const { pipeline, pack } = this.gpu.compiled(kernel, halves);
-    const words = pack(parameters);
+    const pipeline = this.gpu.pipeline(kernel, halves);
+    const words = kernel.pack(parameters);
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#bindGroup(pipeline, words, views));
     pass.dispatchWorkgroups(workgroups[0], workgroups[1] ?? 1, workgroups[2] ?? 1);

@@ -3,8 +3,7 @@ import { reasonOf, UserError } from "../errors.ts";
 import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import { parkInstance } from "./instances.ts";
-import { type Kernel, packerOf, source } from "./kernel.ts";
-import type { Packer } from "./parameters.ts";
+import { type Kernel, source } from "./kernel.ts";
 import { polled } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
@@ -42,13 +41,9 @@ interface MatrixInfo extends GPUAdapterInfo {
   }[];
 }
 
-/** A compiled kernel. */
-export interface Compiled {
-  /** Its pipeline of WebGPU. */
+/** A compiled kernel, and when it was used last: counted in calls of {@link Gpu.trimPipelines}. */
+interface Compiled {
   readonly pipeline: GPUComputePipeline;
-  /** Makes its uniform block. */
-  readonly pack: Packer;
-  /** When it was used last: counted in calls of {@link Gpu.trimPipelines}. */
   used: number;
 }
 
@@ -163,8 +158,10 @@ export class Gpu {
     clearTimeout(timer);
   }
 
-  /** A kernel, `halves` as in `source`; compiled at first use (20 to 1,200 ms on a software driver). */
-  compiled(kernel: Kernel, halves = 0): Compiled {
+  /**
+   * The compiled pipeline of a kernel, `halves` as in `source`; compiled at first use (20 to 1,200 ms on a software driver).
+   */
+  pipeline(kernel: Kernel, halves = 0): GPUComputePipeline {
     const id = halves ? `${kernel.id}:f16 ${halves}` : kernel.id;
     let compiled = this.#pipelines.get(id);
     if (!compiled) {
@@ -174,10 +171,10 @@ export class Gpu {
         layout: "auto",
         compute: { module, entryPoint: kernel.entry },
       });
-      this.#pipelines.set(id, compiled = { pipeline, pack: packerOf(kernel), used: 0 });
+      this.#pipelines.set(id, compiled = { pipeline, used: 0 });
     }
     compiled.used = this.#time;
-    return compiled;
+    return compiled.pipeline;
   }
 
   /** Forgets the compiled kernels that have not been used for longest, if there are many: some are made for one shape. */

@@ -1,6 +1,6 @@
 /** WGSL sources and what is compiled from them. */
 import { readFileSync } from "node:fs";
-import { type Packer, packerFor } from "./parameters.ts";
+import { type Packer, packerFor, type ParameterValues } from "./parameters.ts";
 import { preprocess } from "./preprocess.ts";
 
 /** Element types of tensors: 4 bytes each, and 2 for f16. */
@@ -21,6 +21,13 @@ export interface Kernel {
   readonly entry: string;
   /** Values put in place of those in the source. */
   readonly constants: Readonly<Record<string, number>>;
+  /**
+   * Its uniform block as 32-bit words, good until the next call: the fields of its `struct Parameters` by name; undefined for
+   * a kernel without one.
+   *
+   * @throws {Error} Where a field is missing, unknown, or has a value that its type cannot hold.
+   */
+  pack(parameters: ParameterValues | undefined): readonly number[] | undefined;
 }
 
 /**
@@ -30,18 +37,18 @@ export interface Kernel {
  */
 export function kernel(file: string, entry: string, constants: Record<string, number> = {}): Kernel {
   const values = Object.entries(constants).map(([name, value]) => `${name}=${value}`).join(",");
-  return { id: `${file}:${entry}(${values})`, file, entry, constants };
+  let packer: Packer | undefined;
+  const named: Kernel = {
+    id: `${file}:${entry}(${values})`,
+    file,
+    entry,
+    constants,
+    pack: (parameters) => (packer ??= packerFor(`${file}:${entry}`, source(named)))(parameters),
+  };
+  return named;
 }
 
 const sources = new Map<string, string>();
-const packers = new WeakMap<Kernel, Packer>();
-
-/** What makes the kernel's uniform block. */
-export function packerOf(kernel: Kernel): Packer {
-  let packer = packers.get(kernel);
-  if (!packer) packers.set(kernel, packer = packerFor(`${kernel.file}:${kernel.entry}`, source(kernel)));
-  return packer;
-}
 
 /**
  * The kernel's WGSL text with its constants put in, for storage buffers of which those in the bit set `halves` (bit n for

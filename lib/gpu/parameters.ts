@@ -9,6 +9,7 @@ import { type Field, type Layout, layoutOf } from "./struct_layout.ts";
  * vector or an array of vectors its elements one after the other; for a struct within the struct its own fields.
  */
 export interface ParameterValues {
+  /** A field, by its name. */
   readonly [field: string]: number | readonly number[] | ParameterValues;
 }
 

@@ -4,7 +4,8 @@ import { expectValue, positive } from "../rules.ts";
 import { overlaps, withContention } from "../schedules/price/contention.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { median, quantile } from "./statistics.ts";
-import type { Measurement, StepSample, ThroughputReport } from "./throughput.ts";
+import type { ThroughputReport } from "./throughput_report.ts";
+import type { Measurement, StepSample } from "./measurement.ts";
 
 /** A ratio of what was measured in the same rounds. */
 export interface RatioOfRounds {

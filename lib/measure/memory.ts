@@ -195,7 +195,7 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   const stray = schedules.find((schedule) => sizesOf(schedule).devices !== devices);
   if (stray) {
     throw new UserError(
-      `reportMemory: schedule ${stray.name} is for ${sizesOf(stray).devices} devices, the others for ${devices}`,
+      `reportMemory: schedule ${stray.name} is for ${sizesOf(stray).devices} ranks, the others for ${devices}`,
     );
   }
   const rows: MemoryRow[] = [];

@@ -5,7 +5,7 @@ import { zoo } from "../schedules/generators/zoo.ts";
 import type { MeasuredCosts } from "./costs.ts";
 import type { Gain } from "./gain.ts";
 import type { Overheads } from "./overheads.ts";
-import type { ThroughputReport, ThroughputRow } from "./throughput.ts";
+import type { ThroughputReport, ThroughputRow } from "./throughput_report.ts";
 
 /** What theory says of a schedule where F, I and W take equal times and messages none. */
 export interface ClosedForm {

@@ -11,7 +11,7 @@ import type { AttentionMasks, AttentionShape, AttentionWay } from "./attention_s
 import { dropParameters } from "./dropout.ts";
 import { lanes } from "./elementwise.ts";
 
-/** Registers and shuffles, no workgroup memory: for processors that pose as GPUs. */
+/** Registers and shuffles, no workgroup memory: for software Vulkan. */
 export const fusedSubgroup = fused({
   file: "attention_subgroup",
   supports: (info, { headSize }) =>

@@ -98,8 +98,17 @@ function candidate(
 }
 
 function parametersOf({ m, n, k, batch, out, a, b, scale, accumulate }: Problem): ParameterValues {
-  const all = { out: matricesOf(out), a: matricesOf(a), b: matricesOf(b) };
-  return { m, n, k, batch1: batch[1], ...all, scale, accumulate: Number(accumulate) };
+  return {
+    m,
+    n,
+    k,
+    batch1: batch[1],
+    out: matricesOf(out),
+    a: matricesOf(a),
+    b: matricesOf(b),
+    scale,
+    accumulate: Number(accumulate),
+  };
 }
 
 function matricesOf({ rowStride, offset, strides }: Layout): ParameterValues {

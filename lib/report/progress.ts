@@ -4,6 +4,7 @@
  * ends, the terminal is as it was.
  */
 import process from "node:process";
+import { SingleBar } from "cli-progress";
 import { display, inNotebook } from "./display.ts";
 
 /** How far something long is, as it is shown. */
@@ -16,9 +17,8 @@ export interface ProgressLine {
   done(): void;
 }
 
-/** Milliseconds between two looks at it. */
-const every = { notebook: 250, terminal: 100, file: 10_000 } as const;
-const barWidth = 30;
+/** Milliseconds between two lines, in a notebook and in a file. */
+const every = { notebook: 250, file: 10_000 } as const;
 let shown = 0;
 
 /**
@@ -36,61 +36,65 @@ let shown = 0;
  * @param what What they are; default `steps`.
  */
 export function progress(total: number, what = "steps"): ProgressLine {
-  const place = inNotebook() ? "notebook" : process.stderr.isTTY ? "terminal" : "file";
+  return inNotebook() ? inCell(total, what) : onStandardError(total, what);
+}
+
+/** A line in a cell's output that replaces itself. */
+function inCell(total: number, what: string): ProgressLine {
   const id = `progress-${process.pid}-${shown++}`;
-  const start = performance.now();
-  let count = 0;
-  let last = place === "file" ? start : -Infinity;
-  const write = (text: string, bar: string) => {
-    if (place === "notebook") void display({ "text/plain": text }, { id, update: last > -Infinity });
-    else if (place === "terminal") showLine(`${bar} ${text}`);
-    else process.stderr.write(`${text}\n`);
+  let count = 0, last = -Infinity;
+  const write = (text: string) => {
+    void display({ "text/plain": text }, { id, update: last > -Infinity });
     last = performance.now();
   };
   const to = (done: number, note?: string) => {
     count = done;
-    const now = performance.now();
-    if (now - last < every[place]) return;
-    const left = done > 0 && done < total ? `, ${duration((now - start) / done * (total - done))} left` : "";
-    const filled = Math.round(barWidth * Math.min(1, done / total));
-    write(
-      `${done} of ${total} ${what}${left}${note ? `, ${note}` : ""}`,
-      "█".repeat(filled) + "░".repeat(barWidth - filled),
-    );
+    if (performance.now() - last >= every.notebook) write(`${done} of ${total} ${what}${note ? `, ${note}` : ""}`);
+  };
+  return { step: (note) => to(count + 1, note), to, done: () => write(`${count} ${what}`) };
+}
+
+/** A bar, which a terminal shows until all is done, and a file in a line of its own now and then. */
+function onStandardError(total: number, what: string): ProgressLine {
+  const bar = new SingleBar({
+    format: `{bar} {value} of {total} ${what}, {eta_formatted} left{note}`,
+    barsize: 30,
+    stream: process.stderr,
+    hideCursor: false,
+    linewrap: true, // as the terminal has it; longer lines are cut
+    clearOnComplete: true,
+    noTTYOutput: true,
+    notTTYSchedule: every.file,
+  });
+  bar.start(total, 0, { note: "" });
+  stopAtEnd(bar);
+  let count = 0;
+  const to = (done: number, note?: string) => {
+    count = done;
+    bar.update(done, { note: note ? `, ${note}` : "" });
   };
   return {
     step: (note) => to(count + 1, note),
     to,
     done() {
-      if (place === "notebook") write(`${count} ${what}`, "");
-      if (place === "terminal") showLine("");
+      bar.stop();
+      open.delete(bar);
     },
   };
 }
 
-function duration(ms: number): string {
-  const seconds = Math.ceil(ms / 1000);
-  return seconds < 100
-    ? `${seconds} s`
-    : seconds < 6000
-    ? `${Math.round(seconds / 60)} min`
-    : `${(seconds / 3600).toFixed(1)} h`;
-}
+/** Bars that are shown. */
+const open = new Set<SingleBar>();
+let watching = false;
 
-/** Whether there is a line in the terminal that has no end yet, and whether the end of the process is being waited for. */
-let open = false, watching = false;
-
-/** Shows one line in place of the one before, cut to the terminal; an empty text takes it away. */
-function showLine(text: string): void {
-  const { columns = 80 } = process.stderr;
-  process.stderr.write(`\r\x1b[2K${[...text].slice(0, columns - 1).join("")}`);
-  open = text !== "";
+/** A process that ends in the middle of a bar leaves the shell's prompt a line of its own. */
+function stopAtEnd(bar: SingleBar): void {
+  open.add(bar);
   if (watching) return;
   watching = true;
-  // A process that ends in the middle of a line leaves the shell's prompt one of its own.
   process.on("exit", () => {
     try {
-      if (open) process.stderr.write("\n");
+      for (const bar of open) bar.stop();
     } catch {
       // Nobody is there to read it.
     }

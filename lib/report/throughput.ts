@@ -1,5 +1,5 @@
 /** A throughput run as tables and as a figure. */
-import type { ThroughputReport, ThroughputRow } from "../measure/throughput.ts";
+import type { ThroughputReport, ThroughputRow } from "../measure/throughput_report.ts";
 import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
 import { apartNote, howOf, joinedNote } from "./variant.ts";

@@ -32,7 +32,7 @@ function expectFitting({ schedule, ...sizes }: Program, placement: readonly numb
   const stages = placement.length;
   if (sizes.devices !== devices || sizes.stages !== stages) {
     throw new UserError(
-      `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} devices, ` +
+      `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} ranks, ` +
         `the pipeline has ${stages} on ${devices}`,
     );
   }

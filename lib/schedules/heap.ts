@@ -10,31 +10,36 @@ export interface TimeQueue {
 
 /** An empty queue, as a binary heap: both operations take logarithmic time. */
 export function timeQueue(): TimeQueue {
-  const heap: { time: number; rank: number }[] = [];
-  const before = (a: number, b: number) =>
-    heap[a].time < heap[b].time || (heap[a].time === heap[b].time && heap[a].rank < heap[b].rank);
-  const swap = (a: number, b: number) => [heap[a], heap[b]] = [heap[b], heap[a]];
+  const times: number[] = [], ranks: number[] = [];
+  const isBefore = (time: number, rank: number, at: number) =>
+    time < times[at] || (time === times[at] && rank < ranks[at]);
+  const put = (at: number, time: number, rank: number) => {
+    times[at] = time;
+    ranks[at] = rank;
+  };
   return {
-    size: () => heap.length,
+    size: () => times.length,
     push(time, rank) {
-      let at = heap.push({ time, rank }) - 1;
-      while (at > 0 && before(at, (at - 1) >> 1)) {
-        swap(at, (at - 1) >> 1);
-        at = (at - 1) >> 1;
+      let at = times.length;
+      for (let above = (at - 1) >> 1; at > 0 && isBefore(time, rank, above); above = (at - 1) >> 1) {
+        put(at, times[above], ranks[above]);
+        at = above;
       }
+      put(at, time, rank);
     },
     pop() {
-      const top = heap[0];
-      const last = heap.pop()!;
-      if (heap.length === 0) return top;
-      heap[0] = last;
-      for (let at = 0;;) {
-        let least = at;
-        for (const child of [2 * at + 1, 2 * at + 2]) if (child < heap.length && before(child, least)) least = child;
-        if (least === at) return top;
-        swap(at, least);
-        at = least;
+      const top = { time: times[0], rank: ranks[0] };
+      const time = times.pop()!, rank = ranks.pop()!, size = times.length;
+      if (size === 0) return top;
+      let at = 0;
+      for (let below = 1; below < size; below = 2 * at + 1) {
+        if (below + 1 < size && isBefore(times[below + 1], ranks[below + 1], below)) below++;
+        if (isBefore(time, rank, below)) break;
+        put(at, times[below], ranks[below]);
+        at = below;
       }
+      put(at, time, rank);
+      return top;
     },
   };
 }

@@ -191,21 +191,27 @@ function nodesOf({ actions }: Schedule, { sizes, ...listed }: Listed): Nodes | u
   let finished = 0;
   for (let r = 0; r < devices; r++) {
     for (let node = first[r]; node < first[r + 1]; node++) {
-      const k = kind[node], before = k === F ? 0 : k === W ? 2 : 1, after = k === F ? 1 : k === I ? 2 : 3;
-      const members = k === W && sizes.width > 1 ? actions[r][node - first[r]].microbatches : undefined;
-      const many = members?.length ?? 1;
+      const k = kind[node], row = stage[node] * microbatches, own = row + microbatch[node];
       rank[node] = r;
-      for (let at = 0; at < many; at++) {
-        const own = stage[node] * microbatches + (members?.[at] ?? microbatch[node]);
-        if (state[own] !== before) return undefined;
-        state[own] = after;
-        if (k === F) forward[own] = node;
-        else if (k !== W) backward[own] = node;
-        if (after < 3) continue;
-        finished++;
-        group[own] = node;
-        slot[own] = at;
+      if (k === W) {
+        const members = sizes.width > 1 ? actions[r][node - first[r]].microbatches : undefined;
+        for (let at = 0; at < (members ? members.length : 1); at++) {
+          const each = members ? row + members[at] : own;
+          if (state[each] !== 2) return undefined;
+          state[each] = 3;
+          group[each] = node;
+          slot[each] = at;
+          finished++;
+        }
+        continue;
       }
+      if (state[own] !== (k === F ? 0 : 1)) return undefined;
+      state[own] = k === F ? 1 : k === I ? 2 : 3;
+      if (k === F) forward[own] = node;
+      else backward[own] = node;
+      if (k !== B) continue;
+      group[own] = node;
+      finished++;
     }
     const reduce = count + r, update = reduce + devices;
     kind[reduce] = REDUCE;
@@ -274,17 +280,13 @@ function orderOf(program: Unordered): Int32Array {
   /** Of each rank the node that it comes to next: those before it are over. */
   const next = first.slice(0, devices);
   let filled = 0;
-  const isReady = (node: number) => {
-    for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
-      if (from[edge] >= next[rank[from[edge]]]) return false;
-    }
-    return true;
-  };
   const ready: number[] = [];
   for (let r = devices - 1; r >= 0; r--) ready.push(r);
   while (ready.length > 0) {
     const r = ready.pop()!, end = first[r + 1];
-    for (let node = next[r]; node < end && isReady(node); node++) {
+    for (let node = next[r]; node < end; node++) {
+      const edge = waits[node]; // an action has one, or none
+      if (edge < waits[node + 1] && from[edge] >= next[rank[from[edge]]]) break;
       order[filled++] = node;
       next[r] = node + 1;
       if (output[node] < 0) continue;

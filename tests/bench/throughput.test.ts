@@ -8,7 +8,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
 import type { MemoryReport } from "../../lib/measure/memory.ts";
-import type { ThroughputReport } from "../../lib/measure/throughput.ts";
+import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
 import { toCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 

@@ -45,7 +45,7 @@ test("schedules are for as many ranks as the command line says, else as a file h
   assert.deepEqual(ranks(["naive", "zb-v"], 5, 2), [5, 5]);
   assert.deepEqual(ranks(["naive", three], undefined, 2), [3, 3]);
   assert.deepEqual(ranks([three], 3, 2), [3]);
-  assert.throws(() => loadSchedules([three], 2, 2), { name: "UserError", message: /3 rows for 2 devices/ });
+  assert.throws(() => loadSchedules([three], 2, 2), { name: "UserError", message: /3 rows for 2 ranks/ });
   const four = file("four.csv", toCsv(generate("gpipe", { devices: 4 })));
   assert.throws(
     () => loadSchedules([three, four], undefined, 2),

@@ -68,7 +68,7 @@ test("measureThroughput() refuses what it cannot measure before it draws a batch
     /^measureThroughput: there is no "repeat"; there are pairs, source, samples/,
   );
   const four = generate("gpipe", { devices: 4 });
-  const other = "Schedule gpipe is for 4 stages on 4 devices, the pipeline has 2 on 2";
+  const other = "Schedule gpipe is for 4 stages on 4 ranks, the pipeline has 2 on 2";
   await refused(() => measure({ pairs: [pair(), pair(four)] }), other);
   await refused(() => measure({ pairs: [pair(schedule, twoStage(four))] }), other);
   await refused(
@@ -94,11 +94,11 @@ test("predictions, reports and plans take whole numbers of samples, stages, devi
   const four = generate("gpipe", { devices: 4 });
   await refused(
     () => report({ schedules: [schedule, four] }),
-    "reportMemory: schedule gpipe is for 4 devices, the others for 2",
+    "reportMemory: schedule gpipe is for 4 ranks, the others for 2",
   );
   await refused(
     () => report({ schedules: [four], set }),
-    "reportMemory: schedule gpipe is for 4 devices, the others for 2",
+    "reportMemory: schedule gpipe is for 4 ranks, the others for 2",
   );
   await refused(
     () => reportMemory(model() as never, { schedules: [schedule], samples: 1, optimizer }),

@@ -76,6 +76,27 @@ test("schedules of several placements take turns, each on a pipeline of its own,
   assert.match(throughputNotes(report)[1], /^zb-v is split by itself: without 2BP is the same order/);
 });
 
+test("a pipeline whose first step finds no memory beside another is closed, and gets its turn alone", async () => {
+  const held = set.devices.map(({ ledger }) => ledger.total());
+  let open = 0;
+  const scarce = (placement: readonly number[]) => {
+    const pipeline = make(placement);
+    const { close, step } = pipeline;
+    open++;
+    return Object.assign(pipeline, {
+      close: () => (open--, close()),
+      step: (...args: Parameters<typeof step>) => {
+        if (open > 1) return Promise.reject(new DeviceError(0, "activity", "out of memory"));
+        return step(...args);
+      },
+    });
+  };
+  const options = { pairs: pairs.slice(0, 2), source: source(), samples: 1, repeats: 1 };
+  const report = await measureThroughput(set, scarce, options);
+  assert.deepEqual([report.apart, open], [[["zb-v"], ["naive"]], 0]);
+  assert.deepEqual(set.devices.map(({ ledger }) => ledger.total()), held);
+});
+
 test("placements that do not fit into memory together are measured one after the other, and the report says so", async () => {
   let open = 0;
   const scarce = (placement: readonly number[]) => {

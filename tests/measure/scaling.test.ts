@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { closedForm, joinRuns, type ScalingReport } from "../../lib/measure/scaling.ts";
-import type { ThroughputReport } from "../../lib/measure/throughput.ts";
+import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
 import { largestFitting } from "../../lib/measure/largest.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";

@@ -4,12 +4,9 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { measureAgreement } from "../../lib/measure/agreement.ts";
 import { hostPerAction, replayCosts, updatesAfter } from "../../lib/measure/costs.ts";
 import { measureLinks, measureMessage } from "../../lib/measure/overheads.ts";
-import {
-  type Measurement,
-  measureThroughput,
-  type StepSample,
-  type ThroughputReport,
-} from "../../lib/measure/throughput.ts";
+import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
+import type { Measurement, StepSample } from "../../lib/measure/measurement.ts";
+import { measureThroughput } from "../../lib/measure/throughput.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";

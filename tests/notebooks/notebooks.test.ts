@@ -96,9 +96,9 @@ test("cells run in order in one kernel; outputs are kept; what is changed in the
   writeFileSync(file, after);
   const { path, notebook } = notebookOf("outputs.ipynb", [
     `const x: number = 20;\nconsole.log("a");\nconsole.log("b");`,
-    `import { adamw, createModel, generate, predictMemory, progress, table } from "twobp";\n` +
+    `import { adamw, createModel, generate, predictMemory, progress, sizesOf, table } from "twobp";\n` +
     `const bar = progress(500);\nfor (let i = 0; i < 500; i++) bar.step();\nbar.done();\n` +
-    `await table([{ sum: x + 1, devices: generate("gpipe", { devices: 3 }).devices }]);\n` +
+    `await table([{ sum: x + 1, devices: sizesOf(generate("gpipe", { devices: 3 })).devices }]);\n` +
     // What no device is needed for, Node does without one.
     `const naive = generate("naive", { devices: 2 });\n` +
     `const peaks = await predictMemory(createModel("llama-tiny"), naive, 1, { optimizer: adamw() });\n` +

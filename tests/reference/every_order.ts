@@ -22,6 +22,8 @@ export interface Tiny {
     parameters: number;
     losses: number;
   }[];
+  /** Whether no tail starts before all ranks have got what they wait for. */
+  together: boolean;
   cap: number;
 }
 
@@ -62,7 +64,7 @@ export function peakOf({ ranks, microbatches }: Tiny, rank: number, list: readon
 }
 
 /** When the last rank is done, or Infinity where ranks wait for each other. */
-export function timeOf({ ranks }: Tiny, lists: readonly (readonly Kind[])[]): number {
+export function timeOf({ ranks, together }: Tiny, lists: readonly (readonly Kind[])[]): number {
   /** By rank: when it is free, when its k-th activation and gradient are made, and how far it is. */
   const state = lists.map(() => ({ free: 0, F: [] as number[], I: [] as number[], W: [] as number[], at: 0 }));
   for (let moved = true; moved;) {
@@ -81,11 +83,11 @@ export function timeOf({ ranks }: Tiny, lists: readonly (readonly Kind[])[]): nu
     }
   }
   if (state.some(({ at }, rank) => at < lists[rank].length)) return Infinity;
-  const ends = ranks.map(({ tail, after }, rank) =>
+  const summed = ranks.map(({ after }, rank) =>
     // A gradient to any rank takes what one to the rank before takes.
-    tail + Math.max(state[rank].free, ...after.map((other) => state[other].free + ranks[other].up))
+    Math.max(state[rank].free, ...after.map((other) => state[other].free + ranks[other].up))
   );
-  return Math.max(...ends);
+  return Math.max(...ranks.map(({ tail }, rank) => tail + (together ? Math.max(...summed) : summed[rank])));
 }
 
 /** The least time of all orders within the cap; Infinity where there is none. */

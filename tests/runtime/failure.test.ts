@@ -131,7 +131,7 @@ test("a schedule or batch that does not fit the pipeline is refused before anyth
   const before = inUse();
   await assert.rejects(pipeline.step(generate("gpipe", { devices: 4 }), randomBatch(tiny, 4)), {
     name: "UserError",
-    message: "Schedule gpipe is for 4 stages on 4 devices, the pipeline has 2 on 2",
+    message: "Schedule gpipe is for 4 stages on 4 ranks, the pipeline has 2 on 2",
   });
   await assert.rejects(pipeline.step(generate("gpipe", { devices: 2 }), randomBatch(tiny, 3)), {
     name: "UserError",

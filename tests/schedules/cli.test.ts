@@ -146,7 +146,7 @@ test("every mistake on the command line is one line and exit code 2", () => {
     [["validate", file("empty.csv", "")], /The CSV file holds no action/],
     [["validate", file("z.csv", "0F0,0Z0\n")], /CSV row 1, column 2: unknown action "Z"/],
     [["validate", file("w.csv", "0F0,0W0,0I0\n")], /it needs the input gradient 0I0 first/],
-    [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 devices/],
+    [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 ranks/],
     [["search", "--cap", "1"], /A cap of 1 is too small/],
     [
       ["show", "gpipe", "--devices", "100", "--microbatches", "200", "--html", join(folder, "x")],

@@ -265,7 +265,7 @@ for (const [fault, text, message] of faults) {
 test("fromCsv() explains a wrong number of rows", () => {
   assert.throws(
     () => fromCsv("0F0,0B0\n", { devices: 4 }),
-    /^UserError: The CSV file has 1 rows for 4 devices; it needs one for each$/,
+    /^UserError: The CSV file has 1 rows for 4 ranks; it needs one for each$/,
   );
 });
 

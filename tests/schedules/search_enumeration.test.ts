@@ -40,7 +40,8 @@ function tinyOf(messages: fc.Arbitrary<number>): fc.Arbitrary<Tiny> {
       losses: seldom(2),
     }).map((rank) => ({ ...rank, released: Math.min(rank.released, rank.activations) }));
     const ranks = fc.array(rank, { minLength: devices, maxLength: devices });
-    return fc.record({ microbatches: fc.constant(microbatches), ranks, room: fc.integer({ min: -1, max: 5 }) })
+    const room = fc.integer({ min: -1, max: 5 });
+    return fc.record({ microbatches: fc.constant(microbatches), ranks, room, together: fc.boolean() })
       .map(({ room, ...rest }) => {
         const tiny = {
           ...rest,
@@ -57,11 +58,12 @@ function tinyOf(messages: fc.Arbitrary<number>): fc.Arbitrary<Tiny> {
   });
 }
 
-const costsOf = ({ ranks }: Tiny): Costs => ({
+const costsOf = ({ ranks, together }: Tiny): Costs => ({
   duration: ({ kind, stage }) => ranks[stage][kind as "F"],
   transfer: (from, _, kind) => kind === "F" ? ranks[from].down : ranks[from].up,
   tail: (rank) => ranks[rank].tail,
   tailAfter: (rank) => ranks[rank].after,
+  tailTogether: together,
 });
 const memoryOf = ({ ranks }: Tiny): Memory => (stage) => ranks[stage];
 
@@ -164,7 +166,7 @@ test("search() proves the same whatever the unit of time and of memory", async (
     derivatives: 1,
     workspace: { F: 0, I: 0, W: 1 },
   };
-  const optimum = leastTime({ microbatches: 2, ranks: [rank, rank, rank], cap: 5 });
+  const optimum = leastTime({ microbatches: 2, ranks: [rank, rank, rank], together: false, cap: 5 });
   for (const scale of [1e-15, 1e-9, 1, 1e12]) {
     const costs = unitCosts({ f: 10 * scale, i: 15 * scale, w: 4 * scale, comm: 3 * scale });
     const memory: Memory = () => ({ activations: 2 * scale, derivatives: scale, workspace: { W: scale } });

@@ -35,7 +35,7 @@ export function fromCsv(text: string, { name = "csv", devices }: FromCsvOptions 
   expectValue("A CSV", text, string);
   const rows = parseTable(text);
   if (devices !== undefined && rows.length !== devices) {
-    throw new UserError(`The CSV file has ${rows.length} rows for ${devices} devices; it needs one for each`);
+    throw new UserError(`The CSV file has ${rows.length} rows for ${devices} ranks; it needs one for each`);
   }
   const kindOf = letters(rows);
   const placement = placementOf(rows);

@@ -14,7 +14,7 @@ export function dualPipeV(devices: number, microbatches: number): Schedule {
     throw new UserError(
       `dualpipe-v needs at least as many micro-batches as stages, ${
         2 * devices
-      } on ${devices} devices; got ${microbatches}`,
+      } on ${devices} ranks; got ${microbatches}`,
     );
   }
   const make = actionMaker(microbatches);

@@ -13,7 +13,7 @@ export function interleaved(devices: number, microbatches: number, chunks: numbe
   const rounds = Math.max(1, Math.floor(microbatches / devices));
   if (microbatches % rounds !== 0) {
     throw new UserError(
-      `interleaved-1f1b runs ${microbatches} micro-batches on ${devices} devices in ${rounds} equal rounds, ` +
+      `interleaved-1f1b runs ${microbatches} micro-batches on ${devices} ranks in ${rounds} equal rounds, ` +
         `so their number must be a multiple of ${rounds}; a multiple of ${devices} always works`,
     );
   }

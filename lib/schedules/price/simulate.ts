@@ -117,8 +117,7 @@ export interface Times {
 /** Runs a Program on paper: {@link simulate} without what else is made of the times. */
 export function timesOf(program: Program, costs: Costs): Times {
   const { devices, nodes, rank, waits, from, what, order } = program;
-  const lengths = lengthsOf(program, costs);
-  const starts = new Float64Array(nodes), ends = new Float64Array(nodes);
+  const starts = new Float64Array(nodes), ends = lengthsOf(program, costs); // each length until its node has run
   const because = new Int32Array(nodes);
   /** Of each rank the node that it ran last. */
   const latest = new Int32Array(devices).fill(-1);
@@ -133,10 +132,10 @@ export function timesOf(program: Program, costs: Costs): Times {
       start = arrival;
       because[node] = source;
     }
+    busy[own] += ends[node];
     starts[node] = start;
-    ends[node] = start + lengths[node];
+    ends[node] += start;
     latest[own] = node;
-    busy[own] += lengths[node];
   }
   return { starts, ends, because, busy, makespan: latest.reduce((most, node) => Math.max(most, ends[node]), 0) };
 }

@@ -1,4 +1,5 @@
-import { arrivalOf, exceeds, F, I, linksOf, makespanOf, noProgress, type Order, type Problem, W } from "./problem.ts";
+import { F, I, W } from "../program.ts";
+import { arrivalOf, exceeds, linksOf, makespanOf, noProgress, type Order, type Problem } from "./problem.ts";
 
 /** Labels kept for one state, and in all: more would prune a little more and take much more memory. */
 const labelsPerState = 48;

@@ -1,4 +1,5 @@
-import { arrivalOf, exceeds, F, I, noProgress, type Order, type Problem, W } from "./problem.ts";
+import { F, I, W } from "../program.ts";
+import { arrivalOf, exceeds, noProgress, type Order, type Problem } from "./problem.ts";
 
 /** How a rank chooses among the actions that are ready. */
 export interface Rule {

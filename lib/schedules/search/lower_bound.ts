@@ -1,4 +1,5 @@
-import { F, I, linksOf, type Problem, W } from "./problem.ts";
+import { F, I, W } from "../program.ts";
+import { linksOf, type Problem } from "./problem.ts";
 
 /**
  * A time that no order of F, I and W can beat under the cap: the largest of five arguments on each rank.

@@ -11,16 +11,10 @@ import { type Costs, delayOf, durationOf, endOf, tailOf } from "../price/costs.t
 import { type Memory, stagesOf } from "../price/memory.ts";
 import { oneFOneB } from "../generators/one_f_one_b.ts";
 import { linearPlacement } from "../generators/placement.ts";
-import { isMessage, lower, outputOf, type Program } from "../program.ts";
+import { F, I, isMessage, lower, outputOf, type Program, W } from "../program.ts";
 
-/** F, I and W as numbers. */
+/** The kinds of a search, by their index in `nodeKinds`. */
 export const kindsOfSearch = ["F", "I", "W"] as const;
-/** Index of F. */
-export const F = 0;
-/** Index of I. */
-export const I = 1;
-/** Index of W. */
-export const W = 2;
 
 /** For each rank the order of its kinds. */
 export type Order = Uint8Array[];
@@ -93,7 +87,7 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
   const program = lower(oneFOneB(devices, 1), endOf(costs));
   const { forward, backward } = program;
   const stages = stagesOf(memory, devices);
-  const time = timesOf(devices, microbatches, costs);
+  const time = triplesOf(devices, microbatches, costs);
   const waits = stages.map((_, r) => [waitsOf(program, forward[r], costs), waitsOf(program, backward[r], costs), []]);
   const isSent = (node: number) => {
     const edge = outputOf(program, node);
@@ -151,7 +145,7 @@ function waitsOf(program: Program, node: number, costs: Costs): Wait[] {
 }
 
 /** The times of F, I and W on each rank, which must be those of every micro-batch. */
-function timesOf(devices: number, microbatches: number, costs: Costs): Triple[] {
+function triplesOf(devices: number, microbatches: number, costs: Costs): Triple[] {
   const make = actionMaker(microbatches);
   return linearPlacement(devices).map((rank) =>
     kindsOfSearch.map((kind, at) => {

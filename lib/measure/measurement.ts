@@ -1,0 +1,353 @@
+/** A throughput measurement under way: pipelines, rounds of steps, and what their times add up to. */
+import { freemem } from "node:os";
+import { UserError } from "../errors.ts";
+import type { DeviceSet } from "../gpu/devices.ts";
+import { collectGarbage } from "../gpu/garbage.ts";
+import type { Interval } from "../gpu/timing.ts";
+import { countParameters } from "../models/model.ts";
+import { callback, expectFields, filled, having, optional, positive, type Rules } from "../rules.ts";
+import type { Pipeline } from "../runtime/pipeline.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
+import { type Costs, withHostOverhead } from "../schedules/price/costs.ts";
+import { simulate } from "../schedules/price/simulate.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import type { SchedulePair } from "../schedules/transforms/pair.ts";
+import type { BatchSource } from "../train/data.ts";
+import {
+  type CostCollector,
+  createCostCollector,
+  hostPerAction,
+  replayCosts,
+  type Transfer,
+  updatesAfter,
+} from "./costs.ts";
+import { explainGain } from "./gain.ts";
+import { measureLinks } from "./overheads.ts";
+import { median } from "./statistics.ts";
+import type { ThroughputReport, ThroughputRow } from "./throughput_report.ts";
+
+/** What to measure. */
+export interface MeasurementOptions {
+  /** What to compare. */
+  readonly pairs: readonly SchedulePair[];
+  /** Where batches come from. */
+  readonly source: BatchSource;
+  /** Samples in a micro-batch. */
+  readonly samples: number;
+  /** Time of a message between virtual devices; by default what it is measured at on the device they share. */
+  readonly transfer?: Transfer;
+  /** Called after each step, the uncounted ones included. */
+  readonly onStep?: (loss: number) => void;
+}
+
+const rules: Rules<MeasurementOptions> = {
+  pairs: filled,
+  source: having("next"),
+  samples: positive,
+  transfer: optional(callback),
+  onStep: optional(callback),
+};
+
+/** One counted step. */
+export interface StepSample {
+  /** What ran. */
+  readonly schedule: Schedule;
+  /** Its time: wall clock on real devices, composed on virtual ones. */
+  readonly ms: number;
+  /** Device times, as `StepResult.intervals` gives them; absent without device timestamps. */
+  readonly intervals?: readonly (readonly Interval[])[];
+  /** What the step, composed of its device times, comes to: with host and messages on virtual devices, without on real ones. */
+  readonly costs?: Costs;
+}
+
+/** The counted steps of one of the pairs, without and with 2BP. */
+export interface PairSample {
+  /** Which pair. */
+  readonly pair: number;
+  /** Its steps. */
+  readonly steps: readonly [StepSample, StepSample];
+}
+
+/** Makes a pipeline with the stages on these ranks. */
+export type MakePipeline = (placement: readonly number[]) => Pipeline;
+
+/** A measurement under way, round by round. A pipeline serves the schedules of one placement. */
+export interface Measurement {
+  /** Number of placements. */
+  readonly placements: number;
+  /** Makes the pipeline of a placement, and takes each of its schedules' steps once, uncounted. */
+  open(placement: number): Promise<void>;
+  /** Takes the steps of each pair whose placement is open once. */
+  round(): Promise<readonly PairSample[]>;
+  /** Gives back the pipelines that are open. */
+  close(): void;
+  /** Whether memory is short for one more pipeline like those that are open. */
+  isCrowded(): boolean;
+  /** What the rounds so far give. */
+  report(): ThroughputReport;
+}
+
+/** What is measured on one placement. */
+interface Group {
+  readonly placement: readonly number[];
+  /** Positions of its pairs. */
+  readonly pairs: number[];
+  /** While it is open. */
+  pipeline?: Pipeline;
+  /** Bytes that its pipeline holds between two steps, by rank. */
+  held: readonly number[];
+  /** The most bytes that a step of it took, all ranks together. */
+  peak: number;
+  link?: Transfer;
+}
+
+/** The pairs by the placement that both their schedules have. */
+function groupsOf(pairs: readonly SchedulePair[]): Group[] {
+  const groups = new Map<string, Group>();
+  for (const [index, { base: { placement } }] of pairs.entries()) {
+    const group: Group = groups.get(String(placement)) ?? { placement, pairs: [], held: [], peak: 0 };
+    groups.set(String(placement), group);
+    group.pairs.push(index);
+  }
+  return [...groups.values()];
+}
+
+/**
+ * `measureThroughput` in the caller's rhythm, for measurements of several device sets in turn.
+ *
+ * @throws {UserError} As `measureThroughput`.
+ */
+export function startMeasurement(
+  set: DeviceSet,
+  pipeline: Pipeline | MakePipeline,
+  options: MeasurementOptions,
+): Measurement {
+  expectFields("measureThroughput", options, rules);
+  const { pairs, source, samples, transfer, onStep } = options;
+  const isVirtual = set.mode === "virtual";
+  const given = typeof pipeline === "function" ? undefined : pipeline;
+  const make = typeof pipeline === "function" ? pipeline : () => pipeline;
+  checkPairs(pairs, set.devices.length, given?.parts.length);
+  if (isVirtual && !set.devices[0].gpu.info.timestamps) {
+    throw new UserError(`${set.adapter} has no timestamps, which virtual devices are composed from`);
+  }
+  const groups = groupsOf(pairs);
+  const measured: Measured[] = pairs.map(({ base, split }) => ({
+    base: createRow(base),
+    split: createRow(split),
+    group: groups.find(({ placement }) => String(placement) === String(base.placement))!,
+    warm: [],
+    recompute: "none",
+  }));
+  const bytes = () => set.devices.map(({ ledger }) => ledger.total());
+  const losses: number[][] = [];
+  const unexplained: number[] = [], host: number[] = [];
+  const turns: string[][] = [];
+  let round = 0;
+  let about: Pick<ThroughputReport, "model" | "precision"> | undefined;
+
+  async function step(schedule: Schedule, each: Measured, row: Row): Promise<StepSample> {
+    const { group } = each;
+    const batch = await source.next(samples * sizesOf(schedule).microbatches);
+    collectGarbage();
+    const others = bytes().map((total, rank) => total - group.held[rank]);
+    const result = await group.pipeline!.step(schedule, batch);
+    group.held = bytes().map((total, rank) => total - others[rank]);
+    (losses[round] ??= []).push(result.loss);
+    onStep?.(result.loss);
+    const { intervals, wallMs } = result;
+    const peaks = result.peaks.map(({ total }, rank) => total - others[rank]);
+    group.peak = Math.max(group.peak, peaks.reduce((sum, peak) => sum + peak, 0));
+    if (round === 0) { // kernels are compiled and buffers made
+      if (intervals) each.warm = intervals.flat().map(({ start, end }) => end - start);
+      return { schedule, ms: NaN };
+    }
+    const perAction = isVirtual ? hostPerAction(intervals!, wallMs) : 0;
+    const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, group.link, each.after), perAction);
+    const simulated = costs && simulate(schedule, costs);
+    const stepMs = isVirtual ? simulated!.makespan : wallMs;
+    const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
+    row.stepMs.push(stepMs);
+    row.bubble.push(1 - busy / (set.devices.length * stepMs));
+    peaks.forEach((total, rank) => row.peakBytes[rank] = Math.max(row.peakBytes[rank] ?? 0, total));
+    if (intervals) each.collector!.add(schedule, intervals);
+    unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
+    host.push(perAction);
+    return { schedule, ms: stepMs, ...(intervals ? { intervals, costs } : {}) };
+  }
+
+  async function steps(index: number): Promise<PairSample> {
+    const { base, split } = pairs[index], each = measured[index];
+    return { pair: index, steps: [await step(base, each, each.base), await step(split, each, each.split)] };
+  }
+
+  /** Makes the pipeline of a placement, takes its uncounted steps, and measures its messages. */
+  async function warmUp(group: Group): Promise<void> {
+    const before = given ? bytes().map(() => 0) : bytes();
+    const { model, parts, recompute, precision } = group.pipeline = make(group.placement);
+    group.held = bytes().map((total, rank) => total - before[rank]);
+    about ??= { model: { name: model.name, parameters: countParameters(model), ...model.configuration }, precision };
+    round = 0;
+    const after = updatesAfter(group.pipeline, set.devices.length);
+    for (const index of group.pairs) {
+      const each = measured[index];
+      each.after = after;
+      each.collector = createCostCollector(parts.length, set.devices.length, after);
+      each.recompute = recompute;
+      await steps(index);
+    }
+    const [first] = group.pairs;
+    const warm = group.pairs.flatMap((index) => measured[index].warm);
+    group.link = transfer;
+    if (isVirtual) group.link ??= await measureLinks(set.devices[0], group.pipeline, pairs[first].base, samples, warm);
+  }
+
+  function closeGroup(group: Group): void {
+    if (!given) group.pipeline?.close();
+    group.pipeline = undefined;
+  }
+
+  return {
+    placements: groups.length,
+    async open(placement) {
+      const group = groups[placement];
+      const isFirst = groups.every(({ pipeline }) => !pipeline);
+      try {
+        await warmUp(group);
+      } catch (error) {
+        closeGroup(group);
+        throw error;
+      }
+      const names = group.pairs.map((index) => pairs[index].base.name);
+      if (isFirst) turns.push(names);
+      else turns[turns.length - 1].push(...names);
+    },
+    async round() {
+      round++;
+      const samples: PairSample[] = [];
+      for (const [index, { group }] of measured.entries()) if (group.pipeline) samples.push(await steps(index));
+      return samples;
+    },
+    close() {
+      groups.forEach(closeGroup);
+    },
+    isCrowded() {
+      const open = groups.filter(({ pipeline }) => pipeline);
+      // A GPU does not say what memory it has left; a software driver's is the machine's.
+      return set.devices[0].gpu.info.software && open.some(({ peak }) => peak > freemem());
+    },
+    report() {
+      const hasTimes = !unexplained.some(Number.isNaN);
+      const costs = measured.map(({ collector }) => hasTimes ? collector!.costs() : undefined);
+      const messageMs = (rank: number) => Math.max(...groups.map(({ link }) => link?.(rank, rank + 1) ?? 0));
+      return {
+        schema: 1,
+        mode: set.mode,
+        devices: set.devices.length,
+        adapter: set.adapter,
+        model: about!.model,
+        samples,
+        precision: about!.precision,
+        rows: measured.flatMap(({ base, split, recompute }) => [
+          { ...finishRow(base, samples, recompute), ...(split.schedule.policy ? {} : { joined: true as const }) },
+          finishRow(split, samples, recompute),
+        ]),
+        gains: pairs.map(({ base, split }, index) => {
+          const each = measured[index];
+          const times = each.base.stepMs.map((time, at) => [time, each.split.stepMs[at]] as const);
+          return explainGain(base, split, times, costs[index], isVirtual ? each.group.link : undefined);
+        }),
+        unexplained: isVirtual || !hasTimes ? NaN : median(unexplained),
+        ...(isVirtual
+          ? {
+            overheads: {
+              hostMsPerAction: median(host),
+              messageMs: set.devices.slice(1).map((_, rank) => messageMs(rank)),
+              measured: !transfer,
+            },
+          }
+          : {}),
+        costs: Object.fromEntries(pairs.flatMap(({ base }, index) => costs[index] ? [[base.name, costs[index]]] : [])),
+        loss: { first: mean(losses[0]), last: mean(losses[losses.length - 1]) },
+        ...(turns.length > 1 ? { apart: turns } : {}),
+      };
+    },
+  };
+}
+
+/** Throws unless each pair is one schedule without and with 2BP, for so many ranks, and stages where a pipeline is given. */
+function checkPairs(pairs: readonly SchedulePair[], devices: number, stages?: number): void {
+  for (const pair of pairs) {
+    const [base, split] = [pair.base, pair.split].map((schedule) => {
+      const sizes = sizesOf(schedule);
+      if (sizes.devices === devices && sizes.stages === (stages ?? sizes.stages)) return sizes;
+      throw new UserError(
+        `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} ranks, ` +
+          (stages === undefined ? `and there are ${devices}` : `the pipeline has ${stages} on ${devices}`),
+      );
+    });
+    if (base.microbatches !== split.microbatches) {
+      throw new UserError(
+        `The schedules of a pair must do the same work; ${pair.base.name} has ${base.microbatches} micro-batches, ` +
+          `${pair.split.name} with 2BP ${split.microbatches}`,
+      );
+    }
+    if (String(pair.base.placement) !== String(pair.split.placement)) {
+      throw new UserError(
+        `The schedules of a pair must have their stages on the same ranks; ${pair.base.name} has them on ` +
+          `${pair.base.placement.join()}, ${pair.split.name} with 2BP on ${pair.split.placement.join()}`,
+      );
+    }
+  }
+}
+
+/** One pair under way. */
+interface Measured {
+  readonly base: Row;
+  readonly split: Row;
+  readonly group: Group;
+  /** Device times of the last uncounted step. */
+  warm: readonly number[];
+  /** What its pipeline recomputes. */
+  recompute: string;
+  /** See {@link updatesAfter}; from when its pipeline is made, as the collector. */
+  after?: readonly (readonly number[])[];
+  collector?: CostCollector;
+}
+
+interface Row {
+  readonly schedule: Schedule;
+  readonly stepMs: number[];
+  readonly bubble: number[];
+  readonly peakBytes: number[];
+}
+
+function createRow(schedule: Schedule): Row {
+  return { schedule, stepMs: [], bubble: [], peakBytes: [] };
+}
+
+function finishRow(
+  { schedule, stepMs, bubble, peakBytes }: Row,
+  samples: number,
+  recompute: string,
+): ThroughputRow {
+  const { name, policy } = schedule;
+  const { split: twoStage, width, microbatches } = sizesOf(schedule);
+  const middle = median(stepMs);
+  return {
+    schedule: name,
+    twoStage,
+    ...(policy ? { policy } : {}),
+    width,
+    recompute,
+    microbatches,
+    stepMs: { median: middle, min: Math.min(...stepMs), max: Math.max(...stepMs) },
+    samplesPerSecond: samples * microbatches / middle * 1000,
+    bubbleRatio: median(bubble),
+    peakBytes,
+  };
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}

@@ -1,0 +1,70 @@
+/** What a throughput run gives. */
+import type { Mode } from "../gpu/devices.ts";
+import type { Precision } from "../runtime/pipeline.ts";
+import type { MeasuredCosts } from "./costs.ts";
+import type { Gain } from "./gain.ts";
+import type { Overheads } from "./overheads.ts";
+
+/** Measured throughput of one schedule. */
+export interface ThroughputRow {
+  /** Name of the schedule. */
+  readonly schedule: string;
+  /** Whether backward passes were split. */
+  readonly twoStage: boolean;
+  /** There where the schedule is split by itself, and this row is what it is compared with: its order with each I and its W as one B. */
+  readonly joined?: true;
+  /** When the delayed W ran. */
+  readonly policy?: string;
+  /** Most micro-batches in one W. */
+  readonly width: number;
+  /** What was recomputed instead of kept, as the command line says it. */
+  readonly recompute: string;
+  /** Micro-batches in a step. */
+  readonly microbatches: number;
+  /** Step times: wall clock on real devices, composed on virtual ones. */
+  readonly stepMs: { readonly median: number; readonly min: number; readonly max: number };
+  /** Samples trained in a second, at the median step time. */
+  readonly samplesPerSecond: number;
+  /** Idle device time over devices x step time, median over the steps; NaN without device timestamps. */
+  readonly bubbleRatio: number;
+  /** The most bytes in use at once on each device, in any step. */
+  readonly peakBytes: readonly number[];
+}
+
+/** A throughput run. Times are milliseconds; a sample is a sequence or an image. */
+export interface ThroughputReport {
+  /** Version of this form. */
+  readonly schema: 1;
+  /** Real or virtual devices. */
+  readonly mode: Mode;
+  /** Number of ranks. */
+  readonly devices: number;
+  /** What they are. */
+  readonly adapter: string;
+  /** The model's name, number of parameters and sizes. */
+  readonly model: Readonly<Record<string, string | number>>;
+  /** Samples in a micro-batch. */
+  readonly samples: number;
+  /** What tensors held. */
+  readonly precision: Precision;
+  /** Each schedule without and with 2BP. */
+  readonly rows: readonly ThroughputRow[];
+  /** One for each pair of schedules. */
+  readonly gains: readonly Gain[];
+  /**
+   * Share of the real step time that the step's own action times, composed by the simulator, do not account for: host,
+   * transfers, waits. Median over all steps. NaN for virtual devices, whose step times are composed, and without device timestamps.
+   */
+  readonly unexplained: number;
+  /** What virtual devices' step times hold besides device times; absent for real ones, whose clock has it all. */
+  readonly overheads?: Overheads;
+  /** Device times that the predictions rest on, schedule by schedule. */
+  readonly costs: Readonly<Record<string, MeasuredCosts>>;
+  /** Mean loss over the first and the last round of steps. */
+  readonly loss: { readonly first: number; readonly last: number };
+  /**
+   * Where the pipelines of all placements did not fit into memory together: the names of the schedules whose steps
+   * alternated, one list after the other.
+   */
+  readonly apart?: readonly (readonly string[])[];
+}
