@@ -15,15 +15,13 @@ import { createUniforms, type Uniforms } from "./uniforms.ts";
 export interface View {
   /** The buffer. */
   readonly storage: Storage;
-  /** Bytes from the start of the storage, a multiple of {@link alignment}. */
+  /** Bytes from the start of the storage, a multiple of 256 (`alignment`). */
   readonly offset: number;
   /** Length in bytes. */
   readonly bytes: number;
   /** What it holds: a kernel is compiled for the element types it is given. f32 by default. */
   readonly dtype?: DType;
 }
-
-export { alignment } from "../memory.ts";
 
 /** Reads up to this length use staging buffers that are kept: losses, flags. */
 const smallRead = 16_384;

@@ -1,8 +1,6 @@
 /** The account of one rank's GPU memory. */
 import { type Bytes, type Category, noBytes } from "../memory.ts";
 
-export type { Bytes };
-
 /** A change of what is in use: bytes of a category that come, or go where `bytes` is negative. */
 export type Observer = (category: Category, bytes: number) => void;
 

@@ -40,10 +40,13 @@ export interface BertConfiguration {
 }
 
 const uncased = { vocabulary: 30_522, mask: 103, positions: 512, types: 2, length: 512, dropout: 0.1 };
+const large = { ...uncased, width: 1024, blocks: 24, heads: 16, hidden: 4096 };
 
 /**
  * BERTs by name: those of text as bytes can be trained as they are; the others are the public sizes (Turc et al.,
- * arXiv 1908.08962, for those smaller than base), with the uncased vocabulary.
+ * arXiv 1908.08962, for those smaller than base), with the uncased vocabulary. `paper-bert-large` is the BERT-Large of
+ * the 2BP paper (arXiv 2405.18047), its sizes as read in public code of the same models, schedules and modes, whose owner could not be
+ * established; what was not read is the public model's.
  */
 export const bertConfigurations: Readonly<Record<string, BertConfiguration>> = {
   // 0.9 million parameters, for two cores. One token more than there are bytes: the mask.
@@ -63,7 +66,21 @@ export const bertConfigurations: Readonly<Record<string, BertConfiguration>> = {
   "bert-small": { ...uncased, width: 512, blocks: 4, heads: 8, hidden: 2048 },
   "bert-medium": { ...uncased, width: 512, blocks: 8, heads: 8, hidden: 2048 },
   "bert-base": { ...uncased, width: 768, blocks: 12, heads: 12, hidden: 3072 },
-  "bert-large": { ...uncased, width: 1024, blocks: 24, heads: 16, hidden: 4096 },
+  "bert-large": large,
+  "paper-bert-large": large,
+  // Its twin of the same depth and a 16th of the other sizes, in heads of 16 numbers, with a mask that is no byte: 1.3 million parameters.
+  "paper-bert-large-tiny": {
+    vocabulary: 1908,
+    mask: byteVocabulary,
+    width: 64,
+    blocks: 24,
+    heads: 4,
+    hidden: 256,
+    positions: 32,
+    types: 2,
+    length: 32,
+    dropout: 0.1,
+  },
 };
 
 const rules: Rules<BertConfiguration> = {

@@ -1,6 +1,8 @@
 /** LLaMa-like decoder-only transformers (Touvron et al., arXiv 2302.13971): RMSNorm, rotary positions, SwiGLU, no biases. */
 import { selfAttention } from "../layers/attention.ts";
+import { withDropout } from "../layers/dropout.ts";
 import { embedding } from "../layers/embedding.ts";
+import type { Layer } from "../layers/layer.ts";
 import { linear } from "../layers/linear.ts";
 import { preNorm } from "../layers/residual.ts";
 import { rmsNorm } from "../layers/rms_norm.ts";
@@ -33,9 +35,21 @@ export interface LlamaConfiguration {
   readonly theta?: number;
   /** Whether the output head is the embedding's table, as in Llama 3.2 1B and 3B; false by default. */
   readonly tied?: boolean;
+  /**
+   * Share of the features that are dropped in training: of the embedding, and of what each attention and feed-forward layer adds to
+   * the residual stream; 0 by default, as in the public models.
+   */
+  readonly dropout?: number;
 }
 
-/** LLaMa-like models by name. Those of text as bytes can be trained as they are. */
+// Inside is two thirds of 4 x width, rounded up to 256.
+const paper = { vocabulary: 32_000, width: 4096, heads: 32, hidden: 11_008, length: 1024, dropout: 0.1 };
+
+/**
+ * LLaMa-like models by name. Those of text as bytes can be trained as they are. `paper-transformer` and `paper-transformer-16` are
+ * the transformer of the 2BP paper (arXiv 2405.18047), their sizes as read in public code of the same models, schedules and modes,
+ * whose owner could not be established; what was not read is LLaMa's.
+ */
 export const llamaConfigurations: Readonly<Record<string, LlamaConfiguration>> = {
   // 0.9 million parameters: a micro-batch takes milliseconds on one core.
   "llama-tiny": { vocabulary: byteVocabulary, width: 128, blocks: 4, heads: 4, hidden: 352, length: 64 },
@@ -49,6 +63,18 @@ export const llamaConfigurations: Readonly<Record<string, LlamaConfiguration>> =
   "llama-1.1b": { vocabulary: 32_000, width: 2048, blocks: 22, heads: 32, kvHeads: 4, hidden: 5632, length: 2048 },
   // The first LLaMA.
   "llama-7b": { vocabulary: 32_000, width: 4096, blocks: 32, heads: 32, hidden: 11_008, length: 2048, epsilon: 1e-6 },
+  "paper-transformer": { ...paper, blocks: 32 }, // as in an older script
+  "paper-transformer-16": { ...paper, blocks: 16 }, // as in a newer one
+  // Its twin with a 32nd of the other sizes, in heads of 32 numbers (a 32nd of a head's 128 would be 4): 3.4 million parameters.
+  "paper-transformer-tiny": {
+    vocabulary: 1000,
+    width: 128,
+    blocks: 16,
+    heads: 4,
+    hidden: 344,
+    length: 32,
+    dropout: 0.1,
+  },
 };
 
 const rules: Rules<LlamaConfiguration> = {
@@ -62,6 +88,7 @@ const rules: Rules<LlamaConfiguration> = {
   epsilon: optional(real({ least: "above 0" })),
   theta: optional(real({ least: "above 0" })),
   tied: optional(flag),
+  dropout: optional(real({ least: 0, below: 1 })),
 };
 
 /**
@@ -69,33 +96,46 @@ const rules: Rules<LlamaConfiguration> = {
  * them. The projections that write to the residual stream start smaller by the square root of their number
  * (GPT-2's rule), which keeps the stream's variance independent of depth.
  *
- * @throws {UserError} On sizes that are no whole numbers of 1 or more, or do not fit each other.
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, or do not fit each other, and a dropout that is no share below 1.
  */
 export function llama(name: string, configuration: LlamaConfiguration): Model {
   expectFields(`LLaMa "${name}"`, configuration, rules);
   const { vocabulary, width, blocks, heads, kvHeads = heads, hidden, length } = configuration;
-  const { epsilon = 1e-5, theta = 10_000, tied = false } = configuration;
+  const { epsilon = 1e-5, theta = 10_000, tied = false, dropout: rate = 0 } = configuration;
   const outputDeviation = 0.02 / Math.sqrt(2 * blocks);
   const normed = (name: string) => rmsNorm(`${name}.norm`, width, epsilon);
+  const dropped = (name: string, layer: Layer) =>
+    rate === 0 ? layer : sequential(withDropout(`${name}.dropout`, { rate, length }, layer));
   const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: tied });
   return {
     name,
-    configuration: { vocabulary, width, blocks, heads, kvHeads, hidden, length, epsilon, theta },
+    configuration: {
+      vocabulary,
+      width,
+      blocks,
+      heads,
+      kvHeads,
+      hidden,
+      length,
+      epsilon,
+      theta,
+      ...rate > 0 ? { dropout: rate } : {},
+    },
     task: "next-token",
     takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
     inputShape: (samples) => [2, samples * length],
     packInputs: packIds,
     layers: [
-      tokens,
+      dropped("embedding", tokens),
       ...Array.from({ length: blocks }, (_, block) => {
         const [attention, mlp] = [`blocks.${block}.attention`, `blocks.${block}.mlp`];
         return [
           preNorm(
             normed(attention),
-            selfAttention(attention, { width, heads, kvHeads, length, theta, outputDeviation }),
+            dropped(attention, selfAttention(attention, { width, heads, kvHeads, length, theta, outputDeviation })),
           ),
-          preNorm(normed(mlp), swigluMlp(mlp, { width, hidden, outputDeviation })),
+          preNorm(normed(mlp), dropped(mlp, swigluMlp(mlp, { width, hidden, outputDeviation }))),
         ];
       }).flat(),
       sequential([rmsNorm("norm", width, epsilon), head]),

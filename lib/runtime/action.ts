@@ -1,7 +1,7 @@
 /** One action of a schedule: what it receives, records and sends. */
-import { alignment } from "../gpu/device.ts";
 import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
 import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
+import { alignment } from "../memory.ts";
 import { B, F, inputOf, outputOf, W } from "../schedules/program.ts";
 import { empty, fromArray, release, type Tensor, view } from "../tensor.ts";
 import { microbatchOf } from "../train/data.ts";

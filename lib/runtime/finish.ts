@@ -1,7 +1,7 @@
 /** The end of a step on one rank: its gradients are added up and looked at, so that all ranks update their parameters, or none. */
-import { alignment } from "../gpu/device.ts";
 import { keepBuffers, restoreBuffers } from "../layers/buffers.ts";
 import { parameterAt } from "../layers/parameter_blocks.ts";
+import { alignment } from "../memory.ts";
 import { fill } from "../ops/elementwise.ts";
 import { findNotFinite, notFiniteAt } from "../ops/finite.ts";
 import { type Program, TIED } from "../schedules/program.ts";

@@ -1,8 +1,8 @@
 /** One rank's part in a step. Of the other ranks it knows the numbers alone. */
 import { reasonOf } from "../errors.ts";
-import { alignment, type Device, DeviceError } from "../gpu/device.ts";
-import type { Bytes } from "../gpu/ledger.ts";
+import { type Device, DeviceError } from "../gpu/device.ts";
 import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
+import { alignment, type Bytes } from "../memory.ts";
 import { formatAction } from "../schedules/schedule.ts";
 import { empty, release, writeArray } from "../tensor.ts";
 import { runAction } from "./action.ts";

@@ -35,15 +35,16 @@ export interface BatchSource<Drawn extends Batch | Promise<Batch> = Batch | Prom
 
 /**
  * Draws sequences of `length` bytes from anywhere in `text`; the target of each is the byte after it. Equal seeds draw
- * equal sequences.
+ * equal sequences, and seeds for dropout.
  *
  * @throws {UserError} When the text is shorter than one sequence and the byte that follows it, `length` is less than 1, or `seed`
  * no u32.
  */
 export function textSource(text: Uint8Array, options: { length: number; seed: number }): BatchSource<Batch> {
   expectFields("textSource", options, { length: positive, seed: u32 });
-  const { length } = options;
+  const { length, seed } = options;
   const draw = sequences(text, options);
+  const random = generator(`dropout:${seed}`);
   return {
     next(samples) {
       expectSamples(samples);
@@ -54,7 +55,7 @@ export function textSource(text: Uint8Array, options: { length: number; seed: nu
         inputs.set(sequence.subarray(0, length), sample * length);
         targets.set(sequence.subarray(1), sample * length);
       }
-      return { samples, inputs, targets };
+      return { samples, inputs, targets, seed: random.integer(2 ** 31) };
     },
   };
 }

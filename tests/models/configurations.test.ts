@@ -27,19 +27,27 @@ const notAbove0 = (owner: string, field: string) =>
     `${owner}: ${field} must be a finite number, above 0, not ${value}`,
   ]);
 
+/** What a dropout that is no share below 1 is refused with. */
+const noShare = (owner: string) =>
+  [1, -0.1, NaN, 1 - 2 ** -53].map((dropout): [Record<string, unknown>, string] => [
+    { dropout },
+    `${owner}: dropout must be a number, 0 or more and below 1, not ${dropout}`,
+  ]);
+
 const families: Family[] = [
   {
     owner: 'LLaMa "x"',
     make: (configuration) => llama("x", configuration as never),
     right: {
       ...{ vocabulary: 19, width: 16, blocks: 2, heads: 4, kvHeads: 2, hidden: 10, length: 7 },
-      ...{ epsilon: 1e-6, theta: 500_000, tied: true },
+      ...{ epsilon: 1e-6, theta: 500_000, tied: true, dropout: 0.1 },
     },
     sizes: ["vocabulary", "width", "blocks", "heads", "hidden", "length", "kvHeads"],
-    optional: ["kvHeads", "epsilon", "theta", "tied"],
+    optional: ["kvHeads", "epsilon", "theta", "tied", "dropout"],
     wrong: [
       ...notAbove0('LLaMa "x"', "epsilon"),
       ...notAbove0('LLaMa "x"', "theta"),
+      ...noShare('LLaMa "x"'),
       [{ tied: 1 }, 'LLaMa "x": tied must be true or false, not 1'],
       [
         { heads: 3, kvHeads: 3 },
@@ -66,9 +74,7 @@ const families: Family[] = [
       [{ mask: -1 }, 'BERT "x": mask must be a whole number, 0 or more, not -1'],
       [{ length: 10 }, "embeddings: sequences of 10 tokens need more than 9 positions"],
       [{ heads: 5 }, /^blocks\.0\.attention: width 12 over 5 heads gives no whole head size/],
-      ...[1, -0.1, NaN, 1 - 2 ** -53].map((dropout) =>
-        [{ dropout }, `BERT "x": dropout must be a number, 0 or more and below 1, not ${dropout}`] as const
-      ).map(([fields, message]): [Record<string, unknown>, string] => [fields, message]),
+      ...noShare('BERT "x"'),
     ],
   },
   {

@@ -4,11 +4,10 @@ import { sourceFor } from "../../bench/data.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
-import type { PolicyText } from "../../lib/schedules/schedule.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
-import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { assertSameGradients } from "../runtime/support.ts";
+import { everySplit } from "../schedules/support.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 
 let set: DeviceSet;
@@ -18,7 +17,6 @@ before(async () => {
 after(() => set.close());
 
 const microbatches = 4;
-const policies: PolicyText[] = ["fill", "end", "mid", "every:2"];
 
 for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
   test(`${name} has the same loss and gradients for every schedule, policy and width`, async () => {
@@ -35,8 +33,7 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
     for (
       const base of ["gpipe", "1f1b-1", "1f1b-2", "naive"].map((each) => generate(each, { devices: 2, microbatches }))
     ) {
-      const split = policies.flatMap((policy) => [1, 2, 4].map((width) => twoStage(base, { policy, width })));
-      for (const schedule of [base, ...split]) {
+      for (const schedule of [base, ...everySplit(base, [1, 2, 4])]) {
         const what = `${schedule.name}, ${schedule.policy ?? "without 2BP"}, width ${sizesOf(schedule).width}`;
         const { loss, gradients } = await run(schedule);
         assert.ok(

@@ -1,6 +1,8 @@
 /** The whole LLaMa-like model in float64, forward only: gradients come from finite differences of its loss. */
 import type { LlamaConfiguration } from "../../lib/models/llama.ts";
+import { hash } from "../../lib/random.ts";
 import type { Batch } from "../../lib/train/data.ts";
+import { dropout } from "./dropout.ts";
 
 /** Parameter values by name. */
 export type Parameters = ReadonlyMap<string, ArrayLike<number>>;
@@ -8,7 +10,7 @@ export type Parameters = ReadonlyMap<string, ArrayLike<number>>;
 /** Mean cross-entropy over all tokens of the batch. */
 export function llamaLoss(configuration: LlamaConfiguration, parameters: Parameters, batch: Batch): number {
   const { width, blocks, heads, kvHeads = heads, hidden, vocabulary, length } = configuration;
-  const { epsilon = 1e-5, theta = 10_000, tied = false } = configuration;
+  const { epsilon = 1e-5, theta = 10_000, tied = false, dropout: rate = 0 } = configuration;
   const norm = (row: number[], gain: ArrayLike<number>) => rmsNorm(row, gain, epsilon);
   const packed = width + 2 * kvHeads * width / heads;
   const weight = (name: string) => {
@@ -16,21 +18,32 @@ export function llamaLoss(configuration: LlamaConfiguration, parameters: Paramet
     if (!values) throw new Error(`no parameter ${name}.weight`);
     return values;
   };
+  /** What dropout leaves of row `t` of the batch. */
+  const drop = (name: string, row: number[], t: number) => {
+    if (rate === 0) return row;
+    return [...dropout(row, width, { rate, seed: batch.seed ?? 0, salt: hash(`${name}.dropout`), firstRow: t })];
+  };
   let total = 0;
   for (let sequence = 0; sequence < batch.samples; sequence++) {
     const ids = batch.inputs.subarray(sequence * length, (sequence + 1) * length);
     const table = weight("embedding");
-    let x = [...ids].map((id) => Array.from({ length: width }, (_, c) => table[id * width + c]));
+    const first = sequence * length;
+    let x = [...ids].map((id, t) =>
+      drop("embedding", Array.from({ length: width }, (_, c) => table[id * width + c]), first + t)
+    );
     for (let block = 0; block < blocks; block++) {
       const name = `blocks.${block}`;
       const normed = x.map((row) => norm(row, weight(`${name}.attention.norm`)));
       const qkv = normed.map((row) => project(row, weight(`${name}.attention.qkv`), packed));
       const context = attend(qkv, width / heads, heads, kvHeads, theta);
-      x = x.map((row, t) => sum(row, project(context[t], weight(`${name}.attention.out`), width)));
-      x = x.map((row) => {
+      x = x.map((row, t) => {
+        const out = project(context[t], weight(`${name}.attention.out`), width);
+        return sum(row, drop(`${name}.attention`, out, first + t));
+      });
+      x = x.map((row, t) => {
         const inner = project(norm(row, weight(`${name}.mlp.norm`)), weight(`${name}.mlp.gate_up`), 2 * hidden);
         const gated = inner.slice(0, hidden).map((gate, c) => gate / (1 + Math.exp(-gate)) * inner[hidden + c]);
-        return sum(row, project(gated, weight(`${name}.mlp.down`), width));
+        return sum(row, drop(`${name}.mlp`, project(gated, weight(`${name}.mlp.down`), width), first + t));
       });
     }
     x.forEach((row, t) => {

@@ -4,17 +4,17 @@ import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import type { LlamaConfiguration } from "../../lib/models/llama.ts";
 import { createPipeline, type Pipeline } from "../../lib/runtime/pipeline.ts";
-import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
+import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate, scheduleNames } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
+import { everySplit } from "../schedules/support.ts";
 import { aligned, assertSameGradients, deep, type Gradients, randomBatch, tiny, tinyModel } from "./support.ts";
 
 const optimizer = sgd({ learningRate: 0.1 });
 const names = ["naive", "gpipe", "1f1b-1", "1f1b-2"];
-const policies: PolicyText[] = ["fill", "end"];
 let sets: Record<"one" | "real" | "virtual", DeviceSet>;
 
 before(async () => {
@@ -63,13 +63,8 @@ for (const [mode, devices] of [["real", 2], ["virtual", 4]] as const) {
       const before = set.devices.map(({ ledger }) => ledger.total());
       for (const name of names) {
         const base = generate(name, { devices });
-        const schedules = [base];
-        for (const policy of policies) {
-          for (let width = 1; width <= sizesOf(base).microbatches; width++) {
-            schedules.push(twoStage(base, { policy, width }));
-          }
-        }
-        for (const schedule of schedules) {
+        const widths = Array.from({ length: sizesOf(base).microbatches }, (_, before) => before + 1);
+        for (const schedule of [base, ...everySplit(base, widths)]) {
           await assertEqualsFullBatch(pipeline, configuration, sequences, schedule, expected);
           assert.deepEqual(
             set.devices.map(({ ledger }) => ledger.total()),

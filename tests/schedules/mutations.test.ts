@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { ganttFigure } from "../../lib/report/gantt.ts";
 import { ganttText } from "../../lib/report/gantt_text.ts";
 import { chromeTrace } from "../../lib/report/trace.ts";
-import type { Action, Kind, PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
+import type { Action, Kind, Schedule } from "../../lib/schedules/schedule.ts";
 import { overlaps, withContention } from "../../lib/schedules/price/contention.ts";
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
 import { toCsv } from "../../lib/schedules/csv/csv.ts";
@@ -17,7 +17,7 @@ import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { runsToItsEnd } from "../reference/schedule_runs.ts";
-import { isSplit, names, schedule } from "./support.ts";
+import { everyPolicy, isSplit, names, schedule } from "./support.ts";
 
 /** Where a mutation strikes, and with what: each used modulo what there is. */
 interface Draw {
@@ -115,13 +115,11 @@ const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Par
   },
 };
 
-const policies: PolicyText[] = ["fill", "end", "mid", "every:1", "every:2"];
-
 const base = fc.record({
   name: fc.constantFrom(...names),
   devices: fc.integer({ min: 1, max: 4 }),
   split: fc.boolean(),
-  policy: fc.constantFrom(...policies),
+  policy: fc.constantFrom(...everyPolicy({ every: [1, 2], cap: [40] })),
   width: fc.integer({ min: 1, max: 3 }),
 }).map(({ name, devices, split, policy, width }) => {
   const one = generate(name, { devices, microbatches: 2 * devices });

@@ -4,16 +4,16 @@ import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { generate, scheduleNames } from "../../lib/schedules/generators/generate.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
-import type { PolicyText as Policy } from "../../lib/schedules/schedule.ts";
 import { pairOf, schedulePair } from "../../lib/schedules/transforms/pair.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { wholeBackward } from "../../lib/schedules/transforms/whole.ts";
+import { everyPolicy } from "./support.ts";
 
 test("wholeBackward() takes back what twoStage() did, whatever the policy and width", () => {
   for (const name of scheduleNames) {
     const base = generate(name, { devices: 3, microbatches: 6 });
     if (sizesOf(base).split) continue;
-    for (const policy of ["fill", "lean", "end", "mid", "every:2", "cap:100"] as Policy[]) {
+    for (const policy of everyPolicy({ every: [2], cap: [100] })) {
       for (const width of [1, 2]) assert.deepEqual(wholeBackward(twoStage(base, { policy, width })), base);
     }
   }

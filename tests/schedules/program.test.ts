@@ -7,10 +7,10 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
 import { timesOf } from "../../lib/schedules/price/simulate.ts";
 import * as program from "../../lib/schedules/program.ts";
-import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
+import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { everyWait, isRunnable, nameOf, type Wait } from "../reference/waits.ts";
-import { isSplit, names, schedule } from "./support.ts";
+import { everyPolicy, isSplit, names, schedule } from "./support.ts";
 
 const { lower, inputOf, outputOf, isMessage, nodeKinds } = program;
 const passes = ["nothing", "activation", "gradient", "tied gradient"] as const;
@@ -40,7 +40,7 @@ const cases = fc.record({
   rounds: fc.integer({ min: 2, max: 3 }),
   chunks: fc.integer({ min: 1, max: 3 }),
   split: fc.boolean(),
-  policy: fc.constantFrom<PolicyText>("fill", "lean", "end", "mid", "every:1", "every:3", "cap:40"),
+  policy: fc.constantFrom(...everyPolicy({ every: [1, 3], cap: [40] })),
   width: fc.integer({ min: 1, max: 3 }),
   end: ends,
 }).map(({ name, devices, rounds, chunks, split, policy, width, end }) => {

@@ -1,9 +1,31 @@
-import type { Schedule } from "../../lib/schedules/schedule.ts";
+import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { scheduleNames } from "../../lib/schedules/generators/generate.ts";
 import type { Costs } from "../../lib/schedules/price/costs.ts";
+import { policies } from "../../lib/schedules/transforms/policy.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 
 /** Every schedule of the zoo. */
 export const names = scheduleNames;
+
+/** Every policy there is, those that take a value with values out of `values`. */
+export function everyPolicy(values: Readonly<Record<string, readonly number[]>>): PolicyText[] {
+  return policies.flatMap(({ kind, value }) =>
+    value ? values[kind].map((each) => `${kind}:${each}`) : kind
+  ) as PolicyText[];
+}
+
+/** What 2BP makes of a schedule under every policy and these widths; of those that are in the same order the first. */
+export function everySplit(base: Schedule, widths: readonly number[]): Schedule[] {
+  const splits = new Map<string, Schedule>();
+  for (const policy of everyPolicy({ every: [2], cap: [5] })) { // less than 5 the schedules of the paper cannot all keep
+    for (const width of widths) {
+      const split = twoStage(base, { policy, width });
+      const order = JSON.stringify(split.actions);
+      if (!splits.has(order)) splits.set(order, split);
+    }
+  }
+  return [...splits.values()];
+}
 
 /** Numbers from a seed, so that a failing property test can be run again. */
 export { seededRandom as random } from "../../lib/schedules/search/local_search.ts";
@@ -61,10 +83,13 @@ export function slowMakespan({ actions, placement }: Schedule, costs: Costs): nu
     );
   }
   const last = end.map((list) => list.at(-1) ?? 0);
-  return Math.max(...last.map((own, rank) => {
+  const summed = last.map((own, rank) => {
     const gradients = (costs.tailAfter?.(rank) ?? []).map((from) =>
       last[from] + (costs.transfer?.(from, rank, "I") ?? 0)
     );
-    return Math.max(own, ...gradients) + (costs.tail?.(rank) ?? 0);
-  }));
+    return Math.max(own, ...gradients);
+  });
+  return Math.max(
+    ...summed.map((own, rank) => (costs.tailTogether ? Math.max(...summed) : own) + (costs.tail?.(rank) ?? 0)),
+  );
 }

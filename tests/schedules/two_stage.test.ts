@@ -7,19 +7,24 @@ import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
-import { isSplit, names } from "./support.ts";
+import { everyPolicy, isSplit, names } from "./support.ts";
 
 const goldens: [name: string, policy: PolicyText | "none", makespan: number, peak: number[]][] = [
   ["naive", "none", 12, [1, 1, 1, 1]],
   ["naive", "fill", 9, [2, 2, 2, 2]],
+  ["naive", "paper", 9, [2, 2, 2, 2]],
   ["gpipe", "none", 21, [4, 4, 4, 4]],
   ["gpipe", "end", 18, [8, 8, 8, 8]],
+  ["gpipe", "paper", 18, [8, 8, 8, 8]],
   ["1f1b-1", "none", 21, [4, 3, 2, 1]],
   ["1f1b-1", "fill", 15, [5, 6, 7, 8]],
   ["1f1b-1", "end", 18, [8, 8, 8, 8]],
+  ["1f1b-1", "paper", 15, [5, 6, 7, 8]],
   ["1f1b-2", "none", 33, [4, 3, 2, 1]],
   ["1f1b-2", "fill", 27, [13, 14, 15, 16]],
   ["1f1b-2", "end", 30, [16, 16, 16, 16]],
+  ["1f1b-2", "paper", 27, [13, 14, 15, 16]],
+  ["1f1b-2", "lean", 27, [5, 6, 7, 8]],
 ];
 
 for (const [name, policy, makespan, peak] of goldens) {
@@ -48,15 +53,17 @@ for (const [name, policy, without, withTwo] of closedForms) {
     for (let devices = 2; devices <= 64; devices++) {
       const base = generate(name, { devices });
       assert.ok(Math.abs(simulate(base).bubbleRatio - without(devices)) < 1e-12, `${devices} devices without`);
-      const split = simulate(twoStage(base, { policy }));
-      assert.ok(Math.abs(split.bubbleRatio - withTwo(devices)) < 1e-12, `${devices} devices with`);
+      for (const each of [policy, "paper"] as const) {
+        const split = simulate(twoStage(base, { policy: each }));
+        assert.ok(Math.abs(split.bubbleRatio - withTwo(devices)) < 1e-12, `${devices} devices with ${each}`);
+      }
     }
   });
 }
 
 test("twoStage() keeps every base schedule valid under every policy and width", () => {
   for (const name of names.filter((name) => !isSplit(generate(name, { devices: 3 })))) {
-    for (const policy of ["fill", "end", "mid", "every:1", "every:2", "every:3", "cap:40"] as PolicyText[]) {
+    for (const policy of everyPolicy({ every: [1, 2, 3], cap: [40] })) {
       for (const width of [1, 2, 3, 7]) {
         const split = twoStage(generate(name, { devices: 3, microbatches: 6 }), { policy, width });
         validate(split);

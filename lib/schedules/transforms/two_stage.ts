@@ -5,6 +5,7 @@ import { type Costs, costsRule, endOf, unitCosts } from "../price/costs.ts";
 import { fillCapped, fillFast, fillIdle } from "./fill.ts";
 import { fillLean } from "./lean.ts";
 import { type Memory, unitMemory } from "../price/memory.ts";
+import { paperOrder } from "./paper.ts";
 import { formatPolicy, parsePolicy, type Policy } from "./policy.ts";
 import { timesOf } from "../price/simulate.ts";
 import { lower } from "../program.ts";
@@ -13,7 +14,10 @@ import { lower } from "../program.ts";
 export interface TwoStageOptions {
   /** When they run, as data or as text; default `fill`. `lean` is a heuristic: other orders of the same length may hold less. */
   policy?: Policy | PolicyText;
-  /** How many micro-batches of a stage one W concatenates; default 1. The last W of a stage may be narrower. */
+  /**
+   * How many micro-batches of a stage one W concatenates, at most; default 1. The last W of a stage may be narrower. `paper` has widths
+   * of its own, which this caps: by default nothing does.
+   */
   width?: number;
   /**
    * Costs that say what is idle, for `fill`, `lean` and `cap`; unit costs when absent. Where they are given, the result says
@@ -53,9 +57,10 @@ const rules: Rules<TwoStageOptions> = {
  */
 export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Schedule {
   expectFields("twoStage", options, rules);
-  const { width = 1, costs = unitCosts(), memory = unitMemory } = options;
+  const { costs = unitCosts(), memory = unitMemory } = options;
   const given = options.policy ?? "fill";
   const policy = parsePolicy(typeof given === "object" ? formatPolicy(given) : given);
+  const { width = policy.kind === "paper" ? Number.MAX_SAFE_INTEGER : 1 } = options;
   if (!Number.isInteger(width) || width < 1) {
     throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
   }
@@ -86,6 +91,8 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
         return fillLean(program, width, costs, memory);
       case "cap":
         return fillCapped(program, width, costs, policy.bytes, memory);
+      case "paper":
+        return paperOrder(schedule.actions, width);
       case "end":
         return flushed(Infinity);
       case "mid":
