@@ -6,7 +6,7 @@ import { type Category, padded } from "../memory.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { withRecompute } from "../runtime/recompute.ts";
-import { expectValue, positive } from "../rules.ts";
+import { expectValue, listOf, positive, whole } from "../rules.ts";
 import type { SlotMemory, StageMemory } from "../schedules/price/memory.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { bytesOf } from "../tensor.ts";
@@ -40,12 +40,14 @@ export interface StageMemoryOptions extends MemoryOptions {
  * console.log(peakMemory(schedule, memory));
  * ```
  *
- * @throws {UserError} When `stages`, `samples` or `width` is no whole number of 1 or more, or there are fewer layers than stages.
+ * @throws {UserError} When `stages`, `samples` or `width` is no whole number of 1 or more, `placement` no list of ranks, or there are
+ * fewer layers than stages.
  */
 export async function stageMemories(model: Model, options: StageMemoryOptions): Promise<readonly StageMemory[]> {
   const { samples, width = 1 } = options;
   expectValue("stageMemories: samples", samples, positive);
   expectValue("stageMemories: width", width, positive);
+  if (options.placement !== undefined) expectValue("stageMemories: placement", options.placement, listOf(whole(0)));
   const parts = options.parts ?? partition(model, options.placement?.length ?? options.stages ?? 1);
   const placement = options.placement ?? parts.map((_, stage) => stage);
   const { schedule, tried } = trial(placement, width);

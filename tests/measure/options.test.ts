@@ -82,6 +82,11 @@ test("predictions, reports and plans take whole numbers of samples, stages, devi
   const model = tinyModel;
   await whole("predictMemory: samples", (samples) => predictMemory(model(), schedule, samples, { optimizer }));
   await whole("stageMemories: samples", (samples) => stageMemories(model(), { samples, optimizer, stages: 2 }));
+  await whole("stageMemories: width", (width) => stageMemories(model(), { samples: 1, optimizer, stages: 2, width }));
+  for (const placement of ["0 1", null, [0, -1], [0.5]]) {
+    const options = { samples: 1, optimizer, placement: placement as number[] };
+    await assert.rejects(stageMemories(model(), options), /^UserError: stageMemories: placement must be/);
+  }
   await whole("The number of stages", (stages) => stageMemories(model(), { samples: 1, optimizer, stages }));
   await whole("stageWork: samples", (samples) => stageWork(model(), { samples, stages: 2 }));
   await whole("The number of stages", (stages) => stageWork(model(), { samples: 1, stages }));

@@ -25,7 +25,8 @@ export interface RankMemory {
 
 /**
  * What each rank holds over time, by category: an F takes activations, an I takes derivatives and gives back the
- * activations that no W needs, and a W or B gives back the rest. See `StageMemory` for what else there is.
+ * activations that no W needs, and a W or B gives back the rest. See `StageMemory` for what else there is; the end of the step,
+ * which takes no time here, is left out.
  *
  * @param spans Every action of the schedule with its times, rank by rank in order: of a simulation, or of a run.
  * @throws {UserError} What `validate()` says of the schedule, for spans of another one, and for an amount of memory that is none.
