@@ -88,6 +88,7 @@ for (const { twin, samples, optimizer, precision } of paperRuns.slice(1)) { // t
     assert.ok(Math.abs(expected.loss - chance) < 0.1 * chance, `${expected.loss}, by chance ${chance}`);
     assert.ok(Math.abs(actual.loss - expected.loss) <= 1e-6 * expected.loss, `${actual.loss}, not ${expected.loss}`);
     assertSameGradients(actual.gradients, expected.gradients, 1e-5, twin);
+    if (precision === "mixed" && !set.devices.every(({ gpu }) => gpu.info.f16)) return;
     const asRun = createPipeline(set, model, { optimizer, precision, seed: 3 });
     const { loss, skipped } = await asRun.step(split, batch);
     asRun.close();
