@@ -1,6 +1,6 @@
 /**
  * Fails when modules of this project import one another in a circle, or when a folder imports one that stands above it in
- * the order below, and prints where. README and ARCHITECTURE show the same order.
+ * the order below, and prints where. ARCHITECTURE shows the same order.
  */
 import { execFileSync } from "node:child_process";
 import process from "node:process";

@@ -23,8 +23,8 @@
  * ```
  *
  * One with a single kernel, or whose candidates are the row variants, is shorter: `singleOperation`, `rowOperation` in
- * variants.ts. That is all: the operation then appears in `deno task bench kernels`, and calibration checks every candidate against
- * the first one and times it on copies of the problems that a model's step has.
+ * variants.ts. With a problem in `measure/standard_problems.ts` it appears in `deno task bench kernels`; calibration checks every
+ * candidate against the first one and times it on copies of the problems that a model's step has.
  */
 import type { Gpu, GpuInfo } from "../gpu/gpu.ts";
 import type { Tensor } from "../tensor.ts";

@@ -16,9 +16,9 @@ import type { Tensor } from "../tensor.ts";
  */
 export interface Transport {
   /**
-   * Records the copy of `tensor` out of this rank's device. To be called once that is submitted: the returned function, which
-   * sends it off as soon as the copy has been made. Nothing waits, and the tensor may be released at once. `id` is unique among the
-   * messages of a step from this rank to rank `to`.
+   * Records the copy of `tensor` out of this rank's device. To be called as soon as that is submitted, and never after a step that
+   * failed: the returned function, which sends it off when the copy has been made. Nothing waits, and the tensor may be released at
+   * once. `id` is unique among the messages of a step from this rank to rank `to`.
    */
   send(to: number, id: number, tensor: Tensor): () => void;
   /** Waits for the message, then writes it into `target`, ahead of whatever is submitted to its device afterwards. */

@@ -32,7 +32,7 @@ const layouts: Record<string, string> = {
   dropout: "rows width threshold keep:f salt rowsPerSample",
   elementwise: "count value:f",
   embedding: "rows width",
-  finite: "count",
+  finite: "count limit",
   gelu: "count",
   layer_norm: "rows width epsilon:f",
   layer_norm_group: "rows width epsilon:f",

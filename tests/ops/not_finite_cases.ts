@@ -59,7 +59,10 @@ export interface Input {
 export interface Case {
   readonly name: string;
   readonly inputs: Readonly<Record<string, Input>>;
-  /** What is written and not read, by name; what is read and written is among the inputs alone. */
+  /**
+   * What is written and not read, by name; what is read and written is among the inputs alone. Names that begin with d are of
+   * gradients.
+   */
   readonly outputs: Readonly<Record<string, Pick<Input, "shape" | "half">>>;
   record(tensors: Readonly<Record<string, Tensor>>): void;
   /** All that is written, in float64. */

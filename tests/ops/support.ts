@@ -1,8 +1,9 @@
 /** What the tests of operations share: one device, seeded numbers, comparisons. */
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import type { Device } from "../../lib/gpu/device.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { withCandidate as withCandidateOn } from "../../lib/ops/choice.ts";
+import { type AnyOperation, operations, withCandidate as withCandidateOn } from "../../lib/ops/choice.ts";
 import type { RowVariant } from "../../lib/ops/variants.ts";
 import { type DType, fromArray, release, sizeOf, type Tensor, toArray } from "../../lib/tensor.ts";
 
@@ -18,6 +19,13 @@ export async function device(): Promise<Device> {
 export function close(): void {
   set?.close();
   set = undefined;
+}
+
+/** Every operation of `lib/ops`, and those of other folders that are loaded: no list that a new one could be left out of. */
+export async function everyOperation(): Promise<readonly AnyOperation[]> {
+  const folder = new URL("../../lib/ops/", import.meta.url);
+  for (const file of readdirSync(folder)) await import(new URL(file, folder).href);
+  return operations();
 }
 
 /** Numbers from a normal distribution, the same in every run (mulberry32, Box and Muller), rounded to float32. */

@@ -108,6 +108,9 @@ function byWire(ends: readonly Device[]): readonly Transport[] {
   });
 }
 
+/** Every transport; a new one is added here. The others must give the bits of the first. */
+const transports: readonly Connect[] = [inProcess, byWire];
+
 /** The tiny model with its head tied to the embedding: under zb-v both are on rank 0. */
 function tiedModel(): Model {
   const model = tinyModel(deep);
@@ -192,23 +195,23 @@ for (const [name, [make, schedule, batchOf]] of Object.entries(cases)) {
         return outcomes;
       };
       const expected = await train(inProcess);
-      assert.deepEqual(await train(byWire), expected);
+      for (const connect of transports.slice(1)) assert.deepEqual(await train(connect), expected);
       assert.deepEqual(set.devices.map(({ ledger }) => ledger.total()), inUse);
     });
   }
 }
 
 test("a sum over ranks is the same on all of them, bit for bit, and that of float64 but for rounding", async () => {
-  for (const connect of [inProcess, byWire]) {
+  for (const connect of transports) {
     const { devices } = virtual;
     const inUse = devices.map(({ ledger }) => ledger.total());
     const values = devices.map((_, rank) => Float32Array.from({ length: 37 }, (_, i) => Math.sin(1 + i * 1.7 + rank)));
-    const transports = connect(devices);
+    const ends = connect(devices);
     for (const ranks of [[0, 1, 2], [2, 0], [1, 2, 0]]) {
       const results = await Promise.all(ranks.map(async (rank) => {
         const device = devices[rank];
         const tensor = fromArray(device, [37], values[rank], "gradients");
-        const sum = transports[rank].reduce(ranks, 5, tensor);
+        const sum = ends[rank].reduce(ranks, 5, tensor);
         device.submit();
         sum.post();
         sum.record();
@@ -226,42 +229,42 @@ test("a sum over ranks is the same on all of them, bit for bit, and that of floa
         assert.ok(Math.abs(value - exact) < 1e-6, `${ranks}, ${i}: ${value}, not ${exact}`);
       });
     }
-    transports.forEach((transport) => transport.close());
+    ends.forEach((transport) => transport.close());
     assert.deepEqual(devices.map(({ ledger }) => ledger.total()), inUse);
   }
 });
 
 test("messages meet by sender, receiver and number, in whichever order they are sent and waited for", async () => {
-  for (const connect of [inProcess, byWire]) {
+  for (const connect of transports) {
     for (const { devices } of [real, virtual]) {
-      const transports = connect(devices);
+      const ends = connect(devices);
       const [one, other] = devices;
       const source = [7, 8, 9].map((value) => fromArray(one, [1], Float32Array.of(value), "workspace"));
       const target = [0, 0, 0].map(() => empty(other, [1], "workspace"));
-      const waits = [transports[1].receive(0, 2, target[2])]; // before it is sent
-      const posts = source.map((tensor, id) => transports[0].send(1, id, tensor));
+      const waits = [ends[1].receive(0, 2, target[2])]; // before it is sent
+      const posts = source.map((tensor, id) => ends[0].send(1, id, tensor));
       release(...source); // the copies are recorded
       one.submit();
       posts.reverse().forEach((post) => post());
-      for (const id of [1, 0]) waits.push(transports[1].receive(0, id, target[id]));
+      for (const id of [1, 0]) waits.push(ends[1].receive(0, id, target[id]));
       await Promise.all(waits);
       assert.deepEqual(await Promise.all(target.map(async (each) => (await toArray(each))[0])), [7, 8, 9]);
       release(...target);
-      transports.forEach((transport) => transport.close());
+      ends.forEach((transport) => transport.close());
     }
   }
 });
 
 test("ranks agree when all have told, on the records of all by rank, round after round", async () => {
-  for (const connect of [inProcess, byWire]) {
-    const transports = connect(virtual.devices);
+  for (const connect of transports) {
+    const ends = connect(virtual.devices);
     for (const order of [[0, 1, 2], [2, 1, 0], [1, 2, 0]]) {
       let known = 0;
       const answers: Promise<readonly { rank: number }[]>[] = [];
       for (const rank of order) {
         await later();
         assert.equal(known, 0);
-        const answer = transports[rank].agree({ rank });
+        const answer = ends[rank].agree({ rank });
         answer.then(() => known++);
         answers.push(answer);
       }
@@ -273,9 +276,9 @@ test("ranks agree when all have told, on the records of all by rank, round after
 });
 
 test("a rank that fails ends every wait of the others, those that begin after it as well, until all recover", async () => {
-  for (const connect of [inProcess, byWire]) {
-    const transports = connect(virtual.devices);
-    const [failing, ...others] = transports;
+  for (const connect of transports) {
+    const ends = connect(virtual.devices);
+    const [failing, ...others] = ends;
     const target = others.map((_, at) => empty(virtual.devices[1 + at], [4], "workspace"));
     const waits = () =>
       others.flatMap((transport, at) => [transport.receive(0, 3, target[at]), transport.agree({ losses: 1 })]);
@@ -285,11 +288,11 @@ test("a rank that fails ends every wait of the others, those that begin after it
     failing.fail(new RankError(failed.message));
     await Promise.all(early);
     await Promise.all(waits().map((wait) => assert.rejects(wait, failed)));
-    await Promise.all(transports.map((transport) => transport.recover()));
-    const told = await Promise.all(transports.map((transport, rank) => transport.agree(rank)));
+    await Promise.all(ends.map((transport) => transport.recover()));
+    const told = await Promise.all(ends.map((transport, rank) => transport.agree(rank)));
     assert.deepEqual(told, [[0, 1, 2], [0, 1, 2], [0, 1, 2]]);
     release(...target);
-    transports.forEach((transport) => transport.close());
+    ends.forEach((transport) => transport.close());
   }
 });
 

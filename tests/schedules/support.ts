@@ -83,10 +83,13 @@ export function slowMakespan({ actions, placement }: Schedule, costs: Costs): nu
     );
   }
   const last = end.map((list) => list.at(-1) ?? 0);
-  return Math.max(...last.map((own, rank) => {
+  const summed = last.map((own, rank) => {
     const gradients = (costs.tailAfter?.(rank) ?? []).map((from) =>
       last[from] + (costs.transfer?.(from, rank, "I") ?? 0)
     );
-    return Math.max(own, ...gradients) + (costs.tail?.(rank) ?? 0);
-  }));
+    return Math.max(own, ...gradients);
+  });
+  return Math.max(
+    ...summed.map((own, rank) => (costs.tailTogether ? Math.max(...summed) : own) + (costs.tail?.(rank) ?? 0)),
+  );
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
-import { type StageCost, stageCosts } from "../../lib/schedules/price/costs.ts";
+import { type Costs, type StageCost, stageCosts } from "../../lib/schedules/price/costs.ts";
 import { fillIdle } from "../../lib/schedules/transforms/fill.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { peakMemory, type StageMemory } from "../../lib/schedules/price/memory.ts";
@@ -99,6 +99,40 @@ const remembered = bases.chain((base) =>
     width: fc.integer({ min: 1, max: 3 }),
   })
 );
+
+/** How a rank's part of the step ends: the first and the last rank may have a parameter in common. */
+const endings = fc.record({
+  tails: fc.array(upTo(9), { minLength: 4, maxLength: 4 }),
+  tied: fc.boolean(),
+  together: fc.boolean(),
+});
+
+test("so are they with tails, which wait for gradients of tied parameters and for all ranks", () => {
+  let tied = 0;
+  fc.assert(
+    fc.property(priced, endings, ({ base, stages, comm, width }, ending) => {
+      const ends = [0, base.actions.length - 1];
+      const costs: Costs = {
+        ...stageCosts(stages, comm),
+        tail: (rank) => ending.tails[rank],
+        tailAfter: (rank) => ending.tied && ends.includes(rank) ? ends.filter((other) => other !== rank) : [],
+        tailTogether: ending.together,
+      };
+      const before = slowMakespan(base, costs);
+      for (const policy of ["fill", "lean"] as const) {
+        const split = twoStage(base, { policy, width, costs });
+        assert.ok(slowMakespan(split, costs) <= before);
+        assert.equal(split.slower, undefined);
+      }
+      const last = twoStage(base, { policy: "end", width, costs }), after = slowMakespan(last, costs);
+      assert.ok(Math.abs((last.slower ?? 0) - Math.max(0, after / before - 1)) < 1e-9, `${last.slower}`);
+      const untied = slowMakespan(base, { ...costs, tailAfter: () => [] });
+      if (untied < before) tied++;
+    }),
+    { seed: 13, numRuns: 200 },
+  );
+  assert.ok(tied > 5, `${tied}`);
+});
 
 test("the least cap that a refusal names works, no less does, and every cap is kept", () => {
   fc.assert(

@@ -14,7 +14,7 @@
  */
 
 import { UserError } from "../../errors.ts";
-import { ACTIVATION, inputOf, isMessage, outputOf, type Program } from "../program.ts";
+import { ACTIVATION, isMessage, outputOf, type Program } from "../program.ts";
 import { formatAction } from "../schedule.ts";
 import { type CellAction, cellKey, type Row } from "./table.ts";
 
@@ -35,12 +35,21 @@ const partners: Readonly<Record<string, string>> = {
   RECV_B: "SEND_B",
 };
 
-/** The stage of a transfer's partner, which is the same for all micro-batches; undefined at the ends of the pipeline. */
-function partnerStage({ stage, name }: CellAction, program: Program): number | undefined {
-  const { microbatches, forward, backward, from, to } = program;
-  const node = (name.endsWith("F") ? forward : backward)[stage * microbatches];
-  const sends = name.startsWith("SEND"), edge = (sends ? outputOf : inputOf)(program, node);
-  return edge < 0 ? undefined : program.stage[(sends ? to : from)[edge]];
+/** By the name of a transfer and its stage, the stage of its partner, the same for all micro-batches; -1 at the ends of the pipeline. */
+function partnerStages(
+  { stages, microbatches, stage, forward, backward, output, to }: Program,
+): Record<string, Int32Array> {
+  const none = () => new Int32Array(stages).fill(-1);
+  const found = { SEND_F: none(), RECV_F: none(), SEND_B: none(), RECV_B: none() };
+  for (let from = 0; from < stages; from++) {
+    for (const [letter, nodes] of [["F", forward], ["B", backward]] as const) {
+      const edge = output[nodes[from * microbatches]];
+      if (edge < 0) continue;
+      found[`SEND_${letter}`][from] = stage[to[edge]];
+      found[`RECV_${letter}`][stage[to[edge]]] = from;
+    }
+  }
+  return found;
 }
 
 const isTransfer = ({ name }: CellAction) => Object.hasOwn(partners, name);
@@ -123,14 +132,15 @@ function checkPairs(
     }
   }
   if (found === 0) return;
-  for (const action of actionsOf(rows)) if (isTransfer(action)) checkPartner(action, program);
+  const stageOf = partnerStages(program);
+  for (const action of actionsOf(rows)) if (isTransfer(action)) checkPartner(action, stageOf, program);
 }
 
-function checkPartner(action: CellAction, program: Program): void {
-  const { stages, schedule: { placement } } = program, stage = partnerStage(action, program);
-  if (stage !== undefined && placement[stage] !== placement[action.stage]) return;
+function checkPartner(action: CellAction, stageOf: Record<string, Int32Array>, program: Program): void {
+  const { stages, schedule: { placement } } = program, stage = stageOf[action.name][action.stage];
+  if (stage >= 0 && placement[stage] !== placement[action.stage]) return;
   const beyond = action.name === "SEND_F" || action.name === "RECV_B" ? stages : -1;
-  const why = stage === undefined ? `there is no stage ${beyond}` : `stage ${stage} is on the same rank`;
+  const why = stage < 0 ? `there is no stage ${beyond}` : `stage ${stage} is on the same rank`;
   throw new UserError(`${text(action)} has no partner: ${why}`);
 }
 
@@ -155,12 +165,13 @@ function rendezvous(rows: readonly Row[], program: Program): void {
   const position = new Int32Array(rows.length);
   // Groups hold no transfers.
   const at = (rank: number): CellAction | undefined => rows[rank].cells[position[rank]]?.actions[0];
-  const partnerOf = (action: CellAction): CellAction => ({
-    stage: partnerStage(action, program)!,
-    name: partners[action.name],
-    microbatch: action.microbatch,
+  const stageOf = partnerStages(program);
+  const partnerOf = ({ stage, name, microbatch }: CellAction): CellAction => ({
+    stage: stageOf[name][stage],
+    name: partners[name],
+    microbatch,
   });
-  const peerOf = (action: CellAction) => placement[partnerOf(action).stage];
+  const peerOf = ({ stage, name }: CellAction) => placement[stageOf[name][stage]];
   const place = (rank: number) => `row ${rank + 1}, column ${rows[rank].cells[position[rank]].column + 1}`;
   const proceed = (rank: number) => {
     for (;;) {

@@ -1,5 +1,5 @@
 import { F, I, W } from "../program.ts";
-import { arrivalOf, exceeds, linksOf, makespanOf, noProgress, type Order, type Problem } from "./problem.ts";
+import { arrivalOf, exceeds, linksOf, makespanOf, nothingRun, type Order, type Problem } from "./problem.ts";
 
 /** Labels kept for one state, and in all: more would prune a little more and take much more memory. */
 const labelsPerState = 48;
@@ -45,7 +45,7 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
   const { devices: n, microbatches: m, time, tails, slack } = problem;
   const { down, up } = linksOf(problem);
   const tail = tails.map(({ time }) => time);
-  const progress = noProgress(problem), { ran, ended } = progress;
+  const state = nothingRun(problem), { ran, ended } = state;
   const last: number[] = new Array(n).fill(-1);
   const withLast = hasMessages(problem);
   const free: number[] = new Array(n).fill(0);
@@ -62,7 +62,7 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     sum = below[r] + time[r][F] + up[r];
   }
 
-  const arrival = (rank: number, kind: number) => arrivalOf(problem, progress, rank, kind);
+  const arrival = (rank: number, kind: number) => arrivalOf(problem, state, rank, kind);
   const allowed = (rank: number, kind: number): boolean => {
     const [f, i, w] = ran[rank];
     if (kind === F ? f >= m : kind === I ? i >= f : w >= i) return false;

@@ -1,5 +1,5 @@
 import { F, I, W } from "../program.ts";
-import { arrivalOf, exceeds, noProgress, type Order, type Problem } from "./problem.ts";
+import { arrivalOf, exceeds, nothingRun, type Order, type Problem } from "./problem.ts";
 
 /** How a rank chooses among the actions that are ready. */
 export interface Rule {
@@ -29,7 +29,7 @@ export function rules({ devices: n, microbatches: m }: Problem): Rule[] {
 export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
   const { devices, microbatches, time, slack } = problem;
   const order: number[][] = Array.from({ length: devices }, () => []);
-  const progress = noProgress(problem), { ran, ended } = progress;
+  const state = nothingRun(problem), { ran, ended } = state;
   const free: number[] = new Array(devices).fill(0);
 
   const startOf = (rank: number, kind: number): number => {
@@ -38,7 +38,7 @@ export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
     if (kind === I && i >= f) return Infinity;
     if (kind === F && (f >= microbatches || f - i >= rule.ahead(rank))) return Infinity;
     if (exceeds(problem, rank, kind, ran[rank], order[rank].at(-1) ?? -1)) return Infinity;
-    return Math.max(free[rank], arrivalOf(problem, progress, rank, kind));
+    return Math.max(free[rank], arrivalOf(problem, state, rank, kind));
   };
 
   for (let left = 3 * devices * microbatches; left > 0; left--) {

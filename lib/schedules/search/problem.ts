@@ -43,7 +43,7 @@ export interface Tail {
 }
 
 /** How far the ranks are. */
-export interface Progress {
+export interface State {
   /** How many F, I and W have run on each rank. */
   readonly ran: number[][];
   /** When the k-th F, and I, of each rank ended: `ended[kind][rank][k]`, right for those that have run. */
@@ -213,7 +213,7 @@ export function feasible(problem: Problem, rank: number, order: Uint8Array): boo
 }
 
 /** When what the next F, I or W of a rank waits for has arrived: 0 where that is nothing, Infinity while somebody has not made it. */
-export function arrivalOf({ waits }: Problem, { ran, ended }: Progress, rank: number, kind: number): number {
+export function arrivalOf({ waits }: Problem, { ran, ended }: State, rank: number, kind: number): number {
   const k = ran[rank][kind], list = waits[rank][kind];
   let latest = 0;
   for (let at = 0; at < list.length; at++) {
@@ -226,7 +226,7 @@ export function arrivalOf({ waits }: Problem, { ran, ended }: Progress, rank: nu
 }
 
 /** Where a search starts: nothing has run. */
-export function noProgress({ devices, microbatches }: Problem): Progress {
+export function nothingRun({ devices, microbatches }: Problem): State {
   return {
     ran: Array.from({ length: devices }, () => [0, 0, 0]),
     ended: [F, I].map(() => Array.from({ length: devices }, () => new Float64Array(microbatches))),
@@ -247,7 +247,7 @@ export function makespanOf({ tails }: Problem, ends: ArrayLike<number>): number 
 /** Makespan of an order, or Infinity where it deadlocks. */
 export function evaluate(problem: Problem, order: Order): number {
   const { devices, time } = problem;
-  const progress = noProgress(problem), { ran, ended } = progress;
+  const state = nothingRun(problem), { ran, ended } = state;
   const free = new Float64Array(devices);
   const position = new Int32Array(devices);
   for (let moved = true; moved;) {
@@ -258,7 +258,7 @@ export function evaluate(problem: Problem, order: Order): number {
       const list = order[rank];
       while (position[rank] < list.length) {
         const kind = list[position[rank]];
-        const arrival = arrivalOf(problem, progress, rank, kind);
+        const arrival = arrivalOf(problem, state, rank, kind);
         if (arrival === Infinity) break;
         free[rank] = Math.max(free[rank], arrival) + time[rank][kind];
         if (kind !== W) ended[kind][rank][ran[rank][kind]] = free[rank];

@@ -59,8 +59,7 @@ export function spellingOf({ kind, value }: PolicyKind): string {
  * with BYTES as {@link parseBytes} reads them, or a number above 0 in whatever unit the memory model has.
  */
 export function parsePolicy(text: string): Policy {
-  const word = policies.find((each) => each.kind === text && !each.value);
-  if (word) return { kind: word.kind } as Policy;
+  if (policies.some(({ kind, value }) => kind === text && !value)) return { kind: text } as Policy;
   const [, kind, value] = /^(every|cap):(.+)$/i.exec(text) ?? [];
   if (kind === "every" && /^\d+$/.test(value) && Number(value) >= 1 && Number.isSafeInteger(Number(value))) {
     return { kind, count: Number(value) };
