@@ -2,9 +2,9 @@ import type { Action } from "../schedule.ts";
 import { pendingWeights } from "./pending.ts";
 
 /**
- * The order in which the 2BP paper (arXiv 2405.18047) runs weight gradients, as read in public code of the same models, schedules and
- * modes, whose owner could not be established: none before the cool-down, one after each input gradient of the cool-down, and then all
- * that is left, of each stage in one W. Naive and GPipe run all of them at the end.
+ * The order of weight gradients in public code of the models, schedules and modes of the 2BP paper (arXiv 2405.18047), whose owner
+ * could not be established: none before the cool-down, one after each input gradient of the cool-down, and then all that is left, of
+ * each stage in one W. Naive and GPipe run all of them at the end.
  *
  * What the cool-down of any other schedule is, is this project's reading. A rank's begins after its last forward. A schedule has
  * one if it has the phases that go before it: a warm-up (some rank starts with two forwards) and a steady one (some rank runs

@@ -25,7 +25,7 @@ export const policies: readonly PolicyKind[] = [
   { kind: "lean", runs: "in idle slots, in as little memory as a heuristic finds for a step as short" },
   {
     kind: "paper",
-    runs: "one after each I of the cool-down, then the rest in one W a stage: the order of the 2BP paper",
+    runs: "one after each I of the cool-down, then the rest in one W a stage: the 2BP paper's way, by public code",
   },
   { kind: "end", runs: "after everything else" },
   { kind: "mid", runs: "once at half time and once at the end" },
