@@ -140,7 +140,10 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
     amount - slot + (isFirst ? sizeOf(cell) * slot : 0);
   const inputAt = (passes: "F" | "I", cell: number, stage: StageMemory, isFirst: boolean) =>
     inSlots(stage.input?.[passes] ?? 0, slotsAt(cell, stage)?.input?.[passes] ?? 0, isFirst, cell);
-  /** What a backward needs more than when it was measured, a B as the last that keeps its result, an I as the first to give it back. */
+  /**
+   * What a backward needs more, or less, than when its model was measured, where it gives back a tensor that the stage after it
+   * keeps too: a B was the last to give it back and worked in it, an I the first.
+   */
   const reuse = (action: Action) => {
     const { handedTo } = ways[action.stage].F, both = handedTo !== undefined && stages[handedTo].shared;
     if (!both) return 0;

@@ -79,7 +79,8 @@ const rulesOfSearch: Rules<SearchOptions> = {
  * branch and bound, which proves what it finds unless the budget ends first. The same options give the same result.
  *
  * "Proven" is exact but for rounding: to 1e-9 of the makespan. It holds for the cap as `peakMemory()` counts, workspace and messages
- * included (`staging` like `messages`: until the next action of the rank has ended), and for the makespan as `simulate()` counts, tails included.
+ * included (`staging` like `messages`: until the next action of the rank has ended), and for the makespan as `simulate()` counts,
+ * tails included.
  *
  * @throws {UserError} For bad sizes, limits, costs and memory, costs that differ between micro-batches, and a cap under which not
  * even one micro-batch fits: it names the least that would do.
