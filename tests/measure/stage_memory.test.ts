@@ -14,6 +14,7 @@ import type { Memory } from "../../lib/schedules/price/memory.ts";
 import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { wholeBackward } from "../../lib/schedules/transforms/whole.ts";
+import { search } from "../../lib/schedules/search/search.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 
@@ -196,6 +197,19 @@ test("cap:BYTES holds in a step to the byte, and one too small names the least t
         assert.ok(Math.max(...needed) <= bytes, `${model} cap:${bytes} width ${width}: ${needed}`);
         if (bytes === least) assert.equal(Math.max(...needed), bytes);
       }
+    }
+  }
+});
+
+test("a search keeps its cap with the messages that a step has on their way", async () => {
+  for (const name of ["llama-tiny", "resnet-tiny"]) {
+    const stages = await stageMemories(createModel(name), { stages: 3, samples: 4, optimizer });
+    const memory = (stage: number) => stages[stage];
+    const most = Math.max(...peakMemory(twoStage(generate("1f1b", { devices: 3, microbatches: 6 })), memory));
+    for (const cap of [0.75, 0.7].map((share) => share * most)) {
+      const { schedule, makespan } = await search({ devices: 3, microbatches: 6, memory, cap, budget: 2e4 });
+      assert.equal(makespan, 20);
+      assert.ok(Math.max(...peakMemory(schedule, memory)) <= cap, name);
     }
   }
 });

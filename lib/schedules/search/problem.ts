@@ -9,6 +9,7 @@ import { UserError } from "../../errors.ts";
 import { actionMaker, formatAction, type Schedule } from "../schedule.ts";
 import { type Costs, delayOf, durationOf, endOf, tailOf } from "../price/costs.ts";
 import { type Memory, type StageMemory, stagesOf } from "../price/memory.ts";
+import { peaksOf } from "../price/peak_memory.ts";
 import { oneFOneB } from "../generators/one_f_one_b.ts";
 import { linearPlacement } from "../generators/placement.ts";
 import { F, I, isMessage, lower, outputOf, type Program, W } from "../program.ts";
@@ -72,6 +73,11 @@ export interface Problem {
   give: Triple[];
   /** What each rank may hold in activations, derivatives, workspace and messages, with a little for rounding. */
   cap: number[];
+  /**
+   * Whether an order whose ranks are all {@link feasible} keeps the cap with the messages on their way, which the order of other
+   * ranks decides about too: as `peakMemory()` counts them.
+   */
+  keepsCap(order: Order): boolean;
   /** Times closer than this are equal but for rounding. */
   slack: number;
 }
@@ -93,13 +99,15 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
     const edge = outputOf(program, node);
     return edge >= 0 && isMessage(program, edge);
   };
-  const messageOf = ({ messages, staging }: StageMemory, kind: "F" | "I") =>
-    (messages?.[kind] ?? 0) + (staging?.[kind] ?? 0);
-  const sent = stages.map((stage, r): Triple => [
-    isSent(forward[r]) ? messageOf(stage, "F") : 0,
-    isSent(backward[r]) ? messageOf(stage, "I") : 0,
-    0,
-  ]);
+  const sentOf = (amounts: (stage: StageMemory) => StageMemory["messages"]) =>
+    stages.map((stage, r): Triple => [
+      isSent(forward[r]) ? amounts(stage)?.F ?? 0 : 0,
+      isSent(backward[r]) ? amounts(stage)?.I ?? 0 : 0,
+      0,
+    ]);
+  const sent = sentOf(({ messages }) => messages);
+  // How long it is held besides depends on what the receiver does: see `keepsCap`.
+  const staged = sentOf(({ staging }) => staging);
   const sum = (list: readonly number[]) => list.reduce((total, each) => total + each, 0);
   const standing = stages.map(({ parameters = 0, gradients = 0, optimizer = 0, transfer = 0, losses = 0 }) =>
     parameters + gradients + optimizer + transfer + losses * microbatches
@@ -115,8 +123,8 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
       time: tailOf(costs, r),
     })),
     workspace: stages.map(({ workspace = {} }, r) => [
-      (workspace.F ?? 0) + sent[r][F],
-      (workspace.I ?? 0) + sent[r][I],
+      (workspace.F ?? 0) + sent[r][F] + staged[r][F],
+      (workspace.I ?? 0) + sent[r][I] + staged[r][I],
       workspace.W ?? 0,
     ]),
     sent,
@@ -125,6 +133,11 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
       { activations, derivatives, released = 0 },
     ) => [0, released, activations - released + derivatives]),
     cap: standing.map((amount) => rounded(cap) - amount),
+    keepsCap(order) {
+      if (cap === Infinity || !stages.some(({ staging }) => staging)) return true;
+      const peaks = peaksOf(lower(scheduleOf(problem, order, "search")), memory);
+      return peaks.every((peak) => peak <= rounded(cap));
+    },
     // A makespan is no shorter than these, and sums of a thousand of them are exact to some 1e-13 of it.
     slack: 1e-11 *
       Math.max(...time.map((each) => microbatches * sum(each)), sum(waits.flat(2).map(({ delay }) => delay))),

@@ -1,4 +1,5 @@
 import { anything, callback, expectFields, optional, positive, type Rule, type Rules } from "../../rules.ts";
+import { UserError } from "../../errors.ts";
 import type { Schedule } from "../schedule.ts";
 import { branchAndBound, isSmall } from "./branch_and_bound.ts";
 import { type Costs, costsRule, unitCosts } from "../price/costs.ts";
@@ -119,13 +120,18 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
   candidates.push(
     Array.from({ length: devices }, () => Uint8Array.from({ length: 3 * microbatches }, (_, k) => k % 3)),
   );
-  let best = candidates[0];
+  let best: Order | undefined;
   let makespan = Infinity;
+  /** The shortest that was passed over because its messages exceed the cap. */
+  let excluded = Infinity;
   const consider = (order: Order) => {
     const value = evaluate(problem, order);
-    if (value < makespan) [best, makespan] = [order, value];
+    if (value >= makespan) return;
+    if (problem.keepsCap(order)) [best, makespan] = [order, value];
+    else excluded = Math.min(excluded, value);
   };
   candidates.forEach(consider);
+  if (!best) throw new UserError(`A cap of ${cap} is too small for the messages on their way between ${devices} ranks`);
 
   let done = 0;
   const reached = () => makespan <= bound + problem.slack;
@@ -152,11 +158,13 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
   };
 
   let proven = reached();
-  if (!proven) await drive(anneal(problem, best, Math.ceil(budget / 10)), budget / 10);
+  if (!proven) await drive(anneal(problem, best!, Math.ceil(budget / 10)), budget / 10);
   proven = reached();
   if (!proven && isSmall(problem) && !options.signal?.aborted) {
-    proven = await drive(branchAndBound(problem, makespan), budget);
+    const ended = await drive(branchAndBound(problem, makespan), budget);
+    // What was passed over may have hidden others, as short, that keep the cap.
+    proven = reached() || (ended && excluded >= makespan - problem.slack);
   }
-  const schedule = scheduleOf(problem, best, "search");
+  const schedule = scheduleOf(problem, best!, "search");
   return { schedule, makespan, lowerBound: proven ? makespan : bound, proven };
 }
