@@ -190,7 +190,7 @@ export function fillFast(program: Program, width: number, costs: Costs): Filled 
 /**
  * The filling under one cap for all ranks.
  *
- * @throws {UserError} Where no order of the weight gradients keeps it, with the least cap that would do.
+ * @throws {UserError} Where no order of the weight gradients keeps it, with one that would do.
  */
 export function fillCapped(program: Program, width: number, costs: Costs, bytes: number, memory: Memory): Action[][] {
   const { schedule: { name, actions } } = program;
@@ -202,6 +202,6 @@ export function fillCapped(program: Program, width: number, costs: Costs, bytes:
   const most = Math.max(...least);
   throw new UserError(
     `cap:${bytes} is too small for ${name}: rank ${least.indexOf(most)} needs ${most} even if every weight ` +
-      `gradient runs at once, so cap:${most} is the least`,
+      `gradient runs at once, so cap:${most} works`,
   );
 }
