@@ -53,13 +53,23 @@ export function loadSchedule(name: string, sizes: Sizes): Schedule {
   } catch (error) {
     throw new UserError(`Cannot read ${path}: ${(error as Error).message}`);
   }
-  // The name goes into titles, tables and drawings.
-  const schedule = fromCsv(text, { name: shown(basename(name, extname(name))), devices: sizes.devices });
+  const schedule = parsed(text, name, sizes.devices);
   const { microbatches: own } = sizesOf(schedule);
   if (microbatches !== undefined && microbatches !== own) {
     throw new UserError(`${path} has ${own} micro-batches, not ${microbatches}`);
   }
   return schedule;
+}
+
+/** The schedule of a file's text; a command may take several files, so what is wrong says with which. */
+function parsed(text: string, file: string, devices?: number): Schedule {
+  try {
+    // The name goes into titles, tables and drawings.
+    return fromCsv(text, { name: shown(basename(file, extname(file))), devices });
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    throw new UserError(`${shown(file)}: ${error.message}`, { cause: error });
+  }
 }
 
 /** What a path leads to; a name that no file can have, too long or with a NUL, leads nowhere. */

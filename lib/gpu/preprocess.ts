@@ -108,7 +108,8 @@ function carryOut(file: string, text: string, work: Work) {
     for (let at = from; at < to; at++) {
       const name = /^\s*#(\w*)/.exec(lines[at])?.[1];
       if (name === undefined) out.push(substituted(at, lines[at]));
-      else at = (directives[name] ?? failAt(at)(`unknown directive #${name}`))(at);
+      else if (!Object.hasOwn(directives, name)) failAt(at)(`unknown directive #${name}`);
+      else at = directives[name](at);
     }
   }
   block(0, lines.length);

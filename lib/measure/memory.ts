@@ -21,6 +21,7 @@ import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
+import type { Variant } from "./variant.ts";
 
 /** What a prediction is for. */
 export interface MemoryOptions {
@@ -118,17 +119,7 @@ export interface DeviceMemory {
 }
 
 /** Memory of one schedule. */
-export interface MemoryRow {
-  /** Name of the schedule. */
-  readonly schedule: string;
-  /** Whether backward passes are split. */
-  readonly twoStage: boolean;
-  /** There where the schedule is split by itself, and this row is its order with each I and its W as one B. */
-  readonly joined?: true;
-  /** When the delayed W run. */
-  readonly policy?: string;
-  /** Most micro-batches in one W. */
-  readonly width: number;
+export interface MemoryRow extends Variant {
   /** What is recomputed instead of kept, as the command line says it. */
   readonly recompute: string;
   /** By rank. */

@@ -4,19 +4,10 @@ import type { Precision } from "../runtime/pipeline.ts";
 import type { MeasuredCosts } from "./costs.ts";
 import type { Gain } from "./gain.ts";
 import type { Overheads } from "./overheads.ts";
+import type { Variant } from "./variant.ts";
 
 /** Measured throughput of one schedule. */
-export interface ThroughputRow {
-  /** Name of the schedule. */
-  readonly schedule: string;
-  /** Whether backward passes were split. */
-  readonly twoStage: boolean;
-  /** There where the schedule is split by itself, and this row is what it is compared with: its order with each I and its W as one B. */
-  readonly joined?: true;
-  /** When the delayed W ran. */
-  readonly policy?: string;
-  /** Most micro-batches in one W. */
-  readonly width: number;
+export interface ThroughputRow extends Variant {
   /** What was recomputed instead of kept, as the command line says it. */
   readonly recompute: string;
   /** Micro-batches in a step. */

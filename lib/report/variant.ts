@@ -1,3 +1,4 @@
+import type { Variant } from "../measure/variant.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 
@@ -7,20 +8,6 @@ export function variantOf(schedule: Schedule): string {
   const { split, width } = sizesOf(schedule);
   const how = policy ? `2BP ${policy}` : split ? "split" : "";
   return [name, how, width > 1 ? `width ${width}` : ""].filter(Boolean).join(", ");
-}
-
-/** What rows of tables say of a schedule without and with 2BP. */
-export interface Variant {
-  /** Name of the schedule. */
-  readonly schedule: string;
-  /** Whether backward passes were split. */
-  readonly twoStage: boolean;
-  /** Whether they are only in this row whole: each I and its W as one B. */
-  readonly joined?: true;
-  /** When the delayed W ran, where `twoStage()` placed them. */
-  readonly policy?: string;
-  /** Most micro-batches in one W. */
-  readonly width: number;
 }
 
 /** The cell of the column "2BP". */

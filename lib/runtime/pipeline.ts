@@ -188,12 +188,15 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   }
   const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const { budget } = options;
-  devices.forEach(({ pool }) => pool.limitTo(budget));
+  /** The budget holds while something is placed or a step runs: other pipelines on these devices have their own. */
+  const limit = (bytes: number | undefined) => devices.forEach(({ pool }) => pool.limitTo(bytes));
+  limit(budget);
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
   const layers = parts.map((part) => sequential(part));
   const ties = tiesOf(model, layers, placement);
   const end = endOf(ties);
   const ranks = placeRanks(devices, { model, layers, placement, ties }, { ...options, mixed, originals }, connect);
+  limit(undefined);
   const context: Context = {
     model,
     stages: layers,
@@ -232,9 +235,13 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
       expectFree("another step");
-      return await occupancy.stepping(() => {
-        devices.forEach(({ pool }) => pool.limitTo(budget));
-        return runStep(context, schedule, batch, stepOptions);
+      return await occupancy.stepping(async () => {
+        limit(budget);
+        try {
+          return await runStep(context, schedule, batch, stepOptions);
+        } finally {
+          limit(undefined);
+        }
       });
     },
     async gradients() {

@@ -1,8 +1,8 @@
 /** The programs of the schedules that a pipeline runs. */
 import { UserError } from "../errors.ts";
 import { lower, type Program, type StepEnd } from "../schedules/program.ts";
-import { expectSchedule } from "../schedules/check/sizes.ts";
-import type { Action, Schedule } from "../schedules/schedule.ts";
+import { checkPlacement } from "../schedules/check/sizes.ts";
+import { type Action, isAction, type Schedule } from "../schedules/schedule.ts";
 
 /**
  * Lowers schedules for a pipeline whose stages are placed so on so many ranks, and whose steps end so. A schedule is lowered
@@ -18,10 +18,10 @@ export function createPrograms(
 ): (schedule: Schedule) => Program {
   const programs = new WeakMap<Schedule, Program>();
   return (schedule) => {
-    expectSchedule(schedule);
+    checkPlacement(schedule);
     const known = programs.get(schedule);
     if (known && isUnchanged(schedule, known.schedule)) return known;
-    const program = { ...lower(schedule, end), schedule: copyOf(schedule) };
+    const program = lower(copyOf(schedule), end);
     expectFitting(program, placement, devices);
     programs.set(schedule, program);
     return program;
@@ -44,11 +44,16 @@ function expectFitting({ schedule, ...sizes }: Program, placement: readonly numb
   }
 }
 
+/** The copy that is lowered. What is no action stays what it is, for `lower` to find. */
 function copyOf(schedule: Schedule): Schedule {
   const actions = schedule.actions.map((list) =>
-    list.map(({ kind, stage, microbatches }) => ({ kind, stage, microbatches: [...microbatches] }))
+    list.map((action) => isAction(action) ? copyOfAction(action) : action)
   );
   return { ...schedule, placement: [...schedule.placement], actions };
+}
+
+function copyOfAction({ kind, stage, microbatches }: Action): Action {
+  return { kind, stage, microbatches: [...microbatches] };
 }
 
 /** Whether a schedule, which may have become anything, is as it was when `copy` was made of it. */

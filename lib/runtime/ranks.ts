@@ -72,6 +72,5 @@ export function releaseRank({ optimizers, timer, transport, lossGradient, stages
   transport.close();
   release(lossGradient);
   for (const stage of stages.values()) stage.release();
-  device.pool.limitTo(undefined);
   device.releaseCaches();
 }

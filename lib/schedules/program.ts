@@ -5,6 +5,7 @@
  * @module
  */
 import { UserError } from "../errors.ts";
+import { described } from "../rules.ts";
 import { explainDeadlock } from "./check/deadlock.ts";
 import { checkOrder, locate, type Where } from "./check/faults.ts";
 import { checkPlacement, isEnough, type Sizes, sizesOf } from "./check/sizes.ts";
@@ -265,6 +266,9 @@ function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: St
 function sendersOf({ reduceFrom }: StepEnd, devices: number): (readonly number[])[] {
   return Array.from({ length: devices }, (_, rank) => {
     const senders = reduceFrom?.(rank) ?? [];
+    if (!Array.isArray(senders)) {
+      throw new UserError(`The tail of rank ${rank} waits for a list of ranks, not ${described(senders)}`);
+    }
     for (const other of senders) {
       if (Number.isInteger(other) && other >= 0 && other < devices) continue;
       throw new UserError(`The tail of rank ${rank} waits for rank ${other}; the ranks are 0 to ${devices - 1}`);

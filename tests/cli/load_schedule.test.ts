@@ -61,6 +61,17 @@ test("schedules are for as many ranks as the command line says, else as a file h
   );
 });
 
+test("of several files, the one that is no schedule is named", () => {
+  const good = file("good.csv", toCsv(generate("gpipe", { devices: 2 })));
+  for (const text of ["", "0F0,0Z0\n", "0F0\n1F0\n"]) {
+    const bad = file("bad.csv", text);
+    assert.throws(
+      () => loadSchedules([good, bad], undefined, 2),
+      ({ name, message }: Error) => name === "UserError" && message.startsWith(`${bad}: `) && !message.includes("\n"),
+    );
+  }
+});
+
 test("a file that is called like a schedule is none: GPipe's way of 2BP is for the generator's", () => {
   const path = file("gpipe.csv", toCsv(generate("gpipe", { devices: 2 })));
   assert.deepEqual(loadPairs([path], undefined, 2).map(({ split }) => split.policy), ["fill"]);

@@ -69,6 +69,7 @@ test("what is wrong is an Error with file and line", () => {
       return true;
     });
   fails("a\n#repaet i 0 2", "kernels/main.wgsl:2: unknown directive #repaet");
+  fails("#constructor", "kernels/main.wgsl:1: unknown directive #constructor");
   fails("a\n\n#end", "kernels/main.wgsl:3: #end of nothing");
   fails("#repeat i 0 2\n#repeat j 0 2\n#end", "kernels/main.wgsl:1: no #end for #repeat i 0 2");
   fails("#repeat i 0\n#end", "kernels/main.wgsl:1: #repeat i 0 where #repeat name from to is needed");

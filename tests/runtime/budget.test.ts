@@ -143,3 +143,22 @@ test("a timeline has every action of each rank, its peak is the step's, and it e
   assert.equal((await pipeline.step(schedule, randomBatch(aligned, 4))).timeline, undefined);
   pipeline.close();
 });
+
+test("a budget holds to the end of a step, although another pipeline on the same devices is closed meanwhile", async () => {
+  const model = tinyModel(aligned);
+  for (const isClosed of [false, true]) {
+    const [before] = inUse();
+    const other = createPipeline(set, model, { optimizer });
+    const held = inUse()[0] - before;
+    const free = createPipeline(set, model, { optimizer });
+    const { peaks } = await free.step(schedule, randomBatch(aligned, 32));
+    free.close();
+    const budget = peaks[0].total - held - 20_000; // too little without the other's parameters, too
+    const tight = createPipeline(set, model, { optimizer, budget });
+    const step = tight.step(schedule, randomBatch(aligned, 32));
+    if (isClosed) other.close();
+    await assert.rejects(step, /bytes of \w+ exceed the budget of/);
+    tight.close();
+    other.close();
+  }
+});

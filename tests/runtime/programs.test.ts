@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createPrograms } from "../../lib/runtime/programs.ts";
-import type { Program } from "../../lib/schedules/program.ts";
+import { nodeKinds, type Program } from "../../lib/schedules/program.ts";
 import type { Action, Schedule } from "../../lib/schedules/schedule.ts";
 import { generate, scheduleNames } from "../../lib/schedules/generators/generate.ts";
 
@@ -49,6 +49,23 @@ test("a schedule is lowered once, and again only when anything of it has changed
     }
     schedule.name = "renamed";
     assert.equal(programOf(schedule).schedule.name, "renamed");
+  }
+});
+
+test("what is lowered is what the program keeps, even of a schedule that says something else each time it is asked", () => {
+  const [one, other] = ["gpipe", "1f1b-1"].map((name) => generate(name, { devices: 2, microbatches: 4 }));
+  let asked = 0;
+  const fickle: Schedule = {
+    ...one,
+    get actions() {
+      return asked++ & 2 ? other.actions : one.actions;
+    },
+  };
+  const programOf = createPrograms([0, 1], 2, {});
+  for (let time = 0; time < 3; time++) {
+    const { kind, first, schedule: { actions } } = programOf(fickle);
+    const kept = actions.flatMap((list) => list.map((action) => nodeKinds.indexOf(action.kind)));
+    assert.deepEqual(kept, [...kind.subarray(0, first[2])]);
   }
 });
 

@@ -96,6 +96,10 @@ test("costs that are functions are refused where they give what is no time, by e
       /^The tail of rank 0 waits for rank \S+; the ranks are 0 to 1$/,
     );
   }
+  for (const none of [3, "01", {}, new Set([1])]) {
+    const costs = { ...unitCosts(), tailAfter: () => none } as unknown as Costs;
+    await refused(costs, /^The tail of rank 0 waits for a list of ranks, not /);
+  }
   const wide = twoStage(base, { policy: "end", width: 2 });
   const costs = stageCosts(base.placement.map(() => ({ f: 1, i: 1, w: (width) => width === 2 ? NaN : 1 })));
   assert.throws(

@@ -216,5 +216,5 @@ test("blank rows at the end of a file are no devices, transfers that both ranks 
   }
   const between = schedule("simulate", file("between.csv", "0F0,0B0\n\n1F0,1B0\n"));
   assert.equal(between.status, 2);
-  assert.match(between.stderr, /^schedule: CSV row 2 has no action and row 3 has; [^\n]+\n$/);
+  assert.match(between.stderr, /^schedule: [^\n]+\.csv: CSV row 2 has no action and row 3 has; [^\n]+\n$/);
 });

@@ -209,6 +209,7 @@ test("what is no schedule at all is refused in one line by everything that takes
   const [first, second] = good.actions;
   const broken: [what: Partial<Record<keyof Schedule, unknown>>, message: RegExp][] = [
     [{ actions: undefined }, /The actions of a schedule are one list for each rank/],
+    [{ actions: Object.assign(new Array(2), { 0: first }) }, /The actions of a schedule are one list for each rank/],
     [{ actions: [first, undefined] }, /The actions of a schedule are one list for each rank/],
     [{ actions: [first, [undefined, ...second]] }, /^Rank 1, action 0 is none: an action has a kind/],
     // deno-lint-ignore no-sparse-arrays

@@ -104,7 +104,8 @@ export function isEnough(actions: number, { stages, microbatches }: Sizes): bool
 export function checkPlacement(schedule: Schedule): void {
   expectSchedule(schedule);
   const { placement, actions } = schedule;
-  if (!Array.isArray(actions) || actions.length === 0 || !actions.every((list) => Array.isArray(list))) {
+  // By index: an array that was made with a length may have holes, which every() passes over.
+  if (!Array.isArray(actions) || actions.length === 0 || !Array.from(actions, Array.isArray).every(Boolean)) {
     throw new UserError("The actions of a schedule are one list for each rank, at least one; these are no such lists");
   }
   if (!Array.isArray(placement) || placement.length === 0) {

@@ -23,7 +23,10 @@ export interface Costs {
   tail?(rank: number): number;
   /** Other ranks whose last actions, and a message from each, the tail waits for: they have gradients of the same parameters. */
   tailAfter?(rank: number): readonly number[];
-  /** Whether no tail starts before the last actions of all ranks have ended: they agree that the step stands. */
+  /**
+   * Whether no tail starts before the last actions of all ranks have ended, and what `tailAfter` says has come to all of them:
+   * they agree that the step stands.
+   */
   readonly tailTogether?: boolean;
 }
 

@@ -1,0 +1,13 @@
+/** What every row of a report says of the schedule that it is about. */
+export interface Variant {
+  /** Name of the schedule. */
+  readonly schedule: string;
+  /** Whether backward passes were split. */
+  readonly twoStage: boolean;
+  /** There where the schedule is split by itself, and this row is what it is compared with: its order with each I and its W as one B. */
+  readonly joined?: true;
+  /** When the delayed W ran, where `twoStage()` placed them. */
+  readonly policy?: string;
+  /** Most micro-batches in one W. */
+  readonly width: number;
+}
