@@ -65,6 +65,7 @@ function onStandardError(total: number, what: string): ProgressLine {
     clearOnComplete: true,
     noTTYOutput: true,
     notTTYSchedule: every.file,
+    formatTime: duration, // the library's own says "NFs" while it does not know
   });
   bar.start(total, 0, { note: "" });
   stopAtEnd(bar);
@@ -81,6 +82,12 @@ function onStandardError(total: number, what: string): ProgressLine {
       open.delete(bar);
     },
   };
+}
+
+function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return "?";
+  if (seconds < 100) return `${seconds} s`;
+  return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 /** Bars that are shown. */

@@ -30,7 +30,7 @@ function run(bar: ProgressLine) {
 test("in a terminal progress is one line with a bar, which is taken away at the end", () => {
   const text = written(100, () => run(progress(4)));
   assert.match(text, /-{30} 0 of 4 steps/);
-  assert.match(text, /={30} 4 of 4 steps, 0s left, loss 4/);
+  assert.match(text, /={30} 4 of 4 steps, 0 s left, loss 4/);
   assert.ok(text.endsWith("\x1b[2K"), "the line is empty at the end");
   assert.ok(!text.includes("\n"), "it stays one line");
 });
@@ -38,7 +38,7 @@ test("in a terminal progress is one line with a bar, which is taken away at the 
 test("without a terminal progress is plain lines, the last of which says what came to an end", () => {
   const lines = written(undefined, () => run(progress(4, "rows"))).trim().split("\n");
   assert.match(lines[0], /^-{30} 0 of 4 rows/);
-  assert.match(lines[lines.length - 1], /^={30} 4 of 4 rows, 0s left, loss 4$/);
+  assert.match(lines[lines.length - 1], /^={30} 4 of 4 rows, 0 s left, loss 4$/);
 });
 
 test("what is done can be said as a number", () => {
