@@ -159,8 +159,7 @@ test("what does not fit is an Error that names kernel and field", () => {
   );
   const good = { rows: 1, shift: -1, epsilon: 0.5, inner: { a: 1, b: 2 }, list: [1, 2, 3, 4, 5, 6, 7, 8] };
   assert.ok(pack(good));
-  // deno-lint-ignore no-explicit-any -- what no type lets through
-  const refused = (change: any, message: RegExp) =>
+  const refused = (change: Readonly<Record<string, unknown>>, message: RegExp) =>
     assert.throws(() => pack({ ...good, ...change } as ParameterValues), message);
   refused({ rows: undefined }, /^Error: norm:forward: no value for the parameter rows$/);
   refused({ rows: -1 }, /^Error: norm:forward: the parameter rows is -1 where a u32 is needed$/);
