@@ -85,7 +85,8 @@ const rules: Rules<CalibrateOptions> = {
  * hardware, driver and kernels is read from disk instead.
  *
  * ```ts
- * import { calibrate, createModel, openDevices, problemsOf } from "twobp";
+ * import { createModel, openDevices } from "twobp";
+ * import { calibrate, problemsOf } from "twobp/measure";
  *
  * const { devices, close } = await openDevices(1);
  * const problems = await problemsOf(createModel("llama-tiny"), 2, devices[0].gpu);

@@ -22,7 +22,7 @@ export interface ClosedForm {
  * slots in the others; undefined for other schedules. Derived, and checked against the simulator.
  *
  * ```ts
- * import { closedForm } from "twobp";
+ * import { closedForm } from "twobp/measure";
  *
  * console.log(closedForm("1f1b-1", 4)?.gain); // 1.4
  * ```

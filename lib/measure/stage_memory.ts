@@ -32,7 +32,9 @@ export interface StageMemoryOptions extends MemoryOptions {
  * ends, is said of its first stage.
  *
  * ```ts
- * import { adamw, createModel, generate, peakMemory, stageMemories, twoStage } from "twobp";
+ * import { adamw, createModel, generate, twoStage } from "twobp";
+ * import { stageMemories } from "twobp/measure";
+ * import { peakMemory } from "twobp/schedules";
  *
  * const stages = await stageMemories(createModel("llama-tiny"), { stages: 4, samples: 4, optimizer: adamw() });
  * const memory = (stage: number) => stages[stage];

@@ -72,7 +72,7 @@ const rules: Rules<PlanOptions> = {
  * alike, in steps of a quarter of their layers.
  *
  * ```ts
- * import { createModel, createPipeline, adamw, openDevices, plan, textSource } from "twobp";
+ * import { adamw, createModel, createPipeline, openDevices, plan, textSource } from "twobp";
  *
  * const model = createModel("llama-tiny");
  * const { schedule, parts, recompute } = await plan(model, { devices: 2, microbatches: 4, budget: 12 * 2 ** 20 });

@@ -24,7 +24,9 @@ export interface StageWorkOptions {
  * spends them at much the same rate in all three, so they serve as costs where nothing has been measured.
  *
  * ```ts
- * import { createModel, generate, simulate, stageCosts, stageWork, twoStage } from "twobp";
+ * import { createModel, generate, simulate, twoStage } from "twobp";
+ * import { stageWork } from "twobp/planning";
+ * import { stageCosts } from "twobp/schedules";
  *
  * const costs = stageCosts(stageWork(createModel("llama-7b"), { stages: 4, samples: 1 }));
  * const base = generate("1f1b-1", { devices: 4 });

@@ -34,7 +34,8 @@ let painter: Promise<Painter> | undefined;
  *
  * @example
  * ```ts
- * import { figurePng, ganttFigure, generate, simulate } from "twobp";
+ * import { ganttFigure, generate, simulate } from "twobp";
+ * import { figurePng } from "twobp/report";
  *
  * const schedule = generate("1f1b-1", { devices: 4 });
  * const png = await figurePng(ganttFigure(schedule, simulate(schedule)));

@@ -25,7 +25,7 @@ let shown = 0;
  * Shows the progress of something long. Outside of notebooks it is written to standard error.
  *
  * ```ts
- * import { progress } from "twobp";
+ * import { progress } from "twobp/report";
  *
  * const bar = progress(3, "models");
  * for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny"]) bar.step(name);

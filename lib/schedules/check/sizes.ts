@@ -60,7 +60,8 @@ export interface Sizes {
  * The sizes of a schedule, before tables of these sizes are made: a file may name any stage and micro-batch.
  *
  * ```ts
- * import { generate, sizesOf, twoStage } from "twobp";
+ * import { generate, twoStage } from "twobp";
+ * import { sizesOf } from "twobp/schedules";
  *
  * console.log(sizesOf(twoStage(generate("gpipe", { devices: 4 }), { policy: "end", width: 4 })));
  * // { devices: 4, stages: 4, microbatches: 4, width: 4, split: true }

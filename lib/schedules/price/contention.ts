@@ -59,7 +59,8 @@ function sharesOf({ schedule: { actions }, first }: Program, spans: readonly Spa
  *
  * @example
  * ```ts
- * import { generate, simulate, unitCosts, withContention } from "twobp";
+ * import { generate, simulate } from "twobp";
+ * import { unitCosts, withContention } from "twobp/schedules";
  *
  * const schedule = generate("gpipe", { devices: 2, microbatches: 4 });
  * const alone = simulate(schedule).makespan;

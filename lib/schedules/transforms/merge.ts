@@ -10,7 +10,8 @@ import type { Action, Schedule } from "../schedule.ts";
  *
  * @example
  * ```ts
- * import { generate, mergeBackward, twoStage } from "twobp";
+ * import { generate, twoStage } from "twobp";
+ * import { mergeBackward } from "twobp/schedules";
  *
  * const gpipe = generate("gpipe", { devices: 4 });
  * const back = mergeBackward(twoStage(gpipe, { policy: "every:1" }));

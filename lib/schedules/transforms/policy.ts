@@ -50,7 +50,7 @@ export function spellingOf({ kind, value }: PolicyKind): string {
  * Reads a policy as a command line spells it.
  *
  * ```ts
- * import { parsePolicy } from "twobp";
+ * import { parsePolicy } from "twobp/schedules";
  *
  * console.log(parsePolicy("cap:64MiB")); // { kind: "cap", bytes: 67108864 }
  * ```

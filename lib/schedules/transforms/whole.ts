@@ -7,7 +7,8 @@ import type { Schedule } from "../schedule.ts";
  * from `twoStage()`, and gives schedules that are split by themselves, ZB-V for example, what they are compared with.
  *
  * ```ts
- * import { generate, simulate, wholeBackward } from "twobp";
+ * import { generate, simulate } from "twobp";
+ * import { wholeBackward } from "twobp/schedules";
  *
  * const split = generate("zb-h1", { devices: 4 }); // its order is that of 1F1B
  * console.log(simulate(wholeBackward(split)).makespan, simulate(split).makespan); // 33 27

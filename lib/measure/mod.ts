@@ -1,0 +1,95 @@
+/**
+ * Measurement: throughput and memory of schedules with and without 2BP, gains taken apart, predictions without a device, scaling,
+ * kernels.
+ *
+ * What is compared is interleaved, step by step, and every gain comes with its quartiles and with what the simulator predicts from
+ * the measured costs of F, I, W and B.
+ *
+ * ```ts
+ * import { adamw, createModel, createPipeline, openDevices, schedulePair, textSource } from "twobp";
+ * import { measureThroughput } from "twobp/measure";
+ *
+ * const set = await openDevices(2);
+ * const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
+ * const source = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
+ * const pairs = [schedulePair("1f1b-1", { devices: 2 })];
+ * const { gains: [{ gain, spread, predicted }] } = await measureThroughput(set, pipeline, {
+ *   ...{ pairs, source, samples: 1, repeats: 5 },
+ * });
+ * console.log(gain, spread, predicted);
+ * pipeline.close();
+ * set.close();
+ * ```
+ *
+ * What a model of any size takes is predicted by running the step on shapes:
+ *
+ * ```ts
+ * import { adamw, createModel, generate } from "twobp";
+ * import { predictMemory } from "twobp/measure";
+ *
+ * const peaks = await predictMemory(createModel("llama-tiny"), generate("gpipe", { devices: 2 }), {
+ *   ...{ samples: 1, optimizer: adamw() },
+ * });
+ * console.log(peaks.map(({ total }) => total)); // bytes, by rank
+ * ```
+ *
+ * @module
+ */
+export {
+  type Agreement,
+  type AgreementReport,
+  type AgreementRow,
+  measureAgreement,
+  type RatioOfRounds,
+} from "./agreement.ts";
+export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./calibrate.ts";
+export type { CandidateResult, ProblemResult } from "./candidates.ts";
+export type { MeasuredCosts, MeasuredStage, Transfer } from "./costs.ts";
+export { explainGain, type Gain } from "./gain.ts";
+export {
+  type Growth,
+  type GrowthOptions,
+  growthQuantities,
+  type GrowthQuantity,
+  type GrowthRow,
+  measureGrowth,
+} from "./growth.ts";
+export { type DroppedRow, type KernelRow, type KernelsOptions, type KernelsReport, measureKernels } from "./kernels.ts";
+export { largestFitting, type LargestOptions, type ModelNeed } from "./largest.ts";
+export {
+  type MakePipeline,
+  type Measurement,
+  type MeasurementOptions,
+  type PairSample,
+  startMeasurement,
+  type StepSample,
+} from "./measurement.ts";
+export {
+  blankBatch,
+  type DeviceMemory,
+  dryPipeline,
+  type MemoryOptions,
+  type MemoryReport,
+  type MemoryRow,
+  type MemoryRunOptions,
+  predictMemory,
+  reportMemory,
+} from "./memory.ts";
+export type { Overheads } from "./overheads.ts";
+export {
+  type ClosedForm,
+  closedForm,
+  joinRuns,
+  type ScalingGain,
+  type ScalingReport,
+  type ScalingRow,
+  type ScalingRun,
+} from "./scaling.ts";
+export { stageMemories, type StageMemoryOptions } from "./stage_memory.ts";
+export { standardProblems } from "./standard_problems.ts";
+export { median, quantile } from "./statistics.ts";
+export type { Peak } from "./peak.ts";
+export type { Patience, Times } from "./stopwatch.ts";
+export { countSteps, measureThroughput, type ThroughputOptions } from "./throughput.ts";
+export type { ThroughputReport, ThroughputRow } from "./throughput_report.ts";
+export type { Variant } from "./variant.ts";

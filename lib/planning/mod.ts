@@ -1,0 +1,15 @@
+/**
+ * The fastest schedule, policy and recomputation under a budget of memory, for a model's own counted work. Needs no device.
+ *
+ * ```ts
+ * import { createModel } from "twobp/models";
+ * import { plan } from "twobp/planning";
+ *
+ * const found = await plan(createModel("llama-tiny"), { devices: 2, microbatches: 4, budget: 12 * 2 ** 20 });
+ * console.log(found.schedule.name, found.schedule.policy, found.recompute);
+ * ```
+ *
+ * @module
+ */
+export { plan, type PlanOptions, type TrainingPlan } from "./plan.ts";
+export { stageWork, type StageWorkOptions } from "./stage_work.ts";

@@ -1,0 +1,52 @@
+/**
+ * What people see: tables, drawings of schedules and of steps as they ran, traces, pages, and their display in notebooks.
+ *
+ * Figures are plotly's JSON; {@link show} draws one in a notebook, {@link figurePng} paints it without a browser, {@link writePage}
+ * puts figures and tables on a page of its own.
+ *
+ * ```ts
+ * import { generate, simulate, twoStage } from "twobp/schedules";
+ * import { ganttFigure, ganttText, writePage } from "twobp/report";
+ *
+ * const schedule = twoStage(generate("1f1b-1", { devices: 4 }));
+ * console.log(ganttText(schedule, simulate(schedule)));
+ * writePage("plan.html", "A plan", [{ heading: "1F1B-1 with 2BP", figure: ganttFigure(schedule, simulate(schedule)) }]);
+ * ```
+ *
+ * @module
+ */
+export { type Bundle, display, type DisplayOptions } from "./display.ts";
+export { ganttFigure, type GanttOptions } from "./gantt.ts";
+export { ganttText, type GanttTextOptions } from "./gantt_text.ts";
+export { page, type Section, type Table, writePage } from "./html.ts";
+export { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "./kernels.ts";
+export { memoryFigure, memoryOverTime, type MemoryOverTimeOptions, memorySections, memoryTable } from "./memory.ts";
+export { partitionTable } from "./partition.ts";
+export { gaveUp, planTable } from "./plan.ts";
+export { figurePng, type PngOptions } from "./png.ts";
+export { progress, type ProgressLine } from "./progress.ts";
+export { runTimeline } from "./run_timeline.ts";
+export {
+  scalingFigure,
+  scalingGainTable,
+  scalingNotes,
+  scalingSections,
+  scalingTable,
+  scalingTitle,
+} from "./scaling.ts";
+export { show } from "./show.ts";
+export { type ColumnTable, type Rows, table } from "./show_table.ts";
+export type { Figure } from "./style.ts";
+export { tableText } from "./table.ts";
+export {
+  gainTable,
+  modeNote,
+  throughputFigure,
+  throughputNotes,
+  throughputSections,
+  throughputTable,
+  throughputTitle,
+} from "./throughput.ts";
+export type { Timeline } from "./timeline.ts";
+export { chromeTrace, type TraceOptions } from "./trace.ts";
+export { joinedNote } from "./variant.ts";

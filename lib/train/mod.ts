@@ -1,0 +1,19 @@
+/**
+ * What training needs beside a model and a pipeline: batches, and optimizers.
+ *
+ * ```ts
+ * import { textSource } from "twobp/train";
+ *
+ * const source = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 16, seed: 1 });
+ * const { samples, inputs, targets } = source.next(4); // four sequences; each token's target is the next one
+ * console.log(samples, inputs.length, targets.length); // 4 64 64
+ * ```
+ *
+ * @module
+ */
+export { byteVocabulary } from "../bytes.ts";
+export type { Generator } from "../random.ts";
+export { type Batch, type BatchSource, ignored, maskedTextSource, textSource } from "./data.ts";
+export { type ImageFolder, imageFolder } from "./image_folder.ts";
+export { adamw, type AdamWOptions, type Optimizer, type OptimizerSpec, sgd, type SgdOptions } from "./optimizers.ts";
+export { syntheticImages } from "./synthetic_images.ts";

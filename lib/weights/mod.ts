@@ -1,0 +1,17 @@
+/**
+ * Checkpoints: safetensors with the names of the reference implementations (Hugging Face, torchvision), whatever the partition.
+ *
+ * ```ts
+ * import { adamw, createModel, createPipeline, loadWeights, openDevices, saveWeights } from "twobp";
+ *
+ * const set = await openDevices(2);
+ * const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
+ * await saveWeights(pipeline, "mine.safetensors");
+ * await loadWeights(pipeline, "mine.safetensors");
+ * pipeline.close();
+ * set.close();
+ * ```
+ *
+ * @module
+ */
+export { loadWeights, saveWeights } from "./checkpoint.ts";
