@@ -13,24 +13,10 @@
  * const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
  * const source = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
  * const pairs = [schedulePair("1f1b-1", { devices: 2 })];
- * const { gains: [{ gain, spread, predicted }] } = await measureThroughput(set, pipeline, {
- *   ...{ pairs, source, samples: 1, repeats: 5 },
- * });
- * console.log(gain, spread, predicted);
+ * const { gains } = await measureThroughput(set, pipeline, { pairs, source, samples: 1, repeats: 5 });
+ * console.log(gains[0].gain, gains[0].spread, gains[0].predicted);
  * pipeline.close();
  * set.close();
- * ```
- *
- * What a model of any size takes is predicted by running the step on shapes:
- *
- * ```ts
- * import { adamw, createModel, generate } from "twobp";
- * import { predictMemory } from "twobp/measure";
- *
- * const peaks = await predictMemory(createModel("llama-tiny"), generate("gpipe", { devices: 2 }), {
- *   ...{ samples: 1, optimizer: adamw() },
- * });
- * console.log(peaks.map(({ total }) => total)); // bytes, by rank
  * ```
  *
  * @module

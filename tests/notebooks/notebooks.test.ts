@@ -54,7 +54,7 @@ for (const [name, notebook] of notebooks) {
   test(`${name} imports nothing but the library and Node's own modules`, () => {
     for (const { source } of codeOf(notebook)) {
       for (const [, from] of joined(source).matchAll(/from "([^"]+)"/g)) {
-        assert.match(from, /^(twobp|arquero|node:\w+)$/, from);
+        assert.match(from, /^(twobp(\/\w+)?|arquero|node:\w+)$/, from);
       }
     }
   });
