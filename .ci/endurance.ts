@@ -7,7 +7,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { collectGarbage } from "../lib/gpu/garbage.ts";
-import { adamw, createPipeline, type DeviceSet, generate, llama, openDevices, textSource, twoStage } from "../mod.ts";
+import { adamw, createPipeline, type DeviceSet, generate, openDevices, textSource, twoStage } from "twobp";
+import { llama } from "twobp/models";
 
 const share = Number(process.argv[2] ?? 1);
 const schedule = twoStage(generate("1f1b-1", { devices: 2 }));

@@ -4,7 +4,8 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:f
 import { join, resolve } from "node:path";
 import process from "node:process";
 
-const files = execFileSync("git", ["ls-files", "README.md", "mod.ts", "docs/*.md", "lib/**/*.ts"], { encoding: "utf8" }).split("\n");
+const files = execFileSync("git", ["ls-files", "README.md", "mod.ts", "docs/*.md", "lib/**/*.ts"], { encoding: "utf8" })
+  .split("\n");
 const folder = resolve(mkdtempSync(".ci/examples-")); // inside the tree, where "twobp" is found; what they write goes with it
 let count = 0;
 try {

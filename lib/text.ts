@@ -32,6 +32,11 @@ export function shown(text: string, most = 200): string {
   return escaped(cut(text, most, Math.floor(most / 3)));
 }
 
+/** The first line of what an error says, for a message. */
+export function firstLine(error: unknown): string {
+  return shown((error instanceof Error ? error.message : String(error)).trim().split("\n", 1)[0]);
+}
+
 /** A name for a message, in double quotes as JSON writes a string and {@link escaped}; a long one loses its end. */
 export function quoted(text: string): string {
   return escaped(JSON.stringify(cut(text, 100)));

@@ -8,8 +8,9 @@ import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { brotliDecompressSync } from "node:zlib";
-import tar from "tar-fs";
+import type tar from "tar-fs";
 import { makeFolderWhole } from "../files.ts";
+import { optional } from "../optional.ts";
 import { inCache } from "./cache_folder.ts";
 
 /** An unpacked archive. */
@@ -35,11 +36,12 @@ export async function withBundle<T>(name: string, use: (bundle: Bundle) => Promi
     mkdirSync(root, { recursive: true, mode: 0o700 });
     const derive = (name: string, fill: (folder: string) => Promise<unknown> | void) =>
       sound(join(root, name), origin, fill);
-    const folder = await derive("unpacked", (folder) => {
+    const folder = await derive("unpacked", async (folder) => {
+      const { default: tar } = await optional("tar-fs", "Archives are unpacked by", () => import("tar-fs"));
       const bytes = brotliDecompressSync(readFileSync(path));
       // As root, tar would give the files to whoever packed them.
       const options = { chown: false } as tar.ExtractOptions;
-      return pipeline(Readable.from([bytes]), tar.extract(folder, options));
+      await pipeline(Readable.from([bytes]), tar.extract(folder, options));
     });
     return await use({ folder, derive });
   });

@@ -9,12 +9,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { globals } from "webgpu";
 import { UserError } from "../errors.ts";
+import { optional } from "../optional.ts";
 import { described } from "../rules.ts";
 import { bundledDriver } from "./bundled.ts";
 import { withEnvironment } from "./environment.ts";
-import { parkInstance, takeInstance } from "./instances.ts";
+import { type Dawn, parkInstance, takeInstance } from "./instances.ts";
 import { loadLibrary } from "./library.ts";
 import { withoutLimitWarnings } from "./limit_warnings.ts";
 import { installPolling } from "./poll.ts";
@@ -49,11 +49,12 @@ export function expectDriver(value: unknown, name: string): void {
  * GPU to use where there are several.
  */
 export async function openAdapter(rank: number, wanted?: Driver, card?: string): Promise<OpenAdapter> {
+  const dawn = await optional("webgpu", "Devices are opened through", () => import("webgpu"));
   installPolling();
-  Object.assign(globalThis, globals);
+  Object.assign(globalThis, dawn.globals);
   const candidates = wanted ? [wanted] : process.platform === "linux" ? drivers : drivers.slice(0, 1);
   for (const driver of candidates) {
-    const opened = await tryDriver(driver, rank, card);
+    const opened = await tryDriver(dawn, driver, rank, card);
     if (opened) return opened;
   }
   throw new UserError(
@@ -71,7 +72,7 @@ const remedies: Record<Driver, string> = {
   bundled: "The bundled driver needs Linux x86-64 and the npm package @sparticuz/chromium.",
 };
 
-async function tryDriver(driver: Driver, rank: number, card?: string): Promise<OpenAdapter | undefined> {
+async function tryDriver(dawn: Dawn, driver: Driver, rank: number, card?: string): Promise<OpenAdapter | undefined> {
   if (process.platform === "linux" && driver !== "bundled" && !loadLibrary("libvulkan.so.1")) return undefined;
   const variables: Record<string, string | undefined> = {
     // Without a runtime folder Mesa prints a warning for each instance.
@@ -92,7 +93,7 @@ async function tryDriver(driver: Driver, rank: number, card?: string): Promise<O
   }
   // Dawn and the drivers read all this before the calls below return; what they return is waited for without it.
   const within = <T>(call: () => T) => withEnvironment(variables, folder, call);
-  const { instance, fresh } = takeInstance(variables, folder, within);
+  const { instance, fresh } = takeInstance(dawn, variables, folder, within);
   const adapter = await within(() => {
     const request = () => instance.requestAdapter({ powerPreference: "high-performance" });
     return fresh ? withoutLimitWarnings(request) : request();

@@ -2,9 +2,9 @@
  * Devices that compute nothing and take no memory: everything else runs as on real ones, so that the ledger of a step on
  * them is the ledger of the same step anywhere, for models of any size.
  */
-import { globals } from "webgpu";
 import { Device } from "./device.ts";
 import type { OpenAdapter } from "./driver.ts";
+import { defineFlags } from "./flags.ts";
 import { Gpu, type GpuInfo } from "./gpu.ts";
 
 /**
@@ -12,7 +12,7 @@ import { Gpu, type GpuInfo } from "./gpu.ts";
  * workspaces, are chosen by it. They claim to have 16-bit floats.
  */
 export function dryDevices(count: number, { software = false, subgroupSize = 0 }: Partial<GpuKind> = {}): Device[] {
-  Object.assign(globalThis, globals); // flags of buffers: Node and Bun have none before a device is opened
+  defineFlags();
   return Array.from({ length: count }, (_, rank) => new Device(rank, new Gpu(stub({ software, subgroupSize }), true)));
 }
 

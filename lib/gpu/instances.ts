@@ -4,8 +4,10 @@
  * that happened. A device can be destroyed, so a closed device leaves its instance here for the next one.
  */
 import process from "node:process";
-import { create } from "webgpu";
 import { forgetNative } from "./garbage.ts";
+
+/** The package that makes instances. */
+export type Dawn = typeof import("webgpu");
 
 /**
  * Dawn's switches. `allow_unsafe_apis` lets experimental features be asked for; `vulkan_enable_f16_on_nvidia` is needed
@@ -30,6 +32,7 @@ const origins = new WeakMap<GPU, string>();
  * there is any. `fresh` says that it has not looked for adapters yet.
  */
 export function takeInstance(
+  { create }: Dawn,
   variables: Readonly<Record<string, string | undefined>>,
   folder: string | undefined,
   within: <T>(call: () => T) => T,

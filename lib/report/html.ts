@@ -1,7 +1,6 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { isNumericColumn } from "./columns.ts";
 import { writeOutput } from "../output.ts";
+import { plotlySource } from "./plotly.ts";
 import { type Figure, houseLayout } from "./style.ts";
 
 /** A table: the names of its columns, and rows of texts and numbers. Columns of numbers stand on the right. */
@@ -106,8 +105,4 @@ export function escape(text: string): string {
 /** JSON that may stand inside a script element: no text in it can end the element. */
 function json(value: unknown): string {
   return JSON.stringify(value).replaceAll("<", "\\u003c");
-}
-
-function plotlySource(): string {
-  return readFileSync(createRequire(import.meta.url).resolve("plotly.js-dist-min"), "utf8");
 }

@@ -2,10 +2,11 @@
  * Figures as PNG without a browser: plotly draws SVG into jsdom, resvg paints it. jsdom knows no layout, so sizes of texts
  * are measured by the painter itself: what plotly makes room for is what is painted.
  */
-import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { withBundle } from "../gpu/bundle.ts";
+import { optional } from "../optional.ts";
+import { plotlySource } from "./plotly.ts";
 import { type Figure, houseLayout } from "./style.ts";
 
 /** How to paint. */
@@ -51,12 +52,13 @@ export async function figurePng(figure: Figure, { width = 920, scale = 1 }: PngO
 async function createPainter(): Promise<Painter> {
   // Loaded here and not above: who draws no PNG pays nothing for them.
   const require = createRequire(import.meta.url);
-  const { Resvg: Renderer } = require("@resvg/resvg-js") as { Resvg: Resvg };
-  const { JSDOM } = require("jsdom");
+  const load = () => require("@resvg/resvg-js") as { Resvg: Resvg };
+  const { Resvg: Renderer } = await optional("@resvg/resvg-js", "Figures are painted by", load);
+  const { JSDOM } = await optional("jsdom", "Figures are drawn in", () => require("jsdom"));
   const font = await fontOptions();
   const { window } = new JSDOM("<!DOCTYPE html><body></body>", { runScripts: "dangerously", pretendToBeVisual: true });
   prepareWindow(window, createRuler((svg) => new Renderer(svg, { font }).getBBox()));
-  window.eval(readFileSync(require.resolve("plotly.js-dist-min"), "utf8"));
+  window.eval(plotlySource());
   return {
     async draw({ data, layout }, width, height) {
       const div = window.document.createElement("div");

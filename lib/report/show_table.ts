@@ -1,3 +1,4 @@
+import { optional } from "../optional.ts";
 import { isNumericColumn } from "./columns.ts";
 import { display } from "./display.ts";
 import type { Table } from "./html.ts";
@@ -43,7 +44,7 @@ export function plainTable(rows: Rows): Table {
 }
 
 async function tableHtml({ columns, rows }: Table): Promise<string> {
-  const { table: columnTable } = await import("arquero"); // only who shows a table waits for it
+  const { table: columnTable } = await optional("arquero", "Tables of notebooks are made by", () => import("arquero"));
   // arquero escapes what is in cells, and not the names.
   const names = columns.map(escape);
   const data = columnTable(names.map((name, column) => [name, rows.map((row) => String(row[column]))]));

@@ -1,7 +1,8 @@
 /** Reads PNG and JPEG files. */
 import { readFile, stat } from "node:fs/promises";
 import { UserError } from "../errors.ts";
-import { shown } from "../text.ts";
+import { optional } from "../optional.ts";
+import { firstLine, shown } from "../text.ts";
 import type { Image } from "./images.ts";
 
 /** The most pixels that an image may have. A file of a few bytes can claim any number, and each takes 12 bytes here. */
@@ -40,11 +41,6 @@ export async function readImage(path: string): Promise<Image> {
   }
 }
 
-function firstLine(error: unknown): string {
-  const [line] = (error instanceof Error ? error.message : String(error)).trim().split("\n");
-  return shown(line);
-}
-
 const isPng = (bytes: Uint8Array) =>
   [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a].every((byte, i) => bytes[i] === byte);
 const isJpeg = (bytes: Uint8Array) => [0xff, 0xd8, 0xff].every((byte, i) => bytes[i] === byte);
@@ -59,12 +55,5 @@ function fromInks(cmyk: Float32Array): Float32Array {
 
 /** Only whoever reads images needs the library, which is native code. */
 async function loadSharp() {
-  try {
-    return (await import("sharp")).default;
-  } catch (error) {
-    const reason = firstLine(error);
-    throw new UserError(
-      `Images are decoded by the package sharp, which cannot be loaded (npm install sharp): ${reason}`,
-    );
-  }
+  return (await optional("sharp", "Images are decoded by", () => import("sharp"))).default;
 }

@@ -96,7 +96,8 @@ test("cells run in order in one kernel; outputs are kept; what is changed in the
   writeFileSync(file, after);
   const { path, notebook } = notebookOf("outputs.ipynb", [
     `const x: number = 20;\nconsole.log("a");\nconsole.log("b");`,
-    `import { adamw, createModel, generate, predictMemory, progress, sizesOf, table } from "twobp";\n` +
+    `import { adamw, createModel, generate, predictMemory, table } from "twobp";\n` +
+    `import { progress } from "twobp/report";\nimport { sizesOf } from "twobp/schedules";\n` +
     `const bar = progress(500);\nfor (let i = 0; i < 500; i++) bar.step();\nbar.done();\n` +
     `await table([{ sum: x + 1, devices: sizesOf(generate("gpipe", { devices: 3 })).devices }]);\n` +
     // What no device is needed for, Node does without one.
