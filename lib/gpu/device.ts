@@ -47,7 +47,11 @@ export class Device {
   readonly gpu: Gpu;
   /** Bytes in use, by category. */
   readonly ledger: Ledger;
-  /** Where buffers come from and go back to. */
+  /**
+   * Where buffers come from and go back to.
+   *
+   * @internal
+   */
   readonly pool: Pool;
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";

@@ -37,7 +37,11 @@ export interface Ledger {
   reserve(bytes: number): void;
   /** Enters bytes of free buffers that may be destroyed from now on, or with a negative number no longer. */
   spare(bytes: number): void;
-  /** Tells of every change of what is in use from now on; without an observer nobody is told any more. */
+  /**
+   * Tells of every change of what is in use from now on; without an observer nobody is told any more.
+   *
+   * @internal
+   */
   observe(observer?: Observer): void;
 }
 

@@ -23,9 +23,9 @@ export { Device, type TimestampSlot, type View } from "../gpu/device.ts";
 export { type DeviceSet, type Mode, openDevices } from "../gpu/devices.ts";
 export type { Driver } from "../gpu/driver.ts";
 export { Gpu, type GpuInfo } from "../gpu/gpu.ts";
-export type { Ledger, Observer } from "../gpu/ledger.ts";
+export type { Ledger } from "../gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "../gpu/ledger_timeline.ts";
-export type { Pool, Storage } from "../gpu/pool.ts";
+export type { Storage } from "../gpu/pool.ts";
 export type { Interval } from "../gpu/timing.ts";
 
 export type { NotFinite } from "./finish.ts";

@@ -10,7 +10,7 @@
  *
  * const base = generate("1f1b-1", { devices: 4 });
  * const split = twoStage(base, { policy: "fill" });
- * console.log(validate(split)); // []: nothing is wrong
+ * validate(split); // throws, with rank, action and remedy, where something is wrong
  * console.log(simulate(base).makespan, simulate(split).makespan); // 21 15, in units of a forward
  * ```
  *
@@ -22,7 +22,9 @@
  * const make = actionMaker(1);
  * const actions = [0, 1].map((rank) => [make("F", rank, 0), make("B", rank, 0)]);
  * const mine: Schedule = { name: "mine", placement: linearPlacement(2), actions };
- * console.log(validate(mine), lower(mine).nodes); // [] 8: four actions, and two parts of the step's end on each rank
+ * validate(mine);
+ * const { nodes, from } = lower(mine);
+ * console.log(nodes, from.length); // 8 2: four actions and two ends of two parts; an activation and a gradient
  * ```
  *
  * @module
