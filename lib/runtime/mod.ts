@@ -32,5 +32,5 @@ export type { NotFinite } from "./finish.ts";
 export { partition } from "./partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./pipeline.ts";
 export type { RankPeak } from "./rank.ts";
-export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./recompute.ts";
+export { parseRecompute, type RecomputePolicy, type RecomputeText, withRecompute } from "./recompute.ts";
 export type { StepOptions, StepResult } from "./step.ts";
