@@ -70,6 +70,7 @@ export {
   unitCosts,
   withHostOverhead,
   withLinks,
+  withStall,
 } from "./lib/schedules/price/costs.ts";
 export { overlaps, withContention } from "./lib/schedules/price/contention.ts";
 export { fromCsv, type FromCsvOptions, toCsv, type ToCsvOptions } from "./lib/schedules/csv/csv.ts";
@@ -114,6 +115,7 @@ export { createPipeline, type Pipeline, type PipelineOptions, type Precision } f
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/runtime/recompute.ts";
 export type { NotFinite } from "./lib/runtime/finish.ts";
 export type { RankPeak } from "./lib/runtime/rank.ts";
+export type { Stall } from "./lib/runtime/stall.ts";
 export type { StepOptions, StepResult } from "./lib/runtime/step.ts";
 export { type Batch, type BatchSource, ignored, maskedTextSource, textSource } from "./lib/train/data.ts";
 export { type ImageFolder, imageFolder } from "./lib/train/image_folder.ts";

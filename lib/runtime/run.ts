@@ -9,6 +9,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { PlacedStage } from "./placed.ts";
+import type { Stall } from "./stall.ts";
 import type { Tie } from "./ties.ts";
 import type { Transport } from "./transport.ts";
 
@@ -53,6 +54,8 @@ export interface StepInput {
   readonly optimize: boolean;
   /** Whether to record what is in use over time. */
   readonly timeline: boolean;
+  /** Whether a rank is held up after each of its full backwards. */
+  readonly stall?: Stall;
   /** What the loss is multiplied by in mixed precision, and whether a smaller factor may help where gradients overflow. */
   readonly lossScale?: { readonly value: number; readonly canShrink: boolean };
 }
