@@ -159,7 +159,7 @@ export type { Patience, Times } from "./lib/measure/stopwatch.ts";
 export { stageMemories, type StageMemoryOptions } from "./lib/measure/stage_memory.ts";
 export type { ThroughputReport, ThroughputRow } from "./lib/measure/throughput_report.ts";
 export type { Variant } from "./lib/measure/variant.ts";
-export type { MakePipeline, MeasurementOptions } from "./lib/measure/measurement.ts";
+export type { MakePipeline, MeasuredPair, MeasurementOptions } from "./lib/measure/measurement.ts";
 export { countSteps, measureThroughput, type ThroughputOptions } from "./lib/measure/throughput.ts";
 export { type Bundle, display, type DisplayOptions } from "./lib/report/display.ts";
 export { plan, type PlanOptions, type TrainingPlan } from "./lib/planning/plan.ts";
