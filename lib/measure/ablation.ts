@@ -5,6 +5,7 @@ import type { Pipeline, Precision } from "../runtime/pipeline.ts";
 import type { Stall } from "../runtime/stall.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { amount } from "../schedules/price/amounts.ts";
+import { simulate } from "../schedules/price/simulate.ts";
 import { ladder, type Rung, type RungName, rungNames, rungPair } from "./ablation_ladder.ts";
 import {
   type AblationPrediction,
@@ -55,6 +56,8 @@ export interface AblationRung {
   readonly name: RungName;
   /** Milliseconds of a step without 2BP, and of one with: wall clock on real devices, composed on virtual ones. */
   readonly stepMs: readonly [Spread, Spread];
+  /** What a step without 2BP takes, and one with, over the same of the rung below in the same round: above 1 the rung is slower. */
+  readonly slower: readonly [Spread, Spread];
   /** Median over the rounds of the one over the other, and quartiles. */
   readonly gain: Spread;
   /** The gain that the simulator makes of this rung's measured times of F, I, W and B; NaN without device times. */
@@ -95,6 +98,8 @@ export interface AblationReport {
   readonly absent: readonly RungName[];
   /** The gain that the paper's abstract reports, and on how many ranks. */
   readonly published: { readonly gain: number; readonly devices: number };
+  /** The gain of the lowest rung where F, I and W take equal times and messages none: what the bubble alone explains. Simulated. */
+  readonly equalCosts: number;
   /** What the highest rung, which is the product of all factors, leaves of the published gain: a factor. */
   readonly remains: number;
   /** What predictions are made from; absent without device times. Give it to `predictAblation` for what is asked of this machine elsewhere. */
@@ -132,7 +137,7 @@ export async function measureAblation(
   const { schedule, repeats, stallMs, predict = [4, 8, 16], ...others } = options;
   const devices = set.devices.length;
   const { info } = set.devices[0].gpu;
-  rungPair("bubble", schedule, devices); // refused before anything runs
+  const { base, split } = rungPair("bubble", schedule, devices); // refused before anything runs
   const { model, precision, parts } = pipeline;
   const problems = await problemsOf(model, others.samples, set.devices[0].gpu, { precision });
   const rungs = ladder({ schedule, devices, info, problems, stallMs });
@@ -165,6 +170,7 @@ export async function measureAblation(
       rungs: measured,
       absent: rungNames.filter((name) => !rungs.some((each) => each.name === name)),
       published: { gain: publishedGain, devices: publishedDevices },
+      equalCosts: simulate(base).makespan / simulate(split).makespan,
       remains: publishedGain / measured[measured.length - 1].gain.median,
       ...(costs ? { costs } : {}),
       predictions,
@@ -194,10 +200,16 @@ function rungsOf(
   const gains = ratios.map(spreadOf);
   return rungs.map(({ name }, at) => {
     const gain = gains[at];
-    const changes = at > 0 ? spreadOf(ratios[at].map((ratio, round) => ratio / ratios[at - 1][round])) : gain;
+    const below = Math.max(0, at - 1);
+    const changes = at > 0 ? spreadOf(ratios[at].map((ratio, round) => ratio / ratios[below][round])) : gain;
+    const both = (of: (pair: readonly [number, number], round: number, which: 0 | 1) => number): [Spread, Spread] => [
+      spreadOf(steps[at].map((pair, round) => of(pair, round, 0))),
+      spreadOf(steps[at].map((pair, round) => of(pair, round, 1))),
+    ];
     return {
       name,
-      stepMs: [0, 1].map((which) => spreadOf(steps[at].map((pair) => pair[which]))) as [Spread, Spread],
+      stepMs: both((pair, _, which) => pair[which]),
+      slower: both((pair, round, which) => pair[which] / steps[below][round][which]),
       gain,
       predicted: prediction?.rungs[at].gain ?? NaN,
       factor: { median: at > 0 ? gain.median / gains[at - 1].median : gain.median, quartiles: changes.quartiles },

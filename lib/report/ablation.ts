@@ -42,7 +42,7 @@ export function ablationTable({ rungs }: AblationReport): Table {
       "factor",
       "quartiles",
       "predicted",
-      "slower than below",
+      "steps longer by",
     ],
     rows: rungs.map(({ name, stepMs: [without, split], gain, predicted, factor, predictedFactor }, at) => [
       added[name],
@@ -54,17 +54,14 @@ export function ablationTable({ rungs }: AblationReport): Table {
       factor.median.toFixed(3),
       range(factor.quartiles),
       number(predictedFactor),
-      at > 0 ? slower(rungs[at], rungs[at - 1]) : "-",
+      at > 0 ? longer(rungs[at]) : "-",
     ]),
   };
 }
 
 /** By how much a rung makes the steps of the one below longer, without and with 2BP: a gain can grow because everything got slower. */
-function slower({ stepMs }: AblationRung, { stepMs: below }: AblationRung): string {
-  return stepMs.map(({ median }, which) => {
-    const share = median / below[which].median - 1;
-    return `${share < 0 ? "" : "+"}${(100 * share).toFixed(0)} %`;
-  }).join(" / ");
+function longer({ slower }: AblationRung): string {
+  return slower.map(({ median }) => `${median < 1 ? "" : "+"}${(100 * (median - 1)).toFixed(0)} %`).join(" / ");
 }
 
 /** The rungs' gains and factors as predicted for several numbers of ranks, and what stall would give the published gain. */
@@ -101,7 +98,8 @@ export function stallTable({ predictions }: AblationReport): Table {
 
 /** What is known, what is ours, what is open: a sentence or two each. */
 export function ablationNotes(report: AblationReport): string[] {
-  const { mode, devices, repeats, rungs, absent, stall, published, remains, predictions } = report;
+  const { mode, devices, repeats, schedule, rungs, absent, stall, published, equalCosts, remains, predictions } =
+    report;
   const top = rungs[rungs.length - 1];
   const product = rungs.map(({ factor }) => factor.median.toFixed(3)).join(" x ");
   const same = devices === published.devices;
@@ -112,6 +110,11 @@ export function ablationNotes(report: AblationReport): string[] {
     "established: weight gradients of dense layers are a product for each sample and a sum, and attention keeps its scores, both " +
     "without 2BP and with it; without 2BP, and for the transformer only, the last rank empties the allocator's cache after each " +
     "backward, before it sends. Whether the paper's figure was measured so is not known.",
+    `With F, I and W of equal cost the bubble of ${schedule} alone would give ${
+      equalCosts.toFixed(3)
+    } on ${devices} ranks${
+      same ? `, and leave a factor of ${(published.gain / equalCosts).toFixed(3)}` : ""
+    } (simulated).`,
     `Ours, measured (${mode} devices, ${repeats} rounds in which all rungs take turns): ${product} = ${
       top.gain.median.toFixed(3)
     }. Each rung has what those below it have. A gain is a quotient: a rung whose steps both take longer makes nothing faster, ` +
@@ -150,7 +153,7 @@ export function ablationNotes(report: AblationReport): string[] {
 /** The factors of the rungs, each bar from the gain below to its own, on a log axis; the published gain as a line. */
 export function ablationFigure(report: AblationReport): Figure {
   const { rungs, published, devices, mode, schedule } = report;
-  const labels = rungs.map(({ name }) => added[name].replace("+ ", "+<br>"));
+  const labels = rungs.map(({ name, factor }) => `${added[name]}<br>x ${factor.median.toFixed(3)}`);
   const below = rungs.map((_, at) => at > 0 ? rungs[at - 1].gain.median : 1);
   const lowest = Math.min(1, ...rungs.map(({ gain }) => gain.quartiles[0]));
   const highest = Math.max(published.gain, ...rungs.map(({ gain }) => gain.quartiles[1]));
@@ -162,8 +165,6 @@ export function ablationFigure(report: AblationReport): Figure {
         x: labels,
         base: below,
         y: rungs.map(({ gain }, at) => gain.median - below[at]),
-        text: rungs.map(({ factor }) => `x ${factor.median.toFixed(3)}`),
-        textposition: "auto",
         marker: { color: rungs.map((_, at) => seriesColours[at % seriesColours.length]) },
         showlegend: false,
       },
@@ -203,7 +204,7 @@ export function ablationFigure(report: AblationReport): Figure {
       title: { text: `Where the gain of 2BP comes from: ${schedule}, ${devices} ${mode} devices` },
       height: 480,
       margin: { t: 92 },
-      xaxis: { title: { text: "what is added" } },
+      xaxis: { title: { text: "what is added, and its factor" } },
       yaxis: {
         type: "log",
         title: { text: "gain" },
