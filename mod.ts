@@ -115,7 +115,7 @@ export { createPipeline, type Pipeline, type PipelineOptions, type Precision } f
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/runtime/recompute.ts";
 export type { NotFinite } from "./lib/runtime/finish.ts";
 export type { RankPeak } from "./lib/runtime/rank.ts";
-export type { Stall } from "./lib/runtime/stall.ts";
+export type { Stall } from "./lib/runtime/run.ts";
 export type { StepOptions, StepResult } from "./lib/runtime/step.ts";
 export { type Batch, type BatchSource, ignored, maskedTextSource, textSource } from "./lib/train/data.ts";
 export { type ImageFolder, imageFolder } from "./lib/train/image_folder.ts";
@@ -132,6 +132,23 @@ export {
 
 export { loadWeights, saveWeights } from "./lib/weights/checkpoint.ts";
 
+export {
+  type AblationOptions,
+  type AblationReport,
+  type AblationRung,
+  measureAblation,
+  type Spread,
+} from "./lib/measure/ablation.ts";
+export { type RungName, rungNames } from "./lib/measure/ablation_ladder.ts";
+export {
+  type AblationPrediction,
+  type LadderCosts,
+  predictAblation,
+  type PredictedRung,
+  type PredictedStall,
+  type PredictionOptions,
+  type RungCosts,
+} from "./lib/measure/ablation_prediction.ts";
 export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./lib/measure/calibrate.ts";
 export type { CandidateResult, ProblemResult } from "./lib/measure/candidates.ts";
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./lib/measure/costs.ts";
@@ -165,6 +182,15 @@ export { type Bundle, display, type DisplayOptions } from "./lib/report/display.
 export { plan, type PlanOptions, type TrainingPlan } from "./lib/planning/plan.ts";
 export { stageWork, type StageWorkOptions } from "./lib/planning/stage_work.ts";
 
+export {
+  ablationFigure,
+  ablationNotes,
+  ablationPredictionTable,
+  ablationSections,
+  ablationTable,
+  ablationTitle,
+  stallTable,
+} from "./lib/report/ablation.ts";
 export { ganttFigure, type GanttOptions } from "./lib/report/gantt.ts";
 export { ganttText, type GanttTextOptions } from "./lib/report/gantt_text.ts";
 export { page, type Section, type Table, writePage } from "./lib/report/html.ts";

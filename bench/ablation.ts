@@ -1,7 +1,7 @@
 /** `deno task bench ablation`: where the gain of 2BP on one schedule comes from, a factor for each of several things. */
 import { Command } from "commander";
 import * as flag from "../lib/cli/flags.ts";
-import { main, oneOf, real } from "../lib/cli/options.ts";
+import { integer, main, oneOf, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { countAblationSteps, measureAblation } from "../lib/measure/ablation.ts";
@@ -40,7 +40,7 @@ interface Options {
 export const ablation = new Command("ablation")
   .description("Where the gain of 2BP comes from: bubble, concatenated W, products per sample, stored scores, a stall.")
   .addOption(flag.model("paper-transformer-tiny"))
-  .addOption(flag.devices(2, 16, 4).default(4))
+  .option("--devices <n>", "pipeline ranks, 2 to 16", integer(2, 16), 4)
   .addOption(flag.virtual())
   .option("--schedule <name>", `one of ${paperSchedules.join(", ")}`, oneOf(paperSchedules), "1f1b-1")
   .addOption(flag.repeats("rounds, in each of which every rung has a step without 2BP and one with", 11))

@@ -2,7 +2,7 @@
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { callback, expectFields, having, listOf, optional, positive, type Rules, string } from "../rules.ts";
 import type { Pipeline, Precision } from "../runtime/pipeline.ts";
-import type { Stall } from "../runtime/stall.ts";
+import type { Stall } from "../runtime/run.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { amount } from "../schedules/price/amounts.ts";
 import { simulate } from "../schedules/price/simulate.ts";
@@ -45,6 +45,7 @@ const rules: Rules<AblationOptions> = {
 
 /** Median and quartiles. */
 export interface Spread {
+  /** The middle value. */
   readonly median: number;
   /** Lower and upper quartile. */
   readonly quartiles: readonly [number, number];

@@ -1,6 +1,6 @@
 /** What 2BP gains over the schedule it was made from, measured and taken apart. */
 import { expectValue, filled } from "../rules.ts";
-import type { Stall } from "../runtime/stall.ts";
+import type { Stall } from "../runtime/run.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";

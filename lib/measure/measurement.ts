@@ -8,7 +8,7 @@ import { countParameters } from "../models/model.ts";
 import { withCandidates } from "../ops/choice.ts";
 import { callback, expectFields, filled, having, optional, positive, type Rules } from "../rules.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
-import type { Stall } from "../runtime/stall.ts";
+import type { Stall } from "../runtime/run.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { type Costs, withHostOverhead, withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";

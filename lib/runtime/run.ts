@@ -9,7 +9,6 @@ import type { Tensor } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { PlacedStage } from "./placed.ts";
-import type { Stall } from "./stall.ts";
 import type { Tie } from "./ties.ts";
 import type { Transport } from "./transport.ts";
 
@@ -38,6 +37,14 @@ export interface Rank {
    * over the batch whichever micro-batch a row is in, times the loss scale.
    */
   readonly lossGradient: Tensor | undefined;
+}
+
+/** Holds a rank up after each of its B: plain data, as all that a step is given. */
+export interface Stall {
+  /** Which rank. */
+  readonly rank: number;
+  /** For how long, in milliseconds, once its device has done all that it was given. */
+  readonly ms: number;
 }
 
 /** What every rank is given of a step: plain data, which could come from another process. */

@@ -2,15 +2,7 @@
 import { UserError } from "../errors.ts";
 import { expectFields, real, type Rules, whole } from "../rules.ts";
 import { B, type Program } from "../schedules/program.ts";
-import type { Run } from "./run.ts";
-
-/** Holds a rank up after each of its B: plain data, as all that a step is given. */
-export interface Stall {
-  /** Which rank. */
-  readonly rank: number;
-  /** For how long, in milliseconds, once its device has done all that it was given. */
-  readonly ms: number;
-}
+import type { Run, Stall } from "./run.ts";
 
 /** A timer takes a longer time for none. */
 const longest = 2 ** 31;

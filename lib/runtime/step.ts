@@ -11,8 +11,8 @@ import type { Batch } from "../train/data.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients, type NotFinite } from "./finish.ts";
 import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
-import type { StepInput } from "./run.ts";
-import { checkStall, type Stall } from "./stall.ts";
+import type { Stall, StepInput } from "./run.ts";
+import { checkStall } from "./stall.ts";
 import { RankError } from "./transport.ts";
 import { type Marks, undo } from "./undo.ts";
 
