@@ -12,15 +12,21 @@ export interface Group {
   readonly placed: Placed;
   /** Number of micro-batches. */
   readonly size: number;
+  /** Number of samples in a micro-batch; 1 where nobody says. */
+  readonly samples: number;
   /** Whether W comes at a time of its own. Where a full backward ends the group, it follows I at once. */
   readonly delayed: boolean;
   /** Slab by name, made when the first micro-batch asks for its slot. */
   readonly slabs: Map<string, Tensor>;
 }
 
-/** A group of `size` micro-batches, with no memory yet. */
-export function createGroup(placed: Placed, size: number, delayed = true): Group {
-  return { placed, size, delayed, slabs: new Map() };
+/** A group of `size` micro-batches, with no memory yet; W is delayed, and a micro-batch one sample, unless said otherwise. */
+export function createGroup(
+  placed: Placed,
+  size: number,
+  { delayed = true, samples = 1 }: Partial<Pick<Group, "delayed" | "samples">> = {},
+): Group {
+  return { placed, size, samples, delayed, slabs: new Map() };
 }
 
 /**

@@ -46,10 +46,11 @@ export function linear(
       if (dx) matmul(dx, dy, saved.value(weight), { transposeB: !transposed });
     },
     backwardWeight(saved) {
-      const [{ gradient }] = saved;
+      const [{ gradient, group: { samples }, get }] = saved;
+      const sampleRows = get("x").shape[0] / samples;
       for (const [x, dy] of joinAdjacent(saved.map((each) => [each.get("x"), each.get("dy")] as const))) {
         const [a, b] = transposed ? [dy, x] : [x, dy];
-        matmul(gradient(weight), a, b, { transposeA: true, accumulate: true });
+        matmul(gradient(weight), a, b, { transposeA: true, accumulate: true, sampleRows });
         if (bias) columnSum(gradient(bias), dy);
       }
     },

@@ -143,7 +143,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
     backwardWeight(saved) {
       const kept = (...names: string[]) => joinAdjacent(saved.map((each) => names.map((name) => each.get(name))));
       const [{ gradient }] = saved;
-      const product = { transposeA: true, accumulate: true };
+      const product = { transposeA: true, accumulate: true, sampleRows: length };
       for (const [x, dprojection] of kept("convolved", "dprojection")) {
         matmulBatched(matrix(gradient(xWeight)), matrix(x), everything(dprojection), [1, 1], product);
       }

@@ -43,7 +43,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   /** Whether W recomputes. */
   const inW = ({ delayed }: Saved) => what !== "activations" && delayed;
   /** Slots in which no W reads: those of the micro-batch's own group would take memory for all of it at once. */
-  const alone = ({ group }: Saved) => createGroup(group.placed, 1);
+  const alone = ({ group }: Saved) => createGroup(group.placed, 1, { samples: group.samples });
 
   /** Runs the forward once more, for what it keeps; its result, which nobody reads, is of `dtype`. */
   function recomputeForward(saved: Saved, store: Saved, dtype: DType) {
@@ -78,7 +78,8 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
     backwardWeight(saved) {
       if (!inW(saved[0])) return kept.backwardWeight!(saved);
       // Once for all: these micro-batches' derivatives of this layer, and of no other at the same time.
-      const group = createGroup(saved[0].group.placed, saved.length, false);
+      const { placed, samples } = saved[0].group;
+      const group = createGroup(placed, saved.length, { delayed: false, samples });
       const stores = saved.map((each, index) => each.child("layer", { group, index, recomputing: true, unread: true }));
       for (const [index, each] of saved.entries()) {
         const dy = each.get("dy");

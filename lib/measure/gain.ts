@@ -1,6 +1,8 @@
 /** What 2BP gains over the schedule it was made from, measured and taken apart. */
 import { expectValue, filled } from "../rules.ts";
+import type { Stall } from "../runtime/run.ts";
 import type { Schedule } from "../schedules/schedule.ts";
+import { withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
 import { median, quantile } from "./statistics.ts";
@@ -29,6 +31,7 @@ export interface Gain {
  * Takes the gain of one schedule apart.
  *
  * @param pairs Step times of interleaved steps, [without 2BP, with 2BP], in milliseconds; at least one.
+ * @param stall What held the steps without 2BP up, where they were.
  * @throws {UserError} Without a pair.
  */
 export function explainGain(
@@ -37,13 +40,17 @@ export function explainGain(
   pairs: readonly (readonly [number, number])[],
   measured?: MeasuredCosts,
   transfer?: Transfer,
+  stall?: Stall,
 ): Gain {
   expectValue("explainGain: the pairs of step times", pairs, filled);
   const ratios = pairs.map(([without, with_]) => without / with_);
   const gain = median(ratios);
-  const makespan = (schedule: Schedule, batching: boolean) =>
-    measured ? simulate(schedule, simulatorCosts(measured, { batching, transfer })).makespan : NaN;
-  const without = makespan(base, true);
+  const makespan = (schedule: Schedule, batching: boolean, stalled?: Stall) => {
+    if (!measured) return NaN;
+    const costs = simulatorCosts(measured, { batching, transfer });
+    return simulate(schedule, stalled ? withStall(costs, stalled.rank, stalled.ms) : costs).makespan;
+  };
+  const without = makespan(base, true, stall);
   const unbatched = makespan(split, false);
   const predicted = without / makespan(split, true);
   return {

@@ -5,10 +5,12 @@ import type { DeviceSet } from "../gpu/devices.ts";
 import { collectGarbage } from "../gpu/garbage.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { countParameters } from "../models/model.ts";
+import { withCandidates } from "../ops/choice.ts";
 import { callback, expectFields, filled, having, optional, positive, type Rules } from "../rules.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
+import type { Stall } from "../runtime/run.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
-import { type Costs, withHostOverhead } from "../schedules/price/costs.ts";
+import { type Costs, withHostOverhead, withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import type { SchedulePair } from "../schedules/transforms/pair.ts";
@@ -26,10 +28,21 @@ import { measureLinks } from "./overheads.ts";
 import { median } from "./statistics.ts";
 import type { ThroughputReport, ThroughputRow } from "./throughput_report.ts";
 
+/** A schedule without 2BP and with it, and what its steps are run under. */
+export interface MeasuredPair extends SchedulePair {
+  /** Candidates of operations that its steps take wherever these can serve, see `withCandidates`. */
+  readonly candidates?: readonly string[];
+  /**
+   * What holds the steps without 2BP up. Virtual devices do not stand still: their step times are composed with it, since during a
+   * pause the other ranks would go on with the device that they share.
+   */
+  readonly stall?: Stall;
+}
+
 /** What to measure. */
 export interface MeasurementOptions {
   /** What to compare. */
-  readonly pairs: readonly SchedulePair[];
+  readonly pairs: readonly MeasuredPair[];
   /** Where batches come from. */
   readonly source: BatchSource;
   /** Samples in a micro-batch. */
@@ -146,12 +159,21 @@ export function startMeasurement(
   let round = 0;
   let about: Pick<ThroughputReport, "model" | "precision"> | undefined;
 
-  async function step(schedule: Schedule, each: Measured, row: Row): Promise<StepSample> {
+  async function step(
+    schedule: Schedule,
+    each: Measured,
+    row: Row,
+    { candidates = [], stall }: Pick<MeasuredPair, "candidates" | "stall">,
+  ): Promise<StepSample> {
     const { group } = each;
     const batch = await source.next(samples * sizesOf(schedule).microbatches);
     collectGarbage();
     const others = bytes().map((total, rank) => total - group.held[rank]);
-    const result = await group.pipeline!.step(schedule, batch);
+    const result = await withCandidates(
+      set.devices.map(({ gpu }) => gpu),
+      candidates,
+      () => group.pipeline!.step(schedule, batch, stall && !isVirtual ? { stall } : {}),
+    );
     group.held = bytes().map((total, rank) => total - others[rank]);
     (losses[round] ??= []).push(result.loss);
     onStep?.(result.loss);
@@ -163,7 +185,8 @@ export function startMeasurement(
       return { schedule, ms: NaN };
     }
     const perAction = isVirtual ? hostPerAction(intervals!, wallMs) : 0;
-    const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, group.link, each.after), perAction);
+    const replayed = intervals && withHostOverhead(replayCosts(schedule, intervals, group.link, each.after), perAction);
+    const costs = replayed && stall ? withStall(replayed, stall.rank, stall.ms) : replayed;
     const simulated = costs && simulate(schedule, costs);
     const stepMs = isVirtual ? simulated!.makespan : wallMs;
     const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
@@ -177,8 +200,9 @@ export function startMeasurement(
   }
 
   async function steps(index: number): Promise<PairSample> {
-    const { base, split } = pairs[index], each = measured[index];
-    return { pair: index, steps: [await step(base, each, each.base), await step(split, each, each.split)] };
+    const { base, split, candidates, stall } = pairs[index], each = measured[index];
+    const first = await step(base, each, each.base, { candidates, stall });
+    return { pair: index, steps: [first, await step(split, each, each.split, { candidates })] };
   }
 
   /** Makes the pipeline of a placement, takes its uncounted steps, and measures its messages. */
@@ -252,10 +276,10 @@ export function startMeasurement(
           { ...finishRow(base, samples, recompute), ...(split.schedule.policy ? {} : { joined: true as const }) },
           finishRow(split, samples, recompute),
         ]),
-        gains: pairs.map(({ base, split }, index) => {
+        gains: pairs.map(({ base, split, stall }, index) => {
           const each = measured[index];
           const times = each.base.stepMs.map((time, at) => [time, each.split.stepMs[at]] as const);
-          return explainGain(base, split, times, costs[index], isVirtual ? each.group.link : undefined);
+          return explainGain(base, split, times, costs[index], isVirtual ? each.group.link : undefined, stall);
         }),
         unexplained: isVirtual || !hasTimes ? NaN : median(unexplained),
         ...(isVirtual

@@ -22,6 +22,23 @@
  * @module
  */
 export {
+  type AblationOptions,
+  type AblationReport,
+  type AblationRung,
+  measureAblation,
+  type Spread,
+} from "./ablation.ts";
+export { type RungName, rungNames } from "./ablation_ladder.ts";
+export {
+  type AblationPrediction,
+  type LadderCosts,
+  predictAblation,
+  type PredictedRung,
+  type PredictedStall,
+  type PredictionOptions,
+  type RungCosts,
+} from "./ablation_prediction.ts";
+export {
   type Agreement,
   type AgreementReport,
   type AgreementRow,
@@ -44,6 +61,7 @@ export { type DroppedRow, type KernelRow, type KernelsOptions, type KernelsRepor
 export { largestFitting, type LargestOptions, type ModelNeed } from "./largest.ts";
 export {
   type MakePipeline,
+  type MeasuredPair,
   type Measurement,
   type MeasurementOptions,
   type PairSample,

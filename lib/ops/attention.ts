@@ -1,5 +1,5 @@
 /** The core of self-attention: scores, softmax, weighted sum. It has no parameters: p1 only. */
-import type { Gpu } from "../gpu/gpu.ts";
+import type { Gpu, GpuInfo } from "../gpu/gpu.ts";
 import { type DType, empty, release, type Tensor, writeArray } from "../tensor.ts";
 import { composed } from "./attention_composed.ts";
 import { fusedSubgroup, fusedWorkgroup } from "./attention_fused.ts";
@@ -11,6 +11,14 @@ export { type AttentionMasks, type AttentionShape, type AttentionWay, type Kept,
 
 /** Every way to compute attention, the plain reference first. */
 export const attentionWays: readonly AttentionWay[] = [composed, fusedSubgroup, fusedWorkgroup];
+
+/** The fused way for a kind of device: its name. Not every shape has one there. */
+export function fusedAttention({ software }: Pick<GpuInfo, "software">): string {
+  return (software ? fusedSubgroup : fusedWorkgroup).name;
+}
+
+/** The way that keeps the probabilities: its name. */
+export const storedAttention: string = composed.name;
 
 /** What the choice depends on, known before any tensor but qkv is. */
 interface Situation {
@@ -55,8 +63,8 @@ const operation = defineOperation<Problem>({
     return [`${roughly(sequences * heads, length)}x${headSize}`, roughly(heads / kvHeads), dtype, ...left].join(" ");
   },
   rule({ software }, { shape: { length, headSize, causal = true } }) {
-    if (!software) return fusedWorkgroup.name;
-    return causal && length >= (headSize <= 32 ? 128 : 256) ? fusedSubgroup.name : composed.name;
+    const fused = !software || (causal && length >= (headSize <= 32 ? 128 : 256));
+    return fused ? fusedAttention({ software }) : composed.name;
   },
   outputs: ({ out, dqkv }) => [out, dqkv],
   // Two products of the whole square forward, and twice as many backward.

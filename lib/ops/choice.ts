@@ -89,8 +89,8 @@ const registry = new Map<string, AnyOperation>();
 interface InForce {
   /** By operation and class the candidate that was measured to be the fastest. */
   measured?: ReadonlyMap<AnyOperation, ReadonlyMap<string, unknown>>;
-  /** Names of {@link withCandidate}, the innermost first. */
-  forced: readonly string[];
+  /** Names of each {@link withCandidate} and {@link withCandidates} that is under way, the latest first. */
+  forced: readonly (readonly string[])[];
   /** Of {@link observeProblems}. */
   observer?: (operation: AnyOperation, problem: unknown) => void;
 }
@@ -108,9 +108,11 @@ export function defineOperation<P>(spec: OperationSpec<P>): Operation<P> {
   const { candidates, classOf, rule } = spec;
   const named = new Map(candidates.map((each) => [each.name, each]));
   const chosen = ({ forced, measured }: InForce, info: GpuInfo, problem: P): Candidate<P> => {
-    for (const name of forced) {
-      const wanted = named.get(name);
-      if (wanted?.supports(info, problem)) return wanted;
+    for (const names of forced) {
+      for (const name of names) {
+        const wanted = named.get(name);
+        if (wanted?.supports(info, problem)) return wanted;
+      }
     }
     const best = measured?.get(operation)?.get(classOf(problem)) as Candidate<P> | undefined;
     if (best?.supports(info, problem)) return best; // a class is rough: not all of its problems need to be supported
@@ -163,13 +165,38 @@ export function setChoices(gpu: Gpu, choices: Choices): void {
  * Calls may lie in one another, each for other operations. Other GPUs take no notice.
  */
 export function withCandidate(gpu: Gpu, name: string, record: () => void): void {
-  const there = inForceOn(gpu), before = there.forced;
-  there.forced = [name, ...before];
+  const end = force(gpu, [name]);
   try {
     record();
   } finally {
-    there.forced = before;
+    end();
   }
+}
+
+/**
+ * The same for work that takes its time, the steps of a pipeline for example, on all its GPUs: until it has ended everything
+ * that is recorded there takes candidates of these names, an earlier name before a later one.
+ */
+export async function withCandidates<Result>(
+  gpus: Iterable<Gpu>,
+  names: readonly string[],
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const ends = [...new Set(gpus)].map((gpu) => force(gpu, names));
+  try {
+    return await work();
+  } finally {
+    for (const end of ends) end();
+  }
+}
+
+/** Forces candidates from now on; what it returns ends that, whatever else has been forced meanwhile. */
+function force(gpu: Gpu, names: readonly string[]): () => void {
+  const there = inForceOn(gpu), own = [...names];
+  there.forced = [own, ...there.forced];
+  return () => {
+    there.forced = there.forced.filter((each) => each !== own);
+  };
 }
 
 /** A problem that an operation was run on. */

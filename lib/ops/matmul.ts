@@ -3,6 +3,7 @@ import { sizeOf, type Tensor } from "../tensor.ts";
 import { defineOperation, type Operation, roughly } from "./choice.ts";
 import { candidates, rule } from "./matmul_kernels.ts";
 import { inFours, type Layout, type Problem } from "./matmul_problem.ts";
+import { perSample } from "./matmul_samples.ts";
 
 /**
  * A batch of row-major matrices inside a tensor: element (r, c) of matrix (i, j) is at
@@ -25,6 +26,11 @@ export interface MatmulOptions {
   accumulate?: boolean;
   /** Factor of the product, 1 by default: `out (+)= scale * a b`. */
   scale?: number;
+  /**
+   * For the gradient of a weight, whose sums go over the rows of all samples: how many rows a sample has. One candidate makes a
+   * product of each sample; the others pass over it.
+   */
+  sampleRows?: number;
 }
 
 /**
@@ -59,7 +65,7 @@ function multiply(
   a: Matrices,
   b: Matrices,
   batch: readonly [number, number],
-  { transposeA = false, transposeB = false, accumulate = false, scale = 1 }: MatmulOptions,
+  { transposeA = false, transposeB = false, accumulate = false, scale = 1, sampleRows }: MatmulOptions,
 ) {
   const [m, k] = transposeA ? [a.columns, a.rows] : [a.rows, a.columns];
   const [depth, n] = transposeB ? [b.columns, b.rows] : [b.rows, b.columns];
@@ -71,14 +77,14 @@ function multiply(
     );
   }
   if (m * n * batch[0] * batch[1] === 0) return;
-  const problem: Problem = { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate, scale };
+  const problem: Problem = { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate, scale, sampleRows };
   matmulOperation.run(problem);
 }
 
 /** The choice of kernel. */
 export const matmulOperation: Operation<Problem> = defineOperation({
   name: "matmul",
-  candidates,
+  candidates: [...candidates, perSample((products) => matmulOperation.run(products))],
   rule,
   classOf(problem) {
     const { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate } = problem;

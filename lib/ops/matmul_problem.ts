@@ -37,6 +37,8 @@ export interface Problem {
   readonly accumulate: boolean;
   /** Factor of the product. */
   readonly scale: number;
+  /** Of a weight's gradient: how many of the k products belong to one sample, the first ones to the first sample, and so on. */
+  readonly sampleRows?: number;
 }
 
 /** Whether every load, store and step of k can be four elements at once. */

@@ -19,30 +19,47 @@ export function splitCandidate(inner: Candidate<Problem>): Candidate<Problem> {
     supports: (info, problem) => partsOf(problem) > 1 && inner.supports(info, problem),
     hopeless: (info, problem) => inner.hopeless?.(info, problem) ?? false,
     record(problem) {
-      const { m, n, k, out, a, b, transposeA, transposeB, scale, accumulate } = problem;
-      const { device } = out.tensor;
       const parts = partsOf(problem);
-      const sums = empty(device, [parts, m, n], "workspace");
-      const along = (layout: Layout, rows: boolean): Layout => ({
-        ...layout,
-        strides: [k / parts * (rows ? layout.rowStride : 1), 0],
-      });
-      inner.record({
-        ...problem,
-        k: k / parts,
-        batch: [parts, 1],
-        out: { tensor: sums, rowStride: n, offset: 0, strides: [m * n, 0] },
-        a: along(a, transposeA),
-        b: along(b, !transposeB),
-        accumulate: false,
-        scale: 1,
-      });
-      const { rowStride, offset } = out;
-      const parameters = { m, n, count: parts, rowStride, offset, scale, accumulate: Number(accumulate) };
-      device.dispatch(gather, parameters, [out.tensor, sums], lanes(m * n));
-      release(sums); // reused at the earliest by a kernel recorded after these
+      recordInParts(problem, { first: 0, parts, length: problem.k / parts }, inner.record);
     },
   };
+}
+
+/** Neighbouring parts of a product's sums over k. */
+export interface Parts {
+  /** Of all k products the first that belongs to them. */
+  readonly first: number;
+  /** How many parts there are. */
+  readonly parts: number;
+  /** Products in each. */
+  readonly length: number;
+}
+
+/** A product of a single matrix in parts: `record` makes a product of each into scratch, and a kernel adds them up into the result. */
+export function recordInParts(
+  problem: Problem,
+  { first, parts, length }: Parts,
+  record: (products: Problem) => void,
+): void {
+  const { m, n, out, a, b, transposeA, transposeB, scale, accumulate } = problem;
+  const { device } = out.tensor;
+  const sums = empty(device, [parts, m, n], "workspace");
+  const along = (layout: Layout, rows: boolean): Layout => {
+    const stride = rows ? layout.rowStride : 1;
+    return { ...layout, offset: layout.offset + first * stride, strides: [length * stride, 0] };
+  };
+  record({
+    ...{ m, n, k: length, batch: [parts, 1], transposeA, transposeB },
+    out: { tensor: sums, rowStride: n, offset: 0, strides: [m * n, 0] },
+    a: along(a, transposeA),
+    b: along(b, !transposeB),
+    accumulate: false,
+    scale: 1,
+  });
+  const { rowStride, offset } = out;
+  const parameters = { m, n, count: parts, rowStride, offset, scale, accumulate: Number(accumulate) };
+  device.dispatch(gather, parameters, [out.tensor, sums], lanes(m * n));
+  release(sums); // reused at the earliest by a kernel recorded after these
 }
 
 /** The power of two of parts that fills a GPU, 1 where the product does so undivided or cannot be divided. */

@@ -15,6 +15,15 @@
  *
  * @module
  */
+export {
+  ablationFigure,
+  ablationNotes,
+  ablationPredictionTable,
+  ablationSections,
+  ablationTable,
+  ablationTitle,
+  stallTable,
+} from "./ablation.ts";
 export { type Bundle, display, type DisplayOptions } from "./display.ts";
 export { ganttFigure, type GanttOptions } from "./gantt.ts";
 export { ganttText, type GanttTextOptions } from "./gantt_text.ts";

@@ -8,6 +8,7 @@ import { microbatchOf } from "../train/data.ts";
 import { actionAt, awaited, endStay, given, incoming, outgoing, passOn, savedOf, uploadInput } from "./in_flight.ts";
 import { recordPass } from "./pass.ts";
 import type { Run } from "./run.ts";
+import { standStill } from "./stall.ts";
 import { RankError } from "./transport.ts";
 
 /** An action that can be recorded: its memory is there, and what comes from the host is uploaded; see `recordPass`. */
@@ -39,6 +40,7 @@ export async function runAction(run: Run, node: number): Promise<void> {
   if (arriving) await rank.transport.receive(program.rank[program.from[input]], input, arriving);
   device.submit(commands);
   release(arriving);
+  await standStill(run, node);
   post?.();
   if (losses) {
     run.lossSum = sumOfLosses(run, losses());

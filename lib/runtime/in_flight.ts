@@ -20,7 +20,8 @@ function groupOf(run: Run, stage: number, microbatch: number): Group {
   let group = run.groups.get(end);
   if (!group) {
     const { microbatches, kind } = actionAt(run, end);
-    run.groups.set(end, group = createGroup(rank.stages.get(stage)!, microbatches.length, kind === "W"));
+    const about = { delayed: kind === "W", samples: run.batch.samples / program.microbatches };
+    run.groups.set(end, group = createGroup(rank.stages.get(stage)!, microbatches.length, about));
   }
   return group;
 }

@@ -33,4 +33,5 @@ export { partition } from "./partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./pipeline.ts";
 export type { RankPeak } from "./rank.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText, withRecompute } from "./recompute.ts";
+export type { Stall } from "./run.ts";
 export type { StepOptions, StepResult } from "./step.ts";

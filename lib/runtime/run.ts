@@ -39,6 +39,14 @@ export interface Rank {
   readonly lossGradient: Tensor | undefined;
 }
 
+/** Holds a rank up after each of its B: plain data, as all that a step is given. */
+export interface Stall {
+  /** Which rank. */
+  readonly rank: number;
+  /** For how long, in milliseconds, once its device has done all that it was given. */
+  readonly ms: number;
+}
+
 /** What every rank is given of a step: plain data, which could come from another process. */
 export interface StepInput {
   /** The schedule, lowered. */
@@ -53,6 +61,8 @@ export interface StepInput {
   readonly optimize: boolean;
   /** Whether to record what is in use over time. */
   readonly timeline: boolean;
+  /** Whether a rank is held up after each of its full backwards. */
+  readonly stall?: Stall;
   /** What the loss is multiplied by in mixed precision, and whether a smaller factor may help where gradients overflow. */
   readonly lossScale?: { readonly value: number; readonly canShrink: boolean };
 }

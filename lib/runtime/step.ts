@@ -3,7 +3,7 @@ import { reasonOf, UserError } from "../errors.ts";
 import { type Device, DeviceError } from "../gpu/device.ts";
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Interval } from "../gpu/timing.ts";
-import { expectFields, flag, optional, type Rules } from "../rules.ts";
+import { anything, expectFields, flag, optional, type Rules } from "../rules.ts";
 import type { Program } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { checkBatch } from "../train/check_batch.ts";
@@ -11,7 +11,8 @@ import type { Batch } from "../train/data.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients, type NotFinite } from "./finish.ts";
 import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
-import type { StepInput } from "./run.ts";
+import type { Stall, StepInput } from "./run.ts";
+import { checkStall } from "./stall.ts";
 import { RankError } from "./transport.ts";
 import { type Marks, undo } from "./undo.ts";
 
@@ -58,9 +59,19 @@ export interface StepOptions {
   readonly accumulate?: boolean;
   /** Whether to record what is in use over time, see {@link StepResult.timeline}. */
   readonly timeline?: boolean;
+  /**
+   * Holds a rank up after each of its full backwards, before it sends: its device is waited for, and then nothing happens there for
+   * that time, as where an allocator gives back its memory and takes it anew. To measure what such a pause costs; not by default.
+   */
+  readonly stall?: Stall;
 }
 
-const rules: Rules<StepOptions> = { optimize: optional(flag), accumulate: optional(flag), timeline: optional(flag) };
+const rules: Rules<StepOptions> = {
+  optimize: optional(flag),
+  accumulate: optional(flag),
+  timeline: optional(flag),
+  stall: anything, // in its own words
+};
 
 /**
  * Runs one step of `schedule` on `batch`. It either stands as a whole, on every rank, or has never happened: until all ranks
@@ -78,9 +89,10 @@ export async function runStep(
   options: StepOptions = {},
 ): Promise<StepResult> {
   expectFields("step", options, rules);
-  const { optimize = true, accumulate = false, timeline = false } = options;
+  const { optimize = true, accumulate = false, timeline = false, stall } = options;
   const { model, ranks, end, lossScale, condition } = context;
   const program = context.programOf(schedule);
+  if (stall !== undefined) checkStall(stall, program);
   const targets = checkBatch(model, batch, program.microbatches);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
   ranks.forEach(({ device }) => expectNoError(device));
@@ -93,6 +105,7 @@ export async function runStep(
     targets,
     optimize,
     timeline,
+    ...(stall ? { stall: { ...stall } } : {}),
     ...(lossScale ? { lossScale: { value: lossScale.value, canShrink: lossScale.canShrink } } : {}),
   });
   // The step stands, or all ranks have left it out alike.

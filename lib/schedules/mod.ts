@@ -32,6 +32,16 @@
 export { formatBytes, parseBytes } from "../bytes.ts";
 export { UserError } from "../errors.ts";
 
+export {
+  type Costs,
+  type Link,
+  type StageCost,
+  stageCosts,
+  unitCosts,
+  withHostOverhead,
+  withLinks,
+  withStall,
+} from "./price/costs.ts";
 export { type Action, actionMaker, formatAction, type Kind, type PolicyText, type Schedule } from "./schedule.ts";
 export {
   ACTIVATION,
@@ -68,15 +78,6 @@ export { type Sizes, sizesOf } from "./check/sizes.ts";
 export { validate } from "./check/validate.ts";
 
 export { overlaps, withContention } from "./price/contention.ts";
-export {
-  type Costs,
-  type Link,
-  type StageCost,
-  stageCosts,
-  unitCosts,
-  withHostOverhead,
-  withLinks,
-} from "./price/costs.ts";
 export type { Held } from "./price/holder.ts";
 export { type Memory, type SharedInput, type SlotMemory, type StageMemory, unitMemory } from "./price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./price/memory_timeline.ts";

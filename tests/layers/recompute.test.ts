@@ -40,7 +40,7 @@ async function trace(
 ) {
   const before = on.ledger.total();
   const placed = placeLayers([layer], on, { seed: 3 });
-  const groups = Array.from({ length: 2 / width }, () => createGroup(placed, width, delayed));
+  const groups = Array.from({ length: 2 / width }, () => createGroup(placed, width, { delayed }));
   const outputShape = layer.outputShape(inputShape);
   const held = () => on.ledger.live.activations + on.ledger.live.derivatives;
   const names: string[][] = [], bytes: number[] = [], numbers: Float32Array[] = [];

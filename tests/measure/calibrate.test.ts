@@ -11,7 +11,14 @@ import { calibrate, problemsOf } from "../../lib/measure/calibrate.ts";
 import { measureCandidates } from "../../lib/measure/candidates.ts";
 import { choiceKey, readChoices, writeChoices } from "../../lib/measure/choice_cache.ts";
 import { createModel } from "../../lib/models/registry.ts";
-import { type Candidate, defineOperation, observeProblems, setChoices, withCandidate } from "../../lib/ops/choice.ts";
+import {
+  type Candidate,
+  defineOperation,
+  observeProblems,
+  setChoices,
+  withCandidate,
+  withCandidates,
+} from "../../lib/ops/choice.ts";
 import { fill, scale } from "../../lib/ops/elementwise.ts";
 import { matmul, matmulOperation } from "../../lib/ops/matmul.ts";
 import { maxPool } from "../../lib/ops/pool.ts";
@@ -244,6 +251,37 @@ test("two GPUs do not see each other's forced candidates, observers and choices"
   assert.deepEqual(seen.map((each) => each.map((one) => one.operation.classOf(one.problem))), [["1x64 f32"], [
     "1x1024 f32",
   ]]);
+});
+
+test("candidates forced for a while hold through waits, on all their GPUs, and end whatever else was forced meanwhile", async () => {
+  const devices = dryDevices(2);
+  const names = () =>
+    devices.map((device) =>
+      operation.choose(device.gpu, { out: empty(device, [9], "workspace"), nested: [] } as never).name
+    );
+  let end = () => {};
+  const first = withCandidates(devices.map(({ gpu }) => gpu), ["unknown", "best", "reference"], async () => {
+    assert.deepEqual(names(), ["best", "best"], "the earlier name that exists");
+    await new Promise<void>((resolve) => end = resolve);
+    assert.deepEqual(names(), ["reference", "best"]);
+  });
+  let endSecond = () => {};
+  const second = withCandidates(
+    [devices[0].gpu],
+    ["reference"],
+    () => new Promise<void>((resolve) => endSecond = resolve),
+  );
+  assert.deepEqual(names(), ["reference", "best"], "the latest goes before");
+  end();
+  await first;
+  assert.deepEqual(names(), ["reference", "usual"]);
+  endSecond();
+  await second;
+  await assert.rejects(
+    withCandidates(devices.map(({ gpu }) => gpu), ["best"], () => Promise.reject(new Error("no"))),
+    /no/,
+  );
+  assert.deepEqual(names(), ["usual", "usual"]);
 });
 
 test("problemsOf() finds the problems of a training step without a device", async () => {

@@ -3,11 +3,11 @@ import { after, test } from "node:test";
 import type { GpuInfo } from "../../lib/gpu/gpu.ts";
 import { fromHalf, toHalf } from "../../lib/half.ts";
 import type { Candidate } from "../../lib/ops/choice.ts";
-import { matmul, matmulBatched } from "../../lib/ops/matmul.ts";
-import { candidates, rule } from "../../lib/ops/matmul_kernels.ts";
+import { matmul, matmulBatched, matmulOperation } from "../../lib/ops/matmul.ts";
+import { rule } from "../../lib/ops/matmul_kernels.ts";
 import type { Layout, Problem } from "../../lib/ops/matmul_problem.ts";
 import { type DType, release, toArray } from "../../lib/tensor.ts";
-import { assertTensor, close, device, dirty, normal, tensor } from "./support.ts";
+import { assertTensor, close, device, dirty, normal, tensor, withCandidate } from "./support.ts";
 
 after(close);
 
@@ -23,6 +23,8 @@ interface Case {
   gap?: number;
   accumulate?: boolean;
   scale?: number;
+  /** Rows of a sample, for products in parts. */
+  sampleRows?: number;
   /** With operands of {@link halfTypes} instead of f32. */
   half?: boolean;
 }
@@ -59,7 +61,12 @@ const cases: Case[] = [
   { size: [66, 3, 18] },
   { size: [5, 17, 1], batch: [3, 2], gap: 3, scale: 3 },
   { size: [7, 40, 6], batch: [1, 4], gap: 1, accumulate: true },
+  { size: [5, 17, 21], sampleRows: 7, gap: 3, scale: -2 },
+  { size: [33, 66, 15], sampleRows: 5, accumulate: true },
+  { size: [12, 20, 24], sampleRows: 8, accumulate: true, scale: 0.5, half: true },
+  { size: [33, 7, 9], sampleRows: 9, half: true },
 ];
+const { candidates } = matmulOperation;
 
 for (const candidate of candidates) {
   for (const [transposeA, transposeB] of transposes) {
@@ -101,12 +108,12 @@ async function check(
   seed: number,
 ) {
   const on = await device();
-  const { size: [m, n, k], batch = [1, 1], gap = 0, accumulate = false, scale = 1, half } = each;
+  const { size: [m, n, k], batch = [1, 1], gap = 0, accumulate = false, scale = 1, sampleRows, half } = each;
   const dtypes = half ? halfTypes[sign(transposeA) + sign(transposeB)] : [];
   const a = await operand(transposeA ? k : m, transposeA ? m : k, batch, gap, seed, dtypes[1]);
   const b = await operand(transposeB ? n : k, transposeB ? k : n, batch, gap, seed + 100, dtypes[2]);
   const out = await operand(m, n, batch, gap, seed + 200, dtypes[0], !accumulate);
-  const problem: Problem = { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate, scale };
+  const problem: Problem = { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate, scale, sampleRows };
   const supported = candidate.supports(on.gpu.info, problem);
   if (supported) {
     candidate.record(problem);
@@ -188,6 +195,49 @@ test("matmul() reaches every row of a matrix that needs more than 65,535 workgro
   const y = dirty(on, [rows, 1]);
   matmul(y, tensor(on, [rows, 1], a), tensor(on, [1, 1], Float32Array.of(2)));
   await assertTensor(y, a.map((value) => 2 * value), 0);
+});
+
+test("products per sample beyond 128 MiB of scratch are made and added up some samples at a time", async () => {
+  const on = await device();
+  const side = 1024, samples = 40; // 4 MiB each
+  const a = normal(samples * side, 1), b = normal(samples * side, 2);
+  const [x, dy] = [a, b].map((data) => tensor(on, [samples, side], data));
+  const old = normal(side * side, 3), out = tensor(on, [side, side], old);
+  on.ledger.resetPeak();
+  withCandidate(
+    "per-sample",
+    () => matmul(out, x, dy, { transposeA: true, accumulate: true, sampleRows: 1 }),
+  );
+  assert.equal(on.ledger.peak.workspace, 2 ** 27);
+  assert.equal(on.ledger.live.workspace, 0);
+  const expected = Float64Array.from(old);
+  for (let sample = 0; sample < samples; sample++) {
+    for (let row = 0; row < side; row++) {
+      const factor = a[sample * side + row];
+      for (let column = 0; column < side; column++) expected[row * side + column] += factor * b[sample * side + column];
+    }
+  }
+  await assertTensor(out, expected);
+  release(x, dy);
+});
+
+test("a product per sample is taken where it is asked for, and nowhere else", async () => {
+  const on = await device();
+  const layout: Layout = { tensor: dirty(on, [64]), rowStride: 4, offset: 0, strides: [0, 0] };
+  const problem: Problem = {
+    ...{ m: 4, n: 4, k: 16, batch: [1, 1], out: layout, a: layout, b: layout, sampleRows: 4 },
+    ...{ transposeA: true, transposeB: false, accumulate: true, scale: 1 },
+  };
+  const { gpu } = on, perSample = candidates.find(({ name }) => name === "per-sample")!;
+  const chosen = () => matmulOperation.choose(gpu, problem).name;
+  assert.notEqual(chosen(), "per-sample");
+  withCandidate("per-sample", () => assert.equal(chosen(), "per-sample"));
+  assert.ok(perSample.hopeless!(gpu.info, problem), "calibration passes it over");
+  for (const sampleRows of [undefined, 5, 2.5, 0, NaN]) {
+    assert.ok(!perSample.supports(gpu.info, { ...problem, sampleRows }), `${sampleRows} rows of a sample`);
+  }
+  assert.ok(!perSample.supports(gpu.info, { ...problem, batch: [2, 1] }));
+  release(layout.tensor);
 });
 
 test("matmulBatched() uses one matrix for all at a stride of 0", async () => {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { stageCosts, unitCosts, withHostOverhead, withLinks } from "../../lib/schedules/price/costs.ts";
+import { stageCosts, unitCosts, withHostOverhead, withLinks, withStall } from "../../lib/schedules/price/costs.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { schedule } from "./support.ts";
 
 test("B costs I plus W unless it is given, and a wide W what its function says", () => {
@@ -42,4 +43,22 @@ test("the host's overhead counts for every action, so that a wide W pays it once
   const costs = withHostOverhead(unitCosts(), 0.25);
   assert.equal(simulate(schedule(["0F0 0F1 0I0 0I1 0W0 0W1"]), costs).makespan, 6 + 6 * 0.25);
   assert.equal(simulate(schedule(["0F0 0F1 0I0 0I1 0W0+1"]), costs).makespan, 6 + 5 * 0.25);
+});
+
+test("a stall after each backward of the last rank lengthens 1F1B by one for each micro-batch, and nothing that is split", () => {
+  // Its last rank is busy from the first forward that comes to it to its last backward; then its gradient goes back up.
+  for (const devices of [2, 3, 4, 8]) {
+    const base = generate("1f1b-1", { devices }), microbatches = devices;
+    for (const time of [0, 0.25, 3]) {
+      const costs = withStall(unitCosts(), devices - 1, time);
+      assert.equal(simulate(base, costs).makespan, (microbatches + devices - 1) * 3 + microbatches * time);
+      const split = twoStage(base);
+      assert.equal(simulate(split, costs).makespan, simulate(split).makespan);
+    }
+  }
+  assert.equal(simulate(generate("naive", { devices: 4 }), withStall(unitCosts(), 1, 5)).makespan, 12 + 5);
+  assert.throws(
+    () => withStall(unitCosts(), 0, -1),
+    /^UserError: The time of a stall must be a finite number, 0 or more, not -1$/,
+  );
 });

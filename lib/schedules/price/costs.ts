@@ -176,3 +176,25 @@ export function withHostOverhead(costs: Costs, perAction: number): Costs {
   checkAmount("The time that the host takes for an action", perAction);
   return { ...costs, duration: (action, rank, index) => perAction + costs.duration(action, rank, index) };
 }
+
+/**
+ * Costs with a rank that is held up for some time after each of its B, before it sends: the time counts as part of the B.
+ *
+ * ```ts
+ * import { generate, simulate, unitCosts, withStall } from "twobp";
+ *
+ * const schedule = generate("1f1b-1", { devices: 4 });
+ * console.log(simulate(schedule, withStall(unitCosts(), 3, 1)).makespan); // 25: 21, and 4 times 1 on the last rank
+ * ```
+ *
+ * @param time In the unit of the costs.
+ * @throws {UserError} For a time that is no finite number of 0 or more.
+ */
+export function withStall(costs: Costs, rank: number, time: number): Costs {
+  checkAmount("The time of a stall", time);
+  return {
+    ...costs,
+    duration: (action, at, index) =>
+      costs.duration(action, at, index) + (at === rank && action.kind === "B" ? time : 0),
+  };
+}
