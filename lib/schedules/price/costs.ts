@@ -181,7 +181,8 @@ export function withHostOverhead(costs: Costs, perAction: number): Costs {
  * Costs with a rank that is held up for some time after each of its B, before it sends: the time counts as part of the B.
  *
  * ```ts
- * import { generate, simulate, unitCosts, withStall } from "twobp";
+ * import { generate, simulate } from "twobp";
+ * import { unitCosts, withStall } from "twobp/schedules";
  *
  * const schedule = generate("1f1b-1", { devices: 4 });
  * console.log(simulate(schedule, withStall(unitCosts(), 3, 1)).makespan); // 25: 21, and 4 times 1 on the last rank
