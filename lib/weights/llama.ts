@@ -38,11 +38,11 @@ export const llamaFamily: Family = {
     if (name.endsWith(".rotary_emb.inv_freq")) return undefined;
     return tied && name === "lm_head.weight" ? "model.embed_tokens.weight" : name;
   },
-  settings: ({ configuration: { epsilon, theta, heads, kvHeads }, tied }) => [
+  settings: ({ configuration: { epsilon, ropeTheta, heads, kvHeads }, tied }) => [
     { names: ["model_type"], ours: "llama" },
     { names: ["rms_norm_eps"], ours: epsilon, unsaid: 1e-6, field: "epsilon" },
     // transformers 5 has the rotation's constants in one object, older versions the base apart.
-    { names: ["rope_theta", "rope_parameters.rope_theta"], ours: theta, unsaid: 10_000, field: "theta" },
+    { names: ["rope_theta", "rope_parameters.rope_theta"], ours: ropeTheta, unsaid: 10_000, field: "ropeTheta" },
     {
       names: ["rope_scaling.rope_type", "rope_scaling.type", "rope_parameters.rope_type", "rope_parameters.type"],
       ours: "default", // long contexts stretch the rotation, Llama 3.1 and later with "llama3"

@@ -40,13 +40,13 @@ const families: Family[] = [
     make: (configuration) => llama("x", configuration as never),
     right: {
       ...{ vocabulary: 19, width: 16, blocks: 2, heads: 4, kvHeads: 2, hidden: 10, length: 7 },
-      ...{ epsilon: 1e-6, theta: 500_000, tied: true, dropout: 0.1 },
+      ...{ epsilon: 1e-6, ropeTheta: 500_000, tied: true, dropout: 0.1 },
     },
     sizes: ["vocabulary", "width", "blocks", "heads", "hidden", "length", "kvHeads"],
-    optional: ["kvHeads", "epsilon", "theta", "tied", "dropout"],
+    optional: ["kvHeads", "epsilon", "ropeTheta", "tied", "dropout"],
     wrong: [
       ...notAbove0('LLaMa "x"', "epsilon"),
-      ...notAbove0('LLaMa "x"', "theta"),
+      ...notAbove0('LLaMa "x"', "ropeTheta"),
       ...noShare('LLaMa "x"'),
       [{ tied: 1 }, 'LLaMa "x": tied must be true or false, not 1'],
       [

@@ -75,14 +75,14 @@ test("a config.json beside the shards that says other constants is refused with 
   const cases: [unknown, string][] = [
     [{ rms_norm_eps: 1e-6 }, "rms_norm_eps is 0.000001 there, 0.00001 in t (epsilon)"],
     [{ ...complete, rms_norm_eps: undefined }, "rms_norm_eps is 0.000001 there by default, 0.00001 in t (epsilon)"],
-    [{ ...complete, rope_theta: 500_000 }, "rope_theta is 500000 there, 10000 in t (theta)"],
+    [{ ...complete, rope_theta: 500_000 }, "rope_theta is 500000 there, 10000 in t (ropeTheta)"],
     [
       { ...complete, rope_parameters: { rope_type: "default", rope_theta: 5e5 } },
-      "rope_parameters.rope_theta is 500000 there, 10000 in t (theta)",
+      "rope_parameters.rope_theta is 500000 there, 10000 in t (ropeTheta)",
     ],
     [
       { ...complete, rope_theta: 5e5, rope_scaling: { rope_type: "llama3", factor: 32 } },
-      'rope_theta is 500000 there, 10000 in t (theta); rope_scaling.rope_type is "llama3" there, "default" in t',
+      'rope_theta is 500000 there, 10000 in t (ropeTheta); rope_scaling.rope_type is "llama3" there, "default" in t',
     ],
     [{ ...complete, tie_word_embeddings: true }, "tie_word_embeddings is true there, false in t (tied)"],
     [{ ...complete, num_attention_heads: 4 }, "num_attention_heads is 4 there, 2 in t (heads)"],
@@ -123,7 +123,7 @@ test("a config.json beside the shards that says other constants is refused with 
     await loads(llama("t", sizes), folder);
   }
   say({ ...complete, rms_norm_eps: 1e-6, rope_theta: 5e5 });
-  await loads(llama("t", { ...sizes, epsilon: 1e-6, theta: 5e5 }), folder);
+  await loads(llama("t", { ...sizes, epsilon: 1e-6, ropeTheta: 5e5 }), folder);
 });
 
 test("the constants of BERT, Mamba and ResNet are compared too", async () => {
@@ -182,9 +182,9 @@ test("a file of ours remembers the constants of its model", async () => {
     await loads(make(0.01), path);
     await refuses(make(), path, `${path} is of another model: ${message}`);
   }
-  const theta = llama("l", { ...sizes, theta: 5e5, heads: 4 });
+  const theta = llama("l", { ...sizes, ropeTheta: 5e5, heads: 4 });
   await withPipeline(theta, (pipeline) => saveWeights(pipeline, path));
-  const message = "rope_theta is 500000 there, 10000 in l (theta); num_attention_heads is 4 there, 2 in l (heads)";
+  const message = "rope_theta is 500000 there, 10000 in l (ropeTheta); num_attention_heads is 4 there, 2 in l (heads)";
   await refuses(
     llama("l", sizes),
     path,
