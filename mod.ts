@@ -53,6 +53,7 @@ export { type Recompute, recomputed } from "./lib/layers/recompute.ts";
 export type { ChildOptions, Saved } from "./lib/layers/saved.ts";
 export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
+export type { RopeScaling } from "./lib/ops/rope.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";
 export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/models/resnet.ts";
 export { type BatchShape, countParameters, type Model, type Task } from "./lib/models/model.ts";
@@ -129,6 +130,7 @@ export {
 } from "./lib/train/optimizers.ts";
 
 export { loadWeights, saveWeights } from "./lib/weights/checkpoint.ts";
+export { modelFrom, type ModelFromOptions } from "./lib/weights/model_from.ts";
 
 export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./lib/measure/calibrate.ts";
 export type { CandidateResult, ProblemResult } from "./lib/measure/candidates.ts";

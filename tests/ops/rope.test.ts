@@ -15,7 +15,7 @@ const shapes: Record<string, RopeShape & { sequences: number }> = {
     ...{ sequences: 1, length: 20, heads: 2, headSize: 64, rowStride: 128, base: 500_000 },
     scaling: { factor: 32, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalLength: 8192 },
   },
-  "the same in heads without scaling": {
+  "the same heads without scaling": {
     sequences: 1,
     length: 20,
     heads: 2,
