@@ -2,10 +2,11 @@
  * LLaMa as Hugging Face has it (transformers, `LlamaForCausalLM`), grouped queries included, and what differs from it in little:
  * `MistralForCausalLM` and `Qwen2ForCausalLM`.
  */
+import { UserError } from "../errors.ts";
 import { llama, type LlamaConfiguration } from "../models/llama.ts";
-import { oneOf, optional, positive, real } from "../rules.ts";
+import { oneOf, optional, positive, real, type Rule } from "../rules.ts";
 import { columns, type Family, same, transposed } from "./reference.ts";
-import { above0, absent, constant, fixed, only, type Setting, size, trained, whether } from "./said.ts";
+import { above0, absent, constant, fixed, only, putAt, type Setting, size, trained, whether } from "./said.ts";
 
 /** What stands for what is left out, where the types differ (transformers 5.24). */
 const unsaid: Readonly<Record<string, { hidden: number; kvHeads?: number; positions: number; window?: number }>> = {
@@ -17,10 +18,17 @@ const unsaid: Readonly<Record<string, { hidden: number; kvHeads?: number; positi
 // transformers 5 has the rotation's constants in one object, older versions the base apart.
 const rotary = (name: string) => [`rope_scaling.${name}`, `rope_parameters.${name}`];
 
-const fullAttention = {
+/** What Llama 3's scaling of the rotation needs. */
+const scaling: readonly [name: string, field: string, rule: Rule][] = [
+  ["factor", "ropeScaling.factor", real({ least: 1 })],
+  ["low_freq_factor", "ropeScaling.lowFrequencyFactor", above0],
+  ["high_freq_factor", "ropeScaling.highFrequencyFactor", above0],
+  ["original_max_position_embeddings", "ropeScaling.originalLength", positive],
+];
+
+const fullAttention: Rule = {
   right: '"full_attention" in every layer',
-  accepts: (value: unknown) =>
-    value === undefined || (Array.isArray(value) && value.every((each) => each === "full_attention")),
+  accepts: (value) => value === undefined || (Array.isArray(value) && value.every((each) => each === "full_attention")),
 };
 
 function settings(type = "llama"): Setting[] {
@@ -34,10 +42,7 @@ function settings(type = "llama"): Setting[] {
     constant("rms_norm_eps", "epsilon", above0, 1e-6),
     constant(["rope_theta", ...rotary("rope_theta")], "ropeTheta", above0, 10_000),
     constant([...rotary("rope_type"), ...rotary("type")], "ropeScaling", oneOf(["default", "llama3"]), "default"),
-    constant(rotary("factor"), "ropeScaling.factor", optional(real({ least: 1 }))),
-    constant(rotary("low_freq_factor"), "ropeScaling.lowFrequencyFactor", optional(above0)),
-    constant(rotary("high_freq_factor"), "ropeScaling.highFrequencyFactor", optional(above0)),
-    constant(rotary("original_max_position_embeddings"), "ropeScaling.originalLength", optional(positive)),
+    ...scaling.map(([name, field, rule]) => constant(rotary(name), field, optional(rule))),
     constant("tie_word_embeddings", "tied", whether, false),
     constant("num_attention_heads", "heads", positive, 32),
     constant("num_key_value_heads", "kvHeads", optional(positive), kvHeads),
@@ -65,24 +70,16 @@ export const llamaFamily: Family = {
     tied: tied.length > 0,
     ropeScaling: configuration["ropeScaling.factor"] === undefined ? "default" : "llama3",
   }),
-  make(name, { type, values: { positions: _, ropeScaling, ...values }, length }) {
-    const of = (field: string) => values[`ropeScaling.${field}`];
-    const fields = Object.entries(values).filter(([field]) => !field.startsWith("ropeScaling."));
-    const scaling = {
-      factor: of("factor"),
-      lowFrequencyFactor: of("lowFrequencyFactor"),
-      highFrequencyFactor: of("highFrequencyFactor"),
-      originalLength: of("originalLength"),
-    };
-    return llama(
-      name,
-      {
-        ...Object.fromEntries(fields),
-        ...ropeScaling === "llama3" ? { ropeScaling: scaling } : {},
-        ...type === "qwen2" ? { qkvBias: true } : {},
-        length,
-      } as unknown as LlamaConfiguration,
-    );
+  make(name, { type, values, length }) {
+    const fields = Object.entries(values).filter(([field]) => !/^(positions$|ropeScaling)/.test(field));
+    const configuration: Record<string, unknown> = { ...Object.fromEntries(fields), length, qkvBias: type === "qwen2" };
+    for (const [theirs, field, { right }] of values.ropeScaling === "llama3" ? scaling : []) {
+      if (values[field] === undefined) {
+        throw new UserError(`${theirs} must be ${right}, not left out, where rope_type is "llama3"`);
+      }
+      putAt(configuration, field, values[field]);
+    }
+    return llama(name, configuration as unknown as LlamaConfiguration);
   },
   references(parameter, { heads, kvHeads, headSize }) {
     const { name } = parameter;

@@ -25,13 +25,15 @@ const usualLength = 2048;
  * masked-token head, or Mamba. What is left out there is what transformers takes for it. The model is called as the folder, and has
  * no weights yet: a pipeline starts it with random ones, and {@link loadWeights} takes those of the same folder.
  *
- * ```ts no-run
+ * ```ts
  * import { createPipeline, loadWeights, modelFrom, openDevices, sgd } from "twobp";
  *
  * const set = await openDevices(2);
  * const model = modelFrom("Llama-3.2-1B", { length: 512 });
  * const pipeline = createPipeline(set, model, { optimizer: sgd({ learningRate: 0.1 }) });
  * loadWeights(pipeline, "Llama-3.2-1B");
+ * pipeline.close();
+ * set.close();
  * ```
  *
  * @throws {UserError} When there is no such file, or it asks for what is not computed here (a sliding window, another scaling of
@@ -55,9 +57,9 @@ export function modelFrom(folder: string, options: ModelFromOptions = {}): Model
 }
 
 function familyOf({ where, type }: Said): Family {
-  const family = families.find(({ types, make }) => make && types.includes(type as string));
+  const family = families.find(({ types }) => types.includes(type as string));
   if (family) return family;
-  const right = families.flatMap(({ types, make }) => make ? types : []).map(quoted).join(", ");
+  const right = families.flatMap(({ types }) => types).map(quoted).join(", ");
   throw new UserError(`${where}: model_type must be one of ${right}, not ${described(type)}`);
 }
 

@@ -45,7 +45,7 @@ export interface Family {
   /** What a model has of these settings, by field. */
   values(model: Model): Readonly<Record<string, unknown>>;
   /**
-   * The model that a `config.json` describes.
+   * The model that a `config.json` describes; where there are {@link Family.types}.
    *
    * @throws {UserError} When its settings do not fit one another.
    */

@@ -42,13 +42,13 @@ export function checkSettings(file: TensorFile, path: string, model: Model, fami
 }
 
 function compare(said: Said, model: Model, family: Family): void {
-  const { type } = said;
+  const type = family.types.find((each) => each === said.type);
   const differing: string[] = [];
-  if (type !== undefined && family.types.length && !family.types.includes(type as string)) {
-    differing.push(`model_type is ${text(type)} there, ${family.types.map(quoted).join(" or ")} in ${model.name}`);
+  if (said.type !== undefined && family.types.length && !type) {
+    differing.push(`model_type is ${text(said.type)} there, ${family.types.map(quoted).join(" or ")} in ${model.name}`);
   }
   const values = family.values(model);
-  for (const setting of family.settings(typeof type === "string" ? type : undefined)) {
+  for (const setting of family.settings(type)) {
     if (!setting.decisive) continue;
     const { field, rule } = setting;
     const { name, value, unsaid } = find(said, setting);

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { resnet } from "../../lib/models/resnet.ts";
@@ -7,10 +10,11 @@ import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
-import { loadWeights } from "../../lib/weights/checkpoint.ts";
+import { loadWeights, saveWeights } from "../../lib/weights/checkpoint.ts";
 import { referenceModel } from "../../lib/weights/families.ts";
 import { modelFrom } from "../../lib/weights/model_from.ts";
 import { toReference } from "../../lib/weights/reference.ts";
+import { openTensorFile } from "../../lib/weights/safetensors.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
 import { logitsOf } from "./logits.ts";
 
@@ -71,3 +75,26 @@ for (const [name, modelOf] of Object.entries(models)) {
     }
   });
 }
+
+/** Names, shapes and values of the tensors in a file that are no counters. */
+function tensorsOf(path: string) {
+  const file = openTensorFile(path);
+  const floats = [...file.tensors].filter(([, { dtype }]) => dtype === "F32");
+  const tensors = floats.map(([name, { shape }]) => [name, shape, file.read(name)] as const);
+  file.close();
+  return tensors.sort(([a], [b]) => a < b ? -1 : 1);
+}
+
+test("what is loaded is saved again under the same names, in the same shapes, with the same values", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "twobp-fixtures-"));
+  for (const [name, modelOf] of Object.entries(models)) {
+    const fixture = readFixture(name, { images: name === "resnet" });
+    const pipeline = createPipeline(set, modelOf(fixture), { optimizer: sgd({ learningRate: 0.1 }) });
+    loadWeights(pipeline, fixture.folder);
+    const saved = join(folder, `${name}.safetensors`);
+    await saveWeights(pipeline, saved);
+    pipeline.close();
+    assert.deepEqual(tensorsOf(saved), tensorsOf(join(fixture.folder, "model.safetensors")), name);
+  }
+  rmSync(folder, { recursive: true });
+});

@@ -205,7 +205,7 @@ const refused: Record<string, [kind: object, fields: object, message: string][]>
     [
       llama,
       { rope_scaling: { rope_type: "llama3", ...scaling, low_freq_factor: undefined } },
-      'LLaMa "m": ropeScaling: lowFrequencyFactor must be a finite number, above 0, not undefined',
+      'low_freq_factor must be a finite number, above 0, not left out, where rope_type is "llama3"',
     ],
     [
       llama,
@@ -265,7 +265,7 @@ const refused: Record<string, [kind: object, fields: object, message: string][]>
 };
 
 for (const [what, cases] of Object.entries(refused)) {
-  test(`${what} are refused by name, and what would be right is said`, () => {
+  test(`refused by name, with what would be right: ${what}`, () => {
     for (const [kind, fields, message] of cases) {
       modelOf(kind);
       assert.throws(() => modelOf({ ...kind, ...fields }), {
