@@ -13,6 +13,7 @@ try {
   for (const [image, name] of [["rgb_8.png", "cats/one.png"], ["ycc_420.jpg", "dogs/two.jpg"]]) {
     cpSync(`tests/fixtures/images/${image}`, join(folder, "photos", name));
   }
+  cpSync("tests/fixtures/llama3", join(folder, "Llama-3.2-1B"), { recursive: true });
   for (const file of files.filter(Boolean)) {
     for (const [, block] of readFileSync(file, "utf8").matchAll(/```ts\n(.*?)```/gs)) {
       const code = file.endsWith(".md") ? block : block.replace(/^ *\* ?/gm, "");

@@ -1,7 +1,7 @@
 /** Self-attention: y = out(attention(rope(qkv(x)))). */
 import { UserError } from "../errors.ts";
 import { attention, attentionBackward, type AttentionMasks, chooseAttention, qkvWidth } from "../ops/attention.ts";
-import { rope, ropeBackward } from "../ops/rope.ts";
+import { rope, ropeBackward, type RopeScaling } from "../ops/rope.ts";
 import { hash } from "../random.ts";
 import { composed } from "./composite.ts";
 import { checkRate } from "./dropout.ts";
@@ -14,10 +14,12 @@ import type { Saved } from "./saved.ts";
 export interface AttentionOptions {
   /** Features of x and y. */
   readonly width: number;
-  /** Query heads; they share the width. */
+  /** Query heads. */
   readonly heads: number;
   /** Key and value heads, as many by default; fewer are shared by `heads / kvHeads` neighbouring query heads each. */
   readonly kvHeads?: number;
+  /** Features of a head; by default the heads share the width. */
+  readonly headSize?: number;
   /** Tokens in a sequence: a micro-batch of R rows holds R / length sequences. */
   readonly length: number;
   /** Standard deviation that the output projection starts with. */
@@ -27,9 +29,11 @@ export interface AttentionOptions {
   /** Whether queries and keys are turned by their positions; true by default. */
   readonly rotary?: boolean;
   /** Base of the frequencies that they are turned with; 10,000 by default. */
-  readonly theta?: number;
-  /** Whether the projections have biases; false by default. */
-  readonly bias?: boolean;
+  readonly ropeTheta?: number;
+  /** How these are stretched for long contexts; not at all by default. */
+  readonly ropeScaling?: RopeScaling;
+  /** Whether the projections have biases, all of them or those of queries, keys and values alone; false by default. */
+  readonly bias?: boolean | "qkv";
   /** Whether the side input "lengths" says where sequences end, beyond which tokens see but are not seen; false by default. */
   readonly padded?: boolean;
   /** Share of the probabilities that are dropped; 0 by default. */
@@ -41,17 +45,18 @@ export interface AttentionOptions {
  * value are one projection, so that each pass runs one matmul for the three. The attention core has no parameters: I
  * releases its tensors at once.
  *
- * @throws {UserError} When the heads do not divide the width, into an even number of features with `rotary`, or `kvHeads` does
- * not divide the heads.
+ * @throws {UserError} When the heads do not divide the width and have no `headSize` of their own, when that is odd with `rotary`,
+ * or `kvHeads` does not divide the heads.
  */
 export function selfAttention(name: string, options: AttentionOptions): Layer {
-  const { width, heads, kvHeads = heads, length, outputDeviation, causal = true } = options;
-  const { rotary = true, theta = 10_000, bias = false, padded = false, dropout = 0 } = options;
-  const headSize = width / heads;
-  if (!Number.isInteger(headSize) || (rotary && headSize % 2)) {
+  const { width, heads, kvHeads = heads, headSize = width / heads, length, outputDeviation, causal = true } = options;
+  const { rotary = true, ropeTheta, ropeScaling, bias = false, padded = false, dropout = 0 } = options;
+  if (!Number.isInteger(headSize) || headSize < 1 || (rotary && headSize % 2)) {
     const size = rotary ? "even" : "whole";
     throw new UserError(
-      `${name}: width ${width} over ${heads} heads gives no ${size} head size; heads must divide the width into ${size} numbers`,
+      options.headSize === undefined
+        ? `${name}: width ${width} over ${heads} heads gives no ${size} head size; heads must divide the width into ${size} numbers`
+        : `${name}: headSize ${headSize} must be ${size}${rotary ? ", since positions turn pairs of features" : ""}`,
     );
   }
   if (heads % kvHeads !== 0) {
@@ -61,9 +66,17 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   }
   checkRate(name, dropout);
   const packed = qkvWidth({ heads, kvHeads, headSize });
-  const qkvProjection = linear(`${name}.qkv`, width, packed, { bias });
-  const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation }, bias });
-  const positions = { length, heads: heads + kvHeads, headSize, rowStride: packed, base: theta };
+  const inner = heads * headSize;
+  const qkvProjection = linear(`${name}.qkv`, width, packed, { bias: bias !== false });
+  const output = linear(`${name}.out`, inner, width, { initial: { normal: outputDeviation }, bias: bias === true });
+  const positions = {
+    length,
+    heads: heads + kvHeads,
+    headSize,
+    rowStride: packed,
+    base: ropeTheta,
+    scaling: ropeScaling,
+  };
   const core = (rows: number) => ({ sequences: rows / length, length, heads, kvHeads, headSize, causal });
   const salt = hash(name);
   const masks = (saved: Saved): AttentionMasks => ({
@@ -80,7 +93,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     outputShape: (shape) => shape,
     flops(shape) {
       const [q, o] = [qkvProjection.flops(shape), output.flops(shape)];
-      const scores = 4 * shape[0] * length * width; // scores and weighted sum, each over the whole square
+      const scores = 4 * shape[0] * length * inner; // scores and weighted sum, each over the whole square
       return { f: q.f + o.f + scores, i: q.i + o.i + 2 * scores, w: q.w + o.w, recompute: q.f + scores };
     },
     forward(y, x, saved) {
@@ -93,7 +106,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
         y.dtype,
       );
       const kept = saved.scratch(shape, dtype, "activations");
-      const context = saved.slot("context", [rows, width], "activations", y.dtype);
+      const context = saved.slot("context", [rows, inner], "activations", y.dtype);
       attention(context, kept, qkv, core(rows), masks(saved));
       forward(output, y, context, saved.child("out", { unread: saved.unread }));
       saved.keep("qkv", qkv);
@@ -102,7 +115,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     },
     backwardInput(dx, dy, saved) {
       const rows = dy.shape[0];
-      const dcontext = saved.scratch([rows, width], dy.dtype);
+      const dcontext = saved.scratch([rows, inner], dy.dtype);
       backwardInput(output, dcontext, dy, saved.child("out"));
       const dqkv = saved.slot("dqkv", [rows, packed], "derivatives", dy.dtype);
       const [context, qkv, kept] = ["context", "qkv", "kept"].map((name) => saved.get(name));

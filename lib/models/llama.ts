@@ -1,4 +1,5 @@
-/** LLaMa-like decoder-only transformers (Touvron et al., arXiv 2302.13971): RMSNorm, rotary positions, SwiGLU, no biases. */
+/** LLaMa-like decoder-only transformers (Touvron et al., arXiv 2302.13971): RMSNorm, rotary positions, SwiGLU. */
+import { UserError } from "../errors.ts";
 import { selfAttention } from "../layers/attention.ts";
 import { withDropout } from "../layers/dropout.ts";
 import { embedding } from "../layers/embedding.ts";
@@ -9,7 +10,8 @@ import { rmsNorm } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
 import { packIds } from "../ops/embedding.ts";
-import { expectFields, flag, optional, positive, real, type Rules } from "../rules.ts";
+import type { RopeScaling } from "../ops/rope.ts";
+import { anything, expectFields, flag, optional, positive, real, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../bytes.ts";
 import type { Model } from "./model.ts";
 
@@ -21,10 +23,12 @@ export interface LlamaConfiguration {
   readonly width: number;
   /** Pairs of attention and feed-forward layers. */
   readonly blocks: number;
-  /** Attention heads; they share the width. */
+  /** Attention heads. */
   readonly heads: number;
   /** Key and value heads, as many by default; fewer make grouped-query attention. */
   readonly kvHeads?: number;
+  /** Features of a head, even, Hugging Face's `head_dim`; by default the heads share the width. */
+  readonly headSize?: number;
   /** Width of the feed-forward layers' inside. */
   readonly hidden: number;
   /** Tokens in a sequence. */
@@ -32,7 +36,11 @@ export interface LlamaConfiguration {
   /** What RMSNorm adds to the mean square, Hugging Face's `rms_norm_eps`; 1e-5 by default. */
   readonly epsilon?: number;
   /** Base of the rotary positions' frequencies, Hugging Face's `rope_theta`; 10,000 by default. */
-  readonly theta?: number;
+  readonly ropeTheta?: number;
+  /** How these are stretched for long contexts, as in Llama 3.1 and later; not at all by default. */
+  readonly ropeScaling?: RopeScaling;
+  /** Whether queries, keys and values have biases, as in Qwen 2; false by default. */
+  readonly qkvBias?: boolean;
   /** Whether the output head is the embedding's table, as in Llama 3.2 1B and 3B; false by default. */
   readonly tied?: boolean;
   /**
@@ -86,26 +94,49 @@ const rules: Rules<LlamaConfiguration> = {
   hidden: positive,
   length: positive,
   epsilon: optional(real({ least: "above 0" })),
-  theta: optional(real({ least: "above 0" })),
+  headSize: optional(positive),
+  ropeTheta: optional(real({ least: "above 0" })),
+  ropeScaling: anything, // looked at below
+  qkvBias: optional(flag),
   tied: optional(flag),
   dropout: optional(real({ least: 0, below: 1 })),
 };
+
+const scalingRules: Rules<RopeScaling> = {
+  factor: real({ least: 1 }),
+  lowFrequencyFactor: real({ least: "above 0" }),
+  highFrequencyFactor: real({ least: "above 0" }),
+  originalLength: positive,
+};
+
+function checkScaling(owner: string, scaling: RopeScaling): void {
+  expectFields(owner, scaling, scalingRules);
+  const { lowFrequencyFactor: low, highFrequencyFactor: high } = scaling;
+  if (high > low) return;
+  throw new UserError(`${owner}: highFrequencyFactor ${high} must be above lowFrequencyFactor, which is ${low}`);
+}
 
 /**
  * A LLaMa-like model. Attention and feed-forward halves are layers of their own, so that a pipeline can cut between
  * them. The projections that write to the residual stream start smaller by the square root of their number
  * (GPT-2's rule), which keeps the stream's variance independent of depth.
  *
- * @throws {UserError} On sizes that are no whole numbers of 1 or more, or do not fit each other, and a dropout that is no share below 1.
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, or do not fit each other, constants that are not above 0,
+ * and a dropout that is no share below 1.
  */
 export function llama(name: string, configuration: LlamaConfiguration): Model {
   expectFields(`LLaMa "${name}"`, configuration, rules);
-  const { vocabulary, width, blocks, heads, kvHeads = heads, hidden, length } = configuration;
-  const { epsilon = 1e-5, theta = 10_000, tied = false, dropout: rate = 0 } = configuration;
+  const { vocabulary, width, blocks, heads, kvHeads = heads, headSize = width / heads, hidden, length } = configuration;
+  const { epsilon = 1e-5, ropeTheta = 10_000, ropeScaling, qkvBias, tied = false, dropout: rate = 0 } = configuration;
+  if (ropeScaling !== undefined) checkScaling(`LLaMa "${name}": ropeScaling`, ropeScaling);
   const outputDeviation = 0.02 / Math.sqrt(2 * blocks);
   const normed = (name: string) => rmsNorm(`${name}.norm`, width, epsilon);
   const dropped = (name: string, layer: Layer) =>
     rate === 0 ? layer : sequential(withDropout(`${name}.dropout`, { rate, length }, layer));
+  const attending = {
+    ...{ width, heads, kvHeads, headSize: configuration.headSize, length, outputDeviation },
+    ...{ ropeTheta, ropeScaling, bias: qkvBias && "qkv" as const },
+  };
   const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: tied });
   return {
@@ -116,10 +147,12 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
       blocks,
       heads,
       kvHeads,
+      headSize,
       hidden,
       length,
       epsilon,
-      theta,
+      ropeTheta,
+      ...Object.fromEntries(Object.entries(ropeScaling ?? {}).map(([field, value]) => [`ropeScaling.${field}`, value])),
       ...rate > 0 ? { dropout: rate } : {},
     },
     task: "next-token",
@@ -133,7 +166,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
         return [
           preNorm(
             normed(attention),
-            dropped(attention, selfAttention(attention, { width, heads, kvHeads, length, theta, outputDeviation })),
+            dropped(attention, selfAttention(attention, attending)),
           ),
           preNorm(normed(mlp), dropped(mlp, swigluMlp(mlp, { width, hidden, outputDeviation }))),
         ];

@@ -4,7 +4,19 @@ import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
 import { singleOperation } from "./variants.ts";
 
-/** Where the heads lie that {@link rope} turns. */
+/** How Llama 3.1 and later stretch the rotation for contexts that are longer than those they were first trained with. */
+export interface RopeScaling {
+  /** What slow frequencies are divided by, 1 or more. */
+  readonly factor: number;
+  /** Frequencies that turn less often than this over the original length are slow. */
+  readonly lowFrequencyFactor: number;
+  /** Those that turn more often are left alone; above `lowFrequencyFactor`, and those between the two are interpolated. */
+  readonly highFrequencyFactor: number;
+  /** Tokens of a sequence before contexts became longer. */
+  readonly originalLength: number;
+}
+
+/** Where the heads lie that {@link rope} turns, and how fast. */
 export interface RopeShape {
   /** Rows of a sequence, T: the position of a row is `row % T`. */
   readonly length: number;
@@ -16,11 +28,14 @@ export interface RopeShape {
   readonly rowStride: number;
   /** 10,000 by default. */
   readonly base?: number;
+  /** None by default. */
+  readonly scaling?: RopeScaling;
 }
 
 /**
  * Turns the pair (i, i + headSize / 2) of each head by `position * base^(-2i / headSize)` (Su et al., "RoFormer", 2021,
- * with the pairs of Hugging Face's LLaMA). x: [R, rowStride], in place; what lies behind the heads is left alone.
+ * with the pairs of Hugging Face's LLaMA), or by what `scaling` makes of that. x: [R, rowStride], in place; what lies behind
+ * the heads is left alone.
  */
 export function rope(x: Tensor, shape: RopeShape): void {
   turn("rope", x, shape, 1);
@@ -71,8 +86,8 @@ interface Plan {
 const plans = new Map<string, Plan>();
 
 /** Frequencies are rounded to float32 once, as PyTorch has them, not computed on the GPU: exp2() there is inexact. */
-function planOf({ headSize, rowStride, base = 10_000 }: RopeShape): Plan {
-  const key = `${headSize},${rowStride % 4},${base}`;
+function planOf({ headSize, rowStride, base = 10_000, scaling }: RopeShape): Plan {
+  const key = [headSize, rowStride % 4, base, ...scaling ? scalingKeys.map((name) => scaling[name]) : []].join();
   let plan = plans.get(key);
   if (!plan) {
     const perLane = headSize % 8 === 0 && rowStride % 4 === 0 ? 4 : 1;
@@ -80,9 +95,22 @@ function planOf({ headSize, rowStride, base = 10_000 }: RopeShape): Plan {
     plan = {
       perLane,
       kernel: kernel("rope", perLane === 4 ? "rotate4" : "rotate", { FREQUENCIES: vectors }),
-      frequencies: Array.from({ length: vectors * 4 }, (_, i) => base ** (-2 * i / headSize)),
+      frequencies: Array.from({ length: vectors * 4 }, (_, i) => {
+        const frequency = base ** (-2 * i / headSize);
+        return scaling ? scaled(frequency, scaling) : frequency;
+      }),
     };
     plans.set(key, plan);
   }
   return plan;
+}
+
+const scalingKeys = ["factor", "lowFrequencyFactor", "highFrequencyFactor", "originalLength"] as const;
+
+/** Llama 3's rule: how often a pair turns over the original length says how far it is slowed down. */
+function scaled(frequency: number, scaling: RopeScaling): number {
+  const { factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalLength } = scaling;
+  const turns = originalLength * frequency / (2 * Math.PI);
+  const kept = Math.min(1, Math.max(0, (turns - low) / (high - low)));
+  return frequency * (kept + (1 - kept) / factor);
 }

@@ -1,9 +1,48 @@
 /** BERT with its masked-token head as Hugging Face has it (transformers, `BertForMaskedLM`). */
+import { UserError } from "../errors.ts";
+import { bert, type BertConfiguration } from "../models/bert.ts";
+import { positive, real } from "../rules.ts";
 import { columns, type Family, same } from "./reference.ts";
+import { above0, absent, constant, fixed, only, size, trained } from "./said.ts";
+
+const share = real({ least: 0, below: 1 });
+
+/** Where all of Google's vocabularies have [MASK]; no configuration says it. */
+const usualMask = 103;
 
 /** Names and layouts of `BertForMaskedLM`. */
 export const bertFamily: Family = {
   title: "BERT",
+  types: ["bert"],
+  settings: () => [
+    size("vocab_size", "vocabulary", 30_522),
+    size("hidden_size", "width", 768),
+    size("num_hidden_layers", "blocks", 12),
+    size("intermediate_size", "hidden", 3072),
+    size("max_position_embeddings", "positions", 512),
+    size("type_vocab_size", "types", 2),
+    trained("hidden_dropout_prob", share, 0.1, "dropout"),
+    trained("attention_probs_dropout_prob", share, 0.1, "attentionDropout"),
+    constant("layer_norm_eps", "epsilon", above0, 1e-12),
+    constant("num_attention_heads", "heads", positive, 12),
+    fixed("hidden_act", only("gelu")),
+    fixed("position_embedding_type", only("absolute")),
+    fixed("is_decoder", only(false)),
+    fixed("add_cross_attention", only(false)),
+    fixed("tie_word_embeddings", only(true)),
+    fixed("quantization_config", absent),
+  ],
+  values: ({ configuration }) => configuration,
+  make(name, { values: { attentionDropout, ...values }, length, mask }) {
+    const { vocabulary, dropout } = values as { vocabulary: number; dropout: number };
+    if (attentionDropout !== dropout) {
+      throw new UserError(
+        `attention_probs_dropout_prob must be hidden_dropout_prob, which is ${dropout}, not ${attentionDropout}`,
+      );
+    }
+    const masked = mask ?? Math.min(usualMask, vocabulary - 1);
+    return bert(name, { ...values, length, mask: masked } as unknown as BertConfiguration);
+  },
   references(parameter) {
     const [, block, part] = /^blocks\.(\d+)\.(.+)$/.exec(parameter.name) ?? ["", "", parameter.name];
     const layer = `bert.encoder.layer.${block}`;
@@ -54,13 +93,4 @@ export const bertFamily: Family = {
     return other[name] ??
       name.replace(/LayerNorm\.gamma$/, "LayerNorm.weight").replace(/LayerNorm\.beta$/, "LayerNorm.bias");
   },
-  settings: ({ configuration: { epsilon, heads } }) => [
-    { names: ["model_type"], ours: "bert" },
-    { names: ["layer_norm_eps"], ours: epsilon, unsaid: 1e-12, field: "epsilon" },
-    { names: ["num_attention_heads"], ours: heads, unsaid: 12, field: "heads" },
-    { names: ["hidden_act"], ours: "gelu" },
-    { names: ["position_embedding_type"], ours: "absolute" },
-    { names: ["is_decoder"], ours: false },
-    { names: ["tie_word_embeddings"], ours: true },
-  ],
 };

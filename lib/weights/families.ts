@@ -8,7 +8,8 @@ import { mambaFamily } from "./mamba.ts";
 import type { Family, Reference } from "./reference.ts";
 import { resnetFamily } from "./resnet.ts";
 
-const families: readonly Family[] = [llamaFamily, bertFamily, mambaFamily, resnetFamily];
+/** The families of models that have a reference implementation. */
+export const families: readonly Family[] = [llamaFamily, bertFamily, mambaFamily, resnetFamily];
 
 /** A model's tensors by their names in the reference implementation; of tied parameters only the original has one. */
 export interface ReferenceModel {

@@ -65,7 +65,7 @@ export function parseHeader(header: Uint8Array, size: number): Header {
   for (const [name, value] of Object.entries(json)) {
     if (name !== "__metadata__") entries.push([name, entryOf(name, value, prefix + header.length)]);
     else if (isTexts(value)) metadata = new Map(Object.entries(value));
-    else throw new Error("not a safetensors file: its __metadata__ is not an object of texts");
+    else if (value !== null) throw new Error("not a safetensors file: its __metadata__ is not an object of texts");
   }
   checkCover(entries, prefix + header.length, size);
   return { tensors: new Map(entries), metadata };

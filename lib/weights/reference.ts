@@ -2,6 +2,7 @@
 import type { Parameter } from "../layers/parameter.ts";
 import type { Model } from "../models/model.ts";
 import { sizeOf } from "../tensor.ts";
+import type { Setting } from "./said.ts";
 
 /**
  * One tensor of a reference implementation, which is a strided part of one of our parameters: element (i, j, ...) is the
@@ -23,18 +24,6 @@ export interface Reference {
 /** A parameter or a buffer. */
 export type Shaped = Pick<Parameter, "name" | "shape">;
 
-/** A constant that the reference implementation has in its `config.json`, and no tensor shows. */
-export interface Setting {
-  /** Its names there, the one written first; "a.b" is the b of an object a. */
-  readonly names: readonly string[];
-  /** What the model has. */
-  readonly ours: number | string | boolean | undefined;
-  /** What the reference implementation takes where nothing is said. */
-  readonly unsaid?: number | string | boolean;
-  /** The field of our configuration that sets it. */
-  readonly field?: string;
-}
-
 /** A reference implementation of a family of models. */
 export interface Family {
   /** For messages, "LLaMa". */
@@ -49,8 +38,30 @@ export interface Family {
    * one that is `tied` in the model; undefined for one that checkpoints have and our model needs not.
    */
   rename(name: string, tied: boolean): string | undefined;
-  /** Constants of a model, its own and those that all models of the family have. */
-  settings(model: Model): readonly Setting[];
+  /** The `model_type`s under which Hugging Face has such models; none where it has them otherwise, or not at all. */
+  readonly types: readonly string[];
+  /** What a `config.json` of such a type can say; that of the first type by default. */
+  settings(type?: string): readonly Setting[];
+  /** What a model has of these settings, by field. */
+  values(model: Model): Readonly<Record<string, unknown>>;
+  /**
+   * The model that a `config.json` describes; where there are {@link Family.types}.
+   *
+   * @throws {UserError} When its settings do not fit one another.
+   */
+  make?(name: string, described: Described): Model;
+}
+
+/** What a `config.json` says, read. */
+export interface Described {
+  /** Its `model_type`, one of {@link Family.types}. */
+  readonly type: string;
+  /** The settings that have a field, by that; undefined where nothing is said and nothing stands for it. */
+  readonly values: Readonly<Record<string, unknown>>;
+  /** Tokens in a sequence. */
+  readonly length: number;
+  /** The token that stands where one is masked, if it was said. */
+  readonly mask: number | undefined;
 }
 
 /** The whole parameter in its own order; `shape` where the reference has other axes of the same elements. */

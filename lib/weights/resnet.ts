@@ -1,5 +1,6 @@
 /** ResNets as torchvision has them. Their names are ours; its images have the channels outside, ours inside. */
 import { type Family, same, transposed } from "./reference.ts";
+import { above0, constant } from "./said.ts";
 
 /** Names and layouts of torchvision's `ResNet`. */
 export const resnetFamily: Family = {
@@ -24,5 +25,7 @@ export const resnetFamily: Family = {
   // A counter that PyTorch uses for averages over all batches alone, which no ResNet has; it starts anew where there is none.
   rename: (name) => name.endsWith(".num_batches_tracked") ? undefined : name,
   // torchvision stores no configuration; the name is that of timm, whose tensors are named alike.
-  settings: ({ configuration: { epsilon } }) => [{ names: ["bn_eps"], ours: epsilon, field: "epsilon" }],
+  types: [],
+  settings: () => [constant("bn_eps", "epsilon", above0)],
+  values: ({ configuration }) => configuration,
 };

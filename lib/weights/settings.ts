@@ -1,23 +1,24 @@
-/**
- * What a checkpoint was trained with and no tensor shows: constants of normalisations and rotary positions, numbers of heads,
- * activations. A model that has others would load it, and compute something else.
- */
+/** Whether a checkpoint was trained with what a model computes with: another one would load, and compute something else. */
 import { dirname, join } from "node:path";
 import { UserError } from "../errors.ts";
 import type { Model } from "../models/model.ts";
 import { quoted, shown } from "../text.ts";
-import { readJson, statOf } from "./files.ts";
-import { isObject, parseJson } from "./json.ts";
-import type { Family, Setting } from "./reference.ts";
+import { statOf } from "./files.ts";
+import { parseJson } from "./json.ts";
+import type { Family } from "./reference.ts";
 import type { TensorFile } from "./safetensors.ts";
+import { alike, find, putAt, readSaid, type Said, saidIn } from "./said.ts";
 
 /** Where our own files have the settings, as JSON: the metadata of a safetensors file are texts. */
 const metadataName = "twobp";
 
-/** The settings of a model that can be set, for the metadata of its file. */
+/** The settings of a model that no tensor shows, for the metadata of its file. */
 export function settingsMetadata(model: Model, family: Family): Record<string, string> {
-  const values = family.settings(model).flatMap(({ names, ours, field }) => field ? [[names[0], ours]] : []);
-  return { [metadataName]: JSON.stringify(Object.fromEntries(values)) };
+  const values = family.values(model), said = {};
+  for (const { names, field, decisive } of family.settings()) {
+    if (decisive && field && values[field] !== undefined) putAt(said, names[0], values[field]);
+  }
+  return { [metadataName]: JSON.stringify(said) };
 }
 
 /**
@@ -30,49 +31,36 @@ export function checkSettings(file: TensorFile, path: string, model: Model, fami
   const own = file.metadata.get(metadataName);
   if (own !== undefined) {
     try {
-      compare(parseJson(new TextEncoder().encode(own)), path, model, family);
+      compare(saidIn(parseJson(new TextEncoder().encode(own)), path), model, family);
     } catch (error) {
       throw error instanceof UserError ? error : new UserError(`${path}: its metadata ${(error as Error).message}`);
     }
   }
   const folder = statOf(path)?.isDirectory() ? path : dirname(path);
   const configuration = join(folder, "config.json");
-  if (statOf(configuration)) {
-    compare(readJson(configuration, "the configuration"), configuration, model, family);
+  if (statOf(configuration)) compare(readSaid(configuration), model, family);
+}
+
+function compare(said: Said, model: Model, family: Family): void {
+  const type = family.types.find((each) => each === said.type);
+  const differing: string[] = [];
+  if (said.type !== undefined && family.types.length && !type) {
+    differing.push(`model_type is ${text(said.type)} there, ${family.types.map(quoted).join(" or ")} in ${model.name}`);
   }
-}
-
-function compare(said: unknown, where: string, model: Model, family: Family): void {
-  if (!isObject(said)) throw new UserError(`${where}: the configuration is not an object`);
-  // Hugging Face leaves out what its classes have by default. A file without a type is another's, and leaves out anything.
-  const complete = said.model_type !== undefined;
-  const differing = family.settings(model).flatMap(({ names, ours, unsaid, field }: Setting) => {
-    const name = names.find((each) => valueAt(said, each) !== undefined) ?? names[0];
-    const given = valueAt(said, name);
-    const theirs = given ?? (complete ? unsaid : undefined);
-    if (ours === undefined || theirs === undefined || alike(ours, theirs)) return [];
-    const set = field ? ` (${field})` : "";
-    const there = given === undefined ? "there by default" : "there";
-    return [`${name} is ${text(theirs)} ${there}, ${text(ours)} in ${model.name}${set}`];
-  });
-  if (differing.length) throw new UserError(`${where} is of another model: ${differing.join("; ")}`);
-}
-
-/** What is at `a.b`; null is nothing said. */
-function valueAt(said: Record<string, unknown>, name: string): unknown {
-  let value: unknown = said;
-  for (const part of name.split(".")) {
-    value = isObject(value) && Object.hasOwn(value, part) ? value[part] : undefined;
+  const values = family.values(model);
+  for (const setting of family.settings(type)) {
+    if (!setting.decisive) continue;
+    const { field, rule } = setting;
+    const { name, value, unsaid } = find(said, setting);
+    const ours = field ? values[field] : undefined;
+    const fits = field ? ours === undefined || value === undefined || alike(ours, value) : rule.accepts(value);
+    if (fits) continue;
+    const here = field ? `${text(ours)} in ${model.name} (${field})` : `${rule.right} in ${model.name}`;
+    differing.push(`${name} is ${text(value)} there${unsaid ? " by default" : ""}, ${here}`);
   }
-  return value ?? undefined;
-}
-
-/** Numbers count as kernels have them, in f32. */
-function alike(ours: unknown, theirs: unknown): boolean {
-  if (typeof ours === "number" && typeof theirs === "number") return Math.fround(ours) === Math.fround(theirs);
-  return ours === theirs;
+  if (differing.length) throw new UserError(`${said.where} is of another model: ${differing.join("; ")}`);
 }
 
 function text(value: unknown): string {
-  return typeof value === "string" ? quoted(value) : shown(String(JSON.stringify(value)), 100);
+  return typeof value === "string" ? quoted(value) : shown(JSON.stringify(value ?? null), 100);
 }

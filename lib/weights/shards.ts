@@ -1,4 +1,7 @@
-/** Checkpoints in several safetensors files, with an index that says which tensor is in which. */
+/**
+ * Checkpoints in several safetensors files, with an index that says which tensor is in which. As in transformers, the index says which
+ * files there are, and all that is in them counts.
+ */
 import { basename, dirname, join } from "node:path";
 import { UserError } from "../errors.ts";
 import { quoted } from "../text.ts";
@@ -24,25 +27,26 @@ export function openCheckpoint(path: string): TensorFile {
 }
 
 function openShards(index: string): TensorFile {
-  const shardOf = readIndex(index);
+  const listed = readIndex(index);
   const shards = new Map<string, TensorFile>();
   const close = () => shards.forEach((shard) => shard.close());
   try {
     const tensors = new Map<string, { dtype: string; shape: readonly number[] }>();
-    for (const shard of new Set(shardOf.values())) {
+    const shardOf = new Map<string, string>();
+    for (const shard of new Set(listed.values())) {
       const opened = openTensorFile(join(dirname(index), shard));
       shards.set(shard, opened);
       for (const [name, entry] of opened.tensors) {
-        const right = shardOf.get(name);
-        if (right === shard) tensors.set(name, entry);
-        else {
-          throw new UserError(
-            `${index}: tensor ${quoted(name)} is in ${shard}, the index ${right ? `has it in ${right}` : "lacks it"}`,
-          );
+        const right = listed.get(name) ?? shardOf.get(name) ?? shard;
+        if (right !== shard) {
+          const other = listed.has(name) ? `the index has it in ${right}` : `and in ${right} as well`;
+          throw new UserError(`${index}: tensor ${quoted(name)} is in ${shard}, ${other}`);
         }
+        tensors.set(name, entry);
+        shardOf.set(name, shard);
       }
     }
-    for (const [name, shard] of shardOf) {
+    for (const [name, shard] of listed) {
       if (!tensors.has(name)) throw new UserError(`${index}: tensor ${quoted(name)} is not in ${shard}`);
     }
     return {

@@ -37,17 +37,18 @@ const drop = (name: string, x: ArrayLike<number>, width: number, rate: number, r
 
 const attentionReference = (name: string, options: AttentionOptions): Reference => (x, p, sides) => {
   const { width, heads, kvHeads = heads, length, rotary = true, bias = false, padded, dropout: rate = 0 } = options;
-  const headSize = width / heads, rows = x.length / width, rowStride = (heads + 2 * kvHeads) * headSize;
-  const through = (part: string, x: ArrayLike<number>) =>
-    bias ? projectBiased(`${name}.${part}`, x, width, p) : project(x, p.get(`${name}.${part}.weight`)!, width);
-  const qkv = through("qkv", x);
-  const turned = rotary ? rope(qkv, { length, heads: heads + kvHeads, headSize, rowStride }) : qkv;
+  const { headSize = width / heads, ropeTheta: base, ropeScaling: scaling } = options;
+  const rows = x.length / width, rowStride = (heads + 2 * kvHeads) * headSize;
+  const through = (part: string, x: ArrayLike<number>, inputs: number, biased: boolean) =>
+    biased ? projectBiased(`${name}.${part}`, x, inputs, p) : project(x, p.get(`${name}.${part}.weight`)!, inputs);
+  const qkv = through("qkv", x, width, bias !== false);
+  const turned = rotary ? rope(qkv, { length, heads: heads + kvHeads, headSize, rowStride, base, scaling }) : qkv;
   const ones = new Float64Array(rows * heads * length).fill(1);
   const { out } = attention(turned, { sequences: rows / length, causal: true, ...options, headSize }, {
     lengths: padded ? sides.lengths : undefined,
     factors: rate ? drop(name, ones, length, rate, heads * length, sides) : undefined,
   });
-  return through("out", out);
+  return through("out", out, heads * headSize, bias === true);
 };
 
 const samples = 2;
@@ -121,6 +122,11 @@ test("embedding with positions rejects sequences that are too long", () => {
 const kept = ["qkv.x", "qkv.dy", "out.x", "out.dy"];
 const cases: Record<string, Partial<AttentionOptions>> = {
   "as in LLaMa, with shared keys": { heads: 4, kvHeads: 2 },
+  "as in Llama 3, with heads wider than their share": {
+    ...{ headSize: 6, ropeTheta: 500 },
+    ropeScaling: { factor: 4, lowFrequencyFactor: 0.01, highFrequencyFactor: 0.9, originalLength: 6 },
+  },
+  "as in Qwen 2": { heads: 4, kvHeads: 2, bias: "qkv" },
   "as in BERT": { causal: false, rotary: false, bias: true, padded: true },
   "as in BERT, with dropout": { causal: false, rotary: false, bias: true, padded: true, dropout: 0.3 },
 };
@@ -141,6 +147,10 @@ test("attention rejects heads that do not divide the width or share keys evenly,
   const options = { width: 12, heads: 4, length: 5, outputDeviation: 0.02 };
   assert.throws(() => selfAttention("a", { ...options, heads: 5 }), /a: width 12 over 5 heads gives no even head size/);
   assert.throws(() => selfAttention("a", options), /a: width 12 over 4 heads gives no even head size/);
+  for (const headSize of [3, 0, 2.5]) {
+    const message = `a: headSize ${headSize} must be even, since positions turn pairs of features`;
+    assert.throws(() => selfAttention("a", { ...options, headSize }), { name: "UserError", message });
+  }
   assert.throws(
     () => selfAttention("a", { ...options, kvHeads: 3, rotary: false }),
     /a: 4 query heads cannot share 3 key and value heads evenly/,

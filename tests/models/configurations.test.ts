@@ -34,26 +34,56 @@ const noShare = (owner: string) =>
     `${owner}: dropout must be a number, 0 or more and below 1, not ${dropout}`,
   ]);
 
+/** Llama 3.2's. */
+const scaling = { factor: 32, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalLength: 8192 };
+const badScalings: [unknown, message: string][] = [
+  [null, " takes an object with factor, lowFrequencyFactor, highFrequencyFactor, originalLength, not null"],
+  [{ factor: 0.5 }, ": factor must be a finite number, 1 or more, not 0.5"],
+  [{ factor: undefined }, ": factor must be a finite number, 1 or more, not undefined"],
+  [{ lowFrequencyFactor: 0 }, ": lowFrequencyFactor must be a finite number, above 0, not 0"],
+  [{ highFrequencyFactor: NaN }, ": highFrequencyFactor must be a finite number, above 0, not NaN"],
+  [{ highFrequencyFactor: 1 }, ": highFrequencyFactor 1 must be above lowFrequencyFactor, which is 1"],
+  [{ originalLength: 10.5 }, ": originalLength must be a whole number, 1 or more, not 10.5"],
+  [
+    { type: "llama3" },
+    ': there is no "type"; there are factor, lowFrequencyFactor, highFrequencyFactor, originalLength',
+  ],
+];
+
 const families: Family[] = [
   {
     owner: 'LLaMa "x"',
     make: (configuration) => llama("x", configuration as never),
     right: {
       ...{ vocabulary: 19, width: 16, blocks: 2, heads: 4, kvHeads: 2, hidden: 10, length: 7 },
-      ...{ epsilon: 1e-6, theta: 500_000, tied: true, dropout: 0.1 },
+      ...{
+        headSize: 6,
+        epsilon: 1e-6,
+        ropeTheta: 500_000,
+        ropeScaling: scaling,
+        qkvBias: true,
+        tied: true,
+        dropout: 0.1,
+      },
     },
-    sizes: ["vocabulary", "width", "blocks", "heads", "hidden", "length", "kvHeads"],
-    optional: ["kvHeads", "epsilon", "theta", "tied", "dropout"],
+    sizes: ["vocabulary", "width", "blocks", "heads", "hidden", "length", "kvHeads", "headSize"],
+    optional: ["kvHeads", "headSize", "epsilon", "ropeTheta", "ropeScaling", "qkvBias", "tied", "dropout"],
     wrong: [
       ...notAbove0('LLaMa "x"', "epsilon"),
-      ...notAbove0('LLaMa "x"', "theta"),
+      ...notAbove0('LLaMa "x"', "ropeTheta"),
       ...noShare('LLaMa "x"'),
       [{ tied: 1 }, 'LLaMa "x": tied must be true or false, not 1'],
+      [{ qkvBias: "yes" }, 'LLaMa "x": qkvBias must be true or false, not "yes"'],
       [
-        { heads: 3, kvHeads: 3 },
+        { heads: 3, kvHeads: 3, headSize: undefined },
         /^blocks\.0\.attention: width 16 over 3 heads gives no even head size; heads must divide/,
       ],
-      [{ width: 12 }, /^blocks\.0\.attention: width 12 over 4 heads gives no even head size/],
+      [{ width: 12, headSize: undefined }, /^blocks\.0\.attention: width 12 over 4 heads gives no even head size/],
+      [{ headSize: 3 }, /^blocks\.0\.attention: headSize 3 must be even/],
+      ...badScalings.map(([fields, message]): [Record<string, unknown>, string] => [
+        { ropeScaling: fields && { ...scaling, ...fields as object } },
+        `LLaMa "x": ropeScaling${message}`,
+      ]),
       [
         { kvHeads: 3 },
         /^blocks\.0\.attention: 4 query heads cannot share 3 key and value heads evenly; kvHeads must divide/,

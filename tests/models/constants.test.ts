@@ -48,7 +48,7 @@ test("a LLaMa checkpoint has the losses of NumPy's float64 for each epsilon and 
   const untied = losses.filter(({ tied }) => !tied);
   assert.deepEqual(untied.map(({ loss }) => loss.toFixed(5)), ["5.04989", "5.05880", "5.04759"]);
   for (const { epsilon, theta, loss: expected } of untied) {
-    const pipeline = createPipeline(set, llama("t", { ...sizes, epsilon, theta }), { optimizer });
+    const pipeline = createPipeline(set, llama("t", { ...sizes, epsilon, ropeTheta: theta }), { optimizer });
     loadWeights(pipeline, fixture("llama_bf16"));
     const { loss } = await pipeline.step(schedule, batch, { optimize: false });
     assert.ok(Math.abs(loss - expected) < 2e-6 * expected, `${epsilon}, ${theta}: ${loss} instead of ${expected}`);
@@ -58,7 +58,7 @@ test("a LLaMa checkpoint has the losses of NumPy's float64 for each epsilon and 
 
 test("a LLaMa with a tied head, another epsilon and another theta has the loss and gradients of the model in float64", async () => {
   // Large constants, so that one that is left out anywhere shows.
-  const configuration: LlamaConfiguration = { ...tiny, width: 16, heads: 4, epsilon: 0.01, theta: 50, tied: true };
+  const configuration: LlamaConfiguration = { ...tiny, width: 16, heads: 4, epsilon: 0.01, ropeTheta: 50, tied: true };
   const pipeline = createPipeline(set, llama("tied", configuration), { optimizer, seed: 5 });
   const batch = randomBatch(configuration, 2);
   const parameters = await pipeline.parameters();

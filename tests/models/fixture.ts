@@ -6,22 +6,25 @@ import { openTensorFile } from "../../lib/weights/safetensors.ts";
 
 /** What PyTorch says of a tiny model. */
 export interface Fixture {
-  /** Of the reference implementation, by its own names. */
-  readonly configuration: Readonly<Record<string, number>>;
-  /** Of ResNet: blocks in each of its parts. */
-  readonly blocks: readonly number[];
+  /** The folder, a checkpoint as the reference implementation stores it. */
+  readonly folder: string;
+  /** Of ResNet, which stores none: its sizes. */
+  readonly configuration: {
+    readonly width: number;
+    readonly blocks: number[];
+    readonly classes: number;
+    readonly size: number;
+  };
   readonly microbatches: number;
   readonly batch: Batch;
   readonly loss: number;
-  /** Path of the weights, as the reference implementation stores them. */
-  readonly weights: string;
-  /** Gradients, and the running statistics after the step, by the reference's names. */
+  /** Gradients, the running statistics after the step or the logits of the batch, by the reference's names. */
   readonly expected: ReadonlyMap<string, Float32Array>;
 }
 
 const path = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
-/** The floats in a file beside the fixtures. */
+/** The floats in a file among the fixtures. */
 export function readTensors(name: string): Map<string, Float32Array> {
   const file = openTensorFile(path(name));
   try {
@@ -34,13 +37,13 @@ export function readTensors(name: string): Map<string, Float32Array> {
 
 /** The fixture of a name; `images` have pixels instead of tokens. */
 export function readFixture(name: string, { images = false } = {}): Fixture {
-  const { configuration, microbatches, samples, loss } = JSON.parse(readFileSync(path(`${name}.json`), "utf8"));
-  const batch = readTensors(`${name}.batch.safetensors`);
+  const { configuration, microbatches, samples, loss } = JSON.parse(readFileSync(path(`${name}/fixture.json`), "utf8"));
+  const batch = readTensors(`${name}/batch.safetensors`);
   const inputs = batch.get("inputs")!;
   const lengths = batch.get("lengths");
   return {
+    folder: path(name),
     configuration,
-    blocks: configuration.blocks ?? [],
     microbatches,
     loss,
     batch: {
@@ -49,7 +52,6 @@ export function readFixture(name: string, { images = false } = {}): Fixture {
       targets: Uint32Array.from(batch.get("targets")!, (target) => target < 0 ? ignored : target),
       ...(lengths ? { lengths: Uint32Array.from(lengths) } : {}),
     },
-    weights: path(`${name}.weights.safetensors`),
-    expected: readTensors(`${name}.expected.safetensors`),
+    expected: readTensors(`${name}/expected.safetensors`),
   };
 }

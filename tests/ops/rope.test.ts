@@ -11,6 +11,18 @@ const shapes: Record<string, RopeShape & { sequences: number }> = {
   "vec4 loads": { sequences: 3, length: 11, heads: 6, headSize: 8, rowStride: 72 },
   "scalar loads": { sequences: 2, length: 5, heads: 4, headSize: 6, rowStride: 37, base: 500 },
   "a row that ends with its heads": { sequences: 1, length: 3, heads: 2, headSize: 16, rowStride: 32 },
+  "Llama 3.2's scaling": {
+    ...{ sequences: 1, length: 20, heads: 2, headSize: 64, rowStride: 128, base: 500_000 },
+    scaling: { factor: 32, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalLength: 8192 },
+  },
+  "the same heads without scaling": {
+    sequences: 1,
+    length: 20,
+    heads: 2,
+    headSize: 64,
+    rowStride: 128,
+    base: 500_000,
+  },
 };
 
 for (const [name, { sequences, ...shape }] of Object.entries(shapes)) {

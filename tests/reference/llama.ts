@@ -3,16 +3,17 @@ import type { LlamaConfiguration } from "../../lib/models/llama.ts";
 import { hash } from "../../lib/random.ts";
 import type { Batch } from "../../lib/train/data.ts";
 import { dropout } from "./dropout.ts";
+import { frequencies } from "./rope.ts";
 
 /** Parameter values by name. */
 export type Parameters = ReadonlyMap<string, ArrayLike<number>>;
 
-/** Mean cross-entropy over all tokens of the batch. */
+/** Mean cross-entropy over all tokens of the batch. Biases are added where there are any. */
 export function llamaLoss(configuration: LlamaConfiguration, parameters: Parameters, batch: Batch): number {
-  const { width, blocks, heads, kvHeads = heads, hidden, vocabulary, length } = configuration;
-  const { epsilon = 1e-5, theta = 10_000, tied = false, dropout: rate = 0 } = configuration;
+  const { width, blocks, heads, kvHeads = heads, headSize = width / heads, hidden, vocabulary, length } = configuration;
+  const { epsilon = 1e-5, ropeTheta = 10_000, ropeScaling, tied = false, dropout: rate = 0 } = configuration;
   const norm = (row: number[], gain: ArrayLike<number>) => rmsNorm(row, gain, epsilon);
-  const packed = width + 2 * kvHeads * width / heads;
+  const packed = (heads + 2 * kvHeads) * headSize;
   const weight = (name: string) => {
     const values = parameters.get(`${name}.weight`);
     if (!values) throw new Error(`no parameter ${name}.weight`);
@@ -34,8 +35,11 @@ export function llamaLoss(configuration: LlamaConfiguration, parameters: Paramet
     for (let block = 0; block < blocks; block++) {
       const name = `blocks.${block}`;
       const normed = x.map((row) => norm(row, weight(`${name}.attention.norm`)));
-      const qkv = normed.map((row) => project(row, weight(`${name}.attention.qkv`), packed));
-      const context = attend(qkv, width / heads, heads, kvHeads, theta);
+      const bias = parameters.get(`${name}.attention.qkv.bias`);
+      const qkv = normed.map((row) =>
+        project(row, weight(`${name}.attention.qkv`), packed).map((value, c) => value + (bias?.[c] ?? 0))
+      );
+      const context = attend(qkv, heads, kvHeads, frequencies(headSize, { base: ropeTheta, scaling: ropeScaling }));
       x = x.map((row, t) => {
         const out = project(context[t], weight(`${name}.attention.out`), width);
         return sum(row, drop(`${name}.attention`, out, first + t));
@@ -76,15 +80,15 @@ function sum(a: number[], b: number[]): number[] {
 }
 
 /** Causal attention over one sequence of rows [q | k | v], rotary positions included. */
-function attend(qkv: number[][], size: number, heads: number, kvHeads: number, theta: number): number[][] {
+function attend(qkv: number[][], heads: number, kvHeads: number, frequencies: readonly number[]): number[][] {
+  const half = frequencies.length, size = 2 * half;
   const part = (t: number, which: number, head: number) => {
     const index = which === 0 ? head : heads + (which - 1) * kvHeads + Math.floor(head * kvHeads / heads);
     return qkv[t].slice(index * size, (index + 1) * size);
   };
   const rotate = (vector: number[], t: number) =>
     vector.map((value, c) => {
-      const half = size / 2;
-      const angle = t * theta ** (-2 * (c % half) / size);
+      const angle = t * frequencies[c % half];
       const partner = c < half ? -vector[c + half] : vector[c - half];
       return value * Math.cos(angle) + partner * Math.sin(angle);
     });

@@ -45,6 +45,7 @@ const tinyResnet = () =>
 const models: Model[] = [
   tinyModel(),
   llama("tiny grouped LLaMa", { ...tiny, width: 24, heads: 4, kvHeads: 2 }),
+  llama("tiny LLaMa with wide heads and biases", { ...tiny, heads: 4, kvHeads: 2, headSize: 8, qkvBias: true }),
   tinyBert(),
   tinyMamba(),
   tinyResnet(),

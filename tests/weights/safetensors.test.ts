@@ -124,6 +124,11 @@ test("what is wrong with a file is said in one line that names file and tensor",
       raw("x5", { __metadata__: { a: 1 } }),
       "not a safetensors file: its __metadata__ is not an object of texts",
     ],
+    ...[[], "x", { a: null }].map((metadata, i): [string, string, string] => [
+      "metadata",
+      raw(`m${i}`, { __metadata__: metadata }),
+      "not a safetensors file: its __metadata__ is not an object of texts",
+    ]),
     [
       "duplicate",
       raw("x6", `{"a":${JSON.stringify(f32([1], 0, 4))},"\\u0061":${JSON.stringify(f32([1], 4, 8))}}`, [
@@ -265,12 +270,36 @@ test("several shards are one checkpoint", () => {
   assert.deepEqual(readAll(folder), { a: [1], b: [2, 3], c: [4] }); // found by its name in the folder
 });
 
+test("tensors that the index does not list are read, as transformers does, but not those in two shards", () => {
+  writeTensorFile(inFolder("one.safetensors"), [tensor("a", [1], [1]), tensor("b", [2], [2, 3])]);
+  writeTensorFile(inFolder("two.safetensors"), [tensor("c", [1], [4])]);
+  const index = { weight_map: { a: "one.safetensors", c: "two.safetensors" } };
+  assert.deepEqual(readAll(shards("model", index)), { a: [1], b: [2, 3], c: [4] });
+  writeTensorFile(inFolder("two.safetensors"), [tensor("c", [1], [4]), tensor("b", [2], [2, 3])]);
+  const path = shards("model", index);
+  assert.throws(() => openCheckpoint(path), {
+    name: "UserError",
+    message: `${path}: tensor "b" is in two.safetensors, and in one.safetensors as well`,
+  });
+});
+
+test("__metadata__ that is null is none, as for the format's own implementation", () => {
+  const path = raw("x", { __metadata__: null, a: f32([1], 0, 4) }, [0, 0, 0, 64]);
+  const file = openTensorFile(path);
+  assert.deepEqual([file.metadata, file.read("a")], [new Map(), Float32Array.of(2)]);
+  file.close();
+});
+
 test("shards that do not fit their index are refused", () => {
   writeTensorFile(inFolder("one.safetensors"), [tensor("a", [1], [1])]);
   writeTensorFile(inFolder("two.safetensors"), [tensor("a", [1], [1]), tensor("c", [1], [4])]);
+  writeTensorFile(inFolder("three.safetensors"), [tensor("a", [1], [1]), tensor("b", [1], [1])]);
   const cases: [unknown, string][] = [
     [{ weight_map: { a: "one.safetensors", b: "one.safetensors" } }, 'tensor "b" is not in one.safetensors'],
-    [{ weight_map: { c: "two.safetensors" } }, 'tensor "a" is in two.safetensors, the index lacks it'],
+    [
+      { weight_map: { b: "three.safetensors", c: "two.safetensors" } },
+      'tensor "a" is in two.safetensors, and in three.safetensors as well',
+    ],
     [
       { weight_map: { a: "one.safetensors", c: "two.safetensors" } },
       'tensor "a" is in two.safetensors, the index has it in one.safetensors',
@@ -289,9 +318,9 @@ test("shards that do not fit their index are refused", () => {
     const path = shards("bad", index);
     assert.throws(() => openCheckpoint(path), { name: "UserError", message: `${path}: ${message}` });
   }
-  const path = shards("bad", { weight_map: { a: "three.safetensors" } });
+  const path = shards("bad", { weight_map: { a: "four.safetensors" } });
   assert.throws(() => openCheckpoint(path), {
     name: "UserError",
-    message: `There is no file ${inFolder("three.safetensors")}`,
+    message: `There is no file ${inFolder("four.safetensors")}`,
   });
 });

@@ -75,19 +75,35 @@ test("a config.json beside the shards that says other constants is refused with 
   const cases: [unknown, string][] = [
     [{ rms_norm_eps: 1e-6 }, "rms_norm_eps is 0.000001 there, 0.00001 in t (epsilon)"],
     [{ ...complete, rms_norm_eps: undefined }, "rms_norm_eps is 0.000001 there by default, 0.00001 in t (epsilon)"],
-    [{ ...complete, rope_theta: 500_000 }, "rope_theta is 500000 there, 10000 in t (theta)"],
+    [{ ...complete, rope_theta: 500_000 }, "rope_theta is 500000 there, 10000 in t (ropeTheta)"],
     [
       { ...complete, rope_parameters: { rope_type: "default", rope_theta: 5e5 } },
-      "rope_parameters.rope_theta is 500000 there, 10000 in t (theta)",
+      "rope_parameters.rope_theta is 500000 there, 10000 in t (ropeTheta)",
     ],
     [
       { ...complete, rope_theta: 5e5, rope_scaling: { rope_type: "llama3", factor: 32 } },
-      'rope_theta is 500000 there, 10000 in t (theta); rope_scaling.rope_type is "llama3" there, "default" in t',
+      "rope_theta is 500000 there, 10000 in t (ropeTheta); " +
+      'rope_scaling.rope_type is "llama3" there, "default" in t (ropeScaling)',
     ],
     [{ ...complete, tie_word_embeddings: true }, "tie_word_embeddings is true there, false in t (tied)"],
     [{ ...complete, num_attention_heads: 4 }, "num_attention_heads is 4 there, 2 in t (heads)"],
     [{ ...complete, hidden_act: "gelu" }, 'hidden_act is "gelu" there, "silu" in t'],
-    [{ ...complete, model_type: "gemma" }, 'model_type is "gemma" there, "llama" in t'],
+    [{ ...complete, model_type: "gemma" }, 'model_type is "gemma" there, "llama" or "mistral" or "qwen2" in t'],
+    [{ ...complete, model_type: ["llama"] }, 'model_type is ["llama"] there, "llama" or "mistral" or "qwen2" in t'],
+    [{ ...complete, model_type: "mistral" }, "sliding_window is 4096 there by default, null in t"],
+    [{ ...complete, sliding_window: 8 }, "sliding_window is 8 there, null in t"],
+    [
+      { ...complete, model_type: "qwen2", use_sliding_window: true },
+      "use_sliding_window is true there, false in t",
+    ],
+    [{ ...complete, head_dim: 4 }, "head_dim is 4 there, 8 in t (headSize)"],
+    [{ ...complete, mlp_bias: true }, "mlp_bias is true there, false in t"],
+    [
+      { ...complete, rope_scaling: { type: "yarn" } },
+      'rope_scaling.type is "yarn" there, "default" in t (ropeScaling)',
+    ],
+    [{ ...complete, partial_rotary_factor: 0.5 }, "partial_rotary_factor is 0.5 there, 1 in t"],
+    [{ ...complete, quantization_config: { bits: 4 } }, 'quantization_config is {"bits":4} there, null in t'],
     [{ ...complete, rms_norm_eps: "1e-5" }, 'rms_norm_eps is "1e-5" there, 0.00001 in t (epsilon)'],
   ];
   for (const [said, message] of cases) {
@@ -96,6 +112,12 @@ test("a config.json beside the shards that says other constants is refused with 
       await refuses(llama("t", sizes), path, `${config} is of another model: ${message}`);
     }
   }
+  say({ ...complete, rope_theta: 10_000, rope_parameters: { rope_theta: 5e5 } });
+  await refuses(
+    llama("t", sizes),
+    folder,
+    `${config}: rope_theta, which is 10000, must be the same as rope_parameters.rope_theta, which is 500000`,
+  );
   say({ ...complete, rms_norm_eps: Array(1000).fill("\u202e") });
   await withPipeline(llama("t", sizes), (pipeline) => {
     assert.throws(() => loadWeights(pipeline, folder), (error: Error) => {
@@ -116,6 +138,9 @@ test("a config.json beside the shards that says other constants is refused with 
     { ...complete, rope_theta: 10_000.0, rope_scaling: null, tie_word_embeddings: false, hidden_act: "silu" },
     { ...complete, rope_parameters: { rope_theta: 10_000, rope_type: "default" } },
     { ...complete, num_key_value_heads: null },
+    { ...complete, model_type: "mistral", sliding_window: null, head_dim: 8 },
+    { ...complete, model_type: "qwen2", sliding_window: 4096, use_sliding_window: false, attention_dropout: 0.1 },
+    { ...complete, rope_theta: 1e4, rope_parameters: { rope_theta: 1e4 }, partial_rotary_factor: 1, head_dim: null },
     { tasks: {}, compilerOptions: {} }, // a config.json of something else
   ];
   for (const said of good) {
@@ -123,7 +148,42 @@ test("a config.json beside the shards that says other constants is refused with 
     await loads(llama("t", sizes), folder);
   }
   say({ ...complete, rms_norm_eps: 1e-6, rope_theta: 5e5 });
-  await loads(llama("t", { ...sizes, epsilon: 1e-6, theta: 5e5 }), folder);
+  await loads(llama("t", { ...sizes, epsilon: 1e-6, ropeTheta: 5e5 }), folder);
+});
+
+test("the rotation of a checkpoint must be the model's, in either spelling", async () => {
+  cpSync(shards, folder, { recursive: true });
+  const config = join(folder, "config.json");
+  const scaling = { factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalLength: 16 };
+  const scaled = llama("t", { ...sizes, ropeTheta: 5e5, ropeScaling: scaling });
+  const theirs = { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
+  for (const name of ["rope_scaling", "rope_parameters"]) {
+    const say = (fields: object) => {
+      const rope = { ...theirs, original_max_position_embeddings: 16, ...fields };
+      const heads = { num_attention_heads: 2, num_key_value_heads: 2 };
+      const there = { model_type: "llama", rms_norm_eps: 1e-5, ...heads, rope_theta: 5e5, [name]: rope };
+      writeFileSync(config, JSON.stringify(there));
+    };
+    say({});
+    await loads(scaled, folder);
+    await refuses(
+      llama("t", { ...sizes, ropeTheta: 5e5 }),
+      folder,
+      `${config} is of another model: ${name}.rope_type is "llama3" there, "default" in t (ropeScaling)`,
+    );
+    for (
+      const [field, value, message] of [
+        ["rope_type", "default", '"default" there, "llama3" in t (ropeScaling)'],
+        ["factor", 32, "32 there, 8 in t (ropeScaling.factor)"],
+        ["low_freq_factor", 2, "2 there, 1 in t (ropeScaling.lowFrequencyFactor)"],
+        ["high_freq_factor", 8, "8 there, 4 in t (ropeScaling.highFrequencyFactor)"],
+        ["original_max_position_embeddings", 8, "8 there, 16 in t (ropeScaling.originalLength)"],
+      ]
+    ) {
+      say({ [field]: value });
+      await refuses(scaled, folder, `${config} is of another model: ${name}.${field} is ${message}`);
+    }
+  }
 });
 
 test("the constants of BERT, Mamba and ResNet are compared too", async () => {
@@ -182,14 +242,33 @@ test("a file of ours remembers the constants of its model", async () => {
     await loads(make(0.01), path);
     await refuses(make(), path, `${path} is of another model: ${message}`);
   }
-  const theta = llama("l", { ...sizes, theta: 5e5, heads: 4 });
+  const theta = llama("l", { ...sizes, ropeTheta: 5e5, heads: 4 });
   await withPipeline(theta, (pipeline) => saveWeights(pipeline, path));
-  const message = "rope_theta is 500000 there, 10000 in l (theta); num_attention_heads is 4 there, 2 in l (heads)";
+  const message = "rope_theta is 500000 there, 10000 in l (ropeTheta); num_attention_heads is 4 there, 2 in l (heads)";
   await refuses(
     llama("l", sizes),
     path,
-    `${path} is of another model: ${message}; num_key_value_heads is 4 there, 2 in l (kvHeads)`,
+    `${path} is of another model: ${message}; num_key_value_heads is 4 there, 2 in l (kvHeads); ` +
+      "head_dim is 4 there, 8 in l (headSize)",
   );
+  const ropeScaling = { factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalLength: 16 };
+  const all = { ...sizes, headSize: 4, ropeScaling, qkvBias: true, tied: true };
+  await withPipeline(llama("l", all), (pipeline) => saveWeights(pipeline, path));
+  await loads(llama("l", all), path);
+  const differing: [Partial<LlamaConfiguration>, string][] = [
+    [{ tied: false }, "tie_word_embeddings is true there, false in l (tied)"],
+    [{ ropeScaling: undefined }, 'rope_scaling.rope_type is "llama3" there, "default" in l (ropeScaling)'],
+    [
+      { ropeScaling: { ...ropeScaling, factor: 2 } },
+      "rope_scaling.factor is 8 there, 2 in l (ropeScaling.factor)",
+    ],
+  ];
+  for (const [fields, message] of differing) {
+    await refuses(llama("l", { ...all, ...fields }), path, `${path} is of another model: ${message}`);
+  }
+  await withPipeline(llama("l", { ...all, ropeScaling: undefined }), (pipeline) => saveWeights(pipeline, path));
+  const unscaled = 'rope_scaling.rope_type is "default" there, "llama3" in l (ropeScaling)';
+  await refuses(llama("l", all), path, `${path} is of another model: ${unscaled}`);
   // What is no JSON there is said to be none.
   const file = openTensorFile(path);
   const tensors = [...file.tensors].map(([name, { shape }]) => ({ name, shape, values: () => file.read(name) }));
