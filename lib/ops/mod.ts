@@ -11,3 +11,4 @@ export {
   type OperationSpec,
   setChoices,
 } from "./choice.ts";
+export type { RopeScaling } from "./rope.ts";

@@ -15,3 +15,4 @@
  * @module
  */
 export { loadWeights, saveWeights } from "./checkpoint.ts";
+export { modelFrom, type ModelFromOptions } from "./model_from.ts";
