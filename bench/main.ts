@@ -4,6 +4,7 @@ import { main } from "../lib/cli/options.ts";
 import { agreement } from "./agreement.ts";
 import { kernels } from "./kernels.ts";
 import { memory } from "./memory.ts";
+import { paper } from "./paper.ts";
 import { peers } from "./peers/command.ts";
 import { scaling } from "./scaling.ts";
 import { schedules } from "./schedules.ts";
@@ -15,6 +16,7 @@ await main(
     .addCommand(agreement)
     .addCommand(kernels)
     .addCommand(memory)
+    .addCommand(paper)
     .addCommand(peers)
     .addCommand(scaling)
     .addCommand(schedules)

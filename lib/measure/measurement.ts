@@ -79,6 +79,8 @@ export interface Measurement {
   open(placement: number): Promise<void>;
   /** Takes the steps of each pair whose placement is open once. */
   round(): Promise<readonly PairSample[]>;
+  /** Takes one step of a pair's schedule, without or with 2BP, as training would: the report does not know of it. Its placement is open. */
+  step(pair: number, twoStage: boolean): Promise<StepSample>;
   /** Gives back the pipelines that are open. */
   close(): void;
   /** Whether memory is short for one more pipeline like those that are open. */
@@ -146,19 +148,20 @@ export function startMeasurement(
   let round = 0;
   let about: Pick<ThroughputReport, "model" | "precision"> | undefined;
 
-  async function step(schedule: Schedule, each: Measured, row: Row): Promise<StepSample> {
+  /** Takes a step, for a row of the report if there is one. */
+  async function step(schedule: Schedule, each: Measured, row?: Row): Promise<StepSample> {
     const { group } = each;
     const batch = await source.next(samples * sizesOf(schedule).microbatches);
-    collectGarbage();
+    if (row) collectGarbage();
     const others = bytes().map((total, rank) => total - group.held[rank]);
     const result = await group.pipeline!.step(schedule, batch);
     group.held = bytes().map((total, rank) => total - others[rank]);
-    (losses[round] ??= []).push(result.loss);
+    if (row) (losses[round] ??= []).push(result.loss);
     onStep?.(result.loss);
     const { intervals, wallMs } = result;
     const peaks = result.peaks.map(({ total }, rank) => total - others[rank]);
     group.peak = Math.max(group.peak, peaks.reduce((sum, peak) => sum + peak, 0));
-    if (round === 0) { // kernels are compiled and buffers made
+    if (row && round === 0) { // kernels are compiled and buffers made
       if (intervals) each.warm = intervals.flat().map(({ start, end }) => end - start);
       return { schedule, ms: NaN };
     }
@@ -166,6 +169,8 @@ export function startMeasurement(
     const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, group.link, each.after), perAction);
     const simulated = costs && simulate(schedule, costs);
     const stepMs = isVirtual ? simulated!.makespan : wallMs;
+    const sample = { schedule, ms: stepMs, ...(intervals ? { intervals, costs } : {}) };
+    if (!row) return sample;
     const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
     row.stepMs.push(stepMs);
     row.bubble.push(1 - busy / (set.devices.length * stepMs));
@@ -173,7 +178,7 @@ export function startMeasurement(
     if (intervals) each.collector!.add(schedule, intervals);
     unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
     host.push(perAction);
-    return { schedule, ms: stepMs, ...(intervals ? { intervals, costs } : {}) };
+    return sample;
   }
 
   async function steps(index: number): Promise<PairSample> {
@@ -227,6 +232,10 @@ export function startMeasurement(
       const samples: PairSample[] = [];
       for (const [index, { group }] of measured.entries()) if (group.pipeline) samples.push(await steps(index));
       return samples;
+    },
+    async step(pair, twoStage) {
+      const { base, split } = pairs[pair];
+      return await step(twoStage ? split : base, measured[pair]);
     },
     close() {
       groups.forEach(closeGroup);

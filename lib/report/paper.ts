@@ -1,0 +1,257 @@
+/** A run of the models of the 2BP paper as tables, sentences and sections of a page. */
+import { formatBytes } from "../bytes.ts";
+import type { PaperModelResult, PaperReport } from "../measure/paper_report.ts";
+import type { PaperScalingRow } from "../measure/paper_scaling.ts";
+import type { SizeChoice, SizeTrial } from "../measure/paper_size.ts";
+import type { Section, Table } from "./html.ts";
+import { paperGainFigure, paperMemoryFigure, paperScalingFigure } from "./paper_figures.ts";
+import { modeNote } from "./throughput.ts";
+import { howOf } from "./variant.ts";
+
+/** One line on what was run on what. */
+export function paperTitle({ paper, model, mode, devices, adapter, precision }: PaperModelResult): string {
+  const { name, parameters } = model;
+  const size = name === paper ? "the paper's size" : `of the shape of ${paper}`;
+  return `${name} (${count(Number(parameters))} parameters, ${size}) on ${devices} ${mode} devices, ${adapter}; ` +
+    `${precision} precision`;
+}
+
+/**
+ * Throughput and gain of each schedule, twice: an epoch after one warm-up step and no repeats, as the paper measures; and medians of
+ * interleaved pairs, with their quartiles, what is predicted, and the factors of the gain.
+ */
+export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelResult): Table {
+  return {
+    columns: [
+      "schedule",
+      "micro-batches",
+      "epoch: samples/s",
+      "with 2BP",
+      "gain",
+      "pairs: samples/s",
+      "with 2BP",
+      "gain",
+      "quartiles",
+      "pairs",
+      "predicted",
+      "= bubble",
+      "x batching",
+      "x rest",
+      "epoch / pairs",
+    ],
+    rows: throughput.flatMap(({ rows, gains, samples }) =>
+      gains.map((gain) => {
+        const [without, split] = [false, true].map((twoStage) =>
+          rows.find((row) => row.schedule === gain.schedule && row.twoStage === twoStage)!
+        );
+        const [slow, fast] = [false, true].map((twoStage) =>
+          epochs.find((epoch) => epoch.schedule === gain.schedule && epoch.twoStage === twoStage)?.samplesPerSecond ??
+            NaN
+        );
+        return [
+          gain.schedule,
+          `${without.microbatches} of ${samples}`,
+          rate(slow),
+          rate(fast),
+          number(fast / slow),
+          rate(without.samplesPerSecond),
+          rate(split.samplesPerSecond),
+          number(gain.gain),
+          gain.spread.map(number).join(" - "),
+          gain.pairs,
+          number(gain.predicted),
+          number(gain.bubbleGain),
+          number(gain.batchingGain),
+          number(gain.rest),
+          number(fast / slow / gain.gain),
+        ];
+      })
+    ),
+  };
+}
+
+/** The highest peak over ranks of each schedule, predicted and measured, beside that of the paper's own size, predicted. */
+export function paperMemoryTable({ peaks = [], paperPeaks = [], paper }: PaperModelResult): Table {
+  const rows = peaks.length > 0 ? peaks : paperPeaks;
+  const without = (all: typeof rows, schedule: string) => all.find((row) => row.schedule === schedule && !row.twoStage);
+  return {
+    columns: [
+      "schedule",
+      "2BP",
+      "measured MiB",
+      "predicted MiB",
+      "off",
+      "rank",
+      "over without",
+      `${paper}, predicted GiB`,
+      "rank",
+      "over without",
+    ],
+    rows: rows.map((row) => {
+      const own = peaks.find((each) => isSame(each, row)), full = paperPeaks.find((each) => isSame(each, row));
+      const highest = (each?: typeof row) => each && Math.max(...each.measured ?? each.predicted);
+      const rank = (each?: typeof row) => each ? (each.measured ?? each.predicted).indexOf(highest(each)!) : "-";
+      const predicted = own && Math.max(...own.predicted), measured = own?.measured && Math.max(...own.measured);
+      return [
+        row.schedule,
+        howOf(row),
+        mebibytes(measured),
+        mebibytes(predicted),
+        measured ? `${(100 * (predicted! / measured - 1)).toFixed(1)} %` : "-",
+        rank(own),
+        number((highest(own) ?? NaN) / (highest(without(peaks, row.schedule)) ?? NaN)),
+        full ? (highest(full)! / 2 ** 30).toFixed(1) : "-",
+        rank(full),
+        number((highest(full) ?? NaN) / (highest(without(paperPeaks, row.schedule)) ?? NaN)),
+      ];
+    }),
+  };
+}
+
+const isSame = (a: { schedule: string; policy?: string }, b: { schedule: string; policy?: string }) =>
+  a.schedule === b.schedule && a.policy === b.policy;
+
+/** The gain of each schedule by number of ranks, beside the closed form. */
+export function paperScalingTable({ scaling = [] }: PaperModelResult): Table {
+  return {
+    columns: ["ranks", "mode", "schedule", "samples", "gain", "quartiles", "pairs", "predicted", "closed form"],
+    rows: scaling.map(({ devices, mode, schedule, samples, gain, spread, pairs, predicted, closedForm }) => [
+      devices,
+      mode,
+      schedule,
+      samples,
+      number(gain),
+      spread ? spread.map(number).join(" - ") : "-",
+      pairs ?? "-",
+      number(predicted),
+      number(closedForm?.gain),
+    ]),
+  };
+}
+
+/** Which size was taken, and why not the next larger one, a sentence each. */
+export function paperSizeNotes({ size, paper, precision, paperPrecision }: PaperModelResult): string[] {
+  const notes: string[] = [];
+  if (size) {
+    const { model, ms, tried, bytes } = size;
+    const taken = tried.find((trial) => trial.model === model)!;
+    const place = bytes === undefined ? "" : `, there are ${formatBytes(bytes)}`;
+    notes.push(
+      `Size: ${model}${model === paper ? "" : `, instead of ${paper}`}. It takes ${
+        formatBytes(taken.bytes)
+      } (predicted)${place}, and ${duration(taken.ms!)} for the fewest steps at the ${
+        gigaflops(taken.rate!)
+      } that it reached, of ${duration(ms)} that there were${
+        taken.reason === "time" ? "; no smaller one is there" : ""
+      }.`,
+      ...tried.filter((trial) => trial.reason && trial.model !== model).map((trial) => refusal(trial, size)),
+    );
+  }
+  if (precision !== paperPrecision) notes.push(`The device has no f16: f32 in place of ${paperPrecision} precision.`);
+  return notes;
+}
+
+function refusal({ model, bytes, rate, ms, reason, message }: SizeTrial, size: SizeChoice): string {
+  if (reason === "memory") {
+    return `Not ${model}: it takes ${formatBytes(bytes)} (predicted), there are ${formatBytes(size.bytes!)}.`;
+  }
+  if (reason === "device") return `Not ${model}: the device failed, ${message!.replace(/\.$/, "")}.`;
+  const at = rate === undefined ? "the rate of the size below" : `the ${gigaflops(rate)} that it reached`;
+  return `Not ${model}: the fewest steps would take ${duration(ms!)} at ${at}, of ${
+    duration(size.ms)
+  } that there were.`;
+}
+
+/** What else there is to say, a sentence each. */
+export function paperNotes(report: PaperModelResult): string[] {
+  const { throughput, epochs, scaling, peaks, paperPeaks } = report;
+  const notes = paperSizeNotes(report);
+  if (throughput) {
+    notes.push(
+      "Samples of a step are the paper's, cut into the schedule's micro-batches, at least one in each.",
+      ...epochs
+        ? [
+          `Epoch, as the paper measures: samples of ${epochs[0].steps} steps over their ${
+            report.mode === "virtual" ? "composed" : "wall-clock"
+          } time, after one step that does not count, schedule after schedule, without repeats.`,
+        ]
+        : [],
+      "Pairs: interleaved steps without and with 2BP; medians, and the quartiles of their ratios. Predicted: simulated on the " +
+        "measured device times of F, I, W and B.",
+      ...new Set(throughput.map(modeNote)),
+    );
+  }
+  if (peaks || paperPeaks) {
+    notes.push(
+      "Memory: the highest peak over ranks, each rank with a device of its own. That of the paper's own size is predicted from " +
+        "shapes, for GPUs.",
+    );
+  }
+  if (scaling) notes.push(...scalingNotes(scaling));
+  return notes;
+}
+
+function scalingNotes(rows: readonly PaperScalingRow[]): string[] {
+  const words = {
+    layers: "the model has too few layers for so many ranks",
+    memory: "memory is too short",
+    time: "time is too short",
+  };
+  const simulated = rows.filter(({ reason }, at) => reason && rows[at - 1]?.devices !== rows[at].devices);
+  return [
+    "Closed form: F, I and W of equal cost, free messages.",
+    ...simulated.map(({ devices, reason }) =>
+      `${devices} ranks are simulated, since ${
+        words[reason!]
+      }: measured costs of fewer ranks, spread evenly, free messages.`
+    ),
+  ];
+}
+
+/** What is cited, and from where. */
+export const paperCitation =
+  "The paper, 2BP: 2-Stage Backpropagation (arXiv 2405.18047), says in its abstract that 2BP raised the throughput of its " +
+  "LLaMa-like transformer 1.70-fold on four GPUs. Sizes, samples and order of the weight gradients here are as read in public " +
+  "code of the same models, schedules and modes, whose owner could not be established.";
+
+/** The run as sections of a page. */
+export function paperSections({ models }: PaperReport): Section[] {
+  const timed = models.filter(({ throughput }) => throughput), held = models.filter(({ peaks }) => peaks);
+  return [
+    {
+      heading: "Gain of 2BP",
+      text: [paperCitation, ...models.map(paperTitle)].join("\n\n"),
+      ...timed.length > 0 ? { figure: paperGainFigure(timed) } : {},
+    },
+    ...held.length > 0 ? [{ heading: "Memory of 2BP", figure: paperMemoryFigure(held) }] : [],
+    ...models.flatMap((model) => modelSections(model)),
+  ];
+}
+
+function modelSections(report: PaperModelResult): Section[] {
+  const { throughput, peaks, paperPeaks, scaling } = report;
+  const name = String(report.model.name);
+  return [
+    {
+      heading: name,
+      text: [paperTitle(report), ...paperNotes(report)].join("\n\n"),
+      ...throughput ? { table: paperTimesTable(report) } : {},
+    },
+    ...peaks || paperPeaks ? [{ heading: `${name}: memory`, table: paperMemoryTable(report) }] : [],
+    ...scaling
+      ? [{ heading: `${name}: ranks`, figure: paperScalingFigure(report), table: paperScalingTable(report) }]
+      : [],
+  ];
+}
+
+const number = (value = NaN) => Number.isNaN(value) ? "-" : value.toFixed(3);
+const rate = (value: number) => Number.isNaN(value) ? "-" : value.toPrecision(4);
+const mebibytes = (bytes = NaN) => Number.isNaN(bytes) ? "-" : (bytes / 2 ** 20).toFixed(1);
+const gigaflops = (rate: number) => `${(rate / 1e9).toPrecision(3)} GFLOP/s`;
+const count = (parameters: number) =>
+  parameters < 1e9 ? `${(parameters / 1e6).toFixed(1)} M` : `${(parameters / 1e9).toFixed(2)} G`;
+
+function duration(ms: number): string {
+  if (ms < 100_000) return `${(ms / 1000).toPrecision(3)} s`;
+  return ms < 6e6 ? `${(ms / 60_000).toFixed(0)} minutes` : `${(ms / 3.6e6).toPrecision(3)} hours`;
+}
