@@ -26,7 +26,7 @@ export function openFolder(flag: string, path: string): Folder {
   if (path === "-" || found === "other") {
     throw new UserError(`${flag} needs the name of a folder; ${shown(path)} is none`);
   }
-  checkOutputs({ [flag]: found === "folder" ? join(path, "report.json") : path });
+  checkOutputs({ [flag]: found === "folder" ? join(path, "paper.json") : path });
   const write = (name: string, content: string | Iterable<Uint8Array>) => {
     mkdirSync(path, { recursive: true });
     writeOutput(join(path, name), content);

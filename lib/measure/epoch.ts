@@ -18,6 +18,8 @@ export interface Epoch extends Variant {
   readonly ms: number;
   /** Samples over time. */
   readonly samplesPerSecond: number;
+  /** Steps of it in which gradients overflowed in mixed precision, so that nothing was updated; absent where there were none. */
+  readonly skipped?: number;
 }
 
 /** How long an epoch is, and of what. */
@@ -41,8 +43,12 @@ export async function measureEpochs(measurement: Measurement, options: EpochOpti
       const { microbatches, split: twoStage, width } = sizesOf(schedule);
       await measurement.step(index, twoStage);
       const start = performance.now();
-      let composed = 0;
-      for (let step = 0; step < steps; step++) composed += (await measurement.step(index, twoStage)).ms;
+      let composed = 0, skipped = 0;
+      for (let step = 0; step < steps; step++) {
+        const sample = await measurement.step(index, twoStage);
+        composed += sample.ms;
+        if (sample.skipped) skipped++;
+      }
       const ms = mode === "virtual" ? composed : performance.now() - start;
       const { name, policy } = schedule;
       const count = steps * samples * microbatches;
@@ -55,6 +61,7 @@ export async function measureEpochs(measurement: Measurement, options: EpochOpti
         samples: count,
         ms,
         samplesPerSecond: count / ms * 1000,
+        ...(skipped > 0 ? { skipped } : {}),
       });
     }
   }

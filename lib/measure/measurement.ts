@@ -58,6 +58,8 @@ export interface StepSample {
   readonly intervals?: readonly (readonly Interval[])[];
   /** What the step, composed of its device times, comes to: with host and messages on virtual devices, without on real ones. */
   readonly costs?: Costs;
+  /** There where gradients overflowed in mixed precision: nothing was updated. */
+  readonly skipped?: true;
 }
 
 /** The counted steps of one of the pairs, without and with 2BP. */
@@ -145,7 +147,7 @@ export function startMeasurement(
   const losses: number[][] = [];
   const unexplained: number[] = [], host: number[] = [];
   const turns: string[][] = [];
-  let round = 0;
+  let round = 0, skipped = 0;
   let about: Pick<ThroughputReport, "model" | "precision"> | undefined;
 
   /** Takes a step, for a row of the report if there is one. */
@@ -169,8 +171,14 @@ export function startMeasurement(
     const costs = intervals && withHostOverhead(replayCosts(schedule, intervals, group.link, each.after), perAction);
     const simulated = costs && simulate(schedule, costs);
     const stepMs = isVirtual ? simulated!.makespan : wallMs;
-    const sample = { schedule, ms: stepMs, ...(intervals ? { intervals, costs } : {}) };
+    const sample: StepSample = {
+      schedule,
+      ms: stepMs,
+      ...(intervals ? { intervals, costs } : {}),
+      ...(result.skipped ? { skipped: true } : {}),
+    };
     if (!row) return sample;
+    if (result.skipped) skipped++;
     const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
     row.stepMs.push(stepMs);
     row.bubble.push(1 - busy / (set.devices.length * stepMs));
@@ -277,6 +285,7 @@ export function startMeasurement(
           }
           : {}),
         costs: Object.fromEntries(pairs.flatMap(({ base }, index) => costs[index] ? [[base.name, costs[index]]] : [])),
+        ...(skipped > 0 ? { skipped } : {}),
         loss: { first: mean(losses[0]), last: mean(losses[losses.length - 1]) },
         ...(turns.length > 1 ? { apart: turns } : {}),
       };

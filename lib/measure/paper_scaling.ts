@@ -5,63 +5,32 @@ import { createPipeline } from "../runtime/pipeline.ts";
 import { type Costs, stageCosts } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import type { MeasuredCosts, MeasuredStage } from "./costs.ts";
-import type { PaperModelReport, PaperOptions } from "./paper.ts";
+import type { PaperOptions } from "./paper_options.ts";
+import type { PaperModelReport, PaperScalingRow } from "./paper_report.ts";
 import { needOf, type PaperCase, paperCases, placeOf, predictPeaks, roomOf, stepWork, workOf } from "./paper_cases.ts";
 import { paperRunOf } from "./paper_runs.ts";
 import { fewestPairs, timeCases, type Times } from "./paper_times.ts";
-import { type ClosedForm, closedForm } from "./scaling.ts";
+import { closedForm } from "./scaling.ts";
 import { isOfDevice } from "./throughput.ts";
 import type { ThroughputReport } from "./throughput_report.ts";
 
-/** The gain of one schedule on so many ranks. */
-export interface PaperScalingRow {
-  /** Number of ranks. */
-  readonly devices: number;
-  /** Real or virtual devices; simulated where nothing was run. */
-  readonly mode: Mode | "simulated";
-  /** Name of the schedule. */
-  readonly schedule: string;
-  /** Samples in a micro-batch. */
-  readonly samples: number;
-  /** Step time without 2BP over step time with: median of pairs, or simulated. NaN where there are no costs to simulate with. */
-  readonly gain: number;
-  /** Quartiles of the pairs. */
-  readonly spread?: readonly [number, number];
-  /** How many there were. */
-  readonly pairs?: number;
-  /** Simulated from the costs measured in the same run. */
-  readonly predicted?: number;
-  /** What theory says for equal costs. */
-  readonly closedForm?: ClosedForm;
-  /** Why nothing was run: the model has too few layers, or memory or time were too short. */
-  readonly reason?: "layers" | "memory" | "time";
-}
-
-/** What to measure. */
-export interface PaperScalingOptions
-  extends Pick<PaperOptions, "open" | "source" | "schedules" | "policies" | "bytes" | "ms" | "repeats" | "seed"> {
-  /** The model to run. */
-  readonly model: string;
-  /** Numbers of ranks, ascending. */
-  readonly counts: readonly number[];
-  /** What has been measured of the model already: its gains are taken for as many ranks as it is of. */
-  readonly known?: PaperModelReport;
-  /** Told what begins. */
-  readonly onPhase?: (phase: string) => void;
-  /** Called after each step. */
-  readonly onStep?: () => void;
-}
-
-/** Gains by number of ranks. The first number is measured however long it takes, the others where there is time and memory for them. */
-export async function scalePaper(options: PaperScalingOptions): Promise<PaperScalingRow[]> {
-  const { model, counts, schedules, policies, known, ms, repeats = fewestPairs, onPhase } = options;
+/**
+ * Gains of a model by number of ranks, `options.ranks`. What is known already of one of them is taken from there. The first of the
+ * others is measured however long it takes, the rest where there is time and memory for them.
+ */
+export async function scalePaper(
+  model: string,
+  options: PaperOptions,
+  known?: Pick<PaperModelReport, "devices" | "throughput" | "rate">,
+): Promise<PaperScalingRow[]> {
+  const { ranks, schedules, policies, ms, repeats = fewestPairs, onPhase } = options;
   const end = performance.now() + ms;
   const run = paperRunOf(model);
   const rows: PaperScalingRow[] = [];
   let last: Pick<Times, "throughput" | "rate"> | undefined;
-  for (const [at, devices] of counts.entries()) {
+  for (const [at, devices] of ranks.entries()) {
     onPhase?.(`${model}: ${devices} ranks`);
-    if (known?.throughput && known.devices === devices && known.model.name === model) {
+    if (known?.throughput && known.devices === devices) {
       last = { throughput: known.throughput, rate: known.rate! };
       rows.push(...measuredRows(last.throughput));
       continue;
@@ -88,7 +57,7 @@ export async function scalePaper(options: PaperScalingOptions): Promise<PaperSca
           try {
             last = await timeCases(set!, pipeline, cases, {
               ...{ source: source(pipeline.model), steps: 0, after: 0, onStep, repeats: options.repeats },
-              ms: left / (counts.length - at),
+              ms: left / (ranks.length - at),
             });
           } finally {
             pipeline.close();

@@ -17,6 +17,10 @@ export interface SizeTrial {
    * of the next smaller size, which is too long rather than too short; absent where memory already ruled it out.
    */
   readonly ms?: number;
+  /** Estimated time of setting it up and trying it, in milliseconds, where that alone ruled it out. */
+  readonly trialMs?: number;
+  /** Milliseconds there were when it was looked at. */
+  readonly leftMs: number;
   /** Why it was not taken; absent for those that would do. */
   readonly reason?: "memory" | "time" | "device";
   /** What the device said, where that is the reason. */
@@ -29,10 +33,16 @@ export interface SizeChoice {
   readonly model: string;
   /** Bytes there were; absent where nobody knows. */
   readonly bytes?: number;
-  /** Milliseconds there were. */
-  readonly ms: number;
   /** All that were looked at, the smallest first, up to the first that was not taken. */
   readonly tried: readonly SizeTrial[];
+}
+
+/** What a trial of one size gives. */
+export interface Reached {
+  /** Floating-point operations a second. */
+  readonly rate: number;
+  /** Time of the set-up, in milliseconds; it grows with the parameters. */
+  readonly setUpMs: number;
 }
 
 /** Sizes to choose from, and what tells whether one fits. */
@@ -45,10 +55,10 @@ export interface SizeOptions {
   readonly ms: number;
   /** Predicts the bytes that a model takes, of the hungriest step. */
   need(model: string): Promise<number>;
-  /** Counts the floating-point operations of all that is to be measured, and of the little that {@link SizeOptions.rate} runs. */
-  work(model: string): Promise<{ readonly all: number; readonly probe: number }>;
-  /** Measures operations a second on the device, with a model; what it throws rules the model out. */
-  rate(model: string): Promise<number>;
+  /** Counts a model's parameters, and the floating-point operations of all that is to be measured and of what {@link rate} runs. */
+  work(model: string): Promise<{ readonly all: number; readonly probe: number; readonly parameters: number }>;
+  /** Measures operations a second on the device, with a model, and how long its set-up takes; an error of the device rules it out. */
+  rate(model: string): Promise<Reached>;
   /** Whether an error is the device's: out of memory, for example. */
   isOfDevice(error: unknown): boolean;
 }
@@ -64,8 +74,8 @@ const rules: Rules<SizeOptions> = {
   isOfDevice: callback,
 };
 
-/** Share of the time that finding out about one more size may take. */
-const probeShare = 0.2;
+/** Share of the time that trying one more size may take; of one that is taken, none of it is lost. */
+const trialShare = 0.5;
 
 /**
  * The largest of the models whose predicted memory there is, and whose measurement takes no longer than there is time, by the rate that
@@ -77,36 +87,38 @@ const probeShare = 0.2;
 export async function chooseSize(options: SizeOptions): Promise<SizeChoice> {
   expectFields("chooseSize", options, rules);
   const { models, bytes, ms, need, work, rate, isOfDevice } = options;
+  const end = performance.now() + ms;
   const tried: SizeTrial[] = [];
-  let known = Infinity;
+  /** What the size before reached; for the first one nothing is too slow to be tried. */
+  let before = { rate: Infinity, setUpMsEach: 0 };
   for (const model of models.toReversed()) {
-    const trial = await look(model, known);
+    const trial = await look(model);
     tried.push(trial);
     if (trial.reason) break;
-    known = trial.rate!;
   }
   const taken = tried.findLast(({ reason }) => !reason) ?? tried[0];
   if (taken.reason && taken.reason !== "time") {
     throw new UserError(
-      taken.reason === "memory"
-        ? `${taken.model}, the smallest of its kind, takes ${formatBytes(taken.bytes)}, and there are ${
-          formatBytes(bytes)
-        }`
-        : `${taken.model}, the smallest of its kind, does not run: ${taken.message}`,
+      `${taken.model}, the smallest of its kind, ` +
+        (taken.reason === "memory"
+          ? `takes ${formatBytes(taken.bytes)}, and there are ${formatBytes(bytes)}`
+          : `does not run: ${taken.message}`),
     );
   }
-  return { model: taken.model, ...(bytes < Infinity ? { bytes } : {}), ms, tried };
+  return { model: taken.model, ...(bytes < Infinity ? { bytes } : {}), tried };
 
-  async function look(model: string, before: number): Promise<SizeTrial> {
-    const needed = await need(model);
-    const trial = { model, bytes: needed };
-    if (needed > bytes) return { ...trial, reason: "memory" };
-    const { all, probe } = await work(model);
-    if (probe / before * 1000 > probeShare * ms) return { ...trial, ms: all / before * 1000, reason: "time" };
+  async function look(model: string): Promise<SizeTrial> {
+    const trial = { model, bytes: await need(model), leftMs: Math.max(0, end - performance.now()) };
+    if (trial.bytes > bytes) return { ...trial, reason: "memory" };
+    const { all, probe, parameters } = await work(model);
+    const trialMs = probe / before.rate * 1000 + before.setUpMsEach * parameters;
+    if (trialMs > trialShare * trial.leftMs) return { ...trial, ms: all / before.rate * 1000, trialMs, reason: "time" };
     try {
-      const reached = await rate(model);
+      const { rate: reached, setUpMs } = await rate(model);
+      before = { rate: reached, setUpMsEach: setUpMs / parameters };
       const takes = all / reached * 1000;
-      return { ...trial, rate: reached, ms: takes, ...(takes > ms ? { reason: "time" } : {}) };
+      const isLate = takes > end - performance.now();
+      return { ...trial, rate: reached, ms: takes, ...(isLate ? { reason: "time" } : {}) };
     } catch (error) {
       if (!isOfDevice(error)) throw error;
       return { ...trial, reason: "device", message: (error as Error).message };

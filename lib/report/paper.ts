@@ -1,15 +1,15 @@
 /** A run of the models of the 2BP paper as tables, sentences and sections of a page. */
 import { formatBytes } from "../bytes.ts";
-import type { PaperModelResult, PaperReport } from "../measure/paper_report.ts";
-import type { PaperScalingRow } from "../measure/paper_scaling.ts";
+import type { PaperModelReport, PaperReport, PaperScalingRow } from "../measure/paper_report.ts";
 import type { SizeChoice, SizeTrial } from "../measure/paper_size.ts";
+import type { ThroughputReport } from "../measure/throughput_report.ts";
 import type { Section, Table } from "./html.ts";
 import { paperGainFigure, paperMemoryFigure, paperScalingFigure } from "./paper_figures.ts";
-import { modeNote } from "./throughput.ts";
+import { skippedNote } from "./throughput.ts";
 import { howOf } from "./variant.ts";
 
 /** One line on what was run on what. */
-export function paperTitle({ paper, model, mode, devices, adapter, precision }: PaperModelResult): string {
+export function paperTitle({ paper, model, mode, devices, adapter, precision }: PaperModelReport): string {
   const { name, parameters } = model;
   const size = name === paper ? "the paper's size" : `of the shape of ${paper}`;
   return `${name} (${count(Number(parameters))} parameters, ${size}) on ${devices} ${mode} devices, ${adapter}; ` +
@@ -20,17 +20,17 @@ export function paperTitle({ paper, model, mode, devices, adapter, precision }: 
  * Throughput and gain of each schedule, twice: an epoch after one warm-up step and no repeats, as the paper measures; and medians of
  * interleaved pairs, with their quartiles, what is predicted, and the factors of the gain.
  */
-export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelResult): Table {
+export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelReport): Table {
   return {
     columns: [
       "schedule",
       "micro-batches",
       "epoch: samples/s",
-      "with 2BP",
-      "gain",
+      "epoch: with 2BP",
+      "epoch: gain",
       "pairs: samples/s",
-      "with 2BP",
-      "gain",
+      "pairs: with 2BP",
+      "pairs: gain",
       "quartiles",
       "pairs",
       "predicted",
@@ -71,7 +71,7 @@ export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelResu
 }
 
 /** The highest peak over ranks of each schedule, predicted and measured, beside that of the paper's own size, predicted. */
-export function paperMemoryTable({ peaks = [], paperPeaks = [], paper }: PaperModelResult): Table {
+export function paperMemoryTable({ peaks = [], paperPeaks = [], paper }: PaperModelReport): Table {
   const rows = peaks.length > 0 ? peaks : paperPeaks;
   const without = (all: typeof rows, schedule: string) => all.find((row) => row.schedule === schedule && !row.twoStage);
   return {
@@ -83,9 +83,9 @@ export function paperMemoryTable({ peaks = [], paperPeaks = [], paper }: PaperMo
       "off",
       "rank",
       "over without",
-      `${paper}, predicted GiB`,
-      "rank",
-      "over without",
+      `${paper}: predicted GiB`,
+      "its rank",
+      "its over without",
     ],
     rows: rows.map((row) => {
       const own = peaks.find((each) => isSame(each, row)), full = paperPeaks.find((each) => isSame(each, row));
@@ -112,7 +112,7 @@ const isSame = (a: { schedule: string; policy?: string }, b: { schedule: string;
   a.schedule === b.schedule && a.policy === b.policy;
 
 /** The gain of each schedule by number of ranks, beside the closed form. */
-export function paperScalingTable({ scaling = [] }: PaperModelResult): Table {
+export function paperScalingTable({ scaling = [] }: PaperModelReport): Table {
   return {
     columns: ["ranks", "mode", "schedule", "samples", "gain", "quartiles", "pairs", "predicted", "closed form"],
     rows: scaling.map(({ devices, mode, schedule, samples, gain, spread, pairs, predicted, closedForm }) => [
@@ -130,40 +130,44 @@ export function paperScalingTable({ scaling = [] }: PaperModelResult): Table {
 }
 
 /** Which size was taken, and why not the next larger one, a sentence each. */
-export function paperSizeNotes({ size, paper, precision, paperPrecision }: PaperModelResult): string[] {
+export function paperSizeNotes({ size, paper, precision, paperPrecision }: PaperModelReport): string[] {
   const notes: string[] = [];
   if (size) {
-    const { model, ms, tried, bytes } = size;
-    const taken = tried.find((trial) => trial.model === model)!;
-    const place = bytes === undefined ? "" : `, there are ${formatBytes(bytes)}`;
+    const taken = size.tried.find(({ model }) => model === size.model)!;
+    const instead = taken.model === paper ? "" : `, instead of ${paper}`;
+    const room = size.bytes === undefined ? "" : ` of ${formatBytes(size.bytes)}`;
     notes.push(
-      `Size: ${model}${model === paper ? "" : `, instead of ${paper}`}. It takes ${
-        formatBytes(taken.bytes)
-      } (predicted)${place}, and ${duration(taken.ms!)} for the fewest steps at the ${
+      `Size: ${taken.model}${instead}. It takes ${formatBytes(taken.bytes)} (predicted)${room}, and ${
+        duration(taken.ms!)
+      } of ${duration(taken.leftMs)} for the fewest steps, at the ${
         gigaflops(taken.rate!)
-      } that it reached, of ${duration(ms)} that there were${
-        taken.reason === "time" ? "; no smaller one is there" : ""
-      }.`,
-      ...tried.filter((trial) => trial.reason && trial.model !== model).map((trial) => refusal(trial, size)),
+      } that it reached in a trial.` +
+        (taken.reason === "time" ? " That is too long, but there is no smaller one." : ""),
+      ...size.tried.filter(({ reason, model }) => reason && model !== size.model).map((trial) => refusal(trial, size)),
     );
   }
   if (precision !== paperPrecision) notes.push(`The device has no f16: f32 in place of ${paperPrecision} precision.`);
   return notes;
 }
 
-function refusal({ model, bytes, rate, ms, reason, message }: SizeTrial, size: SizeChoice): string {
+function refusal({ model, bytes, rate, ms, trialMs, leftMs, reason, message }: SizeTrial, size: SizeChoice): string {
+  const left = `${duration(leftMs)} were left`;
   if (reason === "memory") {
     return `Not ${model}: it takes ${formatBytes(bytes)} (predicted), there are ${formatBytes(size.bytes!)}.`;
   }
   if (reason === "device") return `Not ${model}: the device failed, ${message!.replace(/\.$/, "")}.`;
-  const at = rate === undefined ? "the rate of the size below" : `the ${gigaflops(rate)} that it reached`;
-  return `Not ${model}: the fewest steps would take ${duration(ms!)} at ${at}, of ${
-    duration(size.ms)
-  } that there were.`;
+  if (rate === undefined) {
+    return `Not ${model}: at the rate of the size below a trial would take ${
+      duration(trialMs!)
+    }, and the fewest steps ${duration(ms!)}; ${left}.`;
+  }
+  return `Not ${model}: the fewest steps would take ${duration(ms!)} at the ${
+    gigaflops(rate)
+  } that it reached; ${left}.`;
 }
 
 /** What else there is to say, a sentence each. */
-export function paperNotes(report: PaperModelResult): string[] {
+export function paperNotes(report: PaperModelReport): string[] {
   const { throughput, epochs, scaling, peaks, paperPeaks } = report;
   const notes = paperSizeNotes(report);
   if (throughput) {
@@ -178,7 +182,8 @@ export function paperNotes(report: PaperModelResult): string[] {
         : [],
       "Pairs: interleaved steps without and with 2BP; medians, and the quartiles of their ratios. Predicted: simulated on the " +
         "measured device times of F, I, W and B.",
-      ...new Set(throughput.map(modeNote)),
+      timesNote(throughput),
+      ...skippedNote([...throughput, ...epochs ?? []].reduce((sum, { skipped = 0 }) => sum + skipped, 0)),
     );
   }
   if (peaks || paperPeaks) {
@@ -189,6 +194,24 @@ export function paperNotes(report: PaperModelResult): string[] {
   }
   if (scaling) notes.push(...scalingNotes(scaling));
   return notes;
+}
+
+/** What step times are made of, of all reports together. */
+function timesNote(reports: readonly ThroughputReport[]): string {
+  const [{ mode }] = reports;
+  if (mode === "real") {
+    const shares = reports.map(({ unexplained }) => unexplained);
+    if (shares.some(Number.isNaN)) return "The devices have no timestamps: gains are measured but not explained.";
+    const most = shares.reduce((most, share) => Math.abs(share) > Math.abs(most) ? share : most);
+    return `Step time that the actions' own device times do not explain: up to ${(100 * most).toFixed(1)} %.`;
+  }
+  const host = Math.max(...reports.map(({ overheads }) => overheads!.hostMsPerAction));
+  const message = Math.max(...reports.flatMap(({ overheads }) => [0, ...overheads!.messageMs]));
+  return "Virtual: every action was really computed, one at a time on one device; step times are composed of their device " +
+    `times, up to ${host.toFixed(2)} ms of host for each, and up to ${
+      message.toFixed(2)
+    } ms for a message, both measured ` +
+    "here. Real devices may slow each other besides.";
 }
 
 function scalingNotes(rows: readonly PaperScalingRow[]): string[] {
@@ -228,7 +251,7 @@ export function paperSections({ models }: PaperReport): Section[] {
   ];
 }
 
-function modelSections(report: PaperModelResult): Section[] {
+function modelSections(report: PaperModelReport): Section[] {
   const { throughput, peaks, paperPeaks, scaling } = report;
   const name = String(report.model.name);
   return [

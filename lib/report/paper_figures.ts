@@ -1,10 +1,10 @@
 /** A run of the models of the 2BP paper as figures. */
-import type { PaperModelResult } from "../measure/paper_report.ts";
+import type { PaperModelReport } from "../measure/paper_report.ts";
 import { closedForm } from "../measure/scaling.ts";
 import { type Figure, seriesColours } from "./style.ts";
 
 /** The gain of each schedule of each model: as the paper measures, as interleaved pairs with their quartiles, and predicted. */
-export function paperGainFigure(models: readonly PaperModelResult[]): Figure {
+export function paperGainFigure(models: readonly PaperModelReport[]): Figure {
   const bars = models.flatMap(({ model, throughput = [], epochs = [] }) =>
     throughput.flatMap(({ gains }) =>
       gains.map((gain) => {
@@ -69,7 +69,7 @@ export function paperGainFigure(models: readonly PaperModelResult[]): Figure {
 }
 
 /** The highest peak over ranks with each policy, over that without 2BP, schedule by schedule. */
-export function paperMemoryFigure(models: readonly PaperModelResult[]): Figure {
+export function paperMemoryFigure(models: readonly PaperModelReport[]): Figure {
   const groups = models.flatMap(({ model, peaks = [] }) =>
     peaks.filter(({ twoStage }) => !twoStage).map((base) => ({ model: short(model), base, peaks }))
   );
@@ -97,7 +97,7 @@ export function paperMemoryFigure(models: readonly PaperModelResult[]): Figure {
 }
 
 /** Gain against the number of ranks; measured filled, virtual open, simulated crossed, closed form dashed. */
-export function paperScalingFigure({ scaling = [], model }: PaperModelResult): Figure {
+export function paperScalingFigure({ scaling = [], model }: PaperModelReport): Figure {
   const counts = [...new Set(scaling.map(({ devices }) => devices))];
   const schedules = [...new Set(scaling.map(({ schedule }) => schedule))];
   const symbols = { real: "circle", virtual: "circle-open", simulated: "x-thin-open" };
@@ -145,4 +145,4 @@ export function paperScalingFigure({ scaling = [], model }: PaperModelResult): F
   };
 }
 
-const short = ({ name }: PaperModelResult["model"]) => String(name).replace(/^paper-/, "");
+const short = ({ name }: PaperModelReport["model"]) => String(name).replace(/^paper-/, "");

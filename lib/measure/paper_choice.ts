@@ -1,0 +1,71 @@
+/** The size of a model of the 2BP paper that the devices of a stand can measure in the time there is. */
+import { createModel } from "../models/registry.ts";
+import { countParameters } from "../models/model.ts";
+import { generate } from "../schedules/generators/generate.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import type { PaperOptions } from "./paper_options.ts";
+import { needOf, type PaperCase, paperCases, placeOf, predictPeaks, roomOf, stepWork, workOf } from "./paper_cases.ts";
+import { paperRunOf } from "./paper_runs.ts";
+import { chooseSize, type SizeChoice } from "./paper_size.ts";
+import { fewestPairs } from "./paper_times.ts";
+import type { Stand } from "./stand.ts";
+import { isOfDevice } from "./throughput.ts";
+
+/** Chooses among `options.sizes`; the pipeline that was tried last stays on the stand. */
+export async function choosePaperSize(stand: Stand, options: PaperOptions): Promise<SizeChoice> {
+  const { sizes, ms, source, devices, onPhase } = options;
+  const { mode } = stand.set;
+  const { shared, bytes } = roomOf(stand.set, options.bytes);
+  const about = async (name: string) => {
+    const run = paperRunOf(name), place = placeOf(stand.set, run);
+    const cases = await paperCases(name, run, options, place);
+    return { run, place, cases, samples: Math.min(...cases.map(({ samples }) => samples)) };
+  };
+  return await chooseSize({
+    models: sizes,
+    bytes,
+    ms: Math.max(1, ms),
+    isOfDevice,
+    async need(name) {
+      onPhase?.(`does ${name} fit?`);
+      const { run, place, cases } = await about(name);
+      return needOf(await predictPeaks(name, run, cases, place), shared);
+    },
+    async work(name) {
+      const { cases, samples } = await about(name);
+      return {
+        all: cases.reduce((sum, each) => sum + caseWork(name, each, options), 0),
+        probe: probeSteps * workOf(name, samples),
+        parameters: countParameters(createModel(name)),
+      };
+    },
+    async rate(name) {
+      const { samples } = await about(name);
+      const start = performance.now();
+      return await stand.guarded(async () => {
+        const pipeline = stand.pipeline(name), batches = source(pipeline.model);
+        const setUpMs = performance.now() - start;
+        const naive = generate("naive", { devices, microbatches: 1 });
+        let wallMs = NaN; // of the last step: the first one compiles
+        for (let step = 0; step < probeSteps; step++) {
+          ({ wallMs } = await pipeline.step(naive, await batches.next(samples)));
+        }
+        return { rate: workOf(name, samples) / wallMs * 1000, setUpMs };
+      });
+    },
+  });
+
+  /** Operations of the fewest steps that are measured of a case. */
+  function caseWork(model: string, { base, splits, samples }: PaperCase, { parts, steps }: PaperOptions): number {
+    const work = workOf(model, samples);
+    const of = (schedules: readonly Schedule[], times: number) =>
+      times * schedules.reduce((sum, schedule) => sum + stepWork(work, schedule, mode), 0);
+    // A first step and pairs; and an epoch, after one step that does not count.
+    const epoch = parts.includes("throughput") ? 1 + steps : 0;
+    const timed = epoch || parts.includes("scaling") ? of([base, splits[0]], 1 + fewestPairs + epoch) : 0;
+    return timed + (parts.includes("memory") ? of([base, ...splits], 2) : 0);
+  }
+}
+
+/** Steps of one micro-batch with which a rate is measured. */
+const probeSteps = 2;
