@@ -143,7 +143,15 @@ export {
   predictMemory,
   reportMemory,
 } from "./lib/measure/memory.ts";
+export type { Epoch } from "./lib/measure/epoch.ts";
 export type { Overheads } from "./lib/measure/overheads.ts";
+export { measurePaper, predictPaper } from "./lib/measure/paper.ts";
+export type { PaperPeaks } from "./lib/measure/paper_cases.ts";
+export { type PaperOptions, type PaperPart, paperParts } from "./lib/measure/paper_options.ts";
+export type { PaperModelReport, PaperReport, PaperScalingRow } from "./lib/measure/paper_report.ts";
+export { type PaperRun, paperRunOf, paperRuns, paperSamples } from "./lib/measure/paper_runs.ts";
+export { scalePaper } from "./lib/measure/paper_scaling.ts";
+export type { SizeChoice, SizeTrial } from "./lib/measure/paper_size.ts";
 export {
   type ClosedForm,
   closedForm,
@@ -168,6 +176,16 @@ export { ganttText, type GanttTextOptions } from "./lib/report/gantt_text.ts";
 export { page, type Section, type Table, writePage } from "./lib/report/html.ts";
 export { figurePng, type PngOptions } from "./lib/report/png.ts";
 export { memoryFigure, memoryOverTime, type MemoryOverTimeOptions, memoryTable } from "./lib/report/memory.ts";
+export {
+  paperCitation,
+  paperMemoryTable,
+  paperNotes,
+  paperScalingTable,
+  paperSections,
+  paperTimesTable,
+  paperTitle,
+} from "./lib/report/paper.ts";
+export { paperGainFigure, paperMemoryFigure, paperScalingFigure } from "./lib/report/paper_figures.ts";
 export { gaveUp, planTable } from "./lib/report/plan.ts";
 export { progress, type ProgressLine } from "./lib/report/progress.ts";
 export { runTimeline } from "./lib/report/run_timeline.ts";

@@ -73,7 +73,7 @@ export const paper = new Command("paper")
     "largest",
   ))
   .addOption(flag.option("--devices <n>", "pipeline ranks, 2 to 16", integer(2, 16), 4))
-  .addOption(flag.option("--ranks <a,b>", "numbers of pipeline ranks for scaling, each 2 to 64", counts, [4, 8, 16]))
+  .addOption(flag.option("--ranks <a,b>", "numbers of pipeline ranks for scaling, each 2 to 16", counts, [4, 8, 16]))
   .addOption(flag.virtual())
   .addOption(flag.option(
     "--schedules <a,b>",
@@ -159,7 +159,7 @@ function show(result: PaperModelReport, say: (line: string) => void): void {
 
 /** Reads numbers of ranks separated by commas. */
 function counts(text: string): number[] {
-  const read = integer(2, 64);
+  const read = integer(2, 16);
   return listOf()(text).map(read).sort((a, b) => a - b);
 }
 

@@ -98,16 +98,19 @@ async function measureModel(
       ...{ source: source(model), steps, repeats, onStep },
       onPhase: (phase) => onPhase?.(`${name}: ${phase}`),
       ms: end - performance.now(),
-      after: parts.includes("memory") ? policies.length + 1 : 0,
+      after: parts.includes("memory") ? policies.length - 1 : 0,
     })
-    : {};
+    : undefined;
   const peaks: PaperPeaks[] = [];
   if (parts.includes("memory")) {
     onPhase?.(`${name}: memory`);
     const predicted = await predictPeaks(name, run, cases, place);
+    const rows = timed?.throughput.flatMap(({ rows }) => rows) ?? [];
     for (const { base, splits, samples } of cases) {
       for (const schedule of [base, ...splits]) {
-        peaks.push({ ...predicted[peaks.length], measured: await measurePeaks(set, pipeline, schedule, samples) });
+        const known = rows.find((row) => row.schedule === schedule.name && row.policy === schedule.policy);
+        const measured = known?.peakBytes ?? await measurePeaks(set, pipeline, schedule, samples);
+        peaks.push({ ...predicted[peaks.length], measured });
         onStep?.();
       }
     }

@@ -96,6 +96,8 @@ export async function chooseSize(options: SizeOptions): Promise<SizeChoice> {
     tried.push(trial);
     if (trial.reason) break;
   }
+  const [first] = tried, next = models.at(-2);
+  if (first.reason === "time" && next) tried.push({ ...await estimate(next), reason: "time" });
   const taken = tried.findLast(({ reason }) => !reason) ?? tried[0];
   if (taken.reason && taken.reason !== "time") {
     throw new UserError(
@@ -107,13 +109,24 @@ export async function chooseSize(options: SizeOptions): Promise<SizeChoice> {
   }
   return { model: taken.model, ...(bytes < Infinity ? { bytes } : {}), tried };
 
-  async function look(model: string): Promise<SizeTrial> {
-    const trial = { model, bytes: await need(model), leftMs: Math.max(0, end - performance.now()) };
-    if (trial.bytes > bytes) return { ...trial, reason: "memory" };
+  /** By the rate of the size before. */
+  async function estimate(model: string) {
     const { all, probe, parameters } = await work(model);
-    const trialMs = probe / before.rate * 1000 + before.setUpMsEach * parameters;
-    if (trialMs > trialShare * trial.leftMs) return { ...trial, ms: all / before.rate * 1000, trialMs, reason: "time" };
+    return {
+      model,
+      bytes: await need(model),
+      leftMs: Math.max(0, end - performance.now()),
+      ms: all / before.rate * 1000,
+      trialMs: probe / before.rate * 1000 + before.setUpMsEach * parameters,
+    };
+  }
+
+  async function look(model: string): Promise<SizeTrial> {
+    const { ms, trialMs, ...trial } = await estimate(model);
+    if (trial.bytes > bytes) return { ...trial, reason: "memory" };
+    if (trialMs > trialShare * trial.leftMs) return { ...trial, ms, trialMs, reason: "time" };
     try {
+      const { all, parameters } = await work(model);
       const { rate: reached, setUpMs } = await rate(model);
       before = { rate: reached, setUpMsEach: setUpMs / parameters };
       const takes = all / reached * 1000;

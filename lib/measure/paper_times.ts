@@ -22,7 +22,7 @@ export interface TimesOptions {
   readonly steps: number;
   /** Pairs of steps of each schedule; by default as many as there is time for. */
   readonly repeats?: number;
-  /** For how many rounds of steps to leave time, each half a round of pairs. */
+  /** For how many more rounds to leave time: each as long as one of pairs. */
   readonly after: number;
   /** Told what begins. */
   readonly onPhase?: (phase: string) => void;

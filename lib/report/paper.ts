@@ -232,7 +232,7 @@ function scalingNotes(rows: readonly PaperScalingRow[]): string[] {
 }
 
 /** What is cited, and from where. */
-export const paperCitation =
+export const paperCitation: string =
   "The paper, 2BP: 2-Stage Backpropagation (arXiv 2405.18047), says in its abstract that 2BP raised the throughput of its " +
   "LLaMa-like transformer 1.70-fold on four GPUs. Sizes, samples and order of the weight gradients here are as read in public " +
   "code of the same models, schedules and modes, whose owner could not be established.";
