@@ -89,17 +89,13 @@ test("a size that a device fails with while it is measured gives way to the next
 
 test("scaling takes what has been measured already, and measures the other numbers of ranks", async () => {
   const report = await measurePaper(paper, { ...options, parts: ["throughput", "scaling"], repeats: 2 });
-  assert.deepEqual(
-    report.scaling!.map(({ devices, mode, schedule, samples, pairs }) => [
-      ...[devices, mode, schedule, samples, pairs],
-    ]),
-    [
-      [2, "real", "naive", 16, 2],
-      [2, "real", "1f1b-2", 16, 2],
-      [3, "real", "naive", 10, 2],
-      [3, "real", "1f1b-2", 10, 2],
-    ],
-  );
+  const rows = report.scaling!.map((row) => [row.devices, row.mode, row.schedule, row.samples, row.pairs]);
+  assert.deepEqual(rows, [
+    [2, "real", "naive", 4, 2],
+    [2, "real", "1f1b-2", 2, 2],
+    [3, "real", "naive", 4, 2],
+    [3, "real", "1f1b-2", 1, 2], // 8 samples in 6 micro-batches
+  ]);
   const [{ gain, closedForm: theory }] = report.scaling!;
   assert.equal(gain, report.throughput![0].gains[0].gain);
   assert.ok(Math.abs(theory!.gain - 1.2) < 1e-9);
