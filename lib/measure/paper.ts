@@ -2,12 +2,18 @@
 import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { countParameters } from "../models/model.ts";
-import { createModel } from "../models/registry.ts";
-import { createPipeline, type Pipeline } from "../runtime/pipeline.ts";
+import type { Pipeline } from "../runtime/pipeline.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { blankBatch } from "./memory.ts";
-import { paperCases, type PaperPeaks, placeOf, predictPeaks } from "./paper_cases.ts";
+import {
+  paperCases,
+  type PaperPeaks,
+  type PaperSetting,
+  paperSettings,
+  pipelineOf,
+  predictPeaks,
+} from "./paper_cases.ts";
 import { choosePaperSize } from "./paper_choice.ts";
 import { expectPaperOptions, type PaperOptions } from "./paper_options.ts";
 import type { PaperModelReport } from "./paper_report.ts";
@@ -47,24 +53,21 @@ export async function measurePaper(paper: string, options: PaperOptions): Promis
 
 /** Measures step times and peaks, of the largest size that there is memory and time for. */
 async function measureSize(paper: string, options: PaperOptions): Promise<PaperModelReport> {
-  const { open, devices, seed, onPhase } = options;
+  const { open, devices, onPhase } = options;
   const end = performance.now() + options.ms;
-  const stand = await createStand(() => open(devices), (set, model) => {
-    const run = paperRunOf(model);
-    return createPipeline(set, createModel(model), {
-      ...{ optimizer: run.optimizer, seed, precision: placeOf(set, run).precision },
-    });
-  });
+  const stand = await createStand(() => open(devices));
+  const settings = paperSettings(stand.set, options);
   const failed: SizeTrial[] = [];
   try {
     for (let { sizes } = options;;) {
       const left = (): PaperOptions => ({ ...options, sizes, ms: end - performance.now() });
-      const choice = sizes.length > 1 || failed.length > 0 ? await choosePaperSize(stand, left()) : undefined;
+      const choice = sizes.length > 1 || failed.length > 0 ? await choosePaperSize(stand, settings, left()) : undefined;
       const model = choice?.model ?? sizes[0];
       try {
         onPhase?.(model);
+        const setting = await settings(model);
         const size = choice ? { size: { ...choice, tried: [...choice.tried, ...failed] } } : {};
-        return { paper, ...await stand.guarded(() => measureModel(stand, model, left())), ...size };
+        return { paper, ...await stand.guarded(() => measureModel(stand, model, setting, left())), ...size };
       } catch (error) {
         if (!isOfDevice(error)) throw error;
         const message = (error as Error).message;
@@ -86,13 +89,13 @@ async function measureSize(paper: string, options: PaperOptions): Promise<PaperM
 async function measureModel(
   stand: Stand,
   name: string,
+  setting: PaperSetting,
   options: PaperOptions,
 ): Promise<Omit<PaperModelReport, "paper" | "size">> {
   const { parts, source, policies, steps, repeats, onPhase, onStep, ms } = options;
   const end = performance.now() + ms;
-  const { set } = stand, run = paperRunOf(name), place = placeOf(set, run);
-  const cases = await paperCases(name, run, options, place);
-  const pipeline = stand.pipeline(name), { model } = pipeline;
+  const { run, place, cases, peaks: predicted } = setting;
+  const { set } = stand, pipeline = stand.pipeline(name, pipelineOf(name, setting, options.seed)), { model } = pipeline;
   const timed = parts.includes("throughput")
     ? await timeCases(set, pipeline, cases, {
       ...{ source: source(model), steps, repeats, onStep },
@@ -104,7 +107,6 @@ async function measureModel(
   const peaks: PaperPeaks[] = [];
   if (parts.includes("memory")) {
     onPhase?.(`${name}: memory`);
-    const predicted = await predictPeaks(name, run, cases, place);
     const rows = timed?.throughput.flatMap(({ rows }) => rows) ?? [];
     for (const { base, splits, samples } of cases) {
       for (const schedule of [base, ...splits]) {

@@ -3,14 +3,14 @@ import { freemem } from "node:os";
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { createModel } from "../models/registry.ts";
 import { stageFlops } from "../runtime/partition.ts";
-import type { Precision } from "../runtime/pipeline.ts";
+import { createPipeline, type Pipeline, type Precision } from "../runtime/pipeline.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { generate } from "../schedules/generators/generate.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import type { PolicyText, Schedule } from "../schedules/schedule.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { type MemoryOptions, predictMemory } from "./memory.ts";
-import { type PaperRun, paperSamples } from "./paper_runs.ts";
+import { type PaperRun, paperRunOf, paperSamples } from "./paper_runs.ts";
 import { stageMemories } from "./stage_memory.ts";
 import type { Variant } from "./variant.ts";
 
@@ -74,6 +74,8 @@ export interface PaperPeaks extends Variant {
   readonly samples: number;
   /** From shapes alone. */
   readonly predicted: readonly number[];
+  /** What buffers must be allowed to take for that, free ones of an action under way included; see `RankPeak.needed`. */
+  readonly needed: readonly number[];
   /** Of a step that was run. */
   readonly measured?: readonly number[];
 }
@@ -89,7 +91,12 @@ export async function predictPeaks(
   for (const { base, splits, samples } of cases) {
     for (const schedule of [base, ...splits]) {
       const peaks = await predictMemory(createModel(model), schedule, samples, { ...place, optimizer });
-      rows.push({ ...variantOf(schedule), samples, predicted: peaks.map(({ total }) => total) });
+      rows.push({
+        ...variantOf(schedule),
+        samples,
+        predicted: peaks.map(({ total }) => total),
+        needed: peaks.map(({ needed }) => needed),
+      });
     }
   }
   return rows;
@@ -98,7 +105,51 @@ export async function predictPeaks(
 /** Bytes of the hungriest of some schedules: of all ranks where they share memory, else of the fullest. */
 export function needOf(peaks: readonly PaperPeaks[], shared: boolean): number {
   const total = (ranks: readonly number[]) => shared ? ranks.reduce((sum, peak) => sum + peak, 0) : Math.max(...ranks);
-  return Math.max(...peaks.map(({ predicted }) => total(predicted)));
+  return Math.max(...peaks.map(({ needed }) => total(needed)));
+}
+
+/** What is known of a model before it is run. */
+export interface PaperSetting {
+  /** How it was run, or the model whose shape it has. */
+  readonly run: PaperRun;
+  /** Where it will be run. */
+  readonly place: Place;
+  /** What will be run. */
+  readonly cases: readonly PaperCase[];
+  /** Predicted. */
+  readonly peaks: readonly PaperPeaks[];
+  /** The most bytes that buffers of a rank may take, so that all ranks together stay within what there is; absent where nobody knows that. */
+  readonly budget?: number;
+}
+
+/** The settings of models on such devices, each made once. */
+export function paperSettings(
+  set: DeviceSet,
+  options: PaperCasesOptions & { readonly bytes?: number },
+): (model: string) => Promise<PaperSetting> {
+  const made = new Map<string, Promise<PaperSetting>>();
+  const { shared, bytes } = roomOf(set, options.bytes);
+  const make = async (model: string): Promise<PaperSetting> => {
+    const run = paperRunOf(model), place = placeOf(set, run);
+    const cases = await paperCases(model, run, options, place);
+    const peaks = await predictPeaks(model, run, cases, place);
+    const budget = shared ? Math.max(bytes / options.devices, needOf(peaks, false)) : bytes;
+    return { run, place, cases, peaks, ...(budget < Infinity ? { budget } : {}) };
+  };
+  return (model) => {
+    const setting = made.get(model) ?? make(model);
+    made.set(model, setting);
+    return setting;
+  };
+}
+
+/** Makes the pipeline of a model in its setting. */
+export function pipelineOf(
+  model: string,
+  { run: { optimizer }, place: { precision }, budget }: PaperSetting,
+  seed: number,
+): (set: DeviceSet) => Pipeline {
+  return (set) => createPipeline(set, createModel(model), { optimizer, precision, budget, seed });
 }
 
 /** What a row says of its schedule. */

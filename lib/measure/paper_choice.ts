@@ -4,28 +4,23 @@ import { countParameters } from "../models/model.ts";
 import { generate } from "../schedules/generators/generate.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import type { PaperOptions } from "./paper_options.ts";
-import { needOf, type PaperCase, paperCases, placeOf, predictPeaks, roomOf, stepWork, workOf } from "./paper_cases.ts";
-import { paperRunOf } from "./paper_runs.ts";
+import { needOf, type PaperCase, type PaperSetting, pipelineOf, roomOf, stepWork, workOf } from "./paper_cases.ts";
 import { chooseSize, type SizeChoice } from "./paper_size.ts";
 import { fewestPairs } from "./paper_times.ts";
 import type { Stand } from "./stand.ts";
 import { isOfDevice } from "./throughput.ts";
 
 /** Chooses among `options.sizes`; the pipeline that was tried last stays on the stand. */
-export async function choosePaperSize(stand: Stand, options: PaperOptions): Promise<SizeChoice> {
+export async function choosePaperSize(
+  stand: Stand,
+  settings: (model: string) => Promise<PaperSetting>,
+  options: PaperOptions,
+): Promise<SizeChoice> {
   const { sizes, ms, source, devices, onPhase } = options;
   const { mode } = stand.set;
   const { shared, bytes } = roomOf(stand.set, options.bytes);
-  const known = new Map<string, ReturnType<typeof look>>();
-  const look = async (name: string) => {
-    const run = paperRunOf(name), place = placeOf(stand.set, run);
-    const cases = await paperCases(name, run, options, place);
-    return { run, place, cases, samples: Math.min(...cases.map(({ samples }) => samples)) };
-  };
-  const about = (name: string) => {
-    if (!known.has(name)) known.set(name, look(name));
-    return known.get(name)!;
-  };
+  /** Samples of the smallest micro-batch. */
+  const fewest = ({ cases }: PaperSetting) => Math.min(...cases.map(({ samples }) => samples));
   return await chooseSize({
     models: sizes,
     bytes,
@@ -33,22 +28,22 @@ export async function choosePaperSize(stand: Stand, options: PaperOptions): Prom
     isOfDevice,
     async need(name) {
       onPhase?.(`does ${name} fit?`);
-      const { run, place, cases } = await about(name);
-      return needOf(await predictPeaks(name, run, cases, place), shared);
+      return needOf((await settings(name)).peaks, shared);
     },
     async work(name) {
-      const { cases, samples } = await about(name);
+      const setting = await settings(name);
       return {
-        all: cases.reduce((sum, each) => sum + caseWork(name, each, options), 0),
-        probe: probeSteps * workOf(name, samples),
+        all: setting.cases.reduce((sum, each) => sum + caseWork(name, each, options), 0),
+        probe: probeSteps * workOf(name, fewest(setting)),
         parameters: countParameters(createModel(name)),
       };
     },
     async rate(name) {
-      const { samples } = await about(name);
+      const setting = await settings(name), samples = fewest(setting);
       const start = performance.now();
       return await stand.guarded(async () => {
-        const pipeline = stand.pipeline(name), batches = source(pipeline.model);
+        const pipeline = stand.pipeline(name, pipelineOf(name, setting, options.seed)),
+          batches = source(pipeline.model);
         const setUpMs = performance.now() - start;
         const naive = generate("naive", { devices, microbatches: 1 });
         let wallMs = NaN; // of the last step: the first one compiles

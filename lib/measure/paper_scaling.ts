@@ -1,13 +1,21 @@
 /** The gain of a model of the 2BP paper by number of ranks: measured where that can be, else simulated from measured costs. */
 import type { Mode } from "../gpu/devices.ts";
 import { createModel } from "../models/registry.ts";
-import { createPipeline } from "../runtime/pipeline.ts";
 import { type Costs, stageCosts } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import type { MeasuredCosts, MeasuredStage } from "./costs.ts";
 import type { PaperOptions } from "./paper_options.ts";
 import type { PaperModelReport, PaperScalingRow } from "./paper_report.ts";
-import { needOf, type PaperCase, paperCases, placeOf, predictPeaks, roomOf, stepWork, workOf } from "./paper_cases.ts";
+import {
+  needOf,
+  type PaperCase,
+  paperCases,
+  paperSettings,
+  pipelineOf,
+  roomOf,
+  stepWork,
+  workOf,
+} from "./paper_cases.ts";
 import { paperRunOf } from "./paper_runs.ts";
 import { fewestPairs, timeCases, type Times } from "./paper_times.ts";
 import { closedForm } from "./scaling.ts";
@@ -15,65 +23,62 @@ import { isOfDevice } from "./throughput.ts";
 import type { ThroughputReport } from "./throughput_report.ts";
 
 /**
- * Gains of a model by number of ranks, `options.ranks`. What is known already of one of them is taken from there. The first of the
- * others is measured however long it takes, the rest where there is time and memory for them.
+ * Gains of a model by number of ranks, `options.ranks`. What is known already of one of them is taken from there; the others are
+ * measured where there is time and memory for them, and else simulated from the costs that were measured last. Where nothing is known,
+ * the first is measured however long it takes.
  */
 export async function scalePaper(
   model: string,
   options: PaperOptions,
   known?: Pick<PaperModelReport, "devices" | "throughput" | "rate">,
 ): Promise<PaperScalingRow[]> {
-  const { ranks, schedules, policies, ms, repeats = fewestPairs, onPhase } = options;
+  const { ranks, ms, onPhase } = options;
   const end = performance.now() + ms;
-  const run = paperRunOf(model);
+  const before = known?.throughput ? { throughput: known.throughput, rate: known.rate! } : undefined;
   const rows: PaperScalingRow[] = [];
-  let last: Pick<Times, "throughput" | "rate"> | undefined;
+  let last: Times | undefined = before;
   for (const [at, devices] of ranks.entries()) {
     onPhase?.(`${model}: ${devices} ranks`);
-    if (known?.throughput && known.devices === devices) {
-      last = { throughput: known.throughput, rate: known.rate! };
-      rows.push(...measuredRows(last.throughput));
-      continue;
-    }
-    const layers = createModel(model).layers.length;
-    const set = devices > layers ? undefined : await options.open(devices);
-    try {
-      const place = set ? placeOf(set, run) : { software: false, subgroupSize: 0, precision: run.precision };
-      const cases = await paperCases(model, run, { devices, schedules, policies }, place);
-      const left = end - performance.now();
-      const takes = (rounds: number) => last && set ? roundMs(model, cases, set.mode, last.rate) * rounds : 0;
-      const room = set && roomOf(set, options.bytes);
-      const reason = !set
-        ? "layers"
-        : needOf(await predictPeaks(model, run, cases, place), room!.shared) > room!.bytes
-        ? "memory"
-        : takes(1 + repeats) > left
-        ? "time"
-        : undefined;
-      if (!reason) {
-        try {
-          const { optimizer } = run, { precision } = place, { seed, source, onStep } = options;
-          const pipeline = createPipeline(set!, createModel(model), { optimizer, precision, seed });
-          try {
-            last = await timeCases(set!, pipeline, cases, {
-              ...{ source: source(pipeline.model), steps: 0, after: 0, onStep, repeats: options.repeats },
-              ms: left / (ranks.length - at),
-            });
-          } finally {
-            pipeline.close();
-          }
-          rows.push(...measuredRows(last.throughput));
-          continue;
-        } catch (error) {
-          if (!isOfDevice(error)) throw error;
-        }
-      }
-      rows.push(...cases.map((each) => simulatedRow(each, reason ?? "memory", last?.throughput)));
-    } finally {
-      set?.close();
-    }
+    const found = before && devices === known!.devices
+      ? before
+      : await timesOf(model, { ...options, devices }, end - performance.now(), ranks.length - at, last?.rate);
+    if (typeof found === "string") rows.push(...await simulatedRows(model, { ...options, devices }, found, last));
+    else rows.push(...measuredRows((last = found).throughput));
   }
   return rows;
+}
+
+/** Times of pairs, or why there are none. */
+async function timesOf(
+  model: string,
+  options: PaperOptions,
+  left: number,
+  others: number,
+  rate?: number,
+): Promise<Times | PaperScalingRow["reason"] & string> {
+  const { devices, open, source, seed, repeats, onStep } = options;
+  if (devices > createModel(model).layers.length) return "layers";
+  const set = await open(devices);
+  try {
+    const setting = await paperSettings(set, options)(model), { cases, peaks } = setting;
+    const { shared, bytes } = roomOf(set, options.bytes);
+    if (needOf(peaks, shared) > bytes) return "memory";
+    if (rate && roundMs(model, cases, set.mode, rate) * (1 + (repeats ?? fewestPairs)) > left) return "time";
+    const pipeline = pipelineOf(model, setting, seed)(set);
+    try {
+      const ms = left / others;
+      return await timeCases(set, pipeline, cases, {
+        ...{ source: source(pipeline.model), ms, steps: 0, repeats, after: 0, onStep },
+      });
+    } finally {
+      pipeline.close();
+    }
+  } catch (error) {
+    if (isOfDevice(error)) return "memory";
+    throw error;
+  } finally {
+    set.close();
+  }
 }
 
 function measuredRows(reports: readonly ThroughputReport[]): PaperScalingRow[] {
@@ -99,16 +104,23 @@ function roundMs(model: string, cases: readonly PaperCase[], mode: Mode, rate: n
   return work / rate * 1000;
 }
 
-function simulatedRow(
-  { base, splits: [split], samples }: PaperCase,
+/** Simulated from the costs that were measured last; NaN where there are none. */
+async function simulatedRows(
+  model: string,
+  options: PaperOptions,
   reason: PaperScalingRow["reason"],
-  reports: readonly ThroughputReport[] = [],
-): PaperScalingRow {
-  const devices = base.actions.length;
-  const from = reports.find(({ costs }) => costs[base.name]);
-  const costs = from && evenCosts(from.costs[base.name], devices, samples / from.samples);
-  const gain = costs ? simulate(base, costs).makespan / simulate(split, costs).makespan : NaN;
-  return { devices, mode: "simulated", schedule: base.name, samples, gain, ...theory(base.name, devices), reason };
+  last?: Times,
+): Promise<PaperScalingRow[]> {
+  const { devices } = options, run = paperRunOf(model);
+  const cases = await paperCases(model, run, { ...options, policies: options.policies.slice(0, 1) }, {
+    precision: run.precision,
+  });
+  return cases.map(({ base, splits: [split], samples }) => {
+    const from = last?.throughput.find(({ costs }) => costs[base.name]);
+    const costs = from && evenCosts(from.costs[base.name], devices, samples / from.samples);
+    const gain = costs ? simulate(base, costs).makespan / simulate(split, costs).makespan : NaN;
+    return { devices, mode: "simulated", schedule: base.name, samples, gain, ...theory(base.name, devices), reason };
+  });
 }
 
 /**

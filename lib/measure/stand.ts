@@ -7,19 +7,16 @@ import { isOfDevice } from "./throughput.ts";
 export interface Stand {
   /** The devices; after an error of theirs they are others. */
   readonly set: DeviceSet;
-  /** The pipeline of a model: the one there is if it is of that model, else a new one in its place. */
-  pipeline(model: string): Pipeline;
+  /** The pipeline of a model: the one there is if it is of that model, else the one that `make` makes in its place. */
+  pipeline(model: string, make: (set: DeviceSet) => Pipeline): Pipeline;
   /** Runs something; after an error of a device, which may be lost, there are new devices, and the error is thrown on. */
   guarded<T>(run: () => Promise<T>): Promise<T>;
   /** Gives everything back. */
   close(): void;
 }
 
-/** A stand of devices that `open` opens and pipelines that `make` makes. */
-export async function createStand(
-  open: () => Promise<DeviceSet>,
-  make: (set: DeviceSet, model: string) => Pipeline,
-): Promise<Stand> {
+/** A stand of devices that `open` opens. */
+export async function createStand(open: () => Promise<DeviceSet>): Promise<Stand> {
   let set = await open();
   let held: { model: string; pipeline: Pipeline } | undefined;
   const drop = () => {
@@ -31,10 +28,10 @@ export async function createStand(
     get set() {
       return set;
     },
-    pipeline(model) {
+    pipeline(model, make) {
       if (held?.model === model) return held.pipeline;
       drop();
-      held = { model, pipeline: make(set, model) };
+      held = { model, pipeline: make(set) };
       return held.pipeline;
     },
     async guarded(run) {

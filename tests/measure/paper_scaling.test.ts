@@ -1,6 +1,7 @@
 /** Costs of a model on other numbers of ranks than it was measured on, against closed forms and counts by hand. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { MeasuredStage } from "../../lib/measure/costs.ts";
 import { evenCosts } from "../../lib/measure/paper_scaling.ts";
 import { closedForm } from "../../lib/measure/scaling.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
@@ -24,7 +25,7 @@ test("equal costs measured on 4 ranks give the closed forms on 8 and 16, in the 
 });
 
 test("work is spread evenly, in proportion to the samples, and a W costs what lies between the widths that were measured", () => {
-  const stages = [
+  const stages: MeasuredStage[] = [
     { f: 1, i: 0, b: 3, w: { 1: 3, 3: 6 } }, // 3 and 2 for each micro-batch
     { f: 3, i: 4, b: 9, w: { 2: 8 } }, // 4, of whatever width
   ];
