@@ -175,7 +175,7 @@ export function paperNotes(report: PaperModelReport): string[] {
       "Samples of a step are the paper's, cut into the schedule's micro-batches, at least one in each.",
       ...epochs
         ? [
-          `Epoch, as the paper measures: samples of ${epochs[0].steps} steps over their ${
+          `Epoch, as the paper measures: samples of ${steps(epochs[0].steps)} over their ${
             report.mode === "virtual" ? "composed" : "wall-clock"
           } time, after one step that does not count, schedule after schedule, without repeats.`,
         ]
@@ -268,6 +268,7 @@ function modelSections(report: PaperModelReport): Section[] {
 }
 
 const number = (value = NaN) => Number.isNaN(value) ? "-" : value.toFixed(3);
+const steps = (count: number) => count === 1 ? "one step" : `${count} steps`;
 const rate = (value: number) => Number.isNaN(value) ? "-" : value.toPrecision(4);
 const mebibytes = (bytes = NaN) => Number.isNaN(bytes) ? "-" : (bytes / 2 ** 20).toFixed(1);
 const gigaflops = (rate: number) => `${(rate / 1e9).toPrecision(3)} GFLOP/s`;

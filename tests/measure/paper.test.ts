@@ -8,6 +8,9 @@ import { dryDevices } from "../../lib/gpu/dry.ts";
 import { measurePaper } from "../../lib/measure/paper.ts";
 import type { PaperOptions } from "../../lib/measure/paper_options.ts";
 import { paperRunOf, paperRuns, paperSamples } from "../../lib/measure/paper_runs.ts";
+import { scalePaper } from "../../lib/measure/paper_scaling.ts";
+import { closedForm } from "../../lib/measure/scaling.ts";
+import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { createModel, modelNames } from "../../lib/models/registry.ts";
 import { paperSizeNotes } from "../../lib/report/paper.ts";
@@ -99,6 +102,46 @@ test("scaling takes what has been measured already, and measures the other numbe
   const [{ gain, closedForm: theory }] = report.scaling!;
   assert.equal(gain, report.throughput![0].gains[0].gain);
   assert.ok(Math.abs(theory!.gain - 1.2) < 1e-9);
+});
+
+test("ranks without layers, memory or time for them are simulated from the costs of others, and it is told why", async () => {
+  const costs = { stages: Array(4).fill({ f: 1, i: 1, b: 2, w: { 1: 1, 4: 4 } }), optimizer: [0, 0, 0, 0] };
+  const gain = { schedule: "1f1b-1", gain: 1.3, spread: [1.2, 1.4], pairs: 5, predicted: 1.4 };
+  const throughput = [{ devices: 4, mode: "virtual", samples: 1, gains: [gain], costs: { "1f1b-1": costs } }];
+  const known = { devices: 4, rate: 1e9, throughput: throughput as unknown as ThroughputReport[] };
+  const rowsOf = async (ranks: number[], others: Partial<PaperOptions>, about: Partial<typeof known> = {}) => {
+    const rows = await scalePaper(sizes[1], { ...options, schedules: ["1f1b-1"], ranks, ...others }, {
+      ...known,
+      ...about,
+    });
+    return rows.map((row) => [row.devices, row.mode, row.reason, row.gain.toFixed(9)]);
+  };
+  const theory = (devices: number) => closedForm("1f1b-1", devices)!.gain.toFixed(9);
+  const first = [4, "virtual", undefined, (1.3).toFixed(9)];
+  assert.deepEqual(await rowsOf([4, 40], {}), [first, [40, "simulated", "layers", theory(40)]]);
+  assert.deepEqual(await rowsOf([4, 8], { bytes: 1e6 }), [first, [8, "simulated", "memory", theory(8)]]);
+  assert.deepEqual(await rowsOf([4, 8], {}, { rate: 1 }), [first, [8, "simulated", "time", theory(8)]]);
+  assert.deepEqual((await rowsOf([4, 8], {}))[1].slice(0, 3), [8, "real", undefined]);
+  assert.equal(open, 0);
+});
+
+test("without f16 a run is in f32 in place of mixed precision, and says so", async () => {
+  const openPlain = async (count: number) => {
+    const set = await openDry(count);
+    for (const { gpu } of set.devices) Object.defineProperty(gpu, "info", { value: { ...gpu.info, f16: false } });
+    return set;
+  };
+  const report = await measurePaper(paper, {
+    ...options,
+    open: openPlain,
+    sizes: sizes.slice(1),
+    parts: ["throughput"],
+  });
+  assert.deepEqual([report.precision, report.paperPrecision], ["f32", "mixed"]);
+  assert.ok(report.throughput!.every(({ precision }) => precision === "f32"));
+  assert.deepEqual(paperSizeNotes(report), ["The device has no f16: f32 in place of mixed precision."]);
+  const half = await measurePaper(paper, { ...options, sizes: sizes.slice(1), parts: ["throughput"] });
+  assert.deepEqual([half.precision, paperSizeNotes(half)], ["mixed", []]);
 });
 
 test("options that are none are refused in one line before anything is opened", async () => {
