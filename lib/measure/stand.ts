@@ -20,7 +20,8 @@ export async function createStand(open: () => Promise<DeviceSet>): Promise<Stand
   let set = await open();
   let held: { model: string; pipeline: Pipeline } | undefined;
   const drop = () => {
-    held?.pipeline.close();
+    if (!held) return;
+    held.pipeline.close();
     held = undefined;
     set.devices.forEach(({ pool }) => pool.trim());
   };
