@@ -146,7 +146,7 @@ export {
 export type { Epoch } from "./lib/measure/epoch.ts";
 export type { Overheads } from "./lib/measure/overheads.ts";
 export { measurePaper, predictPaper } from "./lib/measure/paper.ts";
-export type { PaperPeaks } from "./lib/measure/paper_cases.ts";
+export type { PaperPeaks } from "./lib/measure/paper_memory.ts";
 export { type PaperOptions, type PaperPart, paperParts } from "./lib/measure/paper_options.ts";
 export type { PaperModelReport, PaperReport, PaperScalingRow } from "./lib/measure/paper_report.ts";
 export { type PaperRun, paperRunOf, paperRuns, paperSamples } from "./lib/measure/paper_runs.ts";

@@ -11,8 +11,8 @@ import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
 import { measurePaper } from "../lib/measure/paper.ts";
 import { type PaperPart, paperParts } from "../lib/measure/paper_options.ts";
 import type { PaperModelReport, PaperReport } from "../lib/measure/paper_report.ts";
-import { fewestPairs } from "../lib/measure/paper_times.ts";
 import { type PaperRun, paperRunOf, paperRuns } from "../lib/measure/paper_runs.ts";
+import { fewestPairs } from "../lib/measure/paper_times.ts";
 import {
   paperCitation,
   paperMemoryTable,

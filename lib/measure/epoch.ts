@@ -3,7 +3,7 @@ import type { Mode } from "../gpu/devices.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { SchedulePair } from "../schedules/transforms/pair.ts";
 import type { Measurement } from "./measurement.ts";
-import type { Variant } from "./variant.ts";
+import { type Variant, variant } from "./variant.ts";
 
 /** An epoch of one schedule: so many steps in a row. One number, without a spread. */
 export interface Epoch extends Variant {
@@ -40,7 +40,7 @@ export async function measureEpochs(measurement: Measurement, options: EpochOpti
   const epochs: Epoch[] = [];
   for (const [index, pair] of pairs.entries()) {
     for (const schedule of [pair.base, pair.split]) {
-      const { microbatches, split: twoStage, width } = sizesOf(schedule);
+      const { microbatches, split: twoStage } = sizesOf(schedule);
       await measurement.step(index, twoStage);
       const start = performance.now();
       let composed = 0, skipped = 0;
@@ -50,13 +50,9 @@ export async function measureEpochs(measurement: Measurement, options: EpochOpti
         if (sample.skipped) skipped++;
       }
       const ms = mode === "virtual" ? composed : performance.now() - start;
-      const { name, policy } = schedule;
       const count = steps * samples * microbatches;
       epochs.push({
-        schedule: name,
-        twoStage,
-        ...(policy ? { policy } : {}),
-        width,
+        ...variant(schedule),
         steps,
         samples: count,
         ms,

@@ -6,19 +6,14 @@ import type { Pipeline } from "../runtime/pipeline.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { blankBatch } from "./memory.ts";
-import {
-  paperCases,
-  type PaperPeaks,
-  type PaperSetting,
-  paperSettings,
-  pipelineOf,
-  predictPeaks,
-} from "./paper_cases.ts";
+import { paperCases } from "./paper_cases.ts";
 import { choosePaperSize } from "./paper_choice.ts";
+import { type PaperPeaks, predictPeaks } from "./paper_memory.ts";
 import { expectPaperOptions, type PaperOptions } from "./paper_options.ts";
 import type { PaperModelReport } from "./paper_report.ts";
 import { paperRunOf } from "./paper_runs.ts";
 import { scalePaper } from "./paper_scaling.ts";
+import { type PaperSetting, paperSettings, pipelineOf } from "./paper_settings.ts";
 import type { SizeTrial } from "./paper_size.ts";
 import { timeCases } from "./paper_times.ts";
 import { createStand, type Stand } from "./stand.ts";

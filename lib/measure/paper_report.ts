@@ -1,10 +1,10 @@
 /** What a run of the models of the 2BP paper gives. */
 import type { Mode } from "../gpu/devices.ts";
 import type { Precision } from "../runtime/pipeline.ts";
-import type { ClosedForm } from "./scaling.ts";
 import type { Epoch } from "./epoch.ts";
-import type { PaperPeaks } from "./paper_cases.ts";
+import type { PaperPeaks } from "./paper_memory.ts";
 import type { SizeChoice } from "./paper_size.ts";
+import type { ClosedForm } from "./scaling.ts";
 import type { ThroughputReport } from "./throughput_report.ts";
 
 /** The gain of one schedule on so many ranks. */

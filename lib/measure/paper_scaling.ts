@@ -4,19 +4,12 @@ import { createModel } from "../models/registry.ts";
 import { type Costs, stageCosts } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import type { MeasuredCosts, MeasuredStage } from "./costs.ts";
+import { type PaperCase, paperCases, stepWork, workOf } from "./paper_cases.ts";
+import { needOf, roomOf } from "./paper_memory.ts";
 import type { PaperOptions } from "./paper_options.ts";
 import type { PaperModelReport, PaperScalingRow } from "./paper_report.ts";
-import {
-  needOf,
-  type PaperCase,
-  paperCases,
-  paperSettings,
-  pipelineOf,
-  roomOf,
-  stepWork,
-  workOf,
-} from "./paper_cases.ts";
 import { paperRunOf } from "./paper_runs.ts";
+import { paperSettings, pipelineOf } from "./paper_settings.ts";
 import { fewestPairs, timeCases, type Times } from "./paper_times.ts";
 import { closedForm } from "./scaling.ts";
 import { isOfDevice } from "./throughput.ts";

@@ -172,7 +172,7 @@ export function paperNotes(report: PaperModelReport): string[] {
   const notes = paperSizeNotes(report);
   if (throughput) {
     notes.push(
-      "Samples of a step are the paper's, cut into the schedule's micro-batches, at least one in each.",
+      "Samples of a step are the paper's, cut into the schedule's micro-batches, at least one in each; a remainder is left out.",
       ...epochs
         ? [
           `Epoch, as the paper measures: samples of ${steps(epochs[0].steps)} over their ${
