@@ -5,6 +5,7 @@ import { ablation } from "./ablation.ts";
 import { agreement } from "./agreement.ts";
 import { kernels } from "./kernels.ts";
 import { memory } from "./memory.ts";
+import { paper } from "./paper.ts";
 import { peers } from "./peers/command.ts";
 import { scaling } from "./scaling.ts";
 import { schedules } from "./schedules.ts";
@@ -17,6 +18,7 @@ await main(
     .addCommand(agreement)
     .addCommand(kernels)
     .addCommand(memory)
+    .addCommand(paper)
     .addCommand(peers)
     .addCommand(scaling)
     .addCommand(schedules)

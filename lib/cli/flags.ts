@@ -13,7 +13,13 @@ import { paperSchedules } from "../schedules/transforms/pair.ts";
 import { formatPolicy, parsePolicy, policies as kinds, spellingOf } from "../schedules/transforms/policy.ts";
 import { integer, listOf, oneOf, reading } from "./options.ts";
 
-function option(flags: string, description: string, read?: (text: string) => unknown, fallback?: unknown): Option {
+/** A flag of one command alone, its default shown as it would be written. */
+export function option(
+  flags: string,
+  description: string,
+  read?: (text: string) => unknown,
+  fallback?: unknown,
+): Option {
   const made = new Option(flags, description);
   if (read) made.argParser(read);
   if (fallback === undefined) return made;
@@ -63,10 +69,10 @@ export function policy(fallback: string): Option {
   return option("--policy <policy>", `when W runs: ${policyHelp} (default: ${fallback})`, reading(policyOf));
 }
 
-/** `--policies`: several, a row for each. */
-export function policies(fallback: readonly string[]): Option {
+/** `--policies`: several, a row for each; `more` is said behind that. */
+export function policies(fallback: readonly string[], more = ""): Option {
   const read = reading((text) => text.split(",").map(policyOf));
-  return option("--policies <a,b>", `when W runs, a row for each: ${policyHelp}`, read, fallback);
+  return option("--policies <a,b>", `when W runs, a row for each: ${policyHelp}${more}`, read, fallback);
 }
 
 /** `--width`. */

@@ -20,6 +20,8 @@ export interface Outputs {
   write(flag: OutputFlag, make: () => string): void;
   /** Writes a report where `--json` asks for it: with the command that gave it, `bench throughput --repeats 3` for example, and the machine. */
   report(program: string, report: object): void;
+  /** What that writes. */
+  json(program: string, report: object): string;
   /** Writes a page where `--html` asks for it. */
   page(title: string, sections: () => readonly Section[]): void;
 }
@@ -40,10 +42,13 @@ export function openOutputs(paths: { readonly [flag in OutputFlag]?: string }): 
   return {
     say: (line) => aside ? void process.stderr.write(`${line}\n`) : writeOutput("-", `${line}\n`),
     write,
-    report(program, report) {
-      const command = `${program} ${process.argv.slice(2).join(" ")}`.trim();
-      write("json", () => `${JSON.stringify({ ...report, command, machine: describeMachine() }, null, 1)}\n`);
-    },
+    report: (program, report) => write("json", () => reportJson(program, report)),
+    json: reportJson,
     page: (title, sections) => write("html", () => page(title, [...sections()])),
   };
+}
+
+function reportJson(program: string, report: object): string {
+  const command = `${program} ${process.argv.slice(2).join(" ")}`.trim();
+  return `${JSON.stringify({ ...report, command, machine: describeMachine() }, null, 1)}\n`;
 }

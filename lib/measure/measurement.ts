@@ -71,6 +71,8 @@ export interface StepSample {
   readonly intervals?: readonly (readonly Interval[])[];
   /** What the step, composed of its device times, comes to: with host and messages on virtual devices, without on real ones. */
   readonly costs?: Costs;
+  /** There where gradients overflowed in mixed precision: nothing was updated. */
+  readonly skipped?: true;
 }
 
 /** The counted steps of one of the pairs, without and with 2BP. */
@@ -92,6 +94,8 @@ export interface Measurement {
   open(placement: number): Promise<void>;
   /** Takes the steps of each pair whose placement is open once. */
   round(): Promise<readonly PairSample[]>;
+  /** Takes one step of a pair's schedule, without or with 2BP, as training would: the report does not know of it. Its placement is open. */
+  step(pair: number, twoStage: boolean): Promise<StepSample>;
   /** Gives back the pipelines that are open. */
   close(): void;
   /** Whether memory is short for one more pipeline like those that are open. */
@@ -156,18 +160,19 @@ export function startMeasurement(
   const losses: number[][] = [];
   const unexplained: number[] = [], host: number[] = [];
   const turns: string[][] = [];
-  let round = 0;
+  let round = 0, skipped = 0;
   let about: Pick<ThroughputReport, "model" | "precision"> | undefined;
 
+  /** Takes a step, for a row of the report if there is one. */
   async function step(
     schedule: Schedule,
     each: Measured,
-    row: Row,
-    { candidates = [], stall }: Pick<MeasuredPair, "candidates" | "stall">,
+    row?: Row,
+    { candidates = [], stall }: Pick<MeasuredPair, "candidates" | "stall"> = {},
   ): Promise<StepSample> {
     const { group } = each;
     const batch = await source.next(samples * sizesOf(schedule).microbatches);
-    collectGarbage();
+    if (row) collectGarbage();
     const others = bytes().map((total, rank) => total - group.held[rank]);
     const result = await withCandidates(
       set.devices.map(({ gpu }) => gpu),
@@ -175,12 +180,12 @@ export function startMeasurement(
       () => group.pipeline!.step(schedule, batch, stall && !isVirtual ? { stall } : {}),
     );
     group.held = bytes().map((total, rank) => total - others[rank]);
-    (losses[round] ??= []).push(result.loss);
+    if (row) (losses[round] ??= []).push(result.loss);
     onStep?.(result.loss);
     const { intervals, wallMs } = result;
     const peaks = result.peaks.map(({ total }, rank) => total - others[rank]);
     group.peak = Math.max(group.peak, peaks.reduce((sum, peak) => sum + peak, 0));
-    if (round === 0) { // kernels are compiled and buffers made
+    if (row && round === 0) { // kernels are compiled and buffers made
       if (intervals) each.warm = intervals.flat().map(({ start, end }) => end - start);
       return { schedule, ms: NaN };
     }
@@ -189,6 +194,14 @@ export function startMeasurement(
     const costs = replayed && stall ? withStall(replayed, stall.rank, stall.ms) : replayed;
     const simulated = costs && simulate(schedule, costs);
     const stepMs = isVirtual ? simulated!.makespan : wallMs;
+    const sample: StepSample = {
+      schedule,
+      ms: stepMs,
+      ...(intervals ? { intervals, costs } : {}),
+      ...(result.skipped ? { skipped: true } : {}),
+    };
+    if (!row) return sample;
+    if (result.skipped) skipped++;
     const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
     row.stepMs.push(stepMs);
     row.bubble.push(1 - busy / (set.devices.length * stepMs));
@@ -196,7 +209,7 @@ export function startMeasurement(
     if (intervals) each.collector!.add(schedule, intervals);
     unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
     host.push(perAction);
-    return { schedule, ms: stepMs, ...(intervals ? { intervals, costs } : {}) };
+    return sample;
   }
 
   async function steps(index: number): Promise<PairSample> {
@@ -252,6 +265,10 @@ export function startMeasurement(
       for (const [index, { group }] of measured.entries()) if (group.pipeline) samples.push(await steps(index));
       return samples;
     },
+    async step(pair, twoStage) {
+      const { base, split } = pairs[pair];
+      return await step(twoStage ? split : base, measured[pair]);
+    },
     close() {
       groups.forEach(closeGroup);
     },
@@ -292,6 +309,7 @@ export function startMeasurement(
           }
           : {}),
         costs: Object.fromEntries(pairs.flatMap(({ base }, index) => costs[index] ? [[base.name, costs[index]]] : [])),
+        ...(skipped > 0 ? { skipped } : {}),
         loss: { first: mean(losses[0]), last: mean(losses[losses.length - 1]) },
         ...(turns.length > 1 ? { apart: turns } : {}),
       };

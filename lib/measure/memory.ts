@@ -21,7 +21,7 @@ import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
-import type { Variant } from "./variant.ts";
+import { type Variant, variant } from "./variant.ts";
 
 /** What a prediction is for. */
 export interface MemoryOptions {
@@ -201,13 +201,8 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
     });
     const measured = set &&
       await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy, precision });
-    const { name, policy: when } = schedule;
-    const { split: twoStage, width } = sizesOf(schedule);
     rows.push({
-      schedule: name,
-      twoStage,
-      ...(when ? { policy: when } : {}),
-      width,
+      ...variant(schedule),
       recompute: formatRecompute(policy),
       devices: predicted.map(({ total, categories: bytes, reserved }, rank) => ({
         rank,

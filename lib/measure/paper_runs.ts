@@ -5,15 +5,19 @@
  *
  * @module
  */
+import { UserError } from "../errors.ts";
 import type { Precision } from "../runtime/pipeline.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import { quoted } from "../text.ts";
 import { adamw, type OptimizerSpec, sgd } from "../train/optimizers.ts";
 
 /** A model of the 2BP paper, and how it was run. */
 export interface PaperRun {
   /** Its name, see `createModel()`. */
   readonly model: string;
-  /** Name of a model of the same shape that two processor cores train. */
-  readonly twin: string;
+  /** Names of smaller models of the same shape, the largest first; the last is for two processor cores. */
+  readonly smaller: readonly string[];
   /** What tensors hold; "mixed" stands for the fp16 of that code. */
   readonly precision: Precision;
   /** The optimizer. Step sizes that were not read are PyTorch's defaults. */
@@ -28,41 +32,66 @@ const usual = (samples: number) => (schedule: string) => schedule === "1f1b-2" ?
 /** Adam: AdamW without decay. */
 const adam = (learningRate?: number) => adamw({ learningRate, weightDecay: 0 });
 
+const transformers = ["paper-transformer-half", "paper-transformer-8th", "paper-transformer-tiny"];
+
 /** The models of the 2BP paper as they were run; the transformer twice, by an older script and by a newer one. */
 export const paperRuns: readonly PaperRun[] = [
   {
     model: "paper-transformer",
-    twin: "paper-transformer-tiny",
+    smaller: ["paper-transformer-16", ...transformers],
     precision: "mixed",
     optimizer: adam(1e-4),
     samples: () => 8, // of every schedule
   },
   {
     model: "paper-transformer-16",
-    twin: "paper-transformer-tiny",
+    smaller: transformers,
     precision: "mixed",
     optimizer: adam(1e-4),
     samples: usual(4),
   },
   {
     model: "paper-bert-large",
-    twin: "paper-bert-large-tiny",
+    smaller: ["paper-bert-large-4th", "paper-bert-large-tiny"],
     precision: "mixed",
     optimizer: adam(),
     samples: usual(8),
   },
   {
     model: "paper-mamba-1.4b",
-    twin: "paper-mamba-1.4b-tiny",
+    smaller: ["paper-mamba-1.4b-half", "paper-mamba-1.4b-8th", "paper-mamba-1.4b-tiny"],
     precision: "mixed",
     optimizer: adamw(),
     samples: usual(8),
   },
   {
     model: "paper-resnet-152",
-    twin: "paper-resnet-152-tiny",
+    smaller: ["paper-resnet-152-4th", "paper-resnet-152-tiny"],
     precision: "f32",
     optimizer: sgd({ learningRate: 1e-3 }),
     samples: (schedule, ranks) => schedule === "naive" ? 32 / ranks : usual(32)(schedule),
   },
 ];
+
+/**
+ * How a model of the 2BP paper was run, or one of the smaller ones of its shape: those of the transformer as in the newer script.
+ *
+ * @throws {UserError} On any other name.
+ */
+export function paperRunOf(model: string): PaperRun {
+  const run = paperRuns.findLast((each) => each.model === model || each.smaller.includes(model));
+  if (run) return run;
+  const names = paperRuns.map(({ model }) => model).join(", ");
+  throw new UserError(
+    `${quoted(String(model))} is no model of the 2BP paper; these are ${names}, and smaller ones of each`,
+  );
+}
+
+/**
+ * Samples in a micro-batch: those of the paper's step, cut into the schedule's micro-batches; one where there are fewer samples
+ * than micro-batches, and what is left over is left out.
+ */
+export function paperSamples({ samples }: PaperRun, schedule: Schedule): number {
+  const { devices, microbatches } = sizesOf(schedule);
+  return Math.max(1, Math.floor(samples(schedule.name, devices) / microbatches));
+}

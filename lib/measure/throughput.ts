@@ -62,7 +62,7 @@ export async function measureThroughput(
 }
 
 /** Whether a device, out of memory for example, is the reason of an error. */
-function isOfDevice(error: unknown): boolean {
+export function isOfDevice(error: unknown): boolean {
   if (error instanceof DeviceError) return true;
   return error instanceof Error && isOfDevice(error.cause);
 }

@@ -51,6 +51,8 @@ export interface ThroughputReport {
   readonly overheads?: Overheads;
   /** Device times that the predictions rest on, schedule by schedule. */
   readonly costs: Readonly<Record<string, MeasuredCosts>>;
+  /** Counted steps in which gradients overflowed, so that nothing was updated; absent where there were none, as in f32. */
+  readonly skipped?: number;
   /** Mean loss over the first and the last round of steps. */
   readonly loss: { readonly first: number; readonly last: number };
   /**

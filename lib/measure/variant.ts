@@ -1,3 +1,7 @@
+/** What rows say of schedules. */
+import { sizesOf } from "../schedules/check/sizes.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+
 /** What every row of a report says of the schedule that it is about. */
 export interface Variant {
   /** Name of the schedule. */
@@ -10,4 +14,11 @@ export interface Variant {
   readonly policy?: string;
   /** Most micro-batches in one W. */
   readonly width: number;
+}
+
+/** What a row says of this schedule. */
+export function variant(schedule: Schedule): Variant {
+  const { name, policy } = schedule;
+  const { split: twoStage, width } = sizesOf(schedule);
+  return { schedule: name, twoStage, ...(policy ? { policy } : {}), width };
 }

@@ -73,6 +73,17 @@ export const llamaConfigurations: Readonly<Record<string, LlamaConfiguration>> =
   "llama-7b": { vocabulary: 32_000, width: 4096, blocks: 32, heads: 32, hidden: 11_008, length: 2048, epsilon: 1e-6 },
   "paper-transformer": { ...paper, blocks: 32 }, // as in an older script
   "paper-transformer-16": { ...paper, blocks: 16 }, // as in a newer one
+  // Half and an 8th of its sizes, in heads of 128 numbers as well: 0.9 billion and 54 million parameters.
+  "paper-transformer-half": {
+    ...paper,
+    vocabulary: 16_000,
+    width: 2048,
+    blocks: 16,
+    heads: 16,
+    hidden: 5504,
+    length: 512,
+  },
+  "paper-transformer-8th": { ...paper, vocabulary: 4000, width: 512, blocks: 16, heads: 4, hidden: 1376, length: 128 },
   // Its twin with a 32nd of the other sizes, in heads of 32 numbers (a 32nd of a head's 128 would be 4): 3.4 million parameters.
   "paper-transformer-tiny": {
     vocabulary: 1000,

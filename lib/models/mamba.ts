@@ -89,6 +89,9 @@ export const mambaConfigurations: Readonly<Record<string, MambaConfiguration>> =
   "mamba-790m": { ...publicSizes, width: 1536, blocks: 48, rank: 96 },
   "mamba-1.4b": large,
   "paper-mamba-1.4b": large,
+  // Half and an 8th of its other sizes, with its whole state: 0.3 billion and 22 million parameters.
+  "paper-mamba-1.4b-half": { ...large, vocabulary: 25_140, width: 1024, rank: 64, length: 512 },
+  "paper-mamba-1.4b-8th": { ...large, vocabulary: 6285, width: 256, rank: 16, length: 128 },
   // Its twin of the same depth and a 32nd of the other sizes, with its whole state: 1.7 million parameters.
   "paper-mamba-1.4b-tiny": { vocabulary: 1572, width: 64, blocks: 48, state: 16, expand: 2, rank: 4, length: 32 },
 };

@@ -62,14 +62,23 @@ export function gainTable({ gains }: ThroughputReport): Table {
 
 /** What else there is to say, a sentence each. */
 export function throughputNotes(report: ThroughputReport): string[] {
-  const { loss, rows, apart } = report;
+  const { loss, rows, apart, skipped } = report;
   return [
     "Gain: step time without 2BP over step time with, median of interleaved pairs. Predicted: simulated on the measured " +
     "device times of F, I, W and B.",
     ...joinedNote(rows),
     modeNote(report),
     ...(apart ? [apartNote(apart)] : []),
+    ...skippedNote(skipped),
     `Loss ${loss.first.toFixed(3)} in the first round, ${loss.last.toFixed(3)} in the last.`,
+  ];
+}
+
+/** What so many steps did not do, if there are any. */
+export function skippedNote(skipped = 0): string[] {
+  if (skipped === 0) return [];
+  return [
+    `Gradients overflowed in ${skipped} of the counted steps, which therefore lack their update: see the loss scale.`,
   ];
 }
 

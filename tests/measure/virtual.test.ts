@@ -87,7 +87,13 @@ test("virtual steps hold messages and host: as measured by default, or as given"
 });
 
 /** A measurement of schedules of one placement. */
-const alone = { placements: 1, open: () => Promise.resolve(), close: () => {}, isCrowded: () => false };
+const alone = {
+  placements: 1,
+  open: () => Promise.resolve(),
+  step: () => assert.fail("a step of no round"),
+  close: () => {},
+  isCrowded: () => false,
+};
 
 test("measureAgreement() compares steps of the same round, and takes turns at going first", async () => {
   const order: string[] = [];

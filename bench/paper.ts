@@ -1,0 +1,166 @@
+/**
+ * `deno task bench paper`: the models of the 2BP paper, or the largest of their shape that the device can measure: throughput, memory
+ * and scaling of its schedules, without and with 2BP in its order.
+ */
+import { Command } from "commander";
+import * as flag from "../lib/cli/flags.ts";
+import { openFolder } from "../lib/cli/folder.ts";
+import { bytes, integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
+import { openOutputs } from "../lib/cli/outputs.ts";
+import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
+import { measurePaper } from "../lib/measure/paper.ts";
+import { type PaperPart, paperParts } from "../lib/measure/paper_options.ts";
+import type { PaperModelReport, PaperReport } from "../lib/measure/paper_report.ts";
+import { type PaperRun, paperRunOf, paperRuns } from "../lib/measure/paper_runs.ts";
+import { fewestPairs } from "../lib/measure/paper_times.ts";
+import {
+  paperCitation,
+  paperMemoryTable,
+  paperNotes,
+  paperScalingTable,
+  paperSections,
+  paperTimesTable,
+  paperTitle,
+} from "../lib/report/paper.ts";
+import { progress } from "../lib/report/progress.ts";
+import { tableText } from "../lib/report/table.ts";
+import type { PolicyText } from "../lib/schedules/schedule.ts";
+import { paperSchedules } from "../lib/schedules/transforms/pair.ts";
+import { sourceFor } from "./data.ts";
+
+/** Which of the sizes of a model are looked at. */
+const sizes = {
+  largest: ({ model, smaller }: PaperRun) => [model, ...smaller],
+  full: ({ model }: PaperRun) => [model],
+  twin: ({ smaller }: PaperRun) => smaller.slice(-1),
+};
+const sizeNames = Object.keys(sizes) as (keyof typeof sizes)[];
+const modelNames = paperRuns.map(({ model }) => model);
+const usualModels = modelNames.filter((name) => name !== "paper-transformer-16"); // one of the sizes of paper-transformer
+
+interface Options {
+  models: string[];
+  parts: PaperPart[];
+  size: keyof typeof sizes;
+  devices: number;
+  ranks: number[];
+  virtual?: boolean;
+  schedules: string[];
+  policies: PolicyText[];
+  minutes: number;
+  steps: number;
+  repeats?: number;
+  memory?: number;
+  seed: number;
+  out?: string;
+  json?: string;
+}
+
+/** The command line; `bench/main.ts` adds it to the others. */
+export const paper = new Command("paper")
+  .description(
+    "The models, schedules and order of the 2BP paper (arXiv 2405.18047), in the largest size that the device can measure: " +
+      "throughput as the paper measures it and in interleaved pairs, memory, scaling.",
+  )
+  .addOption(
+    flag.option("--models <a,b>", `models of the paper: ${modelNames.join(", ")}`, listOf(modelNames), usualModels),
+  )
+  .addOption(flag.option("--parts <a,b>", `what to measure: ${paperParts.join(", ")}`, listOf(paperParts), paperParts))
+  .addOption(flag.option(
+    "--size <which>",
+    "largest: the largest size whose predicted memory and estimated time there are; full: the paper's; twin: the smallest",
+    oneOf(sizeNames),
+    "largest",
+  ))
+  .addOption(flag.option("--devices <n>", "pipeline ranks, 2 to 16", integer(2, 16), 4))
+  .addOption(flag.option("--ranks <a,b>", "numbers of pipeline ranks for scaling, each 2 to 16", counts, [4, 8, 16]))
+  .addOption(flag.virtual())
+  .addOption(flag.option(
+    "--schedules <a,b>",
+    `schedules of the paper: ${paperSchedules.join(", ")}`,
+    listOf(paperSchedules),
+    paperSchedules,
+  ))
+  .addOption(flag.policies(["paper", "fill", "lean"], "; the first is timed"))
+  .addOption(flag.option(
+    "--minutes <n>",
+    "time for all of it, 0.01 to 1440; the fewest steps are taken however long they take",
+    real(0.01, 1440),
+    8,
+  ))
+  .addOption(flag.option("--steps <n>", "steps in an epoch, 1 to 10000", integer(1, 10_000), 5))
+  .addOption(flag.option(
+    "--repeats <n>",
+    `pairs of steps for each schedule, 1 to 10000 (default: what time allows, ${fewestPairs} or more)`,
+    integer(1, 10_000),
+  ))
+  .addOption(flag.option(
+    "--memory <size>",
+    "what the models may take, of the machine or where devices are real GPUs of each, 80GB for example (default: what a " +
+      "machine with software drivers has free; GPUs are tried)",
+    bytes,
+  ))
+  .addOption(flag.seed())
+  .addOption(
+    flag.option("--out <folder>", "write all of it there: paper.json, paper.html, paper.md, and the figures as PNG"),
+  )
+  .addOption(flag.json())
+  .action(run);
+
+async function run(options: Options): Promise<void> {
+  const out = openOutputs(options);
+  const folder = options.out === undefined ? undefined : openFolder("--out", options.out);
+  const { say } = out;
+  const { models, minutes, size, virtual, seed, memory, ranks, ...flags } = options;
+  const { parts, devices, schedules, policies, steps, repeats } = flags;
+  const results: PaperModelReport[] = [];
+  const report = (): PaperReport => ({ schema: 1, models: results });
+  const start = performance.now(), all = minutes * 60_000;
+  for (const [at, name] of models.entries()) {
+    const notices = new Set<string>();
+    const bar = progress(Math.ceil(all / 1000), "seconds");
+    let phase = name;
+    const tick = () => bar.to(Math.round((performance.now() - start) / 1000), phase);
+    const measured = await measurePaper(name, {
+      ...{ devices, parts, ranks, schedules, policies, steps, repeats, seed, bytes: memory },
+      sizes: sizes[size](paperRunOf(name)),
+      ms: Math.max(1, start + all - performance.now()) / (models.length - at), // what one leaves over the next ones have
+      open: (count) => open(count, virtual, notices),
+      source: (model) => sourceFor(model, undefined, seed).source,
+      onPhase: (text) => {
+        phase = text;
+        tick();
+      },
+      onStep: tick,
+    }).finally(bar.done);
+    for (const notice of notices) say(`${notice}.`);
+    results.push(measured);
+    show(measured, say);
+    folder?.write("paper.json", out.json("bench", report())); // what there is so far, should the time end
+  }
+  say(paperCitation);
+  out.report("bench", report());
+  await folder?.sections("paper", "The 2BP paper, measured", paperSections(report()));
+}
+
+async function open(count: number, virtual: boolean | undefined, notices: Set<string>): Promise<DeviceSet> {
+  const set = await openDevices(count, { virtual });
+  if (set.notice) notices.add(set.notice);
+  return set;
+}
+
+function show(result: PaperModelReport, say: (line: string) => void): void {
+  say(`\n${paperTitle(result)}`);
+  if (result.throughput) say(tableText(paperTimesTable(result)));
+  if (result.peaks ?? result.paperPeaks) say(tableText(paperMemoryTable(result)));
+  if (result.scaling) say(tableText(paperScalingTable(result)));
+  for (const note of paperNotes(result)) say(note);
+}
+
+/** Reads numbers of ranks separated by commas. */
+function counts(text: string): number[] {
+  const read = integer(2, 16);
+  return listOf()(text).map(read).sort((a, b) => a - b);
+}
+
+if (import.meta.main) await main(paper);

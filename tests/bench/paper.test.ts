@@ -1,0 +1,122 @@
+/** `deno task bench paper`, end to end. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import type { PaperReport } from "../../lib/measure/paper_report.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "twobp-paper-"));
+after(() => rmSync(folder, { recursive: true }));
+
+function paper(...args: string[]) {
+  return spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", "paper", ...args], {
+    cwd: root,
+    encoding: "utf8",
+    timeout: 120_000,
+  });
+}
+
+test("bench paper writes one folder: the report, a page, a summary and figures", () => {
+  const out = join(folder, "results");
+  const { status, stdout, stderr } = paper(
+    ...["--models", "paper-transformer", "--size", "twin", "--devices", "2", "--ranks", "2,3", "--schedules", "1f1b-1"],
+    ...["--policies", "paper,lean", "--steps", "2", "--repeats", "2", "--out", out],
+  );
+  assert.equal(status, 0, stderr);
+  assert.deepEqual(readdirSync(out).sort(), [
+    "gain-of-2bp.png",
+    "memory-of-2bp.png",
+    "paper-transformer-tiny-ranks.png",
+    "paper.html",
+    "paper.json",
+    "paper.md",
+  ]);
+  const report: PaperReport & { command: string; machine: object } = JSON.parse(
+    readFileSync(join(out, "paper.json"), "utf8"),
+  );
+  assert.deepEqual([report.schema, report.models.length], [1, 1]);
+  assert.match(report.command, /^bench paper --models paper-transformer /);
+  const [{ paper: asked, model, epochs, throughput, peaks, paperPeaks, scaling }] = report.models;
+  assert.deepEqual([asked, model.name], ["paper-transformer", "paper-transformer-tiny"]);
+  assert.deepEqual(
+    epochs!.map(({ twoStage, policy, steps, samples }) => [twoStage, policy ?? "none", steps, samples]),
+    [
+      [false, "none", 2, 8],
+      [true, "paper", 2, 8],
+    ],
+  );
+  for (const { samples, ms, samplesPerSecond } of epochs!) {
+    assert.ok(Math.abs(samplesPerSecond - samples / ms * 1000) < 1e-9 * samplesPerSecond);
+  }
+  assert.deepEqual(throughput!.map(({ samples, gains }) => [samples, gains[0].pairs]), [[2, 2]]);
+  for (const rows of [peaks!, paperPeaks!]) {
+    assert.deepEqual(rows.map(({ policy }) => policy ?? "none"), ["none", "paper", "lean"]);
+  }
+  for (const { measured, predicted } of peaks!) {
+    measured!.forEach((bytes, rank) =>
+      assert.ok(Math.abs(bytes / predicted[rank] - 1) < 0.02, `${bytes}, predicted ${predicted[rank]}`)
+    );
+  }
+  assert.deepEqual(scaling!.map(({ devices, pairs }) => [devices, pairs]), [[2, 2], [3, 2]]);
+  for (const text of [stdout, readFileSync(join(out, "paper.md"), "utf8")]) {
+    assert.match(text, /1\.70-fold on four GPUs/);
+    assert.match(text, /epoch: gain.*pairs: gain.*quartiles.*predicted.*= bubble.*epoch \/ pairs/);
+    assert.match(text, /measured MiB.*paper-transformer: predicted GiB/);
+  }
+  assert.match(readFileSync(join(out, "paper.md"), "utf8"), /!\[Gain of 2BP\]\(gain-of-2bp\.png\)/);
+});
+
+test("bench paper says which size it takes, and why no larger one", () => {
+  const { status, stdout, stderr } = paper(
+    ...["--models", "paper-transformer-16", "--devices", "2", "--schedules", "naive", "--policies", "paper"],
+    ...["--parts", "throughput", "--steps", "1", "--repeats", "1", "--memory", "200MB", "--json", "-"],
+  );
+  assert.equal(status, 0, stderr);
+  const [{ size }] = (JSON.parse(stdout) as PaperReport).models;
+  assert.deepEqual(size!.tried.map(({ model, reason }) => [model, reason]), [
+    ["paper-transformer-tiny", undefined],
+    ["paper-transformer-8th", "memory"],
+  ]);
+  assert.match(stderr, /Size: paper-transformer-tiny, instead of paper-transformer-16\. It takes .* of 191 MiB, and /);
+  assert.match(stderr, /Not paper-transformer-8th: it takes .* \(predicted\), there are 191 MiB\./);
+});
+
+test("bench paper explains bad arguments in one line, with exit code 2 and no folder made", () => {
+  const file = join(folder, "file"), made = join(folder, "made");
+  writeFileSync(file, "");
+  mkdirSync(join(folder, "empty"));
+  const cases: [string[], RegExp][] = [
+    [["--models", "llama-tiny"], /--models.*"llama-tiny" is not one of paper-transformer, paper-transformer-16, /],
+    [["--parts", "speed"], /--parts.*"speed" is not one of throughput, memory, scaling\.$/],
+    [["--size", "huge"], /--size.*"huge" is not one of largest, full, twin\.$/],
+    [["--schedules", "zb-v"], /--schedules.*"zb-v" is not one of naive, gpipe, 1f1b-1, 1f1b-2\.$/],
+    [["--policies", "paper,never"], /--policies.*Unknown policy "never"/],
+    [["--devices", "1"], /--devices.*It must be a whole number from 2 to 16\.$/],
+    [["--ranks", "4,32"], /--ranks.*It must be a whole number from 2 to 16\.$/],
+    [["--ranks", "4,4"], /--ranks.*"4" is there twice\.$/],
+    [["--minutes", "0"], /--minutes.*It must be a number from 0\.01 to 1440\.$/],
+    [["--memory", "much"], /--memory.*"much" is not a number of bytes such as /],
+    [
+      ["--memory", "1kB", "--models", "paper-resnet-152"],
+      /paper-resnet-152-tiny, the smallest of its kind, takes .* MiB, and there are 1000 B$/,
+    ],
+    [["--out", file], /--out needs the name of a folder; .*file is none$/],
+    [["--out", "-"], /--out needs the name of a folder; - is none$/],
+    [["--out", join(folder, "no", "such")], /Cannot write .*such: there is no directory .*no$/],
+    [["--out", join(file, "below")], /Cannot write .*below: .*file is not a directory$/],
+  ];
+  for (const [args, message] of cases) {
+    const { status, stderr, stdout } = paper(...args[0] === "--out" ? [] : ["--out", made], ...args);
+    const lines = stderr.split("\n").filter((line) => line && !/^Warning: maxDynamic|^[-=]+ /.test(line));
+    assert.equal(status, 2, `${args.join(" ")}: ${stderr}`);
+    assert.equal(lines.length, 1, `${args.join(" ")}: ${stderr}`);
+    assert.match(lines[0], message);
+    assert.equal(stdout, "");
+    assert.ok(!existsSync(made));
+  }
+});
