@@ -48,6 +48,7 @@ export {
 export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./calibrate.ts";
 export type { CandidateResult, ProblemResult } from "./candidates.ts";
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./costs.ts";
+export type { Epoch } from "./epoch.ts";
 export { explainGain, type Gain } from "./gain.ts";
 export {
   type Growth,
@@ -80,6 +81,13 @@ export {
   reportMemory,
 } from "./memory.ts";
 export type { Overheads } from "./overheads.ts";
+export { measurePaper, predictPaper } from "./paper.ts";
+export type { PaperPeaks } from "./paper_memory.ts";
+export { type PaperOptions, type PaperPart, paperParts } from "./paper_options.ts";
+export type { PaperModelReport, PaperReport, PaperScalingRow } from "./paper_report.ts";
+export { type PaperRun, paperRunOf, paperRuns, paperSamples } from "./paper_runs.ts";
+export { scalePaper } from "./paper_scaling.ts";
+export type { SizeChoice, SizeTrial } from "./paper_size.ts";
 export {
   type ClosedForm,
   closedForm,

@@ -30,6 +30,16 @@ export { ganttText, type GanttTextOptions } from "./gantt_text.ts";
 export { page, type Section, type Table, writePage } from "./html.ts";
 export { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "./kernels.ts";
 export { memoryFigure, memoryOverTime, type MemoryOverTimeOptions, memorySections, memoryTable } from "./memory.ts";
+export {
+  paperCitation,
+  paperMemoryTable,
+  paperNotes,
+  paperScalingTable,
+  paperSections,
+  paperTimesTable,
+  paperTitle,
+} from "./paper.ts";
+export { paperGainFigure, paperMemoryFigure, paperScalingFigure } from "./paper_figures.ts";
 export { partitionTable } from "./partition.ts";
 export { gaveUp, planTable } from "./plan.ts";
 export { figurePng, type PngOptions } from "./png.ts";
