@@ -1,7 +1,6 @@
 /** `deno task bench`: all measurements of this project; `throughput` is the default. */
 import { Command } from "commander";
 import { main } from "../lib/cli/options.ts";
-import { ablation } from "./ablation.ts";
 import { agreement } from "./agreement.ts";
 import { kernels } from "./kernels.ts";
 import { memory } from "./memory.ts";
@@ -14,7 +13,6 @@ import { throughput } from "./throughput.ts";
 await main(
   new Command("bench").description("Measurements.")
     .addCommand(throughput, { isDefault: true })
-    .addCommand(ablation)
     .addCommand(agreement)
     .addCommand(kernels)
     .addCommand(memory)

@@ -11,6 +11,7 @@ import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
 import { measurePaper } from "../lib/measure/paper.ts";
 import { type PaperPart, paperParts } from "../lib/measure/paper_options.ts";
 import type { PaperModelReport, PaperReport } from "../lib/measure/paper_report.ts";
+import type { AblationReport } from "../lib/measure/ablation.ts";
 import { type PaperRun, paperRunOf, paperRuns } from "../lib/measure/paper_runs.ts";
 import { fewestPairs } from "../lib/measure/paper_times.ts";
 import {
@@ -22,6 +23,13 @@ import {
   paperTimesTable,
   paperTitle,
 } from "../lib/report/paper.ts";
+import {
+  ablationNotes,
+  ablationPredictionTable,
+  ablationTable,
+  ablationTitle,
+  stallTable,
+} from "../lib/report/ablation.ts";
 import { progress } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
 import type { PolicyText } from "../lib/schedules/schedule.ts";
@@ -48,6 +56,7 @@ interface Options {
   schedules: string[];
   policies: PolicyText[];
   minutes: number;
+  stall: number;
   steps: number;
   repeats?: number;
   memory?: number;
@@ -60,7 +69,7 @@ interface Options {
 export const paper = new Command("paper")
   .description(
     "The models, schedules and order of the 2BP paper (arXiv 2405.18047), in the largest size that the device can measure: " +
-      "throughput as the paper measures it and in interleaved pairs, memory, scaling.",
+      "throughput as the paper measures it and in interleaved pairs, memory, scaling, and where the transformer's gain comes from.",
   )
   .addOption(
     flag.option("--models <a,b>", `models of the paper: ${modelNames.join(", ")}`, listOf(modelNames), usualModels),
@@ -88,6 +97,12 @@ export const paper = new Command("paper")
     real(0.01, 1440),
     8,
   ))
+  .addOption(flag.option(
+    "--stall <share>",
+    "what the last rank is held up for after each backward without 2BP on the ablation's highest rung, in shares of one, 0 to 100",
+    real(0, 100),
+    0.2,
+  ))
   .addOption(flag.option("--steps <n>", "steps in an epoch, 1 to 10000", integer(1, 10_000), 5))
   .addOption(flag.option(
     "--repeats <n>",
@@ -112,7 +127,7 @@ async function run(options: Options): Promise<void> {
   const folder = options.out === undefined ? undefined : openFolder("--out", options.out);
   const { say } = out;
   const { models, minutes, size, virtual, seed, memory, ranks, ...flags } = options;
-  const { parts, devices, schedules, policies, steps, repeats } = flags;
+  const { parts, devices, schedules, policies, stall, steps, repeats } = flags;
   const results: PaperModelReport[] = [];
   const report = (): PaperReport => ({ schema: 1, models: results });
   const start = performance.now(), all = minutes * 60_000;
@@ -122,7 +137,7 @@ async function run(options: Options): Promise<void> {
     let phase = name;
     const tick = () => bar.to(Math.round((performance.now() - start) / 1000), phase);
     const measured = await measurePaper(name, {
-      ...{ devices, parts, ranks, schedules, policies, steps, repeats, seed, bytes: memory },
+      ...{ devices, parts, ranks, schedules, policies, stall, steps, repeats, seed, bytes: memory },
       sizes: sizes[size](paperRunOf(name)),
       ms: Math.max(1, start + all - performance.now()) / (models.length - at), // what one leaves over the next ones have
       open: (count) => open(count, virtual, notices),
@@ -155,6 +170,16 @@ function show(result: PaperModelReport, say: (line: string) => void): void {
   if (result.peaks ?? result.paperPeaks) say(tableText(paperMemoryTable(result)));
   if (result.scaling) say(tableText(paperScalingTable(result)));
   for (const note of paperNotes(result)) say(note);
+  for (const each of result.ablation ?? []) showAblation(each, say);
+}
+
+function showAblation(report: AblationReport, say: (line: string) => void): void {
+  say(`\nWhere the gain comes from: ${ablationTitle(report)}\n${tableText(ablationTable(report))}`);
+  if (report.predictions.length > 0) {
+    say(tableText(ablationPredictionTable(report)));
+    say(tableText(stallTable(report)));
+  }
+  for (const note of ablationNotes(report)) say(note);
 }
 
 /** Reads numbers of ranks separated by commas. */

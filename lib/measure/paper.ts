@@ -6,6 +6,7 @@ import type { Pipeline } from "../runtime/pipeline.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { blankBatch } from "./memory.ts";
+import { ablatePaper } from "./paper_ablation.ts";
 import { paperCases } from "./paper_cases.ts";
 import { choosePaperSize } from "./paper_choice.ts";
 import { type PaperPeaks, predictPeaks } from "./paper_memory.ts";
@@ -19,8 +20,8 @@ import { timeCases } from "./paper_times.ts";
 import { createStand, type Stand } from "./stand.ts";
 import { isOfDevice } from "./throughput.ts";
 
-/** Share of the time that scaling has. */
-const scalingShare = 1 / 3;
+/** Shares of the time. */
+const shares = { scaling: 1 / 4, ablation: 1 / 4 };
 
 /**
  * Measures a model of the 2BP paper, or the largest one of its shape that the devices can measure in the time there is.
@@ -30,19 +31,19 @@ const scalingShare = 1 / 3;
  */
 export async function measurePaper(paper: string, options: PaperOptions): Promise<PaperModelReport> {
   expectPaperOptions("measurePaper", options);
-  paperRunOf(paper); // explains another name
-  const end = performance.now() + options.ms;
-  const isScaled = options.parts.includes("scaling");
-  const measured = await measureSize(paper, {
-    ...options,
-    ms: isScaled ? (1 - scalingShare) * options.ms : options.ms,
-  });
-  const { name } = measured.model;
-  const rest = { ...options, ms: end - performance.now() };
+  const { parts, ms } = options, { takenApart } = paperRunOf(paper); // explains another name
+  const end = performance.now() + ms;
+  const isScaled = parts.includes("scaling"), isApart = takenApart && parts.includes("ablation");
+  const later = isApart ? shares.ablation * ms : 0;
+  const measured = await measureSize(paper, { ...options, ms: ms - later - (isScaled ? shares.scaling * ms : 0) });
+  const name = String(measured.model.name);
+  /** The rest, for one part of it. */
+  const rest = (after: number) => ({ ...options, ms: Math.max(1, end - performance.now() - after) });
   return {
     ...measured,
-    ...options.parts.includes("memory") ? { paperPeaks: await predictPaper(paper, options) } : {},
-    ...isScaled ? { scaling: await scalePaper(String(name), rest, measured) } : {},
+    ...parts.includes("memory") ? { paperPeaks: await predictPaper(paper, options) } : {},
+    ...isScaled ? { scaling: await scalePaper(name, rest(later), measured) } : {},
+    ...isApart ? { ablation: await ablatePaper(name, rest(0), measured.rate) } : {},
   };
 }
 

@@ -19,8 +19,8 @@ import type { PolicyText } from "../schedules/schedule.ts";
 import { paperSchedules } from "../schedules/transforms/pair.ts";
 import type { BatchSource } from "../train/data.ts";
 
-/** What can be measured of a model: step times, peaks, gains by number of ranks. */
-export const paperParts = ["throughput", "memory", "scaling"] as const;
+/** What can be measured of a model: step times, peaks, gains by number of ranks; and of a transformer where its gain comes from. */
+export const paperParts = ["throughput", "memory", "scaling", "ablation"] as const;
 
 /** One of them. */
 export type PaperPart = (typeof paperParts)[number];
@@ -47,6 +47,8 @@ export interface PaperOptions {
   readonly ms: number;
   /** Bytes there are, in all where ranks share them, else on a device; by default what the machine has free for software drivers, and for GPUs what they give. */
   readonly bytes?: number;
+  /** What the last rank is held up for after each backward without 2BP on the highest rung of the ablation, in shares of one. */
+  readonly stall: number;
   /** Steps in an epoch. */
   readonly steps: number;
   /** Pairs of steps of each schedule; by default as many as there is time for. */
@@ -70,6 +72,7 @@ const rules: Rules<PaperOptions> = {
   sizes: filled,
   ms: real({ least: "above 0" }),
   bytes: optional(budgetRule),
+  stall: real({ least: 0 }),
   steps: positive,
   repeats: optional(positive),
   seed: u32,

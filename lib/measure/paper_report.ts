@@ -1,6 +1,7 @@
 /** What a run of the models of the 2BP paper gives. */
 import type { Mode } from "../gpu/devices.ts";
 import type { Precision } from "../runtime/pipeline.ts";
+import type { AblationReport } from "./ablation.ts";
 import type { Epoch } from "./epoch.ts";
 import type { PaperPeaks } from "./paper_memory.ts";
 import type { SizeChoice } from "./paper_size.ts";
@@ -61,6 +62,8 @@ export interface PaperModelReport {
   readonly paperPeaks?: readonly PaperPeaks[];
   /** Gains by number of ranks. */
   readonly scaling?: readonly PaperScalingRow[];
+  /** Where the gains of 1F1B come from. */
+  readonly ablation?: readonly AblationReport[];
 }
 
 /** A run of several models. */

@@ -22,6 +22,8 @@ export interface PaperRun {
   readonly precision: Precision;
   /** The optimizer. Step sizes that were not read are PyTorch's defaults. */
   readonly optimizer: OptimizerSpec;
+  /** Whether an ablation takes its gain apart: it is the model of the paper's headline, and of what its code does besides. */
+  readonly takenApart?: boolean;
   /** Samples in a step, in all its micro-batches together, for a schedule of the paper on so many ranks. */
   samples(schedule: string, ranks: number): number;
 }
@@ -41,6 +43,7 @@ export const paperRuns: readonly PaperRun[] = [
     smaller: ["paper-transformer-16", ...transformers],
     precision: "mixed",
     optimizer: adam(1e-4),
+    takenApart: true,
     samples: () => 8, // of every schedule
   },
   {
@@ -48,6 +51,7 @@ export const paperRuns: readonly PaperRun[] = [
     smaller: transformers,
     precision: "mixed",
     optimizer: adam(1e-4),
+    takenApart: true,
     samples: usual(4),
   },
   {

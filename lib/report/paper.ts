@@ -3,6 +3,7 @@ import { formatBytes } from "../bytes.ts";
 import type { PaperModelReport, PaperReport, PaperScalingRow } from "../measure/paper_report.ts";
 import type { SizeChoice, SizeTrial } from "../measure/paper_size.ts";
 import type { ThroughputReport } from "../measure/throughput_report.ts";
+import { ablationSections } from "./ablation.ts";
 import type { Section, Table } from "./html.ts";
 import { paperGainFigure, paperMemoryFigure, paperScalingFigure } from "./paper_figures.ts";
 import { skippedNote } from "./throughput.ts";
@@ -252,7 +253,7 @@ export function paperSections({ models }: PaperReport): Section[] {
 }
 
 function modelSections(report: PaperModelReport): Section[] {
-  const { throughput, peaks, paperPeaks, scaling } = report;
+  const { throughput, peaks, paperPeaks, scaling, ablation } = report;
   const name = String(report.model.name);
   return [
     {
@@ -264,6 +265,12 @@ function modelSections(report: PaperModelReport): Section[] {
     ...scaling
       ? [{ heading: `${name}: ranks`, figure: paperScalingFigure(report), table: paperScalingTable(report) }]
       : [],
+    ...(ablation ?? []).flatMap((each) =>
+      ablationSections(each).map(({ heading, ...rest }) => ({
+        heading: `${name}, ${each.schedule}: ${heading}`,
+        ...rest,
+      }))
+    ),
   ];
 }
 

@@ -31,6 +31,7 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
   assert.deepEqual(readdirSync(out).sort(), [
     "gain-of-2bp.png",
     "memory-of-2bp.png",
+    "paper-transformer-tiny-1f1b-1-where-the-gain-comes-from.png",
     "paper-transformer-tiny-ranks.png",
     "paper.html",
     "paper.json",
@@ -41,7 +42,7 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
   );
   assert.deepEqual([report.schema, report.models.length], [1, 1]);
   assert.match(report.command, /^bench paper --models paper-transformer /);
-  const [{ paper: asked, model, epochs, throughput, peaks, paperPeaks, scaling }] = report.models;
+  const [{ paper: asked, model, epochs, throughput, peaks, paperPeaks, scaling, ablation }] = report.models;
   assert.deepEqual([asked, model.name], ["paper-transformer", "paper-transformer-tiny"]);
   assert.deepEqual(
     epochs!.map(({ twoStage, policy, steps, samples }) => [twoStage, policy ?? "none", steps, samples]),
@@ -62,6 +63,14 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
       assert.ok(Math.abs(bytes / predicted[rank] - 1) < 0.02, `${bytes}, predicted ${predicted[rank]}`)
     );
   }
+  assert.deepEqual(
+    ablation!.map(({ schedule, devices, repeats, rungs }) => [schedule, devices, repeats, rungs.length]),
+    [
+      ["1f1b-1", 2, 2, 4], // on two ranks the paper's order has no wide W
+    ],
+  );
+  const { ms, share } = ablation![0].stall;
+  assert.ok(ms > 0 && share > 0.05 && share < 1, `${ms} ms are ${share} of a backward, asked for 0.2`);
   assert.deepEqual(scaling!.map(({ devices, pairs }) => [devices, pairs]), [[2, 2], [3, 2]]);
   for (const text of [stdout, readFileSync(join(out, "paper.md"), "utf8")]) {
     assert.match(text, /1\.70-fold on four GPUs/);
@@ -92,7 +101,7 @@ test("bench paper explains bad arguments in one line, with exit code 2 and no fo
   mkdirSync(join(folder, "empty"));
   const cases: [string[], RegExp][] = [
     [["--models", "llama-tiny"], /--models.*"llama-tiny" is not one of paper-transformer, paper-transformer-16, /],
-    [["--parts", "speed"], /--parts.*"speed" is not one of throughput, memory, scaling\.$/],
+    [["--parts", "speed"], /--parts.*"speed" is not one of throughput, memory, scaling, ablation\.$/],
     [["--size", "huge"], /--size.*"huge" is not one of largest, full, twin\.$/],
     [["--schedules", "zb-v"], /--schedules.*"zb-v" is not one of naive, gpipe, 1f1b-1, 1f1b-2\.$/],
     [["--policies", "paper,never"], /--policies.*Unknown policy "never"/],

@@ -32,6 +32,7 @@ function openDry(count: number): Promise<DeviceSet> {
 const paper = "paper-transformer-16";
 const sizes = ["paper-transformer-8th", "paper-transformer-tiny"];
 const options: PaperOptions = {
+  stall: 0.2,
   devices: 2,
   open: openDry,
   source: (model) => sourceFor(model, undefined, 1).source,
