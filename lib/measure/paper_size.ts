@@ -17,7 +17,7 @@ export interface SizeTrial {
    * of the next smaller size, which is too long rather than too short; absent where memory already ruled it out.
    */
   readonly ms?: number;
-  /** Estimated time of setting it up and trying it, in milliseconds, where that alone ruled it out. */
+  /** Estimated time of setting it up and trying it, in milliseconds, where it was not tried for lack of time. */
   readonly trialMs?: number;
   /** Milliseconds there were when it was looked at. */
   readonly leftMs: number;
@@ -76,6 +76,8 @@ const rules: Rules<SizeOptions> = {
 
 /** Share of the time that trying one more size may take; of one that is taken, none of it is lost. */
 const trialShare = 0.5;
+/** How many times as fast as one size the next may be, where the smaller one's products are too small for a GPU: beyond hope of that, it is not tried. */
+const fastestClimb = 32;
 
 /**
  * The largest of the models whose predicted memory there is, and whose measurement takes no longer than there is time, by the rate that
@@ -124,7 +126,9 @@ export async function chooseSize(options: SizeOptions): Promise<SizeChoice> {
   async function look(model: string): Promise<SizeTrial> {
     const { ms, trialMs, ...trial } = await estimate(model);
     if (trial.bytes > bytes) return { ...trial, reason: "memory" };
-    if (trialMs > trialShare * trial.leftMs) return { ...trial, ms, trialMs, reason: "time" };
+    if (trialMs > trialShare * trial.leftMs || ms > fastestClimb * trial.leftMs) {
+      return { ...trial, ms, trialMs, reason: "time" };
+    }
     try {
       const { all, parameters } = await work(model);
       const { rate: reached, setUpMs } = await rate(model);

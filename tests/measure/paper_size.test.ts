@@ -61,6 +61,14 @@ test("what a trial alone would take too long for is not tried, whether it is the
   assert.ok(Math.abs(tried[2].trialMs! - 1e6 - 100) < 1e-6, `${tried[2].trialMs}`);
 });
 
+test("what would take more than 32 times the time there is, at the rate of the size below, is not tried", async () => {
+  for (const [ms, expected] of [[3000, ["tiny"]], [3300, ["tiny", "half"]]] as const) { // half takes 1e5 ms
+    const { choice, trials } = stub({ ms });
+    assert.equal((await choice).model, "tiny");
+    assert.deepEqual(trials, expected);
+  }
+});
+
 test("the smallest size is taken however long it takes, and it is told how long the next would", async () => {
   const { choice, trials } = stub({ ms: 10 });
   const { model, tried } = await choice;
