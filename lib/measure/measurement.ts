@@ -266,8 +266,11 @@ export function startMeasurement(
       return samples;
     },
     async step(pair, twoStage) {
-      const { base, split } = pairs[pair];
-      return await step(twoStage ? split : base, measured[pair]);
+      const { base, split, candidates, stall } = pairs[pair];
+      return await step(twoStage ? split : base, measured[pair], undefined, {
+        candidates,
+        ...twoStage ? {} : { stall },
+      });
     },
     close() {
       groups.forEach(closeGroup);
