@@ -8,12 +8,12 @@ import { openFolder } from "../lib/cli/folder.ts";
 import { bytes, integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
-import { measurePaper } from "../lib/measure/paper.ts";
-import { type PaperPart, paperParts } from "../lib/measure/paper_options.ts";
-import type { PaperModelReport, PaperReport } from "../lib/measure/paper_report.ts";
-import type { AblationReport } from "../lib/measure/ablation.ts";
-import { type PaperRun, paperRunOf, paperRuns } from "../lib/measure/paper_runs.ts";
-import { fewestPairs } from "../lib/measure/paper_times.ts";
+import { measurePaper } from "../lib/measure/paper/measure.ts";
+import { type PaperPart, paperParts } from "../lib/measure/paper/options.ts";
+import type { PaperModelReport, PaperReport } from "../lib/measure/paper/report.ts";
+import type { AblationReport } from "../lib/measure/ablation/measure.ts";
+import { type PaperRun, paperRunOf, paperRuns } from "../lib/measure/paper/runs.ts";
+import { fewestPairs } from "../lib/measure/paper/times.ts";
 import {
   paperCitation,
   paperMemoryTable,

@@ -27,8 +27,8 @@ export {
   type AblationRung,
   measureAblation,
   type Spread,
-} from "./ablation.ts";
-export { type RungName, rungNames } from "./ablation_ladder.ts";
+} from "./ablation/measure.ts";
+export { type RungName, rungNames } from "./ablation/ladder.ts";
 export {
   type AblationPrediction,
   type LadderCosts,
@@ -37,7 +37,7 @@ export {
   type PredictedStall,
   type PredictionOptions,
   type RungCosts,
-} from "./ablation_prediction.ts";
+} from "./ablation/prediction.ts";
 export {
   type Agreement,
   type AgreementReport,
@@ -48,7 +48,7 @@ export {
 export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./calibrate.ts";
 export type { CandidateResult, ProblemResult } from "./candidates.ts";
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./costs.ts";
-export type { Epoch } from "./epoch.ts";
+export type { Epoch } from "./paper/epoch.ts";
 export { explainGain, type Gain } from "./gain.ts";
 export {
   type Growth,
@@ -81,13 +81,13 @@ export {
   reportMemory,
 } from "./memory.ts";
 export type { Overheads } from "./overheads.ts";
-export { measurePaper, predictPaper } from "./paper.ts";
-export type { PaperPeaks } from "./paper_memory.ts";
-export { type PaperOptions, type PaperPart, paperParts } from "./paper_options.ts";
-export type { PaperModelReport, PaperReport, PaperScalingRow } from "./paper_report.ts";
-export { type PaperRun, paperRunOf, paperRuns, paperSamples } from "./paper_runs.ts";
-export { scalePaper } from "./paper_scaling.ts";
-export type { SizeChoice, SizeTrial } from "./paper_size.ts";
+export { measurePaper, predictPaper } from "./paper/measure.ts";
+export type { PaperPeaks } from "./paper/memory.ts";
+export { type PaperOptions, type PaperPart, paperParts } from "./paper/options.ts";
+export type { PaperModelReport, PaperReport, PaperScalingRow } from "./paper/report.ts";
+export { type PaperRun, paperRunOf, paperRuns, paperSamples } from "./paper/runs.ts";
+export { scalePaper } from "./paper/scaling.ts";
+export type { SizeChoice, SizeTrial } from "./paper/size.ts";
 export {
   type ClosedForm,
   closedForm,

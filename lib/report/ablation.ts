@@ -1,6 +1,6 @@
 /** An ablation as tables, as a figure, and in words. */
-import type { AblationReport, AblationRung } from "../measure/ablation.ts";
-import type { RungName } from "../measure/ablation_ladder.ts";
+import type { AblationReport, AblationRung } from "../measure/ablation/measure.ts";
+import type { RungName } from "../measure/ablation/ladder.ts";
 import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
 

@@ -1,7 +1,7 @@
 /** A run of the models of the 2BP paper as tables, sentences and sections of a page. */
 import { formatBytes } from "../bytes.ts";
-import type { PaperModelReport, PaperReport, PaperScalingRow } from "../measure/paper_report.ts";
-import type { SizeChoice, SizeTrial } from "../measure/paper_size.ts";
+import type { PaperModelReport, PaperReport, PaperScalingRow } from "../measure/paper/report.ts";
+import type { SizeChoice, SizeTrial } from "../measure/paper/size.ts";
 import type { ThroughputReport } from "../measure/throughput_report.ts";
 import { ablationSections } from "./ablation.ts";
 import type { Section, Table } from "./html.ts";

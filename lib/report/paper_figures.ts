@@ -1,5 +1,5 @@
 /** A run of the models of the 2BP paper as figures. */
-import type { PaperModelReport } from "../measure/paper_report.ts";
+import type { PaperModelReport } from "../measure/paper/report.ts";
 import { closedForm } from "../measure/scaling.ts";
 import { type Figure, seriesColours } from "./style.ts";
 

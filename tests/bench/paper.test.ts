@@ -7,7 +7,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import type { PaperReport } from "../../lib/measure/paper_report.ts";
+import type { PaperReport } from "../../lib/measure/paper/report.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "twobp-paper-"));

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { dryDevices } from "../../lib/gpu/dry.ts";
-import { type AblationOptions, type AblationReport, measureAblation } from "../../lib/measure/ablation.ts";
-import { ladder, rungNames, rungPair } from "../../lib/measure/ablation_ladder.ts";
-import { type LadderCosts, predictAblation, weightTime } from "../../lib/measure/ablation_prediction.ts";
+import { type AblationOptions, type AblationReport, measureAblation } from "../../lib/measure/ablation/measure.ts";
+import { ladder, rungNames, rungPair } from "../../lib/measure/ablation/ladder.ts";
+import { type LadderCosts, predictAblation } from "../../lib/measure/ablation/prediction.ts";
+import { weightTime } from "../../lib/measure/costs.ts";
 import { problemsOf } from "../../lib/measure/calibrate.ts";
 import type { MeasuredStage } from "../../lib/measure/costs.ts";
 import { llama } from "../../lib/models/llama.ts";
@@ -113,7 +114,7 @@ test("for another number of ranks each stage is like an inner one, and a W that 
   const { rungs } = predictAblation(ladder, { schedule: "1f1b-1", devices: 8, stallMs: 0 });
   close(rungs[0].gain, (45 + 1) / (31 + 1), "with the optimizer of an inner rank");
   const points = [[2, 6], [4, 10]] as const;
-  assert.deepEqual([1, 2, 3, 4, 8].map((width) => weightTime(points, width)), [3, 6, 8, 10, 20]);
+  assert.deepEqual([1, 2, 3, 4, 8].map((width) => weightTime(Object.fromEntries(points), width)), [3, 6, 8, 10, 20]);
 });
 
 test("a prediction refuses what it cannot be made of", () => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sourceFor } from "../../bench/data.ts";
 import { openDevices } from "../../lib/gpu/devices.ts";
-import { measureEpochs } from "../../lib/measure/epoch.ts";
+import { measureEpochs } from "../../lib/measure/paper/epoch.ts";
 import { type Measurement, startMeasurement } from "../../lib/measure/measurement.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";

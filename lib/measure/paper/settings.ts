@@ -1,10 +1,10 @@
 /** What is known of a model of the 2BP paper before it is run on some devices. */
-import type { DeviceSet } from "../gpu/devices.ts";
-import { createModel } from "../models/registry.ts";
-import { createPipeline, type Pipeline } from "../runtime/pipeline.ts";
-import { type PaperCase, paperCases, type PaperCasesOptions, type Place } from "./paper_cases.ts";
-import { needOf, type PaperPeaks, predictPeaks, roomOf } from "./paper_memory.ts";
-import { type PaperRun, paperRunOf } from "./paper_runs.ts";
+import type { DeviceSet } from "../../gpu/devices.ts";
+import { createModel } from "../../models/registry.ts";
+import { createPipeline, type Pipeline } from "../../runtime/pipeline.ts";
+import { type PaperCase, paperCases, type PaperCasesOptions, type Place } from "./cases.ts";
+import { needOf, type PaperPeaks, predictPeaks, roomOf } from "./memory.ts";
+import { type PaperRun, paperRunOf } from "./runs.ts";
 
 /** What is known of a model before it is run. */
 export interface PaperSetting {

@@ -1,6 +1,6 @@
 /** What to measure of the models of the 2BP paper. */
-import type { DeviceSet } from "../gpu/devices.ts";
-import type { Model } from "../models/model.ts";
+import type { DeviceSet } from "../../gpu/devices.ts";
+import type { Model } from "../../models/model.ts";
 import {
   callback,
   expectFields,
@@ -13,11 +13,11 @@ import {
   type Rules,
   u32,
   whole,
-} from "../rules.ts";
-import { budgetRule } from "../runtime/pipeline.ts";
-import type { PolicyText } from "../schedules/schedule.ts";
-import { paperSchedules } from "../schedules/transforms/pair.ts";
-import type { BatchSource } from "../train/data.ts";
+} from "../../rules.ts";
+import { budgetRule } from "../../runtime/pipeline.ts";
+import type { PolicyText } from "../../schedules/schedule.ts";
+import { paperSchedules } from "../../schedules/transforms/pair.ts";
+import type { BatchSource } from "../../train/data.ts";
 
 /** What can be measured of a model: step times, peaks, gains by number of ranks; and of a transformer where its gain comes from. */
 export const paperParts = ["throughput", "memory", "scaling", "ablation"] as const;

@@ -1,16 +1,16 @@
 /** The size of a model of the 2BP paper that the devices of a stand can measure in the time there is. */
-import { countParameters } from "../models/model.ts";
-import { createModel } from "../models/registry.ts";
-import { generate } from "../schedules/generators/generate.ts";
-import type { Schedule } from "../schedules/schedule.ts";
-import { type PaperCase, stepWork, workOf } from "./paper_cases.ts";
-import { needOf, roomOf } from "./paper_memory.ts";
-import type { PaperOptions } from "./paper_options.ts";
-import { type PaperSetting, pipelineOf } from "./paper_settings.ts";
-import { chooseSize, type SizeChoice } from "./paper_size.ts";
-import { fewestPairs } from "./paper_times.ts";
+import { countParameters } from "../../models/model.ts";
+import { createModel } from "../../models/registry.ts";
+import { generate } from "../../schedules/generators/generate.ts";
+import type { Schedule } from "../../schedules/schedule.ts";
+import { type PaperCase, stepWork, workOf } from "./cases.ts";
+import { needOf, roomOf } from "./memory.ts";
+import type { PaperOptions } from "./options.ts";
+import { type PaperSetting, pipelineOf } from "./settings.ts";
+import { chooseSize, type SizeChoice } from "./size.ts";
+import { fewestPairs } from "./times.ts";
 import type { Stand } from "./stand.ts";
-import { isOfDevice } from "./throughput.ts";
+import { isOfDevice } from "../throughput.ts";
 
 /** Chooses among `options.sizes`; the pipeline that was tried last stays on the stand. */
 export async function choosePaperSize(

@@ -5,12 +5,12 @@
  *
  * @module
  */
-import { UserError } from "../errors.ts";
-import type { Precision } from "../runtime/pipeline.ts";
-import { sizesOf } from "../schedules/check/sizes.ts";
-import type { Schedule } from "../schedules/schedule.ts";
-import { quoted } from "../text.ts";
-import { adamw, type OptimizerSpec, sgd } from "../train/optimizers.ts";
+import { UserError } from "../../errors.ts";
+import type { Precision } from "../../runtime/pipeline.ts";
+import { sizesOf } from "../../schedules/check/sizes.ts";
+import type { Schedule } from "../../schedules/schedule.ts";
+import { quoted } from "../../text.ts";
+import { adamw, type OptimizerSpec, sgd } from "../../train/optimizers.ts";
 
 /** A model of the 2BP paper, and how it was run. */
 export interface PaperRun {

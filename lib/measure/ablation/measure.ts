@@ -1,24 +1,24 @@
 /** Where a gain of 2BP comes from: the variants of a ladder, measured in turn, and each one's factor. */
-import type { DeviceSet, Mode } from "../gpu/devices.ts";
-import { callback, expectFields, having, listOf, optional, positive, type Rules, string } from "../rules.ts";
-import type { Pipeline, Precision } from "../runtime/pipeline.ts";
-import type { Stall } from "../runtime/run.ts";
-import { sizesOf } from "../schedules/check/sizes.ts";
-import { amount } from "../schedules/price/amounts.ts";
-import { simulate } from "../schedules/price/simulate.ts";
-import { ladder, type Rung, type RungName, rungNames, rungPair } from "./ablation_ladder.ts";
+import type { DeviceSet, Mode } from "../../gpu/devices.ts";
+import { callback, expectFields, having, listOf, optional, positive, type Rules, string } from "../../rules.ts";
+import type { Pipeline, Precision } from "../../runtime/pipeline.ts";
+import type { Stall } from "../../runtime/run.ts";
+import { sizesOf } from "../../schedules/check/sizes.ts";
+import { amount } from "../../schedules/price/amounts.ts";
+import { simulate } from "../../schedules/price/simulate.ts";
+import { ladder, type Rung, type RungName, rungNames, rungPair } from "./ladder.ts";
 import {
   type AblationPrediction,
   type LadderCosts,
   predictAblation,
   publishedDevices,
   publishedGain,
-} from "./ablation_prediction.ts";
-import { problemsOf } from "./calibrate.ts";
-import { type CostCollector, createCostCollector, updatesAfter } from "./costs.ts";
-import { type MeasurementOptions, startMeasurement } from "./measurement.ts";
-import type { Overheads } from "./overheads.ts";
-import { median, quantile } from "./statistics.ts";
+} from "./prediction.ts";
+import { problemsOf } from "../calibrate.ts";
+import { type CostCollector, createCostCollector, updatesAfter } from "../costs.ts";
+import { type MeasurementOptions, startMeasurement } from "../measurement.ts";
+import type { Overheads } from "../overheads.ts";
+import { median, quantile } from "../statistics.ts";
 
 /** What to take apart. */
 export interface AblationOptions extends Pick<MeasurementOptions, "source" | "samples" | "transfer" | "onStep"> {

@@ -2,18 +2,18 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { sourceFor } from "../../bench/data.ts";
-import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { predictMemory } from "../../lib/measure/memory.ts";
-import { paperRuns } from "../../lib/measure/paper_runs.ts";
-import { createModel } from "../../lib/models/registry.ts";
-import { createPipeline } from "../../lib/runtime/pipeline.ts";
-import { sizesOf } from "../../lib/schedules/check/sizes.ts";
-import { generate } from "../../lib/schedules/generators/generate.ts";
-import type { Schedule } from "../../lib/schedules/schedule.ts";
-import { paperSchedules } from "../../lib/schedules/transforms/pair.ts";
-import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
-import { adamw } from "../../lib/train/optimizers.ts";
-import { assertSameGradients } from "../runtime/support.ts";
+import { type DeviceSet, openDevices } from "../../../lib/gpu/devices.ts";
+import { predictMemory } from "../../../lib/measure/memory.ts";
+import { paperRuns } from "../../../lib/measure/paper/runs.ts";
+import { createModel } from "../../../lib/models/registry.ts";
+import { createPipeline } from "../../../lib/runtime/pipeline.ts";
+import { sizesOf } from "../../../lib/schedules/check/sizes.ts";
+import { generate } from "../../../lib/schedules/generators/generate.ts";
+import type { Schedule } from "../../../lib/schedules/schedule.ts";
+import { paperSchedules } from "../../../lib/schedules/transforms/pair.ts";
+import { twoStage } from "../../../lib/schedules/transforms/two_stage.ts";
+import { adamw } from "../../../lib/train/optimizers.ts";
+import { assertSameGradients } from "../../runtime/support.ts";
 
 let set: DeviceSet;
 before(async () => {

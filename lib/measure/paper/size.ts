@@ -1,8 +1,8 @@
 /** Which size of a model of the 2BP paper a device can measure: the largest that fits its memory and the time there is. */
-import { formatBytes } from "../bytes.ts";
-import { UserError } from "../errors.ts";
-import { callback, expectFields, filled, type Rule, type Rules } from "../rules.ts";
-import { budgetRule } from "../runtime/pipeline.ts";
+import { formatBytes } from "../../bytes.ts";
+import { UserError } from "../../errors.ts";
+import { callback, expectFields, filled, type Rule, type Rules } from "../../rules.ts";
+import { budgetRule } from "../../runtime/pipeline.ts";
 
 /** What one size needs. */
 export interface SizeTrial {

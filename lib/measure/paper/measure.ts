@@ -1,24 +1,24 @@
 /** The models of the 2BP paper (arXiv 2405.18047), measured as the paper did and as this project does. */
-import { UserError } from "../errors.ts";
-import type { DeviceSet } from "../gpu/devices.ts";
-import { countParameters } from "../models/model.ts";
-import type { Pipeline } from "../runtime/pipeline.ts";
-import { sizesOf } from "../schedules/check/sizes.ts";
-import type { Schedule } from "../schedules/schedule.ts";
-import { blankBatch } from "./memory.ts";
-import { ablatePaper } from "./paper_ablation.ts";
-import { paperCases } from "./paper_cases.ts";
-import { choosePaperSize } from "./paper_choice.ts";
-import { type PaperPeaks, predictPeaks } from "./paper_memory.ts";
-import { expectPaperOptions, type PaperOptions } from "./paper_options.ts";
-import type { PaperModelReport } from "./paper_report.ts";
-import { paperRunOf } from "./paper_runs.ts";
-import { scalePaper } from "./paper_scaling.ts";
-import { type PaperSetting, paperSettings, pipelineOf } from "./paper_settings.ts";
-import type { SizeTrial } from "./paper_size.ts";
-import { timeCases } from "./paper_times.ts";
+import { UserError } from "../../errors.ts";
+import type { DeviceSet } from "../../gpu/devices.ts";
+import { countParameters } from "../../models/model.ts";
+import type { Pipeline } from "../../runtime/pipeline.ts";
+import { sizesOf } from "../../schedules/check/sizes.ts";
+import type { Schedule } from "../../schedules/schedule.ts";
+import { blankBatch } from "../memory.ts";
+import { ablatePaper } from "./ablation.ts";
+import { paperCases } from "./cases.ts";
+import { choosePaperSize } from "./choice.ts";
+import { type PaperPeaks, predictPeaks } from "./memory.ts";
+import { expectPaperOptions, type PaperOptions } from "./options.ts";
+import type { PaperModelReport } from "./report.ts";
+import { paperRunOf } from "./runs.ts";
+import { scalePaper } from "./scaling.ts";
+import { type PaperSetting, paperSettings, pipelineOf } from "./settings.ts";
+import type { SizeTrial } from "./size.ts";
+import { timeCases } from "./times.ts";
 import { createStand, type Stand } from "./stand.ts";
-import { isOfDevice } from "./throughput.ts";
+import { isOfDevice } from "../throughput.ts";
 
 /** Shares of the time. */
 const shares = { scaling: 1 / 4, ablation: 1 / 4 };

@@ -1,7 +1,7 @@
 /** Which size is taken, by stub rates and needs. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { chooseSize, type SizeOptions } from "../../lib/measure/paper_size.ts";
+import { chooseSize, type SizeOptions } from "../../../lib/measure/paper/size.ts";
 
 /** Sizes by their number of parameters; their work is a thousand operations each, a trial a tenth of one. */
 const sizes: Readonly<Record<string, number>> = { full: 1e6, half: 1e5, tiny: 1e3 };

@@ -5,17 +5,17 @@
  *
  * @module
  */
-import { UserError } from "../errors.ts";
-import { fusedAttention, storedAttention } from "../ops/attention.ts";
-import { perSampleName } from "../ops/matmul_samples.ts";
-import type { GpuInfo } from "../gpu/gpu.ts";
-import type { Observed } from "../ops/choice.ts";
-import { sizesOf } from "../schedules/check/sizes.ts";
-import { generate } from "../schedules/generators/generate.ts";
-import { zoo } from "../schedules/generators/zoo.ts";
-import { twoStage } from "../schedules/transforms/two_stage.ts";
-import type { SchedulePair } from "../schedules/transforms/pair.ts";
-import type { MeasuredPair } from "./measurement.ts";
+import { UserError } from "../../errors.ts";
+import { fusedAttention, storedAttention } from "../../ops/attention.ts";
+import { perSampleName } from "../../ops/matmul_samples.ts";
+import type { GpuInfo } from "../../gpu/gpu.ts";
+import type { Observed } from "../../ops/choice.ts";
+import { sizesOf } from "../../schedules/check/sizes.ts";
+import { generate } from "../../schedules/generators/generate.ts";
+import { zoo } from "../../schedules/generators/zoo.ts";
+import { twoStage } from "../../schedules/transforms/two_stage.ts";
+import type { SchedulePair } from "../../schedules/transforms/pair.ts";
+import type { MeasuredPair } from "../measurement.ts";
 
 /**
  * The rungs, from the bottom: the bubble alone; W of several micro-batches concatenated; weight gradients as a product for each sample

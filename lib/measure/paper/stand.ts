@@ -1,7 +1,7 @@
 /** Devices and the one pipeline on them, for measurements of several models in turn. */
-import type { DeviceSet } from "../gpu/devices.ts";
-import type { Pipeline } from "../runtime/pipeline.ts";
-import { isOfDevice } from "./throughput.ts";
+import type { DeviceSet } from "../../gpu/devices.ts";
+import type { Pipeline } from "../../runtime/pipeline.ts";
+import { isOfDevice } from "../throughput.ts";
 
 /** Devices, and a pipeline that is made when it is asked for. */
 export interface Stand {

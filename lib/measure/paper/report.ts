@@ -1,12 +1,12 @@
 /** What a run of the models of the 2BP paper gives. */
-import type { Mode } from "../gpu/devices.ts";
-import type { Precision } from "../runtime/pipeline.ts";
-import type { AblationReport } from "./ablation.ts";
+import type { Mode } from "../../gpu/devices.ts";
+import type { Precision } from "../../runtime/pipeline.ts";
+import type { AblationReport } from "../ablation/measure.ts";
 import type { Epoch } from "./epoch.ts";
-import type { PaperPeaks } from "./paper_memory.ts";
-import type { SizeChoice } from "./paper_size.ts";
-import type { ClosedForm } from "./scaling.ts";
-import type { ThroughputReport } from "./throughput_report.ts";
+import type { PaperPeaks } from "./memory.ts";
+import type { SizeChoice } from "./size.ts";
+import type { ClosedForm } from "../scaling.ts";
+import type { ThroughputReport } from "../throughput_report.ts";
 
 /** The gain of one schedule on so many ranks. */
 export interface PaperScalingRow {

@@ -1,11 +1,11 @@
 /** Peaks of the models of the 2BP paper, and the memory there is for them. */
 import { freemem } from "node:os";
-import type { DeviceSet } from "../gpu/devices.ts";
-import { createModel } from "../models/registry.ts";
-import { predictMemory } from "./memory.ts";
-import type { PaperCase, Place } from "./paper_cases.ts";
-import type { PaperRun } from "./paper_runs.ts";
-import { type Variant, variant } from "./variant.ts";
+import type { DeviceSet } from "../../gpu/devices.ts";
+import { createModel } from "../../models/registry.ts";
+import { predictMemory } from "../memory.ts";
+import type { PaperCase, Place } from "./cases.ts";
+import type { PaperRun } from "./runs.ts";
+import { type Variant, variant } from "../variant.ts";
 
 /** Peaks of one schedule: the most bytes at once on each rank. */
 export interface PaperPeaks extends Variant {

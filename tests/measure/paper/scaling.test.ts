@@ -1,13 +1,13 @@
 /** Costs of a model on other numbers of ranks than it was measured on, against closed forms and counts by hand. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { MeasuredStage } from "../../lib/measure/costs.ts";
-import { evenCosts } from "../../lib/measure/paper_scaling.ts";
-import { closedForm } from "../../lib/measure/scaling.ts";
-import { generate } from "../../lib/schedules/generators/generate.ts";
-import { simulate } from "../../lib/schedules/price/simulate.ts";
-import { paperSchedules } from "../../lib/schedules/transforms/pair.ts";
-import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import type { MeasuredStage } from "../../../lib/measure/costs.ts";
+import { evenCosts } from "../../../lib/measure/paper/scaling.ts";
+import { closedForm } from "../../../lib/measure/scaling.ts";
+import { generate } from "../../../lib/schedules/generators/generate.ts";
+import { simulate } from "../../../lib/schedules/price/simulate.ts";
+import { paperSchedules } from "../../../lib/schedules/transforms/pair.ts";
+import { twoStage } from "../../../lib/schedules/transforms/two_stage.ts";
 
 const near = (actual: number, expected: number) =>
   assert.ok(Math.abs(actual - expected) < 1e-9 * Math.abs(expected), `${actual}, not ${expected}`);

@@ -1,17 +1,17 @@
 /** What is run of a model of the 2BP paper: its schedules without and with 2BP, with the paper's samples, and the work in them. */
-import type { Mode } from "../gpu/devices.ts";
-import { createModel } from "../models/registry.ts";
-import { stageFlops } from "../runtime/partition.ts";
-import type { Precision } from "../runtime/pipeline.ts";
-import { sizesOf } from "../schedules/check/sizes.ts";
-import { generate } from "../schedules/generators/generate.ts";
-import { simulate } from "../schedules/price/simulate.ts";
-import type { PolicyText, Schedule } from "../schedules/schedule.ts";
-import { parsePolicy } from "../schedules/transforms/policy.ts";
-import { twoStage } from "../schedules/transforms/two_stage.ts";
-import type { MemoryOptions } from "./memory.ts";
-import { type PaperRun, paperSamples } from "./paper_runs.ts";
-import { stageMemories } from "./stage_memory.ts";
+import type { Mode } from "../../gpu/devices.ts";
+import { createModel } from "../../models/registry.ts";
+import { stageFlops } from "../../runtime/partition.ts";
+import type { Precision } from "../../runtime/pipeline.ts";
+import { sizesOf } from "../../schedules/check/sizes.ts";
+import { generate } from "../../schedules/generators/generate.ts";
+import { simulate } from "../../schedules/price/simulate.ts";
+import type { PolicyText, Schedule } from "../../schedules/schedule.ts";
+import { parsePolicy } from "../../schedules/transforms/policy.ts";
+import { twoStage } from "../../schedules/transforms/two_stage.ts";
+import type { MemoryOptions } from "../memory.ts";
+import { type PaperRun, paperSamples } from "./runs.ts";
+import { stageMemories } from "../stage_memory.ts";
 
 /** One schedule of the paper, without 2BP and with it by each policy. */
 export interface PaperCase {

@@ -1,11 +1,11 @@
 /** Step times of a model of the 2BP paper: an epoch of each schedule, as the paper measures, and interleaved pairs, as this project does. */
-import type { DeviceSet } from "../gpu/devices.ts";
-import type { Pipeline } from "../runtime/pipeline.ts";
-import type { BatchSource } from "../train/data.ts";
+import type { DeviceSet } from "../../gpu/devices.ts";
+import type { Pipeline } from "../../runtime/pipeline.ts";
+import type { BatchSource } from "../../train/data.ts";
 import { type Epoch, measureEpochs } from "./epoch.ts";
-import { startMeasurement } from "./measurement.ts";
-import { type PaperCase, stepWork, workOf } from "./paper_cases.ts";
-import type { ThroughputReport } from "./throughput_report.ts";
+import { startMeasurement } from "../measurement.ts";
+import { type PaperCase, stepWork, workOf } from "./cases.ts";
+import type { ThroughputReport } from "../throughput_report.ts";
 
 /** Pairs of steps of each schedule that are run even if there is no time for them. */
 export const fewestPairs = 5;

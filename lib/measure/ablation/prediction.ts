@@ -1,13 +1,13 @@
 /** What the costs that an ablation has measured say of other numbers of ranks, other stalls, and other machines. */
-import { UserError } from "../errors.ts";
-import { expectValue, filled, positive } from "../rules.ts";
-import { amount } from "../schedules/price/amounts.ts";
-import { type Costs, stageCosts, withHostOverhead, withStall } from "../schedules/price/costs.ts";
-import { simulate } from "../schedules/price/simulate.ts";
-import type { SchedulePair } from "../schedules/transforms/pair.ts";
-import { type RungName, rungPair } from "./ablation_ladder.ts";
-import { type MeasuredCosts, type MeasuredStage, simulatorCosts } from "./costs.ts";
-import { median } from "./statistics.ts";
+import { UserError } from "../../errors.ts";
+import { expectValue, filled, positive } from "../../rules.ts";
+import { amount } from "../../schedules/price/amounts.ts";
+import { type Costs, stageCosts, withHostOverhead, withStall } from "../../schedules/price/costs.ts";
+import { simulate } from "../../schedules/price/simulate.ts";
+import type { SchedulePair } from "../../schedules/transforms/pair.ts";
+import { type RungName, rungPair } from "./ladder.ts";
+import { type MeasuredCosts, type MeasuredStage, simulatorCosts, weightTime } from "../costs.ts";
+import { median } from "../statistics.ts";
 
 /** The gain that the 2BP paper's abstract reports (arXiv 2405.18047), for a transformer on four GPUs. */
 export const publishedGain = 1.70;
@@ -153,24 +153,8 @@ function repeated({ stages, optimizer }: MeasuredCosts, devices: number, message
 function innerStage(stages: readonly MeasuredStage[]) {
   const of = (kind: "f" | "i" | "b") => median(stages.map((stage) => stage[kind]));
   const widths = [...new Set(stages.flatMap(({ w }) => Object.keys(w).map(Number)))].sort((a, b) => a - b);
-  const points = widths.map((width) =>
-    [width, median(stages.filter(({ w }) => width in w).map(({ w }) => w[width]))] as const
+  const w = Object.fromEntries(
+    widths.map((width) => [width, median(stages.filter(({ w }) => width in w).map(({ w }) => w[width]))]),
   );
-  return { f: of("f"), i: of("i"), b: of("b"), w: (width: number) => weightTime(points, width) };
-}
-
-/**
- * The time of a W of a width that was perhaps not measured: on a straight line between its neighbours that were, and beyond the
- * widest, or below the narrowest, as much a micro-batch as there.
- */
-export function weightTime(points: readonly (readonly [width: number, time: number])[], width: number): number {
-  const above = points.findIndex(([measured]) => measured >= width);
-  const [[least, shortest]] = points;
-  if (above === 0) return width / least * shortest;
-  if (above < 0) {
-    const [most, longest] = points[points.length - 1];
-    return width / most * longest;
-  }
-  const [[from, low], [to, high]] = [points[above - 1], points[above]];
-  return low + (width - from) / (to - from) * (high - low);
+  return { f: of("f"), i: of("i"), b: of("b"), w: (width: number) => weightTime(w, width) };
 }

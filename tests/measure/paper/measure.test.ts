@@ -1,20 +1,20 @@
 /** Runs of the 2BP paper's models on devices that compute nothing, and what happens where a device fails. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { sourceFor } from "../../bench/data.ts";
-import { DeviceError } from "../../lib/gpu/device.ts";
-import type { DeviceSet } from "../../lib/gpu/devices.ts";
-import { dryDevices } from "../../lib/gpu/dry.ts";
-import { measurePaper } from "../../lib/measure/paper.ts";
-import type { PaperOptions } from "../../lib/measure/paper_options.ts";
-import { paperRunOf, paperRuns, paperSamples } from "../../lib/measure/paper_runs.ts";
-import { scalePaper } from "../../lib/measure/paper_scaling.ts";
-import { closedForm } from "../../lib/measure/scaling.ts";
-import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
-import type { Model } from "../../lib/models/model.ts";
-import { createModel, modelNames } from "../../lib/models/registry.ts";
-import { paperSizeNotes } from "../../lib/report/paper.ts";
-import { generate } from "../../lib/schedules/generators/generate.ts";
+import { sourceFor } from "../../../bench/data.ts";
+import { DeviceError } from "../../../lib/gpu/device.ts";
+import type { DeviceSet } from "../../../lib/gpu/devices.ts";
+import { dryDevices } from "../../../lib/gpu/dry.ts";
+import { measurePaper } from "../../../lib/measure/paper/measure.ts";
+import type { PaperOptions } from "../../../lib/measure/paper/options.ts";
+import { paperRunOf, paperRuns, paperSamples } from "../../../lib/measure/paper/runs.ts";
+import { scalePaper } from "../../../lib/measure/paper/scaling.ts";
+import { closedForm } from "../../../lib/measure/scaling.ts";
+import type { ThroughputReport } from "../../../lib/measure/throughput_report.ts";
+import type { Model } from "../../../lib/models/model.ts";
+import { createModel, modelNames } from "../../../lib/models/registry.ts";
+import { paperSizeNotes } from "../../../lib/report/paper.ts";
+import { generate } from "../../../lib/schedules/generators/generate.ts";
 
 let open = 0;
 

@@ -1,19 +1,19 @@
 /** The gain of a model of the 2BP paper by number of ranks: measured where that can be, else simulated from measured costs. */
-import type { Mode } from "../gpu/devices.ts";
-import { createModel } from "../models/registry.ts";
-import { type Costs, stageCosts } from "../schedules/price/costs.ts";
-import { simulate } from "../schedules/price/simulate.ts";
-import type { MeasuredCosts, MeasuredStage } from "./costs.ts";
-import { type PaperCase, paperCases, stepWork, workOf } from "./paper_cases.ts";
-import { needOf, roomOf } from "./paper_memory.ts";
-import type { PaperOptions } from "./paper_options.ts";
-import type { PaperModelReport, PaperScalingRow } from "./paper_report.ts";
-import { paperRunOf } from "./paper_runs.ts";
-import { paperSettings, pipelineOf } from "./paper_settings.ts";
-import { fewestPairs, timeCases, type Times } from "./paper_times.ts";
-import { closedForm } from "./scaling.ts";
-import { isOfDevice } from "./throughput.ts";
-import type { ThroughputReport } from "./throughput_report.ts";
+import type { Mode } from "../../gpu/devices.ts";
+import { createModel } from "../../models/registry.ts";
+import { type Costs, stageCosts } from "../../schedules/price/costs.ts";
+import { simulate } from "../../schedules/price/simulate.ts";
+import { type MeasuredCosts, type MeasuredStage, weightTime } from "../costs.ts";
+import { type PaperCase, paperCases, stepWork, workOf } from "./cases.ts";
+import { needOf, roomOf } from "./memory.ts";
+import type { PaperOptions } from "./options.ts";
+import type { PaperModelReport, PaperScalingRow } from "./report.ts";
+import { paperRunOf } from "./runs.ts";
+import { paperSettings, pipelineOf } from "./settings.ts";
+import { fewestPairs, timeCases, type Times } from "./times.ts";
+import { closedForm } from "../scaling.ts";
+import { isOfDevice } from "../throughput.ts";
+import type { ThroughputReport } from "../throughput_report.ts";
 
 /**
  * Gains of a model by number of ranks, `options.ranks`. What is known already of one of them is taken from there; the others are
@@ -117,8 +117,8 @@ async function simulatedRows(
 }
 
 /**
- * Costs of a model on another number of ranks than it was measured on: the measured work, spread evenly over the stages. A W
- * of a width that was not measured costs what lies between those that were, a wider one as much for each micro-batch as the widest.
+ * Costs of a model on another number of ranks than it was measured on: the measured work, spread evenly over the stages, a W of
+ * a width that was not measured as {@link weightTime} says.
  *
  * @param share Samples in a micro-batch over those that were measured.
  */
@@ -129,18 +129,8 @@ export function evenCosts({ stages, optimizer }: MeasuredCosts, devices: number,
     f: total(({ f }) => f),
     i: total(({ i }) => i),
     b: total(({ b }) => b),
-    w: (width: number) => width * total((stage) => eachOfWidth(stage, width)),
+    w: (width: number) => total(({ w }) => weightTime(w, width)),
   };
   const update = optimizer.reduce((sum, time) => sum + (time || 0), 0) / devices;
   return { ...stageCosts(Array(devices).fill(cost)), tail: () => update, tailTogether: true };
-}
-
-/** What a W of so many micro-batches takes for each of them. */
-function eachOfWidth({ w }: MeasuredStage, width: number): number {
-  const known = Object.entries(w).map(([each, time]) => [Number(each), time / Number(each)] as const)
-    .sort(([a], [b]) => a - b);
-  const above = known.findIndex(([each]) => each >= width);
-  if (above < 0) return known[known.length - 1][1];
-  const [to, high] = known[above], [from, low] = known[Math.max(0, above - 1)];
-  return to === from ? high : low + (high - low) * (width - from) / (to - from);
 }

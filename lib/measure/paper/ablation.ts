@@ -1,14 +1,14 @@
 /** Where the gain of 2BP on a model of its paper comes from: the ablation of those schedules whose bubble 2BP fills most. */
-import type { Pipeline } from "../runtime/pipeline.ts";
-import { sizesOf } from "../schedules/check/sizes.ts";
-import type { Schedule } from "../schedules/schedule.ts";
-import type { BatchSource } from "../train/data.ts";
-import { type AblationReport, countAblationSteps, measureAblation } from "./ablation.ts";
-import { stepWork, workOf } from "./paper_cases.ts";
-import type { PaperOptions } from "./paper_options.ts";
-import { paperSettings, pipelineOf } from "./paper_settings.ts";
-import { fewestPairs } from "./paper_times.ts";
-import { median } from "./statistics.ts";
+import type { Pipeline } from "../../runtime/pipeline.ts";
+import { sizesOf } from "../../schedules/check/sizes.ts";
+import type { Schedule } from "../../schedules/schedule.ts";
+import type { BatchSource } from "../../train/data.ts";
+import { type AblationReport, countAblationSteps, measureAblation } from "../ablation/measure.ts";
+import { stepWork, workOf } from "./cases.ts";
+import type { PaperOptions } from "./options.ts";
+import { paperSettings, pipelineOf } from "./settings.ts";
+import { fewestPairs } from "./times.ts";
+import { median } from "../statistics.ts";
 
 /** Schedules that are taken apart: 1F1B-1 has the largest gain in theory, and 1F1B-2 twice its micro-batches in a W. */
 const takenApart = ["1f1b-1", "1f1b-2"];

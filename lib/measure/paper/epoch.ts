@@ -1,9 +1,9 @@
 /** Throughput as the 2BP paper measures it: samples of an epoch over its time, after one step that does not count. */
-import type { Mode } from "../gpu/devices.ts";
-import { sizesOf } from "../schedules/check/sizes.ts";
-import type { SchedulePair } from "../schedules/transforms/pair.ts";
-import type { Measurement } from "./measurement.ts";
-import { type Variant, variant } from "./variant.ts";
+import type { Mode } from "../../gpu/devices.ts";
+import { sizesOf } from "../../schedules/check/sizes.ts";
+import type { SchedulePair } from "../../schedules/transforms/pair.ts";
+import type { Measurement } from "../measurement.ts";
+import { type Variant, variant } from "../variant.ts";
 
 /** An epoch of one schedule: so many steps in a row. One number, without a spread. */
 export interface Epoch extends Variant {
