@@ -1,7 +1,7 @@
 /** The models of the 2BP paper as they were run, and what policy `paper` takes of memory. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { sourceFor } from "../../bench/data.ts";
+import { sourceFor } from "../../../bench/data.ts";
 import { type DeviceSet, openDevices } from "../../../lib/gpu/devices.ts";
 import { predictMemory } from "../../../lib/measure/memory.ts";
 import { paperRuns } from "../../../lib/measure/paper/runs.ts";

@@ -26,7 +26,7 @@ test("equal costs measured on 4 ranks give the closed forms on 8 and 16, in the 
 
 test("work is spread evenly, in proportion to the samples, and a W costs what lies between the widths that were measured", () => {
   const stages: MeasuredStage[] = [
-    { f: 1, i: 0, b: 3, w: { 1: 3, 3: 6 } }, // 3 and 2 for each micro-batch
+    { f: 1, i: 0, b: 3, w: { 1: 3, 3: 6 } }, // 4.5 between, 2 for each micro-batch beyond
     { f: 3, i: 4, b: 9, w: { 2: 8 } }, // 4, of whatever width
   ];
   const costs = evenCosts({ stages, optimizer: [1, 3] }, 4, 0.5);
@@ -36,7 +36,7 @@ test("work is spread evenly, in proportion to the samples, and a W costs what li
   near(duration("I"), 4 / 4 / 2);
   near(duration("B"), 12 / 4 / 2);
   near(duration("W", 1), (3 + 4) / 4 / 2);
-  near(duration("W", 2), 2 * (2.5 + 4) / 4 / 2);
+  near(duration("W", 2), (4.5 + 8) / 4 / 2);
   near(duration("W", 5), 5 * (2 + 4) / 4 / 2);
   near(costs.tail!(3), 4 / 4);
 });
