@@ -117,7 +117,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const dprojection = saved.slot("dprojection", [rows, stride], "derivatives", dy.dtype);
       const scanSums = saved.slot("scan_sums", scanSumsShape(rows, length, inner, state), "derivatives");
       selectiveScanBackwardInput(
-        ...[dconvolved, dprojection, scanSums, saved.get("states")] as const,
+        ...[dconvolved, dprojection, { sums: scanSums }, saved.get("states")] as const,
         ...[scanInputs(saved), scanParameters(saved), length] as const,
       );
       saved.drop("states");
