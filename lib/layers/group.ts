@@ -2,6 +2,7 @@
 import { type Category, padded } from "../memory.ts";
 import { bytesOf, type DType, empty, release, type Tensor, view } from "../tensor.ts";
 import type { Placed } from "./placed.ts";
+import type { Sums } from "./sums.ts";
 
 /**
  * The micro-batches that one W takes together. What that W reads of each of them lies in *slabs*, one buffer with a slot
@@ -14,13 +15,15 @@ export interface Group {
   readonly size: number;
   /** Whether W comes at a time of its own. Where a full backward ends the group, it follows I at once. */
   readonly delayed: boolean;
+  /** Who makes the sums that only W reads: I, where that W follows at once. */
+  readonly sums: Sums;
   /** Slab by name, made when the first micro-batch asks for its slot. */
   readonly slabs: Map<string, Tensor>;
 }
 
-/** A group of `size` micro-batches, with no memory yet. */
-export function createGroup(placed: Placed, size: number, delayed = true): Group {
-  return { placed, size, delayed, slabs: new Map() };
+/** A group of `size` micro-batches, with no memory yet; a W that is delayed makes the sums where `sums` says so. */
+export function createGroup(placed: Placed, size: number, delayed = true, sums: Sums = "i"): Group {
+  return { placed, size, delayed, sums: delayed ? sums : "i", slabs: new Map() };
 }
 
 /**
