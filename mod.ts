@@ -50,6 +50,7 @@ export type { Initial, Parameter } from "./lib/layers/parameter.ts";
 export type { ParameterBlock, PlacedParameter } from "./lib/layers/parameter_blocks.ts";
 export type { Placed } from "./lib/layers/placed.ts";
 export { type Recompute, recomputed } from "./lib/layers/recompute.ts";
+export type { Reading, Sums } from "./lib/layers/sums.ts";
 export type { ChildOptions, Saved } from "./lib/layers/saved.ts";
 export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
@@ -112,6 +113,7 @@ export {
 export { partition } from "./lib/runtime/partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./lib/runtime/pipeline.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/runtime/recompute.ts";
+export { parseSums, type SumsPolicy } from "./lib/runtime/sums.ts";
 export type { NotFinite } from "./lib/runtime/finish.ts";
 export type { RankPeak } from "./lib/runtime/rank.ts";
 export type { StepOptions, StepResult } from "./lib/runtime/step.ts";
@@ -160,6 +162,7 @@ export type { Variant } from "./lib/measure/variant.ts";
 export type { MakePipeline, MeasurementOptions } from "./lib/measure/measurement.ts";
 export { countSteps, measureThroughput, type ThroughputOptions } from "./lib/measure/throughput.ts";
 export { type Bundle, display, type DisplayOptions } from "./lib/report/display.ts";
+export { chooseSums, type ChooseSumsOptions } from "./lib/planning/choose_sums.ts";
 export { plan, type PlanOptions, type TrainingPlan } from "./lib/planning/plan.ts";
 export { stageWork, type StageWorkOptions } from "./lib/planning/stage_work.ts";
 

@@ -198,13 +198,7 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
     );
   }
   const rows: MemoryRow[] = [];
-  const variants = schedules.flatMap((schedule) =>
-    recompute.flatMap((policy) =>
-      // Without a W of its own there is nothing to choose.
-      (sizesOf(schedule).split ? sums : sums.slice(0, 1)).map((maker) => [schedule, policy, maker] as const)
-    )
-  );
-  for (const [schedule, policy, maker] of variants) {
+  for (const [schedule, policy, maker] of variantsOf({ schedules, recompute, sums })) {
     const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
     const predicted = await predictMemory(model(), schedule, samples, {
       optimizer,
@@ -251,6 +245,21 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
     precision,
     rows,
   };
+}
+
+/** Each schedule with what is recomputed and who makes the sums: I where there is no W of its own. */
+function variantsOf({ schedules, recompute = ["none"], sums = ["i"] }: RowsOf) {
+  return schedules.flatMap((schedule) => {
+    const makers = sizesOf(schedule).split ? sums : ["i" as const];
+    return recompute.flatMap((policy) => makers.map((maker) => [schedule, policy, maker] as const));
+  });
+}
+
+type RowsOf = Pick<MemoryRunOptions, "schedules" | "recompute" | "sums">;
+
+/** Rows that {@link reportMemory} makes. */
+export function countRows(options: RowsOf): number {
+  return variantsOf(options).length;
 }
 
 function differenceOf(measured: Bytes, predicted: Bytes): Bytes {

@@ -22,6 +22,20 @@ export function sumsOf(policy: SumsPolicy = "i", stages: number): readonly Sums[
   return typeof policy === "string" ? Array.from({ length: stages }, () => policy) : [...policy];
 }
 
+/**
+ * Reads what a command line says of who makes the sums.
+ *
+ * @throws {UserError} For anything but `i`, `w`, and one of these for each stage as in `i/w`.
+ */
+export function parseSums(text: string): SumsPolicy {
+  const makers = text.split("/");
+  expectValue("Who makes the sums", text, {
+    right: `${maker.right}, or one of these for each stage, as in "i/w"`,
+    accepts: () => makers.every((each) => maker.accepts(each)),
+  });
+  return makers.length === 1 ? makers[0] as Sums : makers as Sums[];
+}
+
 /** The policy in a word, for tables: "w", or by stage "i/w". */
 export function formatSums(policy: SumsPolicy = "i"): string {
   return typeof policy === "string" ? policy : policy.join("/");
