@@ -4,7 +4,7 @@ import type { Tensor } from "../tensor.ts";
 import type { StateBuffer } from "./buffers.ts";
 import type { Parameter } from "./parameter.ts";
 import type { Saved } from "./saved.ts";
-import type { Reading } from "./sums.ts";
+import type { Reading, Sums } from "./sums.ts";
 
 /** Floating-point operations of a layer's three functions; a multiply and an add count as two. */
 export interface Flops {
@@ -41,6 +41,12 @@ export function addFlops(...parts: readonly Flops[]): Flops {
     ...parts.some((part) => part.sums) ? { sums } : {},
     ...recompute < last ? { recompute: f - last + recompute } : {},
   };
+}
+
+/** The work of a layer whose sums are made there; those of a full backward are always made by its I. */
+export function withSums(flops: Flops, sums: Sums): Flops {
+  const { f, i, w, b = i + w, sums: part = { i: 0, w: 0 } } = flops;
+  return sums === "i" ? flops : { ...flops, f, i: i - part.i, w: w + part.w, b };
 }
 
 /**

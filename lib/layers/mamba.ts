@@ -44,9 +44,9 @@ export interface MambaOptions {
  * for the convolution and the scan sums over each sequence; the scan's states and the gate are gone after I.
  *
  * The convolution's sums always fall out of I's loop, a few multiplications beside its loads: to make them W would repeat
- * nearly all of that loop, and x and dy would wait for it. The scan's (`Saved.sums`) can be made by either. In I's loop they are some
- * per cent of it, and the slot of the step sizes becomes that of their gradient. W's loop is about a fifth as long as I's, whatever
- * is left out of that, and the step sizes wait for it with their gradient and y's.
+ * nearly all of that loop, and x and dy would wait for it. The scan's (`Saved.sums`) can be made by either. In I's loop they are a
+ * twelfth of the arithmetic, and the slot of the step sizes becomes that of their gradient. W's is a forward scan with half the
+ * arithmetic of I's loop, and the step sizes wait for it with their gradient and y's.
  *
  * @throws {UserError} When the state is no multiple of 4.
  */

@@ -1,5 +1,4 @@
 /** Where what is summed up for W is made: the sums over one micro-batch that are a weight gradient, and not a product of matrices. */
-import type { Flops } from "./layer.ts";
 
 /**
  * Who makes sums that only W reads, as those of the gain of a norm: "i", I, which reads the same tensors anyway and then gives
@@ -22,10 +21,4 @@ export function isRead(reading: Reading, sums: Sums): boolean {
 /** What is said of a tensor that two layers read. */
 export function either(one: Reading, other: Reading): Reading {
   return one === true || other === true || one || other;
-}
-
-/** The work of a layer whose sums are made there; those of a full backward are always made by its I. */
-export function withSums(flops: Flops, sums: Sums): Flops {
-  const { f, i, w, b = i + w, sums: part = { i: 0, w: 0 } } = flops;
-  return sums === "i" ? flops : { ...flops, f, i: i - part.i, w: w + part.w, b };
 }

@@ -1,7 +1,6 @@
 /** What each stage of a model computes, from shapes alone: the costs that plans are made with. */
-import type { Layer } from "../layers/layer.ts";
+import { type Layer, withSums } from "../layers/layer.ts";
 import { sequential } from "../layers/sequential.ts";
-import { withSums } from "../layers/sums.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { type RecomputePolicy, withRecompute } from "../runtime/recompute.ts";

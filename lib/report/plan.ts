@@ -9,7 +9,7 @@ import { variantOf } from "./variant.ts";
 /** One line a rank. */
 export function planTable({ schedule, parts, recompute, sums, peak }: TrainingPlan, budget: number): Table {
   return {
-    columns: ["rank", "stages", "layers", "recompute", "sums", "peak", "of the budget"],
+    columns: ["rank", "stages", "layers", "recompute", "sums in", "peak", "of the budget"],
     rows: peak.map((bytes, rank) => {
       const stages = schedule.placement.flatMap((at, stage) => at === rank ? [stage] : []);
       return [
@@ -17,7 +17,7 @@ export function planTable({ schedule, parts, recompute, sums, peak }: TrainingPl
         stages.join(" "),
         stages.map((stage) => parts[stage].length).join(" + "),
         [...new Set(stages.map((stage) => recompute[stage]))].join(" "),
-        [...new Set(stages.map((stage) => sums[stage]))].join(" "),
+        [...new Set(stages.map((stage) => sums[stage].toUpperCase()))].join(" "),
         formatBytes(bytes),
         `${(100 * bytes / budget).toFixed(1)} %`,
       ];
