@@ -6,6 +6,7 @@
 // Not timed on a GPU yet.
 
 #include "scan_problem"
+#include "scan_place"
 
 const WORKGROUP = 64u;
 const VECTORS = 4u;
@@ -20,32 +21,6 @@ alias T6 = f32;
 alias T7 = f32;
 alias T8 = f32;
 alias T9 = f32;
-
-// One channel of one chunk of one sequence.
-struct Place {
-  channel: u32,
-  chunk: u32,
-  first: u32, // token, of all sequences
-  count: u32, // tokens
-  state: u32, // where its vector 0 lies in [sequences, chunks, VECTORS, channels]; the next is p.channels further
-  step: u32, // its place in [sequences, chunks, channels]
-}
-
-fn placeOf(lane: u32) -> Place {
-  let chunks = (p.length + CHUNK - 1u) / CHUNK;
-  let channel = lane % p.channels;
-  let chunk = lane / p.channels % p.span + p.chunk;
-  let sequence = lane / p.channels / p.span;
-  let index = sequence * chunks + chunk;
-  return Place(
-    channel,
-    chunk,
-    sequence * p.length + chunk * CHUNK,
-    min(CHUNK, p.length - chunk * CHUNK),
-    index * VECTORS * p.channels + channel,
-    index * p.channels + channel,
-  );
-}
 
 @group(0) @binding(1) var<storage, read_write> ends: array<vec4f>; // [sequences, chunks, VECTORS, channels]
 @group(0) @binding(2) var<storage, read_write> spans: array<f32>; // [sequences, chunks, channels], each the sum of its dt

@@ -3,7 +3,7 @@ import { empty, release, sizeOf, type Tensor, writeArray } from "../tensor.ts";
 import { defineOperation, type OperationSpec, roughly } from "./choice.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { chunkedBackward, chunkedForward } from "./scan_chunks.ts";
+import { chunkedBackward, chunkedForward, chunkedSums } from "./scan_chunks.ts";
 import {
   broadcastKernels,
   check,
@@ -55,17 +55,15 @@ const ways: readonly Way[] = ["plain", "subgroup", "chunks"];
 function scanning<P extends ScanProblem>(
   name: string,
   record: (way: Way, problem: P) => void,
-  { kind, among = ways, ...spec }: Pick<OperationSpec<P>, "outputs" | "prepare"> & {
+  { kind, ...spec }: Pick<OperationSpec<P>, "outputs" | "prepare"> & {
     /** What else decides which way is fastest, behind the sizes. */
     readonly kind?: (problem: P) => string;
-    /** Which ways there are. */
-    readonly among?: readonly Way[];
   },
 ) {
   return defineOperation<P>({
     ...spec,
     name,
-    candidates: among.map((way) => ({
+    candidates: ways.map((way) => ({
       name: way,
       supports: (info, problem) => way !== "subgroup" || servesSubgroup(info, problem),
       record: (problem) => record(way, problem),
@@ -223,21 +221,23 @@ export function selectiveScanSums(
 
 const sumsOperation = scanning<ScanProblem & { readonly sums: Tensor }>("selectiveScanSums", recordSums, {
   outputs: ({ sums }) => [sums],
-  among: ["plain", "subgroup"],
 });
 
 function recordSums(way: Way, { sums, inputs, parameters, length }: ScanProblem & { readonly sums: Tensor }) {
   const { x, dtRaw, projection, gate: dscan } = inputs;
   const problem = describe(inputs, parameters, length);
-  const { device, kernels, sequences, channels, parameters: sizes } = problem;
+  const { device, kernels, sequences, channels, chunks, parameters: sizes } = problem;
   const constants = prepare(problem, parameters);
   const broadcast = way === "subgroup" ? broadcastKernels(problem) : undefined;
-  device.dispatch(
-    (broadcast ?? kernels).sums,
-    { ...sizes, chunk: 0, span: 0 },
-    [sums, dscan, x, dtRaw, projection, constants],
-    lanes(sequences * channels, broadcast?.lanes),
-  );
+  if (way === "chunks" && chunks > 1) chunkedSums(problem, sums, { x, dtRaw, projection, constants, dscan });
+  else {
+    device.dispatch(
+      (broadcast ?? kernels).sums,
+      { ...sizes, chunk: 0, span: 0 },
+      [sums, dscan, x, dtRaw, projection, constants],
+      lanes(sequences * channels, broadcast?.lanes),
+    );
+  }
   release(constants);
 }
 

@@ -80,13 +80,46 @@ export function chunkedBackward(
   release(carries, spans, parts);
 }
 
-type Name = "alone" | "chain" | "forward" | "aloneBack" | "chainBack" | "backward" | "backwardLeft" | "addUp";
+/** Records the sums that W makes, from what I has left it in `dscan`. */
+export function chunkedSums(
+  scan: ChunkedScan,
+  sums: Tensor,
+  { x, dtRaw, projection, constants, dscan }: Omit<ChunkInputs, "gate"> & { readonly dscan: Tensor },
+): void {
+  const { device, sequences, channels, state, chunks } = scan;
+  const { alone, chain, aloneSlopes, partsOf, addUp } = kernelsOf(scan);
+  const parameters = { ...scan.parameters, chunk: 0, span: chunks }, all = lanes(sequences * chunks * channels);
+  const [starts, slopes] = [0, 1].map(() => empty(device, [sequences, chunks, state, channels], "workspace"));
+  const spans = empty(device, [sequences, chunks, channels], "workspace");
+  const parts = empty(device, [sequences, chunks, channels, state + 4], "workspace");
+  const read = [x, dtRaw, projection, constants], vectors = lanes(sequences * channels * state / 4);
+  device.dispatch(alone, parameters, [starts, spans, ...read], all);
+  device.dispatch(chain, parameters, [starts, spans, constants], vectors);
+  device.dispatch(aloneSlopes, parameters, [slopes, starts, ...read], all);
+  device.dispatch(chain, parameters, [slopes, spans, constants], vectors);
+  device.dispatch(partsOf, parameters, [parts, starts, ...read, slopes, dscan], all);
+  device.dispatch(addUp, parameters, [sums, parts], lanes(sequences * channels * (state / 4 + 1)));
+  release(starts, slopes, spans, parts);
+}
+
+type Name =
+  | "alone"
+  | "chain"
+  | "forward"
+  | "aloneBack"
+  | "chainBack"
+  | "backward"
+  | "backwardLeft"
+  | "addUp"
+  | "aloneSlopes"
+  | "partsOf";
 const made = new Map<number, Record<Name, Kernel>>();
 
 function kernelsOf({ state, chunk }: ChunkedScan): Record<Name, Kernel> {
   let kernels = made.get(state);
   if (!kernels) {
-    const named = (entry: string) => kernel("scan_chunks", entry, { VECTORS: state / 4, CHUNK: chunk });
+    const constants = { VECTORS: state / 4, CHUNK: chunk };
+    const named = (entry: string) => kernel("scan_chunks", entry, constants);
     kernels = {
       alone: named("alone"),
       chain: named("chain"),
@@ -96,6 +129,8 @@ function kernelsOf({ state, chunk }: ChunkedScan): Record<Name, Kernel> {
       backward: named("backward"),
       backwardLeft: named("backward_left"),
       addUp: named("add_up"),
+      aloneSlopes: kernel("scan_sums_chunks", "alone", constants),
+      partsOf: kernel("scan_sums_chunks", "parts_of", constants),
     };
     made.set(state, kernels);
   }

@@ -68,6 +68,7 @@ const layouts: Record<string, string> = {
   scan_chunks: `${scan} chunk span`,
   scan_subgroup: `${scan} chunk span`,
   scan_sums: `${scan} chunk span`,
+  scan_sums_chunks: `${scan} chunk span`,
   softmax: "rows length heads causal",
   softmax_group: "rows length heads causal",
   softmax_vec4: "rows length heads causal",
