@@ -6,6 +6,7 @@ import { countParameters } from "../lib/models/model.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { createPipeline, type Precision } from "../lib/runtime/pipeline.ts";
 import type { RecomputePolicy } from "../lib/runtime/recompute.ts";
+import type { SumsPolicy } from "../lib/runtime/sums.ts";
 import type { Schedule } from "../lib/schedules/schedule.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
@@ -16,6 +17,7 @@ export interface GrowthCommand {
   model: string;
   schedule: Schedule;
   recompute: RecomputePolicy;
+  sums: SumsPolicy;
   precision: Precision;
   samples: number;
   steps: number;
@@ -23,7 +25,7 @@ export interface GrowthCommand {
 
 /** Runs the steps, prints a line every tenth of them (every 100 of 1,000) and the slopes, and writes them as JSON. */
 export async function runGrowth(set: DeviceSet, out: Outputs, command: GrowthCommand): Promise<void> {
-  const { schedule, recompute, precision, samples, steps } = command;
+  const { schedule, recompute, sums, precision, samples, steps } = command;
   const { say } = out;
   const { split: twoStage, microbatches } = sizesOf(schedule);
   const model = createModel(command.model);
@@ -42,7 +44,7 @@ export async function runGrowth(set: DeviceSet, out: Outputs, command: GrowthCom
       mib(heap)
     }`;
   const make = () =>
-    createPipeline(set, model, { optimizer: adamw(), placement: schedule.placement, recompute, precision });
+    createPipeline(set, model, { optimizer: adamw(), placement: schedule.placement, recompute, sums, precision });
   const every = Math.max(1, Math.round(steps / 10));
   const growth = await measureGrowth(set, make, schedule, source, {
     steps,

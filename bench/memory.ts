@@ -7,11 +7,12 @@ import { openOutputs, type Outputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { UserError } from "../lib/errors.ts";
 import type { DeviceSet } from "../lib/gpu/devices.ts";
-import { blankBatch, dryPipeline, type MemoryOptions, reportMemory } from "../lib/measure/memory.ts";
+import { blankBatch, countRows, dryPipeline, type MemoryOptions, reportMemory } from "../lib/measure/memory.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import type { Precision } from "../lib/runtime/pipeline.ts";
 import type { RecomputeText } from "../lib/runtime/recompute.ts";
+import { sumsOf, type SumsPolicy } from "../lib/runtime/sums.ts";
 import type { StepResult } from "../lib/runtime/step.ts";
 import { memorySections, memoryTable } from "../lib/report/memory.ts";
 import { progress } from "../lib/report/progress.ts";
@@ -35,6 +36,7 @@ interface Options {
   schedules: string[];
   policies: PolicyText[];
   recompute: RecomputeText[];
+  sums: SumsPolicy[];
   precision: Precision;
   width?: number;
   samples?: number;
@@ -54,6 +56,7 @@ export const memory = new Command("memory")
   .addOption(flag.policies(["fill", "lean", "end", "mid", "every:2"]))
   .addOption(flag.width(64))
   .addOption(flag.recomputes())
+  .addOption(flag.severalSums())
   .addOption(flag.precision())
   .addOption(flag.samples("4, and 1 with --steps"))
   .option(
@@ -74,22 +77,25 @@ async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const names = steps && options.schedules === paperSchedules ? [repeated] : options.schedules;
   const bases = loadSchedules(names, options.devices, 2);
-  for (const { placement } of bases) partition(createModel(model), placement.length); // explains too many stages
+  for (const { placement } of bases) {
+    partition(createModel(model), placement.length); // explains too many stages
+    options.sums.forEach((sums) => sumsOf(sums, placement.length)); // and makers for other stages
+  }
   if (predict) return await reportPeaks(out, bases, options);
   await withDevices(bases[0].actions.length, { virtual, say: out.say }, async (set) => {
     if (!steps) return await reportPeaks(out, bases, options, set);
-    const { recompute: [recompute], precision, samples = 1, policies: [policy], width } = options;
+    const { recompute: [recompute], sums: [sums], precision, samples = 1, policies: [policy], width } = options;
     const schedule = pairOf(bases[0], { policy, width }).split;
-    await runGrowth(set, out, { model, schedule, recompute, precision, samples, steps });
+    await runGrowth(set, out, { model, schedule, recompute, sums, precision, samples, steps });
   });
 }
 
 async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Options, set?: DeviceSet): Promise<void> {
-  const { policies, recompute, width, precision, samples = 4 } = options;
+  const { policies, recompute, sums, width, precision, samples = 4 } = options;
   const model = () => createModel(options.model);
   const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
-  // Policies are made for the first kind of recomputation.
-  const shape = { optimizer: adamw(), software, subgroupSize, precision, recompute: recompute[0] };
+  // Policies are made for the first kind of recomputation and the first maker of sums.
+  const shape = { optimizer: adamw(), software, subgroupSize, precision, recompute: recompute[0], sums: sums[0] };
   const memoryOf = memoryModels(options.model, { ...shape, samples, width });
   const schedules: Schedule[] = [];
   for (const base of bases) {
@@ -97,11 +103,12 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     const pairs = policies.map((policy) => pairOf(base, { policy, width, memory }));
     schedules.push(pairs[0].base, ...(sizesOf(base).split ? [base] : pairs.map(({ split }) => split)));
   }
-  const bar = progress(schedules.length * recompute.length, "rows");
+  const bar = progress(countRows({ schedules, recompute, sums }), "rows");
   const measured = await reportMemory(model, {
     schedules,
     samples,
     recompute,
+    sums,
     precision,
     optimizer: adamw(),
     ...(set ? { set } : {}),

@@ -17,6 +17,7 @@ import { createModel } from "../lib/models/registry.ts";
 import type { Choices } from "../lib/ops/choice.ts";
 import { createPipeline, type Precision } from "../lib/runtime/pipeline.ts";
 import { type RecomputeText, withRecompute } from "../lib/runtime/recompute.ts";
+import { sumsOf, type SumsPolicy } from "../lib/runtime/sums.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { partitionTable } from "../lib/report/partition.ts";
 import { progress, type ProgressLine } from "../lib/report/progress.ts";
@@ -51,6 +52,7 @@ interface Options {
   repeats: number;
   samples?: number;
   recompute: RecomputeText;
+  sums: SumsPolicy;
   precision: Precision;
   data?: string;
   seed: number;
@@ -74,6 +76,7 @@ export const throughput = new Command("throughput")
   .addOption(flag.repeats("pairs of steps for each schedule", 21))
   .addOption(flag.samples("what fits about a minute"))
   .addOption(flag.recompute())
+  .addOption(flag.sums())
   .addOption(flag.precision())
   .addOption(flag.data())
   .addOption(flag.seed())
@@ -87,10 +90,11 @@ export const throughput = new Command("throughput")
 async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { say } = out;
-  const { repeats, seed, recompute, precision, latency, bandwidth } = options;
+  const { repeats, seed, recompute, sums, precision, latency, bandwidth } = options;
   const usual = loadPairs(options.schedules, options.devices, 2);
   const model = createModel(options.model);
   const { name: data, source } = sourceFor(model, options.data, seed);
+  usual.forEach(({ base: { placement } }) => sumsOf(sums, placement.length)); // refuses makers for other stages
   const cuts = new Map(usual.map(({ base: { placement } }) => [placement.length, partition(model, placement.length)]));
   await withDevices(usual[0].base.actions.length, { virtual: options.virtual, say }, async (set) => {
     const given = latency !== undefined || bandwidth !== undefined;
@@ -101,7 +105,7 @@ async function run(options: Options): Promise<void> {
     }
     const optimizer = adamw({ learningRate: 2e-3 });
     const make: MakePipeline = (placement) =>
-      createPipeline(set, model, { optimizer, placement, seed, recompute, precision });
+      createPipeline(set, model, { optimizer, placement, seed, recompute, sums, precision });
     for (const parts of cuts.values()) say(tableText(partitionTable(model, withRecompute(parts, recompute))));
     const samples = options.samples ?? await chooseSamples(make, source, usual, repeats, set.mode === "real");
     const calibration = options.calibrate ? await calibrateFor(set, options, samples, usual) : undefined;
@@ -138,11 +142,11 @@ async function withPolicy(
   policy: PolicyText,
   samples: number,
   set: DeviceSet,
-  { model, recompute, precision }: Options,
+  { model, recompute, sums, precision }: Options,
   choices?: Choices,
 ): Promise<SchedulePair[]> {
   const { software, subgroupSize } = set.devices[0].gpu.info;
-  const shape = { samples, optimizer: adamw(), recompute, precision, software, subgroupSize, choices };
+  const shape = { samples, optimizer: adamw(), recompute, sums, precision, software, subgroupSize, choices };
   const memoryOf = memoryModels(model, shape);
   return await Promise.all(pairs.map(async ({ base, split }) => {
     const memory = await memoryOf(base);
@@ -153,7 +157,7 @@ async function withPolicy(
 /** Measures the kernels that the model's steps need, with the micro-batches of a W apart and together. */
 async function calibrateFor(
   set: DeviceSet,
-  { model, precision }: Options,
+  { model, sums, precision }: Options,
   samples: number,
   pairs: readonly SchedulePair[],
 ): Promise<Calibration> {
@@ -161,7 +165,13 @@ async function calibrateFor(
   const widest = Math.max(...pairs.map(({ split }) => sizesOf(split).width));
   const problems = [];
   for (const width of new Set([1, widest])) {
-    problems.push(...await problemsOf(createModel(model), samples, gpu, { width, precision }));
+    problems.push(
+      ...await problemsOf(createModel(model), samples, gpu, {
+        width,
+        precision,
+        sums: typeof sums === "string" ? sums : "w",
+      }),
+    );
   }
   let bar: ProgressLine | undefined;
   const onProgress = (done: number, total: number) => (bar ??= progress(total, "kernel choices")).to(done);

@@ -5,8 +5,11 @@
 //   C' = sum over channels of y' h[t],  B' = sum over channels of dt x g[t],  x' = D y' + dt (B . g),
 //   u = g[t] exp(dt A) h[t-1],  dt' = x (B . g) + A . u,  A' = sum over t of dt u,  A_log' = A A',  D' = sum of y' x,
 //   dt_raw' = dt' sigmoid(dt_raw + bias),  bias' = sum of dt_raw'
+// A_log', D' and bias' are for W alone. `backward` adds them up as it goes; `backward_left` makes none, and leaves dt_raw as it is
+// and dt_raw' and y' in a buffer of their own, from which scan_sums.wgsl makes them in W.
 
 #include "scan_problem"
+#include "scan_store_sums"
 
 const WORKGROUP = 64u;
 const VECTORS = 4u;
@@ -15,6 +18,7 @@ const CHUNK = 16u;
 alias T1 = f32;
 alias T2 = f32;
 alias T3 = f32;
+alias T6 = f32;
 alias T7 = f32;
 alias T8 = f32;
 
@@ -24,14 +28,16 @@ alias T8 = f32;
 @group(0) @binding(4) var<storage, read_write> states: array<vec4f>; // h before the chunk becomes exp(dt A) g of its first token
 @group(0) @binding(5) var<storage, read_write> partials: array<vec4f>; // [sequences, channels, span * CHUNK, 2 VECTORS]: B', C'
 @group(0) @binding(6) var<storage, read_write> sums: array<vec4f>; // [sequences, channels, VECTORS + 1]: A_log'; D', bias'
+@group(0) @binding(6) var<storage, read_write> left: array<T6>; // [sequences * length, 2 channels]: dt_raw', y'
 @group(0) @binding(7) var<storage, read> x: array<T7>;
 @group(0) @binding(8) var<storage, read> projection: array<vec4<T8>>;
 @group(0) @binding(9) var<storage, read> constants: array<vec4f>;
 
 // One invocation a channel and sequence. What B' and C' sum over the channels goes through memory: invocations
 // that took several channels and kept these sums in private arrays were no faster and took three times as long to compile.
+#each "scan_sums_in_i" "scan_sums_in_w"
 @compute @workgroup_size(WORKGROUP)
-fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn backward${_left}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let lane = id.x + id.y * n.x * WORKGROUP;
   if (lane >= p.sequences * p.channels) { return; }
   let channel = lane % p.channels;
@@ -43,16 +49,16 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   let own = channel * (VECTORS + 1u);
   var a: array<vec4f, VECTORS>;
   var carry: array<vec4f, VECTORS>;
-  var da: array<vec4f, VECTORS>;
+  ${sum(var da: array<vec4f, VECTORS>;)}
   for (var v = 0u; v < VECTORS; v++) {
     a[v] = constants[own + v];
     carry[v] = vec4f();
     if (!last) { carry[v] = states[(kept_at + p.span * VECTORS + v) * p.channels + channel]; }
-    da[v] = vec4f();
+    ${sum(da[v] = vec4f();)}
   }
   let rest = constants[own + VECTORS];
-  var d_sum = 0.0;
-  var bias_sum = 0.0;
+  ${sum(var d_sum = 0.0;)}
+  ${sum(var bias_sum = 0.0;)}
   var before: array<vec4f, CHUNK * VECTORS>; // h[t - 1]
   for (var chunk = p.chunk + p.span; chunk > p.chunk;) {
     chunk--;
@@ -104,7 +110,7 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
         bg4 += input * g;
         let u = g * decayed;
         au4 += a[v] * u;
-        da[v] += dt.x * u;
+        ${sum(da[v] += dt.x * u;)}
         carry[v] = decay * g;
       }
       let y = dot(y4, vec4f(1.0)) + rest.x * value;
@@ -112,23 +118,18 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
       gate[z_at] = T3(dout * y * sigmoid * (1.0 + z * (1.0 - sigmoid)));
       out[at] = T1(rest.x * dy + dt.x * bg);
       let ddt = (value * bg + LN2 * dot(au4, vec4f(1.0))) * dt.y;
-      dt_raw[at] = T2(ddt);
-      d_sum += dy * value;
-      bias_sum += ddt;
+      ${sum(dt_raw[at] = T2(ddt);)}
+      ${sum(d_sum += dy * value;)}
+      ${sum(bias_sum += ddt;)}
+      ${leave(left[at + row * p.channels] = T6(ddt);)}
+      ${leave(left[at + (row + 1u) * p.channels] = T6(dy);)}
     }
   }
 
-  let sums_at = lane * (VECTORS + 1u);
-  for (var v = 0u; v < VECTORS; v++) {
-    states[(kept_at + v) * p.channels + channel] = carry[v];
-    var sum = LN2 * a[v] * da[v];
-    if (!last) { sum += sums[sums_at + v]; }
-    sums[sums_at + v] = sum;
-  }
-  var sum = vec4f(d_sum, bias_sum, 0.0, 0.0);
-  if (!last) { sum += sums[sums_at + VECTORS]; }
-  sums[sums_at + VECTORS] = sum;
+  for (var v = 0u; v < VECTORS; v++) { states[(kept_at + v) * p.channels + channel] = carry[v]; }
+  ${sum(store_sums(lane * (VECTORS + 1u), last, a, da, d_sum, bias_sum);)}
 }
+#end
 
 @group(0) @binding(1) var<storage, read_write> dprojection: array<vec4<T1>>;
 @group(0) @binding(2) var<storage, read> partials_in: array<vec4f>;

@@ -6,6 +6,7 @@
 // Not timed on a GPU yet.
 
 #include "scan_problem"
+#include "scan_place"
 
 const WORKGROUP = 64u;
 const VECTORS = 4u;
@@ -16,35 +17,10 @@ alias T2 = f32;
 alias T3 = f32;
 alias T4 = f32;
 alias T5 = f32;
+alias T6 = f32;
 alias T7 = f32;
 alias T8 = f32;
 alias T9 = f32;
-
-// One channel of one chunk of one sequence.
-struct Place {
-  channel: u32,
-  chunk: u32,
-  first: u32, // token, of all sequences
-  count: u32, // tokens
-  state: u32, // where its vector 0 lies in [sequences, chunks, VECTORS, channels]; the next is p.channels further
-  step: u32, // its place in [sequences, chunks, channels]
-}
-
-fn placeOf(lane: u32) -> Place {
-  let chunks = (p.length + CHUNK - 1u) / CHUNK;
-  let channel = lane % p.channels;
-  let chunk = lane / p.channels % p.span + p.chunk;
-  let sequence = lane / p.channels / p.span;
-  let index = sequence * chunks + chunk;
-  return Place(
-    channel,
-    chunk,
-    sequence * p.length + chunk * CHUNK,
-    min(CHUNK, p.length - chunk * CHUNK),
-    index * VECTORS * p.channels + channel,
-    index * p.channels + channel,
-  );
-}
 
 @group(0) @binding(1) var<storage, read_write> ends: array<vec4f>; // [sequences, chunks, VECTORS, channels]
 @group(0) @binding(2) var<storage, read_write> spans: array<f32>; // [sequences, chunks, channels], each the sum of its dt
@@ -179,13 +155,15 @@ fn alone_back(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
 @group(0) @binding(4) var<storage, read> kept: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> partials: array<vec4f>; // [sequences, channels, span * CHUNK, 2 VECTORS]: B', C'
 @group(0) @binding(6) var<storage, read_write> parts: array<vec4f>; // [sequences, chunks, channels, VECTORS + 1]: of `sums`
+@group(0) @binding(6) var<storage, read_write> left: array<T6>; // [sequences * length, 2 channels]: dt_raw', y'
 @group(0) @binding(7) var<storage, read> constants_of: array<vec4f>;
 @group(0) @binding(8) var<storage, read> x_of: array<T8>;
 @group(0) @binding(9) var<storage, read> projection_of: array<vec4<T9>>;
 @group(0) @binding(10) var<storage, read> carries: array<vec4f>;
 
+#each "scan_sums_in_i" "scan_sums_in_w"
 @compute @workgroup_size(WORKGROUP)
-fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+fn backward${_left}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
   let lane = id.x + id.y * n.x * WORKGROUP;
   if (lane >= p.sequences * p.span * p.channels) { return; }
   let place = placeOf(lane);
@@ -194,7 +172,7 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
   var a: array<vec4f, VECTORS>;
   var h: array<vec4f, VECTORS>;
   var carry: array<vec4f, VECTORS>;
-  var da: array<vec4f, VECTORS>;
+  ${sum(var da: array<vec4f, VECTORS>;)}
   for (var v = 0u; v < VECTORS; v++) {
     a[v] = constants_of[own + v];
     h[v] = kept[place.state + v * p.channels];
@@ -215,8 +193,8 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
 
   let sequence = lane / p.channels / p.span;
   let partial = ((sequence * p.channels + place.channel) * p.span + place.chunk - p.chunk) * CHUNK;
-  var d_sum = 0.0;
-  var bias_sum = 0.0;
+  ${sum(var d_sum = 0.0;)}
+  ${sum(var bias_sum = 0.0;)}
   for (var t = place.count; t > 0u;) {
     t--;
     let row = place.first + t;
@@ -246,7 +224,7 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
       bg4 += input * g;
       let u = g * decayed;
       au4 += a[v] * u;
-      da[v] += dt.x * u;
+      ${sum(da[v] += dt.x * u;)}
       carry[v] = decay * g;
     }
     let result = dot(y4, vec4f(1.0)) + rest.x * value;
@@ -254,13 +232,19 @@ fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n
     gate[z_at] = T3(gradient * result * sigmoid * (1.0 + z * (1.0 - sigmoid)));
     out[at] = T1(rest.x * dy + dt.x * bg);
     let ddt = (value * bg + LN2 * dot(au4, vec4f(1.0))) * dt.y;
-    dt_to[at] = T2(ddt);
-    d_sum += dy * value;
-    bias_sum += ddt;
+    ${sum(dt_to[at] = T2(ddt);)}
+    ${sum(d_sum += dy * value;)}
+    ${sum(bias_sum += ddt;)}
+    ${leave(left[at + row * p.channels] = T6(ddt);)}
+    ${leave(left[at + (row + 1u) * p.channels] = T6(dy);)}
   }
-  let parts_at = place.step * (VECTORS + 1u);
-  for (var v = 0u; v < VECTORS; v++) { parts[parts_at + v] = LN2 * a[v] * da[v]; }
-  parts[parts_at + VECTORS] = vec4f(d_sum, bias_sum, 0.0, 0.0);
+  ${sum(store_parts(place.step * (VECTORS + 1u), a, da, d_sum, bias_sum);)}
+}
+#end
+
+fn store_parts(at: u32, a: array<vec4f, VECTORS>, da: array<vec4f, VECTORS>, d_sum: f32, bias_sum: f32) {
+  for (var v = 0u; v < VECTORS; v++) { parts[at + v] = LN2 * a[v] * da[v]; }
+  parts[at + VECTORS] = vec4f(d_sum, bias_sum, 0.0, 0.0);
 }
 
 @group(0) @binding(1) var<storage, read_write> sums: array<vec4f>; // [sequences, channels, VECTORS + 1]

@@ -7,6 +7,7 @@
 enable subgroups;
 
 #include "scan_problem"
+#include "scan_store_sums"
 
 const LANES = 8u; // in a subgroup: 4, 8 or 16
 const VECTORS = 4u;
@@ -91,12 +92,14 @@ fn forward(
 @group(0) @binding(4) var<storage, read_write> states: array<vec4f>; // h before the chunk becomes exp(dt A) g of its first token
 @group(0) @binding(5) var<storage, read_write> partials: array<f32>; // [sequences, channels / 4, span * CHUNK, 2 VECTORS, 4]: B', C'
 @group(0) @binding(6) var<storage, read_write> sums: array<vec4f>; // [sequences, channels, VECTORS + 1]: A_log'; D', bias'
+@group(0) @binding(6) var<storage, read_write> left: array<T6>; // [sequences * length, 2 channels]: dt_raw', y'
 @group(0) @binding(7) var<storage, read> x: array<T7>;
 @group(0) @binding(8) var<storage, read> projection: array<vec4<T8>>;
 @group(0) @binding(9) var<storage, read> constants: array<vec4f>;
 
+#each "scan_sums_in_i" "scan_sums_in_w"
 @compute @workgroup_size(LANES)
-fn backward(
+fn backward${_left}(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) n: vec3u,
   @builtin(local_invocation_index) lane: u32,
@@ -112,16 +115,16 @@ fn backward(
   let own = channel * (VECTORS + 1u);
   var a: array<vec4f, VECTORS>;
   var carry: array<vec4f, VECTORS>;
-  var da: array<vec4f, VECTORS>;
+  ${sum(var da: array<vec4f, VECTORS>;)}
   for (var v = 0u; v < VECTORS; v++) {
     a[v] = constants[own + v];
     carry[v] = vec4f();
     if (!last) { carry[v] = states[(kept_at + p.span * VECTORS + v) * p.channels + channel]; }
-    da[v] = vec4f();
+    ${sum(da[v] = vec4f();)}
   }
   let rest = constants[own + VECTORS];
-  var d_sum = 0.0;
-  var bias_sum = 0.0;
+  ${sum(var d_sum = 0.0;)}
+  ${sum(var bias_sum = 0.0;)}
   var before: array<vec4f, CHUNK * VECTORS>; // h[t - 1]
   for (var chunk = p.chunk + p.span; chunk > p.chunk;) {
     chunk--;
@@ -182,7 +185,7 @@ fn backward(
         bg4 += input * g;
         let u = g * decayed;
         au4 += a[v] * u;
-        da[v] += dt.x * u;
+        ${sum(da[v] += dt.x * u;)}
         carry[v] = decay * g;
       }
       let result = dot(y4, vec4f(1.0)) + rest.x * value;
@@ -190,23 +193,18 @@ fn backward(
       gate[z_at] = T3(dout * result * sigmoid * (1.0 + z * (1.0 - sigmoid)));
       out[at] = T1(rest.x * dy + dt.x * bg);
       let ddt = (value * bg + LN2 * dot(au4, vec4f(1.0))) * dt.y;
-      dt_raw[at] = T2(ddt);
-      d_sum += dy * value;
-      bias_sum += ddt;
+      ${sum(dt_raw[at] = T2(ddt);)}
+      ${sum(d_sum += dy * value;)}
+      ${sum(bias_sum += ddt;)}
+      ${leave(left[at + row * p.channels] = T6(ddt);)}
+      ${leave(left[at + (row + 1u) * p.channels] = T6(dy);)}
     }
   }
 
-  let sums_at = (origin + lane) * (VECTORS + 1u);
-  for (var v = 0u; v < VECTORS; v++) {
-    states[(kept_at + v) * p.channels + channel] = carry[v];
-    var sum = LN2 * a[v] * da[v];
-    if (!last) { sum += sums[sums_at + v]; }
-    sums[sums_at + v] = sum;
-  }
-  var sum = vec4f(d_sum, bias_sum, 0.0, 0.0);
-  if (!last) { sum += sums[sums_at + VECTORS]; }
-  sums[sums_at + VECTORS] = sum;
+  for (var v = 0u; v < VECTORS; v++) { states[(kept_at + v) * p.channels + channel] = carry[v]; }
+  ${sum(store_sums((origin + lane) * (VECTORS + 1u), last, a, da, d_sum, bias_sum);)}
 }
+#end
 
 // The sum over four neighbouring lanes: the first of them is given its x, the second its y, and so on.
 fn inQuad(value: vec4f, lane: u32) -> f32 {
@@ -216,3 +214,58 @@ fn inQuad(value: vec4f, lane: u32) -> f32 {
   return select(pair.x, pair.y, high) + quadSwapY(select(pair.y, pair.x, high));
 }
 
+
+@group(0) @binding(1) var<storage, read_write> sums_out: array<vec4f>; // [sequences, channels, VECTORS + 1]: A_log'; D', bias'
+@group(0) @binding(2) var<storage, read> left_in: array<T2>; // [sequences * length, 2 channels]: dt_raw', y'
+@group(0) @binding(6) var<storage, read> sums_constants: array<vec4f>;
+
+// What W adds up where I has left it: scan_sums.wgsl has the formulas.
+@compute @workgroup_size(LANES)
+fn sums_of(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) n: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let origin = (group.x + group.y * n.x) * LANES;
+  if (origin >= p.sequences * p.channels) { return; }
+  let channel = origin % p.channels + lane;
+  let own = channel * (VECTORS + 1u);
+  var a: array<vec4f, VECTORS>;
+  var h: array<vec4f, VECTORS>;
+  var slope: array<vec4f, VECTORS>;
+  var da: array<vec4f, VECTORS>;
+  for (var v = 0u; v < VECTORS; v++) {
+    a[v] = sums_constants[own + v];
+    h[v] = vec4f();
+    slope[v] = vec4f();
+    da[v] = vec4f();
+  }
+  let bias = sums_constants[own + VECTORS].y;
+  var d_sum = 0.0;
+  var bias_sum = 0.0;
+  let first = origin / p.channels * p.length;
+  for (var row = first; row < first + p.length; row++) {
+    let at = row * p.channels + channel;
+    let value = f32(x_in[at]);
+    let dt = softplus(f32(dt_in[at]) + bias).x;
+    let ddt = f32(left_in[at + row * p.channels]);
+    let dy = f32(left_in[at + (row + 1u) * p.channels]);
+    let bc_at = (row + 1u) * p.projectionStride - 2u * VECTORS;
+    var share: Share;
+    for (var i = 0u; i * LANES < 8u; i++) {
+      share[i] = vec4f(projection_in[bc_at + min(i * LANES + lane, 2u * VECTORS - 1u)]);
+    }
+    let bc = everything(share);
+    for (var v = 0u; v < VECTORS; v++) {
+      let decay = exp2(dt * a[v]);
+      slope[v] = decay * (slope[v] + dt * h[v]);
+      h[v] = decay * h[v] + dt * value * bc[v];
+      da[v] += dy * bc[VECTORS + v] * slope[v];
+    }
+    d_sum += dy * value;
+    bias_sum += ddt;
+  }
+  let sums_at = (origin + lane) * (VECTORS + 1u);
+  for (var v = 0u; v < VECTORS; v++) { sums_out[sums_at + v] = LN2 * a[v] * da[v]; }
+  sums_out[sums_at + VECTORS] = vec4f(d_sum, bias_sum, 0.0, 0.0);
+}

@@ -8,6 +8,7 @@ import { Option } from "commander";
 import { modelNames } from "../models/registry.ts";
 import { precisions } from "../runtime/pipeline.ts";
 import { parseRecompute } from "../runtime/recompute.ts";
+import { parseSums } from "../runtime/sums.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
 import { paperSchedules } from "../schedules/transforms/pair.ts";
 import { formatPolicy, parsePolicy, policies as kinds, spellingOf } from "../schedules/transforms/policy.ts";
@@ -113,6 +114,19 @@ export function recompute(): Option {
 export function recomputes(): Option {
   const read = reading((text) => text.split(",").map(parseRecompute));
   return option("--recompute <a,b>", `what to recompute, a row for each: ${recomputeHelp}`, read, ["none"]);
+}
+
+const sumsHelp = "who makes sums that only a delayed W reads: i, w, or one for each stage as in i/w";
+
+/** `--sums`. */
+export function sums(): Option {
+  return option("--sums <who>", sumsHelp, reading(parseSums), "i");
+}
+
+/** `--sums` with several makers, a row for each. */
+export function severalSums(): Option {
+  const read = reading((text) => text.split(",").map(parseSums));
+  return option("--sums <a,b>", `${sumsHelp}; a row for each`, read, ["i"]);
 }
 
 /** `--data`. */

@@ -12,8 +12,8 @@ import { parameter } from "./parameter.ts";
  * of others do: a batch cut otherwise is normalised otherwise. Each forward moves the running statistics on. With `relu` it
  * applies max(x, 0) to the result in the same pass over memory.
  *
- * The input gradient is made of the gradients of gain and bias, so I computes these; what is left for W is to add them
- * to the parameters' gradients. It reads no x and no dy, and both go after I.
+ * The input gradient is made of the gradients of gain and bias, so I computes these whoever else's sums W makes (`Saved.sums`): they
+ * cost I nothing. What is left for W is to add them to the parameters' gradients. It reads no x and no dy, and both go after I.
  *
  * Its `outputShape` throws a UserError for one value a channel, one sample of one pixel, as PyTorch does: less its mean that is 0
  * whatever it was.

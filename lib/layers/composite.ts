@@ -5,6 +5,7 @@ import type { Layer, Reads } from "./layer.ts";
 import type { Parameter } from "./parameter.ts";
 import { backwardWeight } from "./run.ts";
 import type { Saved } from "./saved.ts";
+import { isRead, type Reading } from "./sums.ts";
 
 /** What a composite says of itself; the rest follows from its parts. */
 export interface Own extends Pick<Layer, "outputShape" | "flops" | "forward" | "backwardInput"> {
@@ -44,8 +45,8 @@ export function between(
   saved: Saved,
   name: string,
   { shape, dtype }: Pick<Tensor, "shape" | "dtype">,
-  isRead: boolean | undefined,
+  reading: Reading,
   category: Category,
 ): Tensor {
-  return isRead ? saved.slot(name, shape, category, dtype) : saved.scratch(shape, dtype, category);
+  return isRead(reading, saved.sums) ? saved.slot(name, shape, category, dtype) : saved.scratch(shape, dtype, category);
 }

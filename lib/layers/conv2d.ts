@@ -7,8 +7,9 @@ import { parameter } from "./parameter.ts";
 
 /**
  * Convolves images [samples, height, width, inputs] with a weight [size, size, inputs, outputs], which starts with normal numbers of
- * variance 2 / (size^2 * outputs) (He et al., arXiv 1502.01852, by what flows back; as torchvision). W reads x and dy; the
- * patches are laid out once more for it rather than kept, which would take size^2 times the memory.
+ * variance 2 / (size^2 * outputs) (He et al., arXiv 1502.01852, by what flows back; as torchvision). W reads x and dy, and
+ * I makes nothing for it. Where a way of convolving lays patches out, W lays out its own: I's hold
+ * the gradients of patches, and F's would take size^2 times the memory of x if they were kept.
  */
 export function conv2d(
   name: string,

@@ -2,6 +2,7 @@
 import { type Category, padded } from "../memory.ts";
 import { bytesOf, type DType, empty, release, type Tensor, view } from "../tensor.ts";
 import type { Placed } from "./placed.ts";
+import type { Sums } from "./sums.ts";
 
 /**
  * The micro-batches that one W takes together. What that W reads of each of them lies in *slabs*, one buffer with a slot
@@ -16,17 +17,22 @@ export interface Group {
   readonly samples: number;
   /** Whether W comes at a time of its own. Where a full backward ends the group, it follows I at once. */
   readonly delayed: boolean;
+  /** Who makes the sums that only W reads: I, where that W follows at once. */
+  readonly sums: Sums;
   /** Slab by name, made when the first micro-batch asks for its slot. */
   readonly slabs: Map<string, Tensor>;
 }
 
-/** A group of `size` micro-batches, with no memory yet; W is delayed, and a micro-batch one sample, unless said otherwise. */
+/**
+ * A group of `size` micro-batches, with no memory yet; W is delayed, a micro-batch one sample, and sums are I's, unless said
+ * otherwise. Where W is not delayed, I makes the sums whatever is said.
+ */
 export function createGroup(
   placed: Placed,
   size: number,
-  { delayed = true, samples = 1 }: Partial<Pick<Group, "delayed" | "samples">> = {},
+  { delayed = true, samples = 1, sums = "i" }: Partial<Pick<Group, "delayed" | "samples" | "sums">> = {},
 ): Group {
-  return { placed, size, samples, delayed, slabs: new Map() };
+  return { placed, size, samples, delayed, sums: delayed ? sums : "i", slabs: new Map() };
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Tensor } from "../tensor.ts";
 import type { StateBuffer } from "./buffers.ts";
 import type { Parameter } from "./parameter.ts";
 import type { Saved } from "./saved.ts";
+import type { Reading, Sums } from "./sums.ts";
 
 /** Floating-point operations of a layer's three functions; a multiply and an add count as two. */
 export interface Flops {
@@ -17,23 +18,35 @@ export interface Flops {
   readonly b?: number;
   /** A forward that is run only for what it keeps, where that is less than `f`: see `Saved.unread`. */
   readonly recompute?: number;
+  /** The part of `i` that makes sums which only W reads, and what W takes where it makes them: see `Saved.sums`. */
+  readonly sums?: { readonly i: number; readonly w: number };
 }
 
 /** The work of several parts, one after another: in a forward that recomputes, the last may be spared. */
 export function addFlops(...parts: readonly Flops[]): Flops {
   let f = 0, i = 0, w = 0, b = 0;
+  const sums = { i: 0, w: 0 };
   for (const part of parts) {
     f += part.f;
     i += part.i;
     w += part.w;
     b += part.b ?? part.i + part.w;
+    sums.i += part.sums?.i ?? 0;
+    sums.w += part.sums?.w ?? 0;
   }
   const { f: last, recompute = last } = parts[parts.length - 1];
   return {
     ...{ f, i, w },
     ...parts.some((part) => part.b !== undefined) ? { b } : {},
+    ...parts.some((part) => part.sums) ? { sums } : {},
     ...recompute < last ? { recompute: f - last + recompute } : {},
   };
+}
+
+/** The work of a layer whose sums are made there; those of a full backward are always made by its I. */
+export function withSums(flops: Flops, sums: Sums): Flops {
+  const { f, i, w, b = i + w, sums: part = { i: 0, w: 0 } } = flops;
+  return sums === "i" ? flops : { ...flops, f, i: i - part.i, w: w + part.w, b };
 }
 
 /**
@@ -50,10 +63,13 @@ export function sumShape(one: readonly number[], other: readonly number[]): read
 
 /** What the later functions of a layer read: what its neighbours, the pipeline and recomputation must know of it. */
 export interface Reads {
-  /** Whether `backwardWeight` reads `x`: then whoever makes `x` puts it into a slot of the micro-batch's group. */
-  readonly input?: boolean;
+  /**
+   * Whether `backwardWeight` reads `x`, or "sums" where it does only if it makes the sums, see {@link Saved.sums}: then whoever makes
+   * `x` puts it into a slot of the micro-batch's group.
+   */
+  readonly input?: Reading;
   /** The same for `dy`. */
-  readonly gradient?: boolean;
+  readonly gradient?: Reading;
   /** Whether x and dy are all that any of its functions leaves to another: then recomputing it would save nothing. */
   readonly nothingElse?: boolean;
   /** Names of the side inputs that it reads: "lengths", u32 [samples], and "seed", u32 [2], see {@link Saved.side}. */

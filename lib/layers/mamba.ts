@@ -12,6 +12,7 @@ import {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanSums,
 } from "../ops/scan.ts";
 import { joinAdjacent, type Tensor } from "../tensor.ts";
 import { composed } from "./composite.ts";
@@ -39,9 +40,13 @@ export interface MambaOptions {
 
 /**
  * A Mamba mixer with the reference implementation's initial values. The gate is part of the scan's kernels. I works in place
- * where it can: the slot of [x | z] becomes that of its gradient, and so does that of the step sizes. W needs the inputs
- * and output gradients of the four projections, and for the convolution and the scan sums over each sequence that I's loops leave
- * behind; the scan's states and the gate are gone after I.
+ * where it can: the slot of [x | z] becomes that of its gradient. W needs the inputs and output gradients of the four projections, and
+ * for the convolution and the scan sums over each sequence; the scan's states and the gate are gone after I.
+ *
+ * The convolution's sums always fall out of I's loop, a few multiplications beside its loads: to make them W would repeat
+ * nearly all of that loop, and x and dy would wait for it. The scan's (`Saved.sums`) can be made by either. In I's loop they are a
+ * twelfth of the arithmetic, and the slot of the step sizes becomes that of their gradient. W's is a forward scan with half the
+ * arithmetic of I's loop, and the step sizes wait for it with their gradient and y's.
  *
  * @throws {UserError} When the state is no multiple of 4.
  */
@@ -86,12 +91,13 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const a = inProjection.flops([rows, width]), b = output.flops([rows, inner]);
       const low = 2 * rows * inner * (columns + rank);
       // Counted in the kernels, an exponential as one: of the scan for each number of a state, of the rest for each channel.
-      const scan = rows * inner * state, channel = rows * inner, sums = rows / length * inner * (state + convTaps + 3);
+      const scan = rows * inner * state, channel = rows * inner, added = rows / length * inner * (state + convTaps + 3);
       return {
         f: a.f + b.f + low + 7 * scan + 35 * channel,
         recompute: a.f + low + 7 * scan + 35 * channel,
         i: a.i + b.i + low + 24 * scan + 90 * channel,
-        w: a.w + b.w + low + sums,
+        w: a.w + b.w + low + added,
+        sums: { i: 2 * scan + 3 * channel, w: 11 * scan + 30 * channel },
       };
     },
     forward(y, x, saved) {
@@ -115,15 +121,20 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const dconvolved = saved.scratch([rows, inner], dy.dtype);
       backwardInput(output, dconvolved, dy, saved.child("out_proj"));
       const dprojection = saved.slot("dprojection", [rows, stride], "derivatives", dy.dtype);
-      const scanSums = saved.slot("scan_sums", scanSumsShape(rows, length, inner, state), "derivatives");
+      const inI = saved.sums === "i";
+      const left = inI
+        ? saved.slot("scan_sums", scanSumsShape(rows, length, inner, state), "derivatives")
+        : saved.slot("dscan", [rows, 2 * inner], "derivatives", dy.dtype);
       selectiveScanBackwardInput(
-        ...[dconvolved, dprojection, scanSums, saved.get("states")] as const,
+        ...[dconvolved, dprojection, inI ? { sums: left } : { dscan: left }, saved.get("states")] as const,
         ...[scanInputs(saved), scanParameters(saved), length] as const,
       );
       saved.drop("states");
-      // The slots of dt and [x | z] hold gradients from here on.
-      for (const name of ["dt", "xz"]) dy.device.pool.recategorize(saved.get(name).storage, "derivatives");
-      const ddt = matrix(saved.get("dt")), transposeB = true;
+      // Slots that hold gradients from here on.
+      for (const name of inI ? ["dt", "xz"] : ["xz"]) {
+        dy.device.pool.recategorize(saved.get(name).storage, "derivatives");
+      }
+      const ddt = firstColumns(inI ? saved.get("dt") : left, inner), transposeB = true;
       matmulBatched(steps(dprojection), ddt, matrix(saved.value(dtWeight)), [1, 1], { transposeB });
       matmulBatched(matrix(dconvolved), everything(dprojection), matrix(saved.value(xWeight)), [1, 1], {
         transposeB,
@@ -136,25 +147,34 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       backwardInput(inProjection, dx, dxz, saved.child("in_proj"));
       saved.drop("xz");
       saved.keep("dprojection", dprojection);
-      saved.keep("scan_sums", scanSums);
+      saved.keep(inI ? "scan_sums" : "dscan", left);
       saved.keep("conv_weight_sums", weightSums);
       saved.keep("conv_bias_sums", biasSums);
     },
     backwardWeight(saved) {
       const kept = (...names: string[]) => joinAdjacent(saved.map((each) => names.map((name) => each.get(name))));
-      const [{ gradient }] = saved;
+      const [{ gradient, sums: maker, scratch }] = saved;
       const product = { transposeA: true, accumulate: true, sampleRows: length };
       for (const [x, dprojection] of kept("convolved", "dprojection")) {
         matmulBatched(matrix(gradient(xWeight)), matrix(x), everything(dprojection), [1, 1], product);
       }
-      for (const [projection, ddt] of kept("projection", "dt")) {
-        matmulBatched(matrix(gradient(dtWeight)), steps(projection), matrix(ddt), [1, 1], product);
+      for (const [projection, holder] of kept("projection", maker === "i" ? "dt" : "dscan")) {
+        matmulBatched(matrix(gradient(dtWeight)), steps(projection), firstColumns(holder, inner), [1, 1], product);
       }
       for (const [weights, biases] of kept("conv_weight_sums", "conv_bias_sums")) {
         causalConvBackwardWeight(gradient(convWeight), gradient(convBias), weights, biases);
       }
       const gradients = { aLog: gradient(aLog), d: gradient(d), dtBias: gradient(dtBias) };
-      for (const [sums] of kept("scan_sums")) selectiveScanBackwardWeight(gradients, sums);
+      if (maker === "i") {
+        for (const [sums] of kept("scan_sums")) selectiveScanBackwardWeight(gradients, sums);
+        return;
+      }
+      for (const [x, dtRaw, projection, dscan] of kept("convolved", "dt", "projection", "dscan")) {
+        const sums = scratch(scanSumsShape(x.shape[0], length, inner, state));
+        selectiveScanSums(sums, { x, dtRaw, projection, dscan }, scanParameters(saved[0]), length);
+        selectiveScanBackwardWeight(gradients, sums);
+        saved[0].release(sums);
+      }
     },
   });
 }
@@ -166,6 +186,10 @@ const logUniformStep: Initial = (_, random) => {
 };
 
 function matrix(tensor: Tensor): Matrices {
-  const [rows, columns] = tensor.shape;
-  return { tensor, rows, columns, rowStride: columns, offset: 0, strides: [0, 0] };
+  return firstColumns(tensor, tensor.shape[1]);
+}
+
+function firstColumns(tensor: Tensor, columns: number): Matrices {
+  const [rows, rowStride] = tensor.shape;
+  return { tensor, rows, columns, rowStride, offset: 0, strides: [0, 0] };
 }

@@ -9,6 +9,7 @@ import { createGroup, releaseGroup } from "./group.ts";
 import type { Flops, Layer } from "./layer.ts";
 import { backwardInput, backwardWeight, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
+import type { Reading } from "./sums.ts";
 
 /**
  * What of a layer is recomputed. A micro-batch waits twice, for its I and then for its W, and each wait can be had cheaper:
@@ -42,6 +43,8 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   const inI = what !== "derivatives";
   /** Whether W recomputes. */
   const inW = ({ delayed }: Saved) => what !== "activations" && delayed;
+  /** A W that recomputes I lets it make the sums: the option says nothing there. */
+  const read = (reading: Reading): Reading => what === "activations" ? reading : reading === true;
   /** Slots in which no W reads: those of the micro-batch's own group would take memory for all of it at once. */
   const alone = ({ group }: Saved) => createGroup(group.placed, 1, { samples: group.samples });
 
@@ -52,7 +55,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   }
 
   const kept = composed({ layer }, {
-    reads: layer.reads,
+    reads: { ...layer.reads, input: read(layer.reads.input), gradient: read(layer.reads.gradient) },
     outputShape: (shape) => layer.outputShape(shape),
     flops: (shape) => withRecomputed(layer.flops(shape), what),
     forward(y, x, saved) {
@@ -93,7 +96,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   };
 }
 
-function withRecomputed({ f, i, w, b = i + w, recompute = f }: Flops, what: Recompute): Flops {
+function withRecomputed({ f, i, w, b = i + w, recompute = f, sums }: Flops, what: Recompute): Flops {
   const [inI, inW] = [what !== "derivatives" ? recompute : 0, what !== "activations" ? recompute + i : 0];
-  return { f, i: i + inI, w: w + inW, b: b + inI };
+  return { f, i: i + inI, w: w + inW, b: b + inI, ...sums && what === "activations" ? { sums } : {} };
 }

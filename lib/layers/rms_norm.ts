@@ -2,38 +2,53 @@
 import { columnSum } from "../ops/bias.ts";
 import * as ops from "../ops/norm.ts";
 import { joinAdjacent } from "../tensor.ts";
+import { between } from "./composite.ts";
 import type { ResidualNorm } from "./layer.ts";
 import { parameter } from "./parameter.ts";
 
 /**
- * Normalises each row of `width` features. I, which reads x and dy anyway, sums up the gain's gradient over the rows, so
- * that both go after it; what is left for W is to add the micro-batches' sums to the parameter's gradient.
+ * Normalises each row of `width` features. The gain's gradient is a sum over the rows of x and dy (`Saved.sums`). I, which reads both
+ * anyway, makes it, so that both go after it, and what is left for W is to add the micro-batches' sums up; or x and dy wait for W,
+ * which makes one sum over all of its micro-batches.
  */
 export function rmsNorm(name: string, width: number, epsilon = 1e-5): ResidualNorm {
   const gain = parameter(`${name}.weight`, [width], "ones");
   return {
     parameters: [gain],
     addsResidual: true,
-    reads: {},
+    reads: { input: "sums", gradient: "sums" },
     outputShape: (shape) => shape,
-    flops: ([rows]) => ({ f: 4 * rows * width, i: 11 * rows * width, w: width }),
+    flops([rows]) {
+      const size = rows * width;
+      return { f: 4 * size, i: 11 * size, w: width, sums: { i: 3 * size, w: 3 * size } };
+    },
     forward(y, x, saved) {
-      const rstd = saved.scratch([x.shape[0]], "f32", "activations");
+      const rstd = between(saved, "rstd", { shape: [x.shape[0]], dtype: "f32" }, "sums", "activations");
       ops.rmsNorm(y, rstd, x, saved.value(gain), epsilon);
       saved.keep("x", x);
       saved.keep("rstd", rstd);
     },
     backwardInput(dx, dy, saved, residual) {
       const x = saved.get("x"), rstd = saved.get("rstd");
+      if (dx) ops.rmsNormBackwardInput(dx, dy, x, rstd, saved.value(gain), residual);
+      if (saved.sums === "w") return saved.keep("dy", dy);
       const dgain = saved.slot("dgain", [1, width], "derivatives");
       ops.rmsNormSums(dgain, dy, x, rstd);
-      if (dx) ops.rmsNormBackwardInput(dx, dy, x, rstd, saved.value(gain), residual);
       saved.drop("x", "rstd");
       saved.keep("dgain", dgain);
     },
     backwardWeight(saved) {
-      const gradient = saved[0].gradient(gain);
-      for (const [dgain] of joinAdjacent(saved.map((each) => [each.get("dgain")]))) columnSum(gradient, dgain);
+      const [{ gradient, sums, scratch }] = saved;
+      if (sums === "i") {
+        for (const [dgain] of joinAdjacent(saved.map((each) => [each.get("dgain")]))) columnSum(gradient(gain), dgain);
+        return;
+      }
+      const dgain = scratch([1, width]);
+      const read = saved.map((each) => [each.get("dy"), each.get("x"), each.get("rstd")] as const);
+      for (const [dy, x, rstd] of joinAdjacent(read)) {
+        ops.rmsNormSums(dgain, dy, x, rstd);
+        columnSum(gradient(gain), dgain);
+      }
     },
   };
 }

@@ -5,6 +5,7 @@ import { type DType, empty, release, retain, type Tensor } from "../tensor.ts";
 import type { StateBuffer } from "./buffers.ts";
 import { type Group, slotIn } from "./group.ts";
 import type { Parameter } from "./parameter.ts";
+import type { Sums } from "./sums.ts";
 
 /** How the store of a child layer differs from its parent's. */
 export interface ChildOptions {
@@ -31,6 +32,11 @@ export interface Saved {
   readonly index: number;
   /** Whether W comes at a time of its own, or follows I at once in a full backward. */
   readonly delayed: boolean;
+  /**
+   * Who makes those parts of the weight gradients that are sums over one micro-batch, and that I could make as well: "i", I, or "w", W,
+   * from what I keeps for it. In a full backward always I.
+   */
+  readonly sums: Sums;
   /**
    * Whether the forward has been run before for this micro-batch, and recomputes what was not kept: it must give the same numbers,
    * and must not move state such as running statistics on once more.
@@ -105,7 +111,7 @@ function createPart(
   path: string,
   { recomputing = false, unread = false }: ChildOptions,
 ): Saved {
-  const { placed, delayed } = group;
+  const { placed, delayed, sums } = group;
   const layer = path === "" ? "A stage" : `Layer "${path.slice(0, -1)}"`;
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
@@ -124,6 +130,7 @@ function createPart(
     group,
     index,
     delayed,
+    sums,
     recomputing,
     unread,
     value: (parameter) => placed.parameter(parameter).value,

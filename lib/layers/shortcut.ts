@@ -2,9 +2,10 @@
 import { add } from "../ops/elementwise.ts";
 import { addRelu, reluBackward } from "../ops/relu.ts";
 import { sizeOf } from "../tensor.ts";
-import { composed } from "./composite.ts";
+import { between, composed } from "./composite.ts";
 import { addFlops, type Layer, sumShape } from "./layer.ts";
 import { backwardInput, forward } from "./run.ts";
+import { either } from "./sums.ts";
 
 /**
  * `y = body(x) + x`, or `body(x) + projection(x)` where the body changes the shape. The parts keep under "body" and
@@ -12,9 +13,9 @@ import { backwardInput, forward } from "./run.ts";
  * the layer behind it often keeps anyway.
  */
 export function shortcut(body: Layer, projection?: Layer, { relu = false }: { relu?: boolean } = {}): Layer {
-  const readsSum = body.reads.gradient || projection?.reads.gradient;
+  const readsSum = either(body.reads.gradient, projection?.reads.gradient);
   return composed({ body, projection }, {
-    reads: { input: body.reads.input || projection?.reads.input, gradient: readsSum && !relu },
+    reads: { input: either(body.reads.input, projection?.reads.input), gradient: !relu && readsSum },
     outputShape: (shape) => sumShape(body.outputShape(shape), projection ? projection.outputShape(shape) : shape),
     flops(shape) {
       const sums = { f: sizeOf(body.outputShape(shape)), i: sizeOf(shape), w: 0 };
@@ -34,7 +35,7 @@ export function shortcut(body: Layer, projection?: Layer, { relu = false }: { re
       const gradient = () => dx && saved.scratch(dx.shape, dx.dtype);
       let dsum = dy;
       if (relu) {
-        dsum = readsSum ? saved.slot("dsum", dy.shape, "derivatives", dy.dtype) : saved.scratch(dy.shape, dy.dtype);
+        dsum = between(saved, "dsum", dy, readsSum, "derivatives");
         reluBackward(dsum, dy, saved.get("y"));
         saved.drop("y");
       }

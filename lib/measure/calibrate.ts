@@ -3,10 +3,11 @@ import type { Device } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { dryDevices } from "../gpu/dry.ts";
 import { adamw } from "../train/optimizers.ts";
+import { type Sums, sumsMakers } from "../layers/sums.ts";
 import type { Model } from "../models/model.ts";
 import { type Choices, type Observed, observeProblems, setChoices } from "../ops/choice.ts";
 import { createPipeline, type Precision, precisionRule } from "../runtime/pipeline.ts";
-import { callback, expectFields, expectValue, optional, positive, type Rules } from "../rules.ts";
+import { callback, expectFields, expectValue, oneOf, optional, positive, type Rules } from "../rules.ts";
 import { generate } from "../schedules/generators/generate.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { measureCandidates, type ProblemResult } from "./candidates.ts";
@@ -36,7 +37,8 @@ export interface Calibration {
 
 /**
  * The problems that a training step of `model` has, found by a dry run with micro-batches of `samples`. `like` is the device
- * they will run on; `width`, 1 by default, is the number of micro-batches in a W.
+ * they will run on; `width`, 1 by default, is the number of micro-batches in a W, and `sums`, "i" by default, who makes the sums that
+ * only W reads.
  *
  * @throws {UserError} When `samples` or `width` is no whole number of 1 or more.
  */
@@ -44,11 +46,15 @@ export function problemsOf(
   model: Model,
   samples: number,
   like: Gpu,
-  options: { width?: number; precision?: Precision } = {},
+  options: { width?: number; precision?: Precision; sums?: Sums } = {},
 ): Promise<Observed[]> {
   expectValue("problemsOf: samples", samples, positive);
-  expectFields("problemsOf", options, { width: optional(positive), precision: optional(precisionRule) });
-  const { width = 1, precision } = options;
+  expectFields("problemsOf", options, {
+    width: optional(positive),
+    precision: optional(precisionRule),
+    sums: optional(oneOf(sumsMakers)),
+  });
+  const { width = 1, precision, sums = "i" } = options;
   const { software, subgroupSize } = like.info;
   const devices = dryDevices(1, { software, subgroupSize });
   const set = {
@@ -58,12 +64,12 @@ export function problemsOf(
     driver: like.info.driver,
     close: () => {},
   };
-  const pipeline = createPipeline(set, model, { optimizer: adamw(), precision });
+  const pipeline = createPipeline(set, model, { optimizer: adamw(), precision, sums });
   const base = generate("gpipe", { devices: 1, microbatches: width });
   const batch = blankBatch(model, samples * width);
   return observeProblems(devices[0].gpu, async () => {
     try {
-      await pipeline.step(width > 1 ? twoStage(base, { policy: "end", width }) : base, batch);
+      await pipeline.step(width > 1 || sums === "w" ? twoStage(base, { policy: "end", width }) : base, batch);
     } finally {
       pipeline.close();
     }

@@ -155,6 +155,7 @@ export function startMeasurement(
     group: groups.find(({ placement }) => String(placement) === String(base.placement))!,
     warm: [],
     recompute: "none",
+    sums: "i",
   }));
   const bytes = () => set.devices.map(({ ledger }) => ledger.total());
   const losses: number[][] = [];
@@ -221,7 +222,7 @@ export function startMeasurement(
   /** Makes the pipeline of a placement, takes its uncounted steps, and measures its messages. */
   async function warmUp(group: Group): Promise<void> {
     const before = given ? bytes().map(() => 0) : bytes();
-    const { model, parts, recompute, precision } = group.pipeline = make(group.placement);
+    const { model, parts, recompute, sums, precision } = group.pipeline = make(group.placement);
     group.held = bytes().map((total, rank) => total - before[rank]);
     about ??= { model: { name: model.name, parameters: countParameters(model), ...model.configuration }, precision };
     round = 0;
@@ -231,6 +232,7 @@ export function startMeasurement(
       each.after = after;
       each.collector = createCostCollector(parts.length, set.devices.length, after);
       each.recompute = recompute;
+      each.sums = sums;
       await steps(index);
     }
     const [first] = group.pairs;
@@ -292,9 +294,9 @@ export function startMeasurement(
         model: about!.model,
         samples,
         precision: about!.precision,
-        rows: measured.flatMap(({ base, split, recompute }) => [
-          { ...finishRow(base, samples, recompute), ...(split.schedule.policy ? {} : { joined: true as const }) },
-          finishRow(split, samples, recompute),
+        rows: measured.flatMap(({ base, split, recompute, sums }) => [
+          { ...finishRow(base, samples, recompute, "i"), ...(split.schedule.policy ? {} : { joined: true as const }) },
+          finishRow(split, samples, recompute, sums),
         ]),
         gains: pairs.map(({ base, split, stall }, index) => {
           const each = measured[index];
@@ -355,6 +357,8 @@ interface Measured {
   warm: readonly number[];
   /** What its pipeline recomputes. */
   recompute: string;
+  /** Who makes its sums where a W is delayed. */
+  sums: string;
   /** See {@link updatesAfter}; from when its pipeline is made, as the collector. */
   after?: readonly (readonly number[])[];
   collector?: CostCollector;
@@ -375,6 +379,7 @@ function finishRow(
   { schedule, stepMs, bubble, peakBytes }: Row,
   samples: number,
   recompute: string,
+  sums: string,
 ): ThroughputRow {
   const { name, policy } = schedule;
   const { split: twoStage, width, microbatches } = sizesOf(schedule);
@@ -385,6 +390,7 @@ function finishRow(
     ...(policy ? { policy } : {}),
     width,
     recompute,
+    sums,
     microbatches,
     stepMs: { median: middle, min: Math.min(...stepMs), max: Math.max(...stepMs) },
     samplesPerSecond: samples * microbatches / middle * 1000,

@@ -15,6 +15,7 @@ import {
   precisionRule,
 } from "../runtime/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../runtime/recompute.ts";
+import { formatSums, type SumsPolicy } from "../runtime/sums.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { anything, callback, expectFields, expectValue, filled, optional, positive, type Rules } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
@@ -37,6 +38,8 @@ export interface MemoryOptions {
   readonly choices?: Choices;
   /** What is recomputed instead of kept; nothing by default. */
   readonly recompute?: RecomputePolicy;
+  /** Who makes the sums that only a delayed W reads; "i" by default. */
+  readonly sums?: SumsPolicy;
   /** What tensors hold, as in `PipelineOptions`; "f32" by default. */
   readonly precision?: Precision;
 }
@@ -75,7 +78,7 @@ export async function predictMemory(
 export function dryPipeline(
   model: Model,
   devices: number,
-  { software = false, subgroupSize = 0, choices = {}, optimizer, parts, placement, recompute, precision }:
+  { software = false, subgroupSize = 0, choices = {}, optimizer, parts, placement, recompute, sums, precision }:
     & MemoryOptions
     & Pick<PipelineOptions, "placement">,
 ): Pipeline {
@@ -87,7 +90,7 @@ export function dryPipeline(
     close: () => {},
   };
   for (const { gpu } of set.devices) setChoices(gpu, choices);
-  return createPipeline(set, model, { optimizer, parts, placement, recompute, precision });
+  return createPipeline(set, model, { optimizer, parts, placement, recompute, sums, precision });
 }
 
 /** A batch of the right size with nothing in it. */
@@ -122,6 +125,8 @@ export interface DeviceMemory {
 export interface MemoryRow extends Variant {
   /** What is recomputed instead of kept, as the command line says it. */
   readonly recompute: string;
+  /** Who makes the sums that only a delayed W reads: "i" or "w". */
+  readonly sums: string;
   /** By rank. */
   readonly devices: readonly DeviceMemory[];
 }
@@ -154,6 +159,8 @@ export interface MemoryRunOptions {
   readonly optimizer: OptimizerSpec;
   /** What to recompute, a row for each; nothing by default. */
   readonly recompute?: readonly RecomputePolicy[];
+  /** Who makes the sums that only a delayed W reads, a row for each where there is one; "i" by default. */
+  readonly sums?: readonly SumsPolicy[];
   /** What tensors hold; "f32" by default. */
   readonly precision?: Precision;
   /** Where to measure; without devices there are only predictions. */
@@ -167,6 +174,7 @@ const rules: Rules<MemoryRunOptions> = {
   samples: positive,
   optimizer: optimizerRule,
   recompute: optional(filled),
+  sums: optional(filled),
   precision: optional(precisionRule),
   set: anything,
   onRow: optional(callback),
@@ -181,7 +189,7 @@ const rules: Rules<MemoryRunOptions> = {
 export async function reportMemory(model: () => Model, options: MemoryRunOptions): Promise<MemoryReport> {
   expectValue("reportMemory: the model", model, { ...callback, right: "a function that makes one" });
   expectFields("reportMemory", options, rules);
-  const { schedules, samples, optimizer, recompute = ["none"], precision = "f32", set, onRow } = options;
+  const { schedules, samples, optimizer, recompute = ["none"], sums = ["i"], precision = "f32", set, onRow } = options;
   const devices = set?.devices.length ?? sizesOf(schedules[0]).devices;
   const stray = schedules.find((schedule) => sizesOf(schedule).devices !== devices);
   if (stray) {
@@ -190,20 +198,22 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
     );
   }
   const rows: MemoryRow[] = [];
-  for (const [schedule, policy] of schedules.flatMap((each) => recompute.map((policy) => [each, policy] as const))) {
+  for (const [schedule, policy, maker] of variantsOf({ schedules, recompute, sums })) {
     const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
     const predicted = await predictMemory(model(), schedule, samples, {
       optimizer,
       software,
       subgroupSize,
       recompute: policy,
+      sums: maker,
       precision,
     });
     const measured = set &&
-      await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy, precision });
+      await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy, sums: maker, precision });
     rows.push({
       ...variant(schedule),
       recompute: formatRecompute(policy),
+      sums: formatSums(maker),
       devices: predicted.map(({ total, categories: bytes, reserved }, rank) => ({
         rank,
         predicted: bytes,
@@ -232,6 +242,21 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   };
 }
 
+/** Each schedule with what is recomputed and who makes the sums: I where there is no W of its own. */
+function variantsOf({ schedules, recompute = ["none"], sums = ["i"] }: RowsOf) {
+  return schedules.flatMap((schedule) => {
+    const makers = sizesOf(schedule).split ? sums : ["i" as const];
+    return recompute.flatMap((policy) => makers.map((maker) => [schedule, policy, maker] as const));
+  });
+}
+
+type RowsOf = Pick<MemoryRunOptions, "schedules" | "recompute" | "sums">;
+
+/** Rows that {@link reportMemory} makes. */
+export function countRows(options: RowsOf): number {
+  return variantsOf(options).length;
+}
+
 function differenceOf(measured: Bytes, predicted: Bytes): Bytes {
   const entries = categories.map((category) => [category, measured[category] - predicted[category]]);
   return Object.fromEntries(entries) as Bytes;
@@ -243,9 +268,9 @@ async function measureMemory(
   model: Model,
   schedule: Schedule,
   samples: number,
-  { optimizer, recompute = "none", precision = "f32" }: MemoryOptions,
+  { optimizer, recompute, sums, precision }: MemoryOptions,
 ): Promise<readonly RankPeak[]> {
-  const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute, precision });
+  const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute, sums, precision });
   try {
     const batch = blankBatch(model, samples * sizesOf(schedule).microbatches);
     set.devices.forEach(({ pool }) => pool.trim()); // of other schedules

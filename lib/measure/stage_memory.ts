@@ -2,10 +2,12 @@
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Layer } from "../layers/layer.ts";
 import { sequential } from "../layers/sequential.ts";
+import { isRead } from "../layers/sums.ts";
 import { type Category, padded } from "../memory.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { withRecompute } from "../runtime/recompute.ts";
+import { sumsOf } from "../runtime/sums.ts";
 import { expectValue, listOf, positive, whole } from "../rules.ts";
 import type { SlotMemory, StageMemory } from "../schedules/price/memory.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
@@ -166,15 +168,16 @@ interface Input {
 function inputsOf(
   model: Model,
   parts: readonly (readonly Layer[])[],
-  { samples, recompute, precision }: StageMemoryOptions,
+  { samples, recompute, sums, precision }: StageMemoryOptions,
 ): Record<"F" | "I", Input>[] {
   let shape = model.inputShape(samples);
+  const makers = sumsOf(sums, parts.length);
   return withRecompute(parts, recompute).map((layers, stage) => {
     const { reads, outputShape } = sequential(layers), x = shape, y = shape = outputShape(x);
     const bytes = (shape: readonly number[]) => padded(bytesOf(shape, precision === "mixed" ? "f16" : "f32"));
     return {
-      F: { bytes: stage > 0 ? bytes(x) : 0, inSlot: reads.input ?? false },
-      I: { bytes: stage < parts.length - 1 ? bytes(y) : 0, inSlot: reads.gradient ?? false },
+      F: { bytes: stage > 0 ? bytes(x) : 0, inSlot: isRead(reads.input, makers[stage]) },
+      I: { bytes: stage < parts.length - 1 ? bytes(y) : 0, inSlot: isRead(reads.gradient, makers[stage]) },
     };
   });
 }

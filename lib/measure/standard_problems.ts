@@ -26,6 +26,7 @@ import {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanSums,
 } from "../ops/scan.ts";
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { type DType, empty, type Tensor } from "../tensor.ts";
@@ -152,7 +153,11 @@ function scans(make: Make, sequences: number) {
   const states = make(scanStatesShape(R, length, channels, state), "f32");
   const sums = make(scanSumsShape(R, length, channels, state), "f32");
   selectiveScan(wide(), states, scan, parameters(), length);
-  selectiveScanBackwardInput(wide(), projection(), sums, states, scan, parameters(), length);
+  const dscan = twice();
+  for (const left of [{ sums }, { dscan }]) {
+    selectiveScanBackwardInput(wide(), projection(), left, states, scan, parameters(), length);
+  }
+  selectiveScanSums(sums, { ...scan, dscan }, parameters(), length);
   selectiveScanBackwardWeight(parameters("f32"), sums);
   causalConv(wide(), twice(), make([channels, 4]), make([channels]), length);
   const dweight = make([sequences, channels * 4], "f32"), dbias = make([sequences, channels], "f32");

@@ -10,6 +10,8 @@ import type { Variant } from "./variant.ts";
 export interface ThroughputRow extends Variant {
   /** What was recomputed instead of kept, as the command line says it. */
   readonly recompute: string;
+  /** Who made the sums that only a delayed W reads, as the command line says it. */
+  readonly sums: string;
   /** Micro-batches in a step. */
   readonly microbatches: number;
   /** Step times: wall clock on real devices, composed on virtual ones. */

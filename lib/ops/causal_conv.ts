@@ -39,8 +39,9 @@ const forwardOperation = singleOperation<[y: Tensor, x: Tensor, weight: Tensor, 
 
 /**
  * I of {@link causalConv}: from `dy`, the gradient with respect to y, makes x into that with respect to x, in place, and
- * writes to `dweight` and `dbias` the sums over each sequence that W needs: they fall out of the same loop, and to keep them
- * takes less memory than the x and dy of three tokens. dy: [R, C]; x: [R, C or more], beyond C left alone;
+ * writes to `dweight` and `dbias` the sums over each sequence that W needs: they fall out of the same loop, five of its some
+ * thirty operations, and to keep them takes less memory than the x and dy of three tokens. A W that made them would repeat the rest of the
+ * loop but for x's gradient, and keep all x and dy. dy: [R, C]; x: [R, C or more], beyond C left alone;
  * weight: [C, 4]; bias: [C]; dweight: [R / length, C * 4]; dbias: [R / length, C].
  */
 export function causalConvBackwardInput(

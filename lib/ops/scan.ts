@@ -3,10 +3,11 @@ import { empty, release, sizeOf, type Tensor, writeArray } from "../tensor.ts";
 import { defineOperation, type OperationSpec, roughly } from "./choice.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
-import { chunkedBackward, chunkedForward } from "./scan_chunks.ts";
+import { chunkedBackward, chunkedForward, chunkedSums } from "./scan_chunks.ts";
 import {
   broadcastKernels,
   check,
+  checkInputs,
   chunk,
   describe,
   prepare,
@@ -50,11 +51,14 @@ export function selectiveScan(
 type Way = "plain" | "subgroup" | "chunks";
 const ways: readonly Way[] = ["plain", "subgroup", "chunks"];
 
-/** What forward and backward have in common. */
+/** What all scans have in common. */
 function scanning<P extends ScanProblem>(
   name: string,
   record: (way: Way, problem: P) => void,
-  spec: Pick<OperationSpec<P>, "outputs" | "prepare">,
+  { kind, ...spec }: Pick<OperationSpec<P>, "outputs" | "prepare"> & {
+    /** What else decides which way is fastest, behind the sizes. */
+    readonly kind?: (problem: P) => string;
+  },
 ) {
   return defineOperation<P>({
     ...spec,
@@ -64,9 +68,10 @@ function scanning<P extends ScanProblem>(
       supports: (info, problem) => way !== "subgroup" || servesSubgroup(info, problem),
       record: (problem) => record(way, problem),
     })),
-    classOf({ inputs: { x }, parameters: { aLog }, length }) {
-      const channels = widthOf(x);
-      return `${roughly(rowsOf(x) / length, length, channels)} states ${sizeOf(aLog.shape) / channels} ${x.dtype}`;
+    classOf(problem) {
+      const { inputs: { x }, parameters: { aLog }, length } = problem, channels = widthOf(x);
+      const sizes = `${roughly(rowsOf(x) / length, length, channels)} states ${sizeOf(aLog.shape) / channels}`;
+      return `${sizes} ${x.dtype}${kind?.(problem) ?? ""}`;
     },
     rule: ({ software }) => software ? "subgroup" : "chunks",
   });
@@ -99,17 +104,28 @@ function recordForward(way: Way, { out, states, inputs, parameters, length }: Fo
   release(constants);
 }
 
+/** What I of a scan leaves for W: the sums of each sequence, or what {@link selectiveScanSums} makes them from. */
+export type ScanLeft =
+  | {
+    /** Of {@link scanSumsShape}: all that W needs of the scan. */
+    readonly sums: Tensor;
+  }
+  | {
+    /** [R, 2C]: the gradients with respect to dtRaw and, behind them, to y before the gate. */
+    readonly dscan: Tensor;
+  };
+
 /**
- * I of {@link selectiveScan}, in place: from `dout`, the gradient with respect to out, makes dout into dx, dtRaw into
- * its gradient and z into its; writes the last 2N columns of `dprojection`, dB and dC; and leaves in `sums`
- * ({@link scanSumsShape}) the sums over each sequence that are all that W needs. They fall out of the same loop, 3 to 5 % of
- * its time on lavapipe; for W to make them, it would have to run the rest of the loop again and keep all that I reads. The states are recomputed chunk by
- * chunk from those kept, and `states` is used up.
+ * I of {@link selectiveScan}, in place: from `dout`, the gradient with respect to out, makes dout into dx and z into its
+ * gradient, and writes the last 2N columns of `dprojection`, dB and dC. What W needs it leaves in one of two ways. With `sums` it adds
+ * up all that W needs in the same loop, 3 to 5 % of its time on lavapipe, and makes dtRaw into its gradient. With `dscan` it
+ * writes that gradient and y's there and leaves dtRaw as it is, for W to make the sums with {@link selectiveScanSums}. The
+ * states are recomputed chunk by chunk from those kept, and `states` is used up.
  */
 export function selectiveScanBackwardInput(
   dout: Tensor,
   dprojection: Tensor,
-  sums: Tensor,
+  left: ScanLeft,
   states: Tensor,
   inputs: ScanInputs,
   parameters: ScanParameters,
@@ -119,25 +135,28 @@ export function selectiveScanBackwardInput(
   check(name, inputs, parameters, length, { out: dout, states });
   const channels = widthOf(inputs.x), rows = rowsOf(inputs.x), state = sizeOf(parameters.aLog.shape) / channels;
   expectShape(name, "dprojection", dprojection, inputs.projection.shape, "float");
-  expectShape(name, "sums", sums, scanSumsShape(rows, length, channels, state));
-  backwardOperation.run({ dout, dprojection, sums, states, inputs, parameters, length });
+  if ("sums" in left) expectShape(name, "sums", left.sums, scanSumsShape(rows, length, channels, state));
+  else expectShape(name, "dscan", left.dscan, [rows, 2 * channels], "float");
+  backwardOperation.run({ dout, dprojection, left, states, inputs, parameters, length });
 }
 
 interface BackwardProblem extends ScanProblem {
   readonly dout: Tensor;
   readonly dprojection: Tensor;
-  readonly sums: Tensor;
+  readonly left: ScanLeft;
   readonly states: Tensor;
 }
 
 const backwardOperation = scanning<BackwardProblem>("selectiveScanBackwardInput", recordBackward, {
-  outputs: ({ dout, dprojection, sums, inputs: { dtRaw, gate } }) => [dout, dprojection, sums, dtRaw, gate],
+  outputs: ({ dout, dprojection, left, inputs: { dtRaw, gate } }) =>
+    "sums" in left ? [dout, dprojection, left.sums, dtRaw, gate] : [dout, dprojection, left.dscan, gate],
   prepare: ({ states }) => writeArray(states, new Float32Array(sizeOf(states.shape)).fill(0.1)), // used up, each way its own
+  kind: ({ left }) => "sums" in left ? "" : " sums in W",
 });
 
 function recordBackward(
   way: Way,
-  { dout, dprojection, sums, states, inputs, parameters, length }: BackwardProblem,
+  { dout, dprojection, left, states, inputs, parameters, length }: BackwardProblem,
 ) {
   const { x, dtRaw, projection, gate } = inputs;
   const problem = describe(inputs, parameters, length);
@@ -158,14 +177,16 @@ function recordBackward(
     device.dispatch(shared ? kernels.gatherGroup : kernels.gather, gathered, [dprojection, partials], grid);
   };
   if (parallel) {
-    chunkedBackward(problem, dout, states, sums, partials, { ...inputs, constants }, span, gather);
+    chunkedBackward(problem, dout, states, left, partials, { ...inputs, constants }, span, gather);
   } else {
+    const { backward, backwardLeft } = broadcast ?? kernels;
+    const [kernel, written] = "sums" in left ? [backward, left.sums] as const : [backwardLeft, left.dscan] as const;
     for (let end = chunks; end > 0; end -= span) {
       const first = Math.max(0, end - span);
       device.dispatch(
-        broadcast?.backward ?? kernels.backward,
+        kernel,
         { ...sizes, chunk: first, span: end - first },
-        [dout, dtRaw, gate, states, partials, sums, x, projection, constants],
+        [dout, dtRaw, gate, states, partials, written, x, projection, constants],
         lanes(sequences * channels, broadcast?.lanes),
       );
       gather(first, end - first);
@@ -174,7 +195,53 @@ function recordBackward(
   release(constants, partials);
 }
 
-/** W of {@link selectiveScan}: adds the sums that I left of any number of sequences to the gradients of the parameters. */
+/** What the sums of a scan are made from, of any number of sequences. */
+export interface ScanLeftInputs extends Omit<ScanInputs, "gate"> {
+  /** [R, 2C], as {@link selectiveScanBackwardInput} leaves it. */
+  readonly dscan: Tensor;
+}
+
+/**
+ * The sums over each sequence that {@link selectiveScanBackwardInput} makes with `sums`, from what it leaves with `dscan`. A is
+ * diagonal, so that its gradient goes along with a forward scan; nothing runs from the end again, and no states are needed.
+ */
+export function selectiveScanSums(
+  sums: Tensor,
+  { x, dtRaw, projection, dscan }: ScanLeftInputs,
+  parameters: ScanParameters,
+  length: number,
+): void {
+  const name = "selectiveScanSums", rows = rowsOf(x), channels = widthOf(x);
+  const inputs = { x, dtRaw, projection, gate: dscan }; // y's gradient lies in dscan where z does in the gate
+  checkInputs(name, inputs, parameters, length);
+  expectShape(name, "dscan", dscan, [rows, 2 * channels], "float");
+  expectShape(name, "sums", sums, scanSumsShape(rows, length, channels, sizeOf(parameters.aLog.shape) / channels));
+  sumsOperation.run({ sums, inputs, parameters, length });
+}
+
+const sumsOperation = scanning<ScanProblem & { readonly sums: Tensor }>("selectiveScanSums", recordSums, {
+  outputs: ({ sums }) => [sums],
+});
+
+function recordSums(way: Way, { sums, inputs, parameters, length }: ScanProblem & { readonly sums: Tensor }) {
+  const { x, dtRaw, projection, gate: dscan } = inputs;
+  const problem = describe(inputs, parameters, length);
+  const { device, kernels, sequences, channels, chunks, parameters: sizes } = problem;
+  const constants = prepare(problem, parameters);
+  const broadcast = way === "subgroup" ? broadcastKernels(problem) : undefined;
+  if (way === "chunks" && chunks > 1) chunkedSums(problem, sums, { x, dtRaw, projection, constants, dscan });
+  else {
+    device.dispatch(
+      (broadcast ?? kernels).sums,
+      { ...sizes, chunk: 0, span: 0 },
+      [sums, dscan, x, dtRaw, projection, constants],
+      lanes(sequences * channels, broadcast?.lanes),
+    );
+  }
+  release(constants);
+}
+
+/** W of {@link selectiveScan}: adds the sums of any number of sequences to the gradients of the parameters. */
 export function selectiveScanBackwardWeight({ aLog, d, dtBias }: ScanParameters, sums: Tensor): void {
   const channels = sizeOf(d.shape), state = sizeOf(aLog.shape) / channels;
   expectShape("selectiveScanBackwardWeight", "dtBias", dtBias, [channels], "float");

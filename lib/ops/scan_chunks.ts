@@ -50,7 +50,7 @@ export function chunkedBackward(
   scan: ChunkedScan,
   dout: Tensor,
   states: Tensor,
-  sums: Tensor,
+  left: { readonly sums: Tensor } | { readonly dscan: Tensor },
   partials: Tensor,
   inputs: ChunkInputs,
   span: number,
@@ -58,32 +58,68 @@ export function chunkedBackward(
 ): void {
   const { device, sequences, channels, state, chunks } = scan;
   const { x, dtRaw, projection, gate, constants } = inputs;
-  const { aloneBack, chainBack, backward, addUp } = kernelsOf(scan);
+  const { aloneBack, chainBack, backward, backwardLeft, addUp } = kernelsOf(scan);
   const parameters = { ...scan.parameters, chunk: 0, span: chunks };
   const carries = empty(device, states.shape, "workspace");
   const spans = empty(device, [sequences, chunks, channels], "workspace");
-  const parts = empty(device, [sequences, chunks, channels, state + 4], "workspace");
+  const parts = "sums" in left ? empty(device, [sequences, chunks, channels, state + 4], "workspace") : undefined;
   const behind = [carries, spans, dout, dtRaw, projection, constants, gate];
   device.dispatch(aloneBack, parameters, behind, lanes(sequences * chunks * channels));
   device.dispatch(chainBack, parameters, [carries, spans, constants], lanes(sequences * channels * state / 4));
   for (let first = 0; first < chunks; first += span) {
     const count = Math.min(span, chunks - first);
-    const views = [dout, dtRaw, gate, states, partials, parts, constants, x, projection, carries];
+    const written = "sums" in left ? parts! : left.dscan;
+    const views = [dout, dtRaw, gate, states, partials, written, constants, x, projection, carries];
     const these = { ...scan.parameters, chunk: first, span: count };
-    device.dispatch(backward, these, views, lanes(sequences * count * channels));
+    device.dispatch("sums" in left ? backward : backwardLeft, these, views, lanes(sequences * count * channels));
     gather(first, count);
   }
-  device.dispatch(addUp, parameters, [sums, parts], lanes(sequences * channels * (state / 4 + 1)));
+  if ("sums" in left) {
+    device.dispatch(addUp, parameters, [left.sums, parts!], lanes(sequences * channels * (state / 4 + 1)));
+  }
   release(carries, spans, parts);
 }
 
-type Name = "alone" | "chain" | "forward" | "aloneBack" | "chainBack" | "backward" | "addUp";
+/** Records the sums that W makes, from what I has left it in `dscan`. */
+export function chunkedSums(
+  scan: ChunkedScan,
+  sums: Tensor,
+  { x, dtRaw, projection, constants, dscan }: Omit<ChunkInputs, "gate"> & { readonly dscan: Tensor },
+): void {
+  const { device, sequences, channels, state, chunks } = scan;
+  const { alone, chain, aloneSlopes, partsOf, addUp } = kernelsOf(scan);
+  const parameters = { ...scan.parameters, chunk: 0, span: chunks }, all = lanes(sequences * chunks * channels);
+  const [starts, slopes] = [0, 1].map(() => empty(device, [sequences, chunks, state, channels], "workspace"));
+  const spans = empty(device, [sequences, chunks, channels], "workspace");
+  const parts = empty(device, [sequences, chunks, channels, state + 4], "workspace");
+  const read = [x, dtRaw, projection, constants], vectors = lanes(sequences * channels * state / 4);
+  device.dispatch(alone, parameters, [starts, spans, ...read], all);
+  device.dispatch(chain, parameters, [starts, spans, constants], vectors);
+  device.dispatch(aloneSlopes, parameters, [slopes, starts, ...read], all);
+  device.dispatch(chain, parameters, [slopes, spans, constants], vectors);
+  device.dispatch(partsOf, parameters, [parts, starts, ...read, slopes, dscan], all);
+  device.dispatch(addUp, parameters, [sums, parts], lanes(sequences * channels * (state / 4 + 1)));
+  release(starts, slopes, spans, parts);
+}
+
+type Name =
+  | "alone"
+  | "chain"
+  | "forward"
+  | "aloneBack"
+  | "chainBack"
+  | "backward"
+  | "backwardLeft"
+  | "addUp"
+  | "aloneSlopes"
+  | "partsOf";
 const made = new Map<number, Record<Name, Kernel>>();
 
 function kernelsOf({ state, chunk }: ChunkedScan): Record<Name, Kernel> {
   let kernels = made.get(state);
   if (!kernels) {
-    const named = (entry: string) => kernel("scan_chunks", entry, { VECTORS: state / 4, CHUNK: chunk });
+    const constants = { VECTORS: state / 4, CHUNK: chunk };
+    const named = (entry: string) => kernel("scan_chunks", entry, constants);
     kernels = {
       alone: named("alone"),
       chain: named("chain"),
@@ -91,7 +127,10 @@ function kernelsOf({ state, chunk }: ChunkedScan): Record<Name, Kernel> {
       aloneBack: named("alone_back"),
       chainBack: named("chain_back"),
       backward: named("backward"),
+      backwardLeft: named("backward_left"),
       addUp: named("add_up"),
+      aloneSlopes: kernel("scan_sums_chunks", "alone", constants),
+      partsOf: kernel("scan_sums_chunks", "parts_of", constants),
     };
     made.set(state, kernels);
   }

@@ -54,9 +54,11 @@ export function scanKernels(state: number) {
     prepare: kernel("scan", "prepare", constants),
     forward: kernel("scan", "forward", constants),
     backward: kernel("scan_backward", "backward", constants),
+    backwardLeft: kernel("scan_backward", "backward_left", constants),
     gather: kernel("scan_backward", "gather", constants),
     gatherGroup: kernel("scan_backward", "gather_group", constants),
     backwardWeight: kernel("scan_backward", "backward_weight", constants),
+    sums: kernel("scan_sums", "sums_of", { VECTORS: state / 4 }),
   });
   let kernels = made.get(state);
   if (!kernels) made.set(state, kernels = make());
@@ -64,7 +66,10 @@ export function scanKernels(state: number) {
 }
 const made = new Map<
   number,
-  Record<"prepare" | "forward" | "backward" | "gather" | "gatherGroup" | "backwardWeight", Kernel>
+  Record<
+    "prepare" | "forward" | "backward" | "backwardLeft" | "gather" | "gatherGroup" | "backwardWeight" | "sums",
+    Kernel
+  >
 >();
 
 /** Whether the kernels that share loads in subgroups serve; see the head of their file. */
@@ -87,20 +92,39 @@ export function broadcastKernels({ device, state }: ReturnType<typeof describe>)
       lanes: subgroupSize,
       forward: kernel("scan_subgroup", "forward", constants),
       backward: kernel("scan_subgroup", "backward", constants),
+      backwardLeft: kernel("scan_subgroup", "backward_left", constants),
+      sums: kernel("scan_subgroup", "sums_of", constants),
     };
     broadcasting.set(key, kernels);
   }
   return kernels;
 }
-const broadcasting = new Map<string, { lanes: number; forward: Kernel; backward: Kernel }>();
+const broadcasting = new Map<
+  string,
+  { lanes: number } & Record<"forward" | "backward" | "backwardLeft" | "sums", Kernel>
+>();
 
 /** Throws where the shapes do not fit. */
 export function check(
   operation: string,
+  inputs: ScanInputs,
+  parameters: ScanParameters,
+  length: number,
+  { out, states }: { out: Tensor; states: Tensor },
+) {
+  checkInputs(operation, inputs, parameters, length);
+  const { shape } = inputs.x, channels = widthOf(inputs.x);
+  expectShape(operation, "out", out, shape, "float");
+  const kept = scanStatesShape(rowsOf(inputs.x), length, channels, sizeOf(parameters.aLog.shape) / channels);
+  expectShape(operation, "states", states, kept);
+}
+
+/** Throws where the shapes of what a scan reads do not fit each other. */
+export function checkInputs(
+  operation: string,
   { x, dtRaw, projection, gate }: ScanInputs,
   { aLog, d, dtBias }: ScanParameters,
   length: number,
-  { out, states }: { out: Tensor; states: Tensor },
 ) {
   const rows = rowsOf(x), channels = widthOf(x);
   const state = sizeOf(aLog.shape) / channels;
@@ -119,9 +143,7 @@ export function check(
   if (rowsOf(gate) !== rows || gateColumns < channels) {
     throw new Error(`${operation}: gate is [${gate.shape}] where [${rows},${channels}] or wider is needed`);
   }
-  expectShape(operation, "out", out, x.shape, "float");
   expectShape(operation, "dtRaw", dtRaw, x.shape, "float");
-  expectShape(operation, "states", states, scanStatesShape(rows, length, channels, state));
   expectShape(operation, "d", d, [channels], "float");
   expectShape(operation, "dtBias", dtBias, [channels], "float");
 }

@@ -1,4 +1,5 @@
-/** Makes a schedule fit into a budget of memory by recomputing as little as it takes. */
+/** Makes a schedule fit into a budget of memory by recomputing as little as it takes, and chooses who makes sums for W. */
+import type { Sums } from "../layers/sums.ts";
 import type { RecomputeText } from "../runtime/recompute.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { type Costs, type StageCost, stageCosts } from "../schedules/price/costs.ts";
@@ -10,10 +11,12 @@ import { leastCaps } from "../schedules/transforms/fill.ts";
 import { follow, type Recipe } from "./recipes.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
-/** One way to run a stage: what is recomputed, what that costs and holds. */
+/** One way to run a stage: what is recomputed and who makes the sums, what that costs and holds. */
 export interface Level {
   /** "both:3" for example. */
   readonly recompute: RecomputeText;
+  /** Who makes the sums that only W reads. */
+  readonly sums: Sums;
   /** Of one micro-batch. */
   readonly cost: StageCost;
   /** In bytes. */
@@ -70,7 +73,7 @@ export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[
  *
  * Every rank starts with the cheapest of its levels that can do with the budget if each W runs at once: what a rank holds depends on
  * its own order only. Then one rank at a time tries every other level, as long as the step gets shorter: recomputing more can
- * leave room for weight gradients to wait.
+ * leave room for weight gradients to wait, and a W that has more to do can end later if others wait less for the I.
  *
  * @param levels For each stage its levels, the one without recomputation first.
  * @param transfer Time of a message between ranks.
@@ -94,10 +97,12 @@ export function fit(
   };
   let chosen = choices.map(([cheapest]) => cheapest);
   let found = attempt(chosen);
-  for (let improved = found !== undefined && budget < Infinity; improved;) {
+  /** Where there is no budget, nothing is gained by recomputing. */
+  const isTried = (index: number) => budget < Infinity || levels[0][index].recompute === "none";
+  for (let improved = found !== undefined; improved;) {
     improved = false;
     for (const [rank, indices] of choices.entries()) {
-      for (const index of indices) {
+      for (const index of indices.filter(isTried)) {
         const trial = chosen.map((each, at) => at === rank ? index : each);
         const other = index === chosen[rank] ? undefined : attempt(trial);
         if (!other || other.makespan >= found!.makespan * (1 - 1e-9)) continue;

@@ -1,7 +1,8 @@
-/** Chooses schedule, policy and recomputation for a model under a budget of memory. */
+/** Chooses schedule, policy, recomputation and who makes sums for a model under a budget of memory. */
 import { formatBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
+import type { Sums } from "../layers/sums.ts";
 import { predictMemory } from "../measure/memory.ts";
 import { expectModel, type Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
@@ -44,6 +45,8 @@ export interface TrainingPlan {
   readonly parts: readonly (readonly Layer[])[];
   /** What each stage recomputes, for `createPipeline`. */
   readonly recompute: readonly RecomputeText[];
+  /** Who makes the sums of each stage that only a delayed W reads, for `createPipeline`. */
+  readonly sums: readonly Sums[];
   /** Simulated time of a step, in floating-point operations of one device. */
   readonly makespan: number;
   /** Bytes that each rank needs, as predicted: see `RankPeak.needed`. */
@@ -65,7 +68,7 @@ const rules: Rules<PlanOptions> = {
 };
 
 /**
- * The fastest schedule, policy of 2BP and recomputation that need no more memory than a budget on any device. Nothing is
+ * The fastest schedule, policy of 2BP, recomputation and maker of sums that need no more memory than a budget on any device. Nothing is
  * run: memory is predicted from shapes, time simulated on the layers' operation counts (so it knows nothing of batching
  * gains, transfers or memory-bound layers). Every schedule of the zoo that is defined for these sizes is tried, with and without
  * 2BP; within a schedule each rank recomputes as little as it takes. Not an exhaustive search: all stages of a rank recompute
@@ -75,9 +78,10 @@ const rules: Rules<PlanOptions> = {
  * import { adamw, createModel, createPipeline, openDevices, plan, textSource } from "twobp";
  *
  * const model = createModel("llama-tiny");
- * const { schedule, parts, recompute } = await plan(model, { devices: 2, microbatches: 4, budget: 12 * 2 ** 20 });
+ * const { schedule, ...how } = await plan(model, { devices: 2, microbatches: 4, budget: 12 * 2 ** 20 });
+ * const { placement } = schedule, { parts, recompute, sums } = how;
  * const set = await openDevices(2);
- * const pipeline = createPipeline(set, model, { optimizer: adamw(), placement: schedule.placement, parts, recompute });
+ * const pipeline = createPipeline(set, model, { optimizer: adamw(), placement, parts, recompute, sums });
  * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
  * console.log((await pipeline.step(schedule, text.next(4))).loss);
  * pipeline.close();
@@ -119,8 +123,9 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   }
   const { recipe, schedule, levels, makespan, peak } = found;
   const { parts } = stagingOf(recipe), recompute = levels.map((level) => level.recompute);
+  const sums = levels.map((level) => level.sums);
   // What the stages hold, and what the whole step needs on shapes, are one truth: the plan is held against it once.
-  const whole = await predictMemory(model, schedule, samples, { ...kind, parts, recompute });
+  const whole = await predictMemory(model, schedule, samples, { ...kind, parts, recompute, sums });
   for (const [rank, { needed }] of whole.entries()) {
     if (needed <= peak[rank]) continue;
     throw new Error(`Rank ${rank} needs ${needed} bytes in a step of ${schedule.name}, and ${peak[rank]} were planned`);
@@ -130,6 +135,7 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
     schedule,
     parts,
     recompute,
+    sums,
     makespan,
     peak,
     unlimited: { schedule: first, makespan: shortest, peak: most },

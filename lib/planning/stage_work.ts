@@ -1,9 +1,10 @@
 /** What each stage of a model computes, from shapes alone: the costs that plans are made with. */
-import type { Layer } from "../layers/layer.ts";
+import { type Layer, withSums } from "../layers/layer.ts";
 import { sequential } from "../layers/sequential.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { type RecomputePolicy, withRecompute } from "../runtime/recompute.ts";
+import { sumsOf, type SumsPolicy } from "../runtime/sums.ts";
 import { expectValue, positive } from "../rules.ts";
 import type { StageCost } from "../schedules/price/costs.ts";
 
@@ -17,10 +18,12 @@ export interface StageWorkOptions {
   readonly samples: number;
   /** What is recomputed instead of kept; nothing by default. */
   readonly recompute?: RecomputePolicy;
+  /** Who makes the sums that only W reads; "i" by default. */
+  readonly sums?: SumsPolicy;
 }
 
 /**
- * The work of F, I and W of a micro-batch on each stage, in floating-point operations, recomputation included. A device
+ * The work of F, I and W of a micro-batch on each stage, in floating-point operations, what is recomputed included. A device
  * spends them at much the same rate in all three, so they serve as costs where nothing has been measured.
  *
  * ```ts
@@ -39,9 +42,10 @@ export function stageWork(model: Model, options: StageWorkOptions): readonly Sta
   const { samples, recompute, stages = 1, parts = partition(model, stages) } = options;
   expectValue("stageWork: samples", samples, positive);
   let shape = model.inputShape(samples);
-  return withRecompute(parts, recompute).map((layers) => {
+  const sums = sumsOf(options.sums, parts.length);
+  return withRecompute(parts, recompute).map((layers, stage) => {
     const layer = sequential(layers);
-    const { f, i, w, b = i + w } = layer.flops(shape);
+    const { f, i, w, b = i + w } = withSums(layer.flops(shape), sums[stage]);
     shape = layer.outputShape(shape);
     return { f, i, w, b };
   });

@@ -12,12 +12,24 @@ import { howOf } from "./variant.ts";
  */
 export function memoryTable({ rows }: MemoryReport): Table {
   return {
-    columns: ["schedule", "2BP", "recomputed", "rank", "predicted", "measured", "off", "reserved", ...categories],
+    columns: [
+      "schedule",
+      "2BP",
+      "recomputed",
+      "sums in",
+      "rank",
+      "predicted",
+      "measured",
+      "off",
+      "reserved",
+      ...categories,
+    ],
     rows: rows.flatMap((row) =>
       row.devices.map(({ rank, predicted, measured, predictedPeak, measuredPeak, reserved }) => [
         row.schedule,
         howOf(row),
         row.recompute,
+        row.sums.toUpperCase(),
         rank,
         mebibytes(predictedPeak),
         measuredPeak === undefined ? "-" : mebibytes(measuredPeak),
@@ -37,6 +49,7 @@ export function memoryFigure({ rows, mode, model }: MemoryReport): Figure {
       row.schedule,
       row.twoStage ? row.policy ? `2BP ${row.policy}` : "split" : row.joined ? "joined" : "",
       row.recompute === "none" ? "" : row.recompute,
+      row.sums === "i" ? "" : `sums in ${row.sums.toUpperCase()}`,
     ]
       .filter(Boolean).join("<br>");
   const labels = [bars.map(({ row }) => name(row)), bars.map(({ device }) => `${device.rank}`)];

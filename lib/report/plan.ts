@@ -7,9 +7,9 @@ import type { Table } from "./html.ts";
 import { variantOf } from "./variant.ts";
 
 /** One line a rank. */
-export function planTable({ schedule, parts, recompute, peak }: TrainingPlan, budget: number): Table {
+export function planTable({ schedule, parts, recompute, sums, peak }: TrainingPlan, budget: number): Table {
   return {
-    columns: ["rank", "stages", "layers", "recompute", "peak", "of the budget"],
+    columns: ["rank", "stages", "layers", "recompute", "sums in", "peak", "of the budget"],
     rows: peak.map((bytes, rank) => {
       const stages = schedule.placement.flatMap((at, stage) => at === rank ? [stage] : []);
       return [
@@ -17,6 +17,7 @@ export function planTable({ schedule, parts, recompute, peak }: TrainingPlan, bu
         stages.join(" "),
         stages.map((stage) => parts[stage].length).join(" + "),
         [...new Set(stages.map((stage) => recompute[stage]))].join(" "),
+        [...new Set(stages.map((stage) => sums[stage].toUpperCase()))].join(" "),
         formatBytes(bytes),
         `${(100 * bytes / budget).toFixed(1)} %`,
       ];
@@ -38,7 +39,7 @@ export function gaveUp({ schedule, recompute, makespan, unlimited }: TrainingPla
 /** The project's JSON of a plan, version 1. */
 export function planJson(model: Model, options: PlanOptions, result: TrainingPlan): Record<string, unknown> {
   const { devices, microbatches, samples = 1, budget, precision = "f32" } = options;
-  const { schedule, parts, recompute, makespan, peak, unlimited } = result;
+  const { schedule, parts, recompute, sums, makespan, peak, unlimited } = result;
   return {
     schema: 1,
     mode: "predicted",
@@ -52,6 +53,7 @@ export function planJson(model: Model, options: PlanOptions, result: TrainingPla
     placement: schedule.placement,
     layers: parts.map((layers) => layers.length),
     recompute,
+    sums,
     makespan,
     peak,
     unlimited: { schedule: variantOf(unlimited.schedule), makespan: unlimited.makespan, peak: unlimited.peak },

@@ -7,12 +7,12 @@ import { apartNote, howOf, joinedNote } from "./variant.ts";
 /** One line on what was run on what. */
 export function throughputTitle({ mode, devices, adapter, model, samples, precision, rows }: ThroughputReport): string {
   const { name, parameters, length } = model;
-  const [{ recompute }] = rows;
+  const [{ recompute }] = rows, { sums } = rows[1];
   const size = length ? `${samples} x ${length} tokens` : `${samples} images`;
   return `${name} (${millions(Number(parameters))} parameters) on ${devices} ${mode} devices, ${adapter}; ` +
     `micro-batches of ${size}${precision === "f32" ? "" : `; ${precision} precision`}${
       recompute === "none" ? "" : `; recomputed: ${recompute}`
-    }`;
+    }${sums === "i" ? "" : `; sums in ${sums.toUpperCase()}`}`;
 }
 
 /** Step times, throughput, bubble and memory of each schedule. */

@@ -1,6 +1,7 @@
 /** What micro-batches in flight hold on a rank: the memory for what comes in and goes out, and what layers keep. */
 import { createGroup, type Group, releaseGroup, slotIn } from "../layers/group.ts";
 import { createSaved, type Saved } from "../layers/saved.ts";
+import { isRead } from "../layers/sums.ts";
 import { F, isMessage } from "../schedules/program.ts";
 import type { Action } from "../schedules/schedule.ts";
 import { empty, fromArray, release, retain, type Tensor, writeArray } from "../tensor.ts";
@@ -20,8 +21,10 @@ function groupOf(run: Run, stage: number, microbatch: number): Group {
   let group = run.groups.get(end);
   if (!group) {
     const { microbatches, kind } = actionAt(run, end);
-    const about = { delayed: kind === "W", samples: run.batch.samples / program.microbatches };
-    run.groups.set(end, group = createGroup(rank.stages.get(stage)!, microbatches.length, about));
+    const placed = rank.stages.get(stage)!;
+    const samples = run.batch.samples / program.microbatches;
+    const about = { delayed: kind === "W", sums: placed.sums, samples };
+    run.groups.set(end, group = createGroup(placed, microbatches.length, about));
   }
   return group;
 }
@@ -67,7 +70,7 @@ export function uploadInput(run: Run, node: number, inputs: Batch["inputs"]): Te
   const { program, shapes, rank: { model, device, stages, dtype } } = run;
   const stage = program.stage[node];
   const data = model.packInputs(inputs);
-  if (!stages.get(stage)!.layer.reads.input) {
+  if (!isRead(stages.get(stage)!.layer.reads.input, groupOf(run, stage, program.microbatch[node]).sums)) {
     return fromArray(device, shapes[stage], data, "activations", data instanceof Uint32Array ? "u32" : dtype);
   }
   const x = incoming(run, node);
@@ -80,10 +83,11 @@ export function incoming(run: Run, node: number): Tensor {
   const { program, shapes, rank: { device, stages, dtype } } = run;
   const stage = program.stage[node];
   const { layer } = stages.get(stage)!;
-  const [name, kept, category, shape] = program.kind[node] === F
+  const [name, reading, category, shape] = program.kind[node] === F
     ? ["x", layer.reads.input, "activations", shapes[stage]] as const
     : ["dy", layer.reads.gradient, "derivatives", shapes[stage + 1]] as const;
-  if (!kept) return empty(device, shape, category, dtype);
+  const { sums } = groupOf(run, stage, program.microbatch[node]);
+  if (!isRead(reading, sums)) return empty(device, shape, category, dtype);
   const { group, index } = savedOf(run, stage, program.microbatch[node]);
   return slotIn(group, index, name, shape, category, dtype);
 }

@@ -32,6 +32,7 @@ import { checkParts, partition } from "./partition.ts";
 import { createPrograms } from "./programs.ts";
 import { type Connect, placeRanks, releaseRank } from "./ranks.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
+import { formatSums, sumsOf, type SumsPolicy } from "./sums.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
 import { inProcess } from "./transports/in_process.ts";
@@ -74,6 +75,13 @@ export interface PipelineOptions {
   /** What is recomputed instead of kept: bytes for time. Nothing by default. */
   readonly recompute?: RecomputePolicy;
   /**
+   * Where a W is delayed, who makes those of its gradients that are sums over one micro-batch, as of the gain of a norm: "i", I, or
+   * "w", W, of all stages or of each its own. "i" by default: it holds least and works least. With "w" every I is shorter, which
+   * the other ranks wait for, and the step with it where there is idle time that takes what W has more to do: with few
+   * micro-batches for many ranks. `plan` chooses by schedule and memory.
+   */
+  readonly sums?: SumsPolicy;
+  /**
    * The most bytes that the buffers on each device may take, free ones that are kept for later included. What would exceed it
    * fails, with rank, action and bytes in the message; the devices are good for a smaller step afterwards.
    */
@@ -93,6 +101,7 @@ const rules: Rules<PipelineOptions> = {
   precision: optional(precisionRule),
   lossScale: anything, // by `createLossScale`
   recompute: anything, // by `withRecompute`
+  sums: anything, // by `sumsOf`
   budget: optional(budgetRule),
 };
 
@@ -109,6 +118,8 @@ export interface Pipeline {
   readonly end: StepEnd;
   /** What is recomputed, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
   readonly recompute: string;
+  /** Who makes the sums that only a delayed W reads, in a word for tables: "i", "w", or by stage "i/w". */
+  readonly sums: string;
   /** What tensors hold and kernels read. */
   readonly precision: Precision;
   /**
@@ -180,7 +191,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const plain = options.parts ?? partition(model, given.length);
   checkParts(model, plain, given, devices.length);
   const placement = [...given];
-  const parts = withRecompute(plain, options.recompute);
+  const parts = withRecompute(plain, options.recompute), sums = sumsOf(options.sums, plain.length);
   const mixed = options.precision === "mixed";
   if (mixed) expectHalf(devices);
   if (!mixed && options.lossScale !== undefined) {
@@ -195,7 +206,12 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const layers = parts.map((part) => sequential(part));
   const ties = tiesOf(model, layers, placement);
   const end = endOf(ties);
-  const ranks = placeRanks(devices, { model, layers, placement, ties }, { ...options, mixed, originals }, connect);
+  const ranks = placeRanks(
+    devices,
+    { model, layers, sums, placement, ties },
+    { ...options, mixed, originals },
+    connect,
+  );
   limit(undefined);
   const context: Context = {
     model,
@@ -232,6 +248,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     parts,
     end,
     recompute: formatRecompute(options.recompute),
+    sums: formatSums(options.sums),
     precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
       expectFree("another step");

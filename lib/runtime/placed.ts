@@ -2,17 +2,20 @@
 import { UserError } from "../errors.ts";
 import { type Device, DeviceError } from "../gpu/device.ts";
 import type { Layer } from "../layers/layer.ts";
+import type { Sums } from "../layers/sums.ts";
 import { type Placed, placeLayers, type PlaceOptions } from "../layers/placed.ts";
 
 /** A stage, placed. */
 export interface PlacedStage extends Placed {
   /** Its layers as one. */
   readonly layer: Layer;
+  /** Who makes the sums that only its W reads, where that is delayed. */
+  readonly sums: Sums;
 }
 
 /** Puts a stage, its layers as one, on its device, with fresh parameters and state. */
-export function placeStage(layer: Layer, device: Device, options?: PlaceOptions): PlacedStage {
-  return { layer, ...placeLayers([layer], device, options) };
+export function placeStage(layer: Layer, sums: Sums, device: Device, options?: PlaceOptions): PlacedStage {
+  return { layer, sums, ...placeLayers([layer], device, options) };
 }
 
 /**

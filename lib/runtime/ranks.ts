@@ -2,6 +2,7 @@
 import type { Device } from "../gpu/device.ts";
 import { createTimer } from "../gpu/timing.ts";
 import type { Layer } from "../layers/layer.ts";
+import type { Sums } from "../layers/sums.ts";
 import type { Model } from "../models/model.ts";
 import { empty, release } from "../tensor.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
@@ -18,6 +19,8 @@ export interface Placement {
   readonly model: Model;
   /** The layers of each stage as one. */
   readonly layers: readonly Layer[];
+  /** Who makes the sums of each stage. */
+  readonly sums: readonly Sums[];
   /** Rank of each stage. */
   readonly placement: readonly number[];
   readonly ties: readonly Tie[];
@@ -41,7 +44,7 @@ export interface RankOptions {
  */
 export function placeRanks(
   devices: readonly Device[],
-  { model, layers, placement, ties }: Placement,
+  { model, layers, sums, placement, ties }: Placement,
   { optimizer, seed, originals, mixed }: RankOptions,
   connect: Connect,
 ): readonly Rank[] {
@@ -50,7 +53,7 @@ export function placeRanks(
     devices.map((device, number) => {
       const own = [...placement.keys()].filter((stage) => placement[stage] === number);
       const stages = new Map(
-        own.map((stage) => [stage, placeStage(layers[stage], device, { seed, originals, dtype })]),
+        own.map((stage) => [stage, placeStage(layers[stage], sums[stage], device, { seed, originals, dtype })]),
       );
       const optimizers = [...stages.values()].flatMap(({ blocks }) => blocks).map((block) =>
         optimizer.create(block.masters, block.gradients, block.decayed, mixed ? block.values : undefined)

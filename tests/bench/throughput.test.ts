@@ -42,6 +42,8 @@ test("bench explains every bad argument in one line on standard error, with exit
     [["--schedules", "naive,"], /--schedules.*There is nothing between two commas\.$/],
     [["--schedules", "naive,naive"], /--schedules.*"naive" is there twice\.$/],
     [["--precision", "bf16"], /--precision.*"bf16" is not one of f32, mixed\.$/],
+    [["--sums", "i,w"], /--sums.*Who makes the sums must be one of "i", "w", or one of these for each stage/],
+    [["--sums", "i/w/w"], /Who makes the sums must be .*a list of 2 of these/],
     [["--recompute", "both:0"], /--recompute.*Unknown recomputation "both:0"; there are none, activations, /],
     [["--repeats", "0"], /--repeats.*It must be a whole number from 1 to 10000\.$/],
     [
@@ -71,7 +73,19 @@ test("bench --help explains every flag of throughput", () => {
   const { status, stdout } = bench("--help");
   assert.equal(status, 0);
   for (
-    const flag of ["model", "devices", "virtual", "schedules", "repeats", "recompute", "data", "seed", "json", "html"]
+    const flag of [
+      "model",
+      "devices",
+      "virtual",
+      "schedules",
+      "repeats",
+      "recompute",
+      "sums",
+      "data",
+      "seed",
+      "json",
+      "html",
+    ]
   ) {
     assert.match(stdout, new RegExp(`--${flag}\\b.* {2,}\\w`), `--${flag}`);
   }
@@ -200,6 +214,14 @@ test("bench memory predicts a full model without a device, and agrees with a run
   assert.deepEqual([planned.schema, planned.mode, planned.model.parameters], [1, "predicted", 6_738_415_616]);
   const parameters = planned.rows[0].devices.reduce((sum, { predicted }) => sum + predicted.parameters, 0);
   assert.ok(Math.abs(parameters / (4 * 6_738_415_616) - 1) < 1e-3, `${parameters} bytes of parameters`);
+  const makers = run("--predict", "--sums", "i,w,i/w").rows;
+  assert.deepEqual(makers.map(({ twoStage, sums }) => [twoStage, sums]), [
+    [false, "i"],
+    ...["i", "w", "i/w"].map((sums) => [true, sums]),
+  ]);
+  const [i, w, both] = makers.slice(1).map(({ devices }) => devices.map(({ predictedPeak }) => predictedPeak));
+  assert.ok(w[0] > i[0] && w[1] > i[1]);
+  assert.deepEqual(both, [i[0], w[1]]);
   const kept = run("--predict", "--recompute", "none,both:2,both").rows;
   assert.deepEqual(kept.map(({ twoStage, recompute }) => [twoStage, recompute]), [
     ...[false, true].flatMap((split) => ["none", "both:2", "both"].map((what) => [split, what])),

@@ -67,6 +67,8 @@ const layouts: Record<string, string> = {
   scan_backward: `${scan} chunk span`,
   scan_chunks: `${scan} chunk span`,
   scan_subgroup: `${scan} chunk span`,
+  scan_sums: `${scan} chunk span`,
+  scan_sums_chunks: `${scan} chunk span`,
   softmax: "rows length heads causal",
   softmax_group: "rows length heads causal",
   softmax_vec4: "rows length heads causal",

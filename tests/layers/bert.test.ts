@@ -64,6 +64,7 @@ test("LayerNorm: y, dx and the gradients of gain and bias equal the reference; W
     inputShape: [7, 10],
     reference: (x, p) => norm("n", x, p),
     keeps: ["dgain", "dbias"],
+    keepsForSums: ["x", "statistics", "dy"],
   });
 });
 
@@ -179,6 +180,10 @@ test("a post-norm feed-forward block with dropout: y, dx and all gradients equal
       return norm("n", plus(x, drop("d", inside, 8, 0.25, 5, sides)), p);
     },
     keeps: ["inner.0.x", "inner.0.dy", "inner.2.x", "inner.2.dy", "norm.dgain", "norm.dbias"],
+    keepsForSums: [
+      ...["inner.0.x", "inner.0.dy", "inner.2.x", "inner.2.dy"],
+      ...["norm.x", "norm.statistics", "norm.dy"],
+    ],
   });
 });
 
@@ -205,5 +210,6 @@ test("a pre-norm block adds its residual gradient around a layer norm too: y, dx
     inputShape: [9, 6],
     reference: (x, p) => plus(x, addBias(project(norm("n", x, p), p.get("l.weight")!, 6), p.get("l.bias")!)),
     keeps: ["norm.dgain", "norm.dbias", "inner.x", "inner.dy"],
+    keepsForSums: ["norm.x", "norm.statistics", "norm.dy", "inner.x", "inner.dy"],
   });
 });

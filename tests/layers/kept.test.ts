@@ -16,6 +16,7 @@ import { mambaMixer } from "../../lib/layers/mamba.ts";
 import { averagePool, maxPool } from "../../lib/layers/pool.ts";
 import { relu } from "../../lib/layers/relu.ts";
 import { rmsNorm } from "../../lib/layers/rms_norm.ts";
+import type { Sums } from "../../lib/layers/sums.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { createSaved, type Saved } from "../../lib/layers/saved.ts";
@@ -43,10 +44,20 @@ const layers: Record<string, [Layer, readonly number[]]> = {
   mambaMixer: [mambaMixer("m", { width: D, expand: E / D, state: N, rank: T, length: L, outputBound: 0.1 }), [R, D]],
 };
 
+/** Those that keep something else where W makes the sums, which the table has in a row of their own. */
+const inW = ["rmsNorm", "layerNorm", "mambaMixer"];
+
+/** Each layer, who makes its sums, and the name of its row. */
+const rows = Object.entries(layers).flatMap(([name, [layer, shape]]) => {
+  const own = { row: name, name, layer, shape, sums: "i" as Sums };
+  return inW.includes(name) ? [own, { ...own, row: `${name}, sums in W`, sums: "w" as Sums }] : [own];
+});
+
 /** The table of lib/layers/README.md: of each layer three lists of `name [shape]`. */
 function table(): Map<string, string[][]> {
   const text = readFileSync(new URL("../../lib/layers/README.md", import.meta.url), "utf8");
-  const rows = text.split("\n").filter((line) => line.startsWith("| ")).slice(2);
+  const rows = text.slice(text.indexOf("## What layers keep")).split("\n").filter((line) => line.startsWith("| "))
+    .slice(2);
   return new Map(rows.map((row) => {
     const [name, ...cells] = row.split("|").slice(1, -1).map((cell) => cell.trim());
     return [
@@ -80,32 +91,58 @@ function kept(saved: Saved): { entry: string; tensor: Tensor }[] {
 
 test("every layer keeps after F and after I what the table in lib/layers/README.md says, and nothing after W", () => {
   const expected = table();
-  assert.deepEqual([...expected.keys()].sort(), Object.keys(layers).sort());
-  for (const [name, [layer, shape]] of Object.entries(layers)) {
+  assert.deepEqual([...expected.keys()].sort(), rows.map(({ row }) => row).sort());
+  for (const { row, name, layer, shape, sums } of rows) {
     const [device] = dryDevices(1);
     const placed = placeLayers([layer], device);
     const rest = device.ledger.total();
     const sides = new Map(["seed", "lengths"].map((side) => [side, empty(device, [S], "activations", "u32")]));
-    const group = createGroup(placed, 1);
+    const group = createGroup(placed, 1, { sums });
     const saved = createSaved(group, 0, sides);
-    const [afterF, forW, derivatives] = expected.get(name)!;
+    const [afterF, forW, derivatives] = expected.get(row)!;
     const x = empty(device, shape, "activations", name === "embedding" ? "u32" : "f32");
     const y = empty(device, layer.outputShape(shape), "activations");
     forward(layer, y, x, saved);
-    assert.deepEqual(kept(saved).map(({ entry }) => entry).sort(), afterF, `${name} after F`);
+    assert.deepEqual(kept(saved).map(({ entry }) => entry).sort(), afterF, `${row} after F`);
     const dy = empty(device, y.shape, "derivatives");
     const dx = name === "embedding" ? undefined : empty(device, shape, "derivatives");
     backwardInput(layer, dx, dy, saved);
     const left = (category: string) =>
       kept(saved).filter(({ tensor }) => tensor.storage.category === category).map(({ entry }) => entry).sort();
-    assert.deepEqual(left("activations"), forW, `${name} after I, activations`);
-    assert.deepEqual(left("derivatives"), derivatives, `${name} after I, derivatives`);
-    assert.equal(kept(saved).length, forW.length + derivatives.length, name);
+    assert.deepEqual(left("activations"), forW, `${row} after I, activations`);
+    assert.deepEqual(left("derivatives"), derivatives, `${row} after I, derivatives`);
+    assert.equal(kept(saved).length, forW.length + derivatives.length, row);
     backwardWeight(layer, [saved]);
     saved.clear();
     releaseGroup(group);
     release(x, y, dy, dx);
-    assert.equal(device.ledger.total(), rest, `${name} after W`);
+    assert.equal(device.ledger.total(), rest, `${row} after W`);
     placed.release();
+  }
+});
+
+test("whoever makes the sums, all other layers keep the same", () => {
+  const [device] = dryDevices(1);
+  for (const [name, [layer, shape]] of Object.entries(layers)) {
+    if (inW.includes(name)) continue;
+    assert.equal(layer.flops(shape).sums, undefined, name);
+    const { input, gradient } = layer.reads;
+    assert.ok(input !== "sums" && gradient !== "sums", name);
+    const left = (["i", "w"] as const).map((sums) => {
+      const placed = placeLayers([layer], device), group = createGroup(placed, 1, { sums });
+      const sides = new Map(["seed", "lengths"].map((side) => [side, empty(device, [S], "activations", "u32")]));
+      const saved = createSaved(group, 0, sides);
+      const x = empty(device, shape, "activations", name === "embedding" ? "u32" : "f32");
+      const y = empty(device, layer.outputShape(shape), "activations");
+      forward(layer, y, x, saved);
+      backwardInput(layer, undefined, y, saved);
+      const names = kept(saved).map(({ entry }) => entry);
+      saved.clear();
+      releaseGroup(group);
+      release(x, y);
+      placed.release();
+      return names;
+    });
+    assert.deepEqual(left[1], left[0], name);
   }
 });

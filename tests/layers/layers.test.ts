@@ -67,14 +67,18 @@ test("linear with its weight stored [outputs, inputs]: y, dx and dW equal the re
   });
 });
 
-test("RMSNorm: y, dx and the gain's gradient equal the reference; W needs its sum over the rows", async () => {
-  await checkLayer(await device(), {
-    layer: rmsNorm("n", 10),
-    inputShape: [7, 10],
-    reference: (x, p) => rmsNormOf(x, p.get("n.weight")!).y,
-    keeps: ["dgain"],
+// Of 64 rows the slots of neighbours touch, and one sum goes over both.
+for (const [rows, width] of [[7, 10], [64, 4]]) {
+  test(`RMSNorm of ${rows} x ${width}: y, dx and the gain's gradient equal the reference; W needs its sum over the rows`, async () => {
+    await checkLayer(await device(), {
+      layer: rmsNorm("n", width),
+      inputShape: [rows, width],
+      reference: (x, p) => rmsNormOf(x, p.get("n.weight")!).y,
+      keeps: ["dgain"],
+      keepsForSums: ["x", "rstd", "dy"],
+    });
   });
-});
+}
 
 test("embedding: y and the table's gradient equal the reference; W needs ids and dy", async () => {
   await checkLayer(await device(), {
@@ -92,6 +96,10 @@ test("self-attention: y, dx and all gradients equal the reference; the core is r
     inputShape: [10, 8],
     reference: attentionReference("a", 8, 2, 5),
     keeps: ["norm.dgain", "inner.qkv.x", "inner.qkv.dy", "inner.out.x", "inner.out.dy"],
+    keepsForSums: [
+      ...["norm.x", "norm.rstd", "norm.dy"],
+      ...["inner.qkv.x", "inner.qkv.dy", "inner.out.x", "inner.out.dy"],
+    ],
   });
 });
 

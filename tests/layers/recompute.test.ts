@@ -90,7 +90,7 @@ const prefixed = (...names: string[]) => names.map((name) => `layer.${name}`);
 test("a recomputed layer equals the reference, and keeps for W what the kind says", async () => {
   const width = 8, hidden = 6;
   for (
-    const [what, keeps] of [
+    const [what, keeps, keepsForSums] of [
       [
         "activations",
         prefixed(
@@ -100,9 +100,13 @@ test("a recomputed layer equals the reference, and keeps for W what the kind say
           "inner.down.x",
           "inner.down.dy",
         ),
+        prefixed(
+          ...["norm.x", "norm.rstd", "norm.dy"],
+          ...["inner.gate_up.x", "inner.gate_up.dy", "inner.down.x", "inner.down.dy"],
+        ),
       ],
-      ["derivatives", ["x", "dy"]],
-      ["both", ["x", "dy"]],
+      ["derivatives", ["x", "dy"], ["x", "dy"]],
+      ["both", ["x", "dy"], ["x", "dy"]],
     ] as const
   ) {
     const inner = preNorm(rmsNorm("m.norm", width), swigluMlp("m", { width, hidden, outputDeviation: 0.02 }));
@@ -115,6 +119,7 @@ test("a recomputed layer equals the reference, and keeps for W what the kind say
         return Float64Array.from(x, (value, i) => value + out[i]);
       },
       keeps,
+      keepsForSums,
     });
   }
 });
@@ -226,13 +231,13 @@ test("W recomputes the derivatives of one layer at a time, however many there ar
 });
 
 test("recomputed work is counted where it is done, once in a full backward", () => {
-  const { f, i, w, recompute } = mlp().flops([32, 64]);
+  const { f, i, w, recompute, sums } = mlp().flops([32, 64]);
   // Gate and up are projected again, and multiplied; the last projection has nobody to read its result.
   assert.equal(recompute, f - 2 * 32 * 96 * 64);
   const of = (what: Recompute) => sequential([recomputed(mlp(), what)]).flops([32, 64]);
   const more = f - 2 * 32 * 96 * 64;
-  assert.deepEqual(of("none"), { f, i, w, recompute });
-  assert.deepEqual(of("activations"), { f, i: more + i, w, b: more + i + w });
+  assert.deepEqual(of("none"), { f, i, w, recompute, sums });
+  assert.deepEqual(of("activations"), { f, i: more + i, w, b: more + i + w, sums });
   assert.deepEqual(of("derivatives"), { f, i, w: more + i + w, b: i + w });
   assert.deepEqual(of("both"), { f, i: more + i, w: more + i + w, b: more + i + w });
 });

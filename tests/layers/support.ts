@@ -6,6 +6,7 @@ import type { Layer } from "../../lib/layers/layer.ts";
 import { type Placed, placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { createSaved } from "../../lib/layers/saved.ts";
+import { isRead, type Sums } from "../../lib/layers/sums.ts";
 import { empty, fromArray, release, sizeOf, toArray } from "../../lib/tensor.ts";
 import { generator } from "../../lib/random.ts";
 import { assertTensor, dirty, normal } from "../ops/support.ts";
@@ -31,6 +32,8 @@ export interface LayerCase {
   readonly sides?: (index: number) => Sides;
   /** What is kept after I: W's needs and nothing else. */
   readonly keeps: readonly string[];
+  /** The same where W makes the sums, for layers that have any: these are checked both ways. */
+  readonly keepsForSums?: readonly string[];
   /** Looks at the layer's tensors when all is done. */
   readonly look?: (placed: Placed) => Promise<void>;
 }
@@ -41,9 +44,16 @@ const microbatches = 3;
  * Runs three micro-batches, grouped two and one as a W of width 2 would, through forward, I and W. Gradients are checked at
  * every element of x and at some of each parameter, W twice over to see that it accumulates.
  */
-export async function checkLayer(
+export async function checkLayer(device: Device, what: LayerCase): Promise<void> {
+  await checkWay(device, what, what.keeps, "i");
+  if (what.keepsForSums) await checkWay(device, what, what.keepsForSums, "w");
+}
+
+async function checkWay(
   device: Device,
-  { layer, inputShape, reference, input, sides = () => ({}), keeps, look }: LayerCase,
+  { layer, inputShape, reference, input, sides = () => ({}), look }: LayerCase,
+  keeps: readonly string[],
+  sums: Sums,
 ): Promise<void> {
   const atStart = device.ledger.total();
   const placed = placeLayers([layer], device, { seed: 3 });
@@ -57,7 +67,7 @@ export async function checkLayer(
   }
 
   const outputShape = layer.outputShape(inputShape);
-  const groups = [createGroup(placed, 2), createGroup(placed, 1)];
+  const groups = [2, 1].map((size) => createGroup(placed, size, { sums }));
   const runs = Array.from({ length: microbatches }, (_, index) => ({
     saved: createSaved(groups[index >> 1], index & 1, sidesOn(device, sides(index))),
     sides: sides(index),
@@ -71,7 +81,9 @@ export async function checkLayer(
 
   for (const { saved, x, dy, sides } of runs) {
     const { group, index } = saved;
-    const inputTensor = layer.reads.input ? slotIn(group, index, "x", inputShape, "activations") : undefined;
+    const inputTensor = isRead(layer.reads.input, sums)
+      ? slotIn(group, index, "x", inputShape, "activations")
+      : undefined;
     const xt = inputTensor ?? fromArray(device, inputShape, x, "activations");
     if (inputTensor) device.write(inputTensor, x);
     const y = dirty(device, outputShape);
@@ -88,7 +100,7 @@ export async function checkLayer(
       const expected = at.map((_, i) => derivative(at, i, () => lossOf({ x: at, dy, sides })));
       await assertTensor(dx, expected, 1e-5, "dx");
     }
-    assert.deepEqual(saved.names().sort(), [...keeps].sort(), "kept after I");
+    assert.deepEqual(saved.names().sort(), [...keeps].sort(), `kept after I, sums in ${sums}`);
   }
 
   const random = generator("probes");

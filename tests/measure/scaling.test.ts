@@ -47,7 +47,15 @@ test("llama-deep can be cut into 16 stages of which none does more than twice th
 });
 
 function run(devices: number, mode: "real" | "virtual"): ThroughputReport {
-  const row = { schedule: "naive", width: 1, microbatches: 1, recompute: "none", peakBytes: [1, 1], bubbleRatio: 0.5 };
+  const row = {
+    schedule: "naive",
+    width: 1,
+    microbatches: 1,
+    recompute: "none",
+    sums: "i",
+    peakBytes: [1, 1],
+    bubbleRatio: 0.5,
+  };
   const stepMs = (median: number) => ({ median, min: median, max: median });
   return {
     schema: 1,

@@ -21,6 +21,7 @@ import {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanSums,
 } from "../../lib/ops/scan.ts";
 import { swiglu, swigluBackward } from "../../lib/ops/swiglu.ts";
 import { empty, release, sizeOf, type Tensor } from "../../lib/tensor.ts";
@@ -404,11 +405,11 @@ const attentionCases: Case[] = [
 });
 
 /** More than a chunk of tokens, and channels that divide by the subgroup's lanes. */
-const scanCase = ((): Case => {
+const scanCase = (sumsIn: "I" | "W"): Case => {
   const state = 16, length = 20, channels = 16, R = 2 * length;
   const gradients = { daLog: singles(channels, state), dd: singles(channels), ddtBias: singles(channels) };
   return {
-    name: "selectiveScan() and its gradients",
+    name: `selectiveScan() and its gradients, sums in ${sumsIn}`,
     inputs: {
       ...{
         x: floats(R, channels),
@@ -418,13 +419,18 @@ const scanCase = ((): Case => {
       ...{ gate: floats(R, channels), aLog: floats(channels, state), d: floats(channels), dtBias: floats(channels) },
       ...{ dout: floats(R, channels), ...gradients },
     },
-    outputs: { out: out(R, channels), dprojection: out(R, 2 * state) },
-    record({ out, x, dtRaw, projection, gate, aLog, d, dtBias, dout, dprojection, daLog, dd, ddtBias }) {
+    outputs: {
+      ...{ out: out(R, channels), dprojection: out(R, 2 * state) },
+      ...sumsIn === "W" ? { dscan: out(R, 2 * channels) } : {},
+    },
+    record({ out, x, dtRaw, projection, gate, aLog, d, dtBias, dout, dprojection, dscan, daLog, dd, ddtBias }) {
       const states = empty(x.device, scanStatesShape(R, length, channels, state), "workspace");
       const sums = empty(x.device, scanSumsShape(R, length, channels, state), "workspace");
       const inputs = { x, dtRaw, projection, gate }, parameters = { aLog, d, dtBias };
       selectiveScan(out, states, inputs, parameters, length);
-      selectiveScanBackwardInput(dout, dprojection, sums, states, inputs, parameters, length);
+      const left = sumsIn === "I" ? { sums } : { dscan };
+      selectiveScanBackwardInput(dout, dprojection, left, states, inputs, parameters, length);
+      if (sumsIn === "W") selectiveScanSums(sums, { ...inputs, dscan }, parameters, length);
       selectiveScanBackwardWeight({ aLog: daLog, d: dd, dtBias: ddtBias }, sums);
       release(states, sums);
     },
@@ -437,7 +443,13 @@ const scanCase = ((): Case => {
       const scan = { x, dtRaw, b: half(0), c: half(state), z: gate, aLog, d, dtBias };
       const to = scans.selectiveScanBackward(dout, scan, length);
       return {
-        ...{ out: scans.selectiveScan(scan, length).out, dout: to.x, dtRaw: to.dtRaw, gate: to.z },
+        ...{ out: scans.selectiveScan(scan, length).out, dout: to.x, gate: to.z },
+        ...sumsIn === "I" ? { dtRaw: to.dtRaw } : {
+          dscan: Float64Array.from({ length: R * 2 * channels }, (_, i) => {
+            const row = Math.floor(i / (2 * channels)), column = i % (2 * channels);
+            return column < channels ? to.dtRaw[row * channels + column] : to.y[(row - 1) * channels + column];
+          }),
+        },
         dprojection: Float64Array.from(projection, (_, i) => {
           const row = Math.floor(i / (2 * state)), column = i % (2 * state);
           return column < state ? to.b[row * state + column] : to.c[row * state + column - state];
@@ -446,7 +458,7 @@ const scanCase = ((): Case => {
       };
     },
   };
-})();
+};
 
 const causalConvCase: Case = {
   name: "causalConv() and its gradients",
@@ -483,7 +495,8 @@ export const cases: readonly Case[] = [
   ...imageCases,
   ...ropeCases,
   ...attentionCases,
-  scanCase,
+  scanCase("I"),
+  scanCase("W"),
   causalConvCase,
   fillCase,
 ];

@@ -7,6 +7,7 @@ import {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanSums,
 } from "../../lib/ops/scan.ts";
 import { type DType, release, type Tensor, toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/scan.ts";
@@ -83,6 +84,7 @@ async function place(sizes: Sizes, scan: reference.Scan, dtype: DType = "f32") {
     out: dirty(on, [rows, channels], dtype),
     states: dirty(on, scanStatesShape(rows, length, channels, state)),
     sums: dirty(on, scanSumsShape(rows, length, channels, state)),
+    dscan: dirty(on, [rows, 2 * channels], dtype),
     dprojection: dirty(on, [rows, rank + 2 * state], dtype),
   };
 }
@@ -137,35 +139,44 @@ for (const sizes of cases) {
       assertClose(kept, wanted, 4e-6, "states");
     });
 
-    test(`the backward halves of selectiveScan() ${of} (${way}) equal the float64 reference`, async () => {
-      const { on, rows, inputs, parameters, out, states, sums, dprojection } = await place(sizes, scan);
-      selectiveScan(out, states, inputs, parameters, length);
-      const to = backwardReference();
-      const dx = tensor(on, [rows, channels], dout);
-      withCandidate(
-        way,
-        () => selectiveScanBackwardInput(dx, dprojection, sums, states, inputs, parameters, length),
-      );
-      await assertTensor(dx, to.x, 1e-5, "dx");
-      await assertTensor(inputs.dtRaw, to.dtRaw, 1e-5, "ddtRaw");
-      const gate = await toArray(inputs.gate);
-      assertClose(lastColumns(gate, 2 * channels, channels), to.z, 1e-5, "dz");
-      assert.ok(lastColumns(gate, 2 * channels, channels, channels).every((value) => value === 7), "beside z");
-      const width = rank + 2 * state, gradient = await toArray(dprojection);
-      assertClose(lastColumns(gradient, width, state), to.c, 1e-5, "dC");
-      assertClose(lastColumns(gradient, width, state, width - state), to.b, 1e-5, "dB");
-      assert.ok(lastColumns(gradient, width, rank, rank).every(Number.isNaN), "beside dB and dC");
-
-      const ones = (shape: number[]) => tensor(on, shape, new Float32Array(shape.reduce((a, b) => a * b)).fill(1));
-      const gradients = { aLog: ones([channels, state]), d: ones([channels]), dtBias: ones([channels]) };
-      for (const times of [1, 2]) {
-        selectiveScanBackwardWeight(gradients, sums);
-        for (const name of ["aLog", "d", "dtBias"] as const) {
-          const expected = to[name].map((value) => 1 + times * value);
-          assertClose(await toArray(gradients[name]), expected, 1e-5, `gradient of ${name}, added ${times} times`);
+    for (const sumsIn of ["I", "W"]) {
+      test(`the backward halves of selectiveScan() ${of} (${way}, sums in ${sumsIn}) equal the float64 reference`, async () => {
+        const { on, rows, inputs, parameters, out, states, sums, dscan, dprojection } = await place(sizes, scan);
+        selectiveScan(out, states, inputs, parameters, length);
+        const to = backwardReference();
+        const dx = tensor(on, [rows, channels], dout);
+        withCandidate(way, () => {
+          const left = sumsIn === "I" ? { sums } : { dscan };
+          selectiveScanBackwardInput(dx, dprojection, left, states, inputs, parameters, length);
+          if (sumsIn === "W") selectiveScanSums(sums, { ...inputs, dscan }, parameters, length);
+        });
+        await assertTensor(dx, to.x, 1e-5, "dx");
+        if (sumsIn === "I") await assertTensor(inputs.dtRaw, to.dtRaw, 1e-5, "ddtRaw");
+        else {
+          const left = await toArray(dscan);
+          assertClose(lastColumns(left, 2 * channels, channels, channels), to.dtRaw, 1e-5, "ddtRaw");
+          assertClose(lastColumns(left, 2 * channels, channels), to.y, 1e-5, "dy");
+          assert.deepEqual(await toArray(inputs.dtRaw), scan.dtRaw, "dtRaw is left as it is");
         }
-      }
-    });
+        const gate = await toArray(inputs.gate);
+        assertClose(lastColumns(gate, 2 * channels, channels), to.z, 1e-5, "dz");
+        assert.ok(lastColumns(gate, 2 * channels, channels, channels).every((value) => value === 7), "beside z");
+        const width = rank + 2 * state, gradient = await toArray(dprojection);
+        assertClose(lastColumns(gradient, width, state), to.c, 1e-5, "dC");
+        assertClose(lastColumns(gradient, width, state, width - state), to.b, 1e-5, "dB");
+        assert.ok(lastColumns(gradient, width, rank, rank).every(Number.isNaN), "beside dB and dC");
+
+        const ones = (shape: number[]) => tensor(on, shape, new Float32Array(shape.reduce((a, b) => a * b)).fill(1));
+        const gradients = { aLog: ones([channels, state]), d: ones([channels]), dtBias: ones([channels]) };
+        for (const times of [1, 2]) {
+          selectiveScanBackwardWeight(gradients, sums);
+          for (const name of ["aLog", "d", "dtBias"] as const) {
+            const expected = to[name].map((value) => 1 + times * value);
+            assertClose(await toArray(gradients[name]), expected, 1e-5, `gradient of ${name}, added ${times} times`);
+          }
+        }
+      });
+    }
   }
 }
 
@@ -176,32 +187,43 @@ for (
   ]] as const
 ) {
   const { sequences, length, channels, state, rank } = sizes;
-  test(`selectiveScan() and its backward halves in f16 (${way}, ${channels} channels) round the float64 reference of rounded inputs`, async (t) => {
-    const on = await device();
-    if (!on.gpu.info.f16) return t.skip("this device has no f16");
-    const round = (values: ArrayLike<number>) => fromHalf(toHalf(Float32Array.from(values)));
-    const scan = Object.fromEntries(Object.entries(inputs(sizes)).map(([name, values]) => [name, round(values)]));
-    const rounded = scan as unknown as reference.Scan;
-    const { rows, inputs: placed, parameters, out, states, sums, dprojection } = await place(sizes, rounded, "f16");
-    const dout = round(normal(rows * channels, 8)), dx = tensor(on, [rows, channels], dout, "f16");
-    withCandidate(way, () => {
-      selectiveScan(out, states, placed, parameters, length);
-      selectiveScanBackwardInput(dx, dprojection, sums, states, placed, parameters, length);
+  for (const sumsIn of ["I", "W"]) {
+    test(`selectiveScan() and its backward halves in f16 (${way}, ${channels} channels, sums in ${sumsIn}) round the float64 reference of rounded inputs`, async (t) => {
+      const on = await device();
+      if (!on.gpu.info.f16) return t.skip("this device has no f16");
+      const round = (values: ArrayLike<number>) => fromHalf(toHalf(Float32Array.from(values)));
+      const scan = Object.fromEntries(Object.entries(inputs(sizes)).map(([name, values]) => [name, round(values)]));
+      const rounded = scan as unknown as reference.Scan;
+      const { rows, inputs: placed, parameters, out, states, sums, dscan, dprojection } = await place(
+        sizes,
+        rounded,
+        "f16",
+      );
+      const dout = round(normal(rows * channels, 8)), dx = tensor(on, [rows, channels], dout, "f16");
+      withCandidate(way, () => {
+        const left = sumsIn === "I" ? { sums } : { dscan };
+        selectiveScan(out, states, placed, parameters, length);
+        selectiveScanBackwardInput(dx, dprojection, left, states, placed, parameters, length);
+        if (sumsIn === "W") selectiveScanSums(sums, { ...placed, dscan }, parameters, length);
+      });
+      const to = reference.selectiveScanBackward(dout, rounded, length);
+      await assertTensor(out, reference.selectiveScan(rounded, length).out, 6e-4, "out");
+      await assertTensor(dx, to.x, 6e-4, "dx");
+      const ddt = sumsIn === "I"
+        ? await toArray(placed.dtRaw)
+        : lastColumns(await toArray(dscan), 2 * channels, channels, channels);
+      assertClose(ddt, to.dtRaw, 6e-4, "ddtRaw");
+      assertClose(lastColumns(await toArray(placed.gate), 2 * channels, channels), to.z, 6e-4, "dz");
+      const width = rank + 2 * state, gradient = await toArray(dprojection);
+      assertClose(lastColumns(gradient, width, state), to.c, 6e-4, "dC");
+      assertClose(lastColumns(gradient, width, state, width - state), to.b, 6e-4, "dB");
+      const zeros = (shape: number[]) => tensor(on, shape, new Float32Array(shape.reduce((a, b) => a * b)), "f16");
+      const gradients = { aLog: zeros([channels, state]), d: zeros([channels]), dtBias: zeros([channels]) };
+      selectiveScanBackwardWeight(gradients, sums);
+      for (const name of ["aLog", "d", "dtBias"] as const) await assertTensor(gradients[name], to[name], 6e-4, name);
+      assert.equal(sums.shape[0], sequences);
     });
-    const to = reference.selectiveScanBackward(dout, rounded, length);
-    await assertTensor(out, reference.selectiveScan(rounded, length).out, 6e-4, "out");
-    await assertTensor(dx, to.x, 6e-4, "dx");
-    await assertTensor(placed.dtRaw, to.dtRaw, 6e-4, "ddtRaw");
-    assertClose(lastColumns(await toArray(placed.gate), 2 * channels, channels), to.z, 6e-4, "dz");
-    const width = rank + 2 * state, gradient = await toArray(dprojection);
-    assertClose(lastColumns(gradient, width, state), to.c, 6e-4, "dC");
-    assertClose(lastColumns(gradient, width, state, width - state), to.b, 6e-4, "dB");
-    const zeros = (shape: number[]) => tensor(on, shape, new Float32Array(shape.reduce((a, b) => a * b)), "f16");
-    const gradients = { aLog: zeros([channels, state]), d: zeros([channels]), dtBias: zeros([channels]) };
-    selectiveScanBackwardWeight(gradients, sums);
-    for (const name of ["aLog", "d", "dtBias"] as const) await assertTensor(gradients[name], to[name], 6e-4, name);
-    assert.equal(sums.shape[0], sequences);
-  });
+  }
 }
 
 test("selectiveScan() keeps steps far below float32's precision of 1, and stays finite for huge ones", async () => {
@@ -226,20 +248,27 @@ test("the selectiveScan reference's backward equals finite differences of its fo
   }
 });
 
-test("the selective scan's backward gives the same bits in every run", async () => {
+test("the selective scan's backward gives the same bits in every run, and the same whether I or W makes the sums", async () => {
   const sizes = cases[3];
   const runs: Float32Array[][] = [];
-  for (let run = 0; run < 2; run++) {
-    const { on, rows, inputs: placed, parameters, out, states, sums, dprojection } = await place(sizes, inputs(sizes));
+  for (const sumsIn of ["I", "I", "W", "W"]) {
+    const { on, rows, inputs: placed, parameters, out, states, sums, dscan, dprojection } = await place(
+      sizes,
+      inputs(sizes),
+    );
     selectiveScan(out, states, placed, parameters, sizes.length);
     const dout = tensor(on, [rows, sizes.channels], normal(rows * sizes.channels, 8));
-    selectiveScanBackwardInput(dout, dprojection, sums, states, placed, parameters, sizes.length);
-    const results: Tensor[] = [dout, placed.dtRaw, placed.gate, dprojection, sums];
+    const left = sumsIn === "I" ? { sums } : { dscan };
+    selectiveScanBackwardInput(dout, dprojection, left, states, placed, parameters, sizes.length);
+    if (sumsIn === "W") selectiveScanSums(sums, { ...placed, dscan }, parameters, sizes.length);
+    const results: Tensor[] = [dout, placed.gate, dprojection, sums];
     runs.push(await Promise.all(results.map(toArray)));
     release(...results);
   }
-  assert.deepEqual(runs[0].slice(0, 3), runs[1].slice(0, 3));
-  assert.deepEqual(runs[0].slice(4), runs[1].slice(4));
+  assert.deepEqual(runs[1], runs[0]);
+  assert.deepEqual(runs[3], runs[2]);
+  assert.deepEqual(runs[2].slice(0, 3), runs[0].slice(0, 3));
+  assertClose(runs[2][3], runs[0][3], 1e-5, "sums");
 });
 
 test("selectiveScan() rejects states that do not fit and projections not by fours, naming the shapes", async () => {

@@ -8,21 +8,32 @@ import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 
-/** Levels of a stage: nothing, half or all of the activations recomputed, for 1 or 2 more units of time in I. */
+/**
+ * Levels of a stage: nothing, half or all of the activations recomputed, for 1 or 2 more units of time in I; and sums in W, which
+ * take a quarter of a unit of time more there than in I, and hold more.
+ */
 function levelsOf(scale: number): Level[] {
-  return [0, 1, 2].map((step) => ({
+  const recomputing: Level[] = [0, 1, 2].map((step) => ({
     recompute: (["none", "activations:1", "activations:2"] as const)[step],
+    sums: "i",
     cost: { f: 2 * scale, i: (2 + step) * scale, w: 2 * scale },
     memory: { activations: 10 - 4 * step, derivatives: 4, released: 5 - 2 * step, parameters: 3 * scale },
   }));
+  const waiting: Level = {
+    recompute: "none",
+    sums: "w",
+    cost: { f: 2 * scale, i: 1.75 * scale, w: 2.5 * scale },
+    memory: { activations: 10, derivatives: 6, released: 3, parameters: 3 * scale },
+  };
+  return [...recomputing, waiting];
 }
 
 /** The least makespan over all levels of all ranks. */
 function bruteForce(recipe: Recipe, levels: Level[][], budget: number): number {
   const { placement, actions: { length: devices } } = recipe.base;
   let best = Infinity;
-  for (let number = 0; number < 3 ** devices; number++) {
-    const chosen = placement.map((rank, stage) => levels[stage][Math.floor(number / 3 ** rank) % 3]);
+  for (let number = 0; number < 4 ** devices; number++) {
+    const chosen = placement.map((rank, stage) => levels[stage][Math.floor(number / 4 ** rank) % 4]);
     const costs = stageCosts(chosen.map(({ cost }) => cost));
     const memory = (stage: number) => chosen[stage].memory;
     const schedule = follow(recipe, costs, memory, budget);

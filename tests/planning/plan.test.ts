@@ -59,8 +59,8 @@ test("a plan runs its step on shapes once, which needs what was planned, and a r
     const { inputs, result } = await planned(budget);
     assert.ok(!(result instanceof Error));
     assert.equal(inputs, refused.inputs + 8, `a budget of ${budget}`);
-    const { schedule, parts, recompute, peak } = result;
-    const peaks = await predictMemory(original, schedule, 4, { optimizer: adamw(), parts, recompute });
+    const { schedule, parts, recompute, sums, peak } = result;
+    const peaks = await predictMemory(original, schedule, 4, { optimizer: adamw(), parts, recompute, sums });
     assert.deepEqual(peaks.map(({ needed }) => needed), peak);
   }
 });
@@ -73,12 +73,13 @@ test("a planned step runs within its budget, in mixed precision too where the de
       const model = createModel("llama-tiny");
       const budget = (precision === "f32" ? 14 : 11) * mib;
       const options = { devices: 2, microbatches: 4, samples: 4, budget, precision, software, subgroupSize };
-      const { schedule, parts, recompute, peak } = await plan(model, options);
+      const { schedule, parts, recompute, sums, peak } = await plan(model, options);
       const pipeline = createPipeline(set, model, {
         optimizer: adamw(),
         placement: schedule.placement,
         parts,
         recompute,
+        sums,
         precision,
         budget,
       });

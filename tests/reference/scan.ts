@@ -33,19 +33,19 @@ export function selectiveScan({ x, dtRaw, b, c, z, aLog, d, dtBias }: Scan, leng
   return { out: y.map((value, i) => value * z[i] * sigmoid(z[i])), h, y };
 }
 
-/** The gradients of {@link selectiveScan}'s out with respect to everything it reads; dx, dtRaw... named as what they belong to. */
+/** The gradients of {@link selectiveScan}'s out with respect to everything it reads, and to y; named as what they belong to. */
 export function selectiveScanBackward(
   dout: ArrayLike<number>,
   scan: Scan,
   length: number,
-): Record<keyof Scan, Float64Array> {
+): Record<keyof Scan | "y", Float64Array> {
   const { x, dtRaw, b, c, z, aLog, d, dtBias } = scan;
   const channels = d.length, state = aLog.length / channels, rows = x.length / channels;
   const { h, y } = selectiveScan(scan, length);
   const zeros = (like: ArrayLike<number>) => new Float64Array(like.length);
   const to = {
     ...{ x: zeros(x), dtRaw: zeros(dtRaw), b: zeros(b), c: zeros(c), z: zeros(z) },
-    ...{ aLog: zeros(aLog), d: zeros(d), dtBias: zeros(dtBias) },
+    ...{ aLog: zeros(aLog), d: zeros(d), dtBias: zeros(dtBias), y: zeros(x) },
   };
   const g = zeros(h);
   for (let r = rows - 1; r >= 0; r--) {
@@ -53,7 +53,7 @@ export function selectiveScanBackward(
       const channel = i % channels;
       const dt = softplus(dtRaw[i] + dtBias[channel]);
       const s = sigmoid(z[i]);
-      const dy = dout[i] * z[i] * s;
+      const dy = to.y[i] = dout[i] * z[i] * s;
       to.z[i] = dout[i] * y[i] * (s + z[i] * s * (1 - s));
       to.d[channel] += dy * x[i];
       to.x[i] = dy * d[channel];

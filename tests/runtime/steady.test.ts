@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { sourceFor } from "../../bench/data.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import type { Sums } from "../../lib/layers/sums.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline, type Precision } from "../../lib/runtime/pipeline.ts";
 import type { RecomputePolicy } from "../../lib/runtime/recompute.ts";
@@ -54,17 +55,17 @@ function expected(
 for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
   test(`${name}: a steady step makes nothing, records one pass and one submission an action, and waits only for messages, the loss and the end`, async () => {
     const { f16, timestamps } = set.devices[0].gpu.info;
-    const variants: [Precision, RecomputePolicy][] = [["f32", "none"]];
-    if (f16) variants.push(["mixed", "none"]);
-    if (name === "llama-tiny") variants.push(["f32", "both:1"]);
-    for (const [precision, recompute] of variants) {
+    const variants: [Precision, RecomputePolicy, Sums][] = [["f32", "none", "i"], ["f32", "none", "w"]];
+    if (f16) variants.push(["mixed", "none", "i"]);
+    if (name === "llama-tiny") variants.push(["f32", "both:1", "i"]);
+    for (const [precision, recompute, sums] of variants) {
       const model = createModel(name);
-      const pipeline = createPipeline(set, model, { optimizer: adamw(), precision, recompute });
+      const pipeline = createPipeline(set, model, { optimizer: adamw(), precision, recompute, sums });
       const { source } = sourceFor(model, undefined, 3);
       for (const schedule of schedules) {
         const tied = model.tied?.length ?? 0; // the first and the last layer
         const wanted = expected(schedule, { tied, timestamps });
-        const what = `${precision}, recompute ${recompute}, ${schedule.policy ?? "without 2BP"}`;
+        const what = `${precision}, recompute ${recompute}, sums in ${sums}, ${schedule.policy ?? "without 2BP"}`;
         for (let step = 1; step <= 4; step++) {
           counted();
           const { loss } = await pipeline.step(schedule, await source.next(sizesOf(schedule).microbatches));
