@@ -7,3 +7,4 @@ export type { ParameterBlock, PlacedParameter } from "./parameter_blocks.ts";
 export type { Placed } from "./placed.ts";
 export { type Recompute, recomputed } from "./recompute.ts";
 export type { ChildOptions, Saved } from "./saved.ts";
+export type { Reading, Sums } from "./sums.ts";

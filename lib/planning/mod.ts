@@ -11,5 +11,6 @@
  *
  * @module
  */
+export { chooseSums, type ChooseSumsOptions } from "./choose_sums.ts";
 export { plan, type PlanOptions, type TrainingPlan } from "./plan.ts";
 export { stageWork, type StageWorkOptions } from "./stage_work.ts";
