@@ -70,12 +70,7 @@ function evaluated(entry: string): string {
 }
 
 function kept(saved: Saved): { entry: string; tensor: Tensor }[] {
-  return saved.names().map((path) => {
-    const names = path.split(".");
-    const owner = names.slice(0, -1).reduce((parent, name) => parent.child(name), saved);
-    const tensor = owner.get(names[names.length - 1]);
-    return { entry: `${path} [${tensor.shape.join(", ")}]`, tensor };
-  });
+  return saved.kept().map(([path, tensor]) => ({ entry: `${path} [${tensor.shape.join(", ")}]`, tensor }));
 }
 
 test("every layer keeps after F and after I what the table in lib/layers/README.md says, and nothing after W", () => {
