@@ -49,6 +49,7 @@ export type { Flops, Layer, Reads } from "./lib/layers/layer.ts";
 export type { Initial, Parameter } from "./lib/layers/parameter.ts";
 export type { ParameterBlock, PlacedParameter } from "./lib/layers/parameter_blocks.ts";
 export type { Placed } from "./lib/layers/placed.ts";
+export type { CheckRow, GradientReport, KeptTensor } from "./lib/layers/check_gradients.ts";
 export { type Recompute, recomputed } from "./lib/layers/recompute.ts";
 export type { ChildOptions, Saved } from "./lib/layers/saved.ts";
 export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
@@ -165,6 +166,7 @@ export { stageWork, type StageWorkOptions } from "./lib/planning/stage_work.ts";
 
 export { ganttFigure, type GanttOptions } from "./lib/report/gantt.ts";
 export { ganttText, type GanttTextOptions } from "./lib/report/gantt_text.ts";
+export { gradientTable, keptTable } from "./lib/report/gradients.ts";
 export { page, type Section, type Table, writePage } from "./lib/report/html.ts";
 export { figurePng, type PngOptions } from "./lib/report/png.ts";
 export { memoryFigure, memoryOverTime, type MemoryOverTimeOptions, memoryTable } from "./lib/report/memory.ts";

@@ -113,7 +113,7 @@ export class Gpu {
   // and throw it at the next wait.
   readonly #listen = (event: Event) => {
     const { error } = event as GPUUncapturedErrorEvent;
-    const reason = withSourceLine(reasonOf(error), (id) => this.#kernels.get(id)?.expanded());
+    const reason = withSourceLine(reasonOf(error), (id) => this.#kernels.get(id));
     this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${reason}`;
     event.preventDefault(); // or Dawn prints it
   };

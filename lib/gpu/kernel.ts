@@ -23,8 +23,10 @@ export interface Kernel {
   readonly entry: string;
   /** Values put in place of those in the source. */
   readonly constants: Readonly<Record<string, number>>;
-  /** Its WGSL text with all directives carried out, and where each line of it is from. */
-  expanded(): Expanded;
+  /** Its WGSL text with all directives carried out. */
+  text(): string;
+  /** Where line `line` of that text, counted from 1, is from: "kernels/norm.wgsl:12" for example. */
+  originOf(line: number): string | undefined;
   /**
    * Its uniform block as 32-bit words, good until the next call: the fields of its `struct Parameters` by name; undefined for
    * a kernel without one.
@@ -134,7 +136,8 @@ function describe(
     name,
     entry,
     constants,
-    expanded,
+    text: () => expanded().text,
+    originOf: (line) => expanded().origins[line - 1],
     pack: (parameters) => (packer ??= packerFor(name, source(described)))(parameters),
   };
   return described;
@@ -147,7 +150,7 @@ function describe(
  * `vec4<T1>(value)`), which costs nothing where the type is f32 already.
  */
 export function source(kernel: Kernel, halves = 0): string {
-  let { text } = kernel.expanded();
+  let text = kernel.text();
   for (const [name, value] of Object.entries(kernel.constants)) {
     const declaration = new RegExp(`(^|\\n)const ${name}(: *\\w+)? *= *([^;]+);`);
     const found = declaration.exec(text);
