@@ -78,9 +78,12 @@ export async function checkGradients(
     halves: optional(flag),
   });
   const { width = 3, halves = true, input } = options;
-  const numbers = { inputShape: shape, microbatches: width, input, sides: sidesOf(layer, options) };
+  const numbers = { inputShape: shape, microbatches: width, input, sides: sidesOf(layer, options, width) };
   const set = options.device ? undefined : await openDevices(1);
   const device = options.device ?? set!.devices[0];
+  if (device.gpu.info.dry) {
+    throw new UserError("checkGradients: a dry device computes nothing; give one of openDevices()");
+  }
   device.submit();
   const mark = device.pool.mark();
   try {
@@ -109,18 +112,16 @@ export async function checkGradients(
   }
 }
 
-/** The side inputs that the layer asks for: as given, and a seed. */
-function sidesOf({ reads }: Layer, { sides = () => ({}) }: CheckOptions): (microbatch: number) => Sides {
-  return (microbatch) => {
+/** The side inputs that the layer asks for, of each micro-batch: as given, and a seed. */
+function sidesOf({ reads }: Layer, { sides = () => ({}) }: CheckOptions, width: number): Sides[] {
+  return Array.from({ length: width }, (_, microbatch) => {
     const all: Sides = { seed: new Uint32Array([1, microbatch]), ...sides(microbatch) };
-    for (const name of reads.sides ?? []) {
-      if (!(all[name] instanceof Uint32Array)) {
-        throw new UserError(
-          `checkGradients: the layer reads the side input "${name}"; the option sides must give it, ` +
-            `as in sides: () => ({ ${name}: new Uint32Array(...) })`,
-        );
-      }
-    }
-    return Object.fromEntries((reads.sides ?? []).map((name) => [name, all[name]]));
-  };
+    return Object.fromEntries((reads.sides ?? []).map((name) => {
+      if (all[name] instanceof Uint32Array) return [name, all[name]];
+      throw new UserError(
+        `checkGradients: the layer reads the side input "${name}"; the option sides must give it, ` +
+          `as in sides: () => ({ ${name}: new Uint32Array(...) })`,
+      );
+    }));
+  });
 }

@@ -2,7 +2,8 @@
  * Operations on tensors, kernels of one's own, and what both need: the ground that layers stand on.
  *
  * An operation records kernels on the device of its tensors, outputs first, and returns at once; they run when the device is
- * submitted, or read. Nothing is allocated but scratch, nothing broadcast, and a backward is an operation of its own.
+ * submitted, or read. What is written must not be read by the same operation. Nothing is broadcast, and a backward is an operation
+ * of its own.
  *
  * ```ts
  * import { openDevices } from "twobp";
@@ -12,11 +13,11 @@
  * const [device] = set.devices;
  * const x = fromArray(device, [2, 3], new Float32Array([1, 2, 3, 4, 5, 6]), "activations");
  * const weight = fromArray(device, [3, 2], new Float32Array([1, 0, 0, 1, 1, 1]), "parameters");
- * const y = empty(device, [2, 2], "activations");
- * matmul(y, x, weight);
- * gelu(y, y, "erf");
+ * const [product, y] = [1, 2].map(() => empty(device, [2, 2], "activations"));
+ * matmul(product, x, weight);
+ * gelu(y, product, "erf");
  * console.log(await toArray(y)); // 4, 5, 10, 11
- * release(x, weight, y);
+ * release(x, weight, product, y);
  * set.close();
  * ```
  *

@@ -19,14 +19,15 @@ const [fewElements, places] = [64, 48];
  * Steps, the largest first. Powers of two, so that a number of f16's precision plus a step is exact. Larger ones suffer from
  * curvature and kinks, smaller ones from the rounding of y.
  */
-const steps = [4, 5, 6, 7, 8, 9, 10].map((power) => 2 ** -power);
+const steps = [3, 4, 5, 6, 7, 8, 9].map((power) => 2 ** -power);
 
 /** The step along a direction: so small that few kinks are within it, though they are all over the place. */
 const directionStep = 2 ** -11;
 
 /**
  * How far the slopes of three steps that follow one another may differ, as a part of the largest derivative, for their
- * derivative to be believed. Two may agree by chance, with a kink within both.
+ * derivative to be believed; two may agree by chance. The slopes ahead and behind must meet as well, extrapolated to step 0:
+ * at a kink they do not, however small the steps.
  */
 const settled = 5e-4;
 
@@ -37,7 +38,7 @@ const atOnce = 32;
 export interface Slopes extends Difference {
   /** Derivatives that were looked at. */
   readonly looked: number;
-  /** Those of them that two steps agree on; at a kink none do. */
+  /** Those of them that steps agree on; at a kink none do. */
   readonly believed: number;
 }
 
@@ -59,7 +60,7 @@ export async function compareElements(
     ? Array.from(gradient.keys())
     : [...new Set([0, count - 1, ...Array.from({ length: places - 2 }, () => random.integer(count))])];
   return await withPlace(subject, of, async (x, { tensor, values, name }) => {
-    const slopes = at.map(() => [] as number[]); // by place, a step each
+    const slopes = at.map((): Slope[] => []); // by place, a step each
     const derivatives = new Map<number, number>();
     let largest = 0;
     const enter = (slope: number) => {
@@ -69,21 +70,21 @@ export async function compareElements(
     for (let last = 2; last < steps.length && derivatives.size < at.length; last++) {
       const open = [...at.keys()].filter((i) => !derivatives.has(i));
       const missing = open.flatMap((i) => steps.slice(slopes[i].length, last + 1).map((step) => ({ i, step })));
-      const found = await slopesOf(
-        subject,
-        x,
-        missing.map(({ i, step }) => ({
-          step,
-          apply: (sign) => writeElement(tensor, at[i], values[at[i]] + sign * step),
-          undo: () => writeElement(tensor, at[i], values[at[i]]),
-        })),
-      );
+      const changes = missing.map(({ i, step }): Change => ({
+        step,
+        apply: (sign) => writeElement(tensor, at[i], values[at[i]] + sign * step),
+      }));
+      const found = await slopesOf(subject, x, changes);
       missing.forEach(({ i }, index) => slopes[i].push(found[index]));
-      for (const i of open) enter(slopes[i][last]);
+      for (const i of open) enter(slopes[i][last].central);
       for (const i of open) {
         const [coarse, middle, fine] = slopes[i].slice(-3);
-        const spread = Math.max(coarse, middle, fine) - Math.min(coarse, middle, fine);
-        if (spread <= settled * largest) derivatives.set(i, extrapolated(middle, fine));
+        const centrals = [coarse.central, middle.central, fine.central];
+        const spread = Math.max(...centrals) - Math.min(...centrals);
+        const bend = Math.abs(2 * fine.bend - middle.bend);
+        if (spread <= settled * largest && bend <= 4 * settled * largest) {
+          derivatives.set(i, (4 * fine.central - middle.central) / 3);
+        }
       }
     }
     const believed = [...derivatives.keys()].sort((a, b) => a - b);
@@ -111,17 +112,14 @@ export async function compareDirection(
   const random = generator("direction");
   const direction = Float32Array.from(gradient, () => random.uniform() < 0.5 ? -1 : 1);
   return await withPlace(subject, of, async (x, { tensor, values, name }) => {
-    const lossAt = (step: number) => {
-      writeArray(tensor, values.map((value, i) => value + step * direction[i]));
-      return startLoss(subject, x);
+    const change: Change = {
+      step: directionStep,
+      apply: (sign) => writeArray(tensor, values.map((value, i) => value + sign * directionStep * direction[i])),
     };
-    const reads = [lossAt(directionStep), lossAt(-directionStep), lossAt(0)];
-    const above = await reads[0](), below = await reads[1](), here = await reads[2]();
-    const ahead = total(above, here, subject) / directionStep, behind = total(here, below, subject) / directionStep;
-    const right = (ahead + behind) / 2;
+    const [{ central: right, bend }] = await slopesOf(subject, x, [change]);
     const is = gradient.reduce((sum, value, i) => sum + value * direction[i], 0);
     const length = Math.hypot(right, Math.sqrt(gradient.reduce((sum, value) => sum + value * value, 0)));
-    const off = Math.max(0, Math.abs(is - right) - Math.abs(ahead - behind));
+    const off = Math.max(0, Math.abs(is - right) - Math.abs(bend));
     return {
       error: off === 0 ? 0 : Number.isNaN(off) ? Infinity : off / length,
       where: `the slope along all of ${name} is ${is.toPrecision(5)} where ${right.toPrecision(5)} is right`,
@@ -142,37 +140,42 @@ async function withPlace<Result>(
   return result;
 }
 
-/** A change of one of the forward's inputs by plus or minus a step. */
+/** A change of one of the forward's inputs by plus or minus a step, or by 0: back to what it was. */
 interface Change {
   readonly step: number;
-  readonly apply: (sign: 1 | -1) => void;
-  readonly undo: () => void;
+  readonly apply: (sign: 1 | -1 | 0) => void;
 }
 
-/** For each change the loss above minus the loss below, over twice the step. */
-async function slopesOf(subject: Subject, x: Tensor, changes: readonly Change[]): Promise<number[]> {
-  const slopes: number[] = [];
+/** A derivative by a step to both sides. */
+interface Slope {
+  /** Half of what the loss above is more than that below, over the step. */
+  readonly central: number;
+  /** The slope ahead less the slope behind. */
+  readonly bend: number;
+}
+
+async function slopesOf(subject: Subject, x: Tensor, changes: readonly Change[]): Promise<Slope[]> {
+  const slopes: Slope[] = [], here = await startForward(subject, x)();
   for (let start = 0; start < changes.length; start += atOnce / 2) {
-    const losses = changes.slice(start, start + atOnce / 2).map(({ step, apply, undo }) => {
+    const pairs = changes.slice(start, start + atOnce / 2).map(({ step, apply }) => {
       apply(1);
-      const above = startLoss(subject, x);
+      const above = startForward(subject, x);
       apply(-1);
-      const below = startLoss(subject, x);
-      undo();
+      const below = startForward(subject, x);
+      apply(0);
       return { step, above, below };
     });
-    for (const { step, above, below } of losses) slopes.push(total(await above(), await below(), subject) / (2 * step));
+    for (const { step, above, below } of pairs) {
+      const ahead = lossBetween(await above(), here, subject) / step;
+      const behind = lossBetween(here, await below(), subject) / step;
+      slopes.push({ central: (ahead + behind) / 2, bend: ahead - behind });
+    }
   }
   return slopes;
 }
 
-/** The slope at step 0, from those at a step and at half of it (Richardson's rule): what is left is of fourth order. */
-function extrapolated(coarse: number, fine: number): number {
-  return (4 * fine - coarse) / 3;
-}
-
 /** Submits a forward of micro-batch 0; what it returns reads y. */
-function startLoss(subject: Subject, x: Tensor): () => Promise<ArrayBuffer> {
+function startForward(subject: Subject, x: Tensor): () => Promise<ArrayBuffer> {
   const { layer, device, placed, outputShape } = subject;
   if (placed.buffers) restoreBuffers(placed.buffers);
   const saved = createSaved(createGroup(placed, 1), 0, sidesOn(subject, 0));
@@ -185,8 +188,8 @@ function startLoss(subject: Subject, x: Tensor): () => Promise<ArrayBuffer> {
   return arrived;
 }
 
-/** The difference of two losses, term by term. */
-function total(above: ArrayBuffer, below: ArrayBuffer, { derivatives: [dy] }: Subject): number {
+/** How much more the loss is for one y than for another, term by term. */
+function lossBetween(above: ArrayBuffer, below: ArrayBuffer, { derivatives: [dy] }: Subject): number {
   const [one, other] = [above, below].map((bytes) => new Float32Array(bytes));
   let sum = 0;
   for (let i = 0; i < dy.length; i++) sum += (one[i] - other[i]) * dy[i];

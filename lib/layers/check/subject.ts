@@ -40,8 +40,8 @@ export interface SubjectNumbers {
   readonly microbatches: number;
   /** The x of a micro-batch, where normal numbers will not do. */
   readonly input?: (microbatch: number) => Float32Array | Uint32Array;
-  /** The side inputs of a micro-batch. */
-  readonly sides: (microbatch: number) => Sides;
+  /** Of each micro-batch its side inputs. */
+  readonly sides: readonly Sides[];
 }
 
 /** Normal numbers that f16 holds exactly: the same for both precisions, and f32 holds them plus or minus a step as well. */
@@ -81,7 +81,7 @@ export async function createSubject(
     ...{ layer, device, placed, dtype, inputShape, outputShape },
     inputs: each(input ?? ((microbatch) => normal(sizeOf(inputShape), `x ${microbatch}`))),
     derivatives: each((microbatch) => normal(sizeOf(outputShape), `dy ${microbatch}`)),
-    sides: each(sides),
+    sides,
   };
 }
 
