@@ -1,10 +1,10 @@
-/** Runs the examples of README, docs and docstrings, each as a program of its own. */
+/** Runs the examples of README and docstrings, each as a program of its own. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
 
-const files = execFileSync("git", ["ls-files", "README.md", "docs/*.md", "mod.ts", "lib/**/*.ts"], { encoding: "utf8" })
+const files = execFileSync("git", ["ls-files", "README.md", "mod.ts", "docs/*.md", "lib/**/*.ts"], { encoding: "utf8" })
   .split("\n");
 const folder = resolve(mkdtempSync(".ci/examples-")); // inside the tree, where "twobp" is found; what they write goes with it
 let count = 0;
@@ -16,8 +16,10 @@ try {
   for (const file of files.filter(Boolean)) {
     for (const [, block] of readFileSync(file, "utf8").matchAll(/```ts\n(.*?)```/gs)) {
       const code = file.endsWith(".md") ? block : block.replace(/^ *\* ?/gm, "");
-      if (!/from "twobp(\/\w+)?"/.test(code)) continue; // a fragment
-      const path = join(folder, `${++count}.ts`);
+      if (!/ from "twobp[/"]/.test(code)) continue; // a fragment
+      const named = /^\/\/ (\w+\.ts)\n/.exec(code)?.[1]; // a file that later examples import
+      const path = join(folder, named ?? `${count + 1}.ts`);
+      count++;
       writeFileSync(path, code);
       const run = ["run", "-A", "--no-check", path];
       const { status, stderr } = spawnSync(process.execPath, run, { cwd: folder, encoding: "utf8" });

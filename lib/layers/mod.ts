@@ -24,7 +24,6 @@ export type { ChildOptions, Saved } from "./saved.ts";
 export { type Initial, type Parameter, parameter } from "./parameter.ts";
 export { type BufferBlock, type PlacedState, type StateBuffer, stateBuffer } from "./buffers.ts";
 export type { ParameterBlock, PlacedParameter } from "./parameter_blocks.ts";
-export type { Generator } from "../random.ts";
 export { backwardInput, backwardWeight, forward } from "./run.ts";
 export { between, composed, type Own } from "./composite.ts";
 export { type Unsplit, unsplit } from "./unsplit.ts";

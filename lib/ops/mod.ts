@@ -26,7 +26,6 @@
  *
  * @module
  */
-export type { Bytes, Category } from "../memory.ts";
 export {
   bytesOf,
   type DType,
@@ -42,17 +41,22 @@ export {
   writeArray,
 } from "../tensor.ts";
 
-export type { Device, TimestampSlot, View } from "../gpu/device.ts";
-export type { Driver } from "../gpu/driver.ts";
-export type { Gpu, GpuInfo } from "../gpu/gpu.ts";
-export type { Ledger, Observer } from "../gpu/ledger.ts";
-export type { Pool, Storage } from "../gpu/pool.ts";
 export { type Kernel, kernel, type KernelText } from "../gpu/kernel.ts";
 export type { ParameterValues } from "../gpu/parameters.ts";
 export { lanes, strides } from "./elementwise.ts";
 export { type Element, expectShape, inVectors, rowsOf, widthOf } from "./shapes.ts";
 
-export { type Candidate, defineOperation, type Operation, type OperationSpec, roughly } from "./choice.ts";
+export {
+  type AnyOperation,
+  type Candidate,
+  type Choices,
+  defineOperation,
+  type Observed,
+  type Operation,
+  type OperationSpec,
+  roughly,
+  setChoices,
+} from "./choice.ts";
 export { type ListSpec, singleOperation, type SingleOperationSpec } from "./variants.ts";
 
 export {
