@@ -62,22 +62,26 @@ export function unsplit(own: Unsplit): Layer {
   const { parameters, buffers, sides = [] } = own;
   const elements = parameters.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   const nameOf = (parameter: Parameter) => `gradient ${parameters.indexOf(parameter)}`;
-  /** A group by itself, whose gradients are those that wait for W. */
+  /** A group by itself, whose gradients are those that wait for W; those of parts are due at once. */
   const aside = (saved: Saved): Group => {
     const { placed } = saved.group;
-    return createGroup({
-      ...placed,
-      parameter(parameter) {
-        const { value, master } = placed.parameter(parameter);
-        return {
-          value,
-          master,
-          get gradient() {
-            return { ...saved.get(nameOf(parameter)), shape: parameter.shape };
-          },
-        };
+    return createGroup(
+      {
+        ...placed,
+        parameter(parameter) {
+          const { value, master } = placed.parameter(parameter);
+          return {
+            value,
+            master,
+            get gradient() {
+              return { ...saved.get(nameOf(parameter)), shape: parameter.shape };
+            },
+          };
+        },
       },
-    }, 1);
+      1,
+      false,
+    );
   };
   return {
     parameters,

@@ -4,7 +4,9 @@ import { after, test } from "node:test";
 import type { Device } from "../../lib/gpu/device.ts";
 import { dryDevices } from "../../lib/gpu/dry.ts";
 import { checkGradients, type CheckOptions, type GradientReport } from "../../lib/layers/check_gradients.ts";
+import { stateBuffer } from "../../lib/layers/buffers.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
+import { parameter } from "../../lib/layers/parameter.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { recomputed } from "../../lib/layers/recompute.ts";
 import { relu } from "../../lib/layers/relu.ts";
@@ -62,6 +64,9 @@ const slope = {
 };
 const adds = "W adds to the gradients";
 const both = (check: string) => [`f32 ${check}`, `f16 ${check}`];
+
+/** A state that forwards are counted in, by a parameter that is about 1. */
+const count = stateBuffer("l.count", [1], "zeros"), one = parameter("l.one", [1], "ones");
 
 /** Mistakes: what they change in {@link projection}, and what must be among the rows that do not hold, or be all of them. */
 const mistakes: Readonly<Record<string, { change: Partial<Layer>; found: readonly string[]; alone?: boolean }>> = {
@@ -192,6 +197,20 @@ const mistakes: Readonly<Record<string, { change: Partial<Layer>; found: readonl
       },
     },
     found: both("the same numbers come each time"),
+  },
+  "state is moved on when F is recomputed": {
+    change: {
+      buffers: [count],
+      reads: { input: true, gradient: true },
+      forward(y, x, saved) {
+        projection.forward(y, x, saved);
+        const before = saved.scratch([1]);
+        scale(before, saved.state(count), 1);
+        add(saved.state(count), before, saved.value(one));
+      },
+      parameters: [weight, one],
+    },
+    found: both("recomputed, it gives the same"),
   },
   "it is wrong in f16 alone": {
     change: { backwardWeight: (saved) => addTo(saved, saved[0].get("x").dtype === "f16" ? 1.1 : 1) },

@@ -2,6 +2,7 @@
 import { UserError } from "../../errors.ts";
 import { generator } from "../../random.ts";
 import type { Parameter } from "../parameter.ts";
+import { recomputed } from "../recompute.ts";
 import { type Difference, difference, worse } from "./compare.ts";
 import { type Outcome, run } from "./course.ts";
 import { compareDirection, compareElements, isLarge } from "./differences.ts";
@@ -76,6 +77,10 @@ export async function checkRuns(subject: Subject, plain: Outcome, width: number)
     rows.push(exact("dx is written, whatever was there", inputGradients(subject, over, [plain])));
   }
   if (layer.parameters.length === 0) return rows;
+
+  const recomputing = await run({ ...subject, layer: recomputed(layer, "both") });
+  const state = difference("the state", [plain.state.length], recomputing.state, plain.state);
+  rows.push(exact("recomputed, it gives the same", worse(later(subject, recomputing, [plain]), state)));
 
   const singles = [plain];
   for (let first = 1; first < width; first++) singles.push(await run(subject, { first }));

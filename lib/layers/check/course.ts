@@ -44,6 +44,8 @@ export interface Outcome {
     readonly afterI: ReadonlyMap<Parameter, Float32Array>;
     readonly end: ReadonlyMap<Parameter, Float32Array>;
   };
+  /** The state buffers at the end, one after the other. */
+  readonly state: Float32Array;
   /** Names of tensors that the layer was only to read, and has written. */
   readonly changed: readonly string[];
   /** Bytes more in use than before. */
@@ -129,6 +131,7 @@ export async function run(subject: Subject, course: Course = {}): Promise<Outcom
     outputs,
     inputGradients,
     gradients: { afterI, end },
+    state: placed.buffers ? await toArray(placed.buffers.values) : new Float32Array(),
     changed: [...changed],
     left: device.ledger.total() - atStart,
   };
