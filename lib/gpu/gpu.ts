@@ -1,10 +1,10 @@
 /** One opened GPU: its queue, what it can do, its compiled kernels, and the errors it reported. */
 import { reasonOf, UserError } from "../errors.ts";
-import { withSourceLine } from "./compile_errors.ts";
 import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import { parkInstance } from "./instances.ts";
 import { type Kernel, source } from "./kernel.ts";
+import { kernelError } from "./kernel_errors.ts";
 import { polled } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
@@ -113,7 +113,7 @@ export class Gpu {
   // and throw it at the next wait.
   readonly #listen = (event: Event) => {
     const { error } = event as GPUUncapturedErrorEvent;
-    const reason = withSourceLine(reasonOf(error), (id) => this.#kernels.get(id));
+    const reason = kernelError(reasonOf(error), (id) => this.#kernels.get(id));
     this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${reason}`;
     event.preventDefault(); // or Dawn prints it
   };

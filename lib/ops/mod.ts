@@ -102,5 +102,6 @@ export {
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
 } from "./scan.ts";
+export { softmax, softmaxBackward } from "./softmax.ts";
 export { swiglu, swigluBackward } from "./swiglu.ts";
 export { type Window, windowedShape } from "./windows.ts";

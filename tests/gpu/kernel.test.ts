@@ -122,3 +122,27 @@ test("a text that does not compile is named at the next wait, with its line as i
   }
   release(y);
 });
+
+test("a kernel that is given other buffers than it uses is named, with the bindings that it uses", async () => {
+  const on = await device(), y = dirty(on, [4]), x = dirty(on, [4]), z = dirty(on, [4]);
+  const unused = text.replace("p.factor * f32(x[id.x])", "p.factor"); // x is declared, and not used
+  const parameters = { count: 4, factor: 1, shift: [0, 0] };
+  for (
+    const [wgsl, views, used] of [[text, [y], "0, 1, 2"], [text, [y, x, z], "0, 1, 2"], [
+      unused,
+      [y, x],
+      "0, 1",
+    ]] as const
+  ) {
+    on.dispatch(kernel({ wgsl, entry: "line" }), parameters, views, [1]);
+    await assert.rejects(on.idle(), (error: Error) => {
+      assert.match(
+        error.message,
+        new RegExp(`: kernel "line" uses the bindings ${used}, and is given others: [^\\n]*$`),
+      );
+      return true;
+    });
+    await on.settle();
+  }
+  release(y, x, z);
+});
