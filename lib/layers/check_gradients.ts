@@ -17,7 +17,7 @@ export interface CheckOptions {
   readonly device?: Device;
   /**
    * The x of a micro-batch, as many elements as the shape has, where normal numbers will not do: a `Uint32Array` for a layer of
-   * token ids, which then has no dx (see `packIds`).
+   * token ids, which then has no dx (see `packIds`), or a `Float32Array`, whose numbers are rounded to what f16 holds.
    */
   readonly input?: (microbatch: number) => Float32Array | Uint32Array;
   /** The side inputs of a micro-batch, for a layer that reads any; a "seed" is there by itself. */
@@ -56,8 +56,9 @@ export interface GradientReport {
  * console.log(report.afterInput.map(({ name, bytes }) => `${name}: ${bytes} bytes wait for W`));
  * ```
  *
- * Take a small shape that does not divide what the kernels divide it by. Tensors of up to 64 elements are looked at everywhere,
- * larger ones at 48 places and along one direction. Where the forward has kinks (a maximum) steps of several widths may not agree on a
+ * Take parts rather than a deep whole: where there are kinks (a maximum), f16 may fall on the other side of one after some
+ * layers. Take a small shape that does not divide what the kernels divide it by. Tensors of up to 64 elements are looked at everywhere,
+ * larger ones at 48 places and along one direction. At a kink steps of several widths may not agree on a
  * derivative; such places are left out, and the row says how many.
  *
  * @throws {UserError} When an option, the shape, or what `input` and `sides` give is not as it should be. What the layer itself

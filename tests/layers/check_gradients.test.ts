@@ -350,6 +350,11 @@ test("a large tensor that is wrong in few places is found out along a direction"
   assert.ok(rows.includes("f32 dx (of I) is right along a random direction"), rows.join(", "));
 });
 
+test("x may be given, and is rounded to what f16 holds", async () => {
+  const input = (microbatch: number) => Float32Array.from({ length: 54 }, (_, i) => Math.sin(i + microbatch) / 3);
+  assert.deepEqual(wrong(await check(projection, shape, { input })), []);
+});
+
 test("a layer without a form for f16 makes a row of it, unless f16 is left out", async () => {
   const on = await device();
   if (!on.gpu.info.f16) return;
@@ -426,5 +431,10 @@ test("what cannot be checked is refused in a line", async () => {
   await refused(/reads the side input "lengths"; the option sides must give it/, padded, [10, 8]);
   await refused(/^checkGradients: a dry device computes nothing/, projection, shape);
   const input = () => new Float32Array(3);
+  const none = { input: () => new Float32Array(54).fill(1e6) };
+  await assert.rejects(
+    check(projection, shape, none),
+    /^UserError: checkGradients: input\(0\) must give a Uint32Array, or /,
+  );
   await assert.rejects(check(projection, shape, { input }), /writeArray: shape \[9,6\] has 54 elements, the data 3/);
 });

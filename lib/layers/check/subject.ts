@@ -1,4 +1,5 @@
 /** A layer under examination: placed, with the numbers that every run of it is given. */
+import { UserError } from "../../errors.ts";
 import type { Device } from "../../gpu/device.ts";
 import { fromHalf, toHalf } from "../../half.ts";
 import { generator } from "../../random.ts";
@@ -79,10 +80,21 @@ export async function createSubject(
     Array.from({ length: microbatches }, (_, i) => make(i));
   return {
     ...{ layer, device, placed, dtype, inputShape, outputShape },
-    inputs: each(input ?? ((microbatch) => normal(sizeOf(inputShape), `x ${microbatch}`))),
+    inputs: each((microbatch) => input ? given(microbatch, input) : normal(sizeOf(inputShape), `x ${microbatch}`)),
     derivatives: each((microbatch) => normal(sizeOf(outputShape), `dy ${microbatch}`)),
     sides,
   };
+}
+
+function given(microbatch: number, input: NonNullable<SubjectNumbers["input"]>): Float32Array | Uint32Array {
+  const x = input(microbatch);
+  if (x instanceof Uint32Array) return x;
+  const halves = x instanceof Float32Array ? asHalves(x) : undefined;
+  if (halves?.every(Number.isFinite)) return halves;
+  throw new UserError(
+    `checkGradients: input(${microbatch}) must give a Uint32Array, or a Float32Array of numbers that f16 holds too, ` +
+      "finite and no larger than 65504",
+  );
 }
 
 /** The side inputs of a micro-batch on the device; the store that is given them releases them. */
