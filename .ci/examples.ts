@@ -13,12 +13,13 @@ try {
   for (const [image, name] of [["rgb_8.png", "cats/one.png"], ["ycc_420.jpg", "dogs/two.jpg"]]) {
     cpSync(`tests/fixtures/images/${image}`, join(folder, "photos", name));
   }
-  cpSync("tests/fixtures/llama3", join(folder, "Llama-3.2-1B"), { recursive: true });
   for (const file of files.filter(Boolean)) {
     for (const [, block] of readFileSync(file, "utf8").matchAll(/```ts\n(.*?)```/gs)) {
       const code = file.endsWith(".md") ? block : block.replace(/^ *\* ?/gm, "");
       if (!/ from "twobp[/"]/.test(code)) continue; // a fragment
-      const path = join(folder, `${++count}.ts`);
+      const named = /^\/\/ (\w+\.ts)\n/.exec(code)?.[1]; // a file that later examples import
+      const path = join(folder, named ?? `${count + 1}.ts`);
+      count++;
       writeFileSync(path, code);
       const run = ["run", "-A", "--no-check", path];
       const { status, stderr } = spawnSync(process.execPath, run, { cwd: folder, encoding: "utf8" });

@@ -122,7 +122,7 @@ export class Device {
    * device.dispatch(kernel("elementwise", "fill"), { count: 1000, value: 0.5 }, [view], [16]);
    * ```
    *
-   * @throws {Error} Where a parameter is missing, unknown, or has a value that its type cannot hold.
+   * @throws {UserError} Where a parameter is missing, unknown, or has a value that its type cannot hold.
    */
   dispatch(
     kernel: Kernel,
@@ -163,6 +163,7 @@ export class Device {
         });
       }
       return this.gpu.device.createBindGroup({
+        label: pipeline.label,
         layout: pipeline.getBindGroupLayout(0),
         entries: resources.map((resource, binding) => ({ binding, resource })),
       });

@@ -4,6 +4,7 @@ import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import { parkInstance } from "./instances.ts";
 import { type Kernel, source } from "./kernel.ts";
+import { kernelError } from "./kernel_errors.ts";
 import { polled } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
@@ -67,6 +68,8 @@ export class Gpu {
   /** Kept referenced: once Dawn's instance is collected, no promise of its devices settles any more. */
   readonly #instance: GPU;
   readonly #pipelines = new Map<string, Compiled>();
+  /** Of each of these pipelines: what an error, which may come before there is one, is about. */
+  readonly #kernels = new Map<string, Kernel>();
   #time = 0;
   #device: GPUDevice | undefined;
   #queue: GPUQueue | undefined;
@@ -110,7 +113,8 @@ export class Gpu {
   // and throw it at the next wait.
   readonly #listen = (event: Event) => {
     const { error } = event as GPUUncapturedErrorEvent;
-    this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${reasonOf(error)}`;
+    const reason = kernelError(reasonOf(error), (id) => this.#kernels.get(id));
+    this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${reason}`;
     event.preventDefault(); // or Dawn prints it
   };
 
@@ -165,6 +169,7 @@ export class Gpu {
     const id = halves ? `${kernel.id}:f16 ${halves}` : kernel.id;
     let compiled = this.#pipelines.get(id);
     if (!compiled) {
+      this.#kernels.set(id, kernel);
       const module = this.device.createShaderModule({ label: id, code: source(kernel, halves) });
       const pipeline = this.device.createComputePipeline({
         label: id,
@@ -183,7 +188,10 @@ export class Gpu {
     const surplus = this.#pipelines.size - Math.max(keptByEach, Math.floor(keptByAll / open));
     if (surplus <= 0 || this.info.dry) return;
     const oldest = [...this.#pipelines].sort(([, a], [, b]) => a.used - b.used).slice(0, surplus);
-    for (const [id] of oldest) this.#pipelines.delete(id);
+    for (const [id] of oldest) {
+      this.#pipelines.delete(id);
+      this.#kernels.delete(id);
+    }
     forgetNative(surplus * mappingsOfPipeline);
   }
 
@@ -222,6 +230,7 @@ export class Gpu {
     device.removeEventListener("uncapturederror", this.#listen);
     device.destroy();
     this.#pipelines.clear();
+    this.#kernels.clear();
     if (!this.#lost) parkInstance(this.#instance); // who knows what a lost device has left behind in its driver
   }
 }

@@ -2,6 +2,7 @@
  * Host and shader meet by name: the `struct Parameters` of a kernel is read from its source, and says in which word of the
  * uniform block each value goes that a dispatch is given.
  */
+import { UserError } from "../errors.ts";
 import { type Field, type Layout, layoutOf } from "./struct_layout.ts";
 
 /**
@@ -21,19 +22,19 @@ export type Packer = (values: ParameterValues | undefined) => readonly number[] 
 
 /**
  * A packer for the uniform block of a WGSL source, the variable of type `Parameters`, by the layout rules of WGSL. `name` is
- * the kernel's, for messages: the packer throws an Error that names kernel and field where a field is missing, unknown, or
+ * the kernel's, for messages: the packer throws a {@link UserError} that names kernel and field where a field is missing, unknown, or
  * has a value that its type cannot hold.
  */
 export function packerFor(name: string, wgsl: string): Packer {
   const block = /^[^/]*var<uniform>\s+\w+\s*:\s*(\w+)/m.exec(wgsl);
   if (!block) {
     return (values) => {
-      if (values) throw new Error(`${name} takes no parameters`);
+      if (values) throw new UserError(`${name} takes no parameters`);
       return undefined;
     };
   }
   const layout = layoutOf(block[1], wgsl, name);
-  if (!layout.fields) throw new Error(`${name}: the uniform block is ${block[1]} where a struct is needed`);
+  if (!layout.fields) throw new UserError(`${name}: the uniform block is ${block[1]} where a struct is needed`);
   return compile(name, layout);
 }
 
@@ -65,9 +66,9 @@ function compile(name: string, layout: Layout): Packer {
   const words = new Array<number>(layout.size).fill(0);
   const refuse = (slot: number, value: unknown): never => {
     const { name: field, layout } = slots[slot];
-    if (value === undefined) throw new Error(`${name}: no value for the parameter ${field}`);
+    if (value === undefined) throw new UserError(`${name}: no value for the parameter ${field}`);
     const shown = Array.isArray(value) ? `a list of ${value.length}` : typeof value === "object" ? "a record" : value;
-    throw new Error(`${name}: the parameter ${field} is ${shown} where ${wanted(layout)} is needed`);
+    throw new UserError(`${name}: the parameter ${field} is ${shown} where ${wanted(layout)} is needed`);
   };
   const write = {
     u32: (slot: number, value: number) => value >>> 0 === value ? value : refuse(slot, value),
@@ -85,12 +86,12 @@ function compile(name: string, layout: Layout): Packer {
   };
   const surplus = (values: object, known: readonly string[], path: string) => {
     const unknown = Object.keys(values).find((key) => !known.includes(key));
-    throw new Error(
+    throw new UserError(
       `${name} has no parameter ${path}${unknown}; it has ${known.map((each) => path + each).join(", ")}`,
     );
   };
   const missing = () => {
-    throw new Error(`${name} needs parameters: ${layout.fields!.map((field) => field.name).join(", ")}`);
+    throw new UserError(`${name} needs parameters: ${layout.fields!.map((field) => field.name).join(", ")}`);
   };
   const given = { words, refuse, list, surplus, missing, ...write };
   const program = `return (values) => {

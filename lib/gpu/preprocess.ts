@@ -11,16 +11,30 @@
  * In any line `${4 * i + 1}`, an expression of whole numbers, is its value.
  */
 
+import { UserError } from "../errors.ts";
+
 interface Macro {
   readonly parameters?: readonly string[];
   readonly text: string;
 }
 
-/** The text of `kernels/` + `file` + `.wgsl` with all directives carried out; `read` gives the text of such a file. */
-export function preprocess(file: string, read: (file: string) => string): string {
-  const out: string[] = [];
-  carryOut(file, read(file), { within: [], read, macros: new Map(), out });
-  return out.join("\n");
+/** A text with all directives carried out. */
+export interface Expanded {
+  /** The text. */
+  readonly text: string;
+  /** Where each of its lines is from, as "kernels/norm.wgsl:12". */
+  readonly origins: readonly string[];
+}
+
+/**
+ * Carries out the directives of a kernel's text, which messages call `name`; `read("include/" + name)` gives an include.
+ *
+ * @throws {UserError} Where a directive is wrong, with its line.
+ */
+export function preprocess(name: string, text: string, read: (file: string) => string): Expanded {
+  const out: string[] = [], origins: string[] = [];
+  carryOut(name, text, { within: [], read, macros: new Map(), out, origins });
+  return { text: out.join("\n"), origins };
 }
 
 /** What the files of one kernel share. */
@@ -31,14 +45,16 @@ interface Work {
   readonly macros: Map<string, Macro>;
   /** Lines that are done. */
   readonly out: string[];
+  /** Where they are from. */
+  readonly origins: string[];
 }
 
-function carryOut(file: string, text: string, work: Work) {
-  const { within, read, macros, out } = work;
+function carryOut(where: string, text: string, work: Work) {
+  const { within, read, macros, out, origins } = work;
   const lines = text.replace(/\n$/, "").split("\n");
 
   const failAt = (at: number) => (message: string): never => {
-    throw new Error(`kernels/${file}.wgsl:${at + 1}: ${message}`);
+    throw new UserError(`${where}:${at + 1}: ${message}`);
   };
   /** The parts of a directive's line, which has the form that `needed` shows. */
   const parsed = (at: number, form: RegExp, needed: string): string[] => {
@@ -46,16 +62,16 @@ function carryOut(file: string, text: string, work: Work) {
     return form.exec(line) ?? failAt(at)(`${line} where ${needed} is needed`);
   };
   const substituted = (at: number, text: string) => substitute(text, macros, failAt(at));
-  const include = (at: number, name: string) => {
-    const included = `include/${name}`;
-    if (included === file || within.includes(included)) failAt(at)(`${included} includes itself`);
+  const include = (at: number, file: string) => {
+    const included = `kernels/include/${file}.wgsl`;
+    if (included === where || within.includes(included)) failAt(at)(`include/${file} includes itself`);
     let text = "";
     try {
-      text = read(included);
+      text = read(`include/${file}`);
     } catch {
-      failAt(at)(`there is no kernels/${included}.wgsl`);
+      failAt(at)(`there is no ${included}`);
     }
-    carryOut(included, text, { ...work, within: [...within, file] });
+    carryOut(included, text, { ...work, within: [...within, where] });
   };
   const endOf = (start: number): number => {
     let depth = 0;
@@ -107,8 +123,10 @@ function carryOut(file: string, text: string, work: Work) {
   function block(from: number, to: number) {
     for (let at = from; at < to; at++) {
       const name = /^\s*#(\w*)/.exec(lines[at])?.[1];
-      if (name === undefined) out.push(substituted(at, lines[at]));
-      else if (!Object.hasOwn(directives, name)) failAt(at)(`unknown directive #${name}`);
+      if (name === undefined) {
+        out.push(substituted(at, lines[at]));
+        origins.push(`${where}:${at + 1}`);
+      } else if (!Object.hasOwn(directives, name)) failAt(at)(`unknown directive #${name}`);
       else at = directives[name](at);
     }
   }

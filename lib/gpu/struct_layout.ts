@@ -1,4 +1,5 @@
 /** Where the fields of a WGSL struct lie. */
+import { UserError } from "../errors.ts";
 
 /** Types of one word. */
 export type Scalar = "u32" | "i32" | "f32";
@@ -31,7 +32,7 @@ export interface Field {
  * The layout of a type that a WGSL source names, in the uniform address space: u32, i32, f32, vectors of these, arrays of
  * vectors of four, and structs. `name` is the kernel's, for messages.
  *
- * @throws {Error} On another type, or an attribute (`@size`).
+ * @throws {UserError} On another type, or an attribute (`@size`).
  */
 export function layoutOf(type: string, source: string, name: string): Layout {
   const scalar = /^(u32|i32|f32)$/.exec(type);
@@ -53,8 +54,8 @@ export function layoutOf(type: string, source: string, name: string): Layout {
     }
   }
   const body = new RegExp(`struct ${type}\\s*\\{([^}]*)\\}`).exec(source)?.[1].replace(/\/\/.*/g, "");
-  if (body === undefined) throw new Error(`${name}: no parameter can be of type ${type}`);
-  if (body.includes("@")) throw new Error(`${name}: no field of ${type} can have an attribute`);
+  if (body === undefined) throw new UserError(`${name}: no parameter can be of type ${type}`);
+  if (body.includes("@")) throw new UserError(`${name}: no field of ${type} can have an attribute`);
   const fields: Field[] = [];
   let size = 0, align = 1;
   for (const [, field, fieldType] of body.matchAll(/(\w+)\s*:\s*((?:[^,<]|<[^:]*>)+)/g)) {

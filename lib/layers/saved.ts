@@ -88,7 +88,9 @@ export interface Saved {
   dropChild(name: string): void;
   /** Releases everything, children's included. */
   clear(): void;
-  /** Paths of all that is kept, "attention.out.x" for example: what the memory tests look at. */
+  /** All that is kept, children's included, by paths as "attention.out.x": what checks look at; no new references. */
+  kept(): [path: string, tensor: Tensor][];
+  /** The paths alone. */
   names(): string[];
 }
 
@@ -125,6 +127,10 @@ function createPart(
         "called through forward(), backwardInput() and backwardWeight()",
     );
   };
+  const kept = () => [
+    ...[...tensors].map(([name, tensor]): [string, Tensor] => [path + name, tensor]),
+    ...[...children.values()].flatMap((child) => child.kept()),
+  ];
   return {
     device: placed.device,
     group,
@@ -201,9 +207,7 @@ function createPart(
       tensors.clear();
       for (const child of children.values()) child.clear();
     },
-    names: () => [
-      ...[...tensors.keys()].map((name) => path + name),
-      ...[...children.values()].flatMap((child) => child.names()),
-    ],
+    kept,
+    names: () => kept().map(([path]) => path),
   };
 }

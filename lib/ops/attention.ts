@@ -1,4 +1,5 @@
 /** The core of self-attention: scores, softmax, weighted sum. It has no parameters: p1 only. */
+import { UserError } from "../errors.ts";
 import type { Gpu, GpuInfo } from "../gpu/gpu.ts";
 import { type DType, empty, release, type Tensor, writeArray } from "../tensor.ts";
 import { composed } from "./attention_composed.ts";
@@ -131,7 +132,7 @@ function chosen(name: string, shape: AttentionShape, qkv: Tensor, kept: Tensor, 
 function check(operation: string, shape: AttentionShape, tensors: Record<string, Tensor>, masks: AttentionMasks) {
   const { sequences, length, heads, kvHeads = heads, headSize } = shape;
   if (heads % kvHeads !== 0) {
-    throw new Error(`${operation}: ${heads} query heads cannot share ${kvHeads} key heads evenly`);
+    throw new UserError(`${operation}: ${heads} query heads cannot share ${kvHeads} key heads evenly`);
   }
   const rows = sequences * length;
   for (const [name, tensor] of Object.entries(tensors)) {

@@ -1,52 +1,9 @@
 /** Attention as batched multiplications with a softmax between them; the probabilities are kept from F to I. */
-import { kernel } from "../gpu/kernel.ts";
-import { empty, release, type Tensor, writeArray } from "../tensor.ts";
-import { type AttentionMasks, type AttentionShape, type AttentionWay, qkvWidth } from "./attention_shape.ts";
+import { empty, release, type Tensor } from "../tensor.ts";
+import { type AttentionShape, type AttentionWay, qkvWidth } from "./attention_shape.ts";
 import { dropout, type DropoutMask } from "./dropout.ts";
-import { lanes } from "./elementwise.ts";
 import { matmulBatched, type MatmulOptions, type Matrices } from "./matmul.ts";
-import { rowOperation } from "./variants.ts";
-
-/** By variant, whole rows and padded ones. */
-const softmaxKernels = (entry: string) => ({
-  plain: kernel("softmax", entry),
-  vec4: kernel("softmax_vec4", entry),
-  group: kernel("softmax_group", entry),
-});
-type SoftmaxKernels = Record<"whole" | "padded", ReturnType<typeof softmaxKernels>>;
-
-/** In place on the scores, or on the gradient of the probabilities, which then are the second view. */
-function softmaxOperation(name: string, kernels: SoftmaxKernels) {
-  return rowOperation<[x: Tensor, views: readonly Tensor[], shape: AttentionShape, masks: AttentionMasks]>({
-    name,
-    outputs: 1,
-    rows: 0,
-    record(variant, x, views, { sequences, heads, length, causal = true }, { lengths }) {
-      const rows = sequences * heads * length;
-      x.device.dispatch(
-        kernels[lengths ? "padded" : "whole"][variant],
-        { rows, length, heads, causal: Number(causal) },
-        [x, ...views, ...lengths ? [lengths] : []],
-        lanes(rows, variant === "group" ? 1 : 64),
-      );
-    },
-    prepare([, [probabilities], { sequences, heads, length, causal = true }, { lengths }]) {
-      if (lengths) writeArray(lengths, new Uint32Array(sequences).fill(length));
-      if (!probabilities) return;
-      const size = sequences * heads * length ** 2; // 0 where nothing is seen, which not every variant looks at
-      const seen = (i: number) => causal ? Math.floor(i / length) % length + 1 : length;
-      writeArray(probabilities, Float32Array.from({ length: size }, (_, i) => i % length < seen(i) ? 1 / seen(i) : 0));
-    },
-  });
-}
-const softmax = softmaxOperation("softmax", {
-  whole: softmaxKernels("forward"),
-  padded: softmaxKernels("forward_padded"),
-});
-const softmaxBackward = softmaxOperation("softmaxBackward", {
-  whole: softmaxKernels("backward"),
-  padded: softmaxKernels("backward_padded"),
-});
+import { softmaxBackwardOperation, softmaxOperation } from "./softmax.ts";
 
 /** Keeps the probabilities [sequences, heads, length, length] before dropout, 0 where a position is not seen. */
 export const composed: AttentionWay = {
@@ -63,7 +20,7 @@ export const composed: AttentionWay = {
     const scale = 1 / Math.sqrt(shape.headSize);
     const squares = squaresOf(probabilities, shape);
     multiply(shape, squares, q, k, { transposeB: true, scale });
-    softmax.run([probabilities, [], shape, masks]);
+    softmaxOperation.run([probabilities, [], shape, masks]);
     const dropped = masks.dropout && drop(probabilities, masks.dropout, shape);
     multiply(shape, headsOf(out, shape), dropped ? squaresOf(dropped, shape) : squares, v);
     release(dropped);
@@ -79,7 +36,7 @@ export const composed: AttentionWay = {
     const scratch = empty(dqkv.device, probabilities.shape, "workspace", probabilities.dtype);
     multiply(shape, squaresOf(scratch, shape), dheads, v, { transposeB: true });
     const gradient = masks.dropout ? drop(scratch, masks.dropout, shape) : scratch;
-    softmaxBackward.run([gradient, [probabilities], shape, masks]);
+    softmaxBackwardOperation.run([gradient, [probabilities], shape, masks]);
     const dsquares = squaresOf(gradient, shape);
     multiply(shape, dq, dsquares, k, { scale });
     multiplyShared(shape, dk, dsquares, q, scale);

@@ -1,4 +1,5 @@
 /** Mamba's causal depthwise convolution with its silu: forward, and its two backward halves. */
+import { UserError } from "../errors.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { release, type Tensor, view } from "../tensor.ts";
 import { columnSum } from "./bias.ts";
@@ -97,9 +98,11 @@ export function causalConvBackwardWeight(
 /** The number of sequences. */
 function checkShapes(operation: string, y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, length: number): number {
   const rows = rowsOf(y), channels = widthOf(y);
-  if (rows % length !== 0) throw new Error(`${operation}: [${y.shape}] is no number of sequences of ${length} tokens`);
+  if (rows % length !== 0) {
+    throw new UserError(`${operation}: [${y.shape}] is no number of sequences of ${length} tokens`);
+  }
   if (rowsOf(x) !== rows || widthOf(x) < channels) {
-    throw new Error(`${operation}: x is [${x.shape}] where [${rows},${channels}] or wider is needed`);
+    throw new UserError(`${operation}: x is [${x.shape}] where [${rows},${channels}] or wider is needed`);
   }
   expectShape(operation, "y", y, y.shape, "float");
   expectShape(operation, "x", x, x.shape, "float");

@@ -1,4 +1,5 @@
 /** Elementwise operations. Every operand has as many elements as the result; shapes beyond that do not matter. */
+import { UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
@@ -59,7 +60,7 @@ function check(operation: string, out: Tensor, ...operands: Tensor[]) {
   const size = sizeOf(out.shape);
   for (const operand of operands) {
     if (sizeOf(operand.shape) !== size) {
-      throw new Error(`${operation}: shape [${operand.shape}] does not fit the result's [${out.shape}]`);
+      throw new UserError(`${operation}: shape [${operand.shape}] does not fit the result's [${out.shape}]`);
     }
   }
 }

@@ -1,4 +1,5 @@
 /** Matrix multiplication of f32 and f16 tensors, single and batched. Sums are f32. */
+import { UserError } from "../errors.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { defineOperation, type Operation, roughly } from "./choice.ts";
 import { candidates, rule } from "./matmul_kernels.ts";
@@ -72,7 +73,7 @@ function multiply(
   if (k !== depth || out.rows !== m || out.columns !== n) {
     const shape = ({ rows, columns }: Matrices, transposed: boolean) =>
       `[${rows}, ${columns}]${transposed ? " transposed" : ""}`;
-    throw new Error(
+    throw new UserError(
       `${name}: ${shape(a, transposeA)} times ${shape(b, transposeB)} does not give ${shape(out, false)}`,
     );
   }
@@ -106,7 +107,7 @@ function inside(name: string, matrices: Matrices, batch: readonly [number, numbe
   const { tensor, rows, columns, rowStride, offset, strides } = matrices;
   const end = offset + (batch[0] - 1) * strides[0] + (batch[1] - 1) * strides[1] + (rows - 1) * rowStride + columns;
   if (end > sizeOf(tensor.shape)) {
-    throw new Error(
+    throw new UserError(
       `matmulBatched: [${batch}] matrices [${rows}, ${columns}] of ${name} end at element ${end} of a tensor ` +
         `of shape [${tensor.shape}]`,
     );

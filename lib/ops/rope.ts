@@ -1,4 +1,5 @@
 /** Rotary position embedding, in place on the heads of a packed tensor. It has no parameters: p1 only. */
+import { UserError } from "../errors.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
@@ -50,7 +51,7 @@ function turn(operation: string, x: Tensor, shape: RopeShape, direction: 1 | -1)
   const { heads, headSize, rowStride } = shape;
   const rows = sizeOf(x.shape) / rowStride;
   if (!Number.isInteger(rows) || headSize % 2 !== 0 || heads * headSize > rowStride) {
-    throw new Error(
+    throw new UserError(
       `${operation}: [${x.shape}] does not hold rows of ${rowStride} that begin with ${heads} heads of ${headSize}`,
     );
   }

@@ -1,4 +1,5 @@
 /** What all ways to run a selective scan have in common: what it is given, its sizes, and its kernels. */
+import { UserError } from "../errors.ts";
 import type { GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { empty, sizeOf, type Tensor } from "../tensor.ts";
@@ -130,18 +131,18 @@ export function checkInputs(
   const state = sizeOf(aLog.shape) / channels;
   const columns = widthOf(projection), gateColumns = widthOf(gate);
   if (rows % length !== 0) {
-    throw new Error(`${operation}: x [${x.shape}] is no number of sequences of ${length} tokens`);
+    throw new UserError(`${operation}: x [${x.shape}] is no number of sequences of ${length} tokens`);
   }
   if (state % 4 !== 0) {
-    throw new Error(`${operation}: aLog [${aLog.shape}] is no multiple of 4 for ${channels} channels`);
+    throw new UserError(`${operation}: aLog [${aLog.shape}] is no multiple of 4 for ${channels} channels`);
   }
   if (rowsOf(projection) !== rows || columns < 2 * state || columns % 4 !== 0) {
-    throw new Error(
+    throw new UserError(
       `${operation}: projection is [${projection.shape}] where [${rows},${2 * state}] or wider, by fours, is needed`,
     );
   }
   if (rowsOf(gate) !== rows || gateColumns < channels) {
-    throw new Error(`${operation}: gate is [${gate.shape}] where [${rows},${channels}] or wider is needed`);
+    throw new UserError(`${operation}: gate is [${gate.shape}] where [${rows},${channels}] or wider is needed`);
   }
   expectShape(operation, "dtRaw", dtRaw, x.shape, "float");
   expectShape(operation, "d", d, [channels], "float");

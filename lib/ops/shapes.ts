@@ -1,4 +1,5 @@
 /** What operations ask of the shapes they are given. */
+import { UserError } from "../errors.ts";
 import type { View } from "../gpu/device.ts";
 import { type DType, sizeOf, type Tensor } from "../tensor.ts";
 
@@ -26,7 +27,7 @@ export function elementName(element: Element): string {
 }
 
 /**
- * Throws unless `tensor` can be read as `shape`: as many elements, of the right type, and a last axis as long. A vector
+ * Throws a {@link UserError} unless `tensor` can be read as `shape`: as many elements, of the right type, and a last axis as long. A vector
  * (`shape` of one axis, as one value a row) may come with any axes.
  */
 export function expectShape(
@@ -40,7 +41,7 @@ export function expectShape(
     (shape.length === 1 || widthOf(tensor) === shape[shape.length - 1]);
   if (!fits) {
     const needed = `${elementName(element)} [${shape}]`;
-    throw new Error(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${needed} is needed`);
+    throw new UserError(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${needed} is needed`);
   }
 }
 

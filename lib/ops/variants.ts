@@ -26,7 +26,7 @@ export function usualVariant({ software }: Pick<GpuInfo, "software">, width: num
 }
 
 /** An operation whose problem is the list of its arguments, the tensors that are written first. */
-interface ListSpec<Arguments extends readonly unknown[]>
+export interface ListSpec<Arguments extends readonly unknown[]>
   extends Pick<OperationSpec<Arguments>, "flops" | "bytes" | "prepare"> {
   /** The name of the function that runs it. */
   readonly name: string;

@@ -45,7 +45,7 @@ export function expectImages(
   const sameShape = tensor.shape.length === 4 && tensor.shape.every((length, i) => length === shape[i]);
   if (!sameShape || !isElement(tensor.dtype, element)) {
     const needed = `${elementName(element)} [${shape}]`;
-    throw new Error(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${needed} is needed`);
+    throw new UserError(`${operation}: ${name} is ${tensor.dtype} [${tensor.shape}] where ${needed} is needed`);
   }
 }
 

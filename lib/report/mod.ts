@@ -27,6 +27,7 @@ export {
 export { type Bundle, display, type DisplayOptions } from "./display.ts";
 export { ganttFigure, type GanttOptions } from "./gantt.ts";
 export { ganttText, type GanttTextOptions } from "./gantt_text.ts";
+export { gradientTable, keptTable } from "./gradients.ts";
 export { page, type Section, type Table, writePage } from "./html.ts";
 export { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "./kernels.ts";
 export { memoryFigure, memoryOverTime, type MemoryOverTimeOptions, memorySections, memoryTable } from "./memory.ts";

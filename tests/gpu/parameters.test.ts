@@ -163,8 +163,8 @@ test("what does not fit is an Error that names kernel and field", () => {
   assert.ok(pack(good));
   const refused = (change: Readonly<Record<string, unknown>>, message: RegExp) =>
     assert.throws(() => pack({ ...good, ...change } as ParameterValues), message);
-  refused({ rows: undefined }, /^Error: norm:forward: no value for the parameter rows$/);
-  refused({ rows: -1 }, /^Error: norm:forward: the parameter rows is -1 where a u32 is needed$/);
+  refused({ rows: undefined }, /^UserError: norm:forward: no value for the parameter rows$/);
+  refused({ rows: -1 }, /^UserError: norm:forward: the parameter rows is -1 where a u32 is needed$/);
   refused({ rows: 1.5 }, /rows is 1.5 where a u32/);
   refused({ rows: 2 ** 32 }, /rows is 4294967296 where a u32/);
   refused({ rows: NaN }, /rows is NaN where a u32/);

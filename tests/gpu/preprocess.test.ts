@@ -4,14 +4,13 @@ import { preprocess } from "../../lib/gpu/preprocess.ts";
 
 /** The lines of `main`, with these files beside it, that are not empty. */
 function lines(main: string, files: Record<string, string> = {}): string[] {
-  const all: Record<string, string> = { main, ...files };
-  const read = (file: string) => all[file] ?? assert.fail(`no ${file}`);
-  return preprocess("main", read).split("\n").map((line) => line.trim()).filter(Boolean);
+  const read = (file: string) => files[file] ?? assert.fail(`no ${file}`);
+  return preprocess("kernels/main.wgsl", main, read).text.split("\n").map((line) => line.trim()).filter(Boolean);
 }
 
 test("a source without directives stays as it is", () => {
   const text = "// a # in a comment\nfn f() {\n  let x = 1; // $5 {x}\n}";
-  assert.equal(preprocess("main", () => text + "\n"), text);
+  assert.equal(preprocess("main", text + "\n", () => "").text, text);
 });
 
 test("an include stands for its file, and may include others", () => {
@@ -60,6 +59,14 @@ test("lines are written once under each set of words", () => {
     "fn f4(x: vec4f)",
     "end",
   ]);
+});
+
+test("it is known where each line is from", () => {
+  const read = () => "a\n#repeat i 0 2\nb${i}\n#end";
+  const { text, origins } = preprocess("main", '#define V f32\n${V}\n#include "a"\nend', read);
+  const a = "kernels/include/a.wgsl";
+  assert.deepEqual(text.split("\n"), ["f32", "a", "b0", "b1", "end"]);
+  assert.deepEqual(origins, ["main:2", `${a}:1`, `${a}:3`, `${a}:3`, "main:4"]);
 });
 
 test("what is wrong is an Error with file and line", () => {

@@ -2,47 +2,15 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { dryDevices } from "../../lib/gpu/dry.ts";
-import { selfAttention } from "../../lib/layers/attention.ts";
-import { batchNorm } from "../../lib/layers/batch_norm.ts";
-import { conv2d } from "../../lib/layers/conv2d.ts";
-import { dropout } from "../../lib/layers/dropout.ts";
-import { embedding } from "../../lib/layers/embedding.ts";
-import { gelu } from "../../lib/layers/gelu.ts";
 import { createGroup, releaseGroup } from "../../lib/layers/group.ts";
-import type { Layer } from "../../lib/layers/layer.ts";
-import { layerNorm } from "../../lib/layers/layer_norm.ts";
-import { linear } from "../../lib/layers/linear.ts";
-import { mambaMixer } from "../../lib/layers/mamba.ts";
-import { averagePool, maxPool } from "../../lib/layers/pool.ts";
-import { relu } from "../../lib/layers/relu.ts";
-import { rmsNorm } from "../../lib/layers/rms_norm.ts";
 import type { Sums } from "../../lib/layers/sums.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { createSaved, type Saved } from "../../lib/layers/saved.ts";
-import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
 import { empty, release, type Tensor } from "../../lib/tensor.ts";
+import { layers, size } from "./every.ts";
 
-/** What the letters of the table stand for here. */
-const size = { R: 32, D: 24, O: 40, H: 28, S: 2, L: 16, A: 2, P: 8, C: 12, E: 48, N: 8, T: 3, Q: 20 };
-const { R, D, O, H, S, L, A, P, C, E, N, T } = size;
-
-const layers: Record<string, [Layer, readonly number[]]> = {
-  linear: [linear("l", D, O), [R, D]],
-  rmsNorm: [rmsNorm("n", D), [R, D]],
-  layerNorm: [layerNorm("n", D), [R, D]],
-  batchNorm: [batchNorm("b", C), [S, P, P, C]],
-  conv2d: [conv2d("c", C, O, { size: 3 }), [S, P, P, C]],
-  maxPool: [maxPool({ size: 2, stride: 2, padding: 0 }), [S, P, P, C]],
-  averagePool: [averagePool(), [S, P, P, C]],
-  gelu: [gelu(), [R, D]],
-  relu: [relu(), [R, D]],
-  dropout: [dropout("d", { rate: 0.1, length: L }), [R, D]],
-  embedding: [embedding("e", 50, D), [2, R]],
-  selfAttention: [selfAttention("a", { width: D, heads: A, kvHeads: A, length: L, outputDeviation: 0.02 }), [R, D]],
-  swigluMlp: [swigluMlp("s", { width: D, hidden: H, outputDeviation: 0.02 }), [R, D]],
-  mambaMixer: [mambaMixer("m", { width: D, expand: E / D, state: N, rank: T, length: L, outputBound: 0.1 }), [R, D]],
-};
+const { S } = size;
 
 /** Those that keep something else where W makes the sums, which the table has in a row of their own. */
 const inW = ["rmsNorm", "layerNorm", "mambaMixer"];
@@ -81,12 +49,7 @@ function evaluated(entry: string): string {
 }
 
 function kept(saved: Saved): { entry: string; tensor: Tensor }[] {
-  return saved.names().map((path) => {
-    const names = path.split(".");
-    const owner = names.slice(0, -1).reduce((parent, name) => parent.child(name), saved);
-    const tensor = owner.get(names[names.length - 1]);
-    return { entry: `${path} [${tensor.shape.join(", ")}]`, tensor };
-  });
+  return saved.kept().map(([path, tensor]) => ({ entry: `${path} [${tensor.shape.join(", ")}]`, tensor }));
 }
 
 test("every layer keeps after F and after I what the table in lib/layers/README.md says, and nothing after W", () => {
