@@ -80,7 +80,7 @@ export function unsplit(own: Unsplit): Layer {
         },
       },
       1,
-      false,
+      { delayed: false },
     );
   };
   return {

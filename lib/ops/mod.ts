@@ -95,12 +95,15 @@ export { addRelu, relu, reluBackward } from "./relu.ts";
 export { rope, ropeBackward, type RopeScaling, type RopeShape } from "./rope.ts";
 export {
   type ScanInputs,
+  type ScanLeft,
+  type ScanLeftInputs,
   type ScanParameters,
   scanStatesShape,
   scanSumsShape,
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanSums,
 } from "./scan.ts";
 export { softmax, softmaxBackward } from "./softmax.ts";
 export { swiglu, swigluBackward } from "./swiglu.ts";

@@ -24,7 +24,8 @@ export interface ChooseSumsOptions
  * shorter. Where nothing is gained, it is I, which holds less. Undefined where the schedule does not fit the budget either way.
  *
  * ```ts
- * import { adamw, chooseSums, createModel, generate, twoStage } from "twobp";
+ * import { adamw, createModel, generate, twoStage } from "twobp";
+ * import { chooseSums } from "twobp/planning";
  *
  * const schedule = twoStage(generate("1f1b-1", { devices: 4 }));
  * console.log(await chooseSums(createModel("llama-tiny"), schedule, { samples: 4, optimizer: adamw() }));

@@ -26,7 +26,8 @@ const usualLength = 2048;
  * no weights yet: a pipeline starts it with random ones, and {@link loadWeights} takes those of the same folder.
  *
  * ```ts
- * import { createPipeline, loadWeights, modelFrom, openDevices, sgd } from "twobp";
+ * import { createPipeline, loadWeights, openDevices, sgd } from "twobp";
+ * import { modelFrom } from "twobp/weights";
  *
  * const set = await openDevices(2);
  * const model = modelFrom("Llama-3.2-1B", { length: 512 });

@@ -70,7 +70,7 @@ test("the backward runs once for each micro-batch, split or not; its price is a 
   const [on] = dryDevices(1);
   const placed = placeLayers([whole], on), before = on.ledger.total();
   for (const delayed of [true, false]) {
-    const group = createGroup(placed, 1, delayed), saved = createSaved(group, 0);
+    const group = createGroup(placed, 1, { delayed }), saved = createSaved(group, 0);
     const [x, y, dy, dx] = [1, 2, 3, 4].map(() => empty(on, [9, 6], "transfer"));
     backwards = 0;
     forward(whole, y, x, saved);

@@ -108,6 +108,12 @@ export async function checkRuns(subject: Subject, plain: Outcome, width: number)
     const check = `W of ${width} micro-batches that are no neighbours in memory gives it too`;
     rows.push(row(check, subject, allowed.sums, later(subject, apart, singles)));
   }
+  if (Object.values(subject.layer.reads).includes("sums") || subject.layer.flops(subject.inputShape).sums) {
+    const check = `W of ${width} micro-batches that makes the sums gives what I's sums give`;
+    const inW = await run(subject, { microbatches: width, sums: "w" });
+    const tolerance = subject.dtype === "f16" ? allowed.halves : allowed.sums; // what waits for them is f16 as well
+    rows.push(row(check, subject, tolerance, later(subject, inW, singles)));
+  }
   const whole = await run(subject, { microbatches: width, whole: true });
   rows.push(row("B gives what I and W give", subject, allowed.sums, later(subject, whole, singles)));
   return rows;
@@ -131,7 +137,7 @@ export function checkKeeping(subject: Subject, keeping: Keeping): CheckRow[] {
   const { reads } = subject.layer, { afterForward, afterInput, idleAfterForward, idleAfterInput } = keeping;
   const list = (names: readonly string[]) => names.map((name) => `"${name}"`).join(", ");
   const missing = (["x", "dy"] as const).filter((name) =>
-    reads[name === "x" ? "input" : "gradient"] && !afterInput.some(({ of }) => of === name)
+    reads[name === "x" ? "input" : "gradient"] === true && !afterInput.some(({ of }) => of === name)
   );
   const others = [...afterForward, ...afterInput].filter(({ of }) => of === "itself").map(({ name }) => name);
   const exact = (check: string, wrong: boolean, where: string) => row(check, subject, 0, told(wrong, where));

@@ -5,6 +5,7 @@ import { createGroup, releaseGroup, slotIn } from "../group.ts";
 import type { Parameter } from "../parameter.ts";
 import { backwardInput, backwardWeight, forward } from "../run.ts";
 import { createSaved, type Saved } from "../saved.ts";
+import { isRead, type Sums } from "../sums.ts";
 import { hasGradient, sidesOn, type Subject } from "./subject.ts";
 
 /** How a run differs from the plain one: F, I and W of micro-batch 0, on tensors that hold zeros. */
@@ -17,6 +18,8 @@ export interface Course {
   readonly apart?: boolean;
   /** Whether I and W are one backward, B. */
   readonly whole?: boolean;
+  /** Who makes the sums that only W reads, see `Saved.sums`; I by default. */
+  readonly sums?: Sums;
   /** Whether there is a dx to be written; by default where x has a gradient. */
   readonly wanted?: boolean;
   /** What y and dx hold before they are written. */
@@ -55,7 +58,8 @@ export interface Outcome {
 /** Runs a course. What the layer throws is thrown on; the caller takes back the memory then. */
 export async function run(subject: Subject, course: Course = {}): Promise<Outcome> {
   const { layer, device, placed, dtype, inputShape, outputShape, inputs, derivatives } = subject;
-  const { microbatches = 1, first = 0, apart = false, whole = false, before = 0, spoil = false, last = "W" } = course;
+  const { microbatches = 1, first = 0, apart = false, whole = false, before = 0, spoil = false, last = "W", sums } =
+    course;
   const wanted = (course.wanted ?? true) && hasGradient(subject);
   for (const parameter of layer.parameters) {
     const values = course.start?.(parameter) ?? new Float32Array(sizeOf(parameter.shape));
@@ -64,8 +68,8 @@ export async function run(subject: Subject, course: Course = {}): Promise<Outcom
   if (placed.buffers) restoreBuffers(placed.buffers);
   const atStart = device.ledger.total();
   const groups = apart || whole
-    ? Array.from({ length: microbatches }, () => createGroup(placed, 1, !whole))
-    : [createGroup(placed, microbatches)];
+    ? Array.from({ length: microbatches }, () => createGroup(placed, 1, { delayed: !whole, sums }))
+    : [createGroup(placed, microbatches, { sums })];
   const stays = Array.from({ length: microbatches }, (_, index) => ({
     microbatch: first + index,
     saved: createSaved(
@@ -76,10 +80,10 @@ export async function run(subject: Subject, course: Course = {}): Promise<Outcom
   }));
   /** A tensor of the micro-batch that comes from outside, where the layer's `reads` want it. */
   const given = (saved: Saved, name: "x" | "dy", shape: readonly number[], data: Float32Array | Uint32Array) => {
-    const isRead = name === "x" ? layer.reads.input : layer.reads.gradient;
+    const reading = name === "x" ? layer.reads.input : layer.reads.gradient;
     const category = name === "x" ? "activations" : "derivatives";
     const type = data instanceof Uint32Array ? "u32" : dtype;
-    const tensor = isRead
+    const tensor = isRead(reading, saved.sums)
       ? slotIn(saved.group, saved.index, name, shape, category, type)
       : empty(device, shape, category, type);
     writeArray(tensor, data);
