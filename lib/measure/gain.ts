@@ -3,7 +3,8 @@ import { expectValue, filled } from "../rules.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
-import { median, quantile } from "./statistics.ts";
+import { medianInterval } from "./bootstrap.ts";
+import { kept, median, quartiles } from "./statistics.ts";
 
 /** A measured gain, `gain = bubbleGain x batchingGain x rest`. */
 export interface Gain {
@@ -13,6 +14,10 @@ export interface Gain {
   readonly gain: number;
   /** Lower and upper quartile of the pairs' ratios. */
   readonly spread: readonly [number, number];
+  /** 95 % confidence interval of the median, by {@link medianInterval} over the pairs; absent for fewer than 6. */
+  readonly interval?: readonly [number, number];
+  /** Each pair's ratio, in the order taken, to five digits; reports before this field have none. */
+  readonly ratios?: readonly number[];
   /** Pairs of steps measured. */
   readonly pairs: number;
   /** What the simulator makes of the measured costs of F, I, W and B: bubbleGain x batchingGain. NaN without device times. */
@@ -41,6 +46,7 @@ export function explainGain(
   expectValue("explainGain: the pairs of step times", pairs, filled);
   const ratios = pairs.map(([without, with_]) => without / with_);
   const gain = median(ratios);
+  const interval = medianInterval(ratios);
   const makespan = (schedule: Schedule, batching: boolean) =>
     measured ? simulate(schedule, simulatorCosts(measured, { batching, transfer })).makespan : NaN;
   const without = makespan(base, true);
@@ -49,7 +55,9 @@ export function explainGain(
   return {
     schedule: base.name,
     gain,
-    spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
+    spread: quartiles(ratios),
+    ...(interval ? { interval } : {}),
+    ratios: kept(ratios),
     pairs: pairs.length,
     predicted,
     bubbleGain: without / unbatched,
