@@ -10,7 +10,7 @@ import { generator } from "../random.ts";
 const resamples = 10_000;
 
 /** Fewer values have no such interval: even from the least to the greatest misses the median more often than 1 in 20 times. */
-const fewest = 6;
+export const fewest = 6;
 
 /**
  * The 95 % confidence interval of the median of what `values` are a sample of: percentile bootstrap with 10,000 resamples,
