@@ -41,8 +41,13 @@ export function writePage(path: string, title: string, sections: readonly Sectio
 
 /** The page that `writePage()` writes; `about` is its foot. */
 export function page(title: string, sections: readonly Section[], about?: string): string {
-  const foot = about ? `\n<footer>${escape(about)}</footer>` : "";
-  return frame(title, sections.map(sectionHtml).join("\n") + foot, sections.map((section) => section.figure));
+  const body = sections.map(sectionHtml).join("\n") + footHtml(about);
+  return frame(title, body, sections.map((section) => section.figure));
+}
+
+/** What a page says of itself at its end: how it came to be. */
+export function footHtml(about?: string): string {
+  return about ? `\n<footer>${escape(about)}</footer>` : "";
 }
 
 /** A page around a body in which figure number i has an element with the id `figure-i`. */

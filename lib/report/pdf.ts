@@ -40,7 +40,12 @@ export async function figurePdf(figure: Figure, options: FigureOptions = {}): Pr
   // Without the font of the bundle one of the 14 that every reader has.
   const { regular, bold, italic } = fonts ??
     { regular: "Helvetica", bold: "Helvetica-Bold", italic: "Helvetica-Oblique" };
-  const info = { Title: titleOf(figure), Creator: "twobp", ...(options.about ? { Subject: options.about } : {}) };
+  const title = titleOf(figure);
+  const info = {
+    Creator: "twobp",
+    ...(title ? { Title: title } : {}),
+    ...(options.about ? { Subject: options.about } : {}),
+  };
   const document = new Document({ size: [width, height], margin: 0, font: regular, info });
   const bytes = buffer(document);
   const fontCallback = (_family: string, isBold: boolean, isItalic: boolean) =>

@@ -16,7 +16,7 @@ import { titleOf } from "./title.ts";
  * ```
  */
 export async function show(figure: Figure): Promise<void> {
-  const text = { "text/plain": `[figure: ${titleOf(figure)}]` };
+  const text = { "text/plain": `[figure: ${titleOf(figure) ?? "untitled"}]` };
   if (!inNotebook()) return await display(text);
   const { data } = figure;
   await display({
