@@ -13,7 +13,7 @@ const tools = ["-p", "tsdown@0.21.10", "-p", "typescript@5.9.3"];
 /** What only parts of the toolkit load, when they are used; `npm install --omit=optional` leaves it out. */
 const optional = [
   ...["webgpu", "koffi", "@sparticuz/chromium", "tar-fs"], // devices
-  ...["@resvg/resvg-js", "jsdom", "plotly.js-dist-min"], // figures
+  ...["@resvg/resvg-js", "jsdom", "pdfkit", "plotly.js-dist-min", "svg-to-pdfkit"], // figures
   ...["arquero", "@uwdata/flechette", "sharp"], // tables of notebooks, images
 ];
 

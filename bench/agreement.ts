@@ -6,16 +6,21 @@ import { main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import type { DeviceSet } from "../lib/gpu/devices.ts";
-import { measureAgreement, type RatioOfRounds } from "../lib/measure/agreement.ts";
+import { measureAgreement } from "../lib/measure/agreement.ts";
 import { type MakePipeline, startMeasurement } from "../lib/measure/measurement.ts";
 import { countSteps } from "../lib/measure/throughput.ts";
 import { createModel } from "../lib/models/registry.ts";
 import { partition } from "../lib/runtime/partition.ts";
 import { createPipeline } from "../lib/runtime/pipeline.ts";
+import {
+  agreementIntervals,
+  agreementNotes,
+  agreementSections,
+  agreementTable,
+  agreementTitle,
+} from "../lib/report/agreement.ts";
 import { progress } from "../lib/report/progress.ts";
 import { tableText } from "../lib/report/table.ts";
-import { modeNote } from "../lib/report/throughput.ts";
-import { joinedNote } from "../lib/report/variant.ts";
 import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
 
@@ -26,6 +31,8 @@ interface Options {
   repeats: number;
   samples: number;
   json?: string;
+  html?: string;
+  out?: string;
 }
 
 /** The command line; `bench/main.ts` adds it to the others. */
@@ -37,11 +44,14 @@ export const agreement = new Command("agreement")
   .addOption(flag.repeats("rounds", 11))
   .addOption(flag.samples(16))
   .addOption(flag.json())
+  .addOption(flag.html())
+  .addOption(flag.out())
   .action(run);
 
-async function run({ model: name, devices, schedules, repeats, samples, json }: Options): Promise<void> {
-  const out = openOutputs({ json });
+async function run(options: Options): Promise<void> {
+  const out = openOutputs(options);
   const { say } = out;
+  const { model: name, devices, schedules, repeats, samples } = options;
   const pairs = loadPairs(schedules, devices, 2);
   const count = pairs[0].base.actions.length;
   const model = createModel(name);
@@ -64,26 +74,13 @@ async function run({ model: name, devices, schedules, repeats, samples, json }: 
         (virtual) => measureAgreement(measurementOn(real), measurementOn(virtual), repeats),
       ),
   ).finally(bar.done);
-  const ratio = ({ ratio, spread }: RatioOfRounds) =>
-    `${ratio.toFixed(3)} (${spread.map((each) => each.toFixed(3)).join(" - ")})`;
-  say(
-    `\n${name} on ${count} devices, ${report.real.adapter}; virtual over real, median (quartiles) of ${repeats} rounds`,
-  );
-  say(tableText({
-    columns: ["schedule", "step", "step with 2BP", "gain", "each device alone: step", "step with 2BP", "gain"],
-    rows: report.rows.map(({ schedule, uncontended, ...contended }) => [
-      schedule,
-      ...[contended, uncontended].flatMap(({ step, gain }) => [...step.map(ratio), ratio(gain)]),
-    ]),
-  }));
-  say(
-    `Contention ${
-      report.contention.toFixed(3)
-    }: so many times as long an action takes on a device while all others are busy ` +
-      "(by the device times of both kinds of steps).",
-  );
-  for (const note of [...joinedNote(report.real.rows), modeNote(report.real), modeNote(report.virtual)]) say(note);
-  out.report("bench", report);
+  say(`\n${agreementTitle(report)}\n${tableText(agreementTable(report))}\n${tableText(agreementIntervals(report))}`);
+  for (const note of agreementNotes(report)) say(note);
+  await out.results("bench", {
+    title: "Virtual devices over real ones",
+    report,
+    sections: () => agreementSections(report),
+  });
 }
 
 if (import.meta.main) await main(agreement);

@@ -23,7 +23,7 @@ export interface GrowthCommand {
   steps: number;
 }
 
-/** Runs the steps, prints a line every tenth of them (every 100 of 1,000) and the slopes, and writes them as JSON. */
+/** Runs the steps, prints a line every tenth of them (every 100 of 1,000) and the slopes, and writes what the flags ask for. */
 export async function runGrowth(set: DeviceSet, out: Outputs, command: GrowthCommand): Promise<void> {
   const { schedule, recompute, sums, precision, samples, steps } = command;
   const { say } = out;
@@ -31,18 +31,12 @@ export async function runGrowth(set: DeviceSet, out: Outputs, command: GrowthCom
   const model = createModel(command.model);
   const { name: data, source } = sourceFor(model, undefined, 1);
   const what = schedule.policy ? `${schedule.name} with 2BP (${schedule.policy})` : schedule.name;
-  say(
-    `Memory over ${steps} steps of ${model.name}, ${what}, on ${set.devices.length} ${set.mode} devices, ${set.adapter}; ` +
-      `${microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`,
-  );
-  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(2).padStart(10);
-  say(
-    `${"step".padStart(8)}${["in use", "reserved", "buffers", "resident", "heap"].map((t) => t.padStart(10)).join("")}`,
-  );
-  const line = ({ step, inUse, reserved, buffers, resident, heap }: GrowthRow) =>
-    `${String(step).padStart(8)}${mib(inUse)}${mib(reserved)}${String(buffers).padStart(10)}${mib(resident)}${
-      mib(heap)
-    }`;
+  const about = `Memory over ${steps} steps of ${model.name}, ${what}, on ${set.devices.length} ${set.mode} devices, ` +
+    `${set.adapter}; ${microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`;
+  say(about);
+  const line = (cells: readonly (string | number)[]) =>
+    cells.map((cell, column) => String(cell).padStart(column === 0 ? 8 : 10)).join("");
+  say(line(columns));
   const make = () =>
     createPipeline(set, model, { optimizer: adamw(), placement: schedule.placement, recompute, sums, precision });
   const every = Math.max(1, Math.round(steps / 10));
@@ -50,23 +44,42 @@ export async function runGrowth(set: DeviceSet, out: Outputs, command: GrowthCom
     steps,
     every,
     samples,
-    onRow: (row) => say(line(row)),
+    onRow: (row) => say(line(cellsOf(row))),
   });
   const slopes = growthQuantities.map((quantity) => {
     const value = growth.slopes[quantity];
     return `${quantity === "inUse" ? "in use" : quantity} ${value.toFixed(1)}${quantity === "buffers" ? "" : " bytes"}`;
   });
-  say(`MiB. Growth a step (slope of the line of least squares, without the first fifth): ${slopes.join(", ")}.`);
-  out.report("bench", {
-    schema: 1,
-    mode: set.mode,
-    devices: set.devices.length,
-    model: { name: model.name, parameters: countParameters(model), ...model.configuration },
-    schedule: schedule.name,
-    twoStage,
-    samples,
-    precision,
-    steps,
-    ...growth,
+  const verdict = `MiB. Growth a step (slope of the line of least squares, without the first fifth): ${
+    slopes.join(", ")
+  }.`;
+  say(verdict);
+  await out.results("bench", {
+    title: "Memory over steps",
+    report: {
+      schema: 1,
+      mode: set.mode,
+      devices: set.devices.length,
+      model: { name: model.name, parameters: countParameters(model), ...model.configuration },
+      schedule: schedule.name,
+      twoStage,
+      samples,
+      precision,
+      steps,
+      ...growth,
+    },
+    sections: () => [{
+      heading: "Memory over steps",
+      text: `${about}\n\n${verdict}`,
+      table: { columns, rows: growth.rows.map(cellsOf) },
+    }],
   });
+}
+
+const columns = ["step", "in use", "reserved", "buffers", "resident", "heap"];
+
+/** Bytes in MiB. */
+function cellsOf({ step, inUse, reserved, buffers, resident, heap }: GrowthRow): (string | number)[] {
+  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(2);
+  return [step, mib(inUse), mib(reserved), buffers, mib(resident), mib(heap)];
 }

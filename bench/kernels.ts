@@ -24,6 +24,7 @@ interface Options {
   all?: boolean;
   json?: string;
   html?: string;
+  out?: string;
 }
 
 const names = () => operations().map(({ name }) => name);
@@ -39,6 +40,7 @@ export const kernels = new Command("kernels")
   .option("--all", "also candidates that cannot win on a software driver and take seconds to compile")
   .addOption(flag.json())
   .addOption(flag.html())
+  .addOption(flag.out())
   .action(run);
 
 async function run(options: Options): Promise<void> {
@@ -66,8 +68,11 @@ async function run(options: Options): Promise<void> {
     say(`${kernelsTitle(report)}.`);
     say(tableText(kernelsTable(report)));
     for (const note of kernelsNotes(report)) say(note);
-    out.report("bench", { ...report, model, samples, precision });
-    out.page("Kernels", () => kernelsSections(report));
+    await out.results("bench", {
+      title: "Kernels",
+      report: { ...report, model, samples, precision },
+      sections: () => kernelsSections(report),
+    });
   });
 }
 

@@ -43,6 +43,7 @@ interface Options {
   steps?: number;
   json?: string;
   html?: string;
+  out?: string;
 }
 
 /** The command line; `bench/main.ts` adds it to the others. */
@@ -67,13 +68,12 @@ export const memory = new Command("memory")
   )
   .addOption(flag.json())
   .addOption(flag.html())
+  .addOption(flag.out())
   .action(run);
 
 async function run(options: Options): Promise<void> {
-  const { model, steps, predict, html, virtual } = options;
-  if (steps && (predict || html)) {
-    throw new UserError(`--steps runs a pipeline and prints lines: it goes without --${predict ? "predict" : "html"}`);
-  }
+  const { model, steps, predict, virtual } = options;
+  if (steps && predict) throw new UserError("--steps runs a pipeline: it goes without --predict");
   const out = openOutputs(options);
   const names = steps && options.schedules === paperSchedules ? [repeated] : options.schedules;
   const bases = loadSchedules(names, options.devices, 2);
@@ -123,10 +123,11 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
   out.say(`Peak MiB of ${report.model.name} on ${on}; micro-batches of ${samples}; ${report.precision}; AdamW`);
   out.say(tableText(memoryTable(report)));
   for (const note of joinedNote(rows)) out.say(note);
-  out.report("bench", report);
-  if (options.html === undefined) return;
-  const timelines = await timelinesOf(schedules, options.model, samples, shape);
-  out.page("Memory of schedules", () => memorySections(report, timelines));
+  await out.results("bench", {
+    title: "Memory of schedules",
+    report,
+    sections: async () => memorySections(report, await timelinesOf(schedules, options.model, samples, shape)),
+  });
 }
 
 /** What the ledgers say in the course of a step, predicted, by name of the schedule. */

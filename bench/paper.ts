@@ -4,7 +4,6 @@
  */
 import { Command } from "commander";
 import * as flag from "../lib/cli/flags.ts";
-import { openFolder } from "../lib/cli/folder.ts";
 import { bytes, integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
@@ -63,6 +62,7 @@ interface Options {
   seed: number;
   out?: string;
   json?: string;
+  html?: string;
 }
 
 /** The command line; `bench/main.ts` adds it to the others. */
@@ -116,20 +116,17 @@ export const paper = new Command("paper")
     bytes,
   ))
   .addOption(flag.seed())
-  .addOption(
-    flag.option("--out <folder>", "write all of it there: paper.json, paper.html, paper.md, and the figures as PNG"),
-  )
   .addOption(flag.json())
+  .addOption(flag.html())
+  .addOption(flag.out())
   .action(run);
 
 async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
-  const folder = options.out === undefined ? undefined : openFolder("--out", options.out);
   const { say } = out;
   const { models, minutes, size, virtual, seed, memory, ranks, ...flags } = options;
   const { parts, devices, schedules, policies, stall, steps, repeats } = flags;
   const results: PaperModelReport[] = [];
-  const report = (): PaperReport => ({ schema: 1, models: results });
   const start = performance.now(), all = minutes * 60_000;
   for (const [at, name] of models.entries()) {
     const notices = new Set<string>();
@@ -151,11 +148,10 @@ async function run(options: Options): Promise<void> {
     for (const notice of notices) say(`${notice}.`);
     results.push(measured);
     show(measured, say);
-    folder?.write("paper.json", out.json("bench", report())); // what there is so far, should the time end
   }
   say(paperCitation);
-  out.report("bench", report());
-  await folder?.sections("paper", "The 2BP paper, measured", paperSections(report()));
+  const report: PaperReport = { schema: 1, models: results };
+  await out.results("bench", { title: "The 2BP paper, measured", report, sections: () => paperSections(report) });
 }
 
 async function open(count: number, virtual: boolean | undefined, notices: Set<string>): Promise<DeviceSet> {

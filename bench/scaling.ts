@@ -41,6 +41,7 @@ interface Options {
   seed: number;
   json?: string;
   html?: string;
+  out?: string;
 }
 
 /** Numbers of ranks, where nobody says which. */
@@ -70,6 +71,7 @@ export const scaling = new Command("scaling")
   .addOption(flag.seed())
   .addOption(flag.json())
   .addOption(flag.html())
+  .addOption(flag.out())
   .action(run);
 
 async function run(options: Options): Promise<void> {
@@ -96,8 +98,11 @@ async function run(options: Options): Promise<void> {
   say(`\n${scalingTitle(report)}\n${tableText(scalingTable(report))}\n${tableText(scalingGainTable(report))}`);
   for (const note of scalingNotes(report)) say(note);
   say(`Data: ${data}.`);
-  out.report("bench", { ...report, data, seed });
-  out.page("2BP scaling", () => scalingSections(report));
+  await out.results("bench", {
+    title: "2BP scaling",
+    report: { ...report, data, seed },
+    sections: () => scalingSections(report),
+  });
 }
 
 /** The pairs for each number of ranks; a CSV file is for as many as it has rows. */

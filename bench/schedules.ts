@@ -7,7 +7,8 @@
  */
 import { Command } from "commander";
 import * as flag from "../lib/cli/flags.ts";
-import { openOutputs } from "../lib/cli/outputs.ts";
+import { openOutputs, type OutputPaths } from "../lib/cli/outputs.ts";
+import type { Table } from "../lib/report/html.ts";
 import { tableText } from "../lib/report/table.ts";
 import { generate } from "../lib/schedules/generators/generate.ts";
 import { simulate } from "../lib/schedules/price/simulate.ts";
@@ -52,12 +53,14 @@ function measure(devices: number, microbatches: number): Row {
 export const schedules: Command = new Command("schedules")
   .description("Time to generate, split, validate and simulate 1F1B with 2BP, up to 256 ranks x 2,048 micro-batches.")
   .addOption(flag.json("the rows"))
-  .action(({ json }: { json?: string }) => {
-    const out = openOutputs({ json });
+  .addOption(flag.html())
+  .addOption(flag.out())
+  .action(async (paths: OutputPaths) => {
+    const out = openOutputs(paths);
     // Once unmeasured, so that the first row does not pay for compilation.
     measure(...sizes[1] as [number, number]);
     const rows = sizes.map(([devices, microbatches]) => measure(devices, microbatches));
-    const table = tableText({
+    const table: Table = {
       columns: [
         "ranks",
         "micro-batches",
@@ -75,7 +78,11 @@ export const schedules: Command = new Command("schedules")
         ...[ms.generate, ms.twoStage, ms.validate, ms.simulate].map((time) => time.toFixed(1)),
         nanosecondsPerAction.toFixed(0),
       ]),
+    };
+    out.say(tableText(table));
+    await out.results("bench", {
+      title: "1F1B with 2BP, by size",
+      report: { schema: 1, rows },
+      sections: () => [{ heading: "Times by size", table }],
     });
-    out.say(table);
-    out.report("bench", { schema: 1, rows });
   });

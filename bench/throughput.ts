@@ -61,6 +61,7 @@ interface Options {
   calibrate?: boolean;
   json?: string;
   html?: string;
+  out?: string;
 }
 
 const joined = zoo.filter(({ twoStage }) => twoStage?.joined).map(({ name }) => name).join(" and ");
@@ -85,6 +86,7 @@ export const throughput = new Command("throughput")
   .option("--calibrate", "choose kernels by measuring them on this device first; kept for the next run")
   .addOption(flag.json())
   .addOption(flag.html())
+  .addOption(flag.out())
   .action(run);
 
 async function run(options: Options): Promise<void> {
@@ -128,8 +130,11 @@ async function run(options: Options): Promise<void> {
     say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
     for (const note of throughputNotes(report)) say(note);
     say(`Data: ${data}.`);
-    out.report("bench", { ...report, data, seed });
-    out.page("2BP throughput", () => throughputSections(report));
+    await out.results("bench", {
+      title: "2BP throughput",
+      report: { ...report, data, seed },
+      sections: () => throughputSections(report),
+    });
     if (report.loss.last >= report.loss.first) {
       say("The loss did not fall: the run is too short, or something is wrong.");
     }

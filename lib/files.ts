@@ -59,18 +59,19 @@ export function writeFileWhole(target: string, write: (file: number) => void, mo
 }
 
 /**
- * Makes a folder, for this user alone, through `fill`, and puts it in the place of what is there, unless another process
+ * Makes a folder, for this user alone unless `mode` says otherwise, through `fill`, and puts it in the place of what is there, unless another process
  * has been faster and `isGood` finds its folder good.
  */
 export async function makeFolderWhole(
   target: string,
   fill: (folder: string) => Promise<unknown> | void,
   isGood: () => Promise<boolean>,
+  mode = 0o700,
 ): Promise<void> {
   const name = begin(target);
   const old = begin(target);
   try {
-    mkdirSync(name, { mode: 0o700 });
+    mkdirSync(name, { mode });
     await fill(name);
     for (let attempt = 0; !moved(name, target); attempt++) {
       if (await isGood()) return;

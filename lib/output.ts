@@ -4,10 +4,22 @@
  * @module
  */
 
-import { accessSync, closeSync, constants, openSync, realpathSync, rmSync, statSync, writeSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  realpathSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { UserError } from "./errors.ts";
-import { fileProblem, temporaryName, writeFileWhole } from "./files.ts";
+import { fileProblem, makeFolderWhole, temporaryName, writeFileWhole } from "./files.ts";
 import { expectValue, string } from "./rules.ts";
 
 /** The file behind a path: what a link points to, so that the link survives the write. */
@@ -57,6 +69,42 @@ export function checkOutputs(paths: Record<string, string | undefined>): void {
     } catch (error) {
       explain(path, error);
     }
+  }
+}
+
+/**
+ * Checks before long work starts that a folder can be made: what is there already must be an empty one.
+ *
+ * @throws {UserError} Names the flag, the path, and what is wrong with it.
+ */
+export function checkOutputFolder(flag: string, path: string): void {
+  if (path === "" || path === "-") throw new UserError(`${flag} needs the name of a folder`);
+  try {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat && !stat.isDirectory()) throw new UserError(`Cannot write ${path}: it is a file; ${flag} makes a folder`);
+    if (stat && readdirSync(path).length > 0) throw new UserError(occupied(path));
+    const name = temporaryName(path);
+    mkdirSync(name);
+    rmdirSync(name);
+  } catch (error) {
+    explain(path, error);
+  }
+}
+
+const occupied = (path: string) => `Cannot write ${path}: there is something in it; give the name of a new folder`;
+
+/**
+ * Makes a folder of what `fill` writes into the one that it is given, whole or not at all.
+ *
+ * @throws {UserError} When it cannot be made, or there is one with something in it.
+ */
+export async function writeFolder(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
+  try {
+    const refuse = () => Promise.reject(new UserError(occupied(path)));
+    await makeFolderWhole(path, fill, refuse, 0o777);
+  } catch (error) {
+    if (error instanceof UserError || (error as { code?: string }).code) explain(path, error);
+    throw error;
   }
 }
 

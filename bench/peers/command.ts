@@ -5,6 +5,8 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import * as flag from "../../lib/cli/flags.ts";
 import { openOutputs } from "../../lib/cli/outputs.ts";
+import { certaintyNotes, rangeText } from "../../lib/report/certainty.ts";
+import type { Table } from "../../lib/report/html.ts";
 import { progress } from "../../lib/report/progress.ts";
 import { tableText } from "../../lib/report/table.ts";
 import { generator } from "../../lib/random.ts";
@@ -32,6 +34,8 @@ interface Options {
   sizes: Size[];
   repeats: number;
   json?: string;
+  html?: string;
+  out?: string;
 }
 
 /** The command line; `bench/main.ts` adds it to the others. */
@@ -45,10 +49,13 @@ export const peers = new Command("peers")
   )
   .addOption(flag.repeats("rounds of runs", 21))
   .addOption(flag.json())
+  .addOption(flag.html())
+  .addOption(flag.out())
   .action(run);
 
-async function run({ sizes, repeats, json }: Options): Promise<void> {
-  const out = openOutputs({ json });
+async function run(options: Options): Promise<void> {
+  const { sizes, repeats } = options;
+  const out = openOutputs(options);
   const { say } = out;
   await installWebGpu();
   const weights = await initialWeights();
@@ -97,18 +104,18 @@ async function run({ sizes, repeats, json }: Options): Promise<void> {
   bar.done();
   say(tableText(timeTable(rows)));
   say(tableText(ratioTable(ratios)));
-  say(
+  const notes = [
     "Ratio: a peer's time over that of twobp in the same round, median; each contender's turn to begin comes in turn.",
-  );
-  for (const { job, contender, error } of rows) {
-    if (error) say(`${contender}, ${job}: ${error}`);
-  }
-  out.report("bench", {
-    schema: 1,
-    adapter: own.adapter,
-    rows,
-    ratios,
-    model: { ...gptSizes, batch, optimizer: "Adam" },
+    ...rows.flatMap(({ job, contender, error }) => error ? [`${contender}, ${job}: ${error}`] : []),
+  ];
+  for (const note of notes) say(note);
+  await out.results("bench", {
+    title: "Peers",
+    report: { schema: 1, adapter: own.adapter, rows, ratios, model: { ...gptSizes, batch, optimizer: "Adam" } },
+    sections: () => [
+      { heading: "Times", text: `On ${own.adapter}, real.`, table: timeTable(rows) },
+      { heading: "Times of peers over those of twobp", text: notes.join("\n\n"), table: ratioTable(ratios) },
+    ],
   });
   contenders.forEach((contender) => contender.close());
 }
@@ -213,7 +220,7 @@ async function attempt(
   }
 }
 
-function timeTable(rows: readonly PeerRow[]) {
+function timeTable(rows: readonly PeerRow[]): Table {
   return {
     columns: ["job", "contender", "ms", "quartiles", "GFLOP/s", "off by"],
     rows: rows.map(({ job, contender, ms, gflops, difference }) => [
@@ -227,16 +234,18 @@ function timeTable(rows: readonly PeerRow[]) {
   };
 }
 
-function ratioTable(ratios: readonly PeerRatio[]) {
+function ratioTable(ratios: readonly PeerRatio[]): Table {
   return {
-    columns: ["job", "peer", "ratio", "quartiles", "pairs"],
-    rows: ratios.map(({ job, peer, ratio, spread, pairs }) => [
+    columns: ["job", "peer", "ratio", "quartiles", "95 % interval", "pairs"],
+    rows: ratios.map(({ job, peer, ratio, spread, interval, pairs }) => [
       job,
       peer,
       ratio.toFixed(2),
-      spread.map((each) => each.toFixed(2)).join(" - "),
+      rangeText(spread, 2),
+      rangeText(interval, 2),
       pairs,
     ]),
+    notes: certaintyNotes(ratios.map((each) => ({ ...each, name: `${each.peer}, ${each.job}` }))),
   };
 }
 

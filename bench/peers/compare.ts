@@ -1,6 +1,7 @@
 /** Contenders measured side by side: the same work in turn, round by round, and the ratios of neighbours. */
 import { collectGarbage } from "../../lib/gpu/garbage.ts";
-import { median, quantile } from "../../lib/measure/statistics.ts";
+import { medianInterval } from "../../lib/measure/bootstrap.ts";
+import { kept, median, quartiles } from "../../lib/measure/statistics.ts";
 
 /** What one contender took for one job. */
 export interface PeerRow {
@@ -15,6 +16,8 @@ export interface PeerRow {
     readonly median: number;
     readonly quartiles: readonly [number, number];
     readonly min: number;
+    /** Each run's, in the order taken, to five digits. */
+    readonly each: readonly number[];
   };
   /** Times measured. */
   readonly runs: number;
@@ -36,6 +39,10 @@ export interface PeerRatio {
   readonly ratio: number;
   /** Lower and upper quartile. */
   readonly spread: readonly [number, number];
+  /** 95 % confidence interval of the median over the rounds; absent for fewer than 6. */
+  readonly interval?: readonly [number, number];
+  /** Each round's, in the order taken, to five digits. */
+  readonly ratios: readonly number[];
   /** Rounds. */
   readonly pairs: number;
 }
@@ -66,8 +73,9 @@ export async function interleave(
 export function summary(times: readonly number[]): NonNullable<PeerRow["ms"]> {
   return {
     median: median(times),
-    quartiles: [quantile(times, 0.25), quantile(times, 0.75)],
+    quartiles: quartiles(times),
     min: Math.min(...times),
+    each: kept(times),
   };
 }
 
@@ -79,11 +87,14 @@ export function ratio(
   theirs: readonly number[],
 ): PeerRatio {
   const ratios = theirs.map((time, round) => time / own[round]);
+  const interval = medianInterval(ratios);
   return {
     job,
     peer,
     ratio: median(ratios),
-    spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
+    spread: quartiles(ratios),
+    ...interval ? { interval } : {},
+    ratios: kept(ratios),
     pairs: ratios.length,
   };
 }

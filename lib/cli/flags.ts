@@ -148,6 +148,14 @@ export function html(what = "figures and tables"): Option {
   return option("--html <file>", `write a page with ${what}; - for standard output`);
 }
 
+/** `--out`. */
+export function out(): Option {
+  return option(
+    "--out <folder>",
+    "write everything into a new folder: report.json, a page, tables as .csv, .md and .tex, figures as .svg, .pdf and .png",
+  );
+}
+
 /** `--csv`. */
 export function csv(): Option {
   return option("--csv <file>", "write the schedule as PyTorch's CSV; - for standard output");

@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { UserError } from "../errors.ts";
+import { describeMachine, machineText } from "../measure/machine.ts";
 import { notebookPage } from "../report/notebook_page.ts";
 import { writeOutput } from "../output.ts";
 import { progress } from "../report/progress.ts";
@@ -67,7 +68,9 @@ async function run(names: string[], { write, html }: { write?: boolean; html?: s
       writeOutput(path, format(notebook));
       writePictures(notebook);
     }
-    if (html) writeOutput(join(html, name.replace(/ipynb$/, "html")), notebookPage(name, notebook));
+    if (!html) continue;
+    const page = notebookPage(name, notebook, machineText(describeMachine()));
+    writeOutput(join(html, name.replace(/ipynb$/, "html")), page);
   }
 }
 

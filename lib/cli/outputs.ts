@@ -5,25 +5,41 @@
  * @module
  */
 import process from "node:process";
-import { describeMachine } from "../measure/machine.ts";
-import { checkOutputs, writeOutput } from "../output.ts";
+import { describeMachine, machineText } from "../measure/machine.ts";
+import { checkOutputFolder, checkOutputs, writeOutput } from "../output.ts";
 import { page, type Section } from "../report/html.ts";
+import { checkFigurePackages, writeRunFolder } from "../report/run_folder.ts";
+import { escaped } from "../text.ts";
 
-/** A flag that names a file to write. */
-export type OutputFlag = "json" | "html" | "csv" | "trace";
+/** The flags that name files, and the names that these have in the folder of `--out`. */
+const names = { json: "report.json", html: "index.html", csv: "schedule.csv", trace: "trace.json" } as const;
+
+/** What the flags that name outputs were given. */
+export type OutputPaths = { readonly [flag in keyof typeof names | "out"]?: string };
+
+/** What a run gives. */
+export interface Results {
+  /** Of the page. */
+  readonly title: string;
+  /** The numbers, for `--json`. */
+  readonly report: object;
+  /** Figures and tables, for `--html`; made only where somebody asks for them. */
+  readonly sections: () => readonly Section[] | Promise<readonly Section[]>;
+  /** The schedule as PyTorch's CSV, for `--csv`. */
+  readonly csv?: () => string;
+  /** The trace, for `--trace`. */
+  readonly trace?: () => string;
+}
 
 /** What a command writes. */
 export interface Outputs {
   /** Prints a line. */
   say(line: string): void;
-  /** Writes what `make` makes where the flag asks for it. */
-  write(flag: OutputFlag, make: () => string): void;
-  /** Writes a report where `--json` asks for it: with the command that gave it, `bench throughput --repeats 3` for example, and the machine. */
-  report(program: string, report: object): void;
-  /** What that writes. */
-  json(program: string, report: object): string;
-  /** Writes a page where `--html` asks for it. */
-  page(title: string, sections: () => readonly Section[]): void;
+  /**
+   * Writes what the flags ask for, with the command, `bench throughput --repeats 3` for example, the versions, the commit and
+   * the machine that gave it: `--json` and so on a file each, `--out` all of it into one folder.
+   */
+  results(program: string, results: Results): Promise<void>;
 }
 
 /**
@@ -31,24 +47,55 @@ export interface Outputs {
  *
  * @throws {UserError} Names the flag and what is wrong with its path.
  */
-export function openOutputs(paths: { readonly [flag in OutputFlag]?: string }): Outputs {
-  const { json, html, csv, trace } = paths;
+export function openOutputs(paths: OutputPaths): Outputs {
+  const { json, html, csv, trace, out } = paths;
   checkOutputs({ "--json": json, "--html": html, "--csv": csv, "--trace": trace });
+  if (out !== undefined) {
+    checkOutputFolder("--out", out);
+    checkFigurePackages();
+  }
   const aside = [json, html, csv, trace].includes("-");
-  const write: Outputs["write"] = (flag, make) => {
-    const path = paths[flag];
-    if (path !== undefined) writeOutput(path, make());
-  };
   return {
     say: (line) => aside ? void process.stderr.write(`${line}\n`) : writeOutput("-", `${line}\n`),
-    write,
-    report: (program, report) => write("json", () => reportJson(program, report)),
-    json: reportJson,
-    page: (title, sections) => write("html", () => page(title, [...sections()])),
+    async results(program, { title, report, ...made }) {
+      const command = escaped(`${program} ${process.argv.slice(2).join(" ")}`.trim());
+      const machine = describeMachine();
+      const about = `${command}; ${machineText(machine)}`;
+      const texts = {
+        json: () => reportText({ ...report, command, machine }),
+        csv: made.csv,
+        trace: made.trace,
+      };
+      for (const [flag, make] of Object.entries(texts) as [keyof typeof texts, (() => string) | undefined][]) {
+        const path = paths[flag];
+        if (path !== undefined && make) writeOutput(path, make());
+      }
+      if (html === undefined && out === undefined) return;
+      const sections = await made.sections();
+      if (html !== undefined) writeOutput(html, page(title, sections, about));
+      if (out === undefined) return;
+      const files = Object.entries(texts).flatMap(([flag, make]) =>
+        make ? [[names[flag as keyof typeof texts], make()]] : []
+      );
+      await writeRunFolder(out, { title, sections, about, files: Object.fromEntries(files) });
+    },
   };
 }
 
-function reportJson(program: string, report: object): string {
-  const command = `${program} ${process.argv.slice(2).join(" ")}`.trim();
-  return `${JSON.stringify({ ...report, command, machine: describeMachine() }, null, 1)}\n`;
+/** JSON with a line for each field, but for what is short and for lists of plain values: samples are many. */
+function reportText(report: object): string {
+  const text = (value: unknown, indent: string): string => {
+    if (typeof value !== "object" || value === null) return JSON.stringify(value);
+    const isList = Array.isArray(value),
+      isPlain = Object.values(value).every((each) => typeof each !== "object" || !each);
+    const inner = `${indent} `;
+    const entries = Object.entries(value).map(([name, each]) =>
+      `${isList ? "" : `${JSON.stringify(name)}: `}${text(each, inner)}`
+    );
+    const [open, close] = isList ? "[]" : "{}";
+    const line = open + entries.join(", ") + close;
+    if (isPlain && (isList || line.length <= 100)) return line;
+    return `${open}\n${inner}${entries.join(`,\n${inner}`)}\n${indent}${close}`;
+  };
+  return `${text(JSON.parse(JSON.stringify(report)), "")}\n`; // what JSON leaves out is out, NaN is null
 }

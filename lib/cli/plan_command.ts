@@ -20,6 +20,8 @@ interface Flags {
   precision: Precision;
   json?: string;
   csv?: string;
+  html?: string;
+  out?: string;
 }
 
 /** The command line. */
@@ -34,6 +36,8 @@ export function planCommand(): Command {
     .addOption(flag.precision())
     .addOption(flag.json("the plan"))
     .addOption(flag.csv())
+    .addOption(flag.html("the plan"))
+    .addOption(flag.out())
     .action(run);
 }
 
@@ -45,9 +49,16 @@ async function run(flags: Flags): Promise<void> {
   const bar = progress(100, "percent");
   const onProgress = (share: number) => bar.to(Math.round(100 * share));
   const result = await plan(model, { ...options, onProgress }).finally(bar.done);
-  out.say(`${model.name} on ${devices} ranks, ${microbatches} micro-batches of ${samples}, ${precision} (predicted)`);
-  out.say(tableText(planTable(result, budget)));
+  const title =
+    `${model.name} on ${devices} ranks, ${microbatches} micro-batches of ${samples}, ${precision} (predicted)`;
+  const table = planTable(result, budget);
+  out.say(title);
+  out.say(tableText(table));
   out.say(gaveUp(result));
-  out.write("json", () => `${JSON.stringify(planJson(model, options, result), null, 1)}\n`);
-  out.write("csv", () => toCsv(result.schedule));
+  await out.results("schedule", {
+    title,
+    report: planJson(model, options, result),
+    sections: () => [{ heading: "Plan", text: gaveUp(result), table }],
+    csv: () => toCsv(result.schedule),
+  });
 }

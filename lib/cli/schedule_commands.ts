@@ -60,10 +60,11 @@ interface Flags {
   transfers?: boolean;
   trace?: string;
   html?: string;
+  out?: string;
 }
 
 /** Above so many actions a browser no longer draws a page, or opens a trace, in good time. */
-const mostDrawn = { "--html": 20_000, "--trace": 400_000 };
+const mostDrawn = { html: 20_000, out: 20_000, trace: 400_000 };
 
 /** The command with its four sub-commands. */
 export function scheduleCommand(): Command {
@@ -75,30 +76,30 @@ export function scheduleCommand(): Command {
     outputs(
       sizes(program.command(name).description(description).argument(argument, "name of a schedule, or a CSV file")),
     );
-  transforms(sub("show", "Draw a schedule in the terminal.")).action((name: string, flags: Flags) => {
+  transforms(sub("show", "Draw a schedule in the terminal.")).action(async (name: string, flags: Flags) => {
     const out = outputsOf(flags);
     const rows = price(name, flags);
     const colour = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
     const width = process.stdout.columns || 120;
-    write(out, flags, rows, () => {
+    await write(out, flags, rows, () => {
       for (const { schedule, simulation } of rows) {
         sayLines(out, title(schedule), ganttText(schedule, simulation, { width, colour }), slowerText(schedule));
       }
     });
   });
   transforms(sub("validate", "Check that a schedule is complete, in order, and cannot deadlock."))
-    .action((name: string, flags: Flags) => {
+    .action(async (name: string, flags: Flags) => {
       const out = outputsOf(flags);
       const rows = price(name, flags);
       const { schedule } = rows[rows.length - 1];
       const count = schedule.actions.reduce((sum, list) => sum + list.length, 0);
-      write(out, flags, rows, () => out.say(`${title(schedule)}: valid, ${count} actions`));
+      await write(out, flags, rows, () => out.say(`${title(schedule)}: valid, ${count} actions`));
     });
   transforms(sub("simulate", "Price a schedule: makespan, bubble, memory, critical path."))
-    .action((name: string, flags: Flags) => {
+    .action(async (name: string, flags: Flags) => {
       const out = outputsOf(flags);
       const rows = price(name, flags);
-      write(out, flags, rows, () => {
+      await write(out, flags, rows, () => {
         const { schedule, simulation } = rows[rows.length - 1];
         sayLines(out, `${title(schedule)} (simulated)`, tableText(scheduleTable(rows)), criticalPathText(simulation));
         sayLines(out, slowerText(schedule));
@@ -143,7 +144,8 @@ function outputs(command: Command): Command {
     .addOption(flag.csv())
     .option("--transfers", "with --csv: add SEND and RECV cells")
     .option("--trace <file>", "write a trace for ui.perfetto.dev")
-    .addOption(flag.html("drawings, memory curves and the critical path"));
+    .addOption(flag.html("drawings, memory curves and the critical path"))
+    .addOption(flag.out());
 }
 
 function costsOf({ costs = defaultCosts }: Flags, stages: number): Costs {
@@ -175,7 +177,9 @@ function price(name: string, flags: Flags): Priced[] {
 
 function outputsOf(flags: Flags): Outputs {
   const out = openOutputs(flags);
-  if (flags.transfers && !flags.csv) throw new UserError("--transfers says how --csv writes; add --csv FILE");
+  if (flags.transfers && !flags.csv && !flags.out) {
+    throw new UserError("--transfers says how --csv writes; add --csv FILE");
+  }
   memoryOf(flags);
   return out;
 }
@@ -191,25 +195,28 @@ function sayLines(out: Outputs, ...texts: readonly string[]): void {
 }
 
 /** Says what there is to say, and writes what the flags ask for, of the last row. */
-function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: () => void): void {
+async function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: () => void): Promise<void> {
   const last = rows[rows.length - 1];
   const { schedule, simulation } = last;
   const memory = memoryOf(flags);
-  for (const flag of ["--html", "--trace"] as const) {
-    if (flags[flag.slice(2) as "html" | "trace"] && simulation.spans.length > mostDrawn[flag]) {
+  for (const flag of ["html", "out", "trace"] as const) {
+    if (flags[flag] && simulation.spans.length > mostDrawn[flag]) {
       throw new UserError(
-        `${flag} draws at most ${mostDrawn[flag]} actions, and ${schedule.name} has ${simulation.spans.length}`,
+        `--${flag} draws at most ${mostDrawn[flag]} actions, and ${schedule.name} has ${simulation.spans.length}`,
       );
     }
   }
   say();
-  out.write("json", () => `${JSON.stringify(scheduleJson(last))}\n`);
-  out.write("csv", () => toCsv(schedule, { transfers: flags.transfers }));
-  out.write("trace", () => {
-    const held = memoryTimeline(schedule, simulation.spans, memory);
-    return chromeTrace(schedule, simulation, { memory: held, title: `${title(schedule)} (simulated)` });
+  await out.results("schedule", {
+    title: `${title(rows[0].schedule)} (simulated)`,
+    report: scheduleJson(last),
+    sections: () => scheduleSections(rows, memory),
+    csv: () => toCsv(schedule, { transfers: flags.transfers }),
+    trace: () => {
+      const held = memoryTimeline(schedule, simulation.spans, memory);
+      return chromeTrace(schedule, simulation, { memory: held, title: `${title(schedule)} (simulated)` });
+    },
   });
-  out.page(`${title(rows[0].schedule)} (simulated)`, () => scheduleSections(rows, memory));
 }
 
 async function runSearch(name: string | undefined, flags: Flags): Promise<void> {
@@ -244,7 +251,7 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
   }).finally(() => bar?.done());
   const rows = (base ? [base, result.schedule] : [result.schedule])
     .map((schedule) => priceOf(schedule, costs, memory));
-  write(out, flags, rows, () => {
+  await write(out, flags, rows, () => {
     sayLines(out, `${title(result.schedule)} (simulated)`, tableText(scheduleTable(rows)));
     sayLines(out, verdict(result, stop.signal.aborted), criticalPathText(rows[rows.length - 1].simulation));
   });

@@ -3,7 +3,8 @@ import type { Interval } from "../gpu/timing.ts";
 import { expectValue, positive } from "../rules.ts";
 import { overlaps, withContention } from "../schedules/price/contention.ts";
 import { simulate } from "../schedules/price/simulate.ts";
-import { median, quantile } from "./statistics.ts";
+import { medianInterval } from "./bootstrap.ts";
+import { kept, median, quartiles } from "./statistics.ts";
 import type { ThroughputReport } from "./throughput_report.ts";
 import type { Measurement, StepSample } from "./measurement.ts";
 
@@ -13,6 +14,10 @@ export interface RatioOfRounds {
   readonly ratio: number;
   /** Lower and upper quartile. */
   readonly spread: readonly [number, number];
+  /** 95 % confidence interval of the median, by {@link medianInterval} over the rounds; absent for fewer than 6. */
+  readonly interval?: readonly [number, number];
+  /** Each round's, in the order taken, to five digits; reports before this field have none. */
+  readonly each?: readonly number[];
 }
 
 /** Virtual over real, round by round. */
@@ -140,10 +145,15 @@ function agreementOf(twins: readonly Twins[], contention: number): Agreement {
       return composed / real[which].ms;
     })
   );
-  const summary = (values: readonly number[]): RatioOfRounds => ({
-    ratio: median(values),
-    spread: [quantile(values, 0.25), quantile(values, 0.75)],
-  });
+  const summary = (values: readonly number[]): RatioOfRounds => {
+    const interval = medianInterval(values);
+    return {
+      ratio: median(values),
+      spread: quartiles(values),
+      ...(interval ? { interval } : {}),
+      each: kept(values),
+    };
+  };
   return {
     step: [summary(steps.map(([without]) => without)), summary(steps.map(([, split]) => split))],
     gain: summary(steps.map(([without, split]) => without / split)),

@@ -5,7 +5,8 @@ import type { Schedule } from "../schedules/schedule.ts";
 import { withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
-import { median, quantile } from "./statistics.ts";
+import { medianInterval } from "./bootstrap.ts";
+import { kept, median, quartiles } from "./statistics.ts";
 
 /** A measured gain, `gain = bubbleGain x batchingGain x rest`. */
 export interface Gain {
@@ -15,6 +16,10 @@ export interface Gain {
   readonly gain: number;
   /** Lower and upper quartile of the pairs' ratios. */
   readonly spread: readonly [number, number];
+  /** 95 % confidence interval of the median, by {@link medianInterval} over the pairs; absent for fewer than 6. */
+  readonly interval?: readonly [number, number];
+  /** Each pair's ratio, in the order taken, to five digits; reports before this field have none. */
+  readonly ratios?: readonly number[];
   /** Pairs of steps measured. */
   readonly pairs: number;
   /** What the simulator makes of the measured costs of F, I, W and B: bubbleGain x batchingGain. NaN without device times. */
@@ -45,6 +50,7 @@ export function explainGain(
   expectValue("explainGain: the pairs of step times", pairs, filled);
   const ratios = pairs.map(([without, with_]) => without / with_);
   const gain = median(ratios);
+  const interval = medianInterval(ratios);
   const makespan = (schedule: Schedule, batching: boolean, stalled?: Stall) => {
     if (!measured) return NaN;
     const costs = simulatorCosts(measured, { batching, transfer });
@@ -56,7 +62,9 @@ export function explainGain(
   return {
     schedule: base.name,
     gain,
-    spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
+    spread: quartiles(ratios),
+    ...(interval ? { interval } : {}),
+    ratios: kept(ratios),
     pairs: pairs.length,
     predicted,
     bubbleGain: without / unbatched,

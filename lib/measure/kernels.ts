@@ -24,6 +24,8 @@ export interface KernelRow {
   readonly ms: number;
   /** A quarter and three quarters of the rounds took less. */
   readonly quartiles: readonly [number, number];
+  /** Milliseconds of one run in each round, to five digits: fewer where it was hopeless; reports before this field have none. */
+  readonly times?: readonly number[];
   /** Work by time. */
   readonly rate: number;
   /** Of the rate: "GFLOP/s", or "GB/s" for operations that move more than they compute. */
@@ -86,11 +88,11 @@ export async function measureKernels(
         dropped.push({ operation, shape, dtype, candidate, reason: reason ?? "" });
         continue;
       }
-      const { median: ms, quartiles } = times;
+      const { median: ms, quartiles, each } = times;
       const rate = (flops || bytes) / ms / 1e6;
       rows.push({
         ...{ operation, shape, dtype, candidate, chosen: candidate === best, usual: candidate === usual },
-        ...{ ms, quartiles, rate, unit: flops ? "GFLOP/s" : "GB/s" },
+        ...{ ms, quartiles, times: each, rate, unit: flops ? "GFLOP/s" : "GB/s" },
         shareOfPeak: 0, // of the better of two peaks, once the second is known
       });
     }

@@ -25,7 +25,7 @@ import {
 } from "./costs.ts";
 import { explainGain } from "./gain.ts";
 import { measureLinks } from "./overheads.ts";
-import { median } from "./statistics.ts";
+import { kept, median } from "./statistics.ts";
 import type { ThroughputReport, ThroughputRow } from "./throughput_report.ts";
 
 /** A schedule without 2BP and with it, and what its steps are run under. */
@@ -392,9 +392,10 @@ function finishRow(
     recompute,
     sums,
     microbatches,
-    stepMs: { median: middle, min: Math.min(...stepMs), max: Math.max(...stepMs) },
+    stepMs: { median: middle, min: Math.min(...stepMs), max: Math.max(...stepMs), each: kept(stepMs) },
     samplesPerSecond: samples * microbatches / middle * 1000,
     bubbleRatio: median(bubble),
+    ...(bubble.some(Number.isNaN) ? {} : { bubbleRatios: kept(bubble) }),
     peakBytes,
   };
 }

@@ -45,6 +45,7 @@ export {
   measureAgreement,
   type RatioOfRounds,
 } from "./agreement.ts";
+export { medianInterval } from "./bootstrap.ts";
 export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./calibrate.ts";
 export type { CandidateResult, ProblemResult } from "./candidates.ts";
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./costs.ts";

@@ -14,3 +14,13 @@ export function quantile(values: readonly number[], q: number): number {
 export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
+
+/** Lower and upper quartile. */
+export function quartiles(values: readonly number[]): readonly [number, number] {
+  return [quantile(values, 0.25), quantile(values, 0.75)];
+}
+
+/** Values as reports keep them: to five digits, a hundredth of what a measurement moves by. */
+export function kept(values: readonly number[]): number[] {
+  return values.map((value) => Number(value.toPrecision(5)));
+}

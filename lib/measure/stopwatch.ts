@@ -2,7 +2,7 @@
 import type { Device } from "../gpu/device.ts";
 import { createTimer } from "../gpu/timing.ts";
 import { optional, positive, real, type Rules } from "../rules.ts";
-import { median, quantile } from "./statistics.ts";
+import { kept, median, quartiles } from "./statistics.ts";
 
 /** Times of one contestant, in milliseconds for one run. */
 export interface Times {
@@ -14,6 +14,8 @@ export interface Times {
   readonly min: number;
   /** Longest of the rounds. */
   readonly max: number;
+  /** Each round's, in the order taken, to five digits. */
+  readonly each: readonly number[];
   /** Rounds it took part in: fewer than the others where it was hopeless. */
   readonly rounds: number;
 }
@@ -91,9 +93,10 @@ export async function race(
   }
   return times.map((each) => ({
     median: median(each),
-    quartiles: [quantile(each, 0.25), quantile(each, 0.75)],
+    quartiles: quartiles(each),
     min: Math.min(...each),
     max: Math.max(...each),
+    each: kept(each),
     rounds: each.length,
   }));
 }

@@ -15,11 +15,19 @@ export interface ThroughputRow extends Variant {
   /** Micro-batches in a step. */
   readonly microbatches: number;
   /** Step times: wall clock on real devices, composed on virtual ones. */
-  readonly stepMs: { readonly median: number; readonly min: number; readonly max: number };
+  readonly stepMs: {
+    readonly median: number;
+    readonly min: number;
+    readonly max: number;
+    /** Each step's, in the order taken, to five digits; reports before this field have none. */
+    readonly each?: readonly number[];
+  };
   /** Samples trained in a second, at the median step time. */
   readonly samplesPerSecond: number;
   /** Idle device time over devices x step time, median over the steps; NaN without device timestamps. */
   readonly bubbleRatio: number;
+  /** Each step's, in the order taken, to five digits; absent without device timestamps. */
+  readonly bubbleRatios?: readonly number[];
   /** The most bytes in use at once on each device, in any step. */
   readonly peakBytes: readonly number[];
 }

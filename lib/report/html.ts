@@ -1,4 +1,5 @@
 import { isNumericColumn } from "./columns.ts";
+import { describeMachine, machineText } from "../measure/machine.ts";
 import { writeOutput } from "../output.ts";
 import { plotlySource } from "./plotly.ts";
 import { type Figure, houseLayout } from "./style.ts";
@@ -9,12 +10,16 @@ export interface Table {
   columns: readonly string[];
   /** One list of cells a row. */
   rows: readonly (readonly (string | number)[])[];
+  /** What must be read with it, a sentence each: under the table wherever it is shown. */
+  notes?: readonly string[];
 }
 
 /** A part of a page; everything but the heading may be left out. */
 export interface Section {
   /** Heading. */
   heading: string;
+  /** What its files are called in the folder of a run; default the heading. */
+  name?: string;
   /** Paragraphs under the heading, separated by empty lines. */
   text?: string;
   /** A plotly figure; its layout's `height` sets its height in pixels. */
@@ -25,17 +30,24 @@ export interface Section {
 
 /**
  * Writes one self-contained HTML page: figures drawn by plotly, which is part of the page, and tables. It opens without
- * a network and prints. `-` writes it to standard output.
+ * a network and prints; its foot says which version of the package, which commit and which machine made it. `-` writes it to
+ * standard output.
  *
  * @throws {UserError} When the file cannot be written.
  */
 export function writePage(path: string, title: string, sections: readonly Section[]): void {
-  writeOutput(path, page(title, sections));
+  writeOutput(path, page(title, sections, machineText(describeMachine())));
 }
 
-/** The page that `writePage()` writes. */
-export function page(title: string, sections: readonly Section[]): string {
-  return frame(title, sections.map(sectionHtml).join("\n"), sections.map((section) => section.figure));
+/** The page that `writePage()` writes; `about` is its foot. */
+export function page(title: string, sections: readonly Section[], about?: string): string {
+  const body = sections.map(sectionHtml).join("\n") + footHtml(about);
+  return frame(title, body, sections.map((section) => section.figure));
+}
+
+/** What a page says of itself at its end: how it came to be. */
+export function footHtml(about?: string): string {
+  return about ? `\n<footer>${escape(about)}</footer>` : "";
 }
 
 /** A page around a body in which figure number i has an element with the id `figure-i`. */
@@ -71,6 +83,7 @@ table { border-collapse: collapse; margin: 0.5rem 0; font-variant-numeric: tabul
 th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #d8d8d8; text-align: left; }
 pre { background: #f5f5f5; padding: 0.6rem 0.8rem; overflow-x: auto; font-size: 13px; line-height: 1.4; }
 pre.output { background: none; border-left: 3px solid #d8d8d8; } p, li { max-width: 62rem; }
+footer { margin-top: 2.5rem; font-size: 12px; color: #5a5a5a; }
 th { border-bottom: 2px solid #808080; } .number { text-align: right; }
 @media print { body { margin: 0; max-width: none; } section { break-inside: avoid; } .modebar { display: none; } }
 `;
@@ -86,14 +99,14 @@ function sectionHtml({ heading, text, figure, table }: Section, index: number): 
   }</section>`;
 }
 
-function tableHtml({ columns, rows }: Table): string {
+function tableHtml({ columns, rows, notes = [] }: Table): string {
   const isNumber = columns.map((_, column) => isNumericColumn(rows, column));
   const cell = (tag: string) => (value: string | number, column: number) =>
     `<${tag}${isNumber[column] ? ' class="number"' : ""}>${escape(String(value))}</${tag}>`;
   const lines = rows.map((row) => `<tr>${row.map(cell("td")).join("")}</tr>`);
   return `<table>\n<thead><tr>${columns.map(cell("th")).join("")}</tr></thead>\n<tbody>\n${
     lines.join("\n")
-  }\n</tbody>\n</table>\n`;
+  }\n</tbody>\n</table>\n${notes.map((note) => `<p>${escape(note)}</p>\n`).join("")}`;
 }
 
 /** Text for a page. */

@@ -1,8 +1,8 @@
 /**
  * What people see: tables, drawings of schedules and of steps as they ran, traces, pages, and their display in notebooks.
  *
- * Figures are plotly's JSON; {@link show} draws one in a notebook, {@link figurePng} paints it without a browser, {@link writePage}
- * puts figures and tables on a page of its own.
+ * Figures are plotly's JSON; {@link show} draws one in a notebook, {@link saveFigure} writes it as SVG, PDF or PNG without a browser,
+ * {@link saveTable} a table as CSV, Markdown or LaTeX, {@link writePage} puts figures and tables on a page of its own.
  *
  * ```ts
  * import { generate, simulate, twoStage } from "twobp/schedules";
@@ -25,6 +25,7 @@ export {
   stallTable,
 } from "./ablation.ts";
 export { type Bundle, display, type DisplayOptions } from "./display.ts";
+export type { FigureOptions } from "./drawing.ts";
 export { ganttFigure, type GanttOptions } from "./gantt.ts";
 export { ganttText, type GanttTextOptions } from "./gantt_text.ts";
 export { gradientTable, keptTable } from "./gradients.ts";
@@ -43,6 +44,7 @@ export {
 export { paperGainFigure, paperMemoryFigure, paperScalingFigure } from "./paper_figures.ts";
 export { partitionTable } from "./partition.ts";
 export { gaveUp, planTable } from "./plan.ts";
+export { figurePdf } from "./pdf.ts";
 export { figurePng, type PngOptions } from "./png.ts";
 export { progress, type ProgressLine } from "./progress.ts";
 export { runTimeline } from "./run_timeline.ts";
@@ -54,10 +56,13 @@ export {
   scalingTable,
   scalingTitle,
 } from "./scaling.ts";
+export { saveFigure, saveTable } from "./save.ts";
 export { show } from "./show.ts";
 export { type ColumnTable, type Rows, table } from "./show_table.ts";
 export type { Figure } from "./style.ts";
+export { figureSvg } from "./svg.ts";
 export { tableText } from "./table.ts";
+export { tableCsv, tableLatex, tableMarkdown, type TableOptions } from "./table_forms.ts";
 export {
   gainTable,
   modeNote,

@@ -1,5 +1,5 @@
 /** A notebook as a page to read: prose, code and outputs, its figures alive. */
-import { escape, frame } from "./html.ts";
+import { escape, footHtml, frame } from "./html.ts";
 import { markdownHtml } from "./markdown.ts";
 import type { Figure } from "./style.ts";
 
@@ -17,8 +17,8 @@ export interface ReadableNotebook {
   }[];
 }
 
-/** The page of a notebook with its outputs, self-contained like those of `writePage()`. */
-export function notebookPage(title: string, { cells }: ReadableNotebook): string {
+/** The page of a notebook with its outputs, self-contained like those of `writePage()`; `about` is its foot. */
+export function notebookPage(title: string, { cells }: ReadableNotebook, about?: string): string {
   const figures: Figure[] = [];
   const output = ({ text, data }: { text?: readonly string[]; data?: Readonly<Record<string, unknown>> }): string => {
     const figure = data?.["application/vnd.plotly.v1+json"] as Figure | undefined;
@@ -35,7 +35,7 @@ export function notebookPage(title: string, { cells }: ReadableNotebook): string
       ? markdownHtml(joined(source)).replace(/href="([\w-]+)\.ipynb"/g, 'href="$1.html"') // pages stand side by side too
       : `<pre>${escape(joined(source))}</pre>\n${outputs.map(output).join("\n")}`
   ).join("\n");
-  return frame(title, body, figures, "");
+  return frame(title, body + footHtml(about), figures, "");
 }
 
 const joined = (text: unknown) => Array.isArray(text) ? text.join("") : String(text);

@@ -1,5 +1,6 @@
 /** A scaling run as tables and as a figure. */
 import { closedForm, type ScalingGain, type ScalingReport, type ScalingRow } from "../measure/scaling.ts";
+import { certaintyNotes, rangeText } from "./certainty.ts";
 import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
 import { apartNote, joinedNote } from "./variant.ts";
@@ -21,11 +22,11 @@ export function scalingTable(report: ScalingReport): Table {
       "samples/s",
       "with 2BP",
       "a rank",
-      "with 2BP",
+      "a rank, 2BP",
       "bubble",
       "closed form",
-      "with 2BP",
-      "closed form",
+      "bubble, 2BP",
+      "closed form, 2BP",
     ],
     rows: report.gains.map((gain) => {
       const [without, split] = rowsOf(report, gain);
@@ -49,17 +50,21 @@ export function scalingTable(report: ScalingReport): Table {
 /** The gain of each schedule by number of ranks: measured, predicted from measured costs, and in closed form. */
 export function scalingGainTable({ gains }: ScalingReport): Table {
   return {
-    columns: ["ranks", "mode", "schedule", "gain", "quartiles", "pairs", "predicted", "closed form"],
+    columns: ["ranks", "mode", "schedule", "gain", "quartiles", "95 % interval", "pairs", "predicted", "closed form"],
     rows: gains.map((gain) => [
       gain.devices,
       gain.mode,
       gain.schedule,
       gain.gain.toFixed(3),
-      gain.spread.map((value) => value.toFixed(3)).join(" - "),
+      rangeText(gain.spread),
+      rangeText(gain.interval),
       gain.pairs,
       number(gain.predicted),
       number(gain.closedForm?.gain),
     ]),
+    notes: certaintyNotes(
+      gains.map((gain) => ({ ...gain, name: `${gain.schedule} on ${gain.devices} ${gain.mode} devices` })),
+    ),
   };
 }
 

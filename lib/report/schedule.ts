@@ -132,6 +132,7 @@ export function scheduleSections(rows: readonly Priced[], memory: Memory): Secti
   const memoryUntil = Math.max(...rows.flatMap(({ simulation }) => simulation.peak));
   const sections = rows.map(({ schedule, simulation }) => ({
     heading: `${variantOf(schedule)}: ${time(simulation.makespan)} units, bubble ${percent(simulation.bubbleRatio)}`,
+    name: variantOf(schedule),
     text: criticalPathText(simulation),
     figure: ganttFigure(schedule, simulation, {
       memory: memoryTimeline(schedule, simulation.spans, memory),

@@ -1,6 +1,7 @@
 import { display, inNotebook } from "./display.ts";
 import { figurePng } from "./png.ts";
 import { type Figure, houseLayout } from "./style.ts";
+import { titleOf } from "./title.ts";
 
 /**
  * Shows a figure in a notebook: for front ends that know plotly as something to zoom and hover, for all others, GitHub and
@@ -15,8 +16,7 @@ import { type Figure, houseLayout } from "./style.ts";
  * ```
  */
 export async function show(figure: Figure): Promise<void> {
-  const title = (figure.layout?.title as { text?: string } | undefined)?.text ?? "untitled";
-  const text = { "text/plain": `[figure: ${title.replace(/<[^>]*>/g, " ")}]` };
+  const text = { "text/plain": `[figure: ${titleOf(figure) ?? "untitled"}]` };
   if (!inNotebook()) return await display(text);
   const { data } = figure;
   await display({

@@ -43,13 +43,14 @@ export function plainTable(rows: Rows): Table {
   return { columns, rows: rows.map((row) => columns.map((name) => row[name] ?? "-")) };
 }
 
-async function tableHtml({ columns, rows }: Table): Promise<string> {
+async function tableHtml({ columns, rows, notes = [] }: Table): Promise<string> {
   const { table: columnTable } = await optional("arquero", "Tables of notebooks are made by", () => import("arquero"));
   // arquero escapes what is in cells, and not the names.
   const names = columns.map(escape);
   const data = columnTable(names.map((name, column) => [name, rows.map((row) => String(row[column]))]));
   const align = Object.fromEntries(names.map((name, column) => [name, isNumericColumn(rows, column) ? "r" : "l"]));
-  return data.toHTML({ limit: Infinity, align: align as Record<string, "l" | "r"> });
+  const html = data.toHTML({ limit: Infinity, align: align as Record<string, "l" | "r"> });
+  return html + notes.map((note) => `<p>${escape(note)}</p>`).join("");
 }
 
 const escape = (text: string) => text.replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`);

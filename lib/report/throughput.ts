@@ -1,5 +1,6 @@
 /** A throughput run as tables and as a figure. */
 import type { ThroughputReport, ThroughputRow } from "../measure/throughput_report.ts";
+import { certaintyNotes, rangeText } from "./certainty.ts";
 import type { Section, Table } from "./html.ts";
 import { type Figure, seriesColours } from "./style.ts";
 import { apartNote, howOf, joinedNote } from "./variant.ts";
@@ -32,13 +33,14 @@ export function throughputTable({ rows }: ThroughputReport): Table {
   };
 }
 
-/** What 2BP gains on each schedule, and where the gain comes from. */
+/** What 2BP gains on each schedule, how sure that is, and where the gain comes from. */
 export function gainTable({ gains }: ThroughputReport): Table {
   return {
     columns: [
       "schedule",
       "gain",
       "quartiles",
+      "95 % interval",
       "pairs",
       "predicted",
       "of predicted",
@@ -49,7 +51,8 @@ export function gainTable({ gains }: ThroughputReport): Table {
     rows: gains.map((gain) => [
       gain.schedule,
       gain.gain.toFixed(3),
-      gain.spread.map((value) => value.toFixed(3)).join(" - "),
+      rangeText(gain.spread),
+      rangeText(gain.interval),
       gain.pairs,
       number(gain.predicted),
       number(gain.gain / gain.predicted),
@@ -57,6 +60,7 @@ export function gainTable({ gains }: ThroughputReport): Table {
       number(gain.batchingGain),
       number(gain.rest),
     ]),
+    notes: certaintyNotes(gains.map((gain) => ({ ...gain, name: gain.schedule }))),
   };
 }
 

@@ -44,7 +44,11 @@ test("bench kernels times every candidate, names the fastest of each problem, an
     assert.deepEqual(rows.map(({ candidate }) => candidate), ["plain", "vec4", "group"], shape);
     assert.equal(rows.filter(({ chosen }) => chosen).length, 1, shape);
     assert.equal(rows.filter(({ usual }) => usual).length, 1, shape);
-    for (const { ms, quartiles, rate, unit, shareOfPeak } of rows) {
+    for (const { ms, quartiles, times, rate, unit, shareOfPeak } of rows) {
+      assert.ok(
+        times!.length >= 1 && times!.length <= 2 && Math.min(...times!) <= ms * 1.0001 &&
+          ms <= Math.max(...times!) * 1.0001,
+      );
       assert.ok(quartiles[0] <= ms && ms <= quartiles[1] && ms > 0);
       assert.equal(unit, "GB/s");
       assert.ok(Math.abs(rate / report.peak.gigabytes - shareOfPeak) < 1e-9);

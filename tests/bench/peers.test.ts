@@ -24,8 +24,12 @@ test("interleave() gives each contender a turn in each round, and each the first
 
 test("ratio() pairs the times of a round, so that a machine that slows down slows both", () => {
   const own = [1, 10, 2, 4, 1], theirs = [3, 30, 8, 12, 2];
-  assert.deepEqual(ratio("j", "p", own, theirs), { job: "j", peer: "p", ratio: 3, spread: [3, 3], pairs: 5 });
-  assert.deepEqual(summary([4, 1, 3, 2, 5]), { median: 3, quartiles: [2, 4], min: 1 });
+  assert.deepEqual(ratio("j", "p", own, theirs), {
+    ...{ job: "j", peer: "p", ratio: 3, spread: [3, 3], pairs: 5 },
+    ratios: [3, 3, 4, 3, 2],
+  });
+  assert.deepEqual(ratio("j", "p", [...own, 1], [...theirs, 3]).interval, [2, 4]);
+  assert.deepEqual(summary([4, 1, 3, 2, 5]), { median: 3, quartiles: [2, 4], min: 1, each: [4, 1, 3, 2, 5] });
 });
 
 test("difference() is relative to the largest element, and infinite for what does not compare", () => {

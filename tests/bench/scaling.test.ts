@@ -27,7 +27,8 @@ test("bench scaling writes rows and gains that name their devices and mode, with
     report.gains.map(({ devices, mode, schedule }) => [devices, mode, schedule]),
     [[2, "virtual", "naive"], [2, "virtual", "1f1b"], [4, "virtual", "naive"], [4, "virtual", "1f1b"]],
   );
-  for (const { devices, schedule, closedForm: theory } of report.gains) {
+  for (const { devices, schedule, ratios, closedForm: theory } of report.gains) {
+    assert.equal(ratios!.length, 1);
     assert.deepEqual(theory, closedForm(schedule, devices));
   }
   for (const { devices, peakBytes, samplesPerSecond, stepMs, microbatches } of report.rows) {

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
 import type { MemoryReport } from "../../lib/measure/memory.ts";
 import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
+import { median } from "../../lib/measure/statistics.ts";
 import { toCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 
@@ -98,6 +99,9 @@ function assertContract(report: ThroughputReport, mode: string, devices: number,
   ]);
   for (const row of report.rows) {
     assert.ok(row.stepMs.min > 0 && row.stepMs.min <= row.stepMs.median && row.stepMs.median <= row.stepMs.max);
+    const { each } = row.stepMs;
+    assert.ok(Math.abs(median(each!) / row.stepMs.median - 1) < 1e-4 && each!.length === report.gains[0].pairs);
+    assert.ok(Math.abs(median(row.bubbleRatios!) - row.bubbleRatio) < 1e-4);
     const samples = report.samples * row.microbatches;
     assert.ok(Math.abs(row.samplesPerSecond - samples / row.stepMs.median * 1000) < 1e-6 * row.samplesPerSecond);
     assert.ok(row.bubbleRatio > 0 && row.bubbleRatio < 1, `${row.schedule}: bubble ${row.bubbleRatio}`);
@@ -107,27 +111,46 @@ function assertContract(report: ThroughputReport, mode: string, devices: number,
   assert.deepEqual(report.gains.map(({ schedule }) => schedule), schedules);
   for (const gain of report.gains) {
     assert.ok(gain.spread[0] <= gain.gain && gain.gain <= gain.spread[1]);
+    const [without, split] = report.rows.filter((row) => row.schedule === gain.schedule).map(({ stepMs }) =>
+      stepMs.each!
+    );
+    for (const [at, ratio] of gain.ratios!.entries()) {
+      assert.ok(Math.abs(ratio - without[at] / split[at]) < 1e-4 * ratio, "the pairs in the order taken");
+    }
+    assert.equal(gain.interval === undefined, gain.pairs < 6);
+    if (gain.interval) assert.ok(gain.interval[0] <= gain.gain && gain.gain <= gain.interval[1]);
     const product = gain.bubbleGain * gain.batchingGain * gain.rest;
     assert.ok(Math.abs(product - gain.gain) < 1e-9, `${gain.schedule}: ${product} is not ${gain.gain}`);
     assert.ok(Math.abs(gain.bubbleGain * gain.batchingGain - gain.predicted) < 1e-9);
   }
 }
 
-test("bench writes the JSON of the contract and a page for a real run on two devices", () => {
-  const json = join(folder, "real.json"), html = join(folder, "real.html");
+test("bench writes the JSON of the contract, a page and a folder of all forms for a real run on two devices", () => {
+  const json = join(folder, "real.json"), html = join(folder, "real.html"), out = join(folder, "real");
   const schedules = ["naive", "1f1b-1"];
-  const args = ["--repeats", "3", "--samples", "1", "--schedules", schedules.join(), "--recompute", "activations:2"];
-  const { status, stdout, stderr } = bench(...args, "--json", json, "--html", html);
+  const args = ["--repeats", "6", "--samples", "1", "--schedules", schedules.join(), "--recompute", "activations:2"];
+  const { status, stdout, stderr } = bench(...args, "--json", json, "--html", html, "--out", out);
   assert.equal(status, 0, stderr);
   const report = JSON.parse(readFileSync(json, "utf8"));
   assertContract(report, "real", 2, schedules);
   assert.ok(report.rows.every(({ recompute }: { recompute: string }) => recompute === "activations:2"));
   assert.ok(report.unexplained < 0.5, `unexplained ${report.unexplained}`);
   assert.equal(report.model.name, "llama-tiny");
-  assert.equal(report.gains[0].pairs, 3);
+  assert.equal(report.gains[0].pairs, 6);
+  assert.match(report.machine.commit, /^[0-9a-f]{7,}( with changes)?$/);
   assert.ok(report.loss.last < report.loss.first);
   assert.match(stdout, /real devices.*recomputed: activations:2/);
-  assert.match(readFileSync(html, "utf8"), /Throughput, 2 real devices/);
+  const page = readFileSync(html, "utf8");
+  assert.match(page, /Throughput, 2 real devices/);
+  assert.match(page, /<footer>bench --repeats 6 .*; twobp 0.*, commit [0-9a-f]+/);
+  const tables = ["gain-of-2bp", "throughput"].flatMap((name) => ["csv", "md", "tex"].map((form) => `${name}.${form}`));
+  const figures = ["pdf", "png", "svg"].map((form) => `throughput.${form}`);
+  assert.deepEqual(readdirSync(out).sort(), [...tables, ...figures, "index.html", "report.json"].sort());
+  assert.deepEqual(JSON.parse(readFileSync(join(out, "report.json"), "utf8")).gains, report.gains);
+  assert.match(
+    readFileSync(join(out, "gain-of-2bp.csv"), "utf8"),
+    /^schedule,gain,quartiles,95 % interval,pairs,.*\nnaive,\d\.\d{3},\d\.\d{3} - \d\.\d{3},\d\.\d{3} - \d\.\d{3},6,/,
+  );
 });
 
 test("bench takes a schedule on a V and a CSV file beside the others, each on its own placement", () => {
