@@ -4,6 +4,7 @@ import type { PaperModelReport, PaperReport, PaperScalingRow } from "../measure/
 import type { SizeChoice, SizeTrial } from "../measure/paper/size.ts";
 import type { ThroughputReport } from "../measure/throughput_report.ts";
 import { ablationSections } from "./ablation.ts";
+import { certaintyNotes, rangeText } from "./certainty.ts";
 import type { Section, Table } from "./html.ts";
 import { paperGainFigure, paperMemoryFigure, paperScalingFigure } from "./paper_figures.ts";
 import { skippedNote } from "./throughput.ts";
@@ -33,6 +34,7 @@ export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelRepo
       "pairs: with 2BP",
       "pairs: gain",
       "quartiles",
+      "95 % interval",
       "pairs",
       "predicted",
       "= bubble",
@@ -58,7 +60,8 @@ export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelRepo
           rate(without.samplesPerSecond),
           rate(split.samplesPerSecond),
           number(gain.gain),
-          gain.spread.map(number).join(" - "),
+          rangeText(gain.spread),
+          rangeText(gain.interval),
           gain.pairs,
           number(gain.predicted),
           number(gain.bubbleGain),
@@ -68,6 +71,7 @@ export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelRepo
         ];
       })
     ),
+    notes: certaintyNotes(throughput.flatMap(({ gains }) => gains.map((gain) => ({ ...gain, name: gain.schedule })))),
   };
 }
 

@@ -20,7 +20,7 @@ export interface RunFolder {
 }
 
 /**
- * Writes a folder with `index.html`, every table as `.csv`, `.md` and `.tex`, every figure as `.svg`, `.pdf` and `.png`, and the
+ * Writes a folder with a page, `index.html`, the same as Markdown, `index.md`, every table as `.csv`, `.md` and `.tex`, every figure as `.svg`, `.pdf` and `.png`, and the
  * other files; nothing is left of it where one cannot be written.
  *
  * @throws {UserError} When it cannot be written.
@@ -31,6 +31,7 @@ export async function writeRunFolder(path: string, { title, sections, about, fil
     const write = (name: string, content: string | Uint8Array) => writeFileSync(join(folder, name), content);
     for (const [name, content] of Object.entries(files)) write(name, content);
     write("index.html", page(title, sections, about));
+    write("index.md", summary(title, sections, names, about));
     for (const [index, { table, figure }] of sections.entries()) {
       if (table) {
         for (const [ending, form] of Object.entries(tableForms)) write(names[index] + ending, form(table, { about }));
@@ -41,6 +42,17 @@ export async function writeRunFolder(path: string, { title, sections, about, fil
       }
     }
   });
+}
+
+/** The sections as Markdown, with the figures that lie beside it. */
+function summary(title: string, sections: readonly Section[], names: readonly string[], about: string): string {
+  const parts = sections.flatMap(({ heading, text, figure, table }, index) => [
+    `## ${heading}`,
+    ...text ? [text] : [],
+    ...figure ? [`![${heading}](${names[index]}.png)`] : [],
+    ...table ? [tableForms[".md"](table, {}).trimEnd()] : [],
+  ]);
+  return `${[`# ${title}`, ...parts, about].join("\n\n")}\n`;
 }
 
 /**

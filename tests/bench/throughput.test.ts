@@ -145,7 +145,7 @@ test("bench writes the JSON of the contract, a page and a folder of all forms fo
   assert.match(page, /<footer>bench --repeats 6 .*; twobp 0.*, commit [0-9a-f]+/);
   const tables = ["gain-of-2bp", "throughput"].flatMap((name) => ["csv", "md", "tex"].map((form) => `${name}.${form}`));
   const figures = ["pdf", "png", "svg"].map((form) => `throughput.${form}`);
-  assert.deepEqual(readdirSync(out).sort(), [...tables, ...figures, "index.html", "report.json"].sort());
+  assert.deepEqual(readdirSync(out).sort(), [...tables, ...figures, "index.html", "index.md", "report.json"].sort());
   assert.deepEqual(JSON.parse(readFileSync(join(out, "report.json"), "utf8")).gains, report.gains);
   assert.match(
     readFileSync(join(out, "gain-of-2bp.csv"), "utf8"),

@@ -27,7 +27,7 @@ test("--out writes everything of a run into one folder, and every file says how 
     ["pdf", "png", "svg"].map((form) => `${name}.${form}`)
   );
   const tables = ["csv", "md", "tex"].map((form) => `in-numbers.${form}`);
-  const others = ["index.html", "report.json", "schedule.csv", "trace.json"];
+  const others = ["index.html", "index.md", "report.json", "schedule.csv", "trace.json"];
   assert.deepEqual(readdirSync(out).sort(), [...figures, ...tables, ...others].sort());
   assert.deepEqual(readdirSync(folder), ["run"], "nothing beside it");
   if (process.platform !== "win32") {
@@ -35,7 +35,7 @@ test("--out writes everything of a run into one folder, and every file says how 
   }
   const { command, machine } = JSON.parse(readFileSync(join(out, "report.json"), "utf8"));
   assert.equal(command, `schedule show 1f1b-1 --devices 2 --two-stage --out ${out}`);
-  for (const name of ["index.html", "in-numbers.md", "in-numbers.tex", "1f1b-1.svg", "1f1b-1.png"]) {
+  for (const name of ["index.html", "index.md", "in-numbers.md", "in-numbers.tex", "1f1b-1.svg", "1f1b-1.png"]) {
     const text = readFileSync(join(out, name), "utf8");
     assert.ok(text.includes(`${command}; twobp ${machine.twobp}`) && text.includes(machine.date), name);
   }
