@@ -1,27 +1,22 @@
 /** `deno task bench agreement`: virtual devices against real ones, measured in turn in one run. */
 import { Command } from "commander";
-import * as flag from "../lib/cli/flags.ts";
-import { loadPairs } from "../lib/cli/load_schedule.ts";
-import { main } from "../lib/cli/options.ts";
-import { openOutputs } from "../lib/cli/outputs.ts";
-import { withDevices } from "../lib/cli/with_devices.ts";
-import type { DeviceSet } from "../lib/gpu/devices.ts";
-import { measureAgreement } from "../lib/measure/agreement.ts";
-import { type MakePipeline, startMeasurement } from "../lib/measure/measurement.ts";
-import { countSteps } from "../lib/measure/throughput.ts";
-import { createModel } from "../lib/models/registry.ts";
-import { partition } from "../lib/runtime/partition.ts";
-import { createPipeline } from "../lib/runtime/pipeline.ts";
+import { adamw, createModel, createPipeline, type DeviceSet } from "twobp";
+import { countSteps, type MakePipeline, measureAgreement, startMeasurement } from "twobp/measure";
 import {
   agreementIntervals,
   agreementNotes,
   agreementSections,
   agreementTable,
   agreementTitle,
-} from "../lib/report/agreement.ts";
-import { progress } from "../lib/report/progress.ts";
-import { tableText } from "../lib/report/table.ts";
-import { adamw } from "../lib/train/optimizers.ts";
+  progress,
+  tableText,
+} from "twobp/report";
+import { partition } from "twobp/runtime";
+import * as flag from "../lib/cli/flags.ts";
+import { loadPairs } from "../lib/cli/load_schedule.ts";
+import { main } from "../lib/cli/options.ts";
+import { openOutputs } from "../lib/cli/outputs.ts";
+import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
 
 interface Options {

@@ -2,12 +2,9 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { UserError } from "../lib/errors.ts";
+import { imageFolder, type Model, textSource, UserError } from "twobp";
+import { type BatchSource, maskedTextSource, syntheticImages } from "twobp/train";
 import { fileProblem } from "../lib/files.ts";
-import type { Model } from "../lib/models/model.ts";
-import { type BatchSource, maskedTextSource, textSource } from "../lib/train/data.ts";
-import { imageFolder } from "../lib/train/image_folder.ts";
-import { syntheticImages } from "../lib/train/synthetic_images.ts";
 
 /** What a source is drawn from, in words, and the source. */
 export interface NamedSource {

@@ -1,16 +1,11 @@
 /** `deno task bench memory --steps N`: whether memory grows while a step is repeated. */
+import { adamw, createModel, createPipeline, type DeviceSet, type Schedule } from "twobp";
+import { growthQuantities, type GrowthRow, measureGrowth } from "twobp/measure";
+import { countParameters } from "twobp/models";
+import type { Precision, RecomputePolicy, SumsPolicy } from "twobp/runtime";
+import { sizesOf } from "twobp/schedules";
 import type { Outputs } from "../lib/cli/outputs.ts";
-import type { DeviceSet } from "../lib/gpu/devices.ts";
-import { growthQuantities, type GrowthRow, measureGrowth } from "../lib/measure/growth.ts";
-import { countParameters } from "../lib/models/model.ts";
-import { createModel } from "../lib/models/registry.ts";
-import { createPipeline, type Precision } from "../lib/runtime/pipeline.ts";
-import type { RecomputePolicy } from "../lib/runtime/recompute.ts";
-import type { SumsPolicy } from "../lib/runtime/sums.ts";
-import type { Schedule } from "../lib/schedules/schedule.ts";
-import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
-import { sizesOf } from "../lib/schedules/check/sizes.ts";
 
 /** What `bench memory` was told. */
 export interface GrowthCommand {

@@ -1,19 +1,14 @@
 /** `deno task bench kernels`: every candidate of every operation, checked, timed, and held against the device's peak. */
 import { Command } from "commander";
+import { createModel, UserError } from "twobp";
+import { measureKernels, problemsOf, standardProblems } from "twobp/measure";
+import { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle, progress, tableText } from "twobp/report";
+import type { Precision } from "twobp/runtime";
+import { operations } from "twobp/ops";
 import * as flag from "../lib/cli/flags.ts";
 import { listOf, main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { UserError } from "../lib/errors.ts";
-import { problemsOf } from "../lib/measure/calibrate.ts";
-import { measureKernels } from "../lib/measure/kernels.ts";
-import { standardProblems } from "../lib/measure/standard_problems.ts";
-import { createModel } from "../lib/models/registry.ts";
-import { operations } from "../lib/ops/choice.ts";
-import type { Precision } from "../lib/runtime/pipeline.ts";
-import { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "../lib/report/kernels.ts";
-import { progress } from "../lib/report/progress.ts";
-import { tableText } from "../lib/report/table.ts";
 
 interface Options {
   operations?: string[];

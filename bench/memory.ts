@@ -1,27 +1,15 @@
 /** `deno task bench memory`: peak memory of each schedule, predicted from shapes and measured, by rank and category. */
 import { Command } from "commander";
+import { adamw, createModel, type DeviceSet, type Schedule, type StepResult, UserError } from "twobp";
+import { blankBatch, countRows, dryPipeline, type MemoryOptions, reportMemory } from "twobp/measure";
+import { joinedNote, memorySections, memoryTable, progress, tableText } from "twobp/report";
+import { partition, type Precision, type RecomputeText, sumsOf, type SumsPolicy } from "twobp/runtime";
+import { pairOf, paperSchedules, type PolicyText, sizesOf } from "twobp/schedules";
 import * as flag from "../lib/cli/flags.ts";
 import { loadSchedules } from "../lib/cli/load_schedule.ts";
 import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs, type Outputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { UserError } from "../lib/errors.ts";
-import type { DeviceSet } from "../lib/gpu/devices.ts";
-import { blankBatch, countRows, dryPipeline, type MemoryOptions, reportMemory } from "../lib/measure/memory.ts";
-import { createModel } from "../lib/models/registry.ts";
-import { partition } from "../lib/runtime/partition.ts";
-import type { Precision } from "../lib/runtime/pipeline.ts";
-import type { RecomputeText } from "../lib/runtime/recompute.ts";
-import { sumsOf, type SumsPolicy } from "../lib/runtime/sums.ts";
-import type { StepResult } from "../lib/runtime/step.ts";
-import { memorySections, memoryTable } from "../lib/report/memory.ts";
-import { progress } from "../lib/report/progress.ts";
-import { tableText } from "../lib/report/table.ts";
-import { joinedNote } from "../lib/report/variant.ts";
-import { sizesOf } from "../lib/schedules/check/sizes.ts";
-import type { PolicyText, Schedule } from "../lib/schedules/schedule.ts";
-import { pairOf, paperSchedules } from "../lib/schedules/transforms/pair.ts";
-import { adamw } from "../lib/train/optimizers.ts";
 import { runGrowth } from "./growth.ts";
 import { memoryModels } from "./stage_memory.ts";
 

@@ -3,17 +3,24 @@
  * and scaling of its schedules, without and with 2BP in its order.
  */
 import { Command } from "commander";
-import * as flag from "../lib/cli/flags.ts";
-import { bytes, integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
-import { openOutputs } from "../lib/cli/outputs.ts";
-import { type DeviceSet, openDevices } from "../lib/gpu/devices.ts";
-import { measurePaper } from "../lib/measure/paper/measure.ts";
-import { type PaperPart, paperParts } from "../lib/measure/paper/options.ts";
-import type { PaperModelReport, PaperReport } from "../lib/measure/paper/report.ts";
-import type { AblationReport } from "../lib/measure/ablation/measure.ts";
-import { type PaperRun, paperRunOf, paperRuns } from "../lib/measure/paper/runs.ts";
-import { fewestPairs } from "../lib/measure/paper/times.ts";
+import { type DeviceSet, openDevices } from "twobp";
 import {
+  type AblationReport,
+  fewestPairs,
+  measurePaper,
+  type PaperModelReport,
+  type PaperPart,
+  paperParts,
+  type PaperReport,
+  type PaperRun,
+  paperRunOf,
+  paperRuns,
+} from "twobp/measure";
+import {
+  ablationNotes,
+  ablationPredictionTable,
+  ablationTable,
+  ablationTitle,
   paperCitation,
   paperMemoryTable,
   paperNotes,
@@ -21,18 +28,14 @@ import {
   paperSections,
   paperTimesTable,
   paperTitle,
-} from "../lib/report/paper.ts";
-import {
-  ablationNotes,
-  ablationPredictionTable,
-  ablationTable,
-  ablationTitle,
+  progress,
   stallTable,
-} from "../lib/report/ablation.ts";
-import { progress } from "../lib/report/progress.ts";
-import { tableText } from "../lib/report/table.ts";
-import type { PolicyText } from "../lib/schedules/schedule.ts";
-import { paperSchedules } from "../lib/schedules/transforms/pair.ts";
+  tableText,
+} from "twobp/report";
+import { paperSchedules, type PolicyText } from "twobp/schedules";
+import * as flag from "../lib/cli/flags.ts";
+import { bytes, integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
+import { openOutputs } from "../lib/cli/outputs.ts";
 import { sourceFor } from "./data.ts";
 
 /** Which of the sizes of a model are looked at. */

@@ -4,26 +4,24 @@
  */
 import { freemem } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
+import { adamw, createModel, createPipeline, type DeviceSet, measureThroughput, UserError } from "twobp";
+import { countSteps, joinRuns, largestFitting, type MakePipeline, type ThroughputReport } from "twobp/measure";
+import {
+  progress,
+  scalingGainTable,
+  scalingNotes,
+  scalingSections,
+  scalingTable,
+  scalingTitle,
+  tableText,
+} from "twobp/report";
+import { partition } from "twobp/runtime";
+import type { SchedulePair } from "twobp/schedules";
 import * as flag from "../lib/cli/flags.ts";
 import { loadPairs, rowsOfFiles } from "../lib/cli/load_schedule.ts";
 import { integer, main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { UserError } from "../lib/errors.ts";
-import type { DeviceSet } from "../lib/gpu/devices.ts";
-import { largestFitting } from "../lib/measure/largest.ts";
-import { joinRuns } from "../lib/measure/scaling.ts";
-import type { ThroughputReport } from "../lib/measure/throughput_report.ts";
-import type { MakePipeline } from "../lib/measure/measurement.ts";
-import { countSteps, measureThroughput } from "../lib/measure/throughput.ts";
-import { createModel } from "../lib/models/registry.ts";
-import { partition } from "../lib/runtime/partition.ts";
-import { createPipeline } from "../lib/runtime/pipeline.ts";
-import { progress } from "../lib/report/progress.ts";
-import { scalingGainTable, scalingNotes, scalingSections, scalingTable, scalingTitle } from "../lib/report/scaling.ts";
-import { tableText } from "../lib/report/table.ts";
-import type { SchedulePair } from "../lib/schedules/transforms/pair.ts";
-import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
 
 /** The 2BP paper's case first, then smaller LLaMa-like models. */

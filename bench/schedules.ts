@@ -6,14 +6,10 @@
  * simulating take 0.5 s; 1.0 to 1.8 microseconds an action at every size, so time grows with N x M.
  */
 import { Command } from "commander";
+import { generate, simulate, twoStage, validate } from "twobp";
+import { type Table, tableText } from "twobp/report";
 import * as flag from "../lib/cli/flags.ts";
 import { openOutputs, type OutputPaths } from "../lib/cli/outputs.ts";
-import type { Table } from "../lib/report/html.ts";
-import { tableText } from "../lib/report/table.ts";
-import { generate } from "../lib/schedules/generators/generate.ts";
-import { simulate } from "../lib/schedules/price/simulate.ts";
-import { twoStage } from "../lib/schedules/transforms/two_stage.ts";
-import { validate } from "../lib/schedules/check/validate.ts";
 
 const sizes = [[16, 128], [32, 256], [64, 512], [128, 1024], [256, 2048]];
 

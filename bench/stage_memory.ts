@@ -1,9 +1,7 @@
 /** What the stages of a model hold, for policies that look at memory. */
-import { stageMemories, type StageMemoryOptions } from "../lib/measure/stage_memory.ts";
-import { createModel } from "../lib/models/registry.ts";
-import { sizesOf } from "../lib/schedules/check/sizes.ts";
-import type { Memory } from "../lib/schedules/price/memory.ts";
-import type { Schedule } from "../lib/schedules/schedule.ts";
+import { createModel, type Schedule } from "twobp";
+import { stageMemories, type StageMemoryOptions } from "twobp/measure";
+import { type Memory, sizesOf } from "twobp/schedules";
 
 /** The memory model of a model that is cut and placed as a schedule wants it, made once for each way. */
 export function memoryModels(

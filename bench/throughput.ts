@@ -3,40 +3,37 @@
  * devices. Bun runs this file as it is, Node runs `bench/main.ts`.
  */
 import { Command } from "commander";
+import {
+  adamw,
+  createModel,
+  createPipeline,
+  type DeviceSet,
+  measureThroughput,
+  type Schedule,
+  simulate,
+  UserError,
+} from "twobp";
+import { calibrate, type Calibration, countSteps, type MakePipeline, problemsOf } from "twobp/measure";
+import { type Choices, sizeOf } from "twobp/ops";
+import {
+  gainTable,
+  partitionTable,
+  progress,
+  type ProgressLine,
+  tableText,
+  throughputNotes,
+  throughputSections,
+  throughputTable,
+  throughputTitle,
+} from "twobp/report";
+import { partition, type Precision, type RecomputeText, sumsOf, type SumsPolicy, withRecompute } from "twobp/runtime";
+import { pairOf, type PolicyText, type SchedulePair, sizesOf, zoo } from "twobp/schedules";
+import type { BatchSource } from "twobp/train";
 import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { UserError } from "../lib/errors.ts";
-import type { DeviceSet } from "../lib/gpu/devices.ts";
-import { calibrate, type Calibration, problemsOf } from "../lib/measure/calibrate.ts";
-import type { MakePipeline } from "../lib/measure/measurement.ts";
-import { countSteps, measureThroughput } from "../lib/measure/throughput.ts";
-import { createModel } from "../lib/models/registry.ts";
-import type { Choices } from "../lib/ops/choice.ts";
-import { createPipeline, type Precision } from "../lib/runtime/pipeline.ts";
-import { type RecomputeText, withRecompute } from "../lib/runtime/recompute.ts";
-import { sumsOf, type SumsPolicy } from "../lib/runtime/sums.ts";
-import { partition } from "../lib/runtime/partition.ts";
-import { partitionTable } from "../lib/report/partition.ts";
-import { progress, type ProgressLine } from "../lib/report/progress.ts";
-import { tableText } from "../lib/report/table.ts";
-import {
-  gainTable,
-  throughputNotes,
-  throughputSections,
-  throughputTable,
-  throughputTitle,
-} from "../lib/report/throughput.ts";
-import { sizesOf } from "../lib/schedules/check/sizes.ts";
-import { zoo } from "../lib/schedules/generators/zoo.ts";
-import { simulate } from "../lib/schedules/price/simulate.ts";
-import type { PolicyText, Schedule } from "../lib/schedules/schedule.ts";
-import { pairOf, type SchedulePair } from "../lib/schedules/transforms/pair.ts";
-import { sizeOf } from "../lib/tensor.ts";
-import type { BatchSource } from "../lib/train/data.ts";
-import { adamw } from "../lib/train/optimizers.ts";
 import { sourceFor } from "./data.ts";
 import { memoryModels } from "./stage_memory.ts";
 

@@ -1,10 +1,12 @@
 /** What this project promises: every public name, so that a new one, or one less, is a decision. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 const root = new URL("../", import.meta.url);
 const read = (file: string) => readFileSync(new URL(file, root), "utf8");
+const benches = readdirSync(new URL("bench/", root), { recursive: true, encoding: "utf8" })
+  .filter((file) => file.endsWith(".ts") && !file.includes("node_modules")).map((file) => `bench/${file}`);
 const paths: Record<string, string> = JSON.parse(read("package.json")).exports;
 const expected: Record<string, string[]> = JSON.parse(read("tests/fixtures/public_names.json"));
 
@@ -36,6 +38,21 @@ test("a name has one home: no two sub-paths export the same, but for layers name
       if (path === "./layers" && twice.has(name)) continue;
       assert.equal(homes.get(name), undefined, `${name} is in ${homes.get(name)} and ${path}`);
       homes.set(name, path);
+    }
+  }
+});
+
+test("benches take what everybody can have: beside the command line's own parts they import sub-paths", () => {
+  const internal = new Map([
+    ["bench/data.ts", ["files"]], // what a file is to be read as
+    ["bench/growth.ts", ["gpu/garbage"]],
+    ["bench/peers/compare.ts", ["gpu/garbage"]],
+    ["bench/peers/environment.ts", ["gpu/driver", "gpu/poll"]], // the same adapter for other libraries
+  ]);
+  for (const file of benches) {
+    for (const [, from] of read(file).matchAll(/from "(?:\.\.\/)+lib\/([^"]+)\.ts"/g)) {
+      const allowed = from.startsWith("cli/") || internal.get(file)?.includes(from);
+      assert.ok(allowed, `${file} imports lib/${from}.ts; take it from a sub-path`);
     }
   }
 });

@@ -3,13 +3,10 @@
  * libraries, on the same adapter, in one run. The peers are installed in this folder by `deno task peers:install`.
  */
 import { Command, InvalidArgumentError, Option } from "commander";
+import { certaintyNotes, progress, rangeText, type Table, tableText } from "twobp/report";
+import { generator } from "twobp/train";
 import * as flag from "../../lib/cli/flags.ts";
 import { openOutputs } from "../../lib/cli/outputs.ts";
-import { certaintyNotes, rangeText } from "../../lib/report/certainty.ts";
-import type { Table } from "../../lib/report/html.ts";
-import { progress } from "../../lib/report/progress.ts";
-import { tableText } from "../../lib/report/table.ts";
-import { generator } from "../../lib/random.ts";
 import { difference, interleave, type PeerRatio, type PeerRow, ratio, summary } from "./compare.ts";
 import type { Contender, Job } from "./contender.ts";
 import { installWebGpu } from "./environment.ts";

@@ -1,7 +1,6 @@
 /** Contenders measured side by side: the same work in turn, round by round, and the ratios of neighbours. */
+import { kept, median, medianInterval, quartiles } from "twobp/measure";
 import { collectGarbage } from "../../lib/gpu/garbage.ts";
-import { medianInterval } from "../../lib/measure/bootstrap.ts";
-import { kept, median, quartiles } from "../../lib/measure/statistics.ts";
 
 /** What one contender took for one job. */
 export interface PeerRow {

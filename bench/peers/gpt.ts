@@ -1,13 +1,7 @@
 /** The model that all train: a small GPT (Radford et al. 2019), pre-norm, learned positions, GELU, biases, head not tied. */
-import { selfAttention } from "../../lib/layers/attention.ts";
-import { gelu } from "../../lib/layers/gelu.ts";
-import { layerNorm } from "../../lib/layers/layer_norm.ts";
-import { linear } from "../../lib/layers/linear.ts";
-import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
-import { preNorm } from "../../lib/layers/residual.ts";
-import { sequential } from "../../lib/layers/sequential.ts";
-import type { Model } from "../../lib/models/model.ts";
-import { packIds } from "../../lib/ops/embedding.ts";
+import type { Model } from "twobp";
+import { gelu, layerNorm, linear, positionedEmbedding, preNorm, selfAttention, sequential } from "twobp/layers";
+import { packIds } from "twobp/ops";
 
 /** Its sizes; `torch.py` has the same. */
 export const gptSizes = {

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { UserError } from "../../lib/errors.ts";
+import { UserError } from "twobp";
 
 const require = createRequire(import.meta.url);
 

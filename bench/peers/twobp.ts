@@ -1,12 +1,8 @@
 /** This project as a contender: what `openDevices`, `matmul` and `createPipeline` give, with nothing set for the occasion. */
 import { readFileSync } from "node:fs";
-import { openDevices } from "../../lib/gpu/devices.ts";
-import { parametersOf } from "../../lib/models/model.ts";
-import { matmul } from "../../lib/ops/matmul.ts";
-import { createPipeline } from "../../lib/runtime/pipeline.ts";
-import { generate } from "../../lib/schedules/generators/generate.ts";
-import { empty, fromArray, release, toArray } from "../../lib/tensor.ts";
-import { adamw } from "../../lib/train/optimizers.ts";
+import { adamw, createPipeline, generate, openDevices } from "twobp";
+import { parametersOf } from "twobp/models";
+import { empty, fromArray, matmul, release, toArray } from "twobp/ops";
 import type { Contender, Weights } from "./contender.ts";
 import { batch, gpt, learningRate } from "./gpt.ts";
 

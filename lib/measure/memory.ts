@@ -243,17 +243,17 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
 }
 
 /** Each schedule with what is recomputed and who makes the sums: I where there is no W of its own. */
-function variantsOf({ schedules, recompute = ["none"], sums = ["i"] }: RowsOf) {
+function variantsOf(
+  { schedules, recompute = ["none"], sums = ["i"] }: Pick<MemoryRunOptions, "schedules" | "recompute" | "sums">,
+) {
   return schedules.flatMap((schedule) => {
     const makers = sizesOf(schedule).split ? sums : ["i" as const];
     return recompute.flatMap((policy) => makers.map((maker) => [schedule, policy, maker] as const));
   });
 }
 
-type RowsOf = Pick<MemoryRunOptions, "schedules" | "recompute" | "sums">;
-
 /** Rows that {@link reportMemory} makes. */
-export function countRows(options: RowsOf): number {
+export function countRows(options: Pick<MemoryRunOptions, "schedules" | "recompute" | "sums">): number {
   return variantsOf(options).length;
 }
 

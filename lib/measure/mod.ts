@@ -72,6 +72,7 @@ export {
 } from "./measurement.ts";
 export {
   blankBatch,
+  countRows,
   type DeviceMemory,
   dryPipeline,
   type MemoryOptions,
@@ -89,6 +90,7 @@ export type { PaperModelReport, PaperReport, PaperScalingRow } from "./paper/rep
 export { type PaperRun, paperRunOf, paperRuns, paperSamples } from "./paper/runs.ts";
 export { scalePaper } from "./paper/scaling.ts";
 export type { SizeChoice, SizeTrial } from "./paper/size.ts";
+export { fewestPairs } from "./paper/times.ts";
 export {
   type ClosedForm,
   closedForm,
@@ -100,7 +102,7 @@ export {
 } from "./scaling.ts";
 export { stageMemories, type StageMemoryOptions } from "./stage_memory.ts";
 export { standardProblems } from "./standard_problems.ts";
-export { median, quantile } from "./statistics.ts";
+export { kept, median, quantile, quartiles } from "./statistics.ts";
 export type { Peak } from "./peak.ts";
 export type { Patience, Times } from "./stopwatch.ts";
 export { countSteps, measureThroughput, type ThroughputOptions } from "./throughput.ts";

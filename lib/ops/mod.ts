@@ -53,6 +53,7 @@ export {
   defineOperation,
   type Observed,
   type Operation,
+  operations,
   type OperationSpec,
   roughly,
   setChoices,

@@ -3,6 +3,7 @@ import { fewest } from "../measure/bootstrap.ts";
 
 /** A ratio of what was measured together, and what it is called. */
 export interface MeasuredRatio {
+  /** What the sentence calls it. */
   readonly name: string;
   /** Lower and upper quartile. */
   readonly spread: readonly [number, number];

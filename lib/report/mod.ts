@@ -24,6 +24,8 @@ export {
   ablationTitle,
   stallTable,
 } from "./ablation.ts";
+export { agreementIntervals, agreementNotes, agreementSections, agreementTable, agreementTitle } from "./agreement.ts";
+export { certaintyNotes, type MeasuredRatio, rangeText } from "./certainty.ts";
 export { type Bundle, display, type DisplayOptions } from "./display.ts";
 export type { FigureOptions } from "./drawing.ts";
 export { ganttFigure, type GanttOptions } from "./gantt.ts";

@@ -35,4 +35,4 @@ export type { RankPeak } from "./rank.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText, withRecompute } from "./recompute.ts";
 export type { Stall } from "./run.ts";
 export type { StepOptions, StepResult } from "./step.ts";
-export { parseSums, type SumsPolicy } from "./sums.ts";
+export { parseSums, sumsOf, type SumsPolicy } from "./sums.ts";
