@@ -17,7 +17,7 @@ await saveWeights(two, "llama-tiny.safetensors");
 
 const four = createPipeline(set, model, { optimizer, seed: 2, placement: interleavedPlacement(2, 2) });
 const inFour = generate("interleaved-1f1b", { devices: 2, microbatches: 2 });
-await loadWeights(four, "llama-tiny.safetensors");
+loadWeights(four, "llama-tiny.safetensors");
 
 const batch = source.next(4);
 const before = await two.step(inTwo, batch, { optimize: false });
