@@ -7,7 +7,7 @@
  * const set = await openDevices(2);
  * const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
  * await saveWeights(pipeline, "mine.safetensors");
- * await loadWeights(pipeline, "mine.safetensors");
+ * loadWeights(pipeline, "mine.safetensors");
  * pipeline.close();
  * set.close();
  * ```

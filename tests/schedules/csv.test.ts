@@ -89,6 +89,21 @@ test("written transfers do not deadlock even where a send blocks until it is rec
   }
 });
 
+test("with transfers each stage's gradients are reduced once, after the last of them: PyTorch takes their mean there", () => {
+  for (const schedule of several()) {
+    for (const [rank, { cells }] of withTransfers(lower(schedule)).entries()) {
+      const names = cells.flatMap(({ actions }) => actions.map(({ stage, name }) => ({ stage, name })));
+      const placesOf = (stage: number, wanted: readonly string[]) =>
+        names.flatMap((each, at) => each.stage === stage && wanted.includes(each.name) ? [at] : []);
+      for (const [stage, at] of schedule.placement.entries()) {
+        const reduced = placesOf(stage, ["REDUCE_GRAD"]), waited = placesOf(stage, ["WAIT_REDUCE_GRAD"]);
+        assert.deepEqual([reduced.length, waited.length], at === rank ? [1, 1] : [0, 0], `${schedule.name}, ${stage}`);
+        if (at === rank) assert.ok(Math.max(...placesOf(stage, ["W", "B"])) < reduced[0] && reduced[0] < waited[0]);
+      }
+    }
+  }
+});
+
 test("the older letters mean the same", () => {
   for (const name of ["zb-h1", "dualpipe-v", "zb-v"]) {
     const schedule = generate(name, { devices: 3, microbatches: 6 });
@@ -389,7 +404,7 @@ function fateOf(text: string): Fate {
  */
 function shaken(schedule: Schedule, next: () => number, moves: number): string[][] {
   const rows = toCsv(schedule, { transfers: true }).trim().split("\n").map((row) =>
-    row.split(",").filter((cell) => cell && !cell.includes("WAIT"))
+    row.split(",").filter((cell) => /\d$/.test(cell) && !cell.includes("WAIT")) // actions on parameters wait for nobody
   );
   /** The action that makes what is sent, or uses what is received. */
   const actionOf = (cell: string) => {

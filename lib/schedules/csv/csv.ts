@@ -105,7 +105,7 @@ function placementOf(rows: readonly Row[]): number[] {
 /** How to write a schedule. */
 export interface ToCsvOptions {
   /**
-   * Adds SEND and RECV, and a WAIT_SEND for each SEND, as PyTorch 2.15 asks for them. Without, which is what every
+   * Adds SEND and RECV, a WAIT_SEND for each SEND, and REDUCE_GRAD with its wait for each stage, as PyTorch 2.15 asks for them. Without, which is what every
    * version reads, PyTorch adds its own.
    */
   transfers?: boolean;

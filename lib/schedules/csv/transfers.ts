@@ -8,12 +8,14 @@ import { letterOf, messageOf } from "./transfers_check.ts";
  * The rows of a schedule with its transfers. Each output is sent as soon as it is made and received at that moment, by
  * unit costs; equal moments are in the same order on all ranks. So the transfers of all ranks fit into one sequence, and
  * no two of them wait for each other, even where a send blocks until it is received. A forward's WAIT_SEND follows the
- * backward of its micro-batch, which proves that the activation has arrived; a gradient's comes last.
+ * backward of its micro-batch, which proves that the activation has arrived; a gradient's comes last. Before these stands, stage by
+ * stage, REDUCE_GRAD with its wait: PyTorch, which adds it to a file without transfers, divides the gradients by the number of
+ * micro-batches there, and leaves their sum without.
  */
 export function withTransfers(program: Program): Row[] {
-  const { schedule: { actions }, first, stage: stageOf, to: readerOf } = program;
-  const { starts, ends } = timesOf(program, unitCosts());
-  const spans = spansOf(program, starts, ends);
+  const { schedule: { actions, placement }, first, stage: stageOf, to: readerOf } = program;
+  const times = timesOf(program, unitCosts());
+  const spans = spansOf(program, times.starts, times.ends);
   const timed: { time: number; isAction: boolean; order: number; cell: Omit<Cell, "column"> }[][] = actions.map(
     () => [],
   );
@@ -40,7 +42,14 @@ export function withTransfers(program: Program): Row[] {
   return timed.map((events, rank) => {
     // At one moment transfers come first: what they bring may be used by the action that starts then.
     events.sort((a, b) => a.time - b.time || Number(a.isAction) - Number(b.isAction) || a.order - b.order);
-    const cells = [...events.map(({ cell }) => cell), ...last[rank]].map((cell, column) => ({ ...cell, column }));
+    const stages = placement.flatMap((at, stage) => at === rank ? [stage] : []);
+    const ends = stages.flatMap((stage) =>
+      ["REDUCE_GRAD", "WAIT_REDUCE_GRAD"].map((name) => ({ actions: [{ stage, name }] }))
+    );
+    const cells = [...events.map(({ cell }) => cell), ...ends, ...last[rank]].map((cell, column) => ({
+      ...cell,
+      column,
+    }));
     return { cells, columns: cells.length };
   });
 }
