@@ -26,6 +26,9 @@ try {
   for (const [image, name] of [["rgb_8.png", "cats/one.png"], ["ycc_420.jpg", "dogs/two.jpg"]]) {
     cpSync(`tests/fixtures/images/${image}`, join(folder, "photos", name));
   }
+  for (const name of ["config.json", "model.safetensors"]) {
+    cpSync(`tests/fixtures/llama3/${name}`, join(folder, "Llama-3.2-1B", name)); // a tiny one of that kind
+  }
   for (const file of listed("README.md", "mod.ts", "docs/*.md", "lib/**/*.ts")) {
     for (const [, block] of readFileSync(file, "utf8").matchAll(/```ts\n(.*?)```/gs)) {
       const code = file.endsWith(".md") ? block : block.replace(/^ *\* ?/gm, "");
