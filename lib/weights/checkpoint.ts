@@ -12,8 +12,9 @@ import { checkSettings, settingsMetadata } from "./settings.ts";
 import { openCheckpoint } from "./shards.ts";
 
 /**
- * Writes a pipeline's parameters and running statistics to one safetensors file that the reference implementation can load: Hugging Face's for LLaMa (that of Qwen 2 where
- * queries, keys and values have biases), BERT and Mamba, torchvision's for ResNet. How the model is cut does not matter. A write that fails leaves what was at `path`.
+ * Writes a pipeline's parameters and running statistics to one safetensors file that the reference implementation can load:
+ * Hugging Face's for LLaMa (that of Qwen 2 where queries, keys and values have biases), BERT and Mamba, torchvision's for ResNet. How
+ * the model is cut does not matter. A write that fails leaves what was at `path`.
  *
  * ```ts
  * import { createModel, createPipeline, loadWeights, openDevices, saveWeights, sgd } from "twobp";
