@@ -71,7 +71,7 @@ export function ablationPredictionTable({ predictions, stall, published }: Ablat
     columns: [
       "ranks",
       "stages",
-      ...names.map((name) => name === "stall" ? `${added[name]}, ${stall.ms} ms` : added[name]),
+      ...names.map((name) => name === "stall" ? `${added[name]}, ${stall.ms.toFixed(2)} ms` : added[name]),
       "= gain",
       `stall for ${published.gain.toFixed(2)}`,
       "of a B",
@@ -123,7 +123,7 @@ export function ablationNotes(report: AblationReport): string[] {
       remains > 1
         ? `a factor of ${remains.toFixed(3)} is left over`
         : `nothing is left over, the product is larger by ${(1 / remains).toFixed(3)}`
-    }${same ? "" : `, on ${devices} ranks and not ${published.devices}`}. The stall of ${stall.ms} ms` +
+    }${same ? "" : `, on ${devices} ranks and not ${published.devices}`}. The stall of ${stall.ms.toFixed(2)} ms` +
     `${
       Number.isNaN(stall.share) ? "" : ` (${percent(stall.share)} of a backward of rank ${stall.rank})`
     } is a length that was ` +
