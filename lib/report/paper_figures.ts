@@ -16,7 +16,7 @@ export function paperGainFigure(models: readonly PaperModelReport[]): Figure {
     )
   );
   const x = [bars.map(({ model }) => model), bars.map(({ schedule }) => schedule)];
-  const modes = [...new Set(models.map(({ devices, mode }) => `${devices} ${mode} devices`))].join(", ");
+  const modes = modesOf(models);
   return {
     data: [
       {
@@ -88,7 +88,7 @@ export function paperMemoryFigure(models: readonly PaperModelReport[]): Figure {
       marker: { color: seriesColours[at % seriesColours.length] },
     })),
     layout: {
-      title: { text: "Highest peak over ranks, over that without 2BP (measured)" },
+      title: { text: `Highest peak over ranks, over that without 2BP, measured on ${modesOf(models)}` },
       barmode: "group",
       height: 440,
       yaxis: { title: { text: "peak with 2BP over without" }, rangemode: "tozero" },
@@ -146,3 +146,8 @@ export function paperScalingFigure({ scaling = [], model }: PaperModelReport): F
 }
 
 const short = ({ name }: PaperModelReport["model"]) => String(name).replace(/^paper-/, "");
+
+/** What the models were run on: "4 virtual devices". */
+function modesOf(models: readonly PaperModelReport[]): string {
+  return [...new Set(models.map(({ devices, mode }) => `${devices} ${mode} devices`))].join(", ");
+}
