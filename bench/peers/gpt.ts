@@ -6,8 +6,9 @@ import { linear } from "../../lib/layers/linear.ts";
 import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
 import { preNorm } from "../../lib/layers/residual.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
+import { crossEntropy } from "../../lib/losses/cross_entropy.ts";
+import { defineModel } from "../../lib/models/define_model.ts";
 import type { Model } from "../../lib/models/model.ts";
-import { packIds } from "../../lib/ops/embedding.ts";
 
 /** Its sizes; `torch.py` has the same. */
 export const gptSizes = {
@@ -37,18 +38,12 @@ export function gpt(): Model {
     rotary: false,
     bias: true,
   };
-  return {
+  return defineModel({
     name: "gpt",
     configuration: { ...gptSizes },
     task: "next-token",
-    takes: {
-      inputs: [length],
-      vocabulary,
-      targets: length,
-      classes: vocabulary,
-    },
-    inputShape: (samples) => [2, samples * length],
-    packInputs: packIds,
+    inputs: { shape: [length], vocabulary },
+    loss: crossEntropy(),
     layers: [
       positionedEmbedding("embedding", {
         vocabulary,
@@ -76,5 +71,5 @@ export function gpt(): Model {
       }).flat(),
       sequential([norm("norm"), linear("head", width, vocabulary)]),
     ],
-  };
+  });
 }

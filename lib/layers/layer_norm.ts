@@ -3,7 +3,7 @@ import { columnSum } from "../ops/bias.ts";
 import { add } from "../ops/elementwise.ts";
 import * as ops from "../ops/layer_norm.ts";
 import { joinAdjacent } from "../tensor.ts";
-import type { ResidualNorm } from "./layer.ts";
+import { expectInput, type ResidualNorm } from "./layer.ts";
 import { parameter } from "./parameter.ts";
 
 /**
@@ -17,7 +17,10 @@ export function layerNorm(name: string, width: number, epsilon = 1e-5): Residual
     parameters: [gain, bias],
     addsResidual: true,
     reads: {},
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      expectInput(name, shape, ["rows", width]);
+      return shape;
+    },
     flops: ([rows]) => ({ f: 7 * rows * width, i: 15 * rows * width, w: 2 * width }),
     forward(y, x, saved) {
       const statistics = saved.scratch([x.shape[0], 2], "f32", "activations");

@@ -2,7 +2,7 @@
 import { columnSum } from "../ops/bias.ts";
 import * as ops from "../ops/norm.ts";
 import { joinAdjacent } from "../tensor.ts";
-import type { ResidualNorm } from "./layer.ts";
+import { expectInput, type ResidualNorm } from "./layer.ts";
 import { parameter } from "./parameter.ts";
 
 /**
@@ -15,7 +15,10 @@ export function rmsNorm(name: string, width: number, epsilon = 1e-5): ResidualNo
     parameters: [gain],
     addsResidual: true,
     reads: {},
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      expectInput(name, shape, ["rows", width]);
+      return shape;
+    },
     flops: ([rows]) => ({ f: 4 * rows * width, i: 11 * rows * width, w: width }),
     forward(y, x, saved) {
       const rstd = saved.scratch([x.shape[0]], "f32", "activations");

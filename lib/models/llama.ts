@@ -8,9 +8,10 @@ import { preNorm } from "../layers/residual.ts";
 import { rmsNorm } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
-import { packIds } from "../ops/embedding.ts";
+import { crossEntropy } from "../losses/cross_entropy.ts";
 import { expectFields, flag, optional, positive, real, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../bytes.ts";
+import { defineModel } from "./define_model.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a LLaMa-like model. */
@@ -108,7 +109,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
     rate === 0 ? layer : sequential(withDropout(`${name}.dropout`, { rate, length }, layer));
   const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: tied });
-  return {
+  return defineModel({
     name,
     configuration: {
       vocabulary,
@@ -123,9 +124,8 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
       ...rate > 0 ? { dropout: rate } : {},
     },
     task: "next-token",
-    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
-    inputShape: (samples) => [2, samples * length],
-    packInputs: packIds,
+    inputs: { shape: [length], vocabulary },
+    loss: crossEntropy(),
     layers: [
       dropped("embedding", tokens),
       ...Array.from({ length: blocks }, (_, block) => {
@@ -141,5 +141,5 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
       sequential([rmsNorm("norm", width, epsilon), head]),
     ],
     ...tied ? { tied: [[tokens.parameters[0], head.parameters[0]]] } : {},
-  };
+  });
 }
