@@ -51,10 +51,15 @@ export type { ParameterBlock, PlacedParameter } from "./lib/layers/parameter_blo
 export type { Placed } from "./lib/layers/placed.ts";
 export { type Recompute, recomputed } from "./lib/layers/recompute.ts";
 export type { ChildOptions, Saved } from "./lib/layers/saved.ts";
+export { crossEntropy } from "./lib/losses/cross_entropy.ts";
+export type { Loss, Targets } from "./lib/losses/loss.ts";
+export { meanSquaredError } from "./lib/losses/mean_squared_error.ts";
 export { bert, type BertConfiguration, bertConfigurations } from "./lib/models/bert.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./lib/models/llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./lib/models/mamba.ts";
 export { resnet, type ResnetConfiguration, resnetConfigurations } from "./lib/models/resnet.ts";
+export { defineModel, type Inputs, type ModelDefinition } from "./lib/models/define_model.ts";
+export type { SideInput, SideInputs } from "./lib/models/side_inputs.ts";
 export { type BatchShape, countParameters, type Model, type Task } from "./lib/models/model.ts";
 export { createModel, modelNames } from "./lib/models/registry.ts";
 
@@ -115,7 +120,14 @@ export { parseRecompute, type RecomputePolicy, type RecomputeText } from "./lib/
 export type { NotFinite } from "./lib/runtime/finish.ts";
 export type { RankPeak } from "./lib/runtime/rank.ts";
 export type { StepOptions, StepResult } from "./lib/runtime/step.ts";
-export { type Batch, type BatchSource, ignored, maskedTextSource, textSource } from "./lib/train/data.ts";
+export {
+  type Batch,
+  type BatchArray,
+  type BatchSource,
+  ignored,
+  maskedTextSource,
+  textSource,
+} from "./lib/train/data.ts";
 export { type ImageFolder, imageFolder } from "./lib/train/image_folder.ts";
 export type { Generator } from "./lib/random.ts";
 export { syntheticImages } from "./lib/train/synthetic_images.ts";

@@ -1,6 +1,5 @@
 /** Models of one's own. */
 import type { Layer } from "../layers/layer.ts";
-import type { Parameter } from "../layers/parameter.ts";
 import type { Loss } from "../losses/loss.ts";
 import { packIds } from "../ops/embedding.ts";
 import { anything, expectFields, filled, listOf, oneOf, optional, positive, string } from "../rules.ts";
