@@ -20,7 +20,7 @@
  * ```
  *
  * These are the names that a first program uses. The rest lies under sub-paths: `twobp/schedules` (no GPU), `twobp/runtime`,
- * `twobp/models`, `twobp/layers`, `twobp/ops`, `twobp/train`, `twobp/weights`, `twobp/measure`, `twobp/planning` and
+ * `twobp/models`, `twobp/layers`, `twobp/losses`, `twobp/ops`, `twobp/train`, `twobp/weights`, `twobp/measure`, `twobp/planning` and
  * `twobp/report`.
  *
  * @module

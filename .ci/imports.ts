@@ -14,6 +14,7 @@ const order = [
   "lib/tensor.ts",
   "lib/ops",
   "lib/layers",
+  "lib/losses",
   "lib/models",
   "lib/train",
   "lib/runtime",

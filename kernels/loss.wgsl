@@ -1,5 +1,5 @@
 // Cross-entropy of logits, the plain reference: one invocation a row.
-//   loss = logSumExp - logits[target],  0 for a target that is IGNORED
+//   loss = kept * (logSumExp - logits[target]) + share * sum of (logSumExp - logits),  0 for a target that is `ignored`
 
 const WORKGROUP = 64u;
 
@@ -10,7 +10,7 @@ const WORKGROUP = 64u;
 fn forward(${place}) {
   let row = ${row};
   if (row >= p.rows) { return; }
-  if (targets[row] == IGNORED) {
+  if (targets[row] == p.ignored) {
     log_sum_exp[row] = 0.0;
     losses[row] = 0.0;
     return;
@@ -29,5 +29,11 @@ fn forward(${place}) {
   // bits of the largest magnitude. With an infinite one the sum is not finite.
   let result = nan_unless(highest + log(sum), worst <= INFINITY && is_finite(sum));
   log_sum_exp[row] = result;
-  losses[row] = result - f32(logits[start + targets[row]]);
+  var loss = result - f32(logits[start + targets[row]]);
+  if (p.share > 0.0) {
+    var rest = 0.0;
+    for (var i = 0u; i < p.width; i++) { rest += result - f32(logits[start + i]); }
+    loss = p.kept * loss + p.share * rest;
+  }
+  losses[row] = loss;
 }

@@ -1,8 +1,11 @@
-// Cross-entropy, gradient of the logits:  dlogits = scale * (softmax - onehot(target)),  0 where the target is IGNORED
+// Cross-entropy, gradient of the logits:  dlogits = scale * (softmax - kept * onehot(target) - share),  0 where the target is `ignored`
 
 struct Parameters {
   rows: u32,
   width: u32, // classes, or vec4s of them (backward4)
+  ignored: u32,
+  kept: f32, // 1 - smoothing
+  share: f32, // smoothing / classes
 }
 
 alias T1 = f32;
@@ -15,8 +18,6 @@ alias T2 = f32;
 
 #include "rows"
 
-const IGNORED = 0xffffffffu;
-
 #each "elements" "vec4s"
 @group(0) @binding(1) var<storage, read_write> dlogits${_4}: array<${of(T1)}>;
 @group(0) @binding(2) var<storage, read> logits${_4}: array<${of(T2)}>;
@@ -28,13 +29,13 @@ fn backward${_4}(${place}) {
   let start = row * p.width;
   let shift = log_sum_exp[row];
   let hit = targets[row];
-  if (hit == IGNORED) {
+  if (hit == p.ignored) {
     for (var i = lane.x; i < p.width; i += COLUMNS) { dlogits${_4}[start + i] = ${of(T1)}(); }
     return;
   }
   for (var i = lane.x; i < p.width; i += COLUMNS) {
-    let onehot = select(${zero}, ${V}(1), ${elements(i)} == ${U}(hit));
-    dlogits${_4}[start + i] = ${of(T1)}(scale[0] * (exp(${V}(logits${_4}[start + i]) - shift) - onehot));
+    let onehot = select(${zero}, ${V}(p.kept), ${elements(i)} == ${U}(hit));
+    dlogits${_4}[start + i] = ${of(T1)}(scale[0] * (exp(${V}(logits${_4}[start + i]) - shift) - onehot - p.share));
   }
 }
 #end

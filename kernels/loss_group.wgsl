@@ -13,7 +13,7 @@ fn forward(${place}) {
   let row = ${row};
   if (row >= p.rows) { return; }
   let hit = targets[row];
-  if (hit == IGNORED) {
+  if (hit == p.ignored) {
     if (lane == 0u) {
       log_sum_exp[row] = 0.0;
       losses[row] = 0.0;
@@ -39,10 +39,20 @@ fn forward(${place}) {
   partial[lane] = sum;
   #define merge partial[lane] += partial[lane + half];
   #include "halves"
+  let all = partial[0];
+  let result = nan_unless(highest + log(all), atomicLoad(&row_worst) <= INFINITY && is_finite(all)); // see loss.wgsl
+  var loss = result - f32(logits[start + hit]);
+  if (p.share > 0.0) {
+    workgroupBarrier();
+    var rest = 0.0;
+    for (var i = lane; i < p.width; i += WORKGROUP) { rest += result - f32(logits[start + i]); }
+    partial[lane] = rest;
+    #define merge partial[lane] += partial[lane + half];
+    #include "halves"
+    loss = p.kept * loss + p.share * partial[0];
+  }
   if (lane == 0u) {
-    let all = partial[0];
-    let result = nan_unless(highest + log(all), atomicLoad(&row_worst) <= INFINITY && is_finite(all)); // see loss.wgsl
     log_sum_exp[row] = result;
-    losses[row] = result - f32(logits[start + hit]);
+    losses[row] = loss;
   }
 }

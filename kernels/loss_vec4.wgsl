@@ -10,7 +10,7 @@ fn forward(${place}) {
   let row = ${row};
   if (row >= p.rows) { return; }
   let hit = targets[row];
-  if (hit == IGNORED) {
+  if (hit == p.ignored) {
     log_sum_exp[row] = 0.0;
     losses[row] = 0.0;
     return;
@@ -30,5 +30,11 @@ fn forward(${place}) {
   let total = dot(sum, vec4f(1));
   let result = nan_unless(highest + log(total), worst <= INFINITY && is_finite(total)); // see loss.wgsl
   log_sum_exp[row] = result;
-  losses[row] = result - f32(logits[start + hit / 4u][hit % 4u]);
+  var loss = result - f32(logits[start + hit / 4u][hit % 4u]);
+  if (p.share > 0.0) {
+    var rest = vec4f();
+    for (var i = 0u; i < p.width; i++) { rest += result - vec4f(logits[start + i]); }
+    loss = p.kept * loss + p.share * dot(rest, vec4f(1));
+  }
+  losses[row] = loss;
 }

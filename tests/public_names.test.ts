@@ -30,12 +30,13 @@ test("every folder that has a face is a sub-path, and the first page has few nam
   assert.ok(expected["."].length <= 40, `${expected["."].length} names`);
 });
 
-test("a name has one home: no two sub-paths export the same, but for layers named as the operation they run", () => {
+test("a name has one home: no two sub-paths export the same, but for layers and losses named as the operation they run", () => {
   const homes = new Map<string, string>();
-  const twice = new Set(expected["./layers"].filter((name) => /^[a-z]/.test(name) && expected["./ops"].includes(name)));
+  const both = ["./layers", "./losses"];
+  const twice = new Set(both.flatMap((path) => expected[path]).filter((name) => expected["./ops"].includes(name)));
   for (const path of Object.keys(paths).filter((each) => each !== ".")) {
     for (const name of expected[path]) {
-      if (path === "./layers" && twice.has(name)) continue;
+      if (both.includes(path) && twice.has(name)) continue;
       assert.equal(homes.get(name), undefined, `${name} is in ${homes.get(name)} and ${path}`);
       homes.set(name, path);
     }

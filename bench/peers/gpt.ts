@@ -1,7 +1,8 @@
 /** The model that all train: a small GPT (Radford et al. 2019), pre-norm, learned positions, GELU, biases, head not tied. */
 import type { Model } from "twobp";
+import { crossEntropy } from "twobp/losses";
+import { defineModel } from "twobp/models";
 import { gelu, layerNorm, linear, positionedEmbedding, preNorm, selfAttention, sequential } from "twobp/layers";
-import { packIds } from "twobp/ops";
 
 /** Its sizes; `torch.py` has the same. */
 export const gptSizes = {
@@ -31,18 +32,12 @@ export function gpt(): Model {
     rotary: false,
     bias: true,
   };
-  return {
+  return defineModel({
     name: "gpt",
     configuration: { ...gptSizes },
     task: "next-token",
-    takes: {
-      inputs: [length],
-      vocabulary,
-      targets: length,
-      classes: vocabulary,
-    },
-    inputShape: (samples) => [2, samples * length],
-    packInputs: packIds,
+    inputs: { shape: [length], vocabulary },
+    loss: crossEntropy(),
     layers: [
       positionedEmbedding("embedding", {
         vocabulary,
@@ -70,5 +65,5 @@ export function gpt(): Model {
       }).flat(),
       sequential([norm("norm"), linear("head", width, vocabulary)]),
     ],
-  };
+  });
 }

@@ -5,6 +5,9 @@
 struct Parameters {
   rows: u32,
   width: u32, // classes, in steps of a load: elements or vec4s
+  ignored: u32, // the target that does not count
+  kept: f32, // 1 - smoothing
+  share: f32, // smoothing / classes
 }
 
 alias T3 = f32;
@@ -16,4 +19,3 @@ alias T3 = f32;
 @group(0) @binding(3) var<storage, read> logits: array<${of(T3)}>;
 @group(0) @binding(4) var<storage, read> targets: array<u32>;
 
-const IGNORED = 0xffffffffu;

@@ -5,7 +5,7 @@ import { rope, ropeBackward, type RopeScaling } from "../ops/rope.ts";
 import { hash } from "../random.ts";
 import { composed } from "./composite.ts";
 import { checkRate } from "./dropout.ts";
-import type { Layer } from "./layer.ts";
+import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
@@ -90,7 +90,10 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       gradient: true,
       sides: [...(padded ? ["lengths"] : []), ...(dropout > 0 ? ["seed"] : [])],
     },
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      expectInput(name, shape, ["rows", width]);
+      return shape;
+    },
     flops(shape) {
       const [q, o] = [qkvProjection.flops(shape), output.flops(shape)];
       const scores = 4 * shape[0] * length * inner; // scores and weighted sum, each over the whole square

@@ -4,7 +4,7 @@ import * as ops from "../ops/batch_norm.ts";
 import { columnSum } from "../ops/bias.ts";
 import { joinAdjacent, sizeOf } from "../tensor.ts";
 import { stateBuffer } from "./buffers.ts";
-import type { Layer } from "./layer.ts";
+import { expectInput, type Layer } from "./layer.ts";
 import { parameter } from "./parameter.ts";
 
 /**
@@ -28,6 +28,7 @@ export function batchNorm(name: string, channels: number, options: ops.BatchNorm
     buffers: [runningMean, runningVariance],
     reads: {},
     outputShape(shape) {
+      expectInput(name, shape, shape.map((_, axis) => axis < shape.length - 1 ? "any" : channels));
       if (sizeOf(shape.slice(0, -1)) < 2) {
         throw new UserError(
           `${name}: batch normalisation over [${shape}] needs at least 2 values a channel, and there is 1, whose deviation is 0: ` +

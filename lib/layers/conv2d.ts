@@ -2,7 +2,7 @@
 import * as ops from "../ops/conv.ts";
 import { type Window, windowedShape } from "../ops/windows.ts";
 import { joinAdjacent, sizeOf } from "../tensor.ts";
-import type { Layer } from "./layer.ts";
+import { expectInput, type Layer } from "./layer.ts";
 import { parameter } from "./parameter.ts";
 
 /**
@@ -24,7 +24,10 @@ export function conv2d(
   return {
     parameters: [weight],
     reads: { input: true, gradient: true, nothingElse: true },
-    outputShape: (shape) => windowedShape(shape, window, outputs),
+    outputShape(shape) {
+      expectInput(name, shape, ["samples", "height", "width", inputs]);
+      return windowedShape(shape, window, outputs);
+    },
     flops(shape) {
       const each = 2 * sizeOf(windowedShape(shape, window, outputs)) * size * size * inputs;
       return { f: each, i: each, w: each, recompute: 0 };

@@ -61,6 +61,16 @@ export function sumShape(one: readonly number[], other: readonly number[]): read
   return one;
 }
 
+/**
+ * What a layer asks of the shape of its input: numbers are lengths of axes, names stand for any, as in `["rows", 64]`.
+ *
+ * @throws {UserError} Names the layer, the shape and the right one.
+ */
+export function expectInput(layer: string, shape: readonly number[], right: readonly (string | number)[]): void {
+  if (shape.length === right.length && right.every((axis, i) => typeof axis === "string" || axis === shape[i])) return;
+  throw new UserError(`${layer} takes [${right.join(", ")}], and what comes before it makes [${shape.join(", ")}]`);
+}
+
 /** What the later functions of a layer read: what its neighbours, the pipeline and recomputation must know of it. */
 export interface Reads {
   /**
@@ -72,7 +82,7 @@ export interface Reads {
   readonly gradient?: Reading;
   /** Whether x and dy are all that any of its functions leaves to another: then recomputing it would save nothing. */
   readonly nothingElse?: boolean;
-  /** Names of the side inputs that it reads: "lengths", u32 [samples], and "seed", u32 [2], see {@link Saved.side}. */
+  /** Names of the side inputs that it reads, "seed" or what the model describes, see {@link Saved.side}. */
   readonly sides?: readonly string[];
 }
 

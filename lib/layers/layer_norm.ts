@@ -4,7 +4,7 @@ import { add } from "../ops/elementwise.ts";
 import * as ops from "../ops/layer_norm.ts";
 import { joinAdjacent, type Tensor } from "../tensor.ts";
 import { between } from "./composite.ts";
-import type { ResidualNorm } from "./layer.ts";
+import { expectInput, type ResidualNorm } from "./layer.ts";
 import { parameter } from "./parameter.ts";
 
 /**
@@ -19,7 +19,10 @@ export function layerNorm(name: string, width: number, epsilon = 1e-5): Residual
     parameters: [gain, bias],
     addsResidual: true,
     reads: { input: "sums", gradient: "sums" },
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      expectInput(name, shape, ["rows", width]);
+      return shape;
+    },
     flops([rows]) {
       const size = rows * width;
       return { f: 7 * size, i: 15 * size, w: 2 * width, sums: { i: 5 * size, w: 5 * size } };

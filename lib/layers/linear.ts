@@ -2,7 +2,7 @@
 import { addBias, columnSum } from "../ops/bias.ts";
 import { matmul } from "../ops/matmul.ts";
 import { joinAdjacent } from "../tensor.ts";
-import type { Layer } from "./layer.ts";
+import { expectInput, type Layer } from "./layer.ts";
 import { type Initial, parameter } from "./parameter.ts";
 
 /** What a projection has besides its sizes. */
@@ -30,7 +30,10 @@ export function linear(
   return {
     parameters: bias ? [weight, bias] : [weight],
     reads: { input: true, gradient: true, nothingElse: true },
-    outputShape: ([rows]) => [rows, outputs],
+    outputShape(shape) {
+      expectInput(name, shape, ["rows", inputs]);
+      return [shape[0], outputs];
+    },
     flops([rows]) {
       const each = 2 * rows * inputs * outputs, once = bias ? rows * outputs : 0;
       return { f: each + once, i: each, w: each + once, recompute: 0 };

@@ -16,7 +16,7 @@ import {
 } from "../ops/scan.ts";
 import { joinAdjacent, type Tensor } from "../tensor.ts";
 import { composed } from "./composite.ts";
-import type { Layer } from "./layer.ts";
+import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import { type Initial, parameter } from "./parameter.ts";
 import { backwardInput, forward } from "./run.ts";
@@ -86,7 +86,10 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
   return composed({ in_proj: inProjection, out_proj: output }, {
     parameters: [convWeight, convBias, xWeight, dtWeight, dtBias, aLog, d],
     reads: { input: true, gradient: true },
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      expectInput(name, shape, ["rows", width]);
+      return shape;
+    },
     flops([rows]) {
       const a = inProjection.flops([rows, width]), b = output.flops([rows, inner]);
       const low = 2 * rows * inner * (columns + rank);

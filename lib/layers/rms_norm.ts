@@ -3,7 +3,7 @@ import { columnSum } from "../ops/bias.ts";
 import * as ops from "../ops/norm.ts";
 import { joinAdjacent } from "../tensor.ts";
 import { between } from "./composite.ts";
-import type { ResidualNorm } from "./layer.ts";
+import { expectInput, type ResidualNorm } from "./layer.ts";
 import { parameter } from "./parameter.ts";
 
 /**
@@ -17,7 +17,10 @@ export function rmsNorm(name: string, width: number, epsilon = 1e-5): ResidualNo
     parameters: [gain],
     addsResidual: true,
     reads: { input: "sums", gradient: "sums" },
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      expectInput(name, shape, ["rows", width]);
+      return shape;
+    },
     flops([rows]) {
       const size = rows * width;
       return { f: 4 * size, i: 11 * size, w: width, sums: { i: 3 * size, w: 3 * size } };

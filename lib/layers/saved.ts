@@ -73,9 +73,9 @@ export interface Saved {
   /** Runs what may ask for scratch, and gives that back however it ends. Runs can lie in one another. */
   run<Result>(body: () => Result): Result;
   /**
-   * What the micro-batch brings along besides the first stage's input, on every stage that has a layer which asks for it: "lengths",
-   * u32 [samples], the valid tokens of each sample; "seed", u32 [2], the batch's seed and the number of the
-   * micro-batch's first sample in the batch.
+   * What the micro-batch brings along besides the first stage's input, on every stage that has a layer which asks for it in
+   * `reads.sides`, until its W is done: [samples, ...shape] of what the model describes by this name, "lengths", u32 [samples], for
+   * example; "seed", u32 [2], the batch's seed and the number of the micro-batch's first sample in the batch.
    */
   side(name: string): Tensor;
   /** Keeps a reference to `tensor` under `name` until {@link Saved.drop} or {@link Saved.clear}. */

@@ -1,7 +1,7 @@
 /** Gated feed-forward network (SwiGLU, Shazeer, arXiv 2002.05202): y = down(silu(gate(x)) * up(x)). */
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { composed } from "./composite.ts";
-import type { Layer } from "./layer.ts";
+import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import { backwardInput, forward } from "./run.ts";
 
@@ -25,7 +25,10 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
 
   return composed({ gate_up: gateUpProjection, down }, {
     reads: { input: true, gradient: true },
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      expectInput(name, shape, ["rows", width]);
+      return shape;
+    },
     flops(shape) {
       const [g, d] = [gateUpProjection.flops(shape), down.flops([shape[0], hidden])];
       const gate = 5 * shape[0] * hidden;

@@ -4,7 +4,7 @@ import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { dryDevices } from "../gpu/dry.ts";
 import type { Layer } from "../layers/layer.ts";
 import { type Bytes, categories } from "../memory.ts";
-import { countParameters, type Model } from "../models/model.ts";
+import { countParameters, type Model, targetsOf } from "../models/model.ts";
 import type { RankPeak } from "../runtime/rank.ts";
 import { type Choices, setChoices } from "../ops/choice.ts";
 import {
@@ -93,13 +93,21 @@ export function dryPipeline(
   return createPipeline(set, model, { optimizer, parts, placement, recompute, sums, precision });
 }
 
-/** A batch of the right size with nothing in it. */
-export function blankBatch({ takes }: Model, samples: number): Batch {
-  const count = samples * sizeOf(takes.inputs);
+/** A batch of the right size with nothing in it: zeros, or of side inputs what comes nearest. */
+export function blankBatch(model: Model, samples: number): Batch {
+  const { inputs, vocabulary, sides = {} } = model.takes;
+  const zeros = (type: "u32" | "f32", count: number) =>
+    type === "u32" ? new Uint32Array(count) : new Float32Array(count);
+  const { type, shape } = targetsOf(model, samples);
+  const needed = Object.entries(sides).filter(([, { otherwise }]) => otherwise === undefined);
   return {
     samples,
-    inputs: takes.vocabulary === undefined ? new Float32Array(count) : new Uint32Array(count),
-    targets: new Uint32Array(samples * takes.targets),
+    inputs: zeros(vocabulary === undefined ? "f32" : "u32", samples * sizeOf(inputs)),
+    targets: zeros(type, sizeOf(shape)),
+    sides: Object.fromEntries(needed.map(([name, { type, shape, least = -Infinity, most = Infinity }]) => [
+      name,
+      zeros(type, samples * sizeOf(shape)).fill(Math.min(Math.max(0, least), most)),
+    ])),
   };
 }
 

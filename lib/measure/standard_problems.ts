@@ -28,6 +28,7 @@ import {
   selectiveScanBackwardWeight,
   selectiveScanSums,
 } from "../ops/scan.ts";
+import { squaredError, squaredErrorBackward } from "../ops/squared_error.ts";
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { type DType, empty, type Tensor } from "../tensor.ts";
 import { adamw, sgd } from "../train/optimizers.ts";
@@ -78,6 +79,8 @@ function rows(make: Make) {
   swigluBackward(twice(), wide(), twice());
   crossEntropy(perRow(), perRow(), wide(), targets);
   crossEntropyBackward(wide(), wide(), perRow(), targets, make([1], "f32"));
+  squaredError(perRow(), wide(), make([R, D], "f32"));
+  squaredErrorBackward(wide(), wide(), make([R, D], "f32"), make([1], "f32"));
   sum(make([1], "f32"), perRow());
   embedding(wide(), ids, make([words, D]));
   embeddingBackwardWeight(make([words, D], "f32"), wide(), ids);

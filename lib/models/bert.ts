@@ -8,9 +8,10 @@ import { linear } from "../layers/linear.ts";
 import { positionedEmbedding } from "../layers/positioned_embedding.ts";
 import { postNorm } from "../layers/residual.ts";
 import { sequential } from "../layers/sequential.ts";
-import { packIds } from "../ops/embedding.ts";
+import { crossEntropy } from "../losses/cross_entropy.ts";
 import { expectFields, optional, positive, real, type Rules, whole } from "../rules.ts";
 import { byteVocabulary } from "../bytes.ts";
+import { defineModel } from "./define_model.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a BERT. */
@@ -149,13 +150,13 @@ export function bert(name: string, configuration: BertConfiguration): Model {
     ),
   ];
   const decoder = linear("head.decoder", width, vocabulary, { bias: true, transposed: true });
-  return {
+  return defineModel({
     name,
     configuration: { ...configuration, epsilon },
     task: "masked-token",
-    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary, longest: length },
-    inputShape: (samples) => [2, samples * length],
-    packInputs: packIds,
+    inputs: { shape: [length], vocabulary },
+    sides: { lengths: { type: "u32", shape: [], least: 1, most: length, otherwise: length } },
+    loss: crossEntropy(),
     layers: [
       sequential(withDropout("embeddings.dropout", dropping, embeddings, norm("embeddings.norm"))),
       ...Array.from({ length: blocks }, (_, index) => block(`blocks.${index}`)).flat(),
@@ -167,5 +168,5 @@ export function bert(name: string, configuration: BertConfiguration): Model {
       ]),
     ],
     tied: [[embeddings.table, decoder.parameters[0]]],
-  };
+  });
 }

@@ -9,10 +9,11 @@ import { preNorm } from "../layers/residual.ts";
 import { rmsNorm } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
 import { swigluMlp } from "../layers/swiglu_mlp.ts";
-import { packIds } from "../ops/embedding.ts";
+import { crossEntropy } from "../losses/cross_entropy.ts";
 import type { RopeScaling } from "../ops/rope.ts";
 import { anything, expectFields, flag, optional, positive, real, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../bytes.ts";
+import { defineModel } from "./define_model.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a LLaMa-like model. */
@@ -150,7 +151,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
   };
   const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: tied });
-  return {
+  return defineModel({
     name,
     configuration: {
       vocabulary,
@@ -167,9 +168,8 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
       ...rate > 0 ? { dropout: rate } : {},
     },
     task: "next-token",
-    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
-    inputShape: (samples) => [2, samples * length],
-    packInputs: packIds,
+    inputs: { shape: [length], vocabulary },
+    loss: crossEntropy(),
     layers: [
       dropped("embedding", tokens),
       ...Array.from({ length: blocks }, (_, block) => {
@@ -185,5 +185,5 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
       sequential([rmsNorm("norm", width, epsilon), head]),
     ],
     ...tied ? { tied: [[tokens.parameters[0], head.parameters[0]]] } : {},
-  };
+  });
 }

@@ -5,9 +5,10 @@ import { mambaMixer } from "../layers/mamba.ts";
 import { preNorm } from "../layers/residual.ts";
 import { rmsNorm } from "../layers/rms_norm.ts";
 import { sequential } from "../layers/sequential.ts";
-import { packIds } from "../ops/embedding.ts";
+import { crossEntropy } from "../losses/cross_entropy.ts";
 import { expectFields, optional, positive, real, type Rules } from "../rules.ts";
 import { byteVocabulary } from "../bytes.ts";
+import { defineModel } from "./define_model.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a Mamba model. */
@@ -53,13 +54,12 @@ export function mamba(name: string, configuration: MambaConfiguration): Model {
   const outputBound = 1 / Math.sqrt(expand * width * blocks);
   const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: true });
-  return {
+  return defineModel({
     name,
     configuration: { ...configuration, epsilon },
     task: "next-token",
-    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
-    inputShape: (samples) => [2, samples * length],
-    packInputs: packIds,
+    inputs: { shape: [length], vocabulary },
+    loss: crossEntropy(),
     layers: [
       tokens,
       ...Array.from({ length: blocks }, (_, block) =>
@@ -70,7 +70,7 @@ export function mamba(name: string, configuration: MambaConfiguration): Model {
       sequential([rmsNorm("norm", width, epsilon), head]),
     ],
     tied: [[tokens.parameters[0], head.parameters[0]]],
-  };
+  });
 }
 
 const publicSizes = { vocabulary: 50_280, state: 16, expand: 2, length: 1024 };

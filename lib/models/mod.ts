@@ -14,8 +14,10 @@
  * @module
  */
 export { bert, type BertConfiguration, bertConfigurations } from "./bert.ts";
+export { defineModel, type Inputs, type ModelDefinition } from "./define_model.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./mamba.ts";
 export { resnet, type ResnetConfiguration, resnetConfigurations } from "./resnet.ts";
 export { type BatchShape, countParameters, type Model, parametersOf, type Task } from "./model.ts";
 export { createModel, modelNames } from "./registry.ts";
+export type { SideInput, SideInputs } from "./side_inputs.ts";

@@ -1,7 +1,9 @@
-/** What a model is: a chain of layers that can be cut into stages, with softmax cross-entropy at its end. */
+/** What a model is: a chain of layers that can be cut into stages, with a loss at its end. */
 import type { Layer } from "../layers/layer.ts";
 import type { Parameter } from "../layers/parameter.ts";
+import type { Loss, Targets } from "../losses/loss.ts";
 import {
+  anything,
   expectFields,
   expectValue,
   filled,
@@ -13,9 +15,10 @@ import {
   type Rules,
 } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
+import { checkSideInputs, type SideInput } from "./side_inputs.ts";
 
-/** What a model learns: the next token, tokens that were masked, or the class of an image. */
-export type Task = "next-token" | "masked-token" | "image";
+/** What a model learns: the next token, tokens that were masked, the class of an image, or what its owner's batches hold. */
+export type Task = "next-token" | "masked-token" | "image" | "own";
 
 /** What a model takes of a batch, sample by sample: each batch is held against it before anything runs. */
 export interface BatchShape {
@@ -26,12 +29,11 @@ export interface BatchShape {
    * out where inputs are finite numbers (pixels), in a Float32Array.
    */
   readonly vocabulary?: number;
-  /** Targets of one sample: as many as it has tokens, or one. */
-  readonly targets: number;
-  /** Number of classes, the width of the logits: a target is one of 0 to one less, or `ignored`. */
-  readonly classes: number;
-  /** The most valid tokens of a sample, for models that read `Batch.lengths`; others refuse it. */
-  readonly longest?: number;
+  /**
+   * Side inputs by name: "lengths" is `Batch.lengths`, the others are in `Batch.sides`. "seed", u32 [2], is there without being
+   * described: the batch's seed and the number of the micro-batch's first sample.
+   */
+  readonly sides?: Readonly<Record<string, SideInput>>;
 }
 
 /** A model: a description, from which each pipeline that it is given to makes parameters of its own. */
@@ -42,10 +44,12 @@ export interface Model {
   readonly configuration: Readonly<Record<string, number>>;
   /** What it learns, and so which data it takes. */
   readonly task: Task;
-  /** What it takes of a batch. */
+  /** What it takes of a batch besides targets, which are what its loss compares outputs with. */
   readonly takes: BatchShape;
-  /** From the input to logits [rows, classes]. A pipeline may cut between any two. */
+  /** From the input to the outputs. A pipeline may cut between any two. */
   readonly layers: readonly Layer[];
+  /** What is made of the outputs and the batch's targets on the last stage, and made small. */
+  readonly loss: Loss;
   /**
    * Pairs of parameters that are one (an embedding and the output head), as two copies, each in a stage of its own perhaps:
    * they start alike, and the pipeline adds the gradients of both before it updates them.
@@ -62,15 +66,17 @@ const modelRule: Rule = {
   accepts: (value) => having("inputShape", "packInputs").accepts(value) && filled.accepts((value as Model).layers),
 };
 const takesRule: Rule = {
-  right: "a BatchShape: inputs, targets, classes, and vocabulary where inputs are token ids",
+  right: "a BatchShape: inputs, and vocabulary where inputs are token ids",
   accepts: (value) => typeof value === "object" && value !== null,
 };
 const shapeRules: Rules<BatchShape> = {
   inputs: listOf(positive),
   vocabulary: optional(positive),
-  targets: positive,
-  classes: positive,
-  longest: optional(positive),
+  sides: anything, // by `checkSideInputs`
+};
+const lossRule: Rule = {
+  ...having("targets", "forward", "backward"),
+  right: "a Loss, as crossEntropy() and meanSquaredError() return",
 };
 
 /**
@@ -82,6 +88,21 @@ export function expectModel(owner: string, model: Model): void {
   expectValue(`${owner}: model`, model, modelRule);
   expectValue(`${owner}: \`takes\` of ${model.name}`, model.takes, takesRule);
   expectFields(`\`takes\` of ${model.name}`, model.takes, shapeRules);
+  expectValue(`${owner}: the loss of ${model.name}`, model.loss, lossRule);
+  checkSideInputs(model.name, model.takes.sides, [
+    ...model.layers.flatMap(({ reads }) => reads.sides ?? []),
+    ...model.loss.sides ?? [],
+  ]);
+}
+
+/** Shape of the outputs for so many samples; refuses a number that a layer cannot work on. */
+export function outputShapeOf(model: Model, samples: number): readonly number[] {
+  return model.layers.reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples));
+}
+
+/** What the outputs of so many samples are compared with. */
+export function targetsOf(model: Model, samples: number): Targets {
+  return model.loss.targets(outputShapeOf(model, samples));
 }
 
 /** All parameters, in order, tied ones both. */

@@ -10,7 +10,9 @@ import { linear } from "../layers/linear.ts";
 import { averagePool, maxPool } from "../layers/pool.ts";
 import { sequential } from "../layers/sequential.ts";
 import { shortcut } from "../layers/shortcut.ts";
+import { crossEntropy } from "../losses/cross_entropy.ts";
 import { expectFields, listOf, oneOf, optional, positive, real, type Rules } from "../rules.ts";
+import { defineModel } from "./define_model.ts";
 import type { Model } from "./model.ts";
 
 /** Sizes of a residual network. */
@@ -76,15 +78,14 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
   // PyTorch starts linear layers with uniform numbers; these are normal, with the same deviation, and no bias.
   const classifier = linear("fc", inputs, classes, { initial: { normal: 1 / Math.sqrt(3 * inputs) }, bias: true });
   layers.push(sequential([averagePool(), classifier]));
-  return {
+  return defineModel({
     name,
     configuration: { blocks: blocks.reduce((sum, count) => sum + count, 0), width, size, classes, ...constants },
     task: "image",
-    takes: { inputs: [size, size, 3], targets: 1, classes },
+    inputs: { shape: [size, size, 3] },
+    loss: crossEntropy(),
     layers,
-    inputShape: (samples) => [samples, size, size, 3],
-    packInputs: (inputs) => inputs,
-  };
+  });
 }
 
 /** A convolution and the normalisation of its result, with a ReLU behind it perhaps. */

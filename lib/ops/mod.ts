@@ -58,6 +58,7 @@ export {
   roughly,
   setChoices,
 } from "./choice.ts";
+export { squaredError, squaredErrorBackward } from "./squared_error.ts";
 export { type ListSpec, singleOperation, type SingleOperationSpec } from "./variants.ts";
 
 export {
@@ -87,7 +88,7 @@ export { embedding, embeddingBackwardWeight, packIds } from "./embedding.ts";
 export { findNotFinite, notFiniteAt } from "./finite.ts";
 export { gelu, geluBackward, type GeluForm } from "./gelu.ts";
 export { layerNorm, layerNormBackwardInput, layerNormSums } from "./layer_norm.ts";
-export { crossEntropy, crossEntropyBackward, sum, type SumOptions } from "./loss.ts";
+export { crossEntropy, crossEntropyBackward, type CrossEntropyOptions, sum, type SumOptions } from "./loss.ts";
 export { matmul, matmulBatched, type MatmulOptions, type Matrices } from "./matmul.ts";
 export type { Layout } from "./matmul_problem.ts";
 export { rmsNorm, rmsNormBackwardInput, rmsNormSums } from "./norm.ts";

@@ -1,6 +1,6 @@
 /** One action of a schedule: what it receives, records and sends. */
-import { lossBackward, lossForward } from "../layers/cross_entropy.ts";
 import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
+import { lossBackward, lossForward } from "../losses/run.ts";
 import { alignment } from "../memory.ts";
 import { B, F, inputOf, outputOf, W } from "../schedules/program.ts";
 import { empty, fromArray, release, type Tensor, view } from "../tensor.ts";
@@ -56,7 +56,7 @@ function prepare(run: Run, node: number, input: number, output: number): Prepare
 }
 
 function prepareForward(run: Run, node: number, input: number, output: number): Prepared {
-  const { program, batch, rank: { device, stages, dtype }, shapes } = run;
+  const { program, batch, rank: { device, stages, dtype, model: { loss } }, shapes } = run;
   const stage = program.stage[node], microbatch = program.microbatch[node];
   const { layer } = stages.get(stage)!;
   const saved = savedOf(run, stage, microbatch);
@@ -73,15 +73,16 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
       },
     };
   }
-  const wanted = fromArray(device, [targets.length], targets, "activations");
-  const logits = empty(device, shapes[stage + 1], "activations", dtype);
-  const loss = view(run.losses!, [1], microbatch * alignment);
+  const outputShape = shapes[stage + 1];
+  const wanted = fromArray(device, loss.targets(outputShape).shape, targets, "activations");
+  const outputs = empty(device, outputShape, "activations", dtype);
+  const sum = view(run.losses!, [1], microbatch * alignment);
   return {
     arriving: awaited(run, input, x),
     record() {
-      forward(layer, logits, x, saved);
-      lossForward(loss, logits, wanted, saved.child("loss"));
-      release(x, wanted, logits, loss);
+      forward(layer, outputs, x, saved);
+      lossForward(loss, sum, outputs, wanted, saved);
+      release(x, wanted, outputs, sum);
       run.forwards++;
     },
   };
@@ -99,7 +100,7 @@ function prepareBackward(run: Run, node: number, input: number, output: number):
     arriving: awaited(run, input, dy),
     leaving: dx,
     record() {
-      if (input < 0) lossBackward(dy, rank.lossGradient!, saved.child("loss"));
+      if (input < 0) lossBackward(rank.model.loss, dy, rank.lossGradient!, saved);
       backwardInput(layer, dx, dy, saved);
       release(dy);
       // The gradient leaves after the whole backward: sent any earlier, the baseline would be 2BP already.

@@ -6,6 +6,7 @@ import { F, isMessage } from "../schedules/program.ts";
 import type { Action } from "../schedules/schedule.ts";
 import { empty, fromArray, release, retain, type Tensor, writeArray } from "../tensor.ts";
 import { type Batch, microbatchOf } from "../train/data.ts";
+import { sideOf } from "../train/side_values.ts";
 import type { Run } from "./run.ts";
 
 const cellOf = ({ program }: Run, stage: number, microbatch: number) => stage * program.microbatches + microbatch;
@@ -52,17 +53,21 @@ export function endStay(run: Run, node: number): void {
   run.groups.delete(node);
 }
 
-/** Uploads the side inputs that the stage's layers ask for. */
+/** Uploads the side inputs that the stage's layers, and on the last stage the loss, ask for. */
 function uploadSides({ batch, program, rank }: Run, stage: number, microbatch: number): Map<string, Tensor> {
-  const { samples, lengths, seed = 0, inputs } = microbatchOf(batch, microbatch, program.microbatches);
-  return new Map(
-    rank.stages.get(stage)!.layer.reads.sides?.map((name) => {
-      const data = name === "seed"
-        ? Uint32Array.of(seed, microbatch * samples)
-        : lengths ?? new Uint32Array(samples).fill(inputs.length / samples);
-      return [name, fromArray(rank.device, [data.length], data, "activations")];
-    }),
-  );
+  const { device, model: { takes, loss } } = rank;
+  const part = microbatchOf(batch, microbatch, program.microbatches), { samples, seed = 0 } = part;
+  const names = [
+    ...rank.stages.get(stage)!.layer.reads.sides ?? [],
+    ...stage === program.stages - 1 ? loss.sides ?? [] : [],
+  ];
+  return new Map([...new Set(names)].map((name) => {
+    if (name === "seed") {
+      return [name, fromArray(device, [2], Uint32Array.of(seed, microbatch * samples), "activations")];
+    }
+    const side = takes.sides![name];
+    return [name, fromArray(device, [samples, ...side.shape], sideOf(part, name, side), "activations")];
+  }));
 }
 
 /** The first stage's input, in a slot where W will read it. */

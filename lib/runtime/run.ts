@@ -53,9 +53,9 @@ export interface StepInput {
   readonly program: Program;
   /** The whole batch. */
   readonly batch: Batch;
-  /** Shape of each stage's input for one micro-batch; last, that of the logits. */
+  /** Shape of each stage's input for one micro-batch; last, that of the outputs. */
   readonly shapes: readonly (readonly number[])[];
-  /** How many targets of the batch count. */
+  /** How many targets of the batch count: what the sum of the losses is divided by. */
   readonly targets: number;
   /** Whether parameters are updated at the end. */
   readonly optimize: boolean;

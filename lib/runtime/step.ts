@@ -7,7 +7,7 @@ import { anything, expectFields, flag, optional, type Rules } from "../rules.ts"
 import type { Program } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { checkBatch } from "../train/check_batch.ts";
-import type { Batch } from "../train/data.ts";
+import { type Batch, mapArrays } from "../train/data.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients, type NotFinite } from "./finish.ts";
 import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
@@ -160,16 +160,10 @@ async function runRanks(
 
 /**
  * The batch, with copies of all that says where kernels read: what was checked is what they get, even if the caller draws the
- * next batch into the same arrays meanwhile. Pixels, which are many and lead nowhere else, are not copied.
+ * next batch into the same arrays meanwhile. Floats, which are many and lead nowhere else, are not copied.
  */
-function withOwnIds({ samples, inputs, targets, lengths, seed }: Batch): Batch {
-  return {
-    samples,
-    inputs: inputs instanceof Uint32Array ? new Uint32Array(inputs) : inputs,
-    targets: new Uint32Array(targets),
-    ...(lengths ? { lengths: new Uint32Array(lengths) } : {}),
-    ...(seed === undefined ? {} : { seed }),
-  };
+function withOwnIds(batch: Batch): Batch {
+  return mapArrays(batch, (array) => array instanceof Uint32Array ? array.slice() as typeof array : array);
 }
 
 function shapesOf({ model, stages }: Context, samples: number): (readonly number[])[] {

@@ -2,28 +2,33 @@
 import { byteVocabulary } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { described, expectFields, expectValue, positive, u32 } from "../rules.ts";
+import { ignored } from "../ops/loss.ts";
 import { generator } from "../random.ts";
 
+export { ignored };
+
+/** A typed array of a batch. */
+export type BatchArray = Uint32Array | Float32Array;
+
 /**
- * Samples and what a model is to make of them; every sample has as many inputs, and as many targets: those that the model's
- * `takes` names. Pixels are read until the step that they are given to has ended, and must not change before; the other arrays
- * are copied when it starts.
+ * Samples and what a model is to make of them; every sample has as many inputs as the model's `takes` says, and as many targets as its
+ * loss compares outputs with. Floats are read until the step that they are given to has ended, and must not change before;
+ * u32 arrays are copied when it starts.
  */
 export interface Batch {
   /** Number of samples, 1 or more. */
   readonly samples: number;
-  /** Token ids below the vocabulary, u32, or finite pixels, f32, sample after sample. */
-  readonly inputs: Uint32Array | Float32Array;
-  /** Classes that the model's rows are to predict, or {@link ignored}, sample after sample. */
-  readonly targets: Uint32Array;
+  /** Token ids below the vocabulary, u32, or finite numbers (pixels), f32, sample after sample. */
+  readonly inputs: BatchArray;
+  /** What the outputs are to be, sample after sample: classes or {@link ignored}, u32, or finite numbers, f32, as the loss asks. */
+  readonly targets: BatchArray;
   /** Valid tokens of each sample, 1 or more, for models that look at whole sequences; all of them by default. */
   readonly lengths?: Uint32Array;
+  /** The model's other side inputs by name, each sample after sample; those left out are what the model says of them. */
+  readonly sides?: Readonly<Record<string, BatchArray>>;
   /** What random choices inside the model (dropout) depend on, a u32; 0 by default. */
   readonly seed?: number;
 }
-
-/** A target that counts neither for the loss nor for its gradient. */
-export const ignored = 0xffff_ffff;
 
 /** Draws batches without end; from files that are read as they are drawn, a batch is a promise. */
 export interface BatchSource<Drawn extends Batch | Promise<Batch> = Batch | Promise<Batch>> {
@@ -119,15 +124,21 @@ export function expectSamples(samples: number): void {
   expectValue("The samples to draw", samples, positive);
 }
 
+/** The same batch, each of its arrays replaced. */
+export function mapArrays(batch: Batch, change: <Values extends BatchArray>(array: Values) => Values): Batch {
+  const { inputs, targets, lengths, sides } = batch;
+  return {
+    ...batch,
+    inputs: change(inputs),
+    targets: change(targets),
+    ...lengths ? { lengths: change(lengths) } : {},
+    ...sides ? { sides: Object.fromEntries(Object.entries(sides).map(([name, side]) => [name, change(side)])) } : {},
+  };
+}
+
 /** Micro-batch `index` of `count`, as a batch. */
 export function microbatchOf(batch: Batch, index: number, count: number): Batch {
-  const part = <T extends Uint32Array | Float32Array>(array: T) =>
-    array.subarray(index * array.length / count, (index + 1) * array.length / count) as T;
-  return {
-    samples: batch.samples / count,
-    inputs: part(batch.inputs),
-    targets: part(batch.targets),
-    ...(batch.lengths ? { lengths: part(batch.lengths) } : {}),
-    ...(batch.seed === undefined ? {} : { seed: batch.seed }),
-  };
+  const part = <Values extends BatchArray>(array: Values) =>
+    array.subarray(index * array.length / count, (index + 1) * array.length / count) as Values;
+  return { ...mapArrays(batch, part), samples: batch.samples / count };
 }

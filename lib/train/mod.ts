@@ -13,7 +13,7 @@
  */
 export { byteVocabulary } from "../bytes.ts";
 export { type Generator, generator } from "../random.ts";
-export { type Batch, type BatchSource, ignored, maskedTextSource, textSource } from "./data.ts";
+export { type Batch, type BatchArray, type BatchSource, ignored, maskedTextSource, textSource } from "./data.ts";
 export { type ImageFolder, imageFolder } from "./image_folder.ts";
 export { adamw, type AdamWOptions, type Optimizer, type OptimizerSpec, sgd, type SgdOptions } from "./optimizers.ts";
 export { syntheticImages } from "./synthetic_images.ts";

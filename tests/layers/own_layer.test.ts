@@ -12,8 +12,9 @@ import type { Layer } from "../../lib/layers/layer.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { unsplit } from "../../lib/layers/unsplit.ts";
+import { crossEntropy } from "../../lib/losses/cross_entropy.ts";
+import { defineModel } from "../../lib/models/define_model.ts";
 import type { Model } from "../../lib/models/model.ts";
-import { packIds } from "../../lib/ops/embedding.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -72,19 +73,17 @@ test("its gradients are the same split and whole, with 2BP at any width and with
         backwardWeight(layer, [saved]);
       },
     });
-  const modelOf = (as: (layer: Layer) => Layer): Model => ({
-    name: "gates",
-    configuration: { vocabulary, width, length },
-    task: "next-token",
-    takes: { inputs: [length], vocabulary, targets: length, classes: vocabulary },
-    inputShape: (samples) => [2, samples * length],
-    packInputs: packIds,
-    layers: [
-      embedding("tokens", vocabulary, width),
-      ...[0, 1, 2].map((index) => as(gated(`gate.${index}`, width))),
-      linear("head", width, vocabulary),
-    ],
-  });
+  const modelOf = (as: (layer: Layer) => Layer): Model =>
+    defineModel({
+      name: "gates",
+      inputs: { shape: [length], vocabulary },
+      layers: [
+        embedding("tokens", vocabulary, width),
+        ...[0, 1, 2].map((index) => as(gated(`gate.${index}`, width))),
+        linear("head", width, vocabulary),
+      ],
+      loss: crossEntropy(),
+    });
   const set = await openDevices(2);
   const batch = randomBatch(tiny, 4);
   const base = generate("1f1b-1", { devices: 2, microbatches: 4 });

@@ -5,12 +5,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import { lossBackward, lossForward } from "../../lib/layers/cross_entropy.ts";
 import { createGroup, releaseGroup } from "../../lib/layers/group.ts";
 import { type Placed, placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { createSaved } from "../../lib/layers/saved.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
+import { lossBackward, lossForward } from "../../lib/losses/run.ts";
 import { bert } from "../../lib/models/bert.ts";
 import { llama } from "../../lib/models/llama.ts";
 import { mamba } from "../../lib/models/mamba.ts";
@@ -76,12 +76,12 @@ async function run(
   const logits = empty(device, layer.outputShape(shape), "activations");
   const wanted = fromArray(device, [targets.length], targets, "activations"), loss = empty(device, [1], "activations");
   forward(layer, logits, x, saved.child("model"));
-  lossForward(loss, logits, wanted, saved.child("loss"));
+  lossForward(model.loss, loss, logits, wanted, saved);
   const [value] = await toArray(loss);
   if (gradient !== undefined) {
     const scale = fromArray(device, [1], Float32Array.of(gradient), "activations");
     const dlogits = empty(device, logits.shape, "derivatives");
-    lossBackward(dlogits, scale, saved.child("loss"));
+    lossBackward(model.loss, dlogits, scale, saved);
     backwardInput(layer, undefined, dlogits, saved.child("model"));
     backwardWeight(layer, [saved.child("model")]);
     release(scale, dlogits);

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { lossBackward, lossForward } from "../../lib/layers/cross_entropy.ts";
 import { createGroup, releaseGroup } from "../../lib/layers/group.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
 import { createSaved } from "../../lib/layers/saved.ts";
 import { sequential } from "../../lib/layers/sequential.ts";
+import { lossBackward, lossForward } from "../../lib/losses/run.ts";
 import { countParameters, parametersOf } from "../../lib/models/model.ts";
 import { resnet, resnetConfigurations } from "../../lib/models/resnet.ts";
 import { partition, stageFlops } from "../../lib/runtime/partition.ts";
@@ -82,8 +82,8 @@ test("a small ResNet's loss falls on synthetic images, and every parameter has a
     const logits = empty(on, [samples, 4], "activations"), dlogits = empty(on, [samples, 4], "derivatives");
     const wanted = fromArray(on, [samples], targets, "activations"), loss = empty(on, [1], "activations");
     forward(layer, logits, x, saved);
-    lossForward(loss, logits, wanted, saved.child("loss"));
-    lossBackward(dlogits, scale, saved.child("loss"));
+    lossForward(model.loss, loss, logits, wanted, saved);
+    lossBackward(model.loss, dlogits, scale, saved);
     backwardInput(layer, undefined, dlogits, saved);
     backwardWeight(layer, [saved]);
     if (step === 0) {

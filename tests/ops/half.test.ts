@@ -17,6 +17,7 @@ import { rmsNorm, rmsNormBackwardInput, rmsNormSums } from "../../lib/ops/norm.t
 import { averagePool, averagePoolBackward, maxPool, maxPoolBackward } from "../../lib/ops/pool.ts";
 import { relu, reluBackward } from "../../lib/ops/relu.ts";
 import { rope } from "../../lib/ops/rope.ts";
+import { squaredError, squaredErrorBackward } from "../../lib/ops/squared_error.ts";
 import { swiglu, swigluBackward } from "../../lib/ops/swiglu.ts";
 import { empty, type Tensor, toArray } from "../../lib/tensor.ts";
 import * as biases from "../reference/bias.ts";
@@ -107,6 +108,18 @@ for (const [rows, width] of [[7, 20], [37, 13], [33, 260]]) {
       await assertTensor(out, expected.losses, 4e-6, "losses");
       await assertTensor(sums, expected.logSumExp, 2e-6, "logSumExp");
       await assertTensor(outDx, losses.crossEntropyBackward(x, targets, width, scale), tolerance, "dlogits");
+    });
+
+    testHalf(`squaredError() ${of} and its gradient in f16 equal the float64 reference`, async (on) => {
+      const targets = normal(count, 8), scale = 512;
+      const out = dirty(on, [rows]), outDy = out16(on, shape);
+      const [y, wanted] = [f16(on, shape, x), tensor(on, shape, targets)];
+      record(() => {
+        squaredError(out, y, wanted);
+        squaredErrorBackward(outDy, y, wanted, tensor(on, [1], Float32Array.of(scale)));
+      });
+      await assertTensor(out, losses.squaredError(x, targets, width), 2e-6, "losses");
+      await assertTensor(outDy, losses.squaredErrorBackward(x, targets, scale), tolerance, "dy");
     });
 
     testHalf(`addBias(), its gradient and dropout() ${of} in f16 equal the float64 reference`, async (on) => {

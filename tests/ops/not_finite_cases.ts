@@ -15,6 +15,7 @@ import { rmsNorm, rmsNormBackwardInput, rmsNormSums } from "../../lib/ops/norm.t
 import { averagePool, averagePoolBackward, maxPool, maxPoolBackward } from "../../lib/ops/pool.ts";
 import { addRelu, relu, reluBackward } from "../../lib/ops/relu.ts";
 import { rope, ropeBackward } from "../../lib/ops/rope.ts";
+import { squaredError, squaredErrorBackward } from "../../lib/ops/squared_error.ts";
 import {
   scanStatesShape,
   scanSumsShape,
@@ -199,6 +200,32 @@ const rowCases = [132, 5].flatMap((width): Case[] => {
       expected: ({ logits, scale }) => ({
         ...losses.crossEntropy(logits, targets, width),
         dlogits: losses.crossEntropyBackward(logits, targets, width, scale[0]),
+      }),
+    },
+    {
+      name: `crossEntropy() with smoothing and its gradient ${of}`,
+      inputs: { logits: x, targets: words(targets), scale: singles(1) },
+      outputs: { losses: out32(rows), logSumExp: out32(rows), dlogits: out(rows, width) },
+      record({ losses, logSumExp, logits, targets, dlogits, scale }) {
+        crossEntropy(losses, logSumExp, logits, targets, { smoothing: 0.1 });
+        crossEntropyBackward(dlogits, logits, logSumExp, targets, scale, { smoothing: 0.1 });
+      },
+      expected: ({ logits, scale }) => ({
+        ...losses.crossEntropy(logits, targets, width, { smoothing: 0.1 }),
+        dlogits: losses.crossEntropyBackward(logits, targets, width, scale[0], { smoothing: 0.1 }),
+      }),
+    },
+    {
+      name: `squaredError() and its gradient ${of}`,
+      inputs: { y: x, targets: singles(rows, width), scale: singles(1) },
+      outputs: { losses: out32(rows), dy: out(rows, width) },
+      record({ losses, y, targets, dy, scale }) {
+        squaredError(losses, y, targets);
+        squaredErrorBackward(dy, y, targets, scale);
+      },
+      expected: ({ y, targets, scale }) => ({
+        losses: losses.squaredError(y, targets, width),
+        dy: losses.squaredErrorBackward(y, targets, scale[0]),
       }),
     },
     {

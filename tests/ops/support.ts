@@ -100,6 +100,7 @@ export function assertGradient(
   x: ArrayLike<number>,
   gradient: ArrayLike<number>,
   what: string,
+  tolerance = 1e-7,
 ): void {
   const at = Float64Array.from(x);
   const differences = at.map((value, i) => {
@@ -111,7 +112,7 @@ export function assertGradient(
     at[i] = value;
     return (above - below) / (2 * h);
   });
-  assertClose(gradient, differences, 1e-7, what);
+  assertClose(gradient, differences, tolerance, what);
 }
 
 /** Sum of products: a scalar loss whose gradient is `weights`. */

@@ -98,7 +98,8 @@ test("the placement gives each stage a rank that there is; a rank without a stag
 
 test("names of parameters and state buffers are unique in a model, and so are layers with parameters", () => {
   const model = tinyModel(), { layers } = model;
-  const twice = (extra: Layer, message: string) => refused({}, message, { ...model, layers: [...layers, extra] });
+  const after = (index: number, extra: Layer, layers: readonly Layer[]) => layers.toSpliced(index + 1, 0, extra);
+  const twice = (extra: Layer, message: string) => refused({}, message, { ...model, layers: after(1, extra, layers) });
   twice(layers[1], 'tiny has two parameters or buffers "blocks.0.attention.norm.weight"; names must be unique');
   twice(
     linear("blocks.1.mlp.down", 12, 12),
@@ -109,7 +110,7 @@ test("names of parameters and state buffers are unique in a model, and so are la
   refused(
     {},
     'r has two parameters or buffers "bn1.running_mean"; names must be unique',
-    { ...network, layers: [...network.layers, sequential([named])] },
+    { ...network, layers: after(0, sequential([named]), network.layers) },
   );
 });
 
@@ -185,12 +186,17 @@ test("createPipeline() takes devices and a model, not what stands for them", () 
   wrong(
     set,
     { ...model, takes: undefined },
-    "createPipeline: `takes` of tiny must be a BatchShape: inputs, targets, classes, and vocabulary where inputs are token ids, not undefined",
+    "createPipeline: `takes` of tiny must be a BatchShape: inputs, and vocabulary where inputs are token ids, not undefined",
   );
   wrong(
     set,
-    { ...model, takes: { ...model.takes, classes: 0.5 } },
-    "`takes` of tiny: classes must be a whole number, 1 or more, not 0.5",
+    { ...model, takes: { ...model.takes, vocabulary: 0.5 } },
+    "`takes` of tiny: vocabulary must be a whole number, 1 or more, not 0.5",
+  );
+  wrong(
+    set,
+    { ...model, loss: undefined },
+    "createPipeline: the loss of tiny must be a Loss, as crossEntropy() and meanSquaredError() return, not undefined",
   );
 });
 

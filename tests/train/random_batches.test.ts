@@ -8,6 +8,7 @@ import { blankBatch } from "../../lib/measure/memory.ts";
 import { bert, type BertConfiguration } from "../../lib/models/bert.ts";
 import { llama, type LlamaConfiguration } from "../../lib/models/llama.ts";
 import { mamba } from "../../lib/models/mamba.ts";
+import { targetsOf } from "../../lib/models/model.ts";
 import { resnet, type ResnetConfiguration } from "../../lib/models/resnet.ts";
 import { createPipeline, type Pipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
@@ -347,7 +348,7 @@ test("a random LLaMa or ResNet configuration is refused, or makes a model that t
     if (!expected) return void wrong++;
     right++;
     const model = make();
-    assert.equal(checkBatch(model, blankBatch(model, 4), 2), 4 * model.takes.targets);
+    assert.equal(checkBatch(model, blankBatch(model, 4), 2), targetsOf(model, 4).shape[0]);
   };
   fc.assert(
     fc.property(
