@@ -133,12 +133,15 @@ export type { Generator } from "./lib/random.ts";
 export { syntheticImages } from "./lib/train/synthetic_images.ts";
 export {
   adamw,
+  type AdamWGroup,
   type AdamWOptions,
   type Optimizer,
   type OptimizerSpec,
   sgd,
+  type SgdGroup,
   type SgdOptions,
 } from "./lib/train/optimizers.ts";
+export type { Grouped, Matching, OptimizerGroup } from "./lib/train/optimizer_groups.ts";
 
 export { loadWeights, saveWeights } from "./lib/weights/checkpoint.ts";
 
