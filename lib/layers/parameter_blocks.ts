@@ -41,6 +41,18 @@ export interface ParameterBlock {
   readonly parts: readonly PlacedParameter[];
 }
 
+/** How layers are placed. */
+export interface PlaceOptions {
+  /** Of the initial values, which depend on it and on a parameter's name alone; 0 by default. */
+  readonly seed?: number;
+  /** By the name of a parameter that starts as a copy of another, the other's name. */
+  readonly originals?: ReadonlyMap<string, string>;
+  /** What kernels read; with "f16" it is a copy of f32 masters. "f32" by default. */
+  readonly dtype?: "f32" | "f16";
+  /** What a parameter of this name must have in common with those that it shares a block with; nothing by default. */
+  readonly kindOf?: (name: string) => unknown;
+}
+
 /** The parameter that element `index` of a block belongs to; padding belongs to the one before it. */
 export function parameterAt({ parameters, starts }: ParameterBlock, index: number): Parameter {
   let at = parameters.length - 1;
@@ -51,7 +63,8 @@ export function parameterAt({ parameters, starts }: ParameterBlock, index: numbe
 /**
  * Places parameters on a device: values initialised, gradients zero. The initial values depend on `seed` and on a
  * parameter's name alone, so that every partition of a model starts from the same point; `originals` names the parameter that
- * another starts as a copy of. Several blocks come back only where one would not fit the device's largest binding.
+ * another starts as a copy of. Several blocks come back where parameters are of several kinds, and where one would not fit the
+ * device's largest binding.
  *
  * With `dtype` "f16" kernels read an f16 copy, which counts as parameters; the f32 masters count as optimizer then, whose
  * memory they are, as with ZeRO (Rajbhandari et al., arXiv 1910.02054, section 3.1). Gains and biases are copied like
@@ -60,34 +73,39 @@ export function parameterAt({ parameters, starts }: ParameterBlock, index: numbe
 export function placeParameters(
   parameters: readonly Parameter[],
   device: Device,
-  seed: number,
-  originals: ReadonlyMap<string, string>,
-  dtype: "f32" | "f16",
+  options: PlaceOptions = {},
 ): ParameterBlock[] {
-  const matrices = parameters.filter((parameter) => parameter.shape.length > 1);
-  const vectors = parameters.filter((parameter) => parameter.shape.length <= 1);
+  const { dtype = "f32", kindOf = () => undefined } = options;
   const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.device.limits;
   const most = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / alignment) * alignment;
-  const blocks: Parameter[][] = [];
-  let bytes = Infinity;
-  for (const parameter of [...matrices, ...vectors]) {
-    const more = 4 * padded(parameter, dtype);
-    if (bytes + more > most) {
-      blocks.push([]);
-      bytes = 0;
-    }
-    blocks[blocks.length - 1].push(parameter);
-    bytes += more;
+  const kinds = new Map<unknown, Parameter[]>();
+  for (const parameter of parameters) {
+    const kind = kindOf(parameter.name), others = kinds.get(kind);
+    if (others) others.push(parameter);
+    else kinds.set(kind, [parameter]);
   }
-  return blocks.map((block) => placeBlock(block, device, seed, originals, dtype));
+  const blocks: Parameter[][] = [];
+  for (const alike of kinds.values()) {
+    let bytes = Infinity;
+    for (const parameter of [...alike.filter(isMatrix), ...alike.filter((each) => !isMatrix(each))]) {
+      const more = 4 * padded(parameter, dtype);
+      if (bytes + more > most) {
+        blocks.push([]);
+        bytes = 0;
+      }
+      blocks[blocks.length - 1].push(parameter);
+      bytes += more;
+    }
+  }
+  return blocks.map((block) => placeBlock(block, device, options));
 }
+
+const isMatrix = ({ shape }: Parameter) => shape.length > 1;
 
 function placeBlock(
   block: readonly Parameter[],
   device: Device,
-  seed: number,
-  originals: ReadonlyMap<string, string>,
-  dtype: "f32" | "f16",
+  { seed = 0, originals = new Map(), dtype = "f32" }: PlaceOptions,
 ): ParameterBlock {
   const starts = startsOf(block, dtype);
   const count = starts[block.length];
@@ -99,7 +117,7 @@ function placeBlock(
     const part = (whole: Tensor) => view(whole, shape, bytesOf([starts[index]], whole.dtype));
     return { value: part(values), master: part(masters), gradient: part(gradients) };
   });
-  const decayed = starts[block.filter(({ shape }) => shape.length > 1).length];
+  const decayed = starts[block.filter(isMatrix).length];
   if (!device.gpu.info.dry) { // where nothing is computed, nobody reads billions of numbers
     device.write(masters, initialValues(block, starts, seed, originals));
     device.write(gradients, new Float32Array(count));

@@ -2,7 +2,15 @@
 import type { Device } from "../gpu/device.ts";
 import { type BufferBlock, placeBuffers, type PlacedState, releaseBuffers, type StateBuffer } from "./buffers.ts";
 import type { Parameter } from "./parameter.ts";
-import { type ParameterBlock, type PlacedParameter, placeParameters, releaseParameters } from "./parameter_blocks.ts";
+import {
+  type ParameterBlock,
+  type PlacedParameter,
+  type PlaceOptions,
+  placeParameters,
+  releaseParameters,
+} from "./parameter_blocks.ts";
+
+export type { PlaceOptions };
 
 /** What is placed of a layer. */
 export interface Placeable {
@@ -36,16 +44,6 @@ export interface Placed {
   release(): void;
 }
 
-/** How layers are placed. */
-export interface PlaceOptions {
-  /** Of the initial values, which depend on it and on a parameter's name alone; 0 by default. */
-  readonly seed?: number;
-  /** By the name of a parameter that starts as a copy of another, the other's name. */
-  readonly originals?: ReadonlyMap<string, string>;
-  /** What kernels read; with "f16" it is a copy of f32 masters. "f32" by default. */
-  readonly dtype?: "f32" | "f16";
-}
-
 /**
  * Gives layers parameters with their initial values, gradients that are zero, and their state. The layers stay descriptions, and
  * can be placed any number of times at once: each {@link Placed} trains by itself.
@@ -53,10 +51,10 @@ export interface PlaceOptions {
 export function placeLayers(
   layers: readonly Placeable[],
   device: Device,
-  { seed = 0, originals = new Map(), dtype = "f32" }: PlaceOptions = {},
+  options: PlaceOptions = {},
 ): Placed {
   const described = layers.flatMap((layer) => layer.buffers ?? []);
-  const blocks = placeParameters(layers.flatMap((layer) => layer.parameters), device, seed, originals, dtype);
+  const blocks = placeParameters(layers.flatMap((layer) => layer.parameters), device, options);
   const buffers = placeBuffers(described, device);
   const parameters = new Map<Parameter, PlacedParameter>();
   for (const block of blocks) block.parameters.forEach((each, index) => parameters.set(each, block.parts[index]));

@@ -6,7 +6,7 @@ import { writeBuffer } from "../layers/buffers.ts";
 import type { Layer } from "../layers/layer.ts";
 import { copyMasters } from "../layers/parameter_blocks.ts";
 import { sequential } from "../layers/sequential.ts";
-import { expectModel, type Model } from "../models/model.ts";
+import { expectModel, type Model, parametersOf } from "../models/model.ts";
 import type { StepEnd } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import {
@@ -24,6 +24,7 @@ import {
 import { type Tensor, toArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
+import { checkGroups } from "../train/optimizer_groups.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients } from "./finish.ts";
@@ -198,11 +199,12 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     throw new UserError('A loss scale is for precision "mixed": in f32 the loss is not scaled');
   }
   const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
+  const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
+  checkGroups(options.optimizer, parametersOf(model).map(({ name }) => name).filter((name) => !originals.has(name)));
   const { budget } = options;
   /** The budget holds while something is placed or a step runs: other pipelines on these devices have their own. */
   const limit = (bytes: number | undefined) => devices.forEach(({ pool }) => pool.limitTo(bytes));
   limit(budget);
-  const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
   const layers = parts.map((part) => sequential(part));
   const ties = tiesOf(model, layers, placement);
   const end = endOf(ties);

@@ -5,6 +5,7 @@ import type { Layer } from "../layers/layer.ts";
 import type { Sums } from "../layers/sums.ts";
 import type { Model } from "../models/model.ts";
 import { empty, release } from "../tensor.ts";
+import { specFor } from "../train/optimizer_groups.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
 import { placedOrUndone, placeStage } from "./placed.ts";
 import type { Rank } from "./run.ts";
@@ -49,14 +50,17 @@ export function placeRanks(
   connect: Connect,
 ): readonly Rank[] {
   const dtype = mixed ? "f16" : "f32";
+  /** A tied copy is treated as its original, or the two would part. */
+  const kindOf = (name: string) => specFor(optimizer, originals.get(name) ?? name);
   const placed = placedOrUndone(devices, () =>
     devices.map((device, number) => {
       const own = [...placement.keys()].filter((stage) => placement[stage] === number);
       const stages = new Map(
-        own.map((stage) => [stage, placeStage(layers[stage], sums[stage], device, { seed, originals, dtype })]),
+        own.map((stage) => [stage, placeStage(layers[stage], sums[stage], device, { seed, originals, dtype, kindOf })]),
       );
       const optimizers = [...stages.values()].flatMap(({ blocks }) => blocks).map((block) =>
-        optimizer.create(block.masters, block.gradients, block.decayed, mixed ? block.values : undefined)
+        kindOf(block.parameters[0].name)
+          .create(block.masters, block.gradients, block.decayed, mixed ? block.values : undefined)
       );
       const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
       return { stages, optimizers, lossGradient };

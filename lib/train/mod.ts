@@ -15,5 +15,15 @@ export { byteVocabulary } from "../bytes.ts";
 export { type Generator, generator } from "../random.ts";
 export { type Batch, type BatchArray, type BatchSource, ignored, maskedTextSource, textSource } from "./data.ts";
 export { type ImageFolder, imageFolder } from "./image_folder.ts";
-export { adamw, type AdamWOptions, type Optimizer, type OptimizerSpec, sgd, type SgdOptions } from "./optimizers.ts";
+export {
+  adamw,
+  type AdamWGroup,
+  type AdamWOptions,
+  type Optimizer,
+  type OptimizerSpec,
+  sgd,
+  type SgdGroup,
+  type SgdOptions,
+} from "./optimizers.ts";
+export type { Grouped, Matching, OptimizerGroup } from "./optimizer_groups.ts";
 export { syntheticImages } from "./synthetic_images.ts";

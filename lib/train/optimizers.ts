@@ -7,8 +7,19 @@ import type { ParameterValues } from "../gpu/parameters.ts";
 import { fill, strides } from "../ops/elementwise.ts";
 import { expectShape, inVectors } from "../ops/shapes.ts";
 import { singleOperation } from "../ops/variants.ts";
-import { expectFields, expectValue, having, listOf, optional, real, type Rule } from "../rules.ts";
+import {
+  anything,
+  expectFields,
+  expectValue,
+  having,
+  listOf,
+  optional,
+  real,
+  type Rule,
+  type Rules,
+} from "../rules.ts";
 import { empty, release, sizeOf, type Tensor, writeArray } from "../tensor.ts";
+import { type Grouped, type Matching, matchRule } from "./optimizer_groups.ts";
 
 /** An optimizer of one stage. */
 export interface Optimizer {
@@ -27,7 +38,7 @@ export interface Optimizer {
 }
 
 /** Which optimizer, with which settings. */
-export interface OptimizerSpec {
+export interface OptimizerSpec extends Grouped<OptimizerSpec> {
   /** Short name. */
   readonly name: "sgd" | "adamw";
   /** Values kept for each parameter from step to step: the optimizer's memory, in multiples of the parameters'. */
@@ -49,6 +60,14 @@ export interface SgdOptions {
   readonly learningRate: number;
   /** 0 or more, and below 1; 0 by default. From 1 on the sum of past gradients would never fade. */
   readonly momentum?: number;
+  /** Parameters with a rate of their own, by name; the first that matches holds. None by default. */
+  readonly groups?: readonly SgdGroup[];
+}
+
+/** Parameters that {@link sgd} treats in their own way. */
+export interface SgdGroup extends Matching {
+  /** Step size, 0 or more; by default that of all. */
+  readonly learningRate?: number;
 }
 
 /** Settings of {@link adamw}; the defaults are PyTorch's. */
@@ -62,7 +81,17 @@ export interface AdamWOptions {
    * occurred) becomes 0 / 0.
    */
   readonly epsilon?: number;
-  /** 0 or more; 0.01 by default. */
+  /** Of matrices, 0 or more; 0.01 by default. Gains and biases do not decay. */
+  readonly weightDecay?: number;
+  /** Parameters with settings of their own, by name; the first that matches holds. None by default. */
+  readonly groups?: readonly AdamWGroup[];
+}
+
+/** Parameters that {@link adamw} treats in their own way. */
+export interface AdamWGroup extends Matching {
+  /** Step size, 0 or more; by default that of all. */
+  readonly learningRate?: number;
+  /** 0 or more; holds for all parameters of the group, gains and biases too. By default that of all, for matrices. */
   readonly weightDecay?: number;
 }
 
@@ -112,14 +141,40 @@ const updates = {
 
 const rate = real({ least: 0 }), share = real({ least: 0, below: 1 });
 
+/** The groups of an optimizer, each with a spec of its settings; nothing where there are none. */
+function groupsOf<Group extends Matching>(
+  owner: string,
+  groups: readonly Group[] | undefined,
+  rules: Rules<Group>,
+  specOf: (group: Group) => OptimizerSpec,
+): Pick<OptimizerSpec, "groups"> {
+  if (groups === undefined) return {};
+  expectValue(`${owner}: groups`, groups, { right: "a list of groups", accepts: Array.isArray });
+  return {
+    groups: groups.map((group, index) => {
+      expectFields(`${owner}: groups[${index}]`, group, rules);
+      return { match: group.match, spec: specOf(group) };
+    }),
+  };
+}
+
 /**
  * Stochastic gradient descent: `v = momentum * v + g; p -= learningRate * v`. It decays no weights.
  *
- * @throws {UserError} On an option out of its range, or an unknown one.
+ * @throws {UserError} On an option out of its range, or an unknown one. A group that no parameter of the model is in is refused by the
+ * pipeline.
  */
 export function sgd(options: SgdOptions): OptimizerSpec {
-  expectFields("sgd", options, { learningRate: rate, momentum: optional(share) });
-  const { learningRate, momentum = 0 } = options;
+  expectFields("sgd", options, { learningRate: rate, momentum: optional(share), groups: anything });
+  const { learningRate, momentum = 0, groups } = options;
+  const groupRules = { match: matchRule, learningRate: optional(rate) };
+  return {
+    ...sgdOf(learningRate, momentum),
+    ...groupsOf("sgd", groups, groupRules, (group) => sgdOf(group.learningRate ?? learningRate, momentum)),
+  };
+}
+
+function sgdOf(learningRate: number, momentum: number): OptimizerSpec {
   const moments = momentum === 0 ? 0 : 1;
   return {
     name: "sgd",
@@ -138,7 +193,19 @@ export function sgd(options: SgdOptions): OptimizerSpec {
  * Adam with decoupled weight decay (Loshchilov, Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2):
  * `p -= rate * (weightDecay * p + m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon))`.
  *
- * @throws {UserError} On an option out of its range, or an unknown one.
+ * ```ts
+ * import { adamw } from "twobp";
+ *
+ * const optimizer = adamw({
+ *   learningRate: 1e-3,
+ *   weightDecay: 0.1,
+ *   groups: [{ match: /embedding/, weightDecay: 0 }, { match: (name) => name.startsWith("head."), learningRate: 1e-4 }],
+ * });
+ * console.log(optimizer.groups?.length); // 2
+ * ```
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one. A group that no parameter of the model is in is refused by the
+ * pipeline.
  */
 export function adamw(options: AdamWOptions = {}): OptimizerSpec {
   expectFields("adamw", options, {
@@ -146,18 +213,39 @@ export function adamw(options: AdamWOptions = {}): OptimizerSpec {
     betas: optional(listOf(share, 2)),
     epsilon: optional(real({ least: "above 0" })),
     weightDecay: optional(rate),
+    groups: anything,
   });
+  const { groups, ...all } = options;
+  const groupRules = { match: matchRule, learningRate: optional(rate), weightDecay: optional(rate) };
+  return {
+    ...adamwOf(all),
+    ...groupsOf(
+      "adamw",
+      groups,
+      groupRules,
+      ({ learningRate = all.learningRate, weightDecay }) =>
+        weightDecay === undefined
+          ? adamwOf({ ...all, learningRate })
+          : adamwOf({ ...all, learningRate, weightDecay }, true),
+    ),
+  };
+}
+
+/** AdamW of these settings; `everywhere` gains and biases decay too. */
+function adamwOf(options: Omit<AdamWOptions, "groups">, everywhere = false): OptimizerSpec {
   const { learningRate = 1e-3, betas: [beta1, beta2] = [0.9, 0.999], epsilon = 1e-8, weightDecay = 0.01 } = options;
   return {
     name: "adamw",
     moments: 2,
-    create: (parameters, gradients, decayed, copy) =>
-      optimizer("adamw", { parameters, gradients, decayed, copy }, {
+    create(parameters, gradients, matrices, copy) {
+      const decayed = everywhere ? sizeOf(parameters.shape) : matrices;
+      return optimizer("adamw", { parameters, gradients, decayed, copy }, {
         update: updates.adamw,
         moments: 2,
         settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, epsilon, decay: weightDecay },
         scalars: (t, rate = learningRate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
-      }),
+      });
+    },
   };
 }
 

@@ -25,10 +25,10 @@ test("sgd() takes a finite rate of 0 or more, and a momentum below 1", () => {
 });
 
 test("sgd() without options, without a rate or with a mistyped one says what there is", () => {
-  refused(() => sgd(undefined as never), "sgd takes an object with learningRate, momentum, not undefined");
-  refused(() => sgd(0.1 as never), "sgd takes an object with learningRate, momentum, not 0.1");
+  refused(() => sgd(undefined as never), "sgd takes an object with learningRate, momentum, groups, not undefined");
+  refused(() => sgd(0.1 as never), "sgd takes an object with learningRate, momentum, groups, not 0.1");
   refused(() => sgd({} as never), `sgd: learningRate must be ${rate}, not undefined`);
-  refused(() => sgd({ lr: 0.1 } as never), 'sgd: there is no "lr"; there are learningRate, momentum');
+  refused(() => sgd({ lr: 0.1 } as never), 'sgd: there is no "lr"; there are learningRate, momentum, groups');
 });
 
 test("adamw() takes finite rates and decays, betas below 1 and an epsilon above 0", () => {
@@ -52,7 +52,7 @@ test("adamw() takes finite rates and decays, betas below 1 and an epsilon above 
   }
   refused(
     () => adamw({ lr: 1e-3 } as never),
-    'adamw: there is no "lr"; there are learningRate, betas, epsilon, weightDecay',
+    'adamw: there is no "lr"; there are learningRate, betas, epsilon, weightDecay, groups',
   );
 });
 
