@@ -44,7 +44,8 @@ export interface ModelDefinition {
  * A model of layers and a loss, ready for a pipeline.
  *
  * ```ts
- * import { createPipeline, meanSquaredError, openDevices, schedulePair, sgd } from "twobp";
+ * import { createPipeline, openDevices, schedulePair, sgd } from "twobp";
+ * import { meanSquaredError } from "twobp/losses";
  * import { gelu, linear } from "twobp/layers";
  * import { defineModel } from "twobp/models";
  *
