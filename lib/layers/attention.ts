@@ -3,10 +3,11 @@ import { UserError } from "../errors.ts";
 import { attention, attentionBackward, type AttentionMasks, chooseAttention, qkvWidth } from "../ops/attention.ts";
 import { rope, ropeBackward } from "../ops/rope.ts";
 import { hash } from "../random.ts";
-import { composed } from "./composite.ts";
+import { between, composed } from "./composite.ts";
 import { checkRate } from "./dropout.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
+import { butFrozen, type Trainable } from "./parameter.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 
@@ -34,6 +35,8 @@ export interface AttentionOptions {
   readonly padded?: boolean;
   /** Share of the probabilities that are dropped; 0 by default. */
   readonly dropout?: number;
+  /** Which parameters are trained; all by default. */
+  readonly trainable?: Trainable;
 }
 
 /**
@@ -46,7 +49,7 @@ export interface AttentionOptions {
  */
 export function selfAttention(name: string, options: AttentionOptions): Layer {
   const { width, heads, kvHeads = heads, length, outputDeviation, causal = true } = options;
-  const { rotary = true, theta = 10_000, bias = false, padded = false, dropout = 0 } = options;
+  const { rotary = true, theta = 10_000, bias = false, padded = false, dropout = 0, trainable = true } = options;
   const headSize = width / heads;
   if (!Number.isInteger(headSize) || (rotary && headSize % 2)) {
     const size = rotary ? "even" : "whole";
@@ -61,8 +64,8 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   }
   checkRate(name, dropout);
   const packed = qkvWidth({ heads, kvHeads, headSize });
-  const qkvProjection = linear(`${name}.qkv`, width, packed, { bias });
-  const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation }, bias });
+  const qkvProjection = linear(`${name}.qkv`, width, packed, { bias, trainable });
+  const output = linear(`${name}.out`, width, width, { initial: { normal: outputDeviation }, bias, trainable });
   const positions = { length, heads: heads + kvHeads, headSize, rowStride: packed, base: theta };
   const core = (rows: number) => ({ sequences: rows / length, length, heads, kvHeads, headSize, causal });
   const salt = hash(name);
@@ -73,8 +76,8 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
 
   return composed({ qkv: qkvProjection, out: output }, {
     reads: {
-      input: true,
-      gradient: true,
+      input: qkvProjection.reads.input,
+      gradient: output.reads.gradient,
       sides: [...(padded ? ["lengths"] : []), ...(dropout > 0 ? ["seed"] : [])],
     },
     outputShape(shape) {
@@ -96,7 +99,8 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
         y.dtype,
       );
       const kept = saved.scratch(shape, dtype, "activations");
-      const context = saved.slot("context", [rows, width], "activations", y.dtype);
+      const inside = { shape: [rows, width], dtype: y.dtype };
+      const context = between(saved, "context", inside, output.reads.input, "activations");
       attention(context, kept, qkv, core(rows), masks(saved));
       forward(output, y, context, saved.child("out", { unread: saved.unread }));
       saved.keep("qkv", qkv);
@@ -107,7 +111,8 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       const rows = dy.shape[0];
       const dcontext = saved.scratch([rows, width], dy.dtype);
       backwardInput(output, dcontext, dy, saved.child("out"));
-      const dqkv = saved.slot("dqkv", [rows, packed], "derivatives", dy.dtype);
+      const inside = { shape: [rows, packed], dtype: dy.dtype };
+      const dqkv = between(saved, "dqkv", inside, qkvProjection.reads.gradient, "derivatives");
       const [context, qkv, kept] = ["context", "qkv", "kept"].map((name) => saved.get(name));
       attentionBackward(dqkv, dcontext, context, qkv, kept, core(rows), masks(saved));
       saved.drop("context", "qkv", "kept");
@@ -115,5 +120,6 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       if (rotary) ropeBackward(dqkv, positions);
       backwardInput(qkvProjection, dx, dqkv, saved.child("qkv"));
     },
+    freeze: (isFrozen) => selfAttention(name, { ...options, trainable: butFrozen(trainable, isFrozen) }),
   });
 }

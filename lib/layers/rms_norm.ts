@@ -3,14 +3,14 @@ import { columnSum } from "../ops/bias.ts";
 import * as ops from "../ops/norm.ts";
 import { joinAdjacent } from "../tensor.ts";
 import { expectInput, type ResidualNorm } from "./layer.ts";
-import { parameter } from "./parameter.ts";
+import { butFrozen, isTrained, parameter, type Trainable } from "./parameter.ts";
 
 /**
  * Normalises each row of `width` features. I, which reads x and dy anyway, sums up the gain's gradient over the rows, so
  * that both go after it; what is left for W is to add the micro-batches' sums to the parameter's gradient.
  */
-export function rmsNorm(name: string, width: number, epsilon = 1e-5): ResidualNorm {
-  const gain = parameter(`${name}.weight`, [width], "ones");
+export function rmsNorm(name: string, width: number, epsilon = 1e-5, trainable: Trainable = true): ResidualNorm {
+  const gain = parameter(`${name}.weight`, [width], "ones", trainable), trainsGain = isTrained(gain);
   return {
     parameters: [gain],
     addsResidual: true,
@@ -19,7 +19,7 @@ export function rmsNorm(name: string, width: number, epsilon = 1e-5): ResidualNo
       expectInput(name, shape, ["rows", width]);
       return shape;
     },
-    flops: ([rows]) => ({ f: 4 * rows * width, i: 11 * rows * width, w: width }),
+    flops: ([rows]) => ({ f: 4 * rows * width, i: (trainsGain ? 11 : 8) * rows * width, w: trainsGain ? width : 0 }),
     forward(y, x, saved) {
       const rstd = saved.scratch([x.shape[0]], "f32", "activations");
       ops.rmsNorm(y, rstd, x, saved.value(gain), epsilon);
@@ -28,15 +28,18 @@ export function rmsNorm(name: string, width: number, epsilon = 1e-5): ResidualNo
     },
     backwardInput(dx, dy, saved, residual) {
       const x = saved.get("x"), rstd = saved.get("rstd");
-      const dgain = saved.slot("dgain", [1, width], "derivatives");
-      ops.rmsNormSums(dgain, dy, x, rstd);
+      if (trainsGain) {
+        const dgain = saved.slot("dgain", [1, width], "derivatives");
+        ops.rmsNormSums(dgain, dy, x, rstd);
+        saved.keep("dgain", dgain);
+      }
       if (dx) ops.rmsNormBackwardInput(dx, dy, x, rstd, saved.value(gain), residual);
       saved.drop("x", "rstd");
-      saved.keep("dgain", dgain);
     },
     backwardWeight(saved) {
       const gradient = saved[0].gradient(gain);
       for (const [dgain] of joinAdjacent(saved.map((each) => [each.get("dgain")]))) columnSum(gradient, dgain);
     },
+    freeze: (isFrozen) => rmsNorm(name, width, epsilon, butFrozen(trainable, isFrozen)),
   };
 }
