@@ -44,7 +44,10 @@ export interface ModelDefinition {
  * A model of layers and a loss, ready for a pipeline.
  *
  * ```ts
- * import { createPipeline, defineModel, gelu, linear, meanSquaredError, openDevices, schedulePair, sgd } from "twobp";
+ * import { createPipeline, openDevices, schedulePair, sgd } from "twobp";
+ * import { gelu, linear } from "twobp/layers";
+ * import { meanSquaredError } from "twobp/losses";
+ * import { defineModel } from "twobp/models";
  *
  * const model = defineModel({
  *   name: "regression",
