@@ -85,7 +85,7 @@ for (const { twin, samples, optimizer, precision } of paperRuns.slice(1)) { // t
     };
     const expected = await run(base), actual = await run(split);
     f32.close();
-    const chance = Math.log(targetsOf(model, 1).below!);
+    const chance = Math.log(targetsOf(model, 2).below!);
     assert.ok(Math.abs(expected.loss - chance) < 0.1 * chance, `${expected.loss}, by chance ${chance}`);
     assert.ok(Math.abs(actual.loss - expected.loss) <= 1e-6 * expected.loss, `${actual.loss}, not ${expected.loss}`);
     assertSameGradients(actual.gradients, expected.gradients, 1e-5, twin);
