@@ -37,7 +37,7 @@ import { formatRecompute, type RecomputePolicy, withRecompute } from "./recomput
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
 import { inProcess } from "./transports/in_process.ts";
-import { arraysFor } from "./values.ts";
+import { arraysFor, expectHalves } from "./values.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -294,13 +294,6 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       ranks.forEach(releaseRank);
     },
   };
-}
-
-/** Refuses numbers that are too large for f16, in which frozen parameters are held in mixed precision. */
-function expectHalves(name: string, values: Float32Array): void {
-  const large = values.find((value) => Math.abs(value) >= 65_520);
-  if (large === undefined) return;
-  throw new UserError(`Frozen parameter "${name}" is held in f16 in mixed precision, which cannot hold its ${large}`);
 }
 
 function expectHalf(devices: readonly Device[]) {

@@ -9,6 +9,9 @@ import { frozenModel } from "../../lib/models/frozen_model.ts";
 import { type Model, parametersOf } from "../../lib/models/model.ts";
 import { stageWork } from "../../lib/planning/stage_work.ts";
 import { partition } from "../../lib/runtime/partition.ts";
+import { ganttText } from "../../lib/report/gantt_text.ts";
+import { runTimeline } from "../../lib/report/run_timeline.ts";
+import { chromeTrace } from "../../lib/report/trace.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { stageCosts } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
@@ -122,8 +125,10 @@ test("the W of a stage that trains nothing is not submitted, has no length, and 
     let submissions = 0;
     const { queue } = set.devices[0].gpu, { submit } = queue;
     queue.submit = (commands) => (submissions++, submit.call(queue, commands));
-    const { intervals } = await pipeline.step(schedule, batch);
+    const result = await pipeline.step(schedule, batch), { intervals } = result;
     queue.submit = submit;
+    const timeline = runTimeline(schedule, "real", result);
+    if (timeline) assert.ok(chromeTrace(schedule, timeline).length > 0 && ganttText(schedule, timeline).length > 0);
     pipeline.close();
     counts.push(submissions);
     const lengths = intervals?.[0].flatMap(({ start, end }, at) =>
