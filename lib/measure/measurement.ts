@@ -8,12 +8,10 @@ import { countParameters } from "../models/model.ts";
 import { withCandidates } from "../ops/choice.ts";
 import { callback, expectFields, filled, having, optional, positive, type Rules } from "../rules.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
-import type { Stall } from "../runtime/run.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { type Costs, withHostOverhead, withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import type { Schedule } from "../schedules/schedule.ts";
-import type { SchedulePair } from "../schedules/transforms/pair.ts";
 import type { BatchSource } from "../train/data.ts";
 import {
   type CostCollector,
@@ -24,20 +22,11 @@ import {
   updatesAfter,
 } from "./costs.ts";
 import { explainGain } from "./gain.ts";
+import { checkPairs, type MeasuredPair } from "./measured_pairs.ts";
+import { createRow, finishRow, type Row } from "./measured_row.ts";
 import { measureLinks } from "./overheads.ts";
-import { kept, median } from "./statistics.ts";
-import type { ThroughputReport, ThroughputRow } from "./throughput_report.ts";
-
-/** A schedule without 2BP and with it, and what its steps are run under. */
-export interface MeasuredPair extends SchedulePair {
-  /** Candidates of operations that its steps take wherever these can serve, see `withCandidates`. */
-  readonly candidates?: readonly string[];
-  /**
-   * What holds the steps without 2BP up. Virtual devices do not stand still: their step times are composed with it, since during a
-   * pause the other ranks would go on with the device that they share.
-   */
-  readonly stall?: Stall;
-}
+import { median } from "./statistics.ts";
+import type { ThroughputReport } from "./throughput_report.ts";
 
 /** What to measure. */
 export interface MeasurementOptions {
@@ -119,7 +108,7 @@ interface Group {
 }
 
 /** The pairs by the placement that both their schedules have. */
-function groupsOf(pairs: readonly SchedulePair[]): Group[] {
+function groupsOf(pairs: readonly MeasuredPair[]): Group[] {
   const groups = new Map<string, Group>();
   for (const [index, { base: { placement } }] of pairs.entries()) {
     const group: Group = groups.get(String(placement)) ?? { placement, pairs: [], held: [], peak: 0 };
@@ -322,32 +311,6 @@ export function startMeasurement(
   };
 }
 
-/** Throws unless each pair is one schedule without and with 2BP, for so many ranks, and stages where a pipeline is given. */
-function checkPairs(pairs: readonly SchedulePair[], devices: number, stages?: number): void {
-  for (const pair of pairs) {
-    const [base, split] = [pair.base, pair.split].map((schedule) => {
-      const sizes = sizesOf(schedule);
-      if (sizes.devices === devices && sizes.stages === (stages ?? sizes.stages)) return sizes;
-      throw new UserError(
-        `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} ranks, ` +
-          (stages === undefined ? `and there are ${devices}` : `the pipeline has ${stages} on ${devices}`),
-      );
-    });
-    if (base.microbatches !== split.microbatches) {
-      throw new UserError(
-        `The schedules of a pair must do the same work; ${pair.base.name} has ${base.microbatches} micro-batches, ` +
-          `${pair.split.name} with 2BP ${split.microbatches}`,
-      );
-    }
-    if (String(pair.base.placement) !== String(pair.split.placement)) {
-      throw new UserError(
-        `The schedules of a pair must have their stages on the same ranks; ${pair.base.name} has them on ` +
-          `${pair.base.placement.join()}, ${pair.split.name} with 2BP on ${pair.split.placement.join()}`,
-      );
-    }
-  }
-}
-
 /** One pair under way. */
 interface Measured {
   readonly base: Row;
@@ -362,42 +325,6 @@ interface Measured {
   /** See {@link updatesAfter}; from when its pipeline is made, as the collector. */
   after?: readonly (readonly number[])[];
   collector?: CostCollector;
-}
-
-interface Row {
-  readonly schedule: Schedule;
-  readonly stepMs: number[];
-  readonly bubble: number[];
-  readonly peakBytes: number[];
-}
-
-function createRow(schedule: Schedule): Row {
-  return { schedule, stepMs: [], bubble: [], peakBytes: [] };
-}
-
-function finishRow(
-  { schedule, stepMs, bubble, peakBytes }: Row,
-  samples: number,
-  recompute: string,
-  sums: string,
-): ThroughputRow {
-  const { name, policy } = schedule;
-  const { split: twoStage, width, microbatches } = sizesOf(schedule);
-  const middle = median(stepMs);
-  return {
-    schedule: name,
-    twoStage,
-    ...(policy ? { policy } : {}),
-    width,
-    recompute,
-    sums,
-    microbatches,
-    stepMs: { median: middle, min: Math.min(...stepMs), max: Math.max(...stepMs), each: kept(stepMs) },
-    samplesPerSecond: samples * microbatches / middle * 1000,
-    bubbleRatio: median(bubble),
-    ...(bubble.some(Number.isNaN) ? {} : { bubbleRatios: kept(bubble) }),
-    peakBytes,
-  };
 }
 
 function mean(values: readonly number[]): number {

@@ -61,9 +61,9 @@ export {
 } from "./growth.ts";
 export { type DroppedRow, type KernelRow, type KernelsOptions, type KernelsReport, measureKernels } from "./kernels.ts";
 export { largestFitting, type LargestOptions, type ModelNeed } from "./largest.ts";
+export type { MeasuredPair } from "./measured_pairs.ts";
 export {
   type MakePipeline,
-  type MeasuredPair,
   type Measurement,
   type MeasurementOptions,
   type PairSample,

@@ -112,10 +112,10 @@ test("bench paper explains bad arguments in one line, with exit code 2 and no fo
       ["--memory", "1kB", "--models", "paper-resnet-152"],
       /paper-resnet-152-tiny, the smallest of its kind, takes .* MiB, and there are 1000 B$/,
     ],
-    [["--out", file], /--out/],
-    [["--out", "-"], /--out/],
-    [["--out", join(folder, "no", "such")], /such/],
-    [["--out", join(file, "below")], /below/],
+    [["--out", file], /Cannot write .*file: it is a file; --out makes a folder$/],
+    [["--out", "-"], /--out needs the name of a folder$/],
+    [["--out", join(folder, "no", "such")], /Cannot write .*such: there is no directory .*no$/],
+    [["--out", join(file, "below")], /Cannot write .*below: .*file is not a directory$/],
   ];
   for (const [args, message] of cases) {
     const { status, stderr, stdout } = paper(...args[0] === "--out" ? [] : ["--out", made], ...args);

@@ -115,7 +115,8 @@ function assertContract(report: ThroughputReport, mode: string, devices: number,
       stepMs.each!
     );
     for (const [at, ratio] of gain.ratios!.entries()) {
-      assert.ok(Math.abs(ratio - without[at] / split[at]) < 2e-4 * ratio, "the pairs in the order taken");
+      // Two times and their ratio are kept with five digits: each is off by at most 5e-5 of itself.
+      assert.ok(Math.abs(ratio - without[at] / split[at]) <= 1.501e-4 * ratio, "the pairs in the order taken");
     }
     assert.equal(gain.interval === undefined, gain.pairs < 6);
     if (gain.interval) assert.ok(gain.interval[0] <= gain.gain && gain.gain <= gain.interval[1]);

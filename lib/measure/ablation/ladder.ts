@@ -15,7 +15,7 @@ import { generate } from "../../schedules/generators/generate.ts";
 import { zoo } from "../../schedules/generators/zoo.ts";
 import { twoStage } from "../../schedules/transforms/two_stage.ts";
 import type { SchedulePair } from "../../schedules/transforms/pair.ts";
-import type { MeasuredPair } from "../measurement.ts";
+import type { MeasuredPair } from "../measured_pairs.ts";
 
 /**
  * The rungs, from the bottom: the bubble alone; W of several micro-batches concatenated; weight gradients as a product for each sample
