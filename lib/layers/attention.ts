@@ -3,10 +3,11 @@ import { UserError } from "../errors.ts";
 import { attention, attentionBackward, type AttentionMasks, chooseAttention, qkvWidth } from "../ops/attention.ts";
 import { rope, ropeBackward, type RopeScaling } from "../ops/rope.ts";
 import { hash } from "../random.ts";
-import { composed } from "./composite.ts";
+import { between, composed } from "./composite.ts";
 import { checkRate } from "./dropout.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
+import { butFrozen, type Trainable } from "./parameter.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 
@@ -38,6 +39,8 @@ export interface AttentionOptions {
   readonly padded?: boolean;
   /** Share of the probabilities that are dropped; 0 by default. */
   readonly dropout?: number;
+  /** Which parameters are trained; all by default. */
+  readonly trainable?: Trainable;
 }
 
 /**
@@ -50,7 +53,8 @@ export interface AttentionOptions {
  */
 export function selfAttention(name: string, options: AttentionOptions): Layer {
   const { width, heads, kvHeads = heads, headSize = width / heads, length, outputDeviation, causal = true } = options;
-  const { rotary = true, ropeTheta, ropeScaling, bias = false, padded = false, dropout = 0 } = options;
+  const { rotary = true, ropeTheta, ropeScaling, bias = false, padded = false, dropout = 0, trainable = true } =
+    options;
   if (!Number.isInteger(headSize) || headSize < 1 || (rotary && headSize % 2)) {
     const size = rotary ? "even" : "whole";
     throw new UserError(
@@ -67,8 +71,9 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   checkRate(name, dropout);
   const packed = qkvWidth({ heads, kvHeads, headSize });
   const inner = heads * headSize;
-  const qkvProjection = linear(`${name}.qkv`, width, packed, { bias: bias !== false });
-  const output = linear(`${name}.out`, inner, width, { initial: { normal: outputDeviation }, bias: bias === true });
+  const qkvProjection = linear(`${name}.qkv`, width, packed, { bias: bias !== false, trainable });
+  const initial = { normal: outputDeviation };
+  const output = linear(`${name}.out`, inner, width, { initial, bias: bias === true, trainable });
   const positions = {
     length,
     heads: heads + kvHeads,
@@ -86,8 +91,8 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
 
   return composed({ qkv: qkvProjection, out: output }, {
     reads: {
-      input: true,
-      gradient: true,
+      input: qkvProjection.reads.input,
+      gradient: output.reads.gradient,
       sides: [...(padded ? ["lengths"] : []), ...(dropout > 0 ? ["seed"] : [])],
     },
     outputShape(shape) {
@@ -109,7 +114,8 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
         y.dtype,
       );
       const kept = saved.scratch(shape, dtype, "activations");
-      const context = saved.slot("context", [rows, inner], "activations", y.dtype);
+      const inside = { shape: [rows, inner], dtype: y.dtype };
+      const context = between(saved, "context", inside, output.reads.input, "activations");
       attention(context, kept, qkv, core(rows), masks(saved));
       forward(output, y, context, saved.child("out", { unread: saved.unread }));
       saved.keep("qkv", qkv);
@@ -120,7 +126,8 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       const rows = dy.shape[0];
       const dcontext = saved.scratch([rows, inner], dy.dtype);
       backwardInput(output, dcontext, dy, saved.child("out"));
-      const dqkv = saved.slot("dqkv", [rows, packed], "derivatives", dy.dtype);
+      const inside = { shape: [rows, packed], dtype: dy.dtype };
+      const dqkv = between(saved, "dqkv", inside, qkvProjection.reads.gradient, "derivatives");
       const [context, qkv, kept] = ["context", "qkv", "kept"].map((name) => saved.get(name));
       attentionBackward(dqkv, dcontext, context, qkv, kept, core(rows), masks(saved));
       saved.drop("context", "qkv", "kept");
@@ -128,5 +135,6 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       if (rotary) ropeBackward(dqkv, positions);
       backwardInput(qkvProjection, dx, dqkv, saved.child("qkv"));
     },
+    freeze: (isFrozen) => selfAttention(name, { ...options, trainable: butFrozen(trainable, isFrozen) }),
   });
 }

@@ -1,11 +1,11 @@
 /** Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) of channels, over the pixels of a micro-batch's samples. */
 import { UserError } from "../errors.ts";
 import * as ops from "../ops/batch_norm.ts";
-import { columnSum } from "../ops/bias.ts";
-import { joinAdjacent, sizeOf } from "../tensor.ts";
+import { sizeOf } from "../tensor.ts";
 import { stateBuffer } from "./buffers.ts";
+import { addSums, keptSum } from "./kept_sums.ts";
 import { expectInput, type Layer } from "./layer.ts";
-import { parameter } from "./parameter.ts";
+import { butFrozen, isTrained, parameter, type Trainable } from "./parameter.ts";
 
 /**
  * Normalises each of the `channels` of [samples, height, width, channels] by its mean and deviation in the *micro-batch*, as pipelines
@@ -15,12 +15,20 @@ import { parameter } from "./parameter.ts";
  * The input gradient is made of the gradients of gain and bias, so I computes these whoever else's sums W makes (`Saved.sums`): they
  * cost I nothing. What is left for W is to add them to the parameters' gradients. It reads no x and no dy, and both go after I.
  *
+ * Frozen it still normalises by the micro-batch and moves its running statistics on.
+ *
  * Its `outputShape` throws a UserError for one value a channel, one sample of one pixel, as PyTorch does: less its mean that is 0
  * whatever it was.
  */
-export function batchNorm(name: string, channels: number, options: ops.BatchNormOptions = {}): Layer {
-  const gain = parameter(`${name}.weight`, [channels], "ones");
-  const bias = parameter(`${name}.bias`, [channels], "zeros");
+export function batchNorm(
+  name: string,
+  channels: number,
+  options: ops.BatchNormOptions = {},
+  trainable: Trainable = true,
+): Layer {
+  const gain = parameter(`${name}.weight`, [channels], "ones", trainable);
+  const bias = parameter(`${name}.bias`, [channels], "zeros", trainable);
+  const [trainsGain, trainsBias] = [isTrained(gain), isTrained(bias)];
   const runningMean = stateBuffer(`${name}.running_mean`, [channels], "zeros");
   const runningVariance = stateBuffer(`${name}.running_var`, [channels], "ones");
   return {
@@ -37,7 +45,11 @@ export function batchNorm(name: string, channels: number, options: ops.BatchNorm
       }
       return shape;
     },
-    flops: (shape) => ({ f: 7 * sizeOf(shape), i: 9 * sizeOf(shape), w: 2 * channels }),
+    flops: (shape) => ({
+      f: 7 * sizeOf(shape),
+      i: 9 * sizeOf(shape),
+      w: (Number(trainsGain) + Number(trainsBias)) * channels,
+    }),
     forward(y, x, saved) {
       const [mean, rstd] = [0, 1].map(() => saved.scratch([channels], "f32", "activations"));
       const running = { mean: saved.state(runningMean), variance: saved.state(runningVariance) };
@@ -52,22 +64,19 @@ export function batchNorm(name: string, channels: number, options: ops.BatchNorm
     },
     backwardInput(dx, dy, saved) {
       const x = saved.get("x"), statistics = { mean: saved.get("mean"), rstd: saved.get("rstd") };
-      const dgain = saved.slot("dgain", [1, channels], "derivatives");
-      const dbias = saved.slot("dbias", [1, channels], "derivatives");
       const weights = [saved.value(gain), saved.value(bias)] as const;
-      ops.batchNormSums(dgain, dbias, dy, x, statistics, ...weights, options);
-      if (dx) ops.batchNormBackwardInput(dx, dy, x, statistics, ...weights, dgain, dbias, options);
+      if (dx || trainsGain || trainsBias) {
+        const dgain = keptSum(saved, "dgain", channels, trainsGain),
+          dbias = keptSum(saved, "dbias", channels, trainsBias);
+        ops.batchNormSums(dgain, dbias, dy, x, statistics, ...weights, options);
+        if (dx) ops.batchNormBackwardInput(dx, dy, x, statistics, ...weights, dgain, dbias, options);
+      }
       saved.drop("x", "mean", "rstd");
-      saved.keep("dgain", dgain);
-      saved.keep("dbias", dbias);
     },
     backwardWeight(saved) {
-      const [{ gradient }] = saved;
-      const sums = saved.map((each) => [each.get("dgain"), each.get("dbias")] as const);
-      for (const [dgain, dbias] of joinAdjacent(sums)) {
-        columnSum(gradient(gain), dgain);
-        columnSum(gradient(bias), dbias);
-      }
+      if (trainsGain) addSums(gain, "dgain", saved);
+      if (trainsBias) addSums(bias, "dbias", saved);
     },
+    freeze: (isFrozen) => batchNorm(name, channels, options, butFrozen(trainable, isFrozen)),
   };
 }

@@ -3,7 +3,7 @@ import * as ops from "../ops/conv.ts";
 import { type Window, windowedShape } from "../ops/windows.ts";
 import { joinAdjacent, sizeOf } from "../tensor.ts";
 import { expectInput, type Layer } from "./layer.ts";
-import { parameter } from "./parameter.ts";
+import { butFrozen, isTrained, parameter, type Trainable } from "./parameter.ts";
 
 /**
  * Convolves images [samples, height, width, inputs] with a weight [size, size, inputs, outputs], which starts with normal numbers of
@@ -16,29 +16,30 @@ export function conv2d(
   inputs: number,
   outputs: number,
   { size, stride = 1, padding = (size - 1) / 2 }: Partial<Window> & Pick<Window, "size">,
+  trainable: Trainable = true,
 ): Layer {
-  const weight = parameter(`${name}.weight`, [size, size, inputs, outputs], {
-    normal: Math.sqrt(2 / (size * size * outputs)),
-  });
+  const initial = { normal: Math.sqrt(2 / (size * size * outputs)) };
+  const weight = parameter(`${name}.weight`, [size, size, inputs, outputs], initial, trainable);
+  const trained = isTrained(weight);
   const window = { size, stride, padding };
   return {
     parameters: [weight],
-    reads: { input: true, gradient: true, nothingElse: true },
+    reads: { input: trained, gradient: trained, nothingElse: true },
     outputShape(shape) {
       expectInput(name, shape, ["samples", "height", "width", inputs]);
       return windowedShape(shape, window, outputs);
     },
     flops(shape) {
       const each = 2 * sizeOf(windowedShape(shape, window, outputs)) * size * size * inputs;
-      return { f: each, i: each, w: each, recompute: 0 };
+      return { f: each, i: each, w: trained ? each : 0, recompute: 0 };
     },
     forward(y, x, saved) {
-      saved.keep("x", x);
+      if (trained) saved.keep("x", x);
       if (saved.unread) return;
       ops.conv2d(y, x, saved.value(weight), window);
     },
     backwardInput(dx, dy, saved) {
-      saved.keep("dy", dy);
+      if (trained) saved.keep("dy", dy);
       if (dx) ops.conv2dBackwardInput(dx, dy, saved.value(weight), window);
     },
     backwardWeight(saved) {
@@ -47,5 +48,6 @@ export function conv2d(
         ops.conv2dBackwardWeight(gradient, dy, x, window);
       }
     },
+    freeze: (isFrozen) => conv2d(name, inputs, outputs, window, butFrozen(trainable, isFrozen)),
   };
 }

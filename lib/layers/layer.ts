@@ -97,7 +97,7 @@ export interface Reads {
  * functions are called through `forward`, `backwardInput` and `backwardWeight` of layers/run.ts.
  */
 export interface Layer {
-  /** Trainable parameters, children's included. */
+  /** Its parameters, children's included. */
   readonly parameters: readonly Parameter[];
   /** State that the forward keeps up to date, children's included. */
   readonly buffers?: readonly StateBuffer[];
@@ -116,9 +116,14 @@ export interface Layer {
   backwardInput(dx: Tensor | undefined, dy: Tensor, saved: Saved): void;
   /**
    * Backward-p2: adds the gradients with respect to the parameters of any number of micro-batches; scratch comes from the first.
-   * Absent where there are no parameters. The caller clears `saved` afterwards.
+   * Absent where there are no parameters, and not called where none is trained. The caller clears `saved` afterwards.
    */
   backwardWeight?(saved: readonly Saved[]): void;
+  /**
+   * The same layer, made anew with those of its parameters frozen whose name `isFrozen` says yes to, besides those that were: called by
+   * `frozen`. It keeps nothing for their W, and its `reads` and `flops` say so. A layer without this can be frozen as a whole.
+   */
+  freeze?(isFrozen: (name: string) => boolean): Layer;
 }
 
 /** A normalisation whose backward can add the gradient that flows around it. */

@@ -3,7 +3,7 @@ import { addBias, columnSum } from "../ops/bias.ts";
 import { matmul } from "../ops/matmul.ts";
 import { joinAdjacent } from "../tensor.ts";
 import { expectInput, type Layer } from "./layer.ts";
-import { type Initial, parameter } from "./parameter.ts";
+import { butFrozen, type Initial, isTrained, parameter, type Trainable } from "./parameter.ts";
 
 /** What a projection has besides its sizes. */
 export interface LinearOptions {
@@ -13,6 +13,8 @@ export interface LinearOptions {
   readonly bias?: boolean | Initial;
   /** Whether the weight is stored [outputs, inputs], like the table of an embedding that it is tied to. */
   readonly transposed?: boolean;
+  /** Which of the two are trained; both by default. */
+  readonly trainable?: Trainable;
 }
 
 /**
@@ -23,39 +25,45 @@ export function linear(
   name: string,
   inputs: number,
   outputs: number,
-  { initial = { normal: 0.02 }, bias: biased = false, transposed = false }: LinearOptions = {},
+  options: LinearOptions = {},
 ): Layer {
-  const weight = parameter(`${name}.weight`, transposed ? [outputs, inputs] : [inputs, outputs], initial);
-  const bias = biased && parameter(`${name}.bias`, [outputs], biased === true ? "zeros" : biased);
+  const { initial = { normal: 0.02 }, bias: biased = false, transposed = false, trainable = true } = options;
+  const weight = parameter(`${name}.weight`, transposed ? [outputs, inputs] : [inputs, outputs], initial, trainable);
+  const bias = biased && parameter(`${name}.bias`, [outputs], biased === true ? "zeros" : biased, trainable);
+  const trainsWeight = isTrained(weight), trainsBias = bias && isTrained(bias);
   return {
     parameters: bias ? [weight, bias] : [weight],
-    reads: { input: true, gradient: true, nothingElse: true },
+    reads: { input: trainsWeight, gradient: trainsWeight || trainsBias, nothingElse: true },
     outputShape(shape) {
       expectInput(name, shape, ["rows", inputs]);
       return [shape[0], outputs];
     },
     flops([rows]) {
       const each = 2 * rows * inputs * outputs, once = bias ? rows * outputs : 0;
-      return { f: each + once, i: each, w: each + once, recompute: 0 };
+      return { f: each + once, i: each, w: (trainsWeight ? each : 0) + (trainsBias ? once : 0), recompute: 0 };
     },
     forward(y, x, saved) {
-      saved.keep("x", x);
+      if (trainsWeight) saved.keep("x", x);
       if (saved.unread) return;
       matmul(y, x, saved.value(weight), { transposeB: transposed });
       if (bias) addBias(y, saved.value(bias));
     },
     backwardInput(dx, dy, saved) {
-      saved.keep("dy", dy);
+      if (trainsWeight || trainsBias) saved.keep("dy", dy);
       if (dx) matmul(dx, dy, saved.value(weight), { transposeB: !transposed });
     },
     backwardWeight(saved) {
       const [{ gradient, group: { samples }, get }] = saved;
-      const sampleRows = get("x").shape[0] / samples;
-      for (const [x, dy] of joinAdjacent(saved.map((each) => [each.get("x"), each.get("dy")] as const))) {
-        const [a, b] = transposed ? [dy, x] : [x, dy];
-        matmul(gradient(weight), a, b, { transposeA: true, accumulate: true, sampleRows });
-        if (bias) columnSum(gradient(bias), dy);
+      const sampleRows = get("dy").shape[0] / samples;
+      const read = saved.map((each) => trainsWeight ? [each.get("dy"), each.get("x")] : [each.get("dy")]);
+      for (const [dy, x] of joinAdjacent(read)) {
+        if (trainsWeight) {
+          const [a, b] = transposed ? [dy, x] : [x, dy];
+          matmul(gradient(weight), a, b, { transposeA: true, accumulate: true, sampleRows });
+        }
+        if (bias && trainsBias) columnSum(gradient(bias), dy);
       }
     },
+    freeze: (isFrozen) => linear(name, inputs, outputs, { ...options, trainable: butFrozen(trainable, isFrozen) }),
   };
 }

@@ -15,12 +15,13 @@ import {
   selectiveScanSums,
 } from "../ops/scan.ts";
 import { joinAdjacent, type Tensor } from "../tensor.ts";
-import { composed } from "./composite.ts";
+import { between, composed } from "./composite.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
-import { type Initial, parameter } from "./parameter.ts";
+import { butFrozen, type Initial, isTrained, type Parameter, parameter, type Trainable } from "./parameter.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
+import type { Reading } from "./sums.ts";
 
 /** Shape of a Mamba mixer. */
 export interface MambaOptions {
@@ -36,6 +37,8 @@ export interface MambaOptions {
   readonly length: number;
   /** Bound of the uniform distribution that the output projection starts with. */
   readonly outputBound: number;
+  /** Which parameters are trained; all by default. */
+  readonly trainable?: Trainable;
 }
 
 /**
@@ -51,21 +54,31 @@ export interface MambaOptions {
  * @throws {UserError} When the state is no multiple of 4.
  */
 export function mambaMixer(name: string, options: MambaOptions): Layer {
-  const { width, expand, state, rank, length, outputBound } = options;
+  const { width, expand, state, rank, length, outputBound, trainable = true } = options;
   if (state % 4 !== 0) throw new UserError(`${name}: state ${state} must be a multiple of 4`);
   const inner = expand * width, columns = rank + 2 * state;
   // The scan reads B and C by fours: a row [dt | B | C] ends where a multiple of 4 does, and may start a little late.
   const stride = Math.ceil(columns / 4) * 4;
-  const inProjection = linear(`${name}.in_proj`, width, 2 * inner, { initial: { uniform: width ** -0.5 } });
-  const convWeight = parameter(`${name}.conv1d.weight`, [inner, convTaps], { uniform: convTaps ** -0.5 });
-  const convBias = parameter(`${name}.conv1d.bias`, [inner], { uniform: convTaps ** -0.5 });
-  const xWeight = parameter(`${name}.x_proj.weight`, [inner, columns], { uniform: inner ** -0.5 });
-  const dtWeight = parameter(`${name}.dt_proj.weight`, [rank, inner], { uniform: rank ** -0.5 });
-  const dtBias = parameter(`${name}.dt_proj.bias`, [inner], logUniformStep);
+  const inProjection = linear(`${name}.in_proj`, width, 2 * inner, {
+    initial: { uniform: width ** -0.5 },
+    trainable,
+  });
+  const described = (part: string, shape: readonly number[], initial: Initial) =>
+    parameter(`${name}.${part}`, shape, initial, trainable);
+  const convWeight = described("conv1d.weight", [inner, convTaps], { uniform: convTaps ** -0.5 });
+  const convBias = described("conv1d.bias", [inner], { uniform: convTaps ** -0.5 });
+  const xWeight = described("x_proj.weight", [inner, columns], { uniform: inner ** -0.5 });
+  const dtWeight = described("dt_proj.weight", [rank, inner], { uniform: rank ** -0.5 });
+  const dtBias = described("dt_proj.bias", [inner], logUniformStep);
   // [inner, state] as one axis: weight decay is for matrices, and the reference keeps it off A and D.
-  const aLog = parameter(`${name}.A_log`, [inner * state], (index) => Math.log(1 + index % state));
-  const d = parameter(`${name}.D`, [inner], "ones");
-  const output = linear(`${name}.out_proj`, inner, width, { initial: { uniform: outputBound } });
+  const aLog = described("A_log", [inner * state], (index) => Math.log(1 + index % state));
+  const d = described("D", [inner], "ones");
+  const output = linear(`${name}.out_proj`, inner, width, { initial: { uniform: outputBound }, trainable });
+  const trainsX = isTrained(xWeight), trainsDt = isTrained(dtWeight);
+  // The sums of each of the two come out of one kernel.
+  const trainsConv = [convWeight, convBias].some(isTrained), trainsScan = [aLog, d, dtBias].some(isTrained);
+  /** Whether I makes the scan's sums, also where none of them is read. */
+  const sumsInI = ({ sums }: Saved) => sums === "i" || !trainsScan;
 
   const part = (projection: Tensor, count: number): Matrices => ({
     ...matrix(projection),
@@ -85,7 +98,7 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
 
   return composed({ in_proj: inProjection, out_proj: output }, {
     parameters: [convWeight, convBias, xWeight, dtWeight, dtBias, aLog, d],
-    reads: { input: true, gradient: true },
+    reads: { input: inProjection.reads.input, gradient: output.reads.gradient },
     outputShape(shape) {
       expectInput(name, shape, ["rows", width]);
       return shape;
@@ -93,29 +106,33 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
     flops([rows]) {
       const a = inProjection.flops([rows, width]), b = output.flops([rows, inner]);
       const low = 2 * rows * inner * (columns + rank);
+      const products = 2 * rows * inner * (Number(trainsX) * columns + Number(trainsDt) * rank);
       // Counted in the kernels, an exponential as one: of the scan for each number of a state, of the rest for each channel.
-      const scan = rows * inner * state, channel = rows * inner, added = rows / length * inner * (state + convTaps + 3);
+      const scan = rows * inner * state, channel = rows * inner;
+      const added = rows / length * inner * (Number(trainsScan) * (state + 2) + Number(trainsConv) * (convTaps + 1));
       return {
         f: a.f + b.f + low + 7 * scan + 35 * channel,
         recompute: a.f + low + 7 * scan + 35 * channel,
         i: a.i + b.i + low + 24 * scan + 90 * channel,
-        w: a.w + b.w + low + added,
-        sums: { i: 2 * scan + 3 * channel, w: 11 * scan + 30 * channel },
+        w: a.w + b.w + products + added,
+        ...trainsScan ? { sums: { i: 2 * scan + 3 * channel, w: 11 * scan + 30 * channel } } : {},
       };
     },
     forward(y, x, saved) {
       const rows = x.shape[0];
-      const xz = saved.slot("xz", [rows, 2 * inner], "activations", y.dtype);
+      const memory = (key: string, columns: number, isRead: Reading) =>
+        between(saved, key, { shape: [rows, columns], dtype: y.dtype }, isRead, "activations");
+      const xz = memory("xz", 2 * inner, inProjection.reads.gradient); // which its gradient takes over
       forward(inProjection, xz, x, saved.child("in_proj"));
-      const convolved = saved.slot("convolved", [rows, inner], "activations", y.dtype);
+      const convolved = memory("convolved", inner, trainsX || trainsScan && "sums");
       causalConv(convolved, xz, ...convolution(saved), length);
-      const projection = saved.slot("projection", [rows, stride], "activations", y.dtype);
+      const projection = memory("projection", stride, trainsDt || trainsScan && "sums");
       matmulBatched(everything(projection), matrix(convolved), matrix(saved.value(xWeight)), [1, 1]);
-      const dt = saved.slot("dt", [rows, inner], "activations", y.dtype);
+      const dt = memory("dt", inner, sumsInI(saved) ? trainsDt : true);
       matmulBatched(matrix(dt), steps(projection), matrix(saved.value(dtWeight)), [1, 1]);
       const states = saved.scratch(scanStatesShape(rows, length, inner, state), "f32", "activations");
       for (const [key, tensor] of Object.entries({ xz, convolved, projection, dt, states })) saved.keep(key, tensor);
-      const gated = saved.slot("gated", [rows, inner], "activations", y.dtype);
+      const gated = memory("gated", inner, output.reads.input);
       selectiveScan(gated, states, scanInputs(saved), scanParameters(saved), length);
       forward(output, y, gated, saved.child("out_proj", { unread: saved.unread }));
     },
@@ -123,11 +140,16 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
       const rows = dy.shape[0], sequences = rows / length;
       const dconvolved = saved.scratch([rows, inner], dy.dtype);
       backwardInput(output, dconvolved, dy, saved.child("out_proj"));
-      const dprojection = saved.slot("dprojection", [rows, stride], "derivatives", dy.dtype);
-      const inI = saved.sums === "i";
+      const memory = (key: string, shape: readonly number[], isKept: boolean, dtype: Tensor["dtype"] = "f32") => {
+        const tensor = between(saved, key, { shape, dtype }, isKept, "derivatives");
+        if (isKept) saved.keep(key, tensor);
+        return tensor;
+      };
+      const dprojection = memory("dprojection", [rows, stride], trainsX, dy.dtype);
+      const inI = sumsInI(saved);
       const left = inI
-        ? saved.slot("scan_sums", scanSumsShape(rows, length, inner, state), "derivatives")
-        : saved.slot("dscan", [rows, 2 * inner], "derivatives", dy.dtype);
+        ? memory("scan_sums", scanSumsShape(rows, length, inner, state), trainsScan)
+        : memory("dscan", [rows, 2 * inner], true, dy.dtype);
       selectiveScanBackwardInput(
         ...[dconvolved, dprojection, inI ? { sums: left } : { dscan: left }, saved.get("states")] as const,
         ...[scanInputs(saved), scanParameters(saved), length] as const,
@@ -143,42 +165,51 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
         transposeB,
         accumulate: true,
       });
-      const weightSums = saved.slot("conv_weight_sums", [sequences, inner * convTaps], "derivatives");
-      const biasSums = saved.slot("conv_bias_sums", [sequences, inner], "derivatives");
+      const weightSums = memory("conv_weight_sums", [sequences, inner * convTaps], trainsConv);
+      const biasSums = memory("conv_bias_sums", [sequences, inner], trainsConv);
       const dxz = saved.get("xz");
       causalConvBackwardInput(dxz, weightSums, biasSums, dconvolved, ...convolution(saved), length);
       backwardInput(inProjection, dx, dxz, saved.child("in_proj"));
-      saved.drop("xz");
-      saved.keep("dprojection", dprojection);
-      saved.keep(inI ? "scan_sums" : "dscan", left);
-      saved.keep("conv_weight_sums", weightSums);
-      saved.keep("conv_bias_sums", biasSums);
+      const unread = [...trainsX ? [] : ["convolved"], ...trainsDt ? [] : ["projection"]];
+      if (inI) saved.drop("xz", ...unread, ...trainsDt ? [] : ["dt"]);
+      else saved.drop("xz"); // W's scan reads all of them
     },
     backwardWeight(saved) {
       const kept = (...names: string[]) => joinAdjacent(saved.map((each) => names.map((name) => each.get(name))));
-      const [{ gradient, sums: maker, scratch }] = saved;
+      const [first] = saved, { gradient, scratch } = first, inI = sumsInI(first);
+      /** Where one kernel adds to several gradients, that of a frozen one goes nowhere. */
+      const gradientOf = (each: Parameter) => isTrained(each) ? gradient(each) : scratch(each.shape);
       const product = { transposeA: true, accumulate: true, sampleRows: length };
-      for (const [x, dprojection] of kept("convolved", "dprojection")) {
-        matmulBatched(matrix(gradient(xWeight)), matrix(x), everything(dprojection), [1, 1], product);
+      if (trainsX) {
+        for (const [x, dprojection] of kept("convolved", "dprojection")) {
+          matmulBatched(matrix(gradient(xWeight)), matrix(x), everything(dprojection), [1, 1], product);
+        }
       }
-      for (const [projection, holder] of kept("projection", maker === "i" ? "dt" : "dscan")) {
-        matmulBatched(matrix(gradient(dtWeight)), steps(projection), firstColumns(holder, inner), [1, 1], product);
+      if (trainsDt) {
+        for (const [projection, holder] of kept("projection", inI ? "dt" : "dscan")) {
+          matmulBatched(matrix(gradient(dtWeight)), steps(projection), firstColumns(holder, inner), [1, 1], product);
+        }
       }
-      for (const [weights, biases] of kept("conv_weight_sums", "conv_bias_sums")) {
-        causalConvBackwardWeight(gradient(convWeight), gradient(convBias), weights, biases);
+      if (trainsConv) {
+        const [weight, bias] = [convWeight, convBias].map(gradientOf);
+        for (const [weights, biases] of kept("conv_weight_sums", "conv_bias_sums")) {
+          causalConvBackwardWeight(weight, bias, weights, biases);
+        }
       }
-      const gradients = { aLog: gradient(aLog), d: gradient(d), dtBias: gradient(dtBias) };
-      if (maker === "i") {
+      if (!trainsScan) return;
+      const gradients = { aLog: gradientOf(aLog), d: gradientOf(d), dtBias: gradientOf(dtBias) };
+      if (inI) {
         for (const [sums] of kept("scan_sums")) selectiveScanBackwardWeight(gradients, sums);
         return;
       }
       for (const [x, dtRaw, projection, dscan] of kept("convolved", "dt", "projection", "dscan")) {
         const sums = scratch(scanSumsShape(x.shape[0], length, inner, state));
-        selectiveScanSums(sums, { x, dtRaw, projection, dscan }, scanParameters(saved[0]), length);
+        selectiveScanSums(sums, { x, dtRaw, projection, dscan }, scanParameters(first), length);
         selectiveScanBackwardWeight(gradients, sums);
-        saved[0].release(sums);
+        first.release(sums);
       }
     },
+    freeze: (isFrozen) => mambaMixer(name, { ...options, trainable: butFrozen(trainable, isFrozen) }),
   });
 }
 

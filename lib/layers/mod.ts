@@ -27,11 +27,12 @@ export {
   type KeptTensor,
   type Sides,
 } from "./check_gradients.ts";
-export { addFlops, type Flops, type Layer, type Reads, type ResidualNorm, sumShape } from "./layer.ts";
+export { addFlops, expectInput, type Flops, type Layer, type Reads, type ResidualNorm, sumShape } from "./layer.ts";
 export type { ChildOptions, Saved } from "./saved.ts";
-export { type Initial, type Parameter, parameter } from "./parameter.ts";
+export { frozen, frozenPart } from "./frozen.ts";
+export { butFrozen, type Initial, isTrained, type Parameter, parameter, type Trainable } from "./parameter.ts";
 export { type BufferBlock, type PlacedState, type StateBuffer, stateBuffer } from "./buffers.ts";
-export type { ParameterBlock, PlacedParameter } from "./parameter_blocks.ts";
+export type { FrozenBlock, ParameterBlock, PlacedParameter } from "./parameter_blocks.ts";
 export { backwardInput, backwardWeight, forward } from "./run.ts";
 export { between, composed, type Own } from "./composite.ts";
 export { type Unsplit, unsplit } from "./unsplit.ts";

@@ -1,4 +1,4 @@
-/** Trainable parameters: described by layers, given tensors by `placeLayers`. */
+/** Parameters: described by layers, given tensors by `placeLayers`. */
 import type { Generator } from "../random.ts";
 
 /**
@@ -12,7 +12,7 @@ export type Initial =
   | "zeros"
   | ((index: number, random: Generator) => number);
 
-/** One trainable tensor, as a layer describes it: its tensors are in whatever it was placed in, see `Saved.value`. */
+/** One tensor of weights, as a layer describes it: its tensors are in whatever it was placed in, see `Saved.value`. */
 export interface Parameter {
   /** Unique in a model, for example "blocks.0.mlp.down.weight". */
   readonly name: string;
@@ -20,9 +20,33 @@ export interface Parameter {
   readonly shape: readonly number[];
   /** What it holds before training. */
   readonly initial: Initial;
+  /**
+   * Whether it is trained; it is unless this is false. What is frozen has no gradient and no moments, and no W is made for it; in mixed
+   * precision it is held in f16 alone, without an f32 master.
+   */
+  readonly trainable?: boolean;
 }
 
-/** Describes a parameter. */
-export function parameter(name: string, shape: readonly number[], initial: Initial): Parameter {
-  return { name, shape, initial };
+/** Which parameters of a layer are trained: all, none, or those whose name a function says yes to. */
+export type Trainable = boolean | ((name: string) => boolean);
+
+/** Describes a parameter, which is trained unless `trainable` says no. */
+export function parameter(
+  name: string,
+  shape: readonly number[],
+  initial: Initial,
+  trainable: Trainable = true,
+): Parameter {
+  const isTrained = typeof trainable === "function" ? trainable(name) : trainable;
+  return { name, shape, initial, ...isTrained ? {} : { trainable: false } };
+}
+
+/** Whether a parameter is trained. */
+export function isTrained({ trainable = true }: Parameter): boolean {
+  return trainable;
+}
+
+/** Those that were trained, but for the ones that `isFrozen` says yes to. */
+export function butFrozen(trainable: Trainable, isFrozen: (name: string) => boolean): Trainable {
+  return (name) => (typeof trainable === "function" ? trainable(name) : trainable) && !isFrozen(name);
 }

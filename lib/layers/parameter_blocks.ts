@@ -3,7 +3,7 @@ import type { Device } from "../gpu/device.ts";
 import { alignment } from "../memory.ts";
 import { scale } from "../ops/elementwise.ts";
 import { generator } from "../random.ts";
-import { bytesOf, type DType, empty, release, retain, sizeOf, type Tensor, view } from "../tensor.ts";
+import { bytesOf, type DType, empty, release, retain, sizeOf, type Tensor, view, writeArray } from "../tensor.ts";
 import type { Initial, Parameter } from "./parameter.ts";
 
 /** The tensors of one parameter on a device, each of the parameter's shape. */
@@ -12,10 +12,13 @@ export interface PlacedParameter {
   readonly value: Tensor;
   /**
    * The values as they are trained, f32. In mixed precision `value` is a copy of them: most updates are too small to
-   * change an f16 (Micikevicius et al., arXiv 1710.03740, section 3.1). Otherwise the two are one.
+   * change an f16 (Micikevicius et al., arXiv 1710.03740, section 3.1). Otherwise, and of what is frozen, the two are one.
    */
   readonly master: Tensor;
-  /** The gradient that W's add to, f32: in f16 the sum over the micro-batches would lose the small ones. */
+  /**
+   * The gradient that W's add to, f32: in f16 the sum over the micro-batches would lose the small ones. A frozen parameter has none,
+   * and it is an error to ask for it.
+   */
   readonly gradient: Tensor;
 }
 
@@ -41,6 +44,9 @@ export interface ParameterBlock {
   readonly parts: readonly PlacedParameter[];
 }
 
+/** Frozen parameters side by side in one buffer, which nothing updates. */
+export type FrozenBlock = Pick<ParameterBlock, "values" | "parameters" | "parts">;
+
 /** How layers are placed. */
 export interface PlaceOptions {
   /** Of the initial values, which depend on it and on a parameter's name alone; 0 by default. */
@@ -61,7 +67,7 @@ export function parameterAt({ parameters, starts }: ParameterBlock, index: numbe
 }
 
 /**
- * Places parameters on a device: values initialised, gradients zero. The initial values depend on `seed` and on a
+ * Places parameters that are trained on a device: values initialised, gradients zero. The initial values depend on `seed` and on a
  * parameter's name alone, so that every partition of a model starts from the same point; `originals` names the parameter that
  * another starts as a copy of. Several blocks come back where parameters are of several kinds, and where one would not fit the
  * device's largest binding.
@@ -76,37 +82,69 @@ export function placeParameters(
   options: PlaceOptions = {},
 ): ParameterBlock[] {
   const { dtype = "f32", kindOf = () => undefined } = options;
-  const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.device.limits;
-  const most = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / alignment) * alignment;
   const kinds = new Map<unknown, Parameter[]>();
   for (const parameter of parameters) {
     const kind = kindOf(parameter.name), others = kinds.get(kind);
     if (others) others.push(parameter);
     else kinds.set(kind, [parameter]);
   }
+  return [...kinds.values()]
+    .flatMap((alike) => inBindings(alike, device, dtype))
+    .map((block) => placeBlock(block, device, options));
+}
+
+/** Places parameters that are frozen: values as kernels read them, in their one type, and nothing else. */
+export function placeFrozen(
+  parameters: readonly Parameter[],
+  device: Device,
+  options: PlaceOptions = {},
+): FrozenBlock[] {
+  const { dtype = "f32" } = options;
+  return inBindings(parameters, device, dtype).map((block) => {
+    const starts = startsOf(block, dtype);
+    const values = empty(device, [starts[block.length]], "parameters", dtype);
+    if (!device.gpu.info.dry) writeArray(values, initialValues(block, starts, options));
+    const parts = block.map(({ name, shape }, index): PlacedParameter => {
+      const own = () => partOf(values, shape, starts[index]);
+      return {
+        value: own(),
+        master: own(),
+        get gradient(): never {
+          throw new Error(`"${name}" is frozen: it has no gradient`);
+        },
+      };
+    });
+    return { values, parameters: block, parts };
+  });
+}
+
+/** The blocks that parameters make, matrices first: each no longer than what the device can bind. */
+function inBindings(parameters: readonly Parameter[], device: Device, dtype: DType): Parameter[][] {
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.device.limits;
+  const most = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / alignment) * alignment;
   const blocks: Parameter[][] = [];
-  for (const alike of kinds.values()) {
-    let bytes = Infinity;
-    for (const parameter of [...alike.filter(isMatrix), ...alike.filter((each) => !isMatrix(each))]) {
-      const more = 4 * padded(parameter, dtype);
-      if (bytes + more > most) {
-        blocks.push([]);
-        bytes = 0;
-      }
-      blocks[blocks.length - 1].push(parameter);
-      bytes += more;
+  let bytes = Infinity;
+  for (const parameter of [...parameters.filter(isMatrix), ...parameters.filter((each) => !isMatrix(each))]) {
+    const more = 4 * padded(parameter, dtype);
+    if (bytes + more > most) {
+      blocks.push([]);
+      bytes = 0;
     }
+    blocks[blocks.length - 1].push(parameter);
+    bytes += more;
   }
-  return blocks.map((block) => placeBlock(block, device, options));
+  return blocks;
 }
 
 const isMatrix = ({ shape }: Parameter) => shape.length > 1;
 
-function placeBlock(
-  block: readonly Parameter[],
-  device: Device,
-  { seed = 0, originals = new Map(), dtype = "f32" }: PlaceOptions,
-): ParameterBlock {
+/** The tensor of the parameter that starts at an element of a flat one. */
+function partOf(whole: Tensor, shape: readonly number[], start: number): Tensor {
+  return view(whole, shape, bytesOf([start], whole.dtype));
+}
+
+function placeBlock(block: readonly Parameter[], device: Device, options: PlaceOptions): ParameterBlock {
+  const { dtype = "f32" } = options;
   const starts = startsOf(block, dtype);
   const count = starts[block.length];
   const mixed = dtype === "f16";
@@ -114,12 +152,12 @@ function placeBlock(
   const values = mixed ? empty(device, [count], "parameters", dtype) : retain(masters);
   const gradients = empty(device, [count], "gradients");
   const parts = block.map(({ shape }, index): PlacedParameter => {
-    const part = (whole: Tensor) => view(whole, shape, bytesOf([starts[index]], whole.dtype));
-    return { value: part(values), master: part(masters), gradient: part(gradients) };
+    const [value, master, gradient] = [values, masters, gradients].map((whole) => partOf(whole, shape, starts[index]));
+    return { value, master, gradient };
   });
   const decayed = starts[block.filter(isMatrix).length];
   if (!device.gpu.info.dry) { // where nothing is computed, nobody reads billions of numbers
-    device.write(masters, initialValues(block, starts, seed, originals));
+    device.write(masters, initialValues(block, starts, options));
     device.write(gradients, new Float32Array(count));
   }
   const placed = { masters, values, gradients, decayed, parameters: block, starts, parts };
@@ -142,8 +180,7 @@ function startsOf(block: readonly Parameter[], dtype: DType): number[] {
 function initialValues(
   block: readonly Parameter[],
   starts: readonly number[],
-  seed: number,
-  originals: ReadonlyMap<string, string>,
+  { seed = 0, originals = new Map() }: PlaceOptions,
 ): Float32Array {
   const values = new Float32Array(starts[block.length]);
   for (const [index, parameter] of block.entries()) {
@@ -159,6 +196,14 @@ export function releaseParameters(blocks: readonly ParameterBlock[]): void {
   for (const { masters, values, gradients, parts } of blocks) {
     for (const { value, master, gradient } of parts) release(value, master, gradient);
     release(masters, values, gradients);
+  }
+}
+
+/** Gives back what {@link placeFrozen} took. */
+export function releaseFrozen(blocks: readonly FrozenBlock[]): void {
+  for (const { values, parts } of blocks) {
+    for (const { value, master } of parts) release(value, master);
+    release(values);
   }
 }
 

@@ -1,12 +1,15 @@
 /** Layers on a device: what they describe becomes tensors, as often as anybody places them. */
 import type { Device } from "../gpu/device.ts";
 import { type BufferBlock, placeBuffers, type PlacedState, releaseBuffers, type StateBuffer } from "./buffers.ts";
-import type { Parameter } from "./parameter.ts";
+import { isTrained, type Parameter } from "./parameter.ts";
 import {
+  type FrozenBlock,
   type ParameterBlock,
   type PlacedParameter,
+  placeFrozen,
   type PlaceOptions,
   placeParameters,
+  releaseFrozen,
   releaseParameters,
 } from "./parameter_blocks.ts";
 
@@ -14,7 +17,7 @@ export type { PlaceOptions };
 
 /** What is placed of a layer. */
 export interface Placeable {
-  /** Trainable parameters. */
+  /** Parameters, trained ones and frozen ones. */
   readonly parameters: readonly Parameter[];
   /** State that a forward moves on. */
   readonly buffers?: readonly StateBuffer[];
@@ -24,8 +27,10 @@ export interface Placeable {
 export interface Placed {
   /** Where they live. */
   readonly device: Device;
-  /** The parameters, as an optimizer takes them. */
+  /** The parameters that are trained, as an optimizer takes them; none where all are frozen. */
   readonly blocks: readonly ParameterBlock[];
+  /** The parameters that are frozen. */
+  readonly frozen: readonly FrozenBlock[];
   /** The state buffers; none where no layer has any. */
   readonly buffers: BufferBlock | undefined;
   /**
@@ -54,10 +59,14 @@ export function placeLayers(
   options: PlaceOptions = {},
 ): Placed {
   const described = layers.flatMap((layer) => layer.buffers ?? []);
-  const blocks = placeParameters(layers.flatMap((layer) => layer.parameters), device, options);
+  const all = layers.flatMap((layer) => layer.parameters);
+  const blocks = placeParameters(all.filter(isTrained), device, options);
+  const frozen = placeFrozen(all.filter((each) => !isTrained(each)), device, options);
   const buffers = placeBuffers(described, device);
   const parameters = new Map<Parameter, PlacedParameter>();
-  for (const block of blocks) block.parameters.forEach((each, index) => parameters.set(each, block.parts[index]));
+  for (const block of [...blocks, ...frozen]) {
+    block.parameters.forEach((each, index) => parameters.set(each, block.parts[index]));
+  }
   const states = new Map(described.map((each, index) => [each, buffers!.parts[index]]));
   const find = <Described extends { readonly name: string }, Tensors>(
     tensors: ReadonlyMap<Described, Tensors>,
@@ -70,11 +79,13 @@ export function placeLayers(
   return {
     device,
     blocks,
+    frozen,
     buffers,
     parameter: (parameter) => find(parameters, parameter),
     state: (buffer) => find(states, buffer),
     release() {
       releaseParameters(blocks);
+      releaseFrozen(frozen);
       if (buffers) releaseBuffers(buffers);
       parameters.clear();
       states.clear();

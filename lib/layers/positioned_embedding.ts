@@ -5,7 +5,7 @@ import { bytesOf, joinAdjacent, sizeOf, type Tensor } from "../tensor.ts";
 import { composed } from "./composite.ts";
 import { embedding } from "./embedding.ts";
 import type { Layer } from "./layer.ts";
-import { type Parameter, parameter } from "./parameter.ts";
+import { butFrozen, isTrained, type Parameter, parameter, type Trainable } from "./parameter.ts";
 import { backwardInput, forward } from "./run.ts";
 
 /** Shape of an embedding with learned positions. */
@@ -20,6 +20,8 @@ export interface PositionedEmbeddingOptions {
   readonly types: number;
   /** Tokens in a sequence, at most `positions`: row r of a micro-batch is at position r % length. */
   readonly length: number;
+  /** Which of the three tables are trained; all by default. */
+  readonly trainable?: Trainable;
 }
 
 /** An embedding whose token table can be tied to an output head. */
@@ -36,25 +38,28 @@ export interface PositionedEmbedding extends Layer {
  */
 export function positionedEmbedding(
   name: string,
-  { vocabulary, width, positions, types, length }: PositionedEmbeddingOptions,
+  options: PositionedEmbeddingOptions,
 ): PositionedEmbedding {
+  const { vocabulary, width, positions, types, length, trainable = true } = options;
   if (length > positions) {
     throw new UserError(`${name}: sequences of ${length} tokens need more than ${positions} positions`);
   }
-  const tokens = embedding(`${name}.token`, vocabulary, width);
-  const position = parameter(`${name}.position.weight`, [positions, width], { normal: 0.02 });
-  const type = parameter(`${name}.type.weight`, [types, width], { normal: 0.02 });
+  const tokens = embedding(`${name}.token`, vocabulary, width, trainable);
+  const position = parameter(`${name}.position.weight`, [positions, width], { normal: 0.02 }, trainable);
+  const type = parameter(`${name}.type.weight`, [types, width], { normal: 0.02 }, trainable);
+  const trainsPosition = isTrained(position), trainsType = isTrained(type), trainsOwn = trainsPosition || trainsType;
   // What is added to a sequence as a whole: the first positions in one stretch.
   const sequence = (table: Tensor) => reshaped(table, [length * width]);
   const row = (table: Tensor) => reshaped(table, [width]);
   const asSequences = (y: Tensor) => reshaped(y, [sizeOf(y.shape) / (length * width), length * width]);
   const layer = composed({ token: tokens }, {
     parameters: [position, type],
-    reads: tokens.reads,
+    reads: { ...tokens.reads, gradient: tokens.reads.gradient || trainsOwn },
     outputShape: tokens.outputShape,
     flops: (shape) => {
       const { f, i, w } = tokens.flops(shape);
-      return { f: f + 2 * shape[1] * width, i, w: w + 2 * shape[1] * width };
+      const each = shape[1] * width;
+      return { f: f + 2 * each, i, w: w + (Number(trainsPosition) + Number(trainsType)) * each };
     },
     forward(y, ids, saved) {
       forward(tokens, y, ids, saved.child("token"));
@@ -63,15 +68,17 @@ export function positionedEmbedding(
     },
     backwardInput(dx, dy, saved) {
       backwardInput(tokens, dx, dy, saved.child("token"));
-      saved.keep("dy", dy);
+      if (trainsOwn) saved.keep("dy", dy);
     },
     backwardWeight(saved) {
+      if (!trainsOwn) return;
       const [{ gradient }] = saved;
       for (const [dy] of joinAdjacent(saved.map((each) => [each.get("dy")] as const))) {
-        columnSum(sequence(gradient(position)), asSequences(dy));
-        columnSum(row(gradient(type)), dy);
+        if (trainsPosition) columnSum(sequence(gradient(position)), asSequences(dy));
+        if (trainsType) columnSum(row(gradient(type)), dy);
       }
     },
+    freeze: (isFrozen) => positionedEmbedding(name, { ...options, trainable: butFrozen(trainable, isFrozen) }),
   });
   return { ...layer, table: tokens.parameters[0] };
 }

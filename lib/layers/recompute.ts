@@ -5,8 +5,10 @@
 import { expectValue, oneOf } from "../rules.ts";
 import type { DType } from "../tensor.ts";
 import { composed } from "./composite.ts";
+import { frozenPart } from "./frozen.ts";
 import { createGroup, releaseGroup } from "./group.ts";
 import type { Flops, Layer } from "./layer.ts";
+import { isTrained } from "./parameter.ts";
 import { backwardInput, backwardWeight, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 import type { Reading } from "./sums.ts";
@@ -33,13 +35,17 @@ export const recomputes: readonly Recompute[] = ["none", "activations", "derivat
 /**
  * The same layer, which recomputes `what`; its parts keep under "layer". The numbers are the same bits: x and dy lie where
  * the layer's own W would read them, and functions that draw random numbers or keep statistics know that they are
- * recomputed. A layer without parameters, or that keeps nothing else than x and dy, is returned as it is.
+ * recomputed. A layer without parameters, or that keeps nothing else than x and dy, is returned as it is. Where all are frozen
+ * there is no W: "derivatives" is "none", and "both" is "activations".
  *
  * @throws {UserError} When `what` is none of {@link Recompute}.
  */
 export function recomputed(layer: Layer, what: Recompute): Layer {
   expectValue("What a layer recomputes", what, oneOf(recomputes));
   if (what === "none" || layer.reads.nothingElse || layer.parameters.length === 0) return layer;
+  if (!layer.parameters.some(isTrained) && what !== "activations") {
+    return recomputed(layer, what === "both" ? "activations" : "none");
+  }
   const inI = what !== "derivatives";
   /** Whether W recomputes. */
   const inW = ({ delayed }: Saved) => what !== "activations" && delayed;
@@ -75,6 +81,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
         saved.keep("dy", dy);
       } else if (inI) saved.drop("x");
     },
+    freeze: (isFrozen) => recomputed(frozenPart(layer, isFrozen), what),
   });
   return {
     ...kept,

@@ -1,6 +1,7 @@
 /** Calls of a layer's three functions: what each takes as scratch is released when it returns or throws. */
 import type { Tensor } from "../tensor.ts";
 import type { Layer, ResidualNorm } from "./layer.ts";
+import { isTrained } from "./parameter.ts";
 import type { Saved } from "./saved.ts";
 
 /** Runs {@link Layer.forward}: writes `y`. */
@@ -28,7 +29,9 @@ export function backwardInput(
   saved.run(() => (layer as ResidualNorm).backwardInput(dx, dy, saved, residual));
 }
 
-/** Runs {@link Layer.backwardWeight} for one micro-batch or more: adds to the parameters' gradients, where there are any. */
+/** Runs {@link Layer.backwardWeight} for one micro-batch or more: adds to the parameters' gradients, unless all are frozen. */
 export function backwardWeight(layer: Layer, saved: readonly Saved[]): void {
+  const { parameters } = layer;
+  if (parameters.length > 0 && !parameters.some(isTrained)) return;
   saved[0].run(() => layer.backwardWeight?.(saved));
 }

@@ -49,7 +49,11 @@ export interface Saved {
   readonly unread: boolean;
   /** The values of a parameter; no new reference. */
   value(parameter: Parameter): Tensor;
-  /** The gradient of a parameter, f32, which `backwardWeight` adds to; no new reference. */
+  /**
+   * The gradient of a parameter, f32, which `backwardWeight` adds to; no new reference.
+   *
+   * @throws {Error} When the parameter is frozen.
+   */
   gradient(parameter: Parameter): Tensor;
   /** The values of a state buffer, which a forward may move on; no new reference. */
   state(buffer: StateBuffer): Tensor;

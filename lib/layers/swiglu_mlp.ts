@@ -1,8 +1,9 @@
 /** Gated feed-forward network (SwiGLU, Shazeer, arXiv 2002.05202): y = down(silu(gate(x)) * up(x)). */
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
-import { composed } from "./composite.ts";
+import { between, composed } from "./composite.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
+import { butFrozen, type Trainable } from "./parameter.ts";
 import { backwardInput, forward } from "./run.ts";
 
 /** Shape of a gated feed-forward layer. */
@@ -13,18 +14,21 @@ export interface SwigluOptions {
   readonly hidden: number;
   /** Standard deviation that the output projection starts with. */
   readonly outputDeviation: number;
+  /** Which parameters are trained; all by default. */
+  readonly trainable?: Trainable;
 }
 
 /**
  * The feed-forward network of a transformer block, without normalisation and residual (see `preNorm`); gate and up are one
  * projection to [gate | up].
  */
-export function swigluMlp(name: string, { width, hidden, outputDeviation }: SwigluOptions): Layer {
-  const gateUpProjection = linear(`${name}.gate_up`, width, 2 * hidden);
-  const down = linear(`${name}.down`, hidden, width, { initial: { normal: outputDeviation } });
+export function swigluMlp(name: string, options: SwigluOptions): Layer {
+  const { width, hidden, outputDeviation, trainable = true } = options;
+  const gateUpProjection = linear(`${name}.gate_up`, width, 2 * hidden, { trainable });
+  const down = linear(`${name}.down`, hidden, width, { initial: { normal: outputDeviation }, trainable });
 
   return composed({ gate_up: gateUpProjection, down }, {
-    reads: { input: true, gradient: true },
+    reads: { input: gateUpProjection.reads.input, gradient: down.reads.gradient },
     outputShape(shape) {
       expectInput(name, shape, ["rows", width]);
       return shape;
@@ -38,7 +42,8 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
       const rows = x.shape[0];
       const gateUp = saved.scratch([rows, 2 * hidden], y.dtype, "activations");
       forward(gateUpProjection, gateUp, x, saved.child("gate_up"));
-      const gated = saved.slot("gated", [rows, hidden], "activations", y.dtype);
+      const inside = { shape: [rows, hidden], dtype: y.dtype };
+      const gated = between(saved, "gated", inside, down.reads.input, "activations");
       swiglu(gated, gateUp);
       forward(down, y, gated, saved.child("down", { unread: saved.unread }));
       saved.keep("gate_up", gateUp);
@@ -47,11 +52,13 @@ export function swigluMlp(name: string, { width, hidden, outputDeviation }: Swig
       const rows = dy.shape[0];
       const dgated = saved.scratch([rows, hidden], dy.dtype);
       backwardInput(down, dgated, dy, saved.child("down"));
-      const dgateUp = saved.slot("dgate_up", [rows, 2 * hidden], "derivatives", dy.dtype);
+      const inside = { shape: [rows, 2 * hidden], dtype: dy.dtype };
+      const dgateUp = between(saved, "dgate_up", inside, gateUpProjection.reads.gradient, "derivatives");
       swigluBackward(dgateUp, dgated, saved.get("gate_up"));
       saved.drop("gate_up");
       saved.release(dgated);
       backwardInput(gateUpProjection, dx, dgateUp, saved.child("gate_up"));
     },
+    freeze: (isFrozen) => swigluMlp(name, { ...options, trainable: butFrozen(trainable, isFrozen) }),
   });
 }

@@ -1,12 +1,21 @@
 /**
- * Losses: what a model's outputs are compared with its targets by. A loss is a description, as a layer is: cross-entropy, mean
- * squared error, and whatever has the same functions.
+ * Losses: what stands at the end of a model and is made small. Two of them, and what one is.
  *
  * ```ts
+ * import { linear } from "twobp/layers";
  * import { crossEntropy } from "twobp/losses";
+ * import { defineModel } from "twobp/models";
  *
- * console.log(crossEntropy({ smoothing: 0.1 }));
+ * const model = defineModel({
+ *   name: "classifier",
+ *   inputs: { shape: [4] },
+ *   layers: [linear("out", 4, 3, { bias: true })],
+ *   loss: crossEntropy({ smoothing: 0.1 }),
+ * });
+ * console.log(model.loss.targets([8, 3])); // u32 [8], classes below 3
  * ```
+ *
+ * docs/own_model.md shows a loss of one's own.
  *
  * @module
  */

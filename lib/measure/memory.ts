@@ -100,14 +100,15 @@ export function blankBatch(model: Model, samples: number): Batch {
     type === "u32" ? new Uint32Array(count) : new Float32Array(count);
   const { type, shape } = targetsOf(model, samples);
   const needed = Object.entries(sides).filter(([, { otherwise }]) => otherwise === undefined);
+  const brought = needed.map(([name, { type, shape, least = -Infinity, most = Infinity }]) => {
+    const nearest = Math.min(Math.max(0, least), most);
+    return [name, zeros(type, samples * sizeOf(shape)).fill(nearest)] as const;
+  });
   return {
     samples,
     inputs: zeros(vocabulary === undefined ? "f32" : "u32", samples * sizeOf(inputs)),
     targets: zeros(type, sizeOf(shape)),
-    sides: Object.fromEntries(needed.map(([name, { type, shape, least = -Infinity, most = Infinity }]) => [
-      name,
-      zeros(type, samples * sizeOf(shape)).fill(Math.min(Math.max(0, least), most)),
-    ])),
+    ...brought.length > 0 ? { sides: Object.fromEntries(brought) } : {},
   };
 }
 

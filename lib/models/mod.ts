@@ -14,6 +14,7 @@
  * @module
  */
 export { bert, type BertConfiguration, bertConfigurations } from "./bert.ts";
+export { frozenModel } from "./frozen_model.ts";
 export { defineModel, type Inputs, type ModelDefinition } from "./define_model.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./llama.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./mamba.ts";

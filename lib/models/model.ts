@@ -110,7 +110,7 @@ export function parametersOf(model: Model): Parameter[] {
   return model.layers.flatMap((layer) => [...layer.parameters]);
 }
 
-/** Number of trainable scalars; tied ones count once. */
+/** Number of scalars, frozen ones included; tied ones count once. */
 export function countParameters(model: Model): number {
   const copies = new Set(model.tied?.map(([, copy]) => copy));
   return parametersOf(model).reduce((sum, parameter) => sum + (copies.has(parameter) ? 0 : sizeOf(parameter.shape)), 0);

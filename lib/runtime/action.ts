@@ -2,12 +2,12 @@
 import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
 import { lossBackward, lossForward } from "../losses/run.ts";
 import { alignment } from "../memory.ts";
-import { B, F, inputOf, outputOf, W } from "../schedules/program.ts";
+import { B, F, inputOf, outputOf, type Program, W } from "../schedules/program.ts";
 import { empty, fromArray, release, type Tensor, view } from "../tensor.ts";
 import { microbatchOf } from "../train/data.ts";
 import { actionAt, awaited, endStay, given, incoming, outgoing, passOn, savedOf, uploadInput } from "./in_flight.ts";
 import { recordPass } from "./pass.ts";
-import type { Run } from "./run.ts";
+import type { Rank, Run } from "./run.ts";
 import { standStill } from "./stall.ts";
 import { RankError } from "./transport.ts";
 
@@ -28,6 +28,7 @@ interface Prepared {
 export async function runAction(run: Run, node: number): Promise<void> {
   const { program, rank } = run;
   const { device } = rank;
+  if (isIdle(program, node, rank)) return endStay(run, node);
   const input = inputOf(program, node), output = outputOf(program, node);
   const { arriving, leaving } = recordPass(
     rank,
@@ -46,6 +47,11 @@ export async function runAction(run: Run, node: number): Promise<void> {
     run.lossSum = sumOfLosses(run, losses());
     run.lossSum.catch(() => {}); // the rank may fail before it asks for it
   }
+}
+
+/** Whether an action is the W of a stage that trains nothing: it computes nothing, and is not submitted. */
+export function isIdle({ kind, stage }: Program, node: number, { stages }: Pick<Rank, "stages">): boolean {
+  return kind[node] === W && stages.get(stage[node])!.blocks.length === 0;
 }
 
 function prepare(run: Run, node: number, input: number, output: number): Prepared {

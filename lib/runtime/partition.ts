@@ -1,7 +1,7 @@
 /** Cuts a model into stages. */
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
-import type { Parameter } from "../layers/parameter.ts";
+import { isTrained, type Parameter } from "../layers/parameter.ts";
 import { sequential } from "../layers/sequential.ts";
 import type { Model } from "../models/model.ts";
 import { described, expectValue, listOf, positive, whole } from "../rules.ts";
@@ -136,6 +136,12 @@ function checkParameters({ name: model, layers, tied = [] }: Model): void {
     }
     const again = [original, copy].find((each) => twins.has(each));
     if (again) throw new UserError(`${model} ties "${again.name}" twice; a parameter has one twin at most`);
+    if (isTrained(original) !== isTrained(copy)) {
+      const [still, other] = isTrained(copy) ? [original, copy] : [copy, original];
+      throw new UserError(
+        `${model} ties "${still.name}", which is frozen, and "${other.name}", which is not: freeze both or none`,
+      );
+    }
     twins.add(original).add(copy);
   }
 }

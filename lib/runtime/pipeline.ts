@@ -4,6 +4,7 @@ import type { Device } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { writeBuffer } from "../layers/buffers.ts";
 import type { Layer } from "../layers/layer.ts";
+import { isTrained } from "../layers/parameter.ts";
 import { copyMasters } from "../layers/parameter_blocks.ts";
 import { sequential } from "../layers/sequential.ts";
 import { expectModel, type Model, parametersOf } from "../models/model.ts";
@@ -21,7 +22,7 @@ import {
   type Rules,
   u32,
 } from "../rules.ts";
-import { type Tensor, toArray } from "../tensor.ts";
+import { type Tensor, toArray, writeArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { checkGroups } from "../train/optimizer_groups.ts";
@@ -37,7 +38,7 @@ import { formatSums, sumsOf, type SumsPolicy } from "./sums.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
 import { inProcess } from "./transports/in_process.ts";
-import { arraysFor } from "./values.ts";
+import { arraysFor, expectHalves } from "./values.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -133,14 +134,18 @@ export interface Pipeline {
    * {@link StepResult.skipped}); rank, and action or parameter are named.
    */
   step(schedule: Schedule, batch: Batch, options?: StepOptions): Promise<StepResult>;
-  /** All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both. */
+  /**
+   * All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both, and frozen ones
+   * are left out.
+   */
   gradients(): Promise<Map<string, Float32Array>>;
-  /** All parameter values by name; in mixed precision the f32 masters. */
+  /** All parameter values by name; in mixed precision the f32 masters, and of frozen ones, which have none, what f16 holds of them. */
   parameters(): Promise<Map<string, Float32Array>>;
   /**
    * Gives every parameter new values, by name; of tied parameters the original's count for both, and the copy may be left out.
    *
-   * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size; nothing has changed then.
+   * @throws {UserError} When a name is missing or unknown, values are no Float32Array of the right size, or those of a frozen
+   * parameter are too large for the f16 of mixed precision; nothing has changed then.
    */
   setParameters(values: ReadonlyMap<string, Float32Array>): void;
   /** Running statistics and other state of layers that no gradient trains, by name. */
@@ -200,7 +205,8 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   }
   const lossScale = mixed ? createLossScale(options.lossScale) : undefined;
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
-  checkGroups(options.optimizer, parametersOf(model).map(({ name }) => name).filter((name) => !originals.has(name)));
+  const originalsTrained = parametersOf(model).filter((each) => isTrained(each) && !originals.has(each.name));
+  checkGroups(options.optimizer, originalsTrained.map(({ name }) => name));
   const { budget } = options;
   /** The budget holds while something is placed or a step runs: other pipelines on these devices have their own. */
   const limit = (bytes: number | undefined) => devices.forEach(({ pool }) => pool.limitTo(bytes));
@@ -227,7 +233,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const { condition } = context;
   const stages = layers.map((_, stage) => ranks[placement[stage]].stages.get(stage)!);
   const parameters = stages.flatMap(({ layer, parameter }) =>
-    layer.parameters.map((each) => ({ ...each, ...parameter(each) }))
+    layer.parameters.map((each) => ({ ...each, placed: parameter(each) }))
   );
   const buffers = stages.flatMap(({ layer, state }) =>
     (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) }))
@@ -265,7 +271,8 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
-      const gradients = await read(parameters.map(({ name, gradient }) => [name, gradient]), "its gradients");
+      const trained = parameters.filter(isTrained);
+      const gradients = await read(trained.map(({ name, placed }) => [name, placed.gradient]), "its gradients");
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -275,18 +282,19 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
           );
         }
       }
-      for (const [a, b] of model.tied ?? []) {
+      for (const [a, b] of model.tied?.filter(([original]) => isTrained(original)) ?? []) {
         const sum = gradients.get(a.name)!.map((value, i) => value + gradients.get(b.name)![i]);
         gradients.set(a.name, sum).set(b.name, sum);
       }
       return gradients;
     },
-    parameters: () => read(parameters.map(({ name, master }) => [name, master]), "its parameters"),
+    parameters: () => read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters"),
     state: () => read(buffers.map(({ name, value }) => [name, value]), "its state"),
     setParameters(values) {
       expectFree("new parameters");
       const fresh = arraysFor("parameter", model.name, parameters, values, originals);
-      for (const [{ master }, array] of fresh) master.device.write(master, array);
+      for (const [{ name, placed }, array] of fresh) if (placed.master.dtype === "f16") expectHalves(name, array);
+      for (const [{ placed }, array] of fresh) writeArray(placed.master, array);
       for (const { blocks } of stages) copyMasters(blocks);
     },
     setState(values) {

@@ -8,6 +8,7 @@ import type { Program } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import { type Batch, mapArrays } from "../train/data.ts";
+import { isIdle } from "./action.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients, type NotFinite } from "./finish.ts";
 import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
@@ -24,7 +25,8 @@ export interface StepResult {
   readonly wallMs: number;
   /**
    * Device time of each rank's actions, in the order of its list; then that of the look for gradients that are not finite, and
-   * last the optimizer's, if one ran. Absent where a device has no timestamps. Each rank's device has a clock of its own.
+   * last the optimizer's, if one ran. The W of a stage that trains nothing has no length. Absent where a device has no
+   * timestamps. Each rank's device has a clock of its own.
    */
   readonly intervals?: readonly (readonly Interval[])[];
   /** By rank the other ranks whose tied gradients its update waited for; absent where there was no update. */
@@ -184,13 +186,20 @@ function commit({ ranks, condition }: Context): void {
 }
 
 /** The times of a step that stands: nothing but the loss of a device can keep them from coming. */
-async function intervalsOf(context: Context, { schedule: { actions } }: Program, optimize: boolean) {
+async function intervalsOf(context: Context, program: Program, optimize: boolean) {
   const { ranks, condition } = context;
   if (!ranks.every(({ timer }) => timer)) return undefined;
   try {
-    return await Promise.all(
-      ranks.map(({ timer, number }) => timer!.read(actions[number].length + (optimize ? 2 : 1))),
-    );
+    return await Promise.all(ranks.map(async (rank) => {
+      const { timer, number } = rank, { length } = program.schedule.actions[number];
+      const intervals = await timer!.read(length + (optimize ? 2 : 1));
+      for (let at = 0; at < length; at++) {
+        if (!isIdle(program, program.first[number] + at, rank)) continue;
+        const { end } = intervals[at - 1]; // its I came before
+        intervals[at] = { start: end, end };
+      }
+      return intervals;
+    }));
   } catch (error) {
     condition.broken ??= `the times of the last step did not come: ${reasonOf(error)}`;
     return expectUsable(context);

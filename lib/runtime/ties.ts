@@ -1,6 +1,6 @@
 /** Tied parameters: one parameter in two places, whose gradients belong together. */
 import type { Layer } from "../layers/layer.ts";
-import type { Parameter } from "../layers/parameter.ts";
+import { isTrained, type Parameter } from "../layers/parameter.ts";
 import type { Model } from "../models/model.ts";
 import type { StepEnd } from "../schedules/program.ts";
 
@@ -14,9 +14,9 @@ export interface Tie {
   readonly ranks: readonly number[];
 }
 
-/** The tied parameters of a model that is cut and placed so. */
+/** The tied parameters of a model that is cut and placed so, but for frozen ones, which have no gradients to add up. */
 export function tiesOf({ tied = [] }: Model, stages: readonly Layer[], placement: readonly number[]): readonly Tie[] {
-  return tied.map((parameters) => {
+  return tied.filter((pair) => pair.every(isTrained)).map((parameters) => {
     const found = parameters.map((parameter) => stages.findIndex((layer) => layer.parameters.includes(parameter)));
     return { parameters, stages: found, ranks: found.map((stage) => placement[stage]) };
   });

@@ -34,3 +34,14 @@ export function arraysFor<Item extends { readonly name: string; readonly shape: 
     throw new UserError(`${start} "${name}" is [${shape}], which ${array.length} values do not fill`);
   });
 }
+
+/**
+ * Refuses numbers that are too large for f16, in which frozen parameters are held in mixed precision.
+ *
+ * @throws {UserError} Names the parameter and the first such number.
+ */
+export function expectHalves(name: string, values: Float32Array): void {
+  const large = values.find((value) => Math.abs(value) >= 65_520);
+  if (large === undefined) return;
+  throw new UserError(`Frozen parameter "${name}" is held in f16 in mixed precision, which cannot hold its ${large}`);
+}

@@ -13,8 +13,9 @@ import { openCheckpoint } from "./shards.ts";
 
 /**
  * Writes a pipeline's parameters and running statistics to one safetensors file that the reference implementation can load:
- * Hugging Face's for LLaMa (that of Qwen 2 where queries, keys and values have biases), BERT and Mamba, torchvision's for ResNet. How
- * the model is cut does not matter. A write that fails leaves what was at `path`.
+ * Hugging Face's for LLaMa (that of Qwen 2 where queries, keys and values have biases), BERT and Mamba, torchvision's for ResNet. A model
+ * of one's own has its parameters' names and shapes there. How the model is cut does not matter. A write that fails leaves what
+ * was at `path`.
  *
  * ```ts
  * import { createModel, createPipeline, loadWeights, openDevices, saveWeights, sgd } from "twobp";
@@ -27,8 +28,7 @@ import { openCheckpoint } from "./shards.ts";
  * set.close();
  * ```
  *
- * @throws {UserError} When the file cannot be written, a value is not finite, or the model is of no family with a reference
- * implementation.
+ * @throws {UserError} When the file cannot be written, or a value is not finite.
  */
 export async function saveWeights(pipeline: Pipeline, path: string): Promise<void> {
   const { family, references } = referenceModel(pipeline.model);

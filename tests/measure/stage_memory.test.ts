@@ -5,6 +5,8 @@ import { UserError } from "../../lib/errors.ts";
 import { blankBatch, dryPipeline, predictMemory } from "../../lib/measure/memory.ts";
 import { stageMemories } from "../../lib/measure/stage_memory.ts";
 import { bert, bertConfigurations } from "../../lib/models/bert.ts";
+import { frozenModel } from "../../lib/models/frozen_model.ts";
+import type { Model } from "../../lib/models/model.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import type { Precision } from "../../lib/runtime/pipeline.ts";
 import type { RecomputeText } from "../../lib/runtime/recompute.ts";
@@ -26,24 +28,30 @@ interface Case {
   readonly model: string;
   readonly recompute?: RecomputeText;
   readonly precision?: Precision;
+  /** Names of the parameters that are frozen. */
+  readonly isFrozen?: (name: string) => boolean;
+}
+
+function made({ model, isFrozen }: Case): Model {
+  return isFrozen ? frozenModel(createModel(model), isFrozen) : createModel(model);
 }
 
 const shape = { samples: 2, optimizer: adamw() };
 
-async function memoryOf({ model, ...options }: Case, schedule: Schedule, width: number): Promise<Memory> {
+async function memoryOf({ recompute, precision, ...model }: Case, schedule: Schedule, width: number): Promise<Memory> {
   const { placement } = schedule;
-  const stages = await stageMemories(createModel(model), { ...shape, ...options, placement, width });
+  const stages = await stageMemories(made(model), { ...shape, recompute, precision, placement, width });
   return (stage) => stages[stage];
 }
 
 /** What each rank needs in steps that are run with shapes alone, of schedules that are placed as this one. */
 async function stepsOf<Result>(
-  { model, ...options }: Case,
+  { recompute, precision, ...model }: Case,
   { placement, actions: { length: devices } }: Schedule,
   use: (neededBy: (schedule: Schedule) => Promise<number[]>) => Promise<Result>,
 ): Promise<Result> {
-  const described = createModel(model);
-  const pipeline = dryPipeline(described, devices, { ...shape, ...options, placement });
+  const described = made(model);
+  const pipeline = dryPipeline(described, devices, { ...shape, recompute, precision, placement });
   try {
     return await use(async (schedule) => {
       const batch = blankBatch(described, shape.samples * sizesOf(schedule).microbatches);
@@ -91,6 +99,29 @@ for (const model of tiny) {
     }
   });
 }
+
+test("so it is with frozen parameters, on stages that train nothing, some or all of theirs", async () => {
+  const choices = {
+    "llama-tiny": (name: string) => /embedding|blocks\.[01]/.test(name),
+    "bert-tiny": (name: string) => !/bias|norm/.test(name),
+    "mamba-tiny": (name: string) => !/A_log|head|embedding|x_proj/.test(name),
+    "resnet-tiny": (name: string) => /conv|downsample|layer1/.test(name),
+  };
+  for (const [model, isFrozen] of Object.entries(choices)) {
+    for (const options of [{}, { precision: "mixed" }, { recompute: "both" }] as const) {
+      const what = { model, isFrozen, ...options };
+      for (const name of ["1f1b-2", "dualpipe-v"]) {
+        const base = generate(name, { devices: 2 });
+        const memory = await memoryOf(what, base, 3);
+        await stepsOf(what, base, async (neededBy) => {
+          for (const schedule of variants(base, [1, 3], memory, ["fill", "lean"])) {
+            assert.deepEqual(peakMemory(schedule, memory), await neededBy(schedule), described(what, schedule));
+          }
+        });
+      }
+    }
+  }
+});
 
 test("so it is with recomputation, in mixed precision too", async () => {
   for (const model of tiny) {

@@ -310,14 +310,3 @@ test("what is no path is refused", async () => {
   await assert.rejects(saveWeights(pipeline, undefined as never), refused);
   pipeline.close();
 });
-
-test("a model of no family has no names to be saved under", async () => {
-  const model: Model = { ...tinyModel(), name: "mine" };
-  parametersOf(model).forEach((parameter) => Object.assign(parameter, { name: `my.${parameter.name}` }));
-  const pipeline = createPipeline(set, model, { optimizer });
-  await assert.rejects(saveWeights(pipeline, path), {
-    name: "UserError",
-    message: /^The weights of mine have no names to be stored under: it is none of LLaMa/,
-  });
-  pipeline.close();
-});

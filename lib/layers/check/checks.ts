@@ -90,7 +90,7 @@ export async function checkRuns(subject: Subject, plain: Outcome, width: number)
     difference(parameter.name, parameter.shape, added.gradients.afterI.get(parameter)!, start(parameter))
   );
   rows.push(
-    exact("I leaves the parameters' gradients as they are", before.reduce(worse)),
+    exact("I leaves the parameters' gradients as they are", before.reduce(worse, nothing)),
     row("W adds to the gradients", subject, allowed.sums, gradients(added, [plain], start)),
   );
   if (hasGradient(subject)) {

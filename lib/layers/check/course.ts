@@ -2,7 +2,7 @@
 import { empty, fromArray, release, sizeOf, type Tensor, toArray, writeArray } from "../../tensor.ts";
 import { restoreBuffers } from "../buffers.ts";
 import { createGroup, releaseGroup, slotIn } from "../group.ts";
-import type { Parameter } from "../parameter.ts";
+import { isTrained, type Parameter } from "../parameter.ts";
 import { backwardInput, backwardWeight, forward } from "../run.ts";
 import { createSaved, type Saved } from "../saved.ts";
 import { isRead, type Sums } from "../sums.ts";
@@ -61,7 +61,7 @@ export async function run(subject: Subject, course: Course = {}): Promise<Outcom
   const { microbatches = 1, first = 0, apart = false, whole = false, before = 0, spoil = false, last = "W", sums } =
     course;
   const wanted = (course.wanted ?? true) && hasGradient(subject);
-  for (const parameter of layer.parameters) {
+  for (const parameter of layer.parameters.filter(isTrained)) {
     const values = course.start?.(parameter) ?? new Float32Array(sizeOf(parameter.shape));
     writeArray(placed.parameter(parameter).gradient, values);
   }
@@ -148,7 +148,7 @@ export function spoilTensor(tensor: Tensor): void {
 
 async function gradientsOf({ layer, placed }: Subject): Promise<Map<Parameter, Float32Array>> {
   const gradients = new Map<Parameter, Float32Array>();
-  for (const parameter of layer.parameters) {
+  for (const parameter of layer.parameters.filter(isTrained)) {
     gradients.set(parameter, await toArray(placed.parameter(parameter).gradient));
   }
   return gradients;
