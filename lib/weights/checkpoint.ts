@@ -1,5 +1,6 @@
 /** A pipeline's weights in safetensors files, with the names and layouts of the reference implementations. */
 import { UserError } from "../errors.ts";
+import { isTrained } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { sizeOf } from "../tensor.ts";
@@ -14,8 +15,8 @@ import { openCheckpoint } from "./shards.ts";
 /**
  * Writes a pipeline's parameters and running statistics to one safetensors file that the reference implementation can load:
  * Hugging Face's for LLaMa (that of Qwen 2 where queries, keys and values have biases), BERT and Mamba, torchvision's for ResNet. A model
- * of one's own has its parameters' names and shapes there. How the model is cut does not matter. A write that fails leaves what
- * was at `path`.
+ * of one's own has its parameters' names and shapes there. All is F32, but for what mixed precision holds in f16 alone, which is
+ * frozen parameters: that is F16. How the model is cut does not matter. A write that fails leaves what was at `path`.
  *
  * ```ts
  * import { createModel, createPipeline, loadWeights, openDevices, saveWeights, sgd } from "twobp";
@@ -41,11 +42,16 @@ export async function saveWeights(pipeline: Pipeline, path: string): Promise<voi
       throw new UserError(`Nothing is saved to ${path}: ${quoted(name)} of ${pipeline.model.name} has ${fault}`);
     }
   }
+  const isMixed = pipeline.precision === "mixed";
+  const halves = new Set(
+    parametersOf(pipeline.model).filter((each) => isMixed && !isTrained(each)).map(({ name }) => name),
+  );
   writeTensorFile(
     path,
     references.map((reference) => ({
       name: reference.name,
       shape: reference.shape,
+      dtype: halves.has(reference.parameter) ? "F16" as const : "F32" as const,
       values: () => toReference(reference, values.get(reference.parameter)!),
     })),
     settingsMetadata(pipeline.model, family),

@@ -1,10 +1,11 @@
 /** Safetensors files (https://huggingface.co/docs/safetensors): an index in JSON, then the tensors' bytes one after the other. */
 import { closeSync, fstatSync } from "node:fs";
 import { UserError } from "../errors.ts";
+import { toHalf } from "../half.ts";
 import { writeOutput } from "../output.ts";
 import { sizeOf } from "../tensor.ts";
 import { quoted } from "../text.ts";
-import { readable, toFloat32 } from "./dtypes.ts";
+import { bitsOf, readable, toFloat32 } from "./dtypes.ts";
 import { openFile, readRange } from "./files.ts";
 import { type Header, headerLength, parseHeader, prefix } from "./header.ts";
 
@@ -72,12 +73,14 @@ function readHeader(file: number): Header {
   return parseHeader(readRange(file, prefix, prefix + length), size);
 }
 
-/** A tensor to be written, as F32. */
+/** A tensor to be written. */
 export interface NamedTensor {
   /** Unique in its file. */
   readonly name: string;
   /** Axes, outermost first; none for a scalar. */
   readonly shape: readonly number[];
+  /** How its elements are stored, F32 by default; F16 is for values that f16 holds as they are. */
+  readonly dtype?: "F32" | "F16";
   /** Makes its elements when they are to be written, so that a reordered copy of the whole model never exists. */
   values(): Float32Array;
 }
@@ -94,10 +97,12 @@ export function writeTensorFile(
 ): void {
   // transformers refuses files that do not name a format
   const entries: [string, unknown][] = [["__metadata__", { format: "pt", ...metadata }]];
+  // F32 first: behind an odd number of F16 it would not be aligned.
+  const ordered = ["F32", "F16"].flatMap((type) => tensors.filter(({ dtype = "F32" }) => dtype === type));
   let offset = 0;
-  for (const { name, shape } of tensors) {
-    const end = offset + sizeOf(shape) * 4;
-    entries.push([name, { dtype: "F32", shape, data_offsets: [offset, end] }]);
+  for (const { name, shape, dtype = "F32" } of ordered) {
+    const end = offset + sizeOf(shape) * bitsOf[dtype] / 8;
+    entries.push([name, { dtype, shape, data_offsets: [offset, end] }]);
     offset = end;
   }
   const text = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
@@ -109,12 +114,13 @@ export function writeTensorFile(
     function* () {
       yield new Uint8Array(BigUint64Array.of(BigInt(header.length)).buffer);
       yield header;
-      for (const { name, shape, values } of tensors) {
+      for (const { name, shape, dtype, values } of ordered) {
         const array = values();
         if (array.length !== sizeOf(shape)) {
           throw new Error(`tensor ${quoted(name)} has ${array.length} elements, its shape is [${shape}]`);
         }
-        yield new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+        const { buffer, byteOffset, byteLength } = dtype === "F16" ? toHalf(array) : array;
+        yield new Uint8Array(buffer, byteOffset, byteLength);
       }
     }(),
   );

@@ -89,3 +89,24 @@ test("a model of a family with a parameter more is one's own: its names are ours
   loadWeights(pipeline, path);
   pipeline.close();
 });
+
+test("in mixed precision frozen parameters are saved as the F16 that they are held in, trained ones as F32", async (t) => {
+  if (!set.devices.every(({ gpu }) => gpu.info.f16)) return t.skip("this device has no f16");
+  const model = defineModel({
+    name: "half-frozen",
+    inputs: { shape: [3] },
+    layers: [frozen(linear("base", 3, 5, { bias: true })), linear("head", 5, 1)], // an odd number of halves
+    loss: meanSquaredError(),
+  });
+  const pipeline = createPipeline(set, model, { optimizer, precision: "mixed" });
+  await saveWeights(pipeline, path);
+  const file = openTensorFile(path);
+  const types = Object.fromEntries([...file.tensors].map(([name, { dtype }]) => [name, dtype]));
+  assert.deepEqual(types, { "head.weight": "F32", "base.weight": "F16", "base.bias": "F16" });
+  const values = await pipeline.parameters();
+  for (const [name, array] of values) assert.deepEqual(file.read(name), array, name);
+  file.close();
+  loadWeights(pipeline, path);
+  assert.deepEqual(await pipeline.parameters(), values);
+  pipeline.close();
+});
