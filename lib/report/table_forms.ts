@@ -86,10 +86,12 @@ const specials: Readonly<Record<string, string>> = {
  * ```
  */
 export function tableLatex({ columns, rows, notes = [] }: Table, { about }: TableOptions = {}): string {
+  // A dash, comma or quote before its like, and ! or ? before a `, would become another character.
   const text = (value: string) =>
-    escaped(value).replace(/[&%$#_{}]/g, "\\$&")
-      // Not the backslashes just written.
-      .replace(/\\(?![&%$#_{}])|[~^<>|"[*]/g, (letter) => specials[letter]);
+    escaped(value).replace(/[&%$#_{}\\~^<>|"[*]|([-,'`])(?=\1)|[!?](?=`)/g, (letter) => {
+      if ("&%$#_{}".includes(letter)) return `\\${letter}`;
+      return specials[letter] ?? `${letter}{}`;
+    });
   const cell = (value: string | number) => {
     const shown = String(value);
     if (shown === "-") return "--";

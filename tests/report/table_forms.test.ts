@@ -75,3 +75,8 @@ name \& co & off & 95 \% interval \\
 `,
   );
 });
+
+test("letters that TeX would join to another character stay two", () => {
+  const [cell] = tableLatex({ columns: ["x"], rows: [["--a ---b ``c'' ,,d !`e ?`f, - g"]] }).split("\n").slice(4);
+  assert.equal(cell, "-{}-a -{}-{}-b `{}`c'{}' ,{},d !{}`e ?{}`f,--g \\\\");
+});
