@@ -48,7 +48,9 @@ export async function* stretches(
         end = start + bytes.length === length ? bytes.length : cut(bytes);
         if (end > 0) break;
         if (most >= mostBytes) {
-          throw new UserError(`${shown(path)} has ${what} of more than ${mostBytes / 2 ** 20} MiB from byte ${start} on`);
+          throw new UserError(
+            `${shown(path)} has ${what} of more than ${mostBytes / 2 ** 20} MiB from byte ${start} on`,
+          );
         }
       }
       yield { start, bytes: bytes.subarray(0, end) };

@@ -33,7 +33,9 @@ export function isHeldOut(n: number, share: number): boolean {
  */
 export function expectPart(what: string, count: number, inPart: number, part: Part, share: number): void {
   if (inPart > 0) return;
-  if (part === "train") throw new UserError(`Of ${count} ${what} none is left to train on: ${share} of them is held out`);
+  if (part === "train") {
+    throw new UserError(`Of ${count} ${what} none is left to train on: ${share} of them is held out`);
+  }
   const hint = share === 0 ? "say with `heldOut` which share is" : "hold a larger share out";
   throw new UserError(`Of ${count} ${what} none is held out with a share of ${share}: ${hint}`);
 }

@@ -92,6 +92,8 @@ function documentOf(
     throw new UserError(`${place} has no ${quoted(field)}; it has ${names}. The option \`field\` says where texts are`);
   }
   const text = (value as Record<string, unknown>)[field];
-  if (typeof text !== "string") throw new UserError(`${place}: ${quoted(field)} must be a text, not ${described(text)}`);
+  if (typeof text !== "string") {
+    throw new UserError(`${place}: ${quoted(field)} must be a text, not ${described(text)}`);
+  }
   return text;
 }

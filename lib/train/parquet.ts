@@ -24,9 +24,7 @@ export async function parquetBlocks(path: string, column: string): Promise<Block
   );
   const { compressors } = await optional("hyparquet-compressors", use, () => import("hyparquet-compressors"));
   const refused = (error: unknown) =>
-    error instanceof UserError
-      ? error
-      : new UserError(`${shown(path)} cannot be read as Parquet: ${firstLine(error)}`);
+    error instanceof UserError ? error : new UserError(`${shown(path)} cannot be read as Parquet: ${firstLine(error)}`);
   const size = await stat(path).catch((error) => {
     throw refused(error);
   });

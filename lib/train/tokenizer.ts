@@ -91,7 +91,9 @@ export async function loadTokenizer(path: string, options: { readonly end?: stri
     encode(text) {
       const { ids } = tokenizer.encode(text);
       const at = ids.findIndex((id) => !Number.isInteger(id) || id < 0);
-      if (at >= 0) throw new UserError(`${shown(file)} has no token for a part of ${quoted(text)}, and none for unknown ones`);
+      if (at >= 0) {
+        throw new UserError(`${shown(file)} has no token for a part of ${quoted(text)}, and none for unknown ones`);
+      }
       return ids;
     },
     decode: (ids) => ids.length === 0 ? "" : tokenizer.decode(Array.from(ids), { skip_special_tokens: false }),
