@@ -21,6 +21,7 @@ import { documentStream } from "./document_stream.ts";
 import type { Block } from "./file_blocks.ts";
 import { expectPart, isHeldOut, type Part, share } from "./held_out.ts";
 import { maskTokens } from "./mask_tokens.ts";
+import { oneAtATime } from "./one_at_a_time.ts";
 import { type Cursor, packing, type Sequence } from "./packing.ts";
 import { positionOf, type SourcePosition, stateFrom } from "./position.ts";
 import { blocksOf, sizeOfFile, textFiles } from "./text_files.ts";
@@ -190,8 +191,7 @@ function batches(
       tokens: (text) => checked(tokenizer, text),
     },
   );
-  /** Batches are drawn one after another, however many are asked for at once. */
-  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = oneAtATime();
 
   async function draw(samples: number): Promise<Batch> {
     const sequences: Sequence[] = [];
@@ -212,9 +212,7 @@ function batches(
     position: () => positionOf("corpus", identity, { ...cursor }),
     next(samples) {
       expectSamples(samples);
-      const drawn = last.then(() => draw(samples));
-      last = drawn.catch(() => {});
-      return drawn;
+      return inTurn(() => draw(samples));
     },
   };
 }

@@ -2,6 +2,7 @@
 import { UserError } from "../errors.ts";
 import { expectFields, expectValue, having, positive } from "../rules.ts";
 import type { Batch, BatchSource, PositionedSource } from "./data.ts";
+import { oneAtATime } from "./one_at_a_time.ts";
 import type { SourcePosition } from "./position.ts";
 
 /** A batch that is drawn, and where its source stands behind it. */
@@ -68,15 +69,13 @@ export function prefetched(
     }
   }
 
-  let asked: Promise<unknown> = Promise.resolve();
+  const inTurn = oneAtATime();
   return {
     next(number) {
       if (number !== samples) {
         throw new UserError(`This source draws ${samples} samples ahead each time; ${number} were asked for`);
       }
-      const batch = asked.then(next);
-      asked = batch.catch(() => {});
-      return batch;
+      return inTurn(next);
     },
     position() {
       if (!given) {

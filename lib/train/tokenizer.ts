@@ -8,6 +8,7 @@ import { optional } from "../optional.ts";
 import { hash } from "../random.ts";
 import { expectFields, optional as orNone, string } from "../rules.ts";
 import { firstLine, quoted, shown } from "../text.ts";
+import { saidAlike } from "./tokenizer_description.ts";
 
 /** Makes token ids of a text, and a text of token ids. One of your own has the same fields. */
 export interface Tokenizer {
@@ -68,7 +69,7 @@ export async function loadTokenizer(path: string, options: { readonly end?: stri
     : {};
   let tokenizer: InstanceType<typeof Tokenizer>;
   try {
-    tokenizer = new Tokenizer(parsed(file, description), settings);
+    tokenizer = new Tokenizer(saidAlike(shown(file), parsed(file, description)), settings);
   } catch (error) {
     if (error instanceof UserError) throw error;
     throw new UserError(`${shown(file)} is no tokenizer that can be run: ${firstLine(error)}`);
@@ -82,6 +83,9 @@ export async function loadTokenizer(path: string, options: { readonly end?: stri
     const said = options.end === undefined ? `eos_token of ${shown(settingsFile)}` : "loadTokenizer: end";
     throw new UserError(`${said}: ${quoted(end)} is none of the tokens of ${shown(file)}`);
   }
+  // As Python's tokenizers decode: blanks before punctuation go only where the settings say so.
+  const tidy = settings.clean_up_tokenization_spaces === true;
+  const asItStands = { skip_special_tokens: false, clean_up_tokenization_spaces: tidy };
   const special = [...tokenizer.get_added_tokens_decoder()].filter(([, token]) => token.special).map(([id]) => id);
   return {
     name: `tokenizer ${hash(description).toString(16)}, end ${endId ?? "none"}`,
@@ -96,7 +100,7 @@ export async function loadTokenizer(path: string, options: { readonly end?: stri
       }
       return ids;
     },
-    decode: (ids) => ids.length === 0 ? "" : tokenizer.decode(Array.from(ids), { skip_special_tokens: false }),
+    decode: (ids) => ids.length === 0 ? "" : tokenizer.decode(Array.from(ids), asItStands),
   };
 }
 
