@@ -1,5 +1,4 @@
 /** Masked language models: which tokens of a batch are to be predicted, and what stands in their place. */
-import { UserError } from "../errors.ts";
 import { ignored } from "../ops/loss.ts";
 import { generator } from "../random.ts";
 import type { Batch } from "./data.ts";
@@ -7,15 +6,13 @@ import type { Sequence } from "./packing.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 /**
- * Of the tokens that are neither filler nor special 15 % are to be predicted, at least one; of these 80 % are replaced by `mask`, 10 % by a
+ * Of the tokens that are neither filler nor special 15 % are to be predicted, at least one, and where all are special of all; of these 80 % are replaced by `mask`, 10 % by a
  * random token, and 10 % stay (Devlin et al., arXiv 1810.04805, section 3.1).
- *
- * @throws {UserError} When all tokens are special ones.
  */
 export function maskTokens(
   batch: Batch,
   sequences: readonly Sequence[],
-  { vocabulary, special = new Set() }: Pick<Tokenizer, "vocabulary" | "special">,
+  { vocabulary, special = new Set<number>() }: Pick<Tokenizer, "vocabulary" | "special">,
   mask: number,
   key: string,
 ): Batch {
@@ -29,11 +26,9 @@ export function maskTokens(
     else if (choice < 0.9) inputs[at] = random.integer(vocabulary);
   };
   const length = inputs.length / sequences.length;
-  const words: number[] = [];
-  for (const [i, { used }] of sequences.entries()) {
-    for (let at = i * length; at < i * length + used; at++) if (!special.has(inputs[at])) words.push(at);
-  }
-  if (words.length === 0) throw new UserError("A batch has no tokens but special ones: there is nothing to predict");
+  const used = sequences.flatMap(({ used }, i) => Array.from({ length: used }, (_, at) => i * length + at));
+  let words = used.filter((at) => !special.has(inputs[at]));
+  if (words.length === 0) words = used; // nothing but special ones
   // One is always asked for: a batch without a question has no loss.
   const always = random.integer(words.length);
   words.forEach((at, i) => {
