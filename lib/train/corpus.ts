@@ -224,10 +224,11 @@ function batchOf(sequences: readonly Sequence[], model: Model, seed: number): Ba
     sequences.forEach((sequence, i) => all.set(sequence[name], i * length));
     return all;
   };
-  const { lengths } = model.takes.sides ?? {};
+  const { lengths, starts } = model.takes.sides ?? {};
   return {
     ...{ samples: sequences.length, inputs: joined("tokens"), targets: joined("following"), seed },
     ...lengths ? { lengths: Uint32Array.from(sequences, ({ used }) => used) } : {},
+    ...starts ? { sides: { starts: joined("starts") } } : {},
   };
 }
 
