@@ -29,6 +29,12 @@ try {
   for (const name of ["config.json", "model.safetensors"]) {
     cpSync(`tests/fixtures/llama3/${name}`, join(folder, "Llama-3.2-1B", name)); // a tiny one of that kind
   }
+  cpSync("tests/fixtures/tokenizers/llama3.json", join(folder, "tokenizer.json"));
+  cpSync("tests/fixtures/tokenizers/llama3.json", join(folder, "Llama-3.2-1B", "tokenizer.json"));
+  const story = (i: number) =>
+    `Story ${i}: ${"each rank waits for the one before it, and the last one for all. ".repeat(5)}`;
+  const stories = Array.from({ length: 100 }, (_, i) => JSON.stringify({ text: story(i) }) + "\n");
+  writeFileSync(join(folder, "stories.jsonl"), stories.join(""));
   for (const file of listed("README.md", "mod.ts", "docs/*.md", "lib/**/*.ts")) {
     for (const [, block] of readFileSync(file, "utf8").matchAll(/```ts\n(.*?)```/gs)) {
       const code = file.endsWith(".md") ? block : block.replace(/^ *\* ?/gm, "");

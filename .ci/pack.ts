@@ -15,6 +15,7 @@ const optional = [
   ...["webgpu", "koffi", "@sparticuz/chromium", "tar-fs"], // devices
   ...["@resvg/resvg-js", "jsdom", "pdfkit", "plotly.js-dist-min", "svg-to-pdfkit"], // figures
   ...["arquero", "@uwdata/flechette", "sharp"], // tables of notebooks, images
+  ...["@huggingface/tokenizers", "hyparquet", "hyparquet-compressors"], // tokenizers, Parquet
 ];
 
 /** What the commands alone need, which are not in the package. */

@@ -8,14 +8,20 @@ export interface Generator {
   integer(below: number): number;
   /** Standard normal. */
   normal(): number;
+  /** How many numbers have been drawn, a normal one being two: `generator(seed, drawn)` goes on from here. */
+  readonly drawn: number;
 }
 
-/** The stream that belongs to `seed`; streams of different seeds are unrelated. */
-export function generator(seed: number | string): Generator {
-  let state = hash(String(seed));
+/** What the state of the stream grows by with each number. */
+const increment = 0x6d2b79f5;
+
+/** The stream that belongs to `seed`, from its beginning or behind its first `drawn` numbers; streams of different seeds are unrelated. */
+export function generator(seed: number | string, drawn = 0): Generator {
+  let state = (hash(String(seed)) + Math.imul(drawn % 2 ** 32, increment)) | 0;
   // mulberry32 (T. Ettinger): 32 bits of state, good enough for initial weights and for drawing batches.
   const next = () => {
-    state = (state + 0x6d2b79f5) | 0;
+    drawn++;
+    state = (state + increment) | 0;
     let t = Math.imul(state ^ (state >>> 15), 1 | state);
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
@@ -25,6 +31,9 @@ export function generator(seed: number | string): Generator {
     integer: (below) => Math.floor(next() * below),
     // Box and Muller's transform; 1 - u keeps the logarithm finite.
     normal: () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()),
+    get drawn() {
+      return drawn;
+    },
   };
 }
 

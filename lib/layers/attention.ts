@@ -37,6 +37,11 @@ export interface AttentionOptions {
   readonly bias?: boolean | "qkv";
   /** Whether the side input "lengths" says where sequences end, beyond which tokens see but are not seen; false by default. */
   readonly padded?: boolean;
+  /**
+   * Whether the side input "starts", u32 [length], says for each token where in the sequence its document starts, before which it sees
+   * nothing; false by default. For causal attention that is not `padded`.
+   */
+  readonly documents?: boolean;
   /** Share of the probabilities that are dropped; 0 by default. */
   readonly dropout?: number;
   /** Which parameters are trained; all by default. */
@@ -49,12 +54,12 @@ export interface AttentionOptions {
  * releases its tensors at once.
  *
  * @throws {UserError} When the heads do not divide the width and have no `headSize` of their own, when that is odd with `rotary`,
- * or `kvHeads` does not divide the heads.
+ * `kvHeads` does not divide the heads, or `documents` are to be kept apart where they cannot be.
  */
 export function selfAttention(name: string, options: AttentionOptions): Layer {
   const { width, heads, kvHeads = heads, headSize = width / heads, length, outputDeviation, causal = true } = options;
-  const { rotary = true, ropeTheta, ropeScaling, bias = false, padded = false, dropout = 0, trainable = true } =
-    options;
+  const { rotary = true, ropeTheta, ropeScaling, bias = false, padded = false, documents = false } = options;
+  const { dropout = 0, trainable = true } = options;
   if (!Number.isInteger(headSize) || headSize < 1 || (rotary && headSize % 2)) {
     const size = rotary ? "even" : "whole";
     throw new UserError(
@@ -69,6 +74,9 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     );
   }
   checkRate(name, dropout);
+  if (documents && (!causal || padded)) {
+    throw new UserError(`${name}: only causal attention that is not padded can keep documents apart`);
+  }
   const packed = qkvWidth({ heads, kvHeads, headSize });
   const inner = heads * headSize;
   const qkvProjection = linear(`${name}.qkv`, width, packed, { bias: bias !== false, trainable });
@@ -86,6 +94,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   const salt = hash(name);
   const masks = (saved: Saved): AttentionMasks => ({
     ...(padded ? { lengths: saved.side("lengths") } : {}),
+    ...(documents ? { starts: saved.side("starts") } : {}),
     ...(dropout > 0 ? { dropout: { rate: dropout, salt, seed: saved.side("seed") } } : {}),
   });
 
@@ -93,7 +102,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
     reads: {
       input: qkvProjection.reads.input,
       gradient: output.reads.gradient,
-      sides: [...(padded ? ["lengths"] : []), ...(dropout > 0 ? ["seed"] : [])],
+      sides: [...(padded ? ["lengths"] : []), ...(documents ? ["starts"] : []), ...(dropout > 0 ? ["seed"] : [])],
     },
     outputShape(shape) {
       expectInput(name, shape, ["rows", width]);

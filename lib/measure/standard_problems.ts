@@ -8,6 +8,7 @@ import { addBias, columnSum, columnTotals } from "../ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../ops/causal_conv.ts";
 import { type Observed, observeProblems, withCandidate } from "../ops/choice.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../ops/conv.ts";
+import { hideDocuments } from "../ops/documents.ts";
 import { dropout } from "../ops/dropout.ts";
 import { add, fill, scale } from "../ops/elementwise.ts";
 import { embedding, embeddingBackwardWeight } from "../ops/embedding.ts";
@@ -117,6 +118,7 @@ function attentions(make: Make, device: Device, sequences: number) {
     attention(out, kept, qkv, shape);
     attentionBackward(packed(), wide(), out, qkv, kept, shape);
   };
+  hideDocuments(make([sequences, 8, 256, 256]), make([sequences, 256], "u32"), shapes[0]);
   // Composed, so that the softmax is seen; the whole is the same problem however it is recorded here.
   for (const shape of shapes) withCandidate(device.gpu, "composed", () => both(shape));
 }

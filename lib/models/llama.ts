@@ -49,6 +49,12 @@ export interface LlamaConfiguration {
    * the residual stream; 0 by default, as in the public models.
    */
   readonly dropout?: number;
+  /**
+   * Whether attention keeps documents apart that share a sequence: batches then may bring the side input "starts", u32 [length], where in
+   * the sequence the document of each token starts. Positions are turned by their distance, so that documents need not start at 0.
+   * Scores are stored for it. False by default: a token sees all before it in its sequence.
+   */
+  readonly documents?: boolean;
 }
 
 // Inside is two thirds of 4 x width, rounded up to 256.
@@ -112,6 +118,7 @@ const rules: Rules<LlamaConfiguration> = {
   qkvBias: optional(flag),
   tied: optional(flag),
   dropout: optional(real({ least: 0, below: 1 })),
+  documents: optional(flag),
 };
 
 const scalingRules: Rules<RopeScaling> = {
@@ -140,6 +147,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
   expectFields(`LLaMa "${name}"`, configuration, rules);
   const { vocabulary, width, blocks, heads, kvHeads = heads, headSize = width / heads, hidden, length } = configuration;
   const { epsilon = 1e-5, ropeTheta = 10_000, ropeScaling, qkvBias, tied = false, dropout: rate = 0 } = configuration;
+  const { documents = false } = configuration;
   if (ropeScaling !== undefined) checkScaling(`LLaMa "${name}": ropeScaling`, ropeScaling);
   const outputDeviation = 0.02 / Math.sqrt(2 * blocks);
   const normed = (name: string) => rmsNorm(`${name}.norm`, width, epsilon);
@@ -147,7 +155,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
     rate === 0 ? layer : sequential(withDropout(`${name}.dropout`, { rate, length }, layer));
   const attending = {
     ...{ width, heads, kvHeads, headSize: configuration.headSize, length, outputDeviation },
-    ...{ ropeTheta, ropeScaling, bias: qkvBias && "qkv" as const },
+    ...{ ropeTheta, ropeScaling, bias: qkvBias && "qkv" as const, documents },
   };
   const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: tied });
@@ -169,6 +177,9 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
     },
     task: "next-token",
     inputs: { shape: [length], vocabulary },
+    ...documents
+      ? { sides: { starts: { type: "u32", shape: [length], least: 0, most: length - 1, otherwise: 0 } } }
+      : {},
     loss: crossEntropy(),
     layers: [
       dropped("embedding", tokens),

@@ -48,7 +48,8 @@ const operation = defineOperation<Problem>({
   name: "attention",
   candidates: attentionWays.map((way) => ({
     name: way.name,
-    supports: (info, { shape }) => way.supports(info, shape),
+    // The fused kernels have no way yet to leave out what stands before a document.
+    supports: (info, { shape, masks }) => way.supports(info, shape) && (!masks.starts || way === composed),
     hopeless: (info) => info.software && way === fusedWorkgroup,
     record({ out, dqkv, qkv, dout, shape, masks }) {
       const needed = way.keeps(shape, qkv.dtype);
@@ -60,7 +61,12 @@ const operation = defineOperation<Problem>({
   })),
   classOf({ shape, dtype, masks }) {
     const { sequences, length, heads, kvHeads = heads, headSize, causal = true } = shape;
-    const left = [...causal ? ["causal"] : [], ...masks.lengths ? ["padded"] : [], ...masks.dropout ? ["dropout"] : []];
+    const left = [
+      ...causal ? ["causal"] : [],
+      ...masks.lengths ? ["padded"] : [],
+      ...masks.starts ? ["documents"] : [],
+      ...masks.dropout ? ["dropout"] : [],
+    ];
     return [`${roughly(sequences * heads, length)}x${headSize}`, roughly(heads / kvHeads), dtype, ...left].join(" ");
   },
   rule({ software }, { shape: { length, headSize, causal = true } }) {
@@ -70,8 +76,9 @@ const operation = defineOperation<Problem>({
   outputs: ({ out, dqkv }) => [out, dqkv],
   // Two products of the whole square forward, and twice as many backward.
   flops: ({ shape: { sequences, length, heads, headSize } }) => 12 * sequences * heads * length * length * headSize,
-  prepare({ shape: { sequences, length }, masks: { lengths } }) {
+  prepare({ shape: { sequences, length }, masks: { lengths, starts } }) {
     if (lengths) writeArray(lengths, new Uint32Array(sequences).fill(length));
+    if (starts) writeArray(starts, new Uint32Array(sequences * length));
   },
 });
 
@@ -140,4 +147,9 @@ function check(operation: string, shape: AttentionShape, tensors: Record<string,
     expectShape(operation, name, tensor, [rows, width], "float");
   }
   if (masks.lengths) expectShape(operation, "lengths", masks.lengths, [sequences], "u32");
+  if (!masks.starts) return;
+  expectShape(operation, "starts", masks.starts, [sequences * length], "u32");
+  if (shape.causal === false || masks.lengths) {
+    throw new UserError(`${operation}: only causal attention without lengths can keep documents apart`);
+  }
 }

@@ -1,6 +1,7 @@
 /** Attention as batched multiplications with a softmax between them; the probabilities are kept from F to I. */
 import { empty, release, type Tensor } from "../tensor.ts";
 import { type AttentionShape, type AttentionWay, qkvWidth } from "./attention_shape.ts";
+import { hideDocuments } from "./documents.ts";
 import { dropout, type DropoutMask } from "./dropout.ts";
 import { matmulBatched, type MatmulOptions, type Matrices } from "./matmul.ts";
 import { softmaxBackwardOperation, softmaxOperation } from "./softmax.ts";
@@ -20,6 +21,7 @@ export const composed: AttentionWay = {
     const scale = 1 / Math.sqrt(shape.headSize);
     const squares = squaresOf(probabilities, shape);
     multiply(shape, squares, q, k, { transposeB: true, scale });
+    if (masks.starts) hideDocuments(probabilities, masks.starts, shape);
     softmaxOperation.run([probabilities, [], shape, masks]);
     const dropped = masks.dropout && drop(probabilities, masks.dropout, shape);
     multiply(shape, headsOf(out, shape), dropped ? squaresOf(dropped, shape) : squares, v);
@@ -36,6 +38,8 @@ export const composed: AttentionWay = {
     const scratch = empty(dqkv.device, probabilities.shape, "workspace", probabilities.dtype);
     multiply(shape, squaresOf(scratch, shape), dheads, v, { transposeB: true });
     const gradient = masks.dropout ? drop(scratch, masks.dropout, shape) : scratch;
+    // Where nothing is seen the product may be infinite, and 0 times that no number.
+    if (masks.starts) hideDocuments(gradient, masks.starts, shape, true);
     softmaxBackwardOperation.run([gradient, [probabilities], shape, masks]);
     const dsquares = squaresOf(gradient, shape);
     multiply(shape, dq, dsquares, k, { scale });

@@ -23,6 +23,11 @@ export interface AttentionShape {
 export interface AttentionMasks {
   /** Valid positions of each sequence, u32 [sequences]: those behind are seen by none, but see. All of them by default. */
   readonly lengths?: Tensor;
+  /**
+   * Where in its sequence the document of each position starts, u32 [sequences, length]: positions before it are not seen from there.
+   * Causal attention without `lengths` alone has it. One document a sequence by default.
+   */
+  readonly starts?: Tensor;
   /** Drops probabilities; none by default. */
   readonly dropout?: DropoutMask;
 }

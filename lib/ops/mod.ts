@@ -82,6 +82,7 @@ export {
 export { addBias, columnSum, columnTotals } from "./bias.ts";
 export { causalConv, causalConvBackwardInput, causalConvBackwardWeight, convTaps } from "./causal_conv.ts";
 export { conv2d, conv2dBackwardInput, conv2dBackwardWeight, type ConvOptions } from "./conv.ts";
+export { hideDocuments } from "./documents.ts";
 export { dropout, type DropoutMask } from "./dropout.ts";
 export { add, fill, scale } from "./elementwise.ts";
 export { embedding, embeddingBackwardWeight, packIds } from "./embedding.ts";

@@ -1,9 +1,10 @@
 /** Batches, and where those of text come from: bytes as tokens. */
 import { byteVocabulary } from "../bytes.ts";
 import { UserError } from "../errors.ts";
-import { described, expectFields, expectValue, positive, u32 } from "../rules.ts";
+import { anything, described, expectFields, expectValue, positive, u32 } from "../rules.ts";
 import { ignored } from "../ops/loss.ts";
-import { generator } from "../random.ts";
+import { generator, hash } from "../random.ts";
+import { positionOf, type SourcePosition, stateFrom } from "./position.ts";
 
 export { ignored };
 
@@ -36,21 +37,48 @@ export interface BatchSource<Drawn extends Batch | Promise<Batch> = Batch | Prom
    * Draws so many samples, 1 or more. The sources of this library throw a UserError for any other number.
    */
   next(samples: number): Drawn;
+  /**
+   * Where it stands after the batches that have been drawn, as plain JSON. The sources of this library have one, and an option
+   * `from`: a source made with that goes on with the same batches, bit for bit.
+   */
+  position?(): SourcePosition;
+}
+
+/** A source that knows where it stands. */
+export interface PositionedSource<Drawn extends Batch | Promise<Batch> = Batch | Promise<Batch>>
+  extends BatchSource<Drawn> {
+  /** Where it stands after the batches that have been drawn, as plain JSON: what its maker's option `from` takes. */
+  position(): SourcePosition;
+}
+
+/** What {@link textSource} and {@link maskedTextSource} take. */
+export interface TextSourceOptions {
+  /** Tokens of a sequence. */
+  readonly length: number;
+  /** Equal seeds draw equal batches: a u32. */
+  readonly seed: number;
+  /** Where to go on: what `position()` of such a source of the same text has said. From the start by default. */
+  readonly from?: SourcePosition;
 }
 
 /**
  * Draws sequences of `length` bytes from anywhere in `text`; the target of each is the byte after it. Equal seeds draw
  * equal sequences, and seeds for dropout.
  *
- * @throws {UserError} When the text is shorter than one sequence and the byte that follows it, `length` is less than 1, or `seed`
- * no u32.
+ * @throws {UserError} When the text is shorter than one sequence and the byte that follows it, `length` is less than 1, `seed`
+ * no u32, or `from` the position of another source.
  */
-export function textSource(text: Uint8Array, options: { length: number; seed: number }): BatchSource<Batch> {
-  expectFields("textSource", options, { length: positive, seed: u32 });
-  const { length, seed } = options;
-  const draw = sequences(text, options);
-  const random = generator(`dropout:${seed}`);
+export function textSource(text: Uint8Array, options: TextSourceOptions): PositionedSource<Batch> {
+  expectFields("textSource", options, { length: positive, seed: u32, from: anything });
+  const { length, seed, from } = options;
+  expectText(text, length);
+  const identity = { text: digest(text), length, seed };
+  const { sequences, batches } = stateFrom("textSource", identity, { sequences: 0, batches: 0 }, from);
+  const starts = generator(`text:${seed}`, sequences);
+  const random = generator(`dropout:${seed}`, batches);
+  const draw = () => sequence(text, length, starts.integer(text.length - length));
   return {
+    position: () => positionOf("textSource", identity, { sequences: starts.drawn, batches: random.drawn }),
     next(samples) {
       expectSamples(samples);
       const inputs = new Uint32Array(samples * length);
@@ -73,13 +101,18 @@ export function textSource(text: Uint8Array, options: { length: number; seed: nu
  */
 export function maskedTextSource(
   text: Uint8Array,
-  options: { length: number; seed: number; mask: number },
-): BatchSource<Batch> {
-  expectFields("maskedTextSource", options, { length: positive, seed: u32, mask: u32 });
-  const { length, seed, mask } = options;
-  const draw = sequences(text, options);
-  const random = generator(`masks:${seed}`);
+  options: TextSourceOptions & { readonly mask: number },
+): PositionedSource<Batch> {
+  expectFields("maskedTextSource", options, { length: positive, seed: u32, mask: u32, from: anything });
+  const { length, seed, mask, from } = options;
+  expectText(text, length);
+  const identity = { text: digest(text), length, seed, mask };
+  const { sequences, choices } = stateFrom("maskedTextSource", identity, { sequences: 0, choices: 0 }, from);
+  const starts = generator(`text:${seed}`, sequences);
+  const random = generator(`masks:${seed}`, choices);
+  const draw = () => sequence(text, length, starts.integer(text.length - length));
   return {
+    position: () => positionOf("maskedTextSource", identity, { sequences: starts.drawn, choices: random.drawn }),
     next(samples) {
       expectSamples(samples);
       const inputs = new Uint32Array(samples * length);
@@ -98,8 +131,18 @@ export function maskedTextSource(
   };
 }
 
-/** Draws stretches of `length` + 1 bytes. */
-function sequences(text: Uint8Array, { length, seed }: { length: number; seed: number }): () => Uint8Array {
+/** A stretch of `length` + 1 bytes. */
+const sequence = (text: Uint8Array, length: number, start: number) => text.subarray(start, start + length + 1);
+
+/** Tells texts apart: their size, and a hash of what stands at up to 4096 places. */
+function digest(text: Uint8Array): string {
+  const step = Math.ceil(text.length / 4096);
+  let places = "";
+  for (let at = 0; at < text.length; at += step) places += String.fromCharCode(text[at]);
+  return `${text.length} bytes, ${hash(places).toString(16)}`;
+}
+
+function expectText(text: Uint8Array, length: number): void {
   if (!(text instanceof Uint8Array)) {
     throw new UserError(
       `A text must be a Uint8Array, its bytes (\`new TextEncoder().encode(text)\`), not ${described(text)}`,
@@ -108,11 +151,6 @@ function sequences(text: Uint8Array, { length, seed }: { length: number; seed: n
   if (text.length < length + 1) {
     throw new UserError(`The text has ${text.length} bytes; a sequence needs at least ${length + 1}`);
   }
-  const random = generator(`text:${seed}`);
-  return () => {
-    const start = random.integer(text.length - length);
-    return text.subarray(start, start + length + 1);
-  };
 }
 
 /**

@@ -1,6 +1,5 @@
-/** Batches of images: the shape that models take them in, scaled as others scale them, and drawn in an order by seed. */
-import { type Batch, expectSamples } from "./data.ts";
-import { generator } from "../random.ts";
+/** Batches of images: the shape that models take them in, cut and scaled as others do it. */
+import type { Batch } from "./data.ts";
 
 /** An image: rows of pixels from the top, each red, green, blue from 0 to 1. */
 export interface Image {
@@ -18,14 +17,30 @@ export function normalise(rgb: Float32Array): Float32Array {
   return rgb;
 }
 
+/** A rectangle of an image, in pixels from its top left, which need not be whole. */
+export interface Box {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** The largest square in the middle of an image. */
+export function middle({ width, height }: Pick<Image, "width" | "height">): Box {
+  const side = Math.min(width, height);
+  return { left: (width - side) / 2, top: (height - side) / 2, width: side, height: side };
+}
+
 /**
- * The largest square in the middle of an image, scaled to `size` x `size`: each pixel of the result is the average of those
- * it covers, with weights that fall off linearly (the triangle filter, "bilinear with antialiasing"). This is Pillow's
- * `ImageOps.fit` with `BILINEAR`, and torchvision's `Resize` and `CenterCrop` but for their rounding to whole pixels.
+ * A part of an image, by default the largest square in its middle, scaled to `size` x `size`: each pixel of the result is the average of
+ * those it covers, with weights that fall off linearly (the triangle filter, "bilinear with antialiasing"). This is Pillow's
+ * `resize` with `BILINEAR` and a `box`, in the middle its `ImageOps.fit`, and torchvision's `Resize` and `CenterCrop` but for their
+ * rounding to whole pixels.
  */
-export function resizeAndCrop({ width, height, rgb }: Image, size: number): Float32Array {
-  const scale = Math.min(width, height) / size;
-  const columns = averages(width, size, scale), rows = averages(height, size, scale);
+export function resizeAndCrop(image: Image, size: number, box: Box = middle(image)): Float32Array {
+  const { width, rgb } = image;
+  const columns = averages(box.left, box.left + box.width, width, size);
+  const rows = averages(box.top, box.top + box.height, image.height, size);
   // First along the rows, for the rows that count: what comes in between is small.
   const top = rows[0].first, bottom = rows[size - 1].first + rows[size - 1].weights.length;
   const narrow = new Float32Array((bottom - top) * size * 3);
@@ -39,18 +54,31 @@ export function resizeAndCrop({ width, height, rgb }: Image, size: number): Floa
   return out;
 }
 
+/** The mirror image of `size` x `size` pixels, left and right changed, in place. */
+export function mirror(rgb: Float32Array, size: number): Float32Array {
+  for (let row = 0; row < size; row++) {
+    for (let left = 0, right = size - 1; left < right; left++, right--) {
+      for (let colour = 0; colour < 3; colour++) {
+        const i = (row * size + left) * 3 + colour, j = (row * size + right) * 3 + colour;
+        [rgb[i], rgb[j]] = [rgb[j], rgb[i]];
+      }
+    }
+  }
+  return rgb;
+}
+
 /** What a pixel of the result is made of, along one axis: neighbours from `first` on, with weights that add up to 1. */
 interface Average {
   readonly first: number;
   readonly weights: Float64Array;
 }
 
-/** The `size` averages over the middle of an axis of `length` pixels, each `scale` wide. */
-function averages(length: number, size: number, scale: number): Average[] {
-  const offset = (length - size * scale) / 2;
+/** The `size` averages over an axis of `length` pixels, from `start` to `stop` of it. */
+function averages(start: number, stop: number, length: number, size: number): Average[] {
+  const scale = (stop - start) / size;
   const reach = Math.max(1, scale); // enlarged, a pixel lies between two
   return Array.from({ length: size }, (_, index) => {
-    const centre = offset + (index + 0.5) * scale;
+    const centre = start + (index + 0.5) * scale;
     const first = Math.max(0, Math.floor(centre - reach + 0.5)),
       end = Math.min(length, Math.floor(centre + reach + 0.5));
     const weights = Float64Array.from(
@@ -81,30 +109,6 @@ function average(
       out[target] = sum;
     }
   }
-}
-
-/**
- * Draws from `count` samples without end, so many at a time: each once before any comes again, in an order that depends on
- * `seed`.
- */
-export function shuffled(count: number, seed: number): (samples: number) => number[] {
-  const random = generator(`images:${seed}`);
-  const order = Array.from({ length: count }, (_, i) => i);
-  let position = count;
-  const draw = () => {
-    if (position === count) {
-      position = 0;
-      for (let i = count - 1; i > 0; i--) { // Fisher and Yates
-        const j = random.integer(i + 1);
-        [order[i], order[j]] = [order[j], order[i]];
-      }
-    }
-    return order[position++];
-  };
-  return (samples) => {
-    expectSamples(samples);
-    return Array.from({ length: samples }, draw);
-  };
 }
 
 /** Samples side by side. */

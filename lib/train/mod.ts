@@ -13,8 +13,22 @@
  */
 export { byteVocabulary } from "../bytes.ts";
 export { type Generator, generator } from "../random.ts";
-export { type Batch, type BatchArray, type BatchSource, ignored, maskedTextSource, textSource } from "./data.ts";
-export { type ImageFolder, imageFolder } from "./image_folder.ts";
+export {
+  type Batch,
+  type BatchArray,
+  type BatchSource,
+  ignored,
+  maskedTextSource,
+  type PositionedSource,
+  textSource,
+  type TextSourceOptions,
+} from "./data.ts";
+export type { SourcePosition } from "./position.ts";
+export { type Corpus, type CorpusBatches, type CorpusOptions, openCorpus } from "./corpus.ts";
+export type { Part } from "./held_out.ts";
+export { byteTokenizer, loadTokenizer, type Tokenizer } from "./tokenizer.ts";
+export { prefetched } from "./prefetch.ts";
+export { type ImageFolder, imageFolder, type ImageFolderOptions } from "./image_folder.ts";
 export {
   adamw,
   type AdamWGroup,

@@ -1,21 +1,28 @@
 /** Synthetic images, drawn where no others are given: for learning to fall at, not for claims about vision. */
-import { expectFields, positive, u32 } from "../rules.ts";
-import { type Batch, type BatchSource, expectSamples } from "./data.ts";
+import { anything, expectFields, positive, u32 } from "../rules.ts";
+import { type Batch, expectSamples, type PositionedSource } from "./data.ts";
 import { batchOf, normalise } from "./images.ts";
 import { type Generator, generator } from "../random.ts";
+import { positionOf, type SourcePosition, stateFrom } from "./position.ts";
 
 /**
  * Synthetic images without end, [size, size, 3]: stripes of chance width, phase and contrast under noise. The class shows in
  * their direction (of `classes` between 0 and 180 degrees), and less clearly in their hue: colour is learned within a few dozen
  * steps, direction after it.
  *
- * @throws {UserError} When `size` or `classes` is no whole number of 1 or more, or `seed` no u32.
+ * @throws {UserError} When `size` or `classes` is no whole number of 1 or more, `seed` no u32, or `from` the position of another
+ * source.
  */
-export function syntheticImages(options: { size: number; classes: number; seed: number }): BatchSource<Batch> {
-  expectFields("syntheticImages", options, { size: positive, classes: positive, seed: u32 });
-  const { size, classes, seed } = options;
-  const random = generator(`synthetic:${seed}`);
+export function syntheticImages(
+  options: { size: number; classes: number; seed: number; from?: SourcePosition },
+): PositionedSource<Batch> {
+  expectFields("syntheticImages", options, { size: positive, classes: positive, seed: u32, from: anything });
+  const { size, classes, seed, from } = options;
+  const identity = { size, classes, seed };
+  const { numbers } = stateFrom("syntheticImages", identity, { numbers: 0 }, from);
+  const random = generator(`synthetic:${seed}`, numbers);
   return {
+    position: () => positionOf("syntheticImages", identity, { numbers: random.drawn }),
     next(samples) {
       expectSamples(samples);
       return batchOf(Array.from({ length: samples }, () => {

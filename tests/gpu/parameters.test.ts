@@ -29,6 +29,7 @@ const layouts: Record<string, string> = {
   column_sum: `${columns} accumulate`,
   conv: `rows width first ${window}`,
   conv_subgroup: `rows width columns ${window}`,
+  documents: "rows width length heads value:f",
   dropout: "rows width threshold keep:f salt rowsPerSample",
   elementwise: "count value:f",
   embedding: "rows width",

@@ -36,7 +36,8 @@ const drop = (name: string, x: ArrayLike<number>, width: number, rate: number, r
   dropoutOf(x, width, { rate, seed: seed[0], salt: hash(name), firstRow: seed[1] * rows });
 
 const attentionReference = (name: string, options: AttentionOptions): Reference => (x, p, sides) => {
-  const { width, heads, kvHeads = heads, length, rotary = true, bias = false, padded, dropout: rate = 0 } = options;
+  const { width, heads, kvHeads = heads, length, rotary = true, bias = false, padded, documents, dropout: rate = 0 } =
+    options;
   const { headSize = width / heads, ropeTheta: base, ropeScaling: scaling } = options;
   const rows = x.length / width, rowStride = (heads + 2 * kvHeads) * headSize;
   const through = (part: string, x: ArrayLike<number>, inputs: number, biased: boolean) =>
@@ -46,6 +47,7 @@ const attentionReference = (name: string, options: AttentionOptions): Reference 
   const ones = new Float64Array(rows * heads * length).fill(1);
   const { out } = attention(turned, { sequences: rows / length, causal: true, ...options, headSize }, {
     lengths: padded ? sides.lengths : undefined,
+    starts: documents ? sides.starts : undefined,
     factors: rate ? drop(name, ones, length, rate, heads * length, sides) : undefined,
   });
   return through("out", out, heads * headSize, bias === true);
@@ -55,6 +57,7 @@ const samples = 2;
 /** Lengths up to 5 and, for the first samples of a batch of micro-batches of 2, the seed. */
 const sides = (index: number) => ({
   lengths: Uint32Array.of(5 - index, 2),
+  starts: Uint32Array.of(0, 0, 2, 2, 2, 0, 1, 1, 3 - index, 4),
   seed: Uint32Array.of(77, samples * index),
 });
 
@@ -128,6 +131,8 @@ const cases: Record<string, Partial<AttentionOptions>> = {
     ropeScaling: { factor: 4, lowFrequencyFactor: 0.01, highFrequencyFactor: 0.9, originalLength: 6 },
   },
   "as in Qwen 2": { heads: 4, kvHeads: 2, bias: "qkv" },
+  "of several documents": { heads: 4, kvHeads: 2, documents: true },
+  "of several documents, with dropout": { documents: true, dropout: 0.3 },
   "as in BERT": { causal: false, rotary: false, bias: true, padded: true },
   "as in BERT, with dropout": { causal: false, rotary: false, bias: true, padded: true, dropout: 0.3 },
 };
@@ -156,6 +161,11 @@ test("attention rejects heads that do not divide the width or share keys evenly,
     () => selfAttention("a", { ...options, kvHeads: 3, rotary: false }),
     /a: 4 query heads cannot share 3 key and value heads evenly/,
   );
+  for (const other of [{ causal: false }, { padded: true }]) {
+    const message = "a: only causal attention that is not padded can keep documents apart";
+    const heads = { heads: 2, documents: true, ...other };
+    assert.throws(() => selfAttention("a", { ...options, ...heads }), { name: "UserError", message });
+  }
   assert.throws(() => selfAttention("a", { ...options, rotary: false, dropout: 1 }), /a: a dropout rate is at least 0/);
 });
 

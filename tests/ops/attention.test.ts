@@ -3,6 +3,7 @@ import { after, test } from "node:test";
 import {
   attention,
   attentionBackward,
+  type AttentionMasks,
   type AttentionShape,
   type AttentionWay,
   attentionWays,
@@ -30,7 +31,15 @@ after(close);
 interface Case extends AttentionShape {
   readonly lengths?: readonly number[];
   readonly rate?: number;
+  /** Where the document of each position starts, in every sequence. */
+  readonly starts?: readonly number[];
 }
+
+/** Documents of these sizes, one behind the other in sequences of `length`: where that of each position starts. */
+const startsOf = (length: number, ...sizes: number[]) => {
+  let end = 0;
+  return sizes.flatMap((size) => new Array<number>(size).fill(((end += size) - size) % length));
+};
 
 /** More features than a block of the fused kernels, and every mask. */
 const wide: Case = { sequences: 2, length: 70, heads: 4, kvHeads: 2, headSize: 36, lengths: [41, 70], rate: 0.3 };
@@ -49,6 +58,8 @@ const cases: Case[] = [
   { sequences: 2, length: 67, heads: 4, kvHeads: 2, headSize: 20, lengths: [65, 0] },
   wide,
   { sequences: 2, length: 13, heads: 3, headSize: 5, causal: false, rate: 0.5 },
+  { sequences: 2, length: 13, heads: 3, headSize: 5, starts: startsOf(13, 4, 1, 1, 7, 6, 7) },
+  { sequences: 1, length: 68, heads: 4, kvHeads: 2, headSize: 8, starts: startsOf(68, 33, 35), rate: 0.3 },
 ];
 
 /** Every way, the composed one with each variant of its softmax: name, way, and what records with it. */
@@ -76,10 +87,10 @@ function dropFactors({ sequences, length, heads }: AttentionShape, rate: number)
   return dropout(ones, length, { rate, seed, salt, firstRow: first * heads * length });
 }
 
-for (const { lengths, rate, ...shape } of cases) {
+for (const { lengths, rate, starts, ...shape } of cases) {
   const { sequences, length, heads, kvHeads, headSize, causal = true } = shape;
   const rows = sequences * length, width = heads * headSize, packed = qkvWidth(shape);
-  const masks = { lengths, factors: rate ? dropFactors(shape, rate) : undefined };
+  const masks = { lengths, starts, factors: rate ? dropFactors(shape, rate) : undefined };
   const qkv = normal(rows * packed, 1).map((value) => 2 * value), dout = normal(rows * width, 2);
   const { out, probabilities, logSumExps } = reference.attention(qkv, shape, masks);
   const expectedGradient = reference.attentionBackward(dout, qkv, probabilities, shape, masks);
@@ -87,6 +98,7 @@ for (const { lengths, rate, ...shape } of cases) {
     const on = await device();
     return {
       ...(lengths ? { lengths: tensor(on, [sequences], Uint32Array.from(lengths)) } : {}),
+      ...(starts ? { starts: tensor(on, [sequences, length], Uint32Array.from(starts)) } : {}),
       ...(rate ? { dropout: { rate, salt, seed: tensor(on, [2], Uint32Array.of(seed, first)) } } : {}),
     };
   };
@@ -94,12 +106,13 @@ for (const { lengths, rate, ...shape } of cases) {
   for (const [name, way, record] of waysOf(length)) {
     const of = `of ${sequences} x ${length}, ${heads} heads of ${shape.headSize}` +
       (kvHeads ? ` that share ${kvHeads}` : "") + (causal ? "" : ", bidirectional") + (lengths ? ", padded" : "") +
+      (starts ? ", of several documents" : "") +
       (rate ? ", with dropout" : "") + ` (${name})`;
 
     test(`attention() ${of} and its gradient equal the float64 reference`, async (t) => {
       const on = await device();
       const { info } = on.gpu;
-      if (!way.supports(info, shape)) return t.skip("no kernel for this shape");
+      if (!way.supports(info, shape) || (starts && way.name !== "composed")) return t.skip("no kernel for this shape");
       // lavapipe takes 10 s to compile these kernels, once more for f16: there the case is tested in f16.
       const again = info.driver === "system" && info.f16 && rate && way.name === "attention_subgroup";
       if (again) return t.skip("tested in f16");
@@ -190,6 +203,44 @@ test("attention() rejects a tensor that is not packed, naming both shapes", asyn
     () => attention(dirty(on, [2, 4]), dirty(on, [1, 1, 2, 2]), dirty(on, [2, 8]), shape),
     /attention: qkv is f32 \[2,8\] where f32 or f16 \[2,12\] is needed/,
   );
+});
+
+test("attention() keeps documents apart in f16, too, and whatever the scores are that are not seen", async (t) => {
+  const on = await device();
+  const shape = { sequences: 1, length: 12, heads: 1, headSize: 4 };
+  const starts = startsOf(12, 5, 7);
+  for (const dtype of ["f32", "f16"] as const) {
+    if (dtype === "f16" && !on.gpu.info.f16) return t.skip("no f16 here");
+    const values = normal(12 * 12, 1).map((value) => Math.round(value * 256) / 256); // exact in f16
+    const alone = values.slice(5 * 12), wild = values.slice();
+    for (let i = 0; i < 5 * 12; i++) wild[i] = i % 12 < 8 ? NaN : Infinity; // another document's
+    const masks = { starts: tensor(on, [1, 12], Uint32Array.from(starts)) };
+    const run = async (values: Float32Array, length: number, masks: AttentionMasks) => {
+      const sizes = { ...shape, length };
+      const qkv = tensor(on, [length, 12], values, dtype), out = dirty(on, [length, 4], dtype);
+      const kept = dirty(on, [1, 1, length, length], dtype);
+      withCandidate("composed", () => attention(out, kept, qkv, sizes, masks));
+      return { out: await toArray(out), probabilities: await toArray(kept) };
+    };
+    const apart = await run(alone, 7, {}),
+      joined = await run(wild.map((x, i) => i < 60 && i % 12 >= 8 ? 0 : x), 12, masks);
+    assertClose(joined.out.slice(5 * 4), apart.out, dtype === "f32" ? 1e-6 : 2e-3, dtype);
+    for (let row = 5; row < 12; row++) {
+      assert.ok(joined.probabilities.subarray(row * 12, row * 12 + 5).every((p) => p === 0), `row ${row}`);
+    }
+  }
+});
+
+test("attention() keeps documents apart where it is causal and not padded, and refuses the rest", async () => {
+  const on = await device();
+  const shape = { sequences: 1, length: 2, heads: 1, headSize: 4 };
+  const starts = tensor(on, [1, 2], Uint32Array.of(0, 1)), lengths = tensor(on, [1], Uint32Array.of(2));
+  const run = (shape: AttentionShape, masks: AttentionMasks) => () =>
+    attention(dirty(on, [2, 4]), dirty(on, [1, 1, 2, 2]), dirty(on, [2, 12]), shape, masks);
+  const message = "attention: only causal attention without lengths can keep documents apart";
+  assert.throws(run({ ...shape, causal: false }, { starts }), { name: "UserError", message });
+  assert.throws(run(shape, { starts, lengths }), { name: "UserError", message });
+  assert.throws(run(shape, { starts: lengths }), /attention: starts is u32 \[1\] where u32 \[2\] is needed/);
 });
 
 test("attention() rejects query heads that cannot share the key heads evenly", async () => {

@@ -4,6 +4,8 @@ import type { AttentionShape } from "../../lib/ops/attention.ts";
 export interface Masks {
   /** Valid positions of each sequence. */
   readonly lengths?: ArrayLike<number>;
+  /** Where the document of each position starts, of each sequence. */
+  readonly starts?: ArrayLike<number>;
   /** What dropout multiplies each probability with. */
   readonly factors?: ArrayLike<number>;
 }
@@ -18,17 +20,17 @@ export function attention(qkv: ArrayLike<number>, shape: AttentionShape, masks: 
   for (let s = 0; s < sequences; s++) {
     for (let h = 0; h < heads; h++) {
       for (let i = 0; i < length; i++) {
-        const start = square(shape, s, h) + i * length, seen = seenBy(shape, masks, s, i);
+        const start = square(shape, s, h) + i * length, [from, seen] = seenBy(shape, masks, s, i);
         const row = probabilities.subarray(start, start + length);
-        for (let j = 0; j < seen; j++) {
+        for (let j = from; j < seen; j++) {
           for (let c = 0; c < headSize; c++) row[j] += qkv[q(s, h, i, c)] * qkv[k(s, h, j, c)] / Math.sqrt(headSize);
         }
-        const highest = Math.max(...row.subarray(0, seen));
-        for (let j = 0; j < seen; j++) row[j] = Math.exp(row[j] - highest);
-        const sum = row.subarray(0, seen).reduce((a, b) => a + b);
-        for (let j = 0; j < seen; j++) row[j] /= sum;
+        const highest = Math.max(...row.subarray(from, seen));
+        for (let j = from; j < seen; j++) row[j] = Math.exp(row[j] - highest);
+        const sum = row.subarray(from, seen).reduce((a, b) => a + b);
+        for (let j = from; j < seen; j++) row[j] /= sum;
         logSumExps[(s * heads + h) * length + i] = highest + Math.log(sum);
-        for (let j = 0; j < seen; j++) {
+        for (let j = from; j < seen; j++) {
           const p = row[j] * (masks.factors?.[start + j] ?? 1);
           for (let c = 0; c < headSize; c++) out[output(shape, s, h, i, c)] += p * qkv[v(s, h, j, c)];
         }
@@ -52,18 +54,18 @@ export function attentionBackward(
   for (let s = 0; s < sequences; s++) {
     for (let h = 0; h < heads; h++) {
       for (let i = 0; i < length; i++) {
-        const start = square(shape, s, h) + i * length, seen = seenBy(shape, masks, s, i);
+        const start = square(shape, s, h) + i * length, [from, seen] = seenBy(shape, masks, s, i);
         const p = (j: number) => probabilities[start + j];
         const dp = new Float64Array(seen);
-        for (let j = 0; j < seen; j++) {
+        for (let j = from; j < seen; j++) {
           const factor = masks.factors?.[start + j] ?? 1;
           for (let c = 0; c < headSize; c++) {
             dp[j] += factor * dout[output(shape, s, h, i, c)] * qkv[v(s, h, j, c)];
             dqkv[v(s, h, j, c)] += factor * p(j) * dout[output(shape, s, h, i, c)];
           }
         }
-        const mean = dp.reduce((sum, value, j) => sum + p(j) * value, 0);
-        for (let j = 0; j < seen; j++) {
+        const mean = dp.reduce((sum, value, j) => j < from ? sum : sum + p(j) * value, 0);
+        for (let j = from; j < seen; j++) {
           const dscore = p(j) * (dp[j] - mean) / Math.sqrt(headSize);
           for (let c = 0; c < headSize; c++) {
             dqkv[q(s, h, i, c)] += dscore * qkv[k(s, h, j, c)];
@@ -76,9 +78,10 @@ export function attentionBackward(
   return dqkv;
 }
 
-/** How many positions, from the first on, position `i` of sequence `s` sees: the first one always. */
-function seenBy({ length, causal = true }: AttentionShape, { lengths }: Masks, s: number, i: number): number {
-  return Math.max(1, Math.min(causal ? i + 1 : length, lengths?.[s] ?? length));
+/** The positions that position `i` of sequence `s` sees, from and below: without documents the first one always. */
+function seenBy({ length, causal = true }: AttentionShape, { lengths, starts }: Masks, s: number, i: number) {
+  const below = Math.max(1, Math.min(causal ? i + 1 : length, lengths?.[s] ?? length));
+  return [starts?.[s * length + i] ?? 0, below];
 }
 
 /** Where element `c` of query head `h`, or of the key or value head it uses, lies at position `i` of sequence `s` in qkv. */

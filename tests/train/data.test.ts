@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Batch, type BatchSource, maskedTextSource, textSource } from "../../lib/train/data.ts";
-import { shuffled } from "../../lib/train/images.ts";
+import { type Batch, maskedTextSource, type PositionedSource, textSource } from "../../lib/train/data.ts";
+import { generator } from "../../lib/random.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
 
 const text = new TextEncoder().encode("to be or not to be");
 const refused = (call: () => unknown, message: string | RegExp) => assert.throws(call, { name: "UserError", message });
 
-type Make = (options: Record<string, unknown>) => BatchSource<Batch>;
+type Make = (options: Record<string, unknown>) => PositionedSource<Batch>;
 const sources: [name: string, Make, Record<string, unknown>][] = [
   ["textSource", (options) => textSource(text, options as never), { length: 4, seed: 1 }],
   ["maskedTextSource", (options) => maskedTextSource(text, options as never), { length: 4, seed: 1, mask: 256 }],
@@ -27,7 +27,7 @@ for (const [name, make, options] of sources) {
         refused(() => make({ ...options, [option]: 0 }), `${name}: ${option} must be ${right}, not 0`);
       }
     }
-    const names = Object.keys(options).join(", ");
+    const names = [...Object.keys(options), "from"].join(", ");
     refused(() => make({ ...options, sead: 3 }), `${name}: there is no "sead"; there are ${names}`);
     refused(() => make(undefined as never), `${name} takes an object with ${names}, not undefined`);
   });
@@ -44,9 +44,54 @@ for (const [name, make, options] of sources) {
   });
 }
 
-test("shuffled images are drawn in whole numbers too", () => {
-  const draw = shuffled(2, 1);
-  for (const samples of [0, 1.5]) refused(() => draw(samples), /^The samples to draw must be/);
+for (const [name, make, options] of sources) {
+  test(`${name}() goes on from where it stood, bit for bit, and says where it stands as plain JSON`, () => {
+    const whole = make(options);
+    for (const samples of [1, 3, 2]) whole.next(samples);
+    const from = JSON.parse(JSON.stringify(whole.position()));
+    const later = make({ ...options, from });
+    assert.deepEqual(later.position(), from);
+    for (const samples of [2, 1, 5]) assert.deepEqual(later.next(samples), whole.next(samples));
+    assert.deepEqual(later.position(), whole.position());
+  });
+
+  test(`${name}() refuses a position that is not of such a source`, () => {
+    const from = make(options).position();
+    const resumed = (from: unknown) => () => make({ ...options, from });
+    refused(
+      () => make({ ...options, seed: 2, from }),
+      `${name}: the position to go on from is of seed 1; here it is 2`,
+    );
+    refused(
+      resumed({ ...from, source: "other" }),
+      `${name}: the position to go on from is of source "other"; here it is "${name}"`,
+    );
+    refused(resumed({}), `${name}: the position to go on from has no source; here it is "${name}"`);
+    refused(resumed({ ...from, x: 1 }), `${name}: the position to go on from has "x", which says nothing here`);
+    refused(resumed(3), `${name}: from must be a position, as position() returns, not 3`);
+    const counter = Object.keys(from).at(-1)!;
+    refused(
+      resumed({ ...from, [counter]: -1 }),
+      `${name}: ${counter} of the position to go on from must be a whole number, 0 or more, not -1`,
+    );
+  });
+}
+
+test("a text source does not go on in another text", () => {
+  const from = textSource(text, { length: 4, seed: 1 }).position();
+  const other = text.with(3, 65);
+  refused(() => textSource(other, { length: 4, seed: 1, from }), /^textSource: the position .* is of text "18 bytes, /);
+});
+
+test("a generator goes on behind any number of numbers", () => {
+  const random = generator("seed");
+  for (let i = 0; i < 5; i++) random.normal();
+  random.integer(7);
+  assert.equal(random.drawn, 11);
+  const later = generator("seed", random.drawn);
+  assert.deepEqual([later.uniform(), later.normal()], [random.uniform(), random.normal()]);
+  // By the definition: 2^32 numbers are a whole turn.
+  assert.equal(generator("seed", 2 ** 32 + 3).uniform(), generator("seed", 3).uniform());
 });
 
 test("a text is bytes, one sequence long and one more", () => {

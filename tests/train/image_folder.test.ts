@@ -56,6 +56,77 @@ test("batches drawn at once are those drawn one after another", async () => {
   assert.deepEqual(atOnce, inTurn);
 });
 
+test("every image is drawn once before any comes again, and from a position on the same ones come, bit for bit", async () => {
+  for (let i = 0; i < 5; i++) await plain(`${i % 2 ? "odd" : "even"}/${i}.png`, [40 * i, 0, 0], 9, 7);
+  for (const varied of [{}, { flip: true, crop: 0.3 }]) {
+    const whole = imageFolder(folder, { ...options, ...varied });
+    const reds = [...(await whole.next(10)).inputs].filter((_, i) => i % 48 === 0).map((red) => Math.round(100 * red));
+    for (const epoch of [reds.slice(0, 5), reds.slice(5)]) assert.equal(new Set(epoch).size, 5);
+    await whole.next(3);
+    const from = JSON.parse(JSON.stringify(whole.position()));
+    const later = imageFolder(folder, { ...options, ...varied, from });
+    assert.deepEqual([await later.next(4), await later.next(3)], [await whole.next(4), await whole.next(3)]);
+    assert.throws(
+      () => imageFolder(folder, { ...options, ...varied, seed: 2, from }),
+      error(/^imageFolder: the position to go on from is of seed 1; here it is 2$/),
+    );
+  }
+});
+
+test("a batch that fails has not been drawn", async () => {
+  for (let i = 0; i < 4; i++) await plain(`${i % 2 ? "odd" : "even"}/${i}.png`, [40 * i, 0, 0]);
+  const good = readFileSync(join(folder, "odd", "3.png"));
+  const source = imageFolder(folder, options), other = imageFolder(folder, options);
+  writeFileSync(join(folder, "odd", "3.png"), "damaged");
+  const start = source.position();
+  await assert.rejects(source.next(4), error(/3\.png cannot be read/));
+  assert.deepEqual(source.position(), start);
+  writeFileSync(join(folder, "odd", "3.png"), good);
+  assert.deepEqual(await source.next(4), await other.next(4));
+});
+
+test("images that are held out are not trained on, and both parts are all there are", async () => {
+  for (let i = 0; i < 20; i++) await plain(`${i % 2 ? "odd" : "even"}/${i}.png`, [12 * i, 0, 0]);
+  const reds = async (part: "train" | "held-out", seed: number) => {
+    const source = imageFolder(folder, { ...options, seed, heldOut: 0.25, part });
+    const { inputs } = await source.next(source.images);
+    return [...inputs].filter((_, i) => i % 48 === 0).map((red) => Math.round(Math.abs(255 * (red * 0.229 + 0.485))));
+  };
+  const [train, held] = [await reds("train", 1), await reds("held-out", 1)];
+  assert.equal(held.length, 5);
+  assert.deepEqual([...train, ...held].sort((a, b) => a - b), Array.from({ length: 20 }, (_, i) => 12 * i));
+  assert.deepEqual((await reds("held-out", 9)).sort(), held.sort(), "whatever the seed");
+  assert.throws(
+    () => imageFolder(folder, { ...options, part: "held-out" }),
+    error(/^Of 20 images none is held out with a share of 0: say with `heldOut` which share is$/),
+  );
+});
+
+test("flips mirror half of the images, crops show parts of them", async () => {
+  for (const name of ["a/one.png", "b/two.png"]) {
+    mkdirSync(join(folder, name, ".."), { recursive: true });
+    // Red grows to the right.
+    const pixels = Uint8Array.from({ length: 8 * 8 * 3 }, (_, i) => i % 3 ? 0 : 30 * (Math.floor(i / 3) % 8));
+    writeFileSync(
+      join(folder, name),
+      await sharp(pixels, { raw: { width: 8, height: 8, channels: 3 } }).png().toBuffer(),
+    );
+  }
+  const count = 400;
+  const { inputs } = await imageFolder(folder, { ...options, flip: true, crop: 0.1 }).next(count);
+  let mirrored = 0;
+  const means: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const row = [0, 3, 6, 9].map((at) => inputs[i * 48 + at]);
+    const rises = row.slice(1).map((value, j) => Math.sign(value - row[j]));
+    assert.equal(Math.abs(rises[0] + rises[1] + rises[2]), 3, `${row}`);
+    mirrored += Number(rises[0] < 0);
+    means.push((row[0] + row[3]) / 2);
+  }
+  assert.ok(mirrored > 160 && mirrored < 240, `${mirrored}`); // four deviations
+  assert.ok(new Set(means).size > 350 && Math.max(...means) - Math.min(...means) > 1);
+});
+
 test("a class may be a link to a folder, an image a link to a file", async () => {
   await plain("elsewhere/one.png", [255, 0, 0]);
   await plain("classes/b/two.png", [255, 0, 0]);

@@ -1,0 +1,58 @@
+/** Plain text: files are cut into passages, which are documents. */
+import { UserError } from "../errors.ts";
+import { shown } from "../text.ts";
+import { type Block, blockBytes, characterStart, expectUtf8, readStretch, stretches, textOf } from "./file_blocks.ts";
+
+/** The most bytes of a passage. */
+export const passageBytes = 2 ** 14;
+
+const newline = 0x0a, space = 0x20;
+
+/**
+ * The passages of a file: at most {@link passageBytes} each, cut behind the last end of a line in their second half, or else behind the
+ * last space there, or else between two characters.
+ *
+ * @throws {UserError} When it cannot be read, is empty, or is not UTF-8.
+ */
+export async function textBlocks(path: string, size: number = blockBytes): Promise<Block[]> {
+  const blocks: Block[] = [];
+  for await (const { start, bytes } of stretches(path, size, (bytes) => cutAt(bytes, bytes.length), "a text")) {
+    expectUtf8(path, bytes, start);
+    const { length } = bytes, documents = passages(bytes).length;
+    blocks.push({
+      bytes: length,
+      documents,
+      async read() {
+        const bytes = await readStretch(path, start, length);
+        const ends = passages(bytes);
+        if (ends.length !== documents) throw new UserError(`${shown(path)} has changed while it was in use`);
+        return (document) => {
+          const from = document === 0 ? 0 : ends[document - 1];
+          return textOf(path, bytes.subarray(from, ends[document]), start + from);
+        };
+      },
+    });
+  }
+  return blocks;
+}
+
+/** Where each passage ends. */
+function passages(bytes: Uint8Array): number[] {
+  const ends: number[] = [];
+  for (let start = 0; start < bytes.length;) {
+    const rest = bytes.length - start;
+    start += rest <= passageBytes ? rest : cutAt(bytes.subarray(start, start + passageBytes + 1), passageBytes);
+    ends.push(start);
+  }
+  return ends;
+}
+
+/** Where a text is cut that goes on: at `most` bytes or before. */
+function cutAt(bytes: Uint8Array, most: number): number {
+  for (const sign of [newline, space]) {
+    const at = bytes.lastIndexOf(sign, most - 1);
+    if (at >= most / 2) return at + 1;
+  }
+  // At the end of what has been read nobody knows whether the last character is whole.
+  return characterStart(bytes, Math.min(most, bytes.length - 1)) || most;
+}
