@@ -86,7 +86,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   const salt = hash(name);
   const masks = (saved: Saved): AttentionMasks => ({
     ...(padded ? { lengths: saved.side("lengths") } : {}),
-    ...(dropout > 0 ? { dropout: { rate: dropout, salt, seed: saved.side("seed") } } : {}),
+    ...(dropout > 0 && !saved.evaluating ? { dropout: { rate: dropout, salt, seed: saved.side("seed") } } : {}),
   });
 
   return composed({ qkv: qkvProjection, out: output }, {

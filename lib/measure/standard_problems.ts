@@ -3,7 +3,7 @@ import type { Device } from "../gpu/device.ts";
 import { dryDevices } from "../gpu/dry.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention, attentionBackward, type AttentionShape, chooseAttention, qkvWidth } from "../ops/attention.ts";
-import { batchNorm, batchNormBackwardInput, batchNormSums } from "../ops/batch_norm.ts";
+import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../ops/causal_conv.ts";
 import { type Observed, observeProblems, withCandidate } from "../ops/choice.ts";
@@ -134,6 +134,7 @@ function images(make: Make, samples: number) {
   const statistics = { mean: perChannel(), rstd: perChannel() };
   const running = { mean: perChannel(), variance: perChannel() };
   batchNorm(whole(), statistics, running, whole(), gain(), gain());
+  batchNormRunning(whole(), running, whole(), gain(), gain());
   batchNormSums(perChannel(), perChannel(), whole(), whole(), statistics, gain(), gain());
   batchNormBackwardInput(whole(), whole(), whole(), statistics, gain(), gain(), perChannel(), perChannel());
   const taps = make([samples, 16, 16, channels], "u32");

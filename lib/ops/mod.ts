@@ -75,6 +75,7 @@ export {
   batchNorm,
   batchNormBackwardInput,
   type BatchNormOptions,
+  batchNormRunning,
   batchNormSums,
   type ColumnStatistics,
   type RunningStatistics,

@@ -17,6 +17,8 @@ export interface Context {
   readonly end: StepEnd;
   /** The program of a schedule, see `createPrograms`. */
   readonly programOf: (schedule: Schedule) => Program;
+  /** The program of its forward passes alone. */
+  readonly forwardProgramOf: (schedule: Schedule) => Program;
   /** In mixed precision; none in f32. */
   readonly lossScale?: LossScale;
   readonly condition: Condition;

@@ -86,6 +86,19 @@ export async function finish(run: Run): Promise<{ commands: GPUCommandBuffer | u
   );
 }
 
+/**
+ * The end of an evaluation: the ranks tell each other the loss. The running statistics become what they were, should a layer have moved
+ * them on all the same.
+ */
+export async function finishEvaluation(
+  run: Run,
+): Promise<{ commands: GPUCommandBuffer | undefined; verdict: Verdict }> {
+  const { device, transport, stages } = run.rank;
+  const verdict = verdictOf(await transport.agree({ losses: await run.lossSum }));
+  for (const { buffers } of stages.values()) if (buffers) restoreBuffers(buffers);
+  return { commands: device.finish(), verdict };
+}
+
 /** Begins the sums of tied gradients, which are complete now; those that are both here are added at once. */
 function beginSums({ ties, stages, number, transport }: Rank): Reduction[] {
   const sums: Reduction[] = [];

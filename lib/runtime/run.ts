@@ -61,6 +61,8 @@ export interface StepInput {
   readonly optimize: boolean;
   /** Whether to record what is in use over time. */
   readonly timeline: boolean;
+  /** Whether the model's outputs are read, in an evaluation; not by default. */
+  readonly outputs?: boolean;
   /** Whether a rank is held up after each of its full backwards. */
   readonly stall?: Stall;
   /** What the loss is multiplied by in mixed precision, and whether a smaller factor may help where gradients overflow. */
@@ -80,6 +82,10 @@ export interface Run extends StepInput {
   forwards: number;
   /** The sum of the losses, once all are on their way to the host. */
   lossSum?: Promise<number>;
+  /** The reading of a micro-batch's outputs that is recorded and not yet submitted. */
+  startedRead?: () => Promise<ArrayBuffer>;
+  /** Where the last stage is and they are asked for, the outputs of each micro-batch, on their way to the host. */
+  readonly outputsRead: Map<number, Promise<ArrayBuffer>>;
   /** What each micro-batch in flight keeps, by `stage * microbatches + microbatch`. */
   readonly saved: Map<number, Saved>;
   /** Groups in flight, by the W or B that ends them. */

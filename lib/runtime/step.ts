@@ -12,7 +12,7 @@ import { isIdle } from "./action.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients, type NotFinite } from "./finish.ts";
 import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
-import type { Stall, StepInput } from "./run.ts";
+import type { Rank, Stall, StepInput } from "./run.ts";
 import { checkStall } from "./stall.ts";
 import { RankError } from "./transport.ts";
 import { type Marks, undo } from "./undo.ts";
@@ -94,6 +94,11 @@ export async function runStep(
   const { optimize = true, accumulate = false, timeline = false, stall } = options;
   const { model, ranks, end, lossScale, condition } = context;
   const program = context.programOf(schedule);
+  if (program.forwardOnly) {
+    throw new UserError(
+      `Schedule ${schedule.name} runs forward passes alone: a step trains, and evaluate() runs these`,
+    );
+  }
   if (stall !== undefined) checkStall(stall, program);
   const targets = checkBatch(model, batch, program.microbatches);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
@@ -146,29 +151,38 @@ async function runRanks(
   const { ranks } = context;
   try {
     if (fromZero) ranks.forEach(clearGradients);
-    const start = performance.now();
-    const outcomes = await Promise.allSettled(ranks.map((rank) => runRank(rank, input)));
-    const wallMs = performance.now() - start;
-    const outputs = outcomes.map((outcome) => {
-      if (outcome.status === "rejected") throw outcome.reason;
-      return outcome.value;
-    });
-    return { outputs, wallMs };
+    return await runAll(ranks, input);
   } catch (error) {
     await undo(context, marks, error);
     throw error;
   }
 }
 
+/** Runs all ranks to their end, and throws where one has failed. */
+export async function runAll(
+  ranks: readonly Rank[],
+  input: StepInput,
+): Promise<{ outputs: readonly StepOutput[]; wallMs: number }> {
+  const start = performance.now();
+  const outcomes = await Promise.allSettled(ranks.map((rank) => runRank(rank, input)));
+  const wallMs = performance.now() - start;
+  const outputs = outcomes.map((outcome) => {
+    if (outcome.status === "rejected") throw outcome.reason;
+    return outcome.value;
+  });
+  return { outputs, wallMs };
+}
+
 /**
  * The batch, with copies of all that says where kernels read: what was checked is what they get, even if the caller draws the
  * next batch into the same arrays meanwhile. Floats, which are many and lead nowhere else, are not copied.
  */
-function withOwnIds(batch: Batch): Batch {
+export function withOwnIds(batch: Batch): Batch {
   return mapArrays(batch, (array) => array instanceof Uint32Array ? array.slice() as typeof array : array);
 }
 
-function shapesOf({ model, stages }: Context, samples: number): (readonly number[])[] {
+/** Shape of each stage's input for so many samples; last, that of the outputs. */
+export function shapesOf({ model, stages }: Context, samples: number): (readonly number[])[] {
   const shapes = [model.inputShape(samples)];
   for (const stage of stages) shapes.push(stage.outputShape(shapes[shapes.length - 1]));
   return shapes;
@@ -186,13 +200,13 @@ function commit({ ranks, condition }: Context): void {
 }
 
 /** The times of a step that stands: nothing but the loss of a device can keep them from coming. */
-async function intervalsOf(context: Context, program: Program, optimize: boolean) {
+export async function intervalsOf(context: Context, program: Program, optimize: boolean) {
   const { ranks, condition } = context;
   if (!ranks.every(({ timer }) => timer)) return undefined;
   try {
     return await Promise.all(ranks.map(async (rank) => {
       const { timer, number } = rank, { length } = program.schedule.actions[number];
-      const intervals = await timer!.read(length + (optimize ? 2 : 1));
+      const intervals = await timer!.read(length + (program.forwardOnly ? 0 : optimize ? 2 : 1));
       for (let at = 0; at < length; at++) {
         if (!isIdle(program, program.first[number] + at, rank)) continue;
         const { end } = intervals[at - 1]; // its I came before
@@ -207,7 +221,7 @@ async function intervalsOf(context: Context, program: Program, optimize: boolean
 }
 
 /** An error that was reported after the step before had ended belongs to neither: nothing of this step has run. */
-function expectNoError(device: Device): void {
+export function expectNoError(device: Device): void {
   try {
     device.check();
   } catch (error) {
