@@ -12,6 +12,7 @@ import { dropout } from "../ops/dropout.ts";
 import { add, fill, scale } from "../ops/elementwise.ts";
 import { embedding, embeddingBackwardWeight } from "../ops/embedding.ts";
 import { findNotFinite } from "../ops/finite.ts";
+import { look } from "../ops/look.ts";
 import { gelu, geluBackward } from "../ops/gelu.ts";
 import { layerNorm, layerNormBackwardInput, layerNormSums } from "../ops/layer_norm.ts";
 import { crossEntropy, crossEntropyBackward, sum } from "../ops/loss.ts";
@@ -176,4 +177,5 @@ function updates(make: Make) {
     spec.create(flat(), flat(), count, copy.dtype === "f16" ? copy : undefined).step();
   }
   findNotFinite(make([1], "u32"), flat());
+  look(make([4], "u32"), flat());
 }

@@ -240,6 +240,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     end,
     programOf: createPrograms(placement, devices.length, end),
     forwardProgramOf: createPrograms(placement, devices.length, {}, forwardOnly),
+    learningRate: options.optimizer.learningRate,
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },
   };

@@ -15,6 +15,8 @@ import { RankError } from "./transport.ts";
 export interface StepOutput {
   /** What all have agreed on, the same on every rank. */
   readonly verdict: Verdict;
+  /** The sum of the squares of its gradients, those of tied parameters where the original is, times that of the loss scale. */
+  readonly squares: number;
   /** What went wrong in the update, when it was too late for the step to be undone. */
   readonly fault?: string;
   /** The most bytes at once. */
@@ -60,12 +62,19 @@ export async function runRank(rank: Rank, input: StepInput): Promise<StepOutput>
       await runAction(run, program.first[number] + index);
     }
     begin(program.forwardOnly ? "loss" : optimize ? "optimizer" : "gradients");
-    const { commands, verdict } = program.forwardOnly ? await finishEvaluation(run) : await finish(run);
+    const { commands, verdict, squares } = program.forwardOnly ? await finishEvaluation(run) : await finish(run);
     const outputs = run.outputsRead.size > 0 ? await outputsOf(run) : undefined;
     // All ranks have got here. From now on nothing can fail but the submission itself, and the device.
     const fault = await device.commit(commands, `end of rank ${number}`);
     release(run.losses);
-    return { verdict, fault, peak: peakOf(device), timeline: recorder?.stop(), outputs };
+    return {
+      verdict,
+      squares: fault === undefined ? await squares() : NaN,
+      fault,
+      peak: peakOf(device),
+      timeline: recorder?.stop(),
+      outputs,
+    };
   } catch (error) {
     recorder?.stop();
     const [failed, at] = error instanceof DeviceError ? [error.rank, error.activity] : [number, current];
@@ -79,10 +88,10 @@ export async function runRank(rank: Rank, input: StepInput): Promise<StepOutput>
 
 function startRun(rank: Rank, input: StepInput): Run {
   const { device, lossGradient } = rank;
-  const { program: { microbatches }, targets, lossScale } = input;
+  const { program: { microbatches }, targets, lossScale, share = 1 } = input;
   device.routine = input.program;
   if (lossGradient && !input.program.forwardOnly) {
-    writeArray(lossGradient, Float32Array.of((lossScale?.value ?? 1) / targets));
+    writeArray(lossGradient, Float32Array.of((lossScale?.value ?? 1) * share / targets));
   }
   const losses = lossGradient && empty(device, [microbatches, alignment / 4], "workspace");
   return {

@@ -34,7 +34,7 @@ export interface Rank {
   readonly transport: Transport;
   /**
    * [1], where the last stage is, written anew in each step: one over the batch's targets that count, since the loss is the mean
-   * over the batch whichever micro-batch a row is in, times the loss scale.
+   * over the batch whichever micro-batch a row is in, times the loss scale and the batch's share.
    */
   readonly lossGradient: Tensor | undefined;
 }
@@ -59,6 +59,12 @@ export interface StepInput {
   readonly targets: number;
   /** Whether parameters are updated at the end. */
   readonly optimize: boolean;
+  /** What the learning rates are multiplied by; 1 by default. */
+  readonly rate?: number;
+  /** What the norm of all gradients is not to exceed in the update; nothing by default. */
+  readonly clip?: number;
+  /** What the batch's gradients are multiplied by; 1 by default. */
+  readonly share?: number;
   /** Whether to record what is in use over time. */
   readonly timeline: boolean;
   /** Whether the model's outputs are read, in an evaluation; not by default. */

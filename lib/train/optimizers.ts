@@ -23,9 +23,11 @@ import { type Grouped, type Matching, matchRule } from "./optimizer_groups.ts";
 
 /** An optimizer of one stage. */
 export interface Optimizer {
+  /** Its step size where none is given for a step, 0 or more. */
+  readonly learningRate: number;
   /**
    * Begins an update: writes what changes from step to step to the device, which submits what is recorded there.
-   * `learningRate`, finite and 0 or more, is for this step alone; by default the spec's. The gradients are those of the loss
+   * `learningRate`, finite and 0 or more, is for this step alone; by default {@link Optimizer.learningRate}. The gradients are those of the loss
    * times `lossScale`, 1 by default.
    */
   prepare(learningRate?: number, lossScale?: number): void;
@@ -41,6 +43,8 @@ export interface Optimizer {
 export interface OptimizerSpec extends Grouped<OptimizerSpec> {
   /** Short name. */
   readonly name: "sgd" | "adamw";
+  /** The step size, 0 or more, of what is in no group; a step may be told a multiple of it, see `StepOptions.rate`. */
+  readonly learningRate: number;
   /** Values kept for each parameter from step to step: the optimizer's memory, in multiples of the parameters'. */
   readonly moments: 0 | 1 | 2;
   /**
@@ -178,13 +182,15 @@ function sgdOf(learningRate: number, momentum: number): OptimizerSpec {
   const moments = momentum === 0 ? 0 : 1;
   return {
     name: "sgd",
+    learningRate,
     moments,
     create: (parameters, gradients, decayed, copy) =>
       optimizer("sgd", { parameters, gradients, decayed, copy }, {
         update: moments ? updates.momentum : updates.sgd,
         moments,
+        learningRate,
         settings: { beta1: momentum },
-        scalars: (_, rate = learningRate) => [rate, 0, 0],
+        scalars: (_, rate) => [rate, 0, 0],
       }),
   };
 }
@@ -236,14 +242,16 @@ function adamwOf(options: Omit<AdamWOptions, "groups">, everywhere = false): Opt
   const { learningRate = 1e-3, betas: [beta1, beta2] = [0.9, 0.999], epsilon = 1e-8, weightDecay = 0.01 } = options;
   return {
     name: "adamw",
+    learningRate,
     moments: 2,
     create(parameters, gradients, matrices, copy) {
       const decayed = everywhere ? sizeOf(parameters.shape) : matrices;
       return optimizer("adamw", { parameters, gradients, decayed, copy }, {
         update: updates.adamw,
         moments: 2,
+        learningRate,
         settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, epsilon, decay: weightDecay },
-        scalars: (t, rate = learningRate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
+        scalars: (t, rate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
       });
     },
   };
@@ -260,9 +268,10 @@ interface Operands {
 interface Plan {
   update: typeof updates.sgd;
   moments: number;
+  learningRate: number;
   settings: Partial<Settings>;
   /** Values of step `t`, counted from 1. */
-  scalars(t: number, rate: number | undefined): [number, number, number];
+  scalars(t: number, rate: number): [number, number, number];
 }
 
 function optimizer(name: string, { parameters, gradients, decayed, copy }: Operands, plan: Plan): Optimizer {
@@ -283,8 +292,9 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   let known: readonly number[] = [];
   let written: readonly number[] = [];
   return {
-    prepare(learningRate, lossScale = 1) {
-      if (learningRate !== undefined) expectValue(`${name}: the learning rate of a step`, learningRate, rate);
+    learningRate: plan.learningRate,
+    prepare(learningRate = plan.learningRate, lossScale = 1) {
+      if (learningRate !== plan.learningRate) expectValue(`${name}: the learning rate of a step`, learningRate, rate);
       written = [...plan.scalars(done + 1, learningRate), 1 / lossScale];
       // Plain SGD at a constant rate writes once: a write submits what is recorded.
       if (written.some((value, i) => value !== known[i])) device.write(scalars, Float32Array.from(written));

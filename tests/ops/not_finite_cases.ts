@@ -1,6 +1,6 @@
 /** Every operation once more, as tests/ops/not_finite.test.ts needs it: its inputs by name, and its outputs in float64. */
 import { attention, attentionBackward, chooseAttention, qkvWidth } from "../../lib/ops/attention.ts";
-import { batchNorm, batchNormBackwardInput, batchNormSums } from "../../lib/ops/batch_norm.ts";
+import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../../lib/ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../../lib/ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../../lib/ops/causal_conv.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../../lib/ops/conv.ts";
@@ -282,19 +282,24 @@ const batchNormCases: Case[] = [8, 5].flatMap((width) =>
     },
     outputs: {
       ...{ y: out(70, width), mean: out32(width), rstd: out32(width), dx: out(70, width) },
-      ...{ dgain: out32(width), dbias: out32(width) },
+      ...{ dgain: out32(width), dbias: out32(width), evaluated: out(70, width) },
     },
-    record({ y, mean, rstd, runningMean, runningVariance, x, gain, bias, dgain, dbias, dx, dy }) {
+    record({ y, evaluated, mean, rstd, runningMean, runningVariance, x, gain, bias, dgain, dbias, dx, dy }) {
       const options = { relu: withRelu }, running = { mean: runningMean, variance: runningVariance };
       batchNorm(y, { mean, rstd }, running, x, gain, bias, options);
+      batchNormRunning(evaluated, running, x, gain, bias, options);
       batchNormSums(dgain, dbias, dy, x, { mean, rstd }, gain, bias, options);
       batchNormBackwardInput(dx, dy, x, { mean, rstd }, gain, bias, dgain, dbias, options);
     },
     expected({ x, gain, bias, dy, runningMean, runningVariance }) {
       const batch = batchNorms.batchNorm(x, gain, bias), { y, mean, rstd } = batch;
       const running = batchNorms.updateRunning({ mean: runningMean, variance: runningVariance }, batch, 70);
+      const evaluated = Float64Array.from(x, (value, i) => {
+        const c = i % width;
+        return gain[c] * (value - running.mean[c]) / Math.sqrt(running.variance[c] + 1e-5) + bias[c];
+      });
       return {
-        ...{ y: withRelu ? clipped(y) : y, mean, rstd },
+        ...{ y: withRelu ? clipped(y) : y, mean, rstd, evaluated: withRelu ? clipped(evaluated) : evaluated },
         ...{ runningMean: running.mean, runningVariance: running.variance },
         ...batchNorms.batchNormBackward(withRelu ? passed(y, dy) : dy, x, gain),
       };
