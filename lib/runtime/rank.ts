@@ -65,11 +65,13 @@ export async function runRank(rank: Rank, input: StepInput): Promise<StepOutput>
     const { commands, verdict, squares } = program.forwardOnly ? await finishEvaluation(run) : await finish(run);
     const outputs = run.outputsRead.size > 0 ? await outputsOf(run) : undefined;
     // All ranks have got here. From now on nothing can fail but the submission itself, and the device.
-    const fault = await device.commit(commands, `end of rank ${number}`);
+    const ended = device.commit(commands, `end of rank ${number}`), read = squares();
+    read.catch(() => {}); // where the end has failed it may not come
+    const fault = await ended;
     release(run.losses);
     return {
       verdict,
-      squares: fault === undefined ? await squares() : NaN,
+      squares: fault === undefined ? await read : NaN,
       fault,
       peak: peakOf(device),
       timeline: recorder?.stop(),
