@@ -74,7 +74,7 @@ export interface StepOptions {
    */
   readonly share?: number;
   /**
-   * What all learning rates of the optimizer are multiplied by in this step, 0 or more: what `cosine()` and other functions of the step
+   * What all learning rates of the optimizer are multiplied by in this step, 0 or more: what `cosineDecay()` and other functions of the step
    * give. 1 by default.
    */
   readonly rate?: number;

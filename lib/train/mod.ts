@@ -1,5 +1,5 @@
 /**
- * What training needs beside a model and a pipeline: batches, and optimizers.
+ * Training: the loop, and what it needs beside a model and a pipeline: batches, optimizers, learning rates.
  *
  * ```ts
  * import { textSource } from "twobp/train";
@@ -9,11 +9,24 @@
  * console.log(samples, inputs.length, targets.length); // 4 64 64
  * ```
  *
+ * `train` shows them together, and docs/training.md what else there is.
+ *
  * @module
  */
 export { byteVocabulary } from "../bytes.ts";
 export { type Generator, generator } from "../random.ts";
 export { type Batch, type BatchArray, type BatchSource, ignored, maskedTextSource, textSource } from "./data.ts";
+export {
+  constantRate,
+  cosineDecay,
+  type Decay,
+  inverseSquareRoot,
+  type LearningRate,
+  linearDecay,
+  type StableDecay,
+  type WarmUp,
+  warmUpStableDecay,
+} from "./learning_rates.ts";
 export { type ImageFolder, imageFolder } from "./image_folder.ts";
 export {
   adamw,
@@ -27,3 +40,12 @@ export {
 } from "./optimizers.ts";
 export type { Grouped, Matching, OptimizerGroup } from "./optimizer_groups.ts";
 export { syntheticImages } from "./synthetic_images.ts";
+export {
+  type EpochBatches,
+  type EvaluationOptions,
+  train,
+  type TrainEvaluation,
+  type TrainOptions,
+  type TrainResult,
+  type TrainStep,
+} from "../training/train.ts";
