@@ -32,7 +32,7 @@ import {
 import { squaredError, squaredErrorBackward } from "../ops/squared_error.ts";
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { type DType, empty, type Tensor } from "../tensor.ts";
-import { adamw, sgd } from "../train/optimizers.ts";
+import { adamw, lion, sgd } from "../train/optimizers.ts";
 
 /** Makes tensors that nothing is in: of the element type that is measured, unless another is given. */
 type Make = (shape: readonly number[], dtype?: DType) => Tensor;
@@ -172,7 +172,7 @@ function scans(make: Make, sequences: number) {
 function updates(make: Make) {
   const count = 2 ** 21;
   const flat = () => make([count], "f32");
-  for (const spec of [sgd({ learningRate: 0.1 }), sgd({ learningRate: 0.1, momentum: 0.9 }), adamw()]) {
+  for (const spec of [sgd({ learningRate: 0.1 }), sgd({ learningRate: 0.1, momentum: 0.9 }), adamw(), lion()]) {
     const copy = make([count]);
     spec.create(flat(), flat(), count, copy.dtype === "f16" ? copy : undefined).step();
   }

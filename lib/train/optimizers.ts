@@ -1,6 +1,7 @@
 /**
  * Optimizers over the flat parameters of a stage. An {@link OptimizerSpec} says which one, with which settings; what it
- * creates for a stage holds that stage's moments. The arithmetic is PyTorch's `SGD` and `AdamW`.
+ * creates for a stage holds that stage's moments. The arithmetic is PyTorch's `SGD` and `AdamW`, and that of the paper
+ * on Lion.
  */
 import { kernel } from "../gpu/kernel.ts";
 import type { ParameterValues } from "../gpu/parameters.ts";
@@ -42,7 +43,7 @@ export interface Optimizer {
 /** Which optimizer, with which settings. */
 export interface OptimizerSpec extends Grouped<OptimizerSpec> {
   /** Short name. */
-  readonly name: "sgd" | "adamw";
+  readonly name: "sgd" | "adamw" | "lion";
   /** The step size, 0 or more, of what is in no group; a step may be told a multiple of it, see `StepOptions.rate`. */
   readonly learningRate: number;
   /** Values kept for each parameter from step to step: the optimizer's memory, in multiples of the parameters'. */
@@ -99,6 +100,26 @@ export interface AdamWGroup extends Matching {
   readonly weightDecay?: number;
 }
 
+/** Settings of {@link lion}; the defaults are those of the paper's own code. */
+export interface LionOptions {
+  /** Step size, 0 or more; 0.0001 by default. Every element moves by it in every step: a third to a tenth of AdamW's. */
+  readonly learningRate?: number;
+  /** Weights of the past in the direction and in what is kept of it, each 0 or more, and below 1; [0.9, 0.99] by default. */
+  readonly betas?: readonly [number, number];
+  /** Of matrices, 0 or more; 0 by default. Gains and biases do not decay. */
+  readonly weightDecay?: number;
+  /** Parameters with settings of their own, by name; the first that matches holds. None by default. */
+  readonly groups?: readonly LionGroup[];
+}
+
+/** Parameters that {@link lion} treats in their own way. */
+export interface LionGroup extends Matching {
+  /** Step size, 0 or more; by default that of all. */
+  readonly learningRate?: number;
+  /** 0 or more; holds for all parameters of the group, gains and biases too. By default that of all, for matrices. */
+  readonly weightDecay?: number;
+}
+
 /** Parameters of the kernels that stay from step to step; an optimizer reads those that it needs. */
 interface Settings extends ParameterValues {
   readonly decayed: number;
@@ -141,6 +162,7 @@ const updates = {
   sgd: update("sgd", "sgd", 0),
   momentum: update("sgdMomentum", "sgd_momentum", 1),
   adamw: update("adamw", "adamw", 2),
+  lion: update("lion", "lion", 1),
 };
 
 const rate = real({ least: 0 }), share = real({ least: 0, below: 1 });
@@ -252,6 +274,56 @@ function adamwOf(options: Omit<AdamWOptions, "groups">, everywhere = false): Opt
         learningRate,
         settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, epsilon, decay: weightDecay },
         scalars: (t, rate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
+      });
+    },
+  };
+}
+
+/**
+ * Lion (Chen et al., arXiv 2302.06675, algorithm 2): `p -= rate * (sign(beta1 * m + (1 - beta1) * g) + weightDecay * p)`, then
+ * `m = beta2 * m + (1 - beta2) * g`. It keeps one moment, half of what AdamW keeps.
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one. A group that no parameter of the model is in is refused by the
+ * pipeline.
+ */
+export function lion(options: LionOptions = {}): OptimizerSpec {
+  expectFields("lion", options, {
+    learningRate: optional(rate),
+    betas: optional(listOf(share, 2)),
+    weightDecay: optional(rate),
+    groups: anything,
+  });
+  const { groups, ...all } = options;
+  const groupRules = { match: matchRule, learningRate: optional(rate), weightDecay: optional(rate) };
+  return {
+    ...lionOf(all),
+    ...groupsOf(
+      "lion",
+      groups,
+      groupRules,
+      ({ learningRate = all.learningRate, weightDecay }) =>
+        weightDecay === undefined
+          ? lionOf({ ...all, learningRate })
+          : lionOf({ ...all, learningRate, weightDecay }, true),
+    ),
+  };
+}
+
+/** Lion of these settings; `everywhere` gains and biases decay too. */
+function lionOf(options: Omit<LionOptions, "groups">, everywhere = false): OptimizerSpec {
+  const { learningRate = 1e-4, betas: [beta1, beta2] = [0.9, 0.99], weightDecay = 0 } = options;
+  return {
+    name: "lion",
+    learningRate,
+    moments: 1,
+    create(parameters, gradients, matrices, copy) {
+      const decayed = everywhere ? sizeOf(parameters.shape) : matrices;
+      return optimizer("lion", { parameters, gradients, decayed, copy }, {
+        update: updates.lion,
+        moments: 1,
+        learningRate,
+        settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, decay: weightDecay },
+        scalars: (_, rate) => [rate, 0, 0],
       });
     },
   };
