@@ -87,6 +87,17 @@ fn statistics(@builtin(global_invocation_id) id: vec3u) {
   running_variance[column] += p.momentum * (square / max(rows - 1.0, 1.0) - running_variance[column]);
 }
 
+// What stands in for them in an evaluation: the running statistics.
+
+@group(0) @binding(1) var<storage, read_write> running_rstd: array<f32>; // [width]
+@group(0) @binding(2) var<storage, read> variance: array<f32>; // [width]
+
+@compute @workgroup_size(WORKGROUP)
+fn running(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= p.width) { return; }
+  running_rstd[id.x] = reciprocal_deviation(variance[id.x], p.epsilon);
+}
+
 // y from x.
 
 #each "elements" "vec4s"

@@ -72,6 +72,18 @@ fn adamw_update(i: u32) -> vec4f {
   return value;
 }
 
+fn lion_update(i: u32) -> vec4f {
+  let gradient = take_gradient(i);
+  let before = first[i];
+  let direction = sign(p.beta1 * before + p.rest1 * gradient);
+  first[i] = p.beta2 * before + p.rest2 * gradient;
+  let element = vec4u(4u * i) + vec4u(0, 1, 2, 3);
+  let kept = select(vec4f(1), vec4f(1.0 - step.rate * p.decay), element < vec4u(p.decayed));
+  let value = kept * parameters[i] - step.rate * direction;
+  parameters[i] = value;
+  return value;
+}
+
 #define update0 sgd
 #define update1 sgd_momentum
 #define update2 adamw
@@ -88,3 +100,13 @@ fn ${update}_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
   for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy${copy}[i] = vec4<T${copy}>(${update}_update(i)); }
 }
 #end
+
+@compute @workgroup_size(WORKGROUP)
+fn lion(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { lion_update(i); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn lion_copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  for (var i = id.x; i < p.count; i += n.x * WORKGROUP) { copy5[i] = vec4<T5>(lion_update(i)); }
+}

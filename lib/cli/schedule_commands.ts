@@ -29,6 +29,7 @@ import { zoo } from "../schedules/generators/zoo.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
 import { search, type SearchResult } from "../schedules/search/search.ts";
+import { forwardOnly } from "../schedules/transforms/forward_only.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { onNextInterrupt } from "./endings.ts";
 import * as flag from "./flags.ts";
@@ -49,6 +50,7 @@ interface Flags {
   microbatches?: number;
   chunks?: number;
   twoStage?: boolean;
+  forwardOnly?: boolean;
   policy?: PolicyText;
   width?: number;
   costs?: typeof defaultCosts;
@@ -134,6 +136,7 @@ function sizes(command: Command): Command {
 function transforms(command: Command): Command {
   return command
     .option("--two-stage", "split every backward in two: 2BP")
+    .option("--forward-only", "the forward passes alone, as an evaluation runs them")
     .addOption(flag.policy("fill"))
     .addOption(flag.width(65_536));
 }
@@ -165,7 +168,10 @@ function memoryOf({ memory = defaultMemory }: Flags): Memory {
 /** The schedule that the flags ask for, with its price; before it the one without 2BP, where they ask for 2BP. */
 function price(name: string, flags: Flags): Priced[] {
   const { policy, width } = flags;
-  const base = loadSchedule(name, flags);
+  const loaded = loadSchedule(name, flags), base = flags.forwardOnly ? forwardOnly(loaded) : loaded;
+  if (flags.forwardOnly && flags.twoStage) {
+    throw new UserError("--two-stage splits backward passes, and --forward-only leaves none: give one of the two");
+  }
   if (!flags.twoStage && (policy || width)) {
     throw new UserError(`${policy ? "--policy" : "--width"} says how --two-stage places W; add --two-stage`);
   }

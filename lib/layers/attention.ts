@@ -95,7 +95,7 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   const masks = (saved: Saved): AttentionMasks => ({
     ...(padded ? { lengths: saved.side("lengths") } : {}),
     ...(documents ? { starts: saved.side("starts") } : {}),
-    ...(dropout > 0 ? { dropout: { rate: dropout, salt, seed: saved.side("seed") } } : {}),
+    ...(dropout > 0 && !saved.evaluating ? { dropout: { rate: dropout, salt, seed: saved.side("seed") } } : {}),
   });
 
   return composed({ qkv: qkvProjection, out: output }, {

@@ -9,7 +9,8 @@ import { butFrozen, isTrained, parameter, type Trainable } from "./parameter.ts"
 
 /**
  * Normalises each of the `channels` of [samples, height, width, channels] by its mean and deviation in the *micro-batch*, as pipelines
- * of others do: a batch cut otherwise is normalised otherwise. Each forward moves the running statistics on. With `relu` it
+ * of others do: a batch cut otherwise is normalised otherwise. Each forward moves the running statistics on; an evaluation normalises by them
+ * instead, and leaves them as they are. With `relu` it
  * applies max(x, 0) to the result in the same pass over memory.
  *
  * The input gradient is made of the gradients of gain and bias, so I computes these whoever else's sums W makes (`Saved.sums`): they
@@ -51,8 +52,12 @@ export function batchNorm(
       w: (Number(trainsGain) + Number(trainsBias)) * channels,
     }),
     forward(y, x, saved) {
-      const [mean, rstd] = [0, 1].map(() => saved.scratch([channels], "f32", "activations"));
       const running = { mean: saved.state(runningMean), variance: saved.state(runningVariance) };
+      if (saved.evaluating) {
+        ops.batchNormRunning(y, running, x, saved.value(gain), saved.value(bias), options);
+        return;
+      }
+      const [mean, rstd] = [0, 1].map(() => saved.scratch([channels], "f32", "activations"));
       // A forward that recomputes leaves the running statistics where the first has moved them.
       ops.batchNorm(y, { mean, rstd }, running, x, saved.value(gain), saved.value(bias), {
         ...options,

@@ -1,6 +1,7 @@
 /** Dropout (Srivastava et al., 2014): no parameters, and nothing kept, the mask is recomputed. */
 import { UserError } from "../errors.ts";
 import * as ops from "../ops/dropout.ts";
+import { scale } from "../ops/elementwise.ts";
 import { sizeOf } from "../tensor.ts";
 import { hash } from "../random.ts";
 import type { Layer } from "./layer.ts";
@@ -13,7 +14,7 @@ export interface DropoutOptions {
   readonly length: number;
 }
 
-/** Drops elements; the mask follows from the side input "seed", the layer's name and the element's place in the batch. */
+/** Drops elements; the mask follows from the side input "seed", the layer's name and the element's place in the batch. An evaluation drops nothing. */
 export function dropout(name: string, { rate, length }: DropoutOptions): Layer {
   checkRate(name, rate);
   const salt = hash(name);
@@ -23,7 +24,8 @@ export function dropout(name: string, { rate, length }: DropoutOptions): Layer {
     outputShape: (shape) => shape,
     flops: (shape) => ({ f: 12 * sizeOf(shape), i: 12 * sizeOf(shape), w: 0 }),
     forward(y, x, saved) {
-      ops.dropout(y, x, { rate, salt, seed: saved.side("seed") }, length);
+      if (saved.evaluating) scale(y, x, 1);
+      else ops.dropout(y, x, { rate, salt, seed: saved.side("seed") }, length);
     },
     backwardInput(dx, dy, saved) {
       if (dx) ops.dropout(dx, dy, { rate, salt, seed: saved.side("seed") }, length);

@@ -47,6 +47,11 @@ export interface Saved {
    * child only where its parent says so.
    */
   readonly unread: boolean;
+  /**
+   * Whether the model is evaluated: no backward follows, and what a forward keeps is released as soon as it returns. Dropout lets
+   * everything through then, and running statistics are used and not moved on. It holds for children too.
+   */
+  readonly evaluating: boolean;
   /** The values of a parameter; no new reference. */
   value(parameter: Parameter): Tensor;
   /**
@@ -98,9 +103,17 @@ export interface Saved {
   names(): string[];
 }
 
-/** The store of one micro-batch, which is number `index` of its group; `sides` become its own. */
-export function createSaved(group: Group, index: number, sides: ReadonlyMap<string, Tensor> = new Map()): Saved {
-  const saved = createPart(group, index, sides, "", {});
+/**
+ * The store of one micro-batch, which is number `index` of its group; `sides` become its own. With `evaluating` it is for a forward
+ * that no backward follows, see {@link Saved.evaluating}.
+ */
+export function createSaved(
+  group: Group,
+  index: number,
+  sides: ReadonlyMap<string, Tensor> = new Map(),
+  { evaluating = false }: { readonly evaluating?: boolean } = {},
+): Saved {
+  const saved = createPart(group, index, { sides, evaluating }, "", {});
   return {
     ...saved,
     clear() {
@@ -113,11 +126,12 @@ export function createSaved(group: Group, index: number, sides: ReadonlyMap<stri
 function createPart(
   group: Group,
   index: number,
-  sides: ReadonlyMap<string, Tensor>,
+  whole: { readonly sides: ReadonlyMap<string, Tensor>; readonly evaluating: boolean },
   path: string,
   { recomputing = false, unread = false }: ChildOptions,
 ): Saved {
   const { placed, delayed, sums } = group;
+  const { sides, evaluating } = whole;
   const layer = path === "" ? "A stage" : `Layer "${path.slice(0, -1)}"`;
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
@@ -131,6 +145,10 @@ function createPart(
         "called through forward(), backwardInput() and backwardWeight()",
     );
   };
+  const forget = () => {
+    release(...tensors.values());
+    tensors.clear();
+  };
   const kept = () => [
     ...[...tensors].map(([name, tensor]): [string, Tensor] => [path + name, tensor]),
     ...[...children.values()].flatMap((child) => child.kept()),
@@ -143,6 +161,7 @@ function createPart(
     sums,
     recomputing,
     unread,
+    evaluating,
     value: (parameter) => placed.parameter(parameter).value,
     gradient: (parameter) => placed.parameter(parameter).gradient,
     state: (buffer) => placed.state(buffer).value,
@@ -150,7 +169,7 @@ function createPart(
       let child = children.get(name);
       if (!child) {
         const [its, at] = options.group ? [options.group, options.index ?? 0] : [group, index];
-        children.set(name, child = createPart(its, at, sides, `${path}${name}.`, { recomputing, ...options }));
+        children.set(name, child = createPart(its, at, whole, `${path}${name}.`, { recomputing, ...options }));
       }
       return child;
     },
@@ -180,6 +199,7 @@ function createPart(
       } finally {
         release(...own);
         lent = before;
+        if (evaluating && !before) forget();
       }
     },
     side(name) {
@@ -207,8 +227,7 @@ function createPart(
       children.delete(name);
     },
     clear() {
-      release(...tensors.values());
-      tensors.clear();
+      forget();
       for (const child of children.values()) child.clear();
     },
     kept,

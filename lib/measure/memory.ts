@@ -16,6 +16,7 @@ import {
 } from "../runtime/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../runtime/recompute.ts";
 import { formatSums, type SumsPolicy } from "../runtime/sums.ts";
+import { lower } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { anything, callback, expectFields, expectValue, filled, optional, positive, type Rules } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
@@ -46,7 +47,7 @@ export interface MemoryOptions {
 
 /**
  * The peaks of a step of `schedule` with micro-batches of `samples`, on each device, without any device: the step is run
- * with shapes alone.
+ * with shapes alone. Of a schedule of forward passes alone, see `forwardOnly`, they are those of an evaluation.
  *
  * ```ts
  * import { adamw, createModel, generate, predictMemory } from "twobp";
@@ -68,7 +69,9 @@ export async function predictMemory(
   const { devices, microbatches } = sizesOf(schedule);
   const pipeline = dryPipeline(model, devices, { ...options, placement: schedule.placement });
   try {
-    return (await pipeline.step(schedule, blankBatch(model, samples * microbatches))).peaks;
+    const batch = blankBatch(model, samples * microbatches);
+    const isForward = lower(schedule).forwardOnly;
+    return (await (isForward ? pipeline.evaluate(schedule, batch) : pipeline.step(schedule, batch))).peaks;
   } finally {
     pipeline.close();
   }

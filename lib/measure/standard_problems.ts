@@ -3,7 +3,7 @@ import type { Device } from "../gpu/device.ts";
 import { dryDevices } from "../gpu/dry.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention, attentionBackward, type AttentionShape, chooseAttention, qkvWidth } from "../ops/attention.ts";
-import { batchNorm, batchNormBackwardInput, batchNormSums } from "../ops/batch_norm.ts";
+import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../ops/causal_conv.ts";
 import { type Observed, observeProblems, withCandidate } from "../ops/choice.ts";
@@ -13,6 +13,7 @@ import { dropout } from "../ops/dropout.ts";
 import { add, fill, scale } from "../ops/elementwise.ts";
 import { embedding, embeddingBackwardWeight } from "../ops/embedding.ts";
 import { findNotFinite } from "../ops/finite.ts";
+import { look } from "../ops/look.ts";
 import { gelu, geluBackward } from "../ops/gelu.ts";
 import { layerNorm, layerNormBackwardInput, layerNormSums } from "../ops/layer_norm.ts";
 import { crossEntropy, crossEntropyBackward, sum } from "../ops/loss.ts";
@@ -32,7 +33,7 @@ import {
 import { squaredError, squaredErrorBackward } from "../ops/squared_error.ts";
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { type DType, empty, type Tensor } from "../tensor.ts";
-import { adamw, sgd } from "../train/optimizers.ts";
+import { adamw, lion, sgd } from "../train/optimizers.ts";
 
 /** Makes tensors that nothing is in: of the element type that is measured, unless another is given. */
 type Make = (shape: readonly number[], dtype?: DType) => Tensor;
@@ -136,6 +137,7 @@ function images(make: Make, samples: number) {
   const statistics = { mean: perChannel(), rstd: perChannel() };
   const running = { mean: perChannel(), variance: perChannel() };
   batchNorm(whole(), statistics, running, whole(), gain(), gain());
+  batchNormRunning(whole(), running, whole(), gain(), gain());
   batchNormSums(perChannel(), perChannel(), whole(), whole(), statistics, gain(), gain());
   batchNormBackwardInput(whole(), whole(), whole(), statistics, gain(), gain(), perChannel(), perChannel());
   const taps = make([samples, 16, 16, channels], "u32");
@@ -172,9 +174,10 @@ function scans(make: Make, sequences: number) {
 function updates(make: Make) {
   const count = 2 ** 21;
   const flat = () => make([count], "f32");
-  for (const spec of [sgd({ learningRate: 0.1 }), sgd({ learningRate: 0.1, momentum: 0.9 }), adamw()]) {
+  for (const spec of [sgd({ learningRate: 0.1 }), sgd({ learningRate: 0.1, momentum: 0.9 }), adamw(), lion()]) {
     const copy = make([count]);
     spec.create(flat(), flat(), count, copy.dtype === "f16" ? copy : undefined).step();
   }
   findNotFinite(make([1], "u32"), flat());
+  look(make([4], "u32"), flat());
 }

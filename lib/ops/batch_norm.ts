@@ -42,6 +42,7 @@ const kernelsFor = (RELU: 0 | 1) => ({
   backward: byWidth("backward", { RELU }),
 });
 const moments = byWidth("moments"), plain = kernelsFor(0), withRelu = kernelsFor(1);
+const runningKernel = kernel("batch_norm", "running");
 const statisticsKernel = kernel("batch_norm", "statistics");
 const gatherKernel = kernel("batch_norm", "gather");
 
@@ -101,6 +102,49 @@ const batchNormRows = rowOperation<
     );
     release(means, squares); // reused at the earliest by a kernel recorded after these
     down(variant, (relu ? withRelu : plain).forward, [y, x, mean, rstd, gain, bias], rows, width);
+  },
+});
+
+/**
+ * {@link batchNorm} after training, or between its steps: by the running statistics, which stay what they are, in place of the
+ * micro-batch's. y, x: [R, D]; all others: [D]; of the options, `momentum` says nothing here.
+ */
+export function batchNormRunning(
+  y: Tensor,
+  running: RunningStatistics,
+  x: Tensor,
+  gain: Tensor,
+  bias: Tensor,
+  options: BatchNormOptions = {},
+): void {
+  const width = widthOf(x);
+  expectShape("batchNormRunning", "x", x, x.shape, "float");
+  expectShape("batchNormRunning", "y", y, x.shape, "float");
+  const columns = { "the running mean": running.mean, "the running variance": running.variance };
+  for (const [name, tensor] of Object.entries(columns)) expectShape("batchNormRunning", name, tensor, [width]);
+  for (const [name, tensor] of Object.entries({ gain, bias })) {
+    expectShape("batchNormRunning", name, tensor, [width], "float");
+  }
+  runningRows.run([y, running.mean, running.variance, x, gain, bias, options]);
+}
+
+const runningRows = rowOperation<
+  [
+    ...[y: Tensor, mean: Tensor, variance: Tensor, x: Tensor],
+    ...[gain: Tensor, bias: Tensor, options: BatchNormOptions],
+  ]
+>({
+  name: "batchNormRunning",
+  outputs: 1,
+  rows: 0,
+  ungrouped: true,
+  record(variant, y, mean, variance, x, gain, bias, { relu = false, epsilon = 1e-5 }) {
+    const rows = rowsOf(x), width = widthOf(x), { device } = x;
+    const rstd = empty(device, [width], "workspace");
+    const parameters = { rows, width, block: 0, blocks: 0, epsilon, momentum: 0 };
+    device.dispatch(runningKernel, parameters, [rstd, variance], lanes(width));
+    down(variant, (relu ? withRelu : plain).forward, [y, x, mean, rstd, gain, bias], rows, width);
+    release(rstd);
   },
 });
 

@@ -41,6 +41,12 @@ export async function runAction(run: Run, node: number): Promise<void> {
   if (arriving) await rank.transport.receive(program.rank[program.from[input]], input, arriving);
   device.submit(commands);
   release(arriving);
+  if (run.startedRead) {
+    const read = run.startedRead();
+    read.catch(() => {}); // the rank may fail before it asks for it
+    run.outputsRead.set(program.microbatch[node], read);
+    run.startedRead = undefined;
+  }
   await standStill(run, node);
   post?.();
   if (losses) {
@@ -76,6 +82,7 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
       record() {
         forward(layer, y, x, saved);
         release(x);
+        if (program.forwardOnly) endStay(run, node);
       },
     };
   }
@@ -88,8 +95,10 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
     record() {
       forward(layer, outputs, x, saved);
       lossForward(loss, sum, outputs, wanted, saved);
+      if (run.outputs) run.startedRead = device.startRead(outputs);
       release(x, wanted, outputs, sum);
       run.forwards++;
+      if (program.forwardOnly) endStay(run, node);
     },
   };
 }

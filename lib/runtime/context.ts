@@ -17,6 +17,10 @@ export interface Context {
   readonly end: StepEnd;
   /** The program of a schedule, see `createPrograms`. */
   readonly programOf: (schedule: Schedule) => Program;
+  /** The program of its forward passes alone. */
+  readonly forwardProgramOf: (schedule: Schedule) => Program;
+  /** The optimizer's, of parameters in no group. */
+  readonly learningRate: number;
   /** In mixed precision; none in f32. */
   readonly lossScale?: LossScale;
   readonly condition: Condition;

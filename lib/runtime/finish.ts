@@ -1,13 +1,12 @@
 /** The end of a step on one rank: its gradients are added up and looked at, so that all ranks update their parameters, or none. */
 import { keepBuffers, restoreBuffers } from "../layers/buffers.ts";
-import { parameterAt } from "../layers/parameter_blocks.ts";
-import { alignment } from "../memory.ts";
+import type { Parameter } from "../layers/parameter.ts";
 import { fill } from "../ops/elementwise.ts";
-import { findNotFinite, notFiniteAt } from "../ops/finite.ts";
 import { type Program, TIED } from "../schedules/program.ts";
-import { empty, release, view } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import { type Look, lookAtGradients, lookAtTensors, type Seen } from "./look.ts";
 import { recordPass } from "./pass.ts";
-import type { Rank, Run } from "./run.ts";
+import type { Rank, Run, StepInput } from "./run.ts";
 import { RankError, type Reduction } from "./transport.ts";
 import { sumInto } from "./transports/reduce.ts";
 
@@ -25,6 +24,8 @@ export interface Finding {
   readonly losses?: number;
   /** Name of its first parameter whose gradient is not finite. */
   readonly notFinite?: string;
+  /** The sum of the squares of its gradients, where the update is to be clipped. */
+  readonly squares?: number;
 }
 
 /** What the ranks have found together. */
@@ -33,15 +34,27 @@ export interface Verdict {
   readonly losses: number;
   /** What the lowest rank has found, or undefined where all gradients are finite. */
   readonly found: NotFinite | undefined;
+  /** What all gradients are multiplied by for the update; 1 where they are not clipped. */
+  readonly clipped: number;
 }
 
-/** What follows from the findings of all ranks; on every rank the same. */
-export function verdictOf(findings: readonly Finding[]): Verdict {
+/** What follows from the findings of all ranks, in a step like this; on every rank the same. */
+export function verdictOf(
+  findings: readonly Finding[],
+  { clip, lossScale }: Pick<StepInput, "clip" | "lossScale"> = {},
+): Verdict {
   const rank = findings.findIndex(({ notFinite }) => notFinite !== undefined);
+  const norm = normOf(findings.map(({ squares = 0 }) => squares), lossScale?.value);
   return {
     losses: findings.reduce((sum, { losses = 0 }) => sum + losses, 0),
     found: rank < 0 ? undefined : { rank, parameter: findings[rank].notFinite! },
+    clipped: clip === undefined ? 1 : Math.min(1, clip / (norm + 1e-6)), // as PyTorch's clip_grad_norm_
   };
+}
+
+/** The norm of the gradients of all ranks, of which each has so large a sum of squares, times that of the loss scale. */
+export function normOf(squares: readonly number[], lossScale = 1): number {
+  return Math.sqrt(squares.reduce((sum, own) => sum + own, 0)) / lossScale;
 }
 
 /**
@@ -50,40 +63,96 @@ export function verdictOf(findings: readonly Finding[]): Verdict {
  */
 const safe = 2 ** 127;
 
+/** How a step ends on a rank. */
+interface End {
+  /** What is to be submitted. */
+  readonly commands: GPUCommandBuffer | undefined;
+  readonly verdict: Verdict;
+  /** The sum of the squares of the rank's gradients, once the commands have run: those of tied parameters where the original is. */
+  squares(): Promise<number>;
+}
+
 /**
  * Finds out with the other ranks whether the step stands, and returns what is to be submitted then: the update, or where gradients
  * have overflowed what makes the step undone. Until then nothing is submitted that could not be taken back.
  *
  * @throws {RankError} Where the step fails: a loss or, unless a smaller loss scale may help, a gradient is not finite.
  */
-export async function finish(run: Run): Promise<{ commands: GPUCommandBuffer | undefined; verdict: Verdict }> {
-  const { rank, optimize, lossScale, program } = run;
+export async function finish(run: Run): Promise<End> {
+  const { rank, optimize, lossScale, program, clip } = run;
   const { device, transport } = rank;
   const sums = optimize ? beginSums(rank) : [];
-  const look = recordLook(run, sums.length > 0 ? safe : Infinity);
+  const hasTies = optimize && program.what.includes(TIED); // on every rank, those without tied parameters as well
+  // To clip, the sums are needed first: then there is nothing to be seen before, and nothing to be recorded.
+  const isEarly = clip === undefined || sums.length === 0;
+  const look = isEarly ? recordLook(run, sums.length > 0 ? safe : Infinity, optimize ? apart(rank) : []) : undefined;
   device.submit();
   sums.forEach((sum) => sum.post());
   // Recorded while the others are still at work: it starts as soon as all have answered.
-  let commands = recordEnd(run, sums);
-  const [notFinite] = await Promise.all([look(), ...sums.map((sum) => sum.arrive())]);
+  let end = isEarly ? recordEnd(run, sums) : undefined;
+  const [early] = await Promise.all([look?.(), ...sums.map((sum) => sum.arrive())]);
+  let seen = early ?? await lookAtSums(run, sums);
+  end ??= recordEnd(run, [], []);
   const losses = await run.lossSum; // no step stands whose loss is not a number
-  let verdict = verdictOf(await transport.agree({ losses, notFinite }));
-  if (verdict.found && optimize && program.what.includes(TIED)) { // on every rank, those without tied parameters as well
-    device.discard(commands);
-    const again = sums.length > 0 ? await lookAtSums(run, sums) : notFinite;
-    verdict = verdictOf(await transport.agree({ losses, notFinite: again }));
-    if (!verdict.found) commands = recordEnd(run, []);
-  } else if (verdict.found) device.discard(commands);
+  const tell = async ({ notFinite, squares }: Seen) =>
+    verdictOf(await transport.agree({ losses, notFinite, ...(clip === undefined ? {} : { squares }) }), run);
+  let verdict = await tell(seen);
+  if (verdict.found) {
+    device.discard(end.commands);
+    end.tied?.().catch(() => {}); // it gives its buffer back
+  }
+  if (verdict.found && hasTies && clip === undefined) {
+    if (sums.length > 0) seen = await lookAtSums(run, sums);
+    verdict = await tell(seen);
+    if (!verdict.found) end = recordEnd(run, [], []);
+  }
   sums.forEach((sum) => sum.release());
-  const { found } = verdict;
-  if (!found) return { commands, verdict };
-  if (lossScale?.canShrink) return { commands: recordSkipped(run), verdict };
+  const { found, clipped } = verdict;
+  if (!found) {
+    // What is written now is there before the commands run, which are recorded and not submitted.
+    if (optimize && clipped < 1) prepareUpdate(run, clipped);
+    const { commands, tied } = end, { squares } = seen;
+    return { commands, verdict, squares: async () => squares + (tied ? (await tied()).squares : 0) };
+  }
+  if (lossScale?.canShrink) return { commands: recordSkipped(run), verdict, squares: () => Promise.resolve(NaN) };
   const scaled = lossScale
     ? `, although the loss is scaled by no more than ${lossScale.value}: the training has diverged`
     : "";
   throw new RankError(
     `Rank ${found.rank} failed at ${device.activity}: the gradient of "${found.parameter}" is not finite${scaled}`,
   );
+}
+
+/** Writes what the update depends on besides gradients to the device. */
+function prepareUpdate({ rank, rate = 1, lossScale }: Run, clipped: number): void {
+  for (const optimizer of rank.optimizers) {
+    // Without the factor the optimizer takes its own rate as it is, and not that times 1.
+    const { learningRate } = optimizer;
+    optimizer.prepare(rate === 1 ? undefined : rate * learningRate, (lossScale?.value ?? 1) / clipped);
+  }
+}
+
+/** The tied parameters whose gradients a rank gives to another, or gets from there. */
+function apart({ ties, number }: Rank): Parameter[] {
+  return ties.filter(({ ranks }) => ranks.includes(number) && ranks.some((rank) => rank !== number))
+    .flatMap(({ parameters }) => parameters);
+}
+
+/** Of these, the gradients that this rank counts, once they are summed up: of the originals. */
+function summedHere({ ties, number, stages }: Rank): Tensor[] {
+  return ties.filter(({ ranks }) => ranks[0] === number && ranks.some((rank) => rank !== number))
+    .map((tie) => stages.get(tie.stages[0])!.parameter(tie.parameters[0]).gradient);
+}
+
+/**
+ * The end of an evaluation: the ranks tell each other the loss. The running statistics become what they were, should a layer have moved
+ * them on all the same.
+ */
+export async function finishEvaluation(run: Run): Promise<End> {
+  const { device, transport, stages } = run.rank;
+  const verdict = verdictOf(await transport.agree({ losses: await run.lossSum }));
+  for (const { buffers } of stages.values()) if (buffers) restoreBuffers(buffers);
+  return { commands: device.finish(), verdict, squares: () => Promise.resolve(0) };
 }
 
 /** Begins the sums of tied gradients, which are complete now; those that are both here are added at once. */
@@ -99,57 +168,62 @@ function beginSums({ ties, stages, number, transport }: Rank): Reduction[] {
   return sums;
 }
 
-async function lookAtSums(run: Run, sums: readonly Reduction[]): Promise<string | undefined> {
+/** Makes the sums, and looks at all gradients once more: now those of tied parameters count too. */
+async function lookAtSums(run: Run, sums: readonly Reduction[]): Promise<Seen> {
   sums.forEach((sum) => sum.record());
-  const look = recordLook(run, Infinity);
+  const look = recordLook(run, Infinity, []);
   run.rank.device.submit();
   return await look();
 }
 
 /**
  * Records a look at a rank's gradients, which reads each of them once. To be called once that is submitted: the returned
- * function, which waits for all work before, and gives the name of the first parameter whose gradient has an element that is NaN
- * or of a magnitude of `limit` or more.
+ * function, which waits for all work before. What it says of an element that is NaN or of a magnitude of `limit` or more is the name of
+ * the first parameter whose gradient has one. Copies of tied parameters do not count, nor those `leftOut`.
  */
-function recordLook({ rank, program }: Run, limit: number): () => Promise<string | undefined> {
-  const { device } = rank;
-  const blocks = [...rank.stages.values()].flatMap(({ blocks }) => blocks);
-  const found = empty(device, [Math.max(1, blocks.length), alignment / 4], "workspace", "u32");
-  recordPass(rank, countOf(rank, program), () => ({
-    record() {
-      fill(found, 0);
-      blocks.forEach(({ gradients }, index) => {
-        const own = view(found, [1], index * alignment);
-        findNotFinite(own, gradients, limit);
-        release(own);
-      });
-    },
-  }));
-  const read = device.startRead(found, `look of rank ${rank.number}`);
-  release(found);
-  return async () => {
-    const words = new Uint32Array(await read());
-    for (const [index, block] of blocks.entries()) {
-      const at = notFiniteAt(words[index * alignment / 4]);
-      if (at !== undefined) return parameterAt(block, at).name;
-    }
-    return undefined;
-  };
+function recordLook(
+  { rank, program }: Run,
+  limit: number,
+  leftOut: readonly Parameter[],
+): () => Promise<Seen> {
+  const copies = rank.ties.map(({ parameters: [, copy] }) => copy);
+  const isLeftOut = (parameter: Parameter) => copies.includes(parameter) || leftOut.includes(parameter);
+  const look = recordPass(
+    rank,
+    countOf(rank, program),
+    () => lookAtGradients(rank, limit, isLeftOut),
+  );
+  return look.read();
 }
 
-/** Records the end of a step that stands: sums and update, where there is to be one, and that the state is good as it is. */
-function recordEnd(run: Run, sums: readonly Reduction[]): GPUCommandBuffer | undefined {
-  const { rank, program, optimize, lossScale } = run;
+/**
+ * Records the end of a step that stands: sums and update, where there is to be one, and that the state is good as it is. Of the
+ * gradients in `tied` the squares are taken on the way, which the look before the sums has not counted.
+ */
+function recordEnd(
+  run: Run,
+  sums: readonly Reduction[],
+  tied: readonly Tensor[] = run.optimize ? summedHere(run.rank) : [],
+): Pick<End, "commands"> & { tied?: () => Promise<Seen> } {
+  const { rank, program, optimize } = run;
   const { device, optimizers, stages } = rank;
+  let look: Look | undefined;
   if (optimize) {
     recordPass(rank, countOf(rank, program) + 1, () => {
-      optimizers.forEach((optimizer) => optimizer.prepare(undefined, lossScale?.value));
+      prepareUpdate(run, 1);
       sums.forEach((sum) => sum.record());
-      return { record: () => optimizers.forEach((optimizer) => optimizer.step()) };
+      if (tied.length > 0) look = lookAtTensors(rank, `tied look of rank ${rank.number}`, tied);
+      return {
+        record() {
+          look?.record();
+          optimizers.forEach((optimizer) => optimizer.step());
+        },
+      };
     });
   }
+  const read = look?.read();
   for (const { buffers } of stages.values()) if (buffers) keepBuffers(buffers);
-  return device.finish();
+  return { commands: device.finish(), ...(read ? { tied: read } : {}) };
 }
 
 /** Records that a step has not been: in the pass that the update would have had. */

@@ -36,13 +36,14 @@ export function savedOf(run: Run, stage: number, microbatch: number): Saved {
   let saved = run.saved.get(cell);
   if (!saved) {
     const group = groupOf(run, stage, microbatch);
-    saved = createSaved(group, run.program.slot[cell], uploadSides(run, stage, microbatch));
+    const { slot, forwardOnly } = run.program;
+    saved = createSaved(group, slot[cell], uploadSides(run, stage, microbatch), { evaluating: forwardOnly });
     run.saved.set(cell, saved);
   }
   return saved;
 }
 
-/** Ends the stay of a group of micro-batches, with the W or B that does. */
+/** Ends the stay of a group of micro-batches, with the W or B that does, or in an evaluation with its F. */
 export function endStay(run: Run, node: number): void {
   const stage = run.program.stage[node];
   for (const microbatch of actionAt(run, node).microbatches) {

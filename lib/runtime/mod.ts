@@ -28,6 +28,7 @@ export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "../gpu/
 export type { Storage } from "../gpu/pool.ts";
 export type { Interval } from "../gpu/timing.ts";
 
+export type { EvaluateOptions, EvaluationResult } from "./evaluate.ts";
 export type { NotFinite } from "./finish.ts";
 export { partition } from "./partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./pipeline.ts";

@@ -10,6 +10,7 @@ import { sequential } from "../layers/sequential.ts";
 import { expectModel, type Model, parametersOf } from "../models/model.ts";
 import type { StepEnd } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
+import { forwardOnly } from "../schedules/transforms/forward_only.ts";
 import {
   anything,
   expectFields,
@@ -35,6 +36,7 @@ import { createPrograms } from "./programs.ts";
 import { type Connect, placeRanks, releaseRank } from "./ranks.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { formatSums, sumsOf, type SumsPolicy } from "./sums.ts";
+import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./evaluate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
 import { inProcess } from "./transports/in_process.ts";
@@ -135,6 +137,16 @@ export interface Pipeline {
    */
   step(schedule: Schedule, batch: Batch, options?: StepOptions): Promise<StepResult>;
   /**
+   * Runs the forward passes of a schedule alone, and gives the loss, and the model's outputs where they are asked for. Nothing is
+   * kept for a backward, no gradient is touched, so it may come between steps that add up theirs; dropout drops nothing, and batch
+   * normalisation takes its running statistics and leaves them as they are. Of a schedule for training its backward passes are
+   * left out, see `forwardOnly`; on dry devices it is a prediction of memory. Whatever happens, everything is as it was before.
+   *
+   * @throws {UserError} When schedule, batch and pipeline do not fit each other.
+   * @throws {Error} When a rank fails, or the loss is not finite.
+   */
+  evaluate(schedule: Schedule, batch: Batch, options?: EvaluateOptions): Promise<EvaluationResult>;
+  /**
    * All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both, and frozen ones
    * are left out.
    */
@@ -227,6 +239,8 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     ranks,
     end,
     programOf: createPrograms(placement, devices.length, end),
+    forwardProgramOf: createPrograms(placement, devices.length, {}, forwardOnly),
+    learningRate: options.optimizer.learningRate,
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },
   };
@@ -247,6 +261,15 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       return values;
     });
   };
+  const withinBudget = <Result>(run: () => Promise<Result>) =>
+    occupancy.stepping(async () => {
+      limit(budget);
+      try {
+        return await run();
+      } finally {
+        limit(undefined);
+      }
+    });
   const expectFree = (what: string) => {
     occupancy.expectFree(what);
     expectUsable(context);
@@ -260,14 +283,11 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     precision: mixed ? "mixed" : "f32",
     async step(schedule, batch, stepOptions) {
       expectFree("another step");
-      return await occupancy.stepping(async () => {
-        limit(budget);
-        try {
-          return await runStep(context, schedule, batch, stepOptions);
-        } finally {
-          limit(undefined);
-        }
-      });
+      return await withinBudget(() => runStep(context, schedule, batch, stepOptions));
+    },
+    async evaluate(schedule, batch, evaluateOptions) {
+      expectFree("an evaluation");
+      return await withinBudget(() => runEvaluation(context, schedule, batch, evaluateOptions));
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);

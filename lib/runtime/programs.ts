@@ -9,21 +9,23 @@ import { type Action, isAction, type Schedule } from "../schedules/schedule.ts";
  * once: it is plain data, which its owner may change at any time, even while a step is under way, so its program has a copy of
  * it, and is good as long as the two are the same. Comparing them takes microseconds.
  *
+ * @param transform What is made of a schedule before it is lowered; by default it is lowered as it is.
  * @throws {UserError} What `validate` finds, or a schedule that does not fit the pipeline.
  */
 export function createPrograms(
   placement: readonly number[],
   devices: number,
   end: StepEnd,
+  transform: (schedule: Schedule) => Schedule = (schedule) => schedule,
 ): (schedule: Schedule) => Program {
-  const programs = new WeakMap<Schedule, Program>();
+  const programs = new WeakMap<Schedule, { copy: Schedule; program: Program }>();
   return (schedule) => {
     checkPlacement(schedule);
     const known = programs.get(schedule);
-    if (known && isUnchanged(schedule, known.schedule)) return known;
-    const program = lower(copyOf(schedule), end);
+    if (known && isUnchanged(schedule, known.copy)) return known.program;
+    const copy = copyOf(schedule), program = lower(transform(copy), end);
     expectFitting(program, placement, devices);
-    programs.set(schedule, program);
+    programs.set(schedule, { copy, program });
     return program;
   };
 }

@@ -2,11 +2,12 @@
 import { reasonOf } from "../errors.ts";
 import { type Device, DeviceError } from "../gpu/device.ts";
 import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
+import { fromHalf } from "../half.ts";
 import { alignment, type Bytes } from "../memory.ts";
 import { formatAction } from "../schedules/schedule.ts";
 import { empty, release, writeArray } from "../tensor.ts";
 import { runAction } from "./action.ts";
-import { finish, type Verdict } from "./finish.ts";
+import { finish, finishEvaluation, type Verdict } from "./finish.ts";
 import type { Rank, Run, StepInput } from "./run.ts";
 import { RankError } from "./transport.ts";
 
@@ -14,12 +15,16 @@ import { RankError } from "./transport.ts";
 export interface StepOutput {
   /** What all have agreed on, the same on every rank. */
   readonly verdict: Verdict;
+  /** The sum of the squares of its gradients, those of tied parameters where the original is, times that of the loss scale. */
+  readonly squares: number;
   /** What went wrong in the update, when it was too late for the step to be undone. */
   readonly fault?: string;
   /** The most bytes at once. */
   readonly peak: RankPeak;
   /** Every change of what is in use, where that was asked for. */
   readonly timeline?: readonly LedgerPoint[];
+  /** Where the last stage is and they were asked for, the outputs of all micro-batches, in order. */
+  readonly outputs?: Float32Array;
 }
 
 /** The most bytes at once on one rank. */
@@ -56,12 +61,22 @@ export async function runRank(rank: Rank, input: StepInput): Promise<StepOutput>
       begin(formatAction(action));
       await runAction(run, program.first[number] + index);
     }
-    begin(optimize ? "optimizer" : "gradients");
-    const { commands, verdict } = await finish(run);
+    begin(program.forwardOnly ? "loss" : optimize ? "optimizer" : "gradients");
+    const { commands, verdict, squares } = program.forwardOnly ? await finishEvaluation(run) : await finish(run);
+    const outputs = run.outputsRead.size > 0 ? await outputsOf(run) : undefined;
     // All ranks have got here. From now on nothing can fail but the submission itself, and the device.
-    const fault = await device.commit(commands, `end of rank ${number}`);
+    const ended = device.commit(commands, `end of rank ${number}`), read = squares();
+    read.catch(() => {}); // where the end has failed it may not come
+    const fault = await ended;
     release(run.losses);
-    return { verdict, fault, peak: peakOf(device), timeline: recorder?.stop() };
+    return {
+      verdict,
+      squares: fault === undefined ? await read : NaN,
+      fault,
+      peak: peakOf(device),
+      timeline: recorder?.stop(),
+      outputs,
+    };
   } catch (error) {
     recorder?.stop();
     const [failed, at] = error instanceof DeviceError ? [error.rank, error.activity] : [number, current];
@@ -75,11 +90,38 @@ export async function runRank(rank: Rank, input: StepInput): Promise<StepOutput>
 
 function startRun(rank: Rank, input: StepInput): Run {
   const { device, lossGradient } = rank;
-  const { program: { microbatches }, targets, lossScale } = input;
+  const { program: { microbatches }, targets, lossScale, share = 1 } = input;
   device.routine = input.program;
-  if (lossGradient) writeArray(lossGradient, Float32Array.of((lossScale?.value ?? 1) / targets));
+  if (lossGradient && !input.program.forwardOnly) {
+    writeArray(lossGradient, Float32Array.of((lossScale?.value ?? 1) * share / targets));
+  }
   const losses = lossGradient && empty(device, [microbatches, alignment / 4], "workspace");
-  return { ...input, rank, losses, forwards: 0, saved: new Map(), groups: new Map(), handed: new Map() };
+  return {
+    ...input,
+    rank,
+    losses,
+    forwards: 0,
+    saved: new Map(),
+    groups: new Map(),
+    handed: new Map(),
+    outputsRead: new Map(),
+  };
+}
+
+/** The outputs of all micro-batches, one after another. */
+async function outputsOf({ outputsRead, rank: { dtype } }: Run): Promise<Float32Array> {
+  const parts: Float32Array[] = [];
+  for (const [, read] of [...outputsRead].sort(([one], [other]) => one - other)) {
+    const bytes = await read;
+    parts.push(dtype === "f16" ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes));
+  }
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 function peakOf({ ledger }: Device): RankPeak {

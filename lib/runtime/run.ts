@@ -34,7 +34,7 @@ export interface Rank {
   readonly transport: Transport;
   /**
    * [1], where the last stage is, written anew in each step: one over the batch's targets that count, since the loss is the mean
-   * over the batch whichever micro-batch a row is in, times the loss scale.
+   * over the batch whichever micro-batch a row is in, times the loss scale and the batch's share.
    */
   readonly lossGradient: Tensor | undefined;
 }
@@ -59,8 +59,16 @@ export interface StepInput {
   readonly targets: number;
   /** Whether parameters are updated at the end. */
   readonly optimize: boolean;
+  /** What the learning rates are multiplied by; 1 by default. */
+  readonly rate?: number;
+  /** What the norm of all gradients is not to exceed in the update; nothing by default. */
+  readonly clip?: number;
+  /** What the batch's gradients are multiplied by; 1 by default. */
+  readonly share?: number;
   /** Whether to record what is in use over time. */
   readonly timeline: boolean;
+  /** Whether the model's outputs are read, in an evaluation; not by default. */
+  readonly outputs?: boolean;
   /** Whether a rank is held up after each of its full backwards. */
   readonly stall?: Stall;
   /** What the loss is multiplied by in mixed precision, and whether a smaller factor may help where gradients overflow. */
@@ -80,6 +88,10 @@ export interface Run extends StepInput {
   forwards: number;
   /** The sum of the losses, once all are on their way to the host. */
   lossSum?: Promise<number>;
+  /** The reading of a micro-batch's outputs that is recorded and not yet submitted. */
+  startedRead?: () => Promise<ArrayBuffer>;
+  /** Where the last stage is and they are asked for, the outputs of each micro-batch, on their way to the host. */
+  readonly outputsRead: Map<number, Promise<ArrayBuffer>>;
   /** What each micro-batch in flight keeps, by `stage * microbatches + microbatch`. */
   readonly saved: Map<number, Saved>;
   /** Groups in flight, by the W or B that ends them. */

@@ -3,16 +3,16 @@ import { reasonOf, UserError } from "../errors.ts";
 import { type Device, DeviceError } from "../gpu/device.ts";
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Interval } from "../gpu/timing.ts";
-import { anything, expectFields, flag, optional, type Rules } from "../rules.ts";
+import { anything, expectFields, flag, optional, real, type Rules } from "../rules.ts";
 import type { Program } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import { type Batch, mapArrays } from "../train/data.ts";
 import { isIdle } from "./action.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
-import { clearGradients, type NotFinite } from "./finish.ts";
+import { clearGradients, normOf, type NotFinite } from "./finish.ts";
 import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
-import type { Stall, StepInput } from "./run.ts";
+import type { Rank, Stall, StepInput } from "./run.ts";
 import { checkStall } from "./stall.ts";
 import { RankError } from "./transport.ts";
 import { type Marks, undo } from "./undo.ts";
@@ -29,6 +29,15 @@ export interface StepResult {
    * timestamps. Each rank's device has a clock of its own.
    */
   readonly intervals?: readonly (readonly Interval[])[];
+  /**
+   * The Euclidean norm of all gradients that the update was made of, before they were clipped, without the loss scale: frozen
+   * parameters have none, tied ones count once, with the sum of both. Absent where there was no update.
+   */
+  readonly gradientNorm?: number;
+  /** What the gradients were multiplied by so that their norm is not above `clip`; absent where that was not asked for. */
+  readonly clipped?: number;
+  /** The learning rate of the update, of parameters in no group; absent where there was none. */
+  readonly learningRate?: number;
   /** By rank the other ranks whose tied gradients its update waited for; absent where there was no update. */
   readonly optimizerAfter?: readonly (readonly number[])[];
   /** In mixed precision what the loss was multiplied by for the backward. */
@@ -55,10 +64,25 @@ export interface StepOptions {
   readonly optimize?: boolean;
   /**
    * Whether the step's gradients are added to those that the steps before have left (without `optimize`), so that several steps
-   * make one update: of the sum of their gradients, not the mean. No by default: the step starts from zero, and what was added up
-   * so far is gone. So evaluate after an update, not between the steps of a sum.
+   * make one update: of the sum of their gradients; for the mean, give each a {@link StepOptions.share}. No by default: the step starts
+   * from zero, and what was added up so far is gone. An evaluation may come in between.
    */
   readonly accumulate?: boolean;
+  /**
+   * What this batch's gradients are multiplied by, above 0: 1/4 for each of four steps that make one update of the mean. 1 by default.
+   * The loss is reported as it is.
+   */
+  readonly share?: number;
+  /**
+   * What all learning rates of the optimizer are multiplied by in this step, 0 or more: what `cosineDecay()` and other functions of the step
+   * give. 1 by default.
+   */
+  readonly rate?: number;
+  /**
+   * The most that the Euclidean norm of all gradients together may be, above 0: where it is larger, all are multiplied by `clip / (norm +
+   * 1e-6)`, as PyTorch's `clip_grad_norm_` does. Not clipped by default.
+   */
+  readonly clip?: number;
   /** Whether to record what is in use over time, see {@link StepResult.timeline}. */
   readonly timeline?: boolean;
   /**
@@ -71,6 +95,9 @@ export interface StepOptions {
 const rules: Rules<StepOptions> = {
   optimize: optional(flag),
   accumulate: optional(flag),
+  share: optional(real({ least: "above 0" })),
+  rate: optional(real({ least: 0 })),
+  clip: optional(real({ least: "above 0" })),
   timeline: optional(flag),
   stall: anything, // in its own words
 };
@@ -91,9 +118,18 @@ export async function runStep(
   options: StepOptions = {},
 ): Promise<StepResult> {
   expectFields("step", options, rules);
-  const { optimize = true, accumulate = false, timeline = false, stall } = options;
+  const { optimize = true, accumulate = false, timeline = false, share = 1, rate = 1, clip, stall } = options;
   const { model, ranks, end, lossScale, condition } = context;
+  for (const name of ["rate", "clip"] as const) {
+    if (optimize || options[name] === undefined) continue;
+    throw new UserError(`step: \`${name}\` is about the update, and with \`optimize: false\` there is none`);
+  }
   const program = context.programOf(schedule);
+  if (program.forwardOnly) {
+    throw new UserError(
+      `Schedule ${schedule.name} runs forward passes alone: a step trains, and evaluate() runs these`,
+    );
+  }
   if (stall !== undefined) checkStall(stall, program);
   const targets = checkBatch(model, batch, program.microbatches);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
@@ -107,6 +143,9 @@ export async function runStep(
     targets,
     optimize,
     timeline,
+    share,
+    rate,
+    ...(clip === undefined ? {} : { clip }),
     ...(stall ? { stall: { ...stall } } : {}),
     ...(lossScale ? { lossScale: { value: lossScale.value, canShrink: lossScale.canShrink } } : {}),
   });
@@ -128,6 +167,13 @@ export async function runStep(
     loss: losses / targets,
     wallMs,
     ...(intervals ? { intervals } : {}),
+    ...(optimize && !overflow
+      ? {
+        gradientNorm: normOf(outputs.map(({ squares }) => squares), scale),
+        learningRate: rate * context.learningRate,
+        ...(clip === undefined ? {} : { clipped: outputs[0].verdict.clipped }),
+      }
+      : {}),
     ...(optimize ? { optimizerAfter: ranks.map(({ number }) => end.reduceFrom?.(number) ?? []) } : {}),
     ...(lossScale ? { lossScale: scale, skipped: overflow !== undefined } : {}),
     ...(overflow ? { overflow } : {}),
@@ -146,29 +192,38 @@ async function runRanks(
   const { ranks } = context;
   try {
     if (fromZero) ranks.forEach(clearGradients);
-    const start = performance.now();
-    const outcomes = await Promise.allSettled(ranks.map((rank) => runRank(rank, input)));
-    const wallMs = performance.now() - start;
-    const outputs = outcomes.map((outcome) => {
-      if (outcome.status === "rejected") throw outcome.reason;
-      return outcome.value;
-    });
-    return { outputs, wallMs };
+    return await runAll(ranks, input);
   } catch (error) {
     await undo(context, marks, error);
     throw error;
   }
 }
 
+/** Runs all ranks to their end, and throws where one has failed. */
+export async function runAll(
+  ranks: readonly Rank[],
+  input: StepInput,
+): Promise<{ outputs: readonly StepOutput[]; wallMs: number }> {
+  const start = performance.now();
+  const outcomes = await Promise.allSettled(ranks.map((rank) => runRank(rank, input)));
+  const wallMs = performance.now() - start;
+  const outputs = outcomes.map((outcome) => {
+    if (outcome.status === "rejected") throw outcome.reason;
+    return outcome.value;
+  });
+  return { outputs, wallMs };
+}
+
 /**
  * The batch, with copies of all that says where kernels read: what was checked is what they get, even if the caller draws the
  * next batch into the same arrays meanwhile. Floats, which are many and lead nowhere else, are not copied.
  */
-function withOwnIds(batch: Batch): Batch {
+export function withOwnIds(batch: Batch): Batch {
   return mapArrays(batch, (array) => array instanceof Uint32Array ? array.slice() as typeof array : array);
 }
 
-function shapesOf({ model, stages }: Context, samples: number): (readonly number[])[] {
+/** Shape of each stage's input for so many samples; last, that of the outputs. */
+export function shapesOf({ model, stages }: Context, samples: number): (readonly number[])[] {
   const shapes = [model.inputShape(samples)];
   for (const stage of stages) shapes.push(stage.outputShape(shapes[shapes.length - 1]));
   return shapes;
@@ -186,13 +241,13 @@ function commit({ ranks, condition }: Context): void {
 }
 
 /** The times of a step that stands: nothing but the loss of a device can keep them from coming. */
-async function intervalsOf(context: Context, program: Program, optimize: boolean) {
+export async function intervalsOf(context: Context, program: Program, optimize: boolean) {
   const { ranks, condition } = context;
   if (!ranks.every(({ timer }) => timer)) return undefined;
   try {
     return await Promise.all(ranks.map(async (rank) => {
       const { timer, number } = rank, { length } = program.schedule.actions[number];
-      const intervals = await timer!.read(length + (optimize ? 2 : 1));
+      const intervals = await timer!.read(length + (program.forwardOnly ? 0 : optimize ? 2 : 1));
       for (let at = 0; at < length; at++) {
         if (!isIdle(program, program.first[number] + at, rank)) continue;
         const { end } = intervals[at - 1]; // its I came before
@@ -207,7 +262,7 @@ async function intervalsOf(context: Context, program: Program, optimize: boolean
 }
 
 /** An error that was reported after the step before had ended belongs to neither: nothing of this step has run. */
-function expectNoError(device: Device): void {
+export function expectNoError(device: Device): void {
   try {
     device.check();
   } catch (error) {

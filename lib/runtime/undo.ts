@@ -13,7 +13,35 @@ export type Marks = readonly ReturnType<Rank["device"]["pool"]["mark"]>[];
  * zero, running statistics what they were. Where that cannot be done, because a device is lost, `error` is what the pipeline
  * says from then on.
  */
-export async function undo({ ranks, condition }: Context, marks: Marks, error: unknown): Promise<void> {
+export async function undo(context: Context, marks: Marks, error: unknown): Promise<void> {
+  const { ranks, condition } = context;
+  await giveBack(context, marks);
+  condition.gradients = condition.gradients === "zero" ? "zero" : "lost";
+  try {
+    ranks.forEach(clearGradients);
+    await restoreState(context);
+  } catch {
+    condition.broken ??= reasonOf(error);
+  }
+}
+
+/** The same for an evaluation that has failed, which has left gradients alone. */
+export async function undoEvaluation(context: Context, marks: Marks, error: unknown): Promise<void> {
+  await giveBack(context, marks);
+  try {
+    await restoreState(context);
+  } catch {
+    context.condition.broken ??= reasonOf(error);
+  }
+}
+
+async function restoreState({ ranks }: Context): Promise<void> {
+  for (const { stages } of ranks) for (const { buffers } of stages.values()) if (buffers) restoreBuffers(buffers);
+  await Promise.all(ranks.map(({ device }) => device.idle())); // which submits
+}
+
+/** Forgets what the ranks have sent and recorded, and gives back the memory that was handed out since the marks. */
+async function giveBack({ ranks }: Context, marks: Marks): Promise<void> {
   await Promise.all(ranks.map(({ transport }) => transport.recover()));
   for (const [at, { device }] of ranks.entries()) {
     device.abandon();
@@ -22,14 +50,4 @@ export async function undo({ ranks, condition }: Context, marks: Marks, error: u
     device.pool.trim();
   }
   await Promise.all(ranks.map(({ device }) => device.settle()));
-  condition.gradients = condition.gradients === "zero" ? "zero" : "lost";
-  try {
-    for (const rank of ranks) {
-      clearGradients(rank);
-      for (const { buffers } of rank.stages.values()) if (buffers) restoreBuffers(buffers);
-    }
-    await Promise.all(ranks.map(({ device }) => device.idle())); // which submits
-  } catch {
-    condition.broken ??= reasonOf(error);
-  }
 }

@@ -68,6 +68,7 @@ export { generate, type GenerateOptions, scheduleNames } from "./generators/gene
 export { interleavedPlacement, linearPlacement, vPlacement } from "./generators/placement.ts";
 export { type PaperTwoStage, type Published, zoo, type ZooEntry } from "./generators/zoo.ts";
 
+export { forwardOnly } from "./transforms/forward_only.ts";
 export { mergeBackward } from "./transforms/merge.ts";
 export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./transforms/pair.ts";
 export { formatPolicy, parsePolicy, policies, type Policy, type PolicyKind } from "./transforms/policy.ts";

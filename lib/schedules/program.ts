@@ -52,6 +52,11 @@ export interface StepEnd {
 export interface Program extends Sizes {
   /** What was lowered. */
   readonly schedule: Schedule;
+  /**
+   * Whether it runs forward passes alone, as `forwardOnly()` leaves them: no micro-batch stays for a backward, and no rank has
+   * gradients to add up or parameters to update. Its nodes at the end of the step take no time.
+   */
+  readonly forwardOnly: boolean;
   /** By rank the number of its first action, and at the end the number of actions: those of rank r are `first[r]` to `first[r + 1] - 1`. */
   readonly first: Int32Array;
   /** Number of nodes: actions, and two for the end of each rank. */
@@ -76,11 +81,14 @@ export interface Program extends Sizes {
   readonly output: Int32Array;
   /** By `stage * microbatches + microbatch` its F. */
   readonly forward: Int32Array;
-  /** By `stage * microbatches + microbatch` its I or B. */
+  /** By `stage * microbatches + microbatch` its I or B; -1 where there are forward passes alone. */
   readonly backward: Int32Array;
   /** All nodes in an order in which they can run. */
   readonly order: Int32Array;
-  /** By `stage * microbatches + microbatch` the W or B that ends the micro-batch's stay, and with it those of its group. */
+  /**
+   * By `stage * microbatches + microbatch` the W or B that ends the micro-batch's stay, and with it those of its group; its F where
+   * there are forward passes alone.
+   */
   readonly group: Int32Array;
   /** By `stage * microbatches + microbatch` its place in that group. */
   readonly slot: Int32Array;
@@ -90,7 +98,8 @@ export interface Program extends Sizes {
 export type Unordered = Omit<Program, "order">;
 
 /**
- * Lowers a schedule. Takes time and memory linear in the number of its actions.
+ * Lowers a schedule. Takes time and memory linear in the number of its actions. Where all of them are F it is one of forward passes
+ * alone, whose end waits for nobody; as soon as there is one backward, every micro-batch needs its own.
  *
  * @throws {UserError} For a schedule that does not run to its end, or does not compute every micro-batch on every stage once: the
  * first thing that is wrong, and what would be right.
@@ -98,11 +107,11 @@ export type Unordered = Omit<Program, "order">;
 export function lower(schedule: Schedule, end: StepEnd = {}): Program {
   checkPlacement(schedule);
   const listed = listedOf(schedule) ?? explain(schedule);
-  const { sizes } = listed;
+  const { sizes, forwardOnly } = listed;
   const nodes = nodesOf(schedule, listed) ?? explain(schedule);
-  const edges = edgesOf(nodes, sizes, end);
-  const order = orderOf({ schedule, ...sizes, ...nodes, ...edges });
-  return { schedule, ...sizes, ...nodes, ...edges, order };
+  const edges = edgesOf(nodes, sizes, forwardOnly ? {} : end);
+  const known = { schedule, forwardOnly, ...sizes, ...nodes, ...edges };
+  return { ...known, order: orderOf(known) };
 }
 
 /** Whether what passes along an edge goes from rank to rank. */
@@ -142,6 +151,7 @@ type Nodes = Pick<
 /** What the lists say, in typed arrays. */
 interface Listed extends Pick<Nodes, "first" | "nodes" | "kind" | "stage" | "microbatch"> {
   readonly sizes: Sizes;
+  readonly forwardOnly: boolean;
 }
 
 /**
@@ -154,7 +164,7 @@ function listedOf({ placement, actions }: Schedule): Listed | undefined {
   for (let r = 0; r < devices; r++) first[r + 1] = first[r] + actions[r].length;
   const nodes = first[devices] + 2 * devices;
   const kind = new Uint8Array(nodes), stage = new Int32Array(nodes), microbatch = new Int32Array(nodes);
-  let last = -1, width = 1, split = false;
+  let last = -1, width = 1, split = false, forwardOnly = true;
   for (let r = 0, node = 0; r < devices; r++) {
     const list = actions[r];
     for (let index = 0; index < list.length; index++) {
@@ -170,6 +180,7 @@ function listedOf({ placement, actions }: Schedule): Listed | undefined {
       }
       if (carried.length > width) width = carried.length;
       if (k === I || k === W) split = true;
+      if (k !== F) forwardOnly = false;
       kind[node] = k;
       stage[node] = s;
       microbatch[node] = carried[0];
@@ -177,11 +188,13 @@ function listedOf({ placement, actions }: Schedule): Listed | undefined {
     }
   }
   const sizes = { devices, stages, microbatches: last + 1, width, split };
-  return last >= 0 && isEnough(first[devices], sizes) ? { sizes, first, nodes, kind, stage, microbatch } : undefined;
+  return last >= 0 && isEnough(first[devices], sizes)
+    ? { sizes, forwardOnly, first, nodes, kind, stage, microbatch }
+    : undefined;
 }
 
 /** The nodes, or undefined where an action is missing, there twice, or before what it needs of its own stage. */
-function nodesOf({ actions }: Schedule, { sizes, ...listed }: Listed): Nodes | undefined {
+function nodesOf({ actions }: Schedule, { sizes, forwardOnly, ...listed }: Listed): Nodes | undefined {
   const { first, nodes, kind, stage, microbatch } = listed, { devices, stages, microbatches } = sizes;
   const rank = new Int32Array(nodes);
   const cells = stages * microbatches;
@@ -189,6 +202,7 @@ function nodesOf({ actions }: Schedule, { sizes, ...listed }: Listed): Nodes | u
   const group = new Int32Array(cells), slot = new Int32Array(cells);
   const state = new Uint8Array(cells); // of a micro-batch on a stage: 1 after F, 2 after I, 3 after W or B
   const count = first[devices];
+  if (forwardOnly) backward.fill(-1);
   let finished = 0;
   for (let r = 0; r < devices; r++) {
     for (let node = first[r]; node < first[r + 1]; node++) {
@@ -210,7 +224,7 @@ function nodesOf({ actions }: Schedule, { sizes, ...listed }: Listed): Nodes | u
       state[own] = k === F ? 1 : k === I ? 2 : 3;
       if (k === F) forward[own] = node;
       else backward[own] = node;
-      if (k !== B) continue;
+      if (k !== B && !forwardOnly) continue;
       group[own] = node;
       finished++;
     }

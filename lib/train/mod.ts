@@ -1,5 +1,5 @@
 /**
- * What training needs beside a model and a pipeline: batches, and optimizers.
+ * Training: the loop, and what it needs beside a model and a pipeline: batches, optimizers, learning rates.
  *
  * ```ts
  * import { textSource } from "twobp/train";
@@ -8,6 +8,8 @@
  * const { samples, inputs, targets } = source.next(4); // four sequences; each token's target is the next one
  * console.log(samples, inputs.length, targets.length); // 4 64 64
  * ```
+ *
+ * `train` shows them together, and docs/training.md what else there is.
  *
  * @module
  */
@@ -30,9 +32,23 @@ export { byteTokenizer, loadTokenizer, type Tokenizer } from "./tokenizer.ts";
 export { prefetched } from "./prefetch.ts";
 export { type ImageFolder, imageFolder, type ImageFolderOptions } from "./image_folder.ts";
 export {
+  constantRate,
+  cosineDecay,
+  type Decay,
+  inverseSquareRoot,
+  type LearningRate,
+  linearDecay,
+  type StableDecay,
+  type WarmUp,
+  warmUpStableDecay,
+} from "./learning_rates.ts";
+export {
   adamw,
   type AdamWGroup,
   type AdamWOptions,
+  lion,
+  type LionGroup,
+  type LionOptions,
   type Optimizer,
   type OptimizerSpec,
   sgd,
@@ -41,3 +57,12 @@ export {
 } from "./optimizers.ts";
 export type { Grouped, Matching, OptimizerGroup } from "./optimizer_groups.ts";
 export { syntheticImages } from "./synthetic_images.ts";
+export {
+  type EpochBatches,
+  type EvaluationOptions,
+  train,
+  type TrainEvaluation,
+  type TrainOptions,
+  type TrainResult,
+  type TrainStep,
+} from "../training/train.ts";

@@ -1,6 +1,7 @@
 /**
  * Optimizers over the flat parameters of a stage. An {@link OptimizerSpec} says which one, with which settings; what it
- * creates for a stage holds that stage's moments. The arithmetic is PyTorch's `SGD` and `AdamW`.
+ * creates for a stage holds that stage's moments. The arithmetic is PyTorch's `SGD` and `AdamW`, and that of the paper
+ * on Lion.
  */
 import { kernel } from "../gpu/kernel.ts";
 import type { ParameterValues } from "../gpu/parameters.ts";
@@ -23,9 +24,11 @@ import { type Grouped, type Matching, matchRule } from "./optimizer_groups.ts";
 
 /** An optimizer of one stage. */
 export interface Optimizer {
+  /** Its step size where none is given for a step, 0 or more. */
+  readonly learningRate: number;
   /**
    * Begins an update: writes what changes from step to step to the device, which submits what is recorded there.
-   * `learningRate`, finite and 0 or more, is for this step alone; by default the spec's. The gradients are those of the loss
+   * `learningRate`, finite and 0 or more, is for this step alone; by default {@link Optimizer.learningRate}. The gradients are those of the loss
    * times `lossScale`, 1 by default.
    */
   prepare(learningRate?: number, lossScale?: number): void;
@@ -40,7 +43,9 @@ export interface Optimizer {
 /** Which optimizer, with which settings. */
 export interface OptimizerSpec extends Grouped<OptimizerSpec> {
   /** Short name. */
-  readonly name: "sgd" | "adamw";
+  readonly name: "sgd" | "adamw" | "lion";
+  /** The step size, 0 or more, of what is in no group; a step may be told a multiple of it, see `StepOptions.rate`. */
+  readonly learningRate: number;
   /** Values kept for each parameter from step to step: the optimizer's memory, in multiples of the parameters'. */
   readonly moments: 0 | 1 | 2;
   /**
@@ -95,6 +100,26 @@ export interface AdamWGroup extends Matching {
   readonly weightDecay?: number;
 }
 
+/** Settings of {@link lion}; the defaults are those of the paper's own code. */
+export interface LionOptions {
+  /** Step size, 0 or more; 0.0001 by default. Every element moves by it in every step: a third to a tenth of AdamW's. */
+  readonly learningRate?: number;
+  /** Weights of the past in the direction and in what is kept of it, each 0 or more, and below 1; [0.9, 0.99] by default. */
+  readonly betas?: readonly [number, number];
+  /** Of matrices, 0 or more; 0 by default. Gains and biases do not decay. */
+  readonly weightDecay?: number;
+  /** Parameters with settings of their own, by name; the first that matches holds. None by default. */
+  readonly groups?: readonly LionGroup[];
+}
+
+/** Parameters that {@link lion} treats in their own way. */
+export interface LionGroup extends Matching {
+  /** Step size, 0 or more; by default that of all. */
+  readonly learningRate?: number;
+  /** 0 or more; holds for all parameters of the group, gains and biases too. By default that of all, for matrices. */
+  readonly weightDecay?: number;
+}
+
 /** Parameters of the kernels that stay from step to step; an optimizer reads those that it needs. */
 interface Settings extends ParameterValues {
   readonly decayed: number;
@@ -137,6 +162,7 @@ const updates = {
   sgd: update("sgd", "sgd", 0),
   momentum: update("sgdMomentum", "sgd_momentum", 1),
   adamw: update("adamw", "adamw", 2),
+  lion: update("lion", "lion", 1),
 };
 
 const rate = real({ least: 0 }), share = real({ least: 0, below: 1 });
@@ -178,13 +204,15 @@ function sgdOf(learningRate: number, momentum: number): OptimizerSpec {
   const moments = momentum === 0 ? 0 : 1;
   return {
     name: "sgd",
+    learningRate,
     moments,
     create: (parameters, gradients, decayed, copy) =>
       optimizer("sgd", { parameters, gradients, decayed, copy }, {
         update: moments ? updates.momentum : updates.sgd,
         moments,
+        learningRate,
         settings: { beta1: momentum },
-        scalars: (_, rate = learningRate) => [rate, 0, 0],
+        scalars: (_, rate) => [rate, 0, 0],
       }),
   };
 }
@@ -236,14 +264,66 @@ function adamwOf(options: Omit<AdamWOptions, "groups">, everywhere = false): Opt
   const { learningRate = 1e-3, betas: [beta1, beta2] = [0.9, 0.999], epsilon = 1e-8, weightDecay = 0.01 } = options;
   return {
     name: "adamw",
+    learningRate,
     moments: 2,
     create(parameters, gradients, matrices, copy) {
       const decayed = everywhere ? sizeOf(parameters.shape) : matrices;
       return optimizer("adamw", { parameters, gradients, decayed, copy }, {
         update: updates.adamw,
         moments: 2,
+        learningRate,
         settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, epsilon, decay: weightDecay },
-        scalars: (t, rate = learningRate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
+        scalars: (t, rate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
+      });
+    },
+  };
+}
+
+/**
+ * Lion (Chen et al., arXiv 2302.06675, algorithm 2): `p -= rate * (sign(beta1 * m + (1 - beta1) * g) + weightDecay * p)`, then
+ * `m = beta2 * m + (1 - beta2) * g`. It keeps one moment, half of what AdamW keeps.
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one. A group that no parameter of the model is in is refused by the
+ * pipeline.
+ */
+export function lion(options: LionOptions = {}): OptimizerSpec {
+  expectFields("lion", options, {
+    learningRate: optional(rate),
+    betas: optional(listOf(share, 2)),
+    weightDecay: optional(rate),
+    groups: anything,
+  });
+  const { groups, ...all } = options;
+  const groupRules = { match: matchRule, learningRate: optional(rate), weightDecay: optional(rate) };
+  return {
+    ...lionOf(all),
+    ...groupsOf(
+      "lion",
+      groups,
+      groupRules,
+      ({ learningRate = all.learningRate, weightDecay }) =>
+        weightDecay === undefined
+          ? lionOf({ ...all, learningRate })
+          : lionOf({ ...all, learningRate, weightDecay }, true),
+    ),
+  };
+}
+
+/** Lion of these settings; `everywhere` gains and biases decay too. */
+function lionOf(options: Omit<LionOptions, "groups">, everywhere = false): OptimizerSpec {
+  const { learningRate = 1e-4, betas: [beta1, beta2] = [0.9, 0.99], weightDecay = 0 } = options;
+  return {
+    name: "lion",
+    learningRate,
+    moments: 1,
+    create(parameters, gradients, matrices, copy) {
+      const decayed = everywhere ? sizeOf(parameters.shape) : matrices;
+      return optimizer("lion", { parameters, gradients, decayed, copy }, {
+        update: updates.lion,
+        moments: 1,
+        learningRate,
+        settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, decay: weightDecay },
+        scalars: (_, rate) => [rate, 0, 0],
       });
     },
   };
@@ -260,9 +340,10 @@ interface Operands {
 interface Plan {
   update: typeof updates.sgd;
   moments: number;
+  learningRate: number;
   settings: Partial<Settings>;
   /** Values of step `t`, counted from 1. */
-  scalars(t: number, rate: number | undefined): [number, number, number];
+  scalars(t: number, rate: number): [number, number, number];
 }
 
 function optimizer(name: string, { parameters, gradients, decayed, copy }: Operands, plan: Plan): Optimizer {
@@ -283,8 +364,9 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   let known: readonly number[] = [];
   let written: readonly number[] = [];
   return {
-    prepare(learningRate, lossScale = 1) {
-      if (learningRate !== undefined) expectValue(`${name}: the learning rate of a step`, learningRate, rate);
+    learningRate: plan.learningRate,
+    prepare(learningRate = plan.learningRate, lossScale = 1) {
+      if (learningRate !== plan.learningRate) expectValue(`${name}: the learning rate of a step`, learningRate, rate);
       written = [...plan.scalars(done + 1, learningRate), 1 / lossScale];
       // Plain SGD at a constant rate writes once: a write submits what is recorded.
       if (written.some((value, i) => value !== known[i])) device.write(scalars, Float32Array.from(written));

@@ -34,6 +34,7 @@ const layouts: Record<string, string> = {
   elementwise: "count value:f",
   embedding: "rows width",
   finite: "count limit",
+  look: "count limit",
   gelu: "count",
   layer_norm: "rows width epsilon:f",
   layer_norm_group: "rows width epsilon:f",

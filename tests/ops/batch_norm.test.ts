@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { fromHalf, toHalf } from "../../lib/half.ts";
-import { batchNorm, batchNormBackwardInput, batchNormSums } from "../../lib/ops/batch_norm.ts";
+import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../../lib/ops/batch_norm.ts";
 import { toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/batch_norm.ts";
 import {
@@ -42,6 +42,24 @@ for (const [rows, width] of [[7, 20], [4, 3], [130, 37], [1000, 5], [5003, 12]])
       const expected = reference.updateRunning(before, batch, rows);
       await assertTensor(running.mean, expected.mean, undefined, "running mean");
       await assertTensor(running.variance, expected.variance, undefined, "running variance");
+    });
+
+    test(`batchNormRunning() ${of} normalises by what it is given, and leaves that as it is`, async () => {
+      const on = await device();
+      const running = { mean: tensor(on, [width], before.mean), variance: tensor(on, [width], before.variance) };
+      const [xt, gt, bt] = [tensor(on, shape, x), tensor(on, [width], gain), tensor(on, [width], bias)];
+      for (const relu of [false, true]) {
+        const out = dirty(on, shape);
+        withCandidate(variant, () => batchNormRunning(out, running, xt, gt, bt, { relu, epsilon: 1e-3 }));
+        const y = Float64Array.from(x, (value, i) => {
+          const c = i % width;
+          const made = gain[c] * (value - before.mean[c]) / Math.sqrt(before.variance[c] + 1e-3) + bias[c];
+          return relu ? Math.max(made, 0) : made;
+        });
+        await assertTensor(out, y, 6e-6, "y");
+      }
+      assert.deepEqual(await toArray(running.mean), before.mean);
+      assert.deepEqual(await toArray(running.variance), before.variance);
     });
 
     test(`batchNormSums() and batchNormBackwardInput() ${of} equal the float64 reference`, async () => {

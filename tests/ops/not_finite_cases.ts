@@ -1,6 +1,6 @@
 /** Every operation once more, as tests/ops/not_finite.test.ts needs it: its inputs by name, and its outputs in float64. */
 import { attention, attentionBackward, chooseAttention, qkvWidth } from "../../lib/ops/attention.ts";
-import { batchNorm, batchNormBackwardInput, batchNormSums } from "../../lib/ops/batch_norm.ts";
+import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../../lib/ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../../lib/ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../../lib/ops/causal_conv.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../../lib/ops/conv.ts";
@@ -302,6 +302,28 @@ const batchNormCases: Case[] = [8, 5].flatMap((width) =>
   }))
 );
 
+/** By statistics that are given; those that are not finite may make their column NaN where the reference has an infinity. */
+const batchNormRunningCases: Case[] = [8, 5].flatMap((width) =>
+  [false, true].map((withRelu): Case => ({
+    name: `batchNormRunning()${withRelu ? " with ReLU" : ""} of ${width} columns`,
+    inputs: {
+      ...{ x: floats(70, width), gain: floats(width), bias: floats(width), mean: singles(width) },
+      variance: { shape: [width], data: normal(width, 77).map((value) => Math.abs(value) + 0.1), half: false },
+    },
+    outputs: { y: out(70, width) },
+    record: ({ y, mean, variance, x, gain, bias }) =>
+      batchNormRunning(y, { mean, variance }, x, gain, bias, { relu: withRelu }),
+    expected({ x, gain, bias, mean, variance }) {
+      const y = Float64Array.from(x, (value, i) => {
+        const c = i % width;
+        return gain[c] * (value - mean[c]) / Math.sqrt(variance[c] + 1e-5) + bias[c];
+      });
+      return { y: withRelu ? clipped(y) : y };
+    },
+    may: (planted, at) => (_, i) => (planted === "mean" || planted === "variance") && i % width === at,
+  }))
+);
+
 const imageCases = [4, 3].flatMap((channels): Case[] => {
   const images = [2, 7, 6, channels], window = { size: 3, stride: 2, padding: 1 }, pooled = [2, 4, 3, channels];
   const shape = { samples: 2, height: 7, width: 6, inputs: channels, outputs: channels, ...window };
@@ -520,6 +542,7 @@ export const cases: readonly Case[] = [
   ...rowCases,
   ...matmulCases, // before what is made of products
   ...batchNormCases,
+  ...batchNormRunningCases,
   ...imageCases,
   ...ropeCases,
   ...attentionCases,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { fromHalf, toHalf } from "../../lib/half.ts";
-import { adamw, sgd } from "../../lib/train/optimizers.ts";
+import { adamw, lion, type OptimizerSpec, sgd } from "../../lib/train/optimizers.ts";
 import { release, toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/optimizers.ts";
 import { assertClose, close, device, dirty, normal, tensor } from "./support.ts";
@@ -50,11 +50,60 @@ test(`adamw() follows the float64 reference over ${rates.length} steps, with a p
   }
 });
 
+const settings = { learningRate: 0.01, betas: [0.9, 0.99] as [number, number], epsilon: 1e-8, weightDecay: 0.1 };
+const zeros = () => new Float64Array(count);
+const fifty: { name: string; spec: OptimizerSpec; update(): (p: Float64Array, g: Float32Array) => void }[] = [
+  {
+    name: "sgd() with momentum",
+    spec: sgd({ learningRate: 0.01, momentum: 0.9 }),
+    update() {
+      const velocity = zeros();
+      return (parameters, gradient) => reference.sgd(parameters, velocity, gradient, 0.01, 0.9);
+    },
+  },
+  {
+    name: "adamw()",
+    spec: adamw(settings),
+    update() {
+      const state = { ...settings, mean: zeros(), square: zeros(), steps: 0 };
+      return (parameters, gradient) => reference.adamw(parameters, gradient, decayed, state);
+    },
+  },
+  {
+    name: "lion()",
+    spec: lion({ learningRate: 0.01, betas: [0.9, 0.99], weightDecay: 0.1 }),
+    update() {
+      const state = { ...settings, mean: zeros() };
+      return (parameters, gradient) => reference.lion(parameters, gradient, decayed, state);
+    },
+  },
+];
+for (const { name, spec, update } of fifty) {
+  test(`${name} follows the float64 reference over 50 steps`, async () => {
+    const on = await device();
+    const parameters = tensor(on, [count], normal(count, 1)), gradients = tensor(on, [count], new Float32Array(count));
+    const optimizer = spec.create(parameters, gradients, decayed);
+    const expected = Float64Array.from(normal(count, 1)), advance = update();
+    for (let step = 0; step < 50; step++) {
+      // Some always 0, as those of tokens that do not occur: nothing but decay moves their parameters.
+      const gradient = normal(count, 100 + step).map((value, i) => i % 7 === 0 ? 0 : value);
+      on.write(gradients, gradient);
+      optimizer.prepare();
+      optimizer.step();
+      optimizer.commit();
+      advance(expected, gradient);
+    }
+    await assertClose(await toArray(parameters), expected, 3e-6, name);
+    optimizer.release();
+    release(parameters, gradients);
+  });
+}
+
 test("in mixed precision an optimizer unscales the gradients and writes an f16 copy of its f32 parameters", async (t) => {
   const on = await device();
   if (!on.gpu.info.f16) return t.skip("this device has no f16");
   const lossScale = 2 ** 12;
-  for (const spec of [sgd({ learningRate: 0.01 }), sgd({ learningRate: 0.01, momentum: 0.9 }), adamw()]) {
+  for (const spec of [sgd({ learningRate: 0.01 }), sgd({ learningRate: 0.01, momentum: 0.9 }), adamw(), lion()]) {
     const [plain, master] = [tensor(on, [count], normal(count, 1)), tensor(on, [count], normal(count, 1))];
     const copy = dirty(on, [count], "f16");
     const gradients = tensor(on, [count], new Float32Array(count));

@@ -42,3 +42,25 @@ export function adamw(
     parameters[i] -= learningRate * correctedMean / (Math.sqrt(correctedSquare) + epsilon);
   }
 }
+
+/** Settings and state of {@link lion}. */
+export interface LionState {
+  learningRate: number;
+  betas: [number, number];
+  weightDecay: number;
+  mean: Float64Array;
+}
+
+/** Lion in float64 (arXiv 2302.06675, algorithm 2); `parameters` and `state` are updated in place. */
+export function lion(
+  parameters: Float64Array,
+  gradients: ArrayLike<number>,
+  decayed: number,
+  { learningRate, betas: [beta1, beta2], weightDecay, mean }: LionState,
+): void {
+  for (let i = 0; i < parameters.length; i++) {
+    const direction = Math.sign(beta1 * mean[i] + (1 - beta1) * gradients[i]);
+    parameters[i] -= learningRate * (direction + (i < decayed ? weightDecay * parameters[i] : 0));
+    mean[i] = beta2 * mean[i] + (1 - beta2) * gradients[i];
+  }
+}

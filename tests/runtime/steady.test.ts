@@ -38,6 +38,7 @@ function expected(
   const sums = 2 * tied;
   const loss = 1; // read on the last rank, with the last forward
   const looks = actions.length; // at the gradients of each rank; what they find is read with the same submission
+  const norm = Math.min(tied, 1); // of gradients that are summed up: the rank of the original reads it with the optimizer
   const times = timestamps ? actions.length : 0; // read once a rank
   const submits = recorded + looks + times;
   return {
@@ -47,7 +48,7 @@ function expected(
     encoders: submits,
     passes: recorded + sums + looks,
     submits,
-    maps: messages + loss + looks + times,
+    maps: messages + loss + looks + norm + times,
     idles: actions.length,
   };
 }

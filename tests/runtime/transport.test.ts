@@ -298,6 +298,13 @@ test("a rank that fails ends every wait of the others, those that begin after it
 
 test("the verdict is what the lowest rank has found, with the losses of all", () => {
   const findings: Finding[] = [{}, { notFinite: "b" }, { notFinite: "c", losses: 7 }];
-  assert.deepEqual(verdictOf(findings), { losses: 7, found: { rank: 1, parameter: "b" } });
-  assert.deepEqual(verdictOf([{ losses: 2.5 }, {}]), { losses: 2.5, found: undefined });
+  assert.deepEqual(verdictOf(findings), { losses: 7, found: { rank: 1, parameter: "b" }, clipped: 1 });
+  assert.deepEqual(verdictOf([{ losses: 2.5 }, {}]), { losses: 2.5, found: undefined, clipped: 1 });
+  const squares = [{ losses: 1, squares: 9 }, { squares: 16 }];
+  assert.equal(verdictOf(squares, { clip: 2 }).clipped, 2 / (5 + 1e-6));
+  assert.equal(
+    verdictOf(squares, { clip: 2, lossScale: { value: 4, canShrink: true } }).clipped,
+    1,
+    "1.25 without the scale",
+  );
 });

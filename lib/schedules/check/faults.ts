@@ -86,6 +86,7 @@ export function checkOrder(
   { forward, backward, weight }: Where,
 ): void {
   const { placement } = schedule;
+  const forwardOnly = backward.every((index) => index < 0) && weight.every((index) => index < 0);
   for (let stage = 0; stage < stages; stage++) {
     const rank = placement[stage];
     const list = schedule.actions[rank];
@@ -103,6 +104,8 @@ export function checkOrder(
       if (weight[own] >= 0 && weight[own] !== backward[own]) needs(weight[own], backward[own], "input gradient", "I");
       const missing = forward[own] < 0
         ? "forward"
+        : forwardOnly
+        ? ""
         : backward[own] < 0
         ? "backward"
         : weight[own] < 0

@@ -88,7 +88,7 @@ export function sizesOf(schedule: Schedule): Sizes {
   if (isEnough(count, sizes) || last < 0) return sizes;
   throw new UserError(
     `The schedule has ${count} actions, too few for ${stages} stages x ${sizes.microbatches} micro-batches: ` +
-      `each needs a forward and a backward`,
+      `each needs a forward, and in training a backward`,
   );
 }
 

@@ -10,10 +10,11 @@ import { letterOf, messageOf } from "./transfers_check.ts";
  * no two of them wait for each other, even where a send blocks until it is received. A forward's WAIT_SEND follows the
  * backward of its micro-batch, which proves that the activation has arrived; a gradient's comes last. Before these stands, stage by
  * stage, REDUCE_GRAD with its wait: PyTorch, which adds it to a file without transfers, divides the gradients by the number of
- * micro-batches there, and leaves their sum without.
+ * micro-batches there, and leaves their sum without. Forward passes alone have no gradients and no backward that proves anything: their
+ * WAIT_SEND come last.
  */
 export function withTransfers(program: Program): Row[] {
-  const { schedule: { actions, placement }, first, stage: stageOf, to: readerOf } = program;
+  const { schedule: { actions, placement }, first, stage: stageOf, to: readerOf, forwardOnly } = program;
   const times = timesOf(program, unitCosts());
   const spans = spansOf(program, times.starts, times.ends);
   const timed: { time: number; isAction: boolean; order: number; cell: Omit<Cell, "column"> }[][] = actions.map(
@@ -36,13 +37,14 @@ export function withTransfers(program: Program): Row[] {
     const received = single(stageOf[reader], `RECV_${letter}`, microbatch);
     timed[rank].push({ time: end, isAction: false, order, cell: single(stage, `SEND_${letter}`, microbatch) });
     timed[program.rank[reader]].push({ time: end, isAction: false, order: order++, cell: received });
-    if (kind === "F") sentForward.add(`${stage} ${microbatch}`);
+    if (forwardOnly) last[rank].push(single(stage, "WAIT_SEND_F", microbatch));
+    else if (kind === "F") sentForward.add(`${stage} ${microbatch}`);
     else last[rank].push(single(stage, "WAIT_SEND_B", microbatch));
   }
   return timed.map((events, rank) => {
     // At one moment transfers come first: what they bring may be used by the action that starts then.
     events.sort((a, b) => a.time - b.time || Number(a.isAction) - Number(b.isAction) || a.order - b.order);
-    const stages = placement.flatMap((at, stage) => at === rank ? [stage] : []);
+    const stages = forwardOnly ? [] : placement.flatMap((at, stage) => at === rank ? [stage] : []);
     const ends = stages.flatMap((stage) =>
       ["REDUCE_GRAD", "WAIT_REDUCE_GRAD"].map((name) => ({ actions: [{ stage, name }] }))
     );

@@ -43,7 +43,7 @@ function partnerStages(
   const found = { SEND_F: none(), RECV_F: none(), SEND_B: none(), RECV_B: none() };
   for (let from = 0; from < stages; from++) {
     for (const [letter, nodes] of [["F", forward], ["B", backward]] as const) {
-      const edge = output[nodes[from * microbatches]];
+      const node = nodes[from * microbatches], edge = node < 0 ? -1 : output[node];
       if (edge < 0) continue;
       found[`SEND_${letter}`][from] = stage[to[edge]];
       found[`RECV_${letter}`][stage[to[edge]]] = from;

@@ -7,16 +7,16 @@ export interface Groups {
   keyOf(cell: number): number;
   /** How many micro-batches it has. */
   sizeOf(cell: number): number;
-  /** Whether a B ends it. */
+  /** Whether a B ends it, or its F, where there are forward passes alone. */
   isWhole(cell: number): boolean;
 }
 
 /** The groups of a rank's W and B as they are placed. */
-export function groupsOf({ schedule: { actions }, group, first, kind }: Program, rank: number): Groups {
+export function groupsOf({ schedule: { actions }, group, first, kind, forwardOnly }: Program, rank: number): Groups {
   return {
     keyOf: (cell) => group[cell],
     sizeOf: (cell) => actions[rank][group[cell] - first[rank]].microbatches.length,
-    isWhole: (cell) => kind[group[cell]] === B,
+    isWhole: (cell) => forwardOnly || kind[group[cell]] === B,
   };
 }
 

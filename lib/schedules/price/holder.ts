@@ -71,9 +71,11 @@ interface Way {
   readonly isSent: boolean;
 }
 
+const none: Way = { isHanded: false, isSent: false };
+
 /** Of each stage, how its activations (F) and its gradients (I) come and go. */
 function waysOf(program: Program): Record<"F" | "I", Way>[] {
-  const { stages, microbatches, stage, to, forward, backward } = program;
+  const { stages, microbatches, stage, to, forward, backward, forwardOnly } = program;
   const wayOf = (node: number): Way => {
     const input = inputOf(program, node), output = outputOf(program, node);
     const isSent = output >= 0 && isMessage(program, output);
@@ -85,7 +87,7 @@ function waysOf(program: Program): Record<"F" | "I", Way>[] {
   };
   return Array.from({ length: stages }, (_, stage) => ({
     F: wayOf(forward[stage * microbatches]),
-    I: wayOf(backward[stage * microbatches]),
+    I: forwardOnly ? none : wayOf(backward[stage * microbatches]),
   }));
 }
 
@@ -102,7 +104,7 @@ interface Known {
 const categoryOf = { F: "activations", I: "derivatives" } as const;
 
 function holderOf({ program, stages, ways, staged, groups }: Known, rank: number): Holder {
-  const { schedule: { placement }, microbatches, first, forward, backward } = program;
+  const { schedule: { placement }, microbatches, first, forward, backward, forwardOnly } = program;
   const { keyOf, sizeOf, isWhole } = groups;
   const held = noBytes();
   let update = 0;
@@ -114,7 +116,7 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
     held.optimizer += optimizer;
     held.transfer += transfer;
     held.workspace += losses * microbatches;
-    update += amounts.update ?? 0;
+    if (!forwardOnly) update += amounts.update ?? 0;
   }
   const { workspace: standing, transfer: rest } = held;
   const last = first[rank + 1] - 1;
@@ -189,7 +191,7 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       if (handedTo !== undefined) {
         const its = cellOf(action, handedTo), taker = stages[handedTo];
         held[category] += inputAt(passes, its, taker, !slotsAt(its, taker) || enter(inputs[passes], its));
-        if (kind === "F" && taker.shared) shared.make(its);
+        if (kind === "F" && taker.shared && !forwardOnly) shared.make(its);
       }
       if (kind !== "F") held.workspace += reuse(action);
       const message = isSent ? (memory.messages?.[passes] ?? 0) + (memory.staging?.[passes] ?? 0) : 0;
@@ -206,7 +208,7 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       const slots = slotsAt(cell, memory);
       const released = slots?.released ?? memory.released ?? 0;
       if (kind === "I") held.activations -= released;
-      if (kind === "B") held.activations -= kept(cell, memory);
+      if (kind === "B" || forwardOnly) held.activations -= kept(cell, memory);
       if (kind === "W") {
         held.activations -= members.length * (memory.activations - (released + (slots?.moved ?? 0)));
         held.derivatives -= members.length * memory.derivatives;

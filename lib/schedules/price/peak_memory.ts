@@ -5,6 +5,8 @@ import { type Memory, unitMemory } from "./memory.ts";
 
 /**
  * The most that each rank holds at once, the end of the step included. It depends on the order of its actions only, not on their times.
+ * Of forward passes alone it is the most that they can hold: an F is counted with all that it would keep for a backward, and gives it
+ * back at its end.
  *
  * @throws {UserError} What `validate()` says of the schedule, and for an amount of memory that is none.
  */

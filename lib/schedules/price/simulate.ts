@@ -142,12 +142,12 @@ export function timesOf(program: Program, costs: Costs): Times {
 }
 
 /** How long each node takes. Asked rank by rank: in the order of time the actions are all over the memory. */
-function lengthsOf({ schedule: { actions }, devices, nodes, first }: Program, costs: Costs): Float64Array {
+function lengthsOf({ schedule: { actions }, devices, nodes, first, forwardOnly }: Program, costs: Costs): Float64Array {
   const lengths = new Float64Array(nodes);
   for (let rank = 0; rank < devices; rank++) {
     const list = actions[rank];
     for (let at = 0; at < list.length; at++) lengths[first[rank] + at] = durationOf(costs, list[at], rank, at);
-    lengths[nodes - devices + rank] = tailOf(costs, rank);
+    if (!forwardOnly) lengths[nodes - devices + rank] = tailOf(costs, rank);
   }
   return lengths;
 }

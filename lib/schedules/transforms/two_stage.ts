@@ -65,6 +65,11 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
     throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
   }
   const program = lower(schedule, endOf(costs));
+  if (program.forwardOnly) {
+    throw new UserError(
+      `2BP splits full backwards, and ${schedule.name} runs forward passes alone: split, then forwardOnly()`,
+    );
+  }
   schedule.actions.forEach((list, rank) => {
     const split = list.find((action) => action.kind === "I" || action.kind === "W");
     if (split) {
