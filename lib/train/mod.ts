@@ -27,3 +27,14 @@ export {
 } from "./optimizers.ts";
 export type { Grouped, Matching, OptimizerGroup } from "./optimizer_groups.ts";
 export { syntheticImages } from "./synthetic_images.ts";
+
+// What the signatures above name and other faces are home to.
+export type { Device, TimestampSlot, View } from "../gpu/device.ts";
+export type { Driver } from "../gpu/driver.ts";
+export type { Gpu, GpuInfo } from "../gpu/gpu.ts";
+export type { Kernel } from "../gpu/kernel.ts";
+export type { Ledger } from "../gpu/ledger.ts";
+export type { ParameterValues } from "../gpu/parameters.ts";
+export type { Storage } from "../gpu/pool.ts";
+export type { Bytes, Category } from "../memory.ts";
+export type { DType, Tensor } from "../tensor.ts";
