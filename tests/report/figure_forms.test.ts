@@ -50,7 +50,8 @@ test("a figure's SVG is a document of its size with its texts as texts, and says
 });
 
 test("a legend has room for letters that are wider than those that were measured", async () => {
-  const { documentElement: root } = new JSDOM(await figureSvg(figure), { contentType: "image/svg+xml" }).window.document;
+  const { documentElement: root } =
+    new JSDOM(await figureSvg(figure), { contentType: "image/svg+xml" }).window.document;
   const clip = root.querySelector('clipPath[id^="legend"] rect')!;
   const [last] = [...root.querySelectorAll(".legend .traces")].slice(-1); // its text begins 40 to the right of it
   const start = Number(/translate\(([\d.]+)/.exec(last.getAttribute("transform")!)![1]) + 40;
