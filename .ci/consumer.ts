@@ -1,7 +1,7 @@
 /**
  * Whether the npm package serves projects of other people: it is packed, installed into an empty folder, and used there by Node
- * as plain JavaScript, by Deno, by Bun, by tsc with everything checked, and by a notebook; and once more without the parts that
- * schedules do not need.
+ * as plain JavaScript, by Deno, by Bun, by tsc with everything checked, and by a notebook; the links of its pages lead somewhere;
+ * and once more without the parts that schedules do not need.
  */
 import { execFileSync } from "node:child_process";
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -46,6 +46,8 @@ try {
   const tarball = execFileSync(process.execPath, pack, { encoding: "utf8" }).trim().split("\n").pop()!;
 
   const whole = project("whole", [tarball, "typescript@5.9.3"]);
+  const links = new URL("links.ts", import.meta.url).pathname;
+  console.log(`README: ${run(whole, process.execPath, "run", "-A", links, "node_modules/twobp").trim()}`);
   writeFileSync(join(whole, "use.ts"), program);
   writeFileSync(join(whole, "use.mjs"), plain);
   works("Node", whole, "node", "use.mjs");

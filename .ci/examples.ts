@@ -1,24 +1,34 @@
-/** Runs the examples of README, `docs/`, docstrings and `examples/`, each as a program of its own. */
+/**
+ * Runs the examples of README, `docs/`, docstrings and `examples/`, each as a program of its own. A block of `text` right after one
+ * is what it prints, and is compared. File names as arguments run the examples of these alone: `.ci/examples.ts docs/tutorial.md`.
+ */
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
+import { difference } from "./printed.ts";
 
 const listed = (...patterns: string[]) =>
   execFileSync("git", ["ls-files", ...patterns], { encoding: "utf8" }).split("\n").filter(Boolean);
 
 const folder = resolve(mkdtempSync(".ci/examples-")); // inside the tree, where "twobp" is found; what they write goes with it
-let count = 0;
+const chosen = process.argv.slice(2);
+const isChosen = (file: string) => chosen.length === 0 || chosen.includes(file);
+let count = 0, compared = 0;
 
-function run(file: string, code: string, name = `${count + 1}.ts`): void {
+function run(file: string, code: string, name = `${count + 1}.ts`, expected?: string): void {
   count++;
   const path = join(folder, name);
   writeFileSync(path, code);
-  const { status, stderr } = spawnSync(process.execPath, ["run", "-A", "--no-check", path], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ["run", "-A", "--no-check", path], {
     cwd: folder,
     encoding: "utf8",
   });
   if (status !== 0) throw new Error(`The example of ${file} fails: ${stderr}\n${code}`);
+  if (expected === undefined) return;
+  compared++;
+  const found = difference(expected, stdout);
+  if (found) throw new Error(`An example of ${file} prints something else: ${found}\n${code}`);
 }
 
 try {
@@ -35,16 +45,17 @@ try {
     `Story ${i}: ${"each rank waits for the one before it, and the last one for all. ".repeat(5)}`;
   const stories = Array.from({ length: 100 }, (_, i) => JSON.stringify({ text: story(i) }) + "\n");
   writeFileSync(join(folder, "stories.jsonl"), stories.join(""));
-  for (const file of listed("README.md", "mod.ts", "docs/*.md", "lib/**/*.ts")) {
-    for (const [, block] of readFileSync(file, "utf8").matchAll(/```ts\n(.*?)```/gs)) {
+  for (const file of listed("README.md", "mod.ts", "docs/*.md", "lib/**/*.ts").filter(isChosen)) {
+    const blocks = readFileSync(file, "utf8").matchAll(/```ts\n(.*?)```(?:\s*```text\n(.*?)```)?/gs);
+    for (const [, block, expected] of blocks) {
       const code = file.endsWith(".md") ? block : block.replace(/^ *\* ?/gm, "");
       if (!/ from "twobp[/"]/.test(code)) continue; // a fragment
-      run(file, code, /^\/\/ (\w+\.ts)\n/.exec(code)?.[1]); // a named one is a file that later examples import
+      run(file, code, /^\/\/ (\w+\.ts)\n/.exec(code)?.[1], expected); // a named one is a file that later examples import
     }
   }
   const whole = listed("examples/*.ts");
   if (whole.length === 0) throw new Error("There is nothing in examples");
-  for (const file of whole) {
+  for (const file of whole.filter(isChosen)) {
     const code = readFileSync(file, "utf8");
     const lines = code.trimEnd().split("\n").length;
     if (!code.startsWith("/**")) throw new Error(`${file} does not begin with a comment that says what it shows`);
@@ -55,4 +66,5 @@ try {
 } finally {
   rmSync(folder, { recursive: true });
 }
-console.log(`${count} examples run.`);
+if (count === 0) throw new Error(`There are no examples in ${chosen.join(", ")}`);
+console.log(`${count} examples run, what ${compared} of them print compared.`);

@@ -1,12 +1,22 @@
-/** Fails when a link of a Markdown file leads nowhere, a relative path or a heading, and prints where. */
+/**
+ * Fails when a link of a Markdown file leads nowhere, a relative path or a heading, and prints where. Of this tree, or of a folder
+ * that is given, such as the package where it is installed.
+ */
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 
-const listed = (...patterns: string[]) =>
-  execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard", ...patterns], { encoding: "utf8" })
+function pages(): string[] {
+  const folder = process.argv[2];
+  if (folder) {
+    const files = readdirSync(folder, { recursive: true, encoding: "utf8" });
+    return files.filter((file) => file.endsWith(".md")).map((file) => join(folder, file));
+  }
+  const kinds = ["--cached", "--others", "--exclude-standard"];
+  return execFileSync("git", ["ls-files", ...kinds, "*.md"], { encoding: "utf8" })
     .split("\n").filter((file) => file && existsSync(file));
+}
 
 /** Without blocks and spans of code, where a bracket is no link. */
 const prose = (text: string) => text.replace(/^ *```.*?^ *```/gms, "").replace(/`[^`\n]*`/g, "`");
@@ -26,7 +36,7 @@ function anchorsOf(file: string): Set<string> {
 
 const faults: string[] = [];
 let count = 0;
-for (const file of listed("*.md")) {
+for (const file of pages()) {
   const text = prose(readFileSync(file, "utf8"));
   for (const [, target] of text.matchAll(/\]\(([^)\s]+)(?: "[^"]*")?\)/g)) {
     if (/^[a-z]+:/.test(target)) continue; // somebody else's

@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
+import { copyPages } from "./pages.ts";
 
 /** What the tarball is built by. Not among the project's own packages: nobody else needs them. */
 const tools = ["-p", "tsdown@0.21.10", "-p", "typescript@5.9.3"];
@@ -55,7 +56,8 @@ for (const file of readdirSync(join(folder, "dist"), { recursive: true, encoding
   if (/\bGPU[A-Z]/.test(text)) writeFileSync(path, `/// <reference types="@webgpu/types" />\n${text}`);
 }
 cpSync("kernels", join(folder, "dist/kernels"), { recursive: true, filter: (path) => !path.endsWith(".md") });
-for (const file of ["README.md", "LICENSE"]) cpSync(file, join(folder, file));
+const pages = copyPages(folder);
+if (!pages.includes("LICENSE")) throw new Error("README does not lead to LICENSE");
 
 const built = (source: string, ending: string) => source.replace("./", "./dist/").replace(/\.ts$/, ending);
 const paths = Object.entries(exports as Record<string, string>);
@@ -68,7 +70,7 @@ writeFileSync(
   JSON.stringify(
     {
       ...{ name, version, description, license, type: "module", engines: { node: ">=20.19" } },
-      files: ["dist"],
+      files: ["dist", ...pages],
       exports: Object.fromEntries(
         paths.map(([path, source]) => [path, { types: built(source, ".d.ts"), default: built(source, ".js") }]),
       ),

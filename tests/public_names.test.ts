@@ -1,6 +1,7 @@
 /** What this project promises: every public name, so that a new one, or one less, is a decision. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
+import { posix } from "node:path";
 import { test } from "node:test";
 
 const root = new URL("../", import.meta.url);
@@ -10,18 +11,27 @@ const benches = readdirSync(new URL("bench/", root), { recursive: true, encoding
 const paths: Record<string, string> = JSON.parse(read("package.json")).exports;
 const expected: Record<string, string[]> = JSON.parse(read("tests/fixtures/public_names.json"));
 
-/** The names that a face exports, in order; it does nothing but export from other files. */
-function namesOf(file: string): string[] {
-  const code = read(file).replace(/\/\*\*.*?\*\//gs, "");
-  const lists = [...code.matchAll(/export (?:type )?\{([^}]*)\} from "[^"]+";/g)];
+/** What a face exports, by name: the file that has it, and whether it is given as a type. A face does nothing but export. */
+function exportsOf(file: string): Map<string, { from: string; isType: boolean }> {
+  const code = read(file).replace(/\/\*\*.*?\*\//gs, "").replace(/^\/\/.*$/gm, "");
+  const lists = [...code.matchAll(/export (type )?\{([^}]*)\} from "([^"]+)";/g)];
   assert.equal(code.replace(/export (?:type )?\{[^}]*\} from "[^"]+";/g, "").trim(), "", `${file} only exports`);
-  return lists.flatMap(([, list]) => list.split(",")).map((name) => name.trim().replace(/^type /, ""))
-    .filter(Boolean).map((name) => name.split(" as ").pop()!).sort();
+  return new Map(
+    lists.flatMap(([, types, list, from]) =>
+      list.split(",").map((name) => name.trim()).filter(Boolean).map((name) => {
+        const isType = types !== undefined || name.startsWith("type ");
+        return [name.replace(/^type /, "").split(" as ").pop()!, {
+          from: posix.join(posix.dirname(file), from),
+          isType,
+        }];
+      })
+    ),
+  );
 }
 
 for (const [path, file] of Object.entries(paths)) {
   test(`the public names of twobp${path.slice(1)} are those in tests/fixtures/public_names.json`, () => {
-    assert.deepEqual(namesOf(file), expected[path]);
+    assert.deepEqual([...exportsOf(file).keys()].sort(), expected[path]);
   });
 }
 
@@ -30,15 +40,19 @@ test("every folder that has a face is a sub-path, and the first page has few nam
   assert.ok(expected["."].length <= 40, `${expected["."].length} names`);
 });
 
-test("a name has one home: no two sub-paths export the same, but for layers and losses named as the operation they run", () => {
-  const homes = new Map<string, string>();
+test("a name is one thing: sub-paths share types alone, of one file, but for layers and losses named as the operation they run", () => {
+  const homes = new Map<string, { from: string; isType: boolean; path: string }>();
   const both = ["./layers", "./losses"];
-  const twice = new Set(both.flatMap((path) => expected[path]).filter((name) => expected["./ops"].includes(name)));
+  const operations = exportsOf(paths["./ops"]);
   for (const path of Object.keys(paths).filter((each) => each !== ".")) {
-    for (const name of expected[path]) {
-      if (both.includes(path) && twice.has(name)) continue;
-      assert.equal(homes.get(name), undefined, `${name} is in ${homes.get(name)} and ${path}`);
-      homes.set(name, path);
+    for (const [name, { from, isType }] of exportsOf(paths[path])) {
+      if (both.includes(path) && !isType && operations.get(name)?.isType === false) continue;
+      const home = homes.get(name);
+      if (!home) homes.set(name, { from, isType, path });
+      else {
+        assert.equal(from, home.from, `${name} is another in ${path} than in ${home.path}`);
+        assert.ok(isType || home.isType, `${name} is no type, and in ${home.path} and ${path}`);
+      }
     }
   }
 });

@@ -64,3 +64,19 @@ export { createGroup, type Group, releaseGroup, slotIn } from "./group.ts";
 export { type Placeable, type Placed, placeLayers, type PlaceOptions } from "./placed.ts";
 export { createSaved } from "./saved.ts";
 export type { Reading, Sums } from "./sums.ts";
+
+// What the signatures above name and other faces are home to.
+export type { Device, TimestampSlot, View } from "../gpu/device.ts";
+export type { Driver } from "../gpu/driver.ts";
+export type { Gpu, GpuInfo } from "../gpu/gpu.ts";
+export type { Kernel } from "../gpu/kernel.ts";
+export type { Ledger } from "../gpu/ledger.ts";
+export type { ParameterValues } from "../gpu/parameters.ts";
+export type { Storage } from "../gpu/pool.ts";
+export type { Bytes, Category } from "../memory.ts";
+export type { BatchNormOptions } from "../ops/batch_norm.ts";
+export type { GeluForm } from "../ops/gelu.ts";
+export type { RopeScaling } from "../ops/rope.ts";
+export type { Window } from "../ops/windows.ts";
+export type { Generator } from "../random.ts";
+export type { DType, Tensor } from "../tensor.ts";

@@ -113,3 +113,11 @@ export {
 export { softmax, softmaxBackward } from "./softmax.ts";
 export { swiglu, swigluBackward } from "./swiglu.ts";
 export { type Window, windowedShape } from "./windows.ts";
+
+// What the signatures above name and other faces are home to.
+export type { Device, TimestampSlot, View } from "../gpu/device.ts";
+export type { Driver } from "../gpu/driver.ts";
+export type { Gpu, GpuInfo } from "../gpu/gpu.ts";
+export type { Ledger } from "../gpu/ledger.ts";
+export type { Storage } from "../gpu/pool.ts";
+export type { Bytes, Category } from "../memory.ts";

@@ -94,10 +94,13 @@ async function createDrawer(): Promise<Drawer> {
 
 /**
  * References without quotes, as painters want them, and in place of plotly's random names those of the drawing: the same
- * figure gives the same text, and two on one page stay apart.
+ * figure gives the same text, and two on one page stay apart. What clips a legend is wider than plotly makes it: a reader without
+ * the font that was measured may have a wider one, which would lose the last letters.
  */
 function plain(svg: string): string {
-  const text = svg.replace(/url\((?:'|"|&quot;|&#39;)(#[^'"&)]+)(?:'|"|&quot;|&#39;)\)/g, "url($1)")
+  const legend = /(<clipPath id="legend[^>]*><rect width=")([\d.]+)/;
+  const wide = svg.replace(legend, (_, before: string, width: string) => before + Math.ceil(1.5 * Number(width)));
+  const text = wide.replace(/url\((?:'|"|&quot;|&#39;)(#[^'"&)]+)(?:'|"|&quot;|&#39;)\)/g, "url($1)")
     .replace(/ trace[0-9a-f]{6}"/g, '"');
   const [, id] = /id="defs-([0-9a-f]+)"/.exec(text) ?? [];
   if (!id) return text;

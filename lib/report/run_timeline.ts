@@ -15,6 +15,22 @@ import { type Timeline, transfersOf } from "./timeline.ts";
  * gradient cannot be used before it is made, so every transfer bounds how far two clocks are apart, those of activations from
  * one side and those of gradients from the other. Clocks within the bounds are taken as one; others are set to the middle, as
  * NTP does (RFC 5905, section 8), so that a drawing can be off by half the round trip of a message.
+ *
+ * @example
+ * ```ts
+ * import { adamw, createModel, createPipeline, generate, openDevices, runTimeline, textSource, twoStage } from "twobp";
+ * import { ganttText } from "twobp/report";
+ *
+ * const set = await openDevices(2);
+ * const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
+ * const text = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
+ * const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
+ * await pipeline.step(schedule, text.next(4)); // the first step compiles kernels
+ * const timeline = runTimeline(schedule, set.mode, await pipeline.step(schedule, text.next(4)));
+ * if (timeline) console.log(ganttText(schedule, timeline)); // milliseconds
+ * pipeline.close();
+ * set.close();
+ * ```
  */
 export function runTimeline(
   schedule: Schedule,

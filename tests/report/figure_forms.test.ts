@@ -49,6 +49,16 @@ test("a figure's SVG is a document of its size with its texts as texts, and says
   assert.ok(new Set(data).size > 20, "another painter than ours draws it too");
 });
 
+test("a legend has room for letters that are wider than those that were measured", async () => {
+  const { documentElement: root } =
+    new JSDOM(await figureSvg(figure), { contentType: "image/svg+xml" }).window.document;
+  const clip = root.querySelector('clipPath[id^="legend"] rect')!;
+  const [last] = [...root.querySelectorAll(".legend .traces")].slice(-1); // its text begins 40 to the right of it
+  const start = Number(/translate\(([\d.]+)/.exec(last.getAttribute("transform")!)![1]) + 40;
+  const letters = last.querySelector("text")!.textContent!.length;
+  assert.ok(Number(clip.getAttribute("width")) > start + 13 * 0.7 * letters, "wide ones take 0.7 of their size of 13");
+});
+
 test("the same figure gives the same SVG, and two figures have no names in common", async () => {
   const ids = (svg: string) => [...svg.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id);
   const first = await figureSvg(figure);
