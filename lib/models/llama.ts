@@ -174,6 +174,7 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
       ropeTheta,
       ...Object.fromEntries(Object.entries(ropeScaling ?? {}).map(([field, value]) => [`ropeScaling.${field}`, value])),
       ...rate > 0 ? { dropout: rate } : {},
+      ...documents ? { documents: 1 } : {},
     },
     task: "next-token",
     inputs: { shape: [length], vocabulary },

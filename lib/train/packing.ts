@@ -68,7 +68,7 @@ export function packing(
         tokens[used + i] = all[token + i];
         if (token + i + 1 < all.length) following[used + i] = all[token + i + 1];
       }
-      starts.fill(used, used + taken);
+      starts.fill(used, used, used + taken);
       used += taken;
       token += taken;
       if (token >= inputs) {

@@ -4,6 +4,7 @@ import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } fr
 import { addBias, columnSum, columnTotals } from "../../lib/ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../../lib/ops/causal_conv.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../../lib/ops/conv.ts";
+import { hideDocuments } from "../../lib/ops/documents.ts";
 import { dropout } from "../../lib/ops/dropout.ts";
 import { add, fill, scale } from "../../lib/ops/elementwise.ts";
 import { embedding, embeddingBackwardWeight, packIds } from "../../lib/ops/embedding.ts";
@@ -454,6 +455,29 @@ const attentionCases: Case[] = [
   };
 });
 
+/** Documents of 5 and 7, and of 12 tokens. */
+const documentsCase: Case = {
+  name: "hideDocuments() of scores and of their gradient",
+  inputs: {
+    scores: { ...floats(2, 2, 12, 12), places: [7 * 12 + 2, 7 * 12 + 6] },
+    dscores: { ...floats(2, 2, 12, 12), places: [9 * 12 + 4, 9 * 12 + 9] },
+    starts: words(Uint32Array.from({ length: 24 }, (_, i) => i >= 5 && i < 12 ? 5 : 0), [2, 12]),
+  },
+  outputs: {},
+  record({ scores, dscores, starts }) {
+    const shape = { sequences: 2, heads: 2, length: 12 };
+    hideDocuments(scores, starts, shape);
+    hideDocuments(dscores, starts, shape, true);
+  },
+  expected({ scores, dscores }) {
+    // Of each sequence's two matrices of 144.
+    const isHidden = (i: number) => i < 288 && Math.floor(i / 12) % 12 >= 5 && i % 12 < 5;
+    const hidden = (values: ArrayLike<number>, value: number) =>
+      Float64Array.from(values, (each, i) => isHidden(i) ? value : each);
+    return { scores: hidden(scores, -1e4), dscores: hidden(dscores, 0) };
+  },
+};
+
 /** More than a chunk of tokens, and channels that divide by the subgroup's lanes. */
 const scanCase = (sumsIn: "I" | "W"): Case => {
   const state = 16, length = 20, channels = 16, R = 2 * length;
@@ -546,6 +570,7 @@ export const cases: readonly Case[] = [
   ...imageCases,
   ...ropeCases,
   ...attentionCases,
+  documentsCase,
   scanCase("I"),
   scanCase("W"),
   causalConvCase,
