@@ -1,11 +1,12 @@
 /** Settings of an optimizer that hold for some parameters and not for others. */
 import { UserError } from "../errors.ts";
-import { described, type Rule } from "../rules.ts";
+import { type Match, matches } from "../matching.ts";
+import { described } from "../rules.ts";
 
 /** Which parameters settings of their own hold for. */
 export interface Matching {
   /** Finds them by name, "blocks.0.mlp.down.weight": an expression that is found in it, or a function that says yes. */
-  readonly match: RegExp | ((name: string) => boolean);
+  readonly match: Match;
 }
 
 /** Parameters that an optimizer treats in their own way. */
@@ -22,19 +23,9 @@ export interface Grouped<Spec> {
   readonly groups?: readonly OptimizerGroup<Spec>[];
 }
 
-/** What takes groups asks for this of each `match`. */
-export const matchRule: Rule = {
-  right: "a RegExp or a function of a parameter's name",
-  accepts: (value) => value instanceof RegExp || typeof value === "function",
-};
-
 /** How an optimizer treats the parameter of this name: as the first group that has it, or as all others. */
 export function specFor<Spec extends Grouped<Spec>>(spec: Spec, name: string): Spec {
   return spec.groups?.find(({ match }) => matches(match, name))?.spec ?? spec;
-}
-
-function matches(match: Matching["match"], name: string): boolean {
-  return match instanceof RegExp ? name.search(match) >= 0 : Boolean(match(name)); // test() would remember where it was
 }
 
 /**
