@@ -79,7 +79,7 @@ test("checkGradients() finds nothing wrong with adapters on frozen bases, traine
   }
 });
 
-test("an adapter starts as nothing: y is the base's, bit for bit, and A is random", async () => {
+test("an adapter starts with a random A and a B of zeros beside a base that stays frozen", () => {
   const { parameters } = lora(frozen(linear("l", 64, 9)), { rank: 2 });
   assert.deepEqual(parameters.map(({ name, shape, initial }) => [name, shape, initial]), [
     ["l.weight", [64, 9], { normal: 0.02 }],
