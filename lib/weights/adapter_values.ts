@@ -1,6 +1,6 @@
 /** What adapters do to the weights that they are beside, and what files say of it. */
 import { UserError } from "../errors.ts";
-import type { Adapts, Parameter } from "../layers/parameter.ts";
+import type { Adapts } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import { isObject, parseJson } from "./json.ts";
 import type { TensorFile } from "./safetensors.ts";
@@ -48,8 +48,22 @@ export function checkScales({ metadata }: TensorFile, path: string, model: Model
   }
 }
 
-/** W + alpha / rank * A B in the place of each W that has adapters, added up in float64. */
-export function addAdapters(values: Map<string, Float32Array>, parameters: readonly Parameter[]): void {
+/**
+ * W + alpha / rank * A B in the place of each W that has adapters, added up in float64.
+ *
+ * @throws {UserError} Where a W is one with another, which would get the sum too.
+ */
+export function addAdapters(values: Map<string, Float32Array>, model: Model): void {
+  for (const { projection, weight } of adaptersOf(model)) {
+    const tie = model.tied?.find((pair) => pair.some(({ name }) => name === weight));
+    if (!tie) continue;
+    const other = tie.find(({ name }) => name !== weight)!.name;
+    throw new UserError(
+      `saveWeights: the adapter of ${projection} is beside ${weight}, which is tied to ${other}: merged they would differ; ` +
+        "save without `merged`",
+    );
+  }
+  const parameters = parametersOf(model);
   const find = (name: string) => parameters.find((each) => each.name === name)!;
   for (const { name, adapts, shape: [inputs] } of parameters) {
     if (adapts?.factor !== "A") continue;

@@ -37,7 +37,7 @@ export interface SaveOptions {
  * set.close();
  * ```
  *
- * @throws {UserError} When the file cannot be written, a value is not finite, or there are no adapters to be merged.
+ * @throws {UserError} When the file cannot be written, a value is not finite, or there are no adapters to be merged, or one beside a tied weight.
  */
 export async function saveWeights(pipeline: Pipeline, path: string, options: SaveOptions = {}): Promise<void> {
   expectFields("saveWeights", options, { merged: optional(flag) });
@@ -46,7 +46,7 @@ export async function saveWeights(pipeline: Pipeline, path: string, options: Sav
   if (merged && adapters.length === 0) throw new UserError(`saveWeights: ${model.name} has no adapters to be merged`);
   // Asked for before anything is waited for: a step in between would tear them apart.
   const values = finite(await Promise.all([pipeline.parameters(), pipeline.state()]), path, model);
-  if (merged) addAdapters(values, parametersOf(model));
+  if (merged) addAdapters(values, model);
   const written = merged ? references : [...references, ...adapters];
   writeTensorFile(path, namedTensors(written, values), {
     ...settingsMetadata(model, family),
