@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { isTrained } from "../../lib/layers/parameter.ts";
+import { predictMemory } from "../../lib/measure/memory.ts";
 import { type Model, parametersOf } from "../../lib/models/model.ts";
 import { createPipeline, type Pipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
@@ -16,7 +17,7 @@ import { referenceModel } from "../../lib/weights/families.ts";
 import { modelFrom } from "../../lib/weights/model_from.ts";
 import { toReference } from "../../lib/weights/reference.ts";
 import { functionOf } from "./example.ts";
-import { type Fixture, readFixture } from "./fixture.ts";
+import { type Fixture, readFixture, readTensors } from "./fixture.ts";
 
 let set: DeviceSet;
 before(async () => {
@@ -165,4 +166,45 @@ test("a model with adapters starts as the model without: the same loss, bit for 
     pipeline.close();
   }
   assert.equal(losses[0], losses[1]);
+});
+
+test("memory of a model with adapters is predicted as it is, recomputation and 2BP included", async () => {
+  const { fixture, model } = await loraExample();
+  const optimizer = adamw();
+  const { software, subgroupSize } = set.devices[0].gpu.info;
+  for (const recompute of ["none", "both"] as const) {
+    for (const [name, schedule] of schedulesOf(fixture.microbatches)) {
+      const pipeline = createPipeline(set, model, { optimizer, recompute });
+      const { peaks } = await pipeline.step(schedule, fixture.batch);
+      pipeline.close();
+      const options = { optimizer, recompute, software, subgroupSize };
+      const predicted = await predictMemory(model, schedule, fixture.batch.samples / fixture.microbatches, options);
+      assert.deepEqual(peaks.map(({ total }) => total), predicted.map(({ total }) => total), `${name}, ${recompute}`);
+    }
+  }
+});
+
+test("in mixed precision adapters have nearly the loss and gradients of f32, and are trained in f32", async (t) => {
+  if (!set.devices.every(({ gpu }) => gpu.info.f16)) return t.skip("this device has no f16");
+  const { fixture, model, load } = await loraExample();
+  const pipeline = createPipeline(set, model, { optimizer: adamw(), precision: "mixed" });
+  load(pipeline);
+  for (const [name, schedule] of schedulesOf(fixture.microbatches)) {
+    const { loss } = await pipeline.step(schedule, fixture.batch, { optimize: false });
+    assert.ok(Math.abs(loss / fixture.loss - 1) < 1e-3, `${name}: the loss is ${loss}`);
+    const gradients = await pipeline.gradients();
+    for (const reference of referenceModel(model).adapters) {
+      const theirs = fixture.expected.get(reference.name)!;
+      const ours = toReference(reference, gradients.get(reference.parameter)!);
+      const off = size(ours.map((value, i) => value - theirs[i]));
+      // f16 rounds what comes back through attention by some thousandths, and B leaves three directions of it.
+      assert.ok(off < 2e-2 * size(theirs), `${name}: ${reference.name} is off by ${off / size(theirs)}`);
+    }
+  }
+  const before = await pipeline.parameters();
+  for (const [name, values] of readTensors("lora/adapter/adapter_model.safetensors")) {
+    const { parameter } = referenceModel(model).adapters.find((each) => each.name === name)!;
+    assert.deepEqual(before.get(parameter)!.toSorted(), values.toSorted(), `${name} is held in f32`);
+  }
+  pipeline.close();
 });
