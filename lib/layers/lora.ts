@@ -1,5 +1,6 @@
 /** Low-rank adapters beside a projection (LoRA, Hu et al., arXiv 2106.09685). */
 import { UserError } from "../errors.ts";
+import { takeColumns } from "../ops/columns.ts";
 import { matmul, matmulBatched, type Matrices } from "../ops/matmul.ts";
 import { anything, callback, expectFields, expectValue, having, optional, positive, real } from "../rules.ts";
 import { joinAdjacent, type Tensor } from "../tensor.ts";
@@ -46,9 +47,10 @@ interface Adapter {
  * console.log(adapted.flops([64, 512]).w / base.flops([64, 512]).w); // 0.02: what is left of W
  * ```
  *
- * I works out x's gradient through base and adapters, and the gradient of x A, which it leaves for W with x A, x and dy: W is two
- * products of rank columns. So W costs next to nothing, and waits for as much memory as that of the base would. With A frozen (LoRA-FA,
- * Zhang et al., arXiv 2308.03303) x does not wait.
+ * I works out x's gradient through base and adapters, and the gradient of x A, which it leaves for W with x A, x and dy, of
+ * several projections side by side the columns that have adapters: W is two products of rank columns for each. So W costs next to
+ * nothing, and waits for as much memory as that of the base would. With A frozen (LoRA-FA, Zhang et al., arXiv 2308.03303) x does not
+ * wait.
  *
  * @throws {UserError} When the base does not say what it projects, no projection of it is a target, or rank and alpha are not above 0.
  */
@@ -89,6 +91,8 @@ export function lora(base: Layer, options: LoraOptions): Layer {
     );
   }
   const scale = alpha / rank;
+  // Columns without an adapter are not kept for W, where nobody else keeps them.
+  const apart = adapters.length < parts.length && base.reads.gradient !== true;
   const trainsA = adapters.some(({ a }) => isTrained(a)), trainsB = adapters.some(({ b }) => isTrained(b));
 
   /** An adapter's columns of a tensor that is as wide as y. */
@@ -97,11 +101,12 @@ export function lora(base: Layer, options: LoraOptions): Layer {
     columns: part.outputs,
     offset: start,
   });
+  const dyOf = ({ part }: Adapter) => apart ? `${part.name}.dy` : "dy";
   const lowOf = ({ part }: Adapter) => `${part.name}.low`, dlowOf = ({ part }: Adapter) => `${part.name}.dlow`;
 
   return composed({ base }, {
     parameters: adapters.flatMap(({ a, b }) => [a, b]),
-    reads: { input: either(base.reads.input, trainsA), gradient: either(base.reads.gradient, trainsB) },
+    reads: { input: either(base.reads.input, trainsA), gradient: either(base.reads.gradient, trainsB && !apart) },
     outputShape: (shape) => base.outputShape(shape),
     flops(shape) {
       const through = (outputs: number) => 2 * shape[0] * rank * outputs;
@@ -129,9 +134,14 @@ export function lora(base: Layer, options: LoraOptions): Layer {
       }
     },
     backwardInput(dx, dy, saved) {
-      if (trainsB) saved.keep("dy", dy);
+      if (trainsB && !apart) saved.keep("dy", dy);
       backwardInput(base, dx, dy, saved.child("base"));
       for (const each of adapters) {
+        if (apart && isTrained(each.b)) {
+          const own = saved.slot(dyOf(each), [dy.shape[0], each.part.outputs], "derivatives", dy.dtype);
+          takeColumns(own, dy, each.start);
+          saved.keep(dyOf(each), own);
+        }
         const trained = isTrained(each.a), shape = [dy.shape[0], rank];
         if (!dx && !trained) continue;
         const dlow = trained
@@ -155,8 +165,9 @@ export function lora(base: Layer, options: LoraOptions): Layer {
         }
         if (isTrained(b)) {
           const product = { transposeA: true, accumulate: true, scale, sampleRows: rowsOf(low) };
-          for (const [inside, dy] of kept(low, "dy")) {
-            matmulBatched(matrix(gradient(b)), matrix(inside), columns(dy, each), [1, 1], product);
+          for (const [inside, dy] of kept(low, dyOf(each))) {
+            const derivative = apart ? matrix(dy) : columns(dy, each);
+            matmulBatched(matrix(gradient(b)), matrix(inside), derivative, [1, 1], product);
           }
         }
       }

@@ -7,6 +7,7 @@ import { batchNorm, batchNormBackwardInput, batchNormSums } from "../ops/batch_n
 import { addBias, columnSum, columnTotals } from "../ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../ops/causal_conv.ts";
 import { type Observed, observeProblems, withCandidate } from "../ops/choice.ts";
+import { takeColumns } from "../ops/columns.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../ops/conv.ts";
 import { dropout } from "../ops/dropout.ts";
 import { add, fill, scale } from "../ops/elementwise.ts";
@@ -76,6 +77,7 @@ function rows(make: Make) {
   layerNormBackwardInput(wide(), wide(), wide(), pairs(), gain());
   layerNormSums(perColumn(), perColumn(), wide(), wide(), pairs());
   swiglu(wide(), twice());
+  takeColumns(wide(), twice(), D);
   swigluBackward(twice(), wide(), twice());
   crossEntropy(perRow(), perRow(), wide(), targets);
   crossEntropyBackward(wide(), wide(), perRow(), targets, make([1], "f32"));

@@ -3,7 +3,7 @@ import { UserError } from "../errors.ts";
 import { frozenPart } from "../layers/frozen.ts";
 import type { Layer, ProjectionPart } from "../layers/layer.ts";
 import { lora } from "../layers/lora.ts";
-import { type Match, matches, matchRule } from "../matching.ts";
+import { matches, matchRule } from "../matching.ts";
 import { expectFields, optional, positive, real } from "../rules.ts";
 import { expectModel, type Model, parametersOf, withLayers } from "./model.ts";
 
@@ -17,9 +17,9 @@ export interface LoraModelOptions {
    * Which projections have an adapter, by name: an expression that is found in it, or a function that says yes. A block of LLaMa has
    * attention.q, .k, .v and .out, mlp.gate, .up and .down; a message lists the names where none is meant.
    */
-  readonly targets: Match;
+  readonly targets: RegExp | ((projection: string) => boolean);
   /** Which parameters of the model itself are trained as well, by name; none by default. */
-  readonly trained?: Match;
+  readonly trained?: RegExp | ((parameter: string) => boolean);
 }
 
 /**

@@ -1,12 +1,12 @@
 /** Settings of an optimizer that hold for some parameters and not for others. */
 import { UserError } from "../errors.ts";
-import { type Match, matches } from "../matching.ts";
+import { matches } from "../matching.ts";
 import { described } from "../rules.ts";
 
 /** Which parameters settings of their own hold for. */
 export interface Matching {
   /** Finds them by name, "blocks.0.mlp.down.weight": an expression that is found in it, or a function that says yes. */
-  readonly match: Match;
+  readonly match: RegExp | ((name: string) => boolean);
 }
 
 /** Parameters that an optimizer treats in their own way. */
