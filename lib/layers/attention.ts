@@ -7,7 +7,7 @@ import { between, composed } from "./composite.ts";
 import { checkRate } from "./dropout.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
-import { butFrozen, type Trainable } from "./parameter.ts";
+import type { Trainable } from "./parameter.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 
@@ -57,9 +57,16 @@ export interface AttentionOptions {
  * `kvHeads` does not divide the heads, or `documents` are to be kept apart where they cannot be.
  */
 export function selfAttention(name: string, options: AttentionOptions): Layer {
-  const { width, heads, kvHeads = heads, headSize = width / heads, length, outputDeviation, causal = true } = options;
-  const { rotary = true, ropeTheta, ropeScaling, bias = false, padded = false, documents = false } = options;
-  const { dropout = 0, trainable = true } = options;
+  const { width, heads, kvHeads = heads, headSize = width / heads, outputDeviation } = options;
+  const {
+    causal = true,
+    rotary = true,
+    bias = false,
+    padded = false,
+    documents = false,
+    dropout = 0,
+    trainable = true,
+  } = options;
   if (!Number.isInteger(headSize) || headSize < 1 || (rotary && headSize % 2)) {
     const size = rotary ? "even" : "whole";
     throw new UserError(
@@ -77,11 +84,24 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
   if (documents && (!causal || padded)) {
     throw new UserError(`${name}: only causal attention that is not padded can keep documents apart`);
   }
+  const sizes = { q: heads * headSize, k: kvHeads * headSize, v: kvHeads * headSize };
+  const parts = Object.entries(sizes).map(([part, outputs]) => ({ name: `${name}.${part}`, outputs }));
+  const packed = qkvWidth({ heads, kvHeads, headSize });
+  const initial = { normal: outputDeviation };
+  return attending(
+    name,
+    options,
+    linear(`${name}.qkv`, width, packed, { bias: bias !== false, parts, trainable }),
+    linear(`${name}.out`, sizes.q, width, { initial, bias: bias === true, trainable }),
+  );
+}
+
+/** Of these projections, or what stands for them. */
+function attending(name: string, options: AttentionOptions, qkvProjection: Layer, output: Layer): Layer {
+  const { width, heads, kvHeads = heads, headSize = width / heads, length, causal = true, dropout = 0 } = options;
+  const { rotary = true, ropeTheta, ropeScaling, padded = false, documents = false } = options;
   const packed = qkvWidth({ heads, kvHeads, headSize });
   const inner = heads * headSize;
-  const qkvProjection = linear(`${name}.qkv`, width, packed, { bias: bias !== false, trainable });
-  const initial = { normal: outputDeviation };
-  const output = linear(`${name}.out`, inner, width, { initial, bias: bias === true, trainable });
   const positions = {
     length,
     heads: heads + kvHeads,
@@ -144,6 +164,6 @@ export function selfAttention(name: string, options: AttentionOptions): Layer {
       if (rotary) ropeBackward(dqkv, positions);
       backwardInput(qkvProjection, dx, dqkv, saved.child("qkv"));
     },
-    freeze: (isFrozen) => selfAttention(name, { ...options, trainable: butFrozen(trainable, isFrozen) }),
+    withParts: (change) => attending(name, options, change(qkvProjection), change(output)),
   });
 }

@@ -1,6 +1,7 @@
 /** What layers made of other layers have in common. */
 import type { Category } from "../memory.ts";
 import type { Tensor } from "../tensor.ts";
+import { frozenPart } from "./frozen.ts";
 import type { Layer, Reads } from "./layer.ts";
 import type { Parameter } from "./parameter.ts";
 import { backwardWeight } from "./run.ts";
@@ -8,7 +9,8 @@ import type { Saved } from "./saved.ts";
 import { isRead, type Reading } from "./sums.ts";
 
 /** What a composite says of itself; the rest follows from its parts. */
-export interface Own extends Pick<Layer, "outputShape" | "flops" | "forward" | "backwardInput" | "freeze"> {
+export interface Own
+  extends Pick<Layer, "outputShape" | "flops" | "forward" | "backwardInput" | "freeze" | "withParts"> {
   /** Where x and dy are read, and side inputs besides those of the parts. */
   readonly reads: Reads;
   /** Parameters besides those of the parts. */
@@ -19,13 +21,16 @@ export interface Own extends Pick<Layer, "outputShape" | "flops" | "forward" | "
 
 /**
  * A layer of `parts`, each of which keeps under its name (its index, in a list): parameters, state and side inputs are theirs, and so
- * is `backwardWeight`, in the order given. How x gets through them, and dy back, `own` says, with `saved.child(name)` for each.
+ * is `backwardWeight`, in the order given. How x gets through them, and dy back, `own` says, with `saved.child(name)` for each. Where
+ * it says how it is made of other parts, it can be frozen as they can.
  */
 export function composed(parts: readonly Layer[] | Readonly<Record<string, Layer | undefined>>, own: Own): Layer {
   const named = Object.entries(parts).filter((part): part is [string, Layer] => part[1] !== undefined);
   const layers = named.map(([, layer]) => layer);
   const sides = [...layers, own].flatMap(({ reads }) => reads.sides ?? []);
+  const { withParts } = own;
   return {
+    ...withParts ? { freeze: (isFrozen) => withParts((part) => frozenPart(part, isFrozen)) } : {},
     ...own,
     parameters: [...layers.flatMap(({ parameters }) => parameters), ...own.parameters ?? []],
     buffers: layers.flatMap(({ buffers = [] }) => buffers),

@@ -72,5 +72,6 @@ function still<Kind extends Layer>(layer: Kind): Kind {
       saved.dropChild("layer");
     },
     backwardWeight: undefined,
+    withParts: undefined, // which would make it anew as it was
   } satisfies Omit<ResidualNorm, "addsResidual"> as Layer as Kind;
 }

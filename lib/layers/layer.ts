@@ -124,6 +124,36 @@ export interface Layer {
    * `frozen`. It keeps nothing for their W, and its `reads` and `flops` say so. A layer without this can be frozen as a whole.
    */
   freeze?(isFrozen: (name: string) => boolean): Layer;
+  /** Of a layer that is a projection, what others must know who put something beside it: see `lora`. */
+  readonly projects?: Projects;
+  /**
+   * The same layer, made anew of the parts that `change` makes of its own; each must take and give the shapes of the part that it stands
+   * for. Of layers made of others, down to which `loraModel` looks for projections.
+   */
+  withParts?(change: ChangePart): Layer;
+}
+
+/** Makes a part of another, of the same shapes; a {@link ResidualNorm} stays one. */
+export type ChangePart = <Kind extends Layer>(part: Kind) => Kind;
+
+/** A projection y = x W of [rows, inputs], or several of one x side by side in the columns of W. */
+export interface Projects {
+  /** Name of W's parameter. */
+  readonly weight: string;
+  /** Features of x. */
+  readonly inputs: number;
+  /** Whether W is stored [outputs, inputs]. */
+  readonly transposed: boolean;
+  /** The projections by name, in the order of their columns. */
+  readonly parts: readonly ProjectionPart[];
+}
+
+/** One of the projections that are side by side in a weight. */
+export interface ProjectionPart {
+  /** Unique in a model, "blocks.0.attention.q" for example. */
+  readonly name: string;
+  /** Its columns. */
+  readonly outputs: number;
 }
 
 /** A normalisation whose backward can add the gradient that flows around it. */

@@ -1,8 +1,9 @@
 /** Linear projection, y = x W, or y = x W + b. */
+import { UserError } from "../errors.ts";
 import { addBias, columnSum } from "../ops/bias.ts";
 import { matmul } from "../ops/matmul.ts";
 import { joinAdjacent } from "../tensor.ts";
-import { expectInput, type Layer } from "./layer.ts";
+import { expectInput, type Layer, type ProjectionPart } from "./layer.ts";
 import { butFrozen, type Initial, isTrained, parameter, type Trainable } from "./parameter.ts";
 
 /** What a projection has besides its sizes. */
@@ -13,6 +14,8 @@ export interface LinearOptions {
   readonly bias?: boolean | Initial;
   /** Whether the weight is stored [outputs, inputs], like the table of an embedding that it is tied to. */
   readonly transposed?: boolean;
+  /** The projections that it is, side by side, where it is several; their outputs add up to its own. One of its own name by default. */
+  readonly parts?: readonly ProjectionPart[];
   /** Which of the two are trained; both by default. */
   readonly trainable?: Trainable;
 }
@@ -20,6 +23,8 @@ export interface LinearOptions {
 /**
  * A projection from `inputs` to `outputs` features; its weight [inputs, outputs] is stored the way the forward reads it, its
  * bias is [outputs].
+ *
+ * @throws {UserError} When it has parts whose outputs do not add up to its own.
  */
 export function linear(
   name: string,
@@ -31,8 +36,14 @@ export function linear(
   const weight = parameter(`${name}.weight`, transposed ? [outputs, inputs] : [inputs, outputs], initial, trainable);
   const bias = biased && parameter(`${name}.bias`, [outputs], biased === true ? "zeros" : biased, trainable);
   const trainsWeight = isTrained(weight), trainsBias = bias && isTrained(bias);
+  const { parts = [{ name, outputs }] } = options, together = parts.reduce((sum, part) => sum + part.outputs, 0);
+  if (together !== outputs) {
+    const names = parts.map((part) => part.name).join(", ");
+    throw new UserError(`${name}: its parts ${names} have ${together} outputs together, and it has ${outputs}`);
+  }
   return {
     parameters: bias ? [weight, bias] : [weight],
+    projects: { weight: weight.name, inputs, transposed, parts },
     reads: { input: trainsWeight, gradient: trainsWeight || trainsBias, nothingElse: true },
     outputShape(shape) {
       expectInput(name, shape, ["rows", inputs]);

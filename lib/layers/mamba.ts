@@ -16,6 +16,7 @@ import {
 } from "../ops/scan.ts";
 import { joinAdjacent, type Tensor } from "../tensor.ts";
 import { between, composed } from "./composite.ts";
+import { frozenPart } from "./frozen.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import { butFrozen, type Initial, isTrained, type Parameter, parameter, type Trainable } from "./parameter.ts";
@@ -54,15 +55,23 @@ export interface MambaOptions {
  * @throws {UserError} When the state is no multiple of 4.
  */
 export function mambaMixer(name: string, options: MambaOptions): Layer {
-  const { width, expand, state, rank, length, outputBound, trainable = true } = options;
+  const { width, expand, state, outputBound, trainable = true } = options;
   if (state % 4 !== 0) throw new UserError(`${name}: state ${state} must be a multiple of 4`);
+  const inner = expand * width;
+  return mixing(
+    name,
+    options,
+    linear(`${name}.in_proj`, width, 2 * inner, { initial: { uniform: width ** -0.5 }, trainable }),
+    linear(`${name}.out_proj`, inner, width, { initial: { uniform: outputBound }, trainable }),
+  );
+}
+
+/** Of these projections, or what stands for them. */
+function mixing(name: string, options: MambaOptions, inProjection: Layer, output: Layer): Layer {
+  const { width, expand, state, rank, length, trainable = true } = options;
   const inner = expand * width, columns = rank + 2 * state;
   // The scan reads B and C by fours: a row [dt | B | C] ends where a multiple of 4 does, and may start a little late.
   const stride = Math.ceil(columns / 4) * 4;
-  const inProjection = linear(`${name}.in_proj`, width, 2 * inner, {
-    initial: { uniform: width ** -0.5 },
-    trainable,
-  });
   const described = (part: string, shape: readonly number[], initial: Initial) =>
     parameter(`${name}.${part}`, shape, initial, trainable);
   const convWeight = described("conv1d.weight", [inner, convTaps], { uniform: convTaps ** -0.5 });
@@ -73,7 +82,6 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
   // [inner, state] as one axis: weight decay is for matrices, and the reference keeps it off A and D.
   const aLog = described("A_log", [inner * state], (index) => Math.log(1 + index % state));
   const d = described("D", [inner], "ones");
-  const output = linear(`${name}.out_proj`, inner, width, { initial: { uniform: outputBound }, trainable });
   const trainsX = isTrained(xWeight), trainsDt = isTrained(dtWeight);
   // The sums of each of the two come out of one kernel.
   const trainsConv = [convWeight, convBias].some(isTrained), trainsScan = [aLog, d, dtBias].some(isTrained);
@@ -209,7 +217,11 @@ export function mambaMixer(name: string, options: MambaOptions): Layer {
         first.release(sums);
       }
     },
-    freeze: (isFrozen) => mambaMixer(name, { ...options, trainable: butFrozen(trainable, isFrozen) }),
+    freeze(isFrozen) {
+      const own = { ...options, trainable: butFrozen(trainable, isFrozen) };
+      return mixing(name, own, frozenPart(inProjection, isFrozen), frozenPart(output, isFrozen));
+    },
+    withParts: (change) => mixing(name, options, change(inProjection), change(output)),
   });
 }
 

@@ -27,10 +27,29 @@ export {
   type KeptTensor,
   type Sides,
 } from "./check_gradients.ts";
-export { addFlops, expectInput, type Flops, type Layer, type Reads, type ResidualNorm, sumShape } from "./layer.ts";
+export {
+  addFlops,
+  type ChangePart,
+  expectInput,
+  type Flops,
+  type Layer,
+  type ProjectionPart,
+  type Projects,
+  type Reads,
+  type ResidualNorm,
+  sumShape,
+} from "./layer.ts";
 export type { ChildOptions, Saved } from "./saved.ts";
 export { frozen, frozenPart } from "./frozen.ts";
-export { butFrozen, type Initial, isTrained, type Parameter, parameter, type Trainable } from "./parameter.ts";
+export {
+  type Adapts,
+  butFrozen,
+  type Initial,
+  isTrained,
+  type Parameter,
+  parameter,
+  type Trainable,
+} from "./parameter.ts";
 export { type BufferBlock, type PlacedState, type StateBuffer, stateBuffer } from "./buffers.ts";
 export type { FrozenBlock, ParameterBlock, PlacedParameter } from "./parameter_blocks.ts";
 export { backwardInput, backwardWeight, forward } from "./run.ts";
@@ -45,6 +64,7 @@ export { embedding } from "./embedding.ts";
 export { gelu } from "./gelu.ts";
 export { layerNorm } from "./layer_norm.ts";
 export { linear, type LinearOptions } from "./linear.ts";
+export { lora, type LoraOptions } from "./lora.ts";
 export { mambaMixer, type MambaOptions } from "./mamba.ts";
 export { averagePool, maxPool } from "./pool.ts";
 export {
@@ -55,6 +75,7 @@ export {
 export { type Recompute, recomputed } from "./recompute.ts";
 export { relu } from "./relu.ts";
 export { postNorm, preNorm } from "./residual.ts";
+export { reshape } from "./reshape.ts";
 export { rmsNorm } from "./rms_norm.ts";
 export { sequential } from "./sequential.ts";
 export { shortcut } from "./shortcut.ts";

@@ -25,6 +25,26 @@ export interface Parameter {
    * precision it is held in f16 alone, without an f32 master.
    */
   readonly trainable?: boolean;
+  /** Of one of the two matrices that `lora` puts beside a projection: which, and beside what. */
+  readonly adapts?: Adapts;
+}
+
+/** What a matrix of an adapter has to do with the weight that it is put beside: W + alpha / rank * A B, in W's columns. */
+export interface Adapts {
+  /** A [inputs, rank], or B [rank, outputs]. */
+  readonly factor: "A" | "B";
+  /** Name of the projection, "blocks.0.attention.q" for example. */
+  readonly projection: string;
+  /** Name of W's parameter. */
+  readonly weight: string;
+  /** Whether W is stored [outputs, inputs]. */
+  readonly transposed: boolean;
+  /** First of the projection's columns in W. */
+  readonly start: number;
+  /** Columns of A. */
+  readonly rank: number;
+  /** What A B is multiplied with, times the rank. */
+  readonly alpha: number;
 }
 
 /** Which parameters of a layer are trained: all, none, or those whose name a function says yes to. */

@@ -5,7 +5,6 @@
 import { expectValue, oneOf } from "../rules.ts";
 import type { DType } from "../tensor.ts";
 import { composed } from "./composite.ts";
-import { frozenPart } from "./frozen.ts";
 import { createGroup, releaseGroup } from "./group.ts";
 import type { Flops, Layer } from "./layer.ts";
 import { isTrained } from "./parameter.ts";
@@ -81,7 +80,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
         saved.keep("dy", dy);
       } else if (inI) saved.drop("x");
     },
-    freeze: (isFrozen) => recomputed(frozenPart(layer, isFrozen), what),
+    withParts: (change) => recomputed(change(layer), what),
   });
   return {
     ...kept,

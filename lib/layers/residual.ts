@@ -1,7 +1,6 @@
 /** A layer with a connection around it and a normalisation, before it (LLaMa, Mamba) or after it (BERT). */
 import { add } from "../ops/elementwise.ts";
 import { between, composed } from "./composite.ts";
-import { frozenPart } from "./frozen.ts";
 import { addFlops, type Layer, type ResidualNorm, sumShape } from "./layer.ts";
 import { backwardInput, forward } from "./run.ts";
 
@@ -23,7 +22,7 @@ export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
       backwardInput(inner, dnormed, dy, saved.child("inner"));
       backwardInput(norm, dx, dnormed, saved.child("norm"), dy);
     },
-    freeze: (isFrozen) => preNorm(frozenPart(norm, isFrozen), frozenPart(inner, isFrozen)),
+    withParts: (change) => preNorm(change(norm), change(inner)),
   });
 }
 
@@ -48,6 +47,6 @@ export function postNorm(inner: Layer, norm: Layer): Layer {
       backwardInput(inner, through, dsum, saved.child("inner"));
       if (dx) add(dx, dsum, through!);
     },
-    freeze: (isFrozen) => postNorm(frozenPart(inner, isFrozen), frozenPart(norm, isFrozen)),
+    withParts: (change) => postNorm(change(inner), change(norm)),
   });
 }

@@ -1,6 +1,5 @@
 /** Layers one after another. */
 import { between, composed } from "./composite.ts";
-import { frozenPart } from "./frozen.ts";
 import { addFlops, type Layer } from "./layer.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
@@ -44,7 +43,7 @@ export function sequential(layers: readonly Layer[]): Layer {
         if (inputGradient) gradient = inputGradient;
       }
     },
-    freeze: (isFrozen) => sequential(layers.map((layer) => frozenPart(layer, isFrozen))),
+    withParts: (change) => sequential(layers.map((layer) => change(layer))),
   });
   function shapeBefore(index: number, shape: readonly number[]) {
     return layers.slice(0, index).reduce((current, layer) => layer.outputShape(current), shape);

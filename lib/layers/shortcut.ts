@@ -3,7 +3,6 @@ import { add } from "../ops/elementwise.ts";
 import { addRelu, reluBackward } from "../ops/relu.ts";
 import { sizeOf } from "../tensor.ts";
 import { between, composed } from "./composite.ts";
-import { frozenPart } from "./frozen.ts";
 import { addFlops, type Layer, sumShape } from "./layer.ts";
 import { backwardInput, forward } from "./run.ts";
 import { either } from "./sums.ts";
@@ -46,7 +45,6 @@ export function shortcut(body: Layer, projection?: Layer, { relu = false }: { re
       if (projection) backwardInput(projection, around, dsum, saved.child("projection"));
       if (dx) add(dx, through!, around!);
     },
-    freeze: (isFrozen) =>
-      shortcut(frozenPart(body, isFrozen), projection && frozenPart(projection, isFrozen), { relu }),
+    withParts: (change) => shortcut(change(body), projection && change(projection), { relu }),
   });
 }

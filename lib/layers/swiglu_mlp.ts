@@ -3,7 +3,7 @@ import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { between, composed } from "./composite.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
-import { butFrozen, type Trainable } from "./parameter.ts";
+import type { Trainable } from "./parameter.ts";
 import { backwardInput, forward } from "./run.ts";
 
 /** Shape of a gated feed-forward layer. */
@@ -24,9 +24,22 @@ export interface SwigluOptions {
  */
 export function swigluMlp(name: string, options: SwigluOptions): Layer {
   const { width, hidden, outputDeviation, trainable = true } = options;
-  const gateUpProjection = linear(`${name}.gate_up`, width, 2 * hidden, { trainable });
-  const down = linear(`${name}.down`, hidden, width, { initial: { normal: outputDeviation }, trainable });
+  const parts = ["gate", "up"].map((part) => ({ name: `${name}.${part}`, outputs: hidden }));
+  return gated(
+    name,
+    options,
+    linear(`${name}.gate_up`, width, 2 * hidden, { parts, trainable }),
+    linear(`${name}.down`, hidden, width, { initial: { normal: outputDeviation }, trainable }),
+  );
+}
 
+/** Of these projections, or what stands for them. */
+function gated(
+  name: string,
+  { width, hidden }: Pick<SwigluOptions, "width" | "hidden">,
+  gateUpProjection: Layer,
+  down: Layer,
+): Layer {
   return composed({ gate_up: gateUpProjection, down }, {
     reads: { input: gateUpProjection.reads.input, gradient: down.reads.gradient },
     outputShape(shape) {
@@ -59,6 +72,6 @@ export function swigluMlp(name: string, options: SwigluOptions): Layer {
       saved.release(dgated);
       backwardInput(gateUpProjection, dx, dgateUp, saved.child("gate_up"));
     },
-    freeze: (isFrozen) => swigluMlp(name, { ...options, trainable: butFrozen(trainable, isFrozen) }),
+    withParts: (change) => gated(name, { width, hidden }, change(gateUpProjection), change(down)),
   });
 }

@@ -7,6 +7,7 @@ import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } fr
 import { addBias, columnSum, columnTotals } from "../ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../ops/causal_conv.ts";
 import { type Observed, observeProblems, withCandidate } from "../ops/choice.ts";
+import { takeColumns } from "../ops/columns.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../ops/conv.ts";
 import { hideDocuments } from "../ops/documents.ts";
 import { dropout } from "../ops/dropout.ts";
@@ -78,6 +79,7 @@ function rows(make: Make) {
   layerNormBackwardInput(wide(), wide(), wide(), pairs(), gain());
   layerNormSums(perColumn(), perColumn(), wide(), wide(), pairs());
   swiglu(wide(), twice());
+  takeColumns(wide(), twice(), D);
   swigluBackward(twice(), wide(), twice());
   crossEntropy(perRow(), perRow(), wide(), targets);
   crossEntropyBackward(wide(), wide(), perRow(), targets, make([1], "f32"));

@@ -1,7 +1,7 @@
 /** Models of which some parameters are not trained. */
 import { frozenPart } from "../layers/frozen.ts";
 import { UserError } from "../errors.ts";
-import { type Model, parametersOf } from "./model.ts";
+import { type Model, parametersOf, withLayers } from "./model.ts";
 
 /**
  * The same model with those parameters frozen whose name `isFrozen` says yes to: see `frozen`, which does it to a layer. A tied copy is
@@ -25,8 +25,5 @@ export function frozenModel(model: Model, isFrozen: (name: string) => boolean): 
       `frozenModel: no parameter of ${model.name} is meant; it has ${names.slice(0, 3).join(", ")} ...`,
     );
   }
-  const layers = model.layers.map((layer) => frozenPart(layer, isMeant));
-  if (!model.tied) return { ...model, layers };
-  const made = new Map(parametersOf({ ...model, layers }).map((each) => [each.name, each]));
-  return { ...model, layers, tied: model.tied.map(([a, b]) => [made.get(a.name)!, made.get(b.name)!] as const) };
+  return withLayers(model, model.layers.map((layer) => frozenPart(layer, isMeant)));
 }

@@ -17,6 +17,7 @@ export { bert, type BertConfiguration, bertConfigurations } from "./bert.ts";
 export { frozenModel } from "./frozen_model.ts";
 export { defineModel, type Inputs, type ModelDefinition } from "./define_model.ts";
 export { llama, type LlamaConfiguration, llamaConfigurations } from "./llama.ts";
+export { loraModel, type LoraModelOptions } from "./lora_model.ts";
 export { mamba, type MambaConfiguration, mambaConfigurations } from "./mamba.ts";
 export { resnet, type ResnetConfiguration, resnetConfigurations } from "./resnet.ts";
 export { type BatchShape, countParameters, type Model, parametersOf, type Task } from "./model.ts";

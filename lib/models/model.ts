@@ -110,8 +110,19 @@ export function parametersOf(model: Model): Parameter[] {
   return model.layers.flatMap((layer) => [...layer.parameters]);
 }
 
-/** Number of scalars, frozen ones included; tied ones count once. */
-export function countParameters(model: Model): number {
+/**
+ * Number of scalars, frozen ones included, or of the parameters that `isCounted` says yes to (`isTrained` of `twobp/layers`, say); tied
+ * ones count once.
+ */
+export function countParameters(model: Model, isCounted: (parameter: Parameter) => boolean = () => true): number {
   const copies = new Set(model.tied?.map(([, copy]) => copy));
-  return parametersOf(model).reduce((sum, parameter) => sum + (copies.has(parameter) ? 0 : sizeOf(parameter.shape)), 0);
+  const counted = parametersOf(model).filter((parameter) => !copies.has(parameter) && isCounted(parameter));
+  return counted.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+}
+
+/** The same model of other layers, which have all of its tied parameters under their names. */
+export function withLayers(model: Model, layers: readonly Layer[]): Model {
+  if (!model.tied) return { ...model, layers };
+  const made = new Map(parametersOf({ ...model, layers }).map((each) => [each.name, each]));
+  return { ...model, layers, tied: model.tied.map(([a, b]) => [made.get(a.name)!, made.get(b.name)!] as const) };
 }

@@ -154,12 +154,13 @@ export interface Pipeline {
   /** All parameter values by name; in mixed precision the f32 masters, and of frozen ones, which have none, what f16 holds of them. */
   parameters(): Promise<Map<string, Float32Array>>;
   /**
-   * Gives every parameter new values, by name; of tied parameters the original's count for both, and the copy may be left out.
+   * Gives every parameter new values, by name; of tied parameters the original's count for both, and the copy may be left out. With
+   * `partial` others may be left out too, and keep what they have.
    *
    * @throws {UserError} When a name is missing or unknown, values are no Float32Array of the right size, or those of a frozen
    * parameter are too large for the f16 of mixed precision; nothing has changed then.
    */
-  setParameters(values: ReadonlyMap<string, Float32Array>): void;
+  setParameters(values: ReadonlyMap<string, Float32Array>, options?: { readonly partial?: boolean }): void;
   /** Running statistics and other state of layers that no gradient trains, by name. */
   state(): Promise<Map<string, Float32Array>>;
   /**
@@ -310,9 +311,9 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     },
     parameters: () => read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters"),
     state: () => read(buffers.map(({ name, value }) => [name, value]), "its state"),
-    setParameters(values) {
+    setParameters(values, { partial = false } = {}) {
       expectFree("new parameters");
-      const fresh = arraysFor("parameter", model.name, parameters, values, originals);
+      const fresh = arraysFor("parameter", model.name, parameters, values, originals, partial);
       for (const [{ name, placed }, array] of fresh) if (placed.master.dtype === "f16") expectHalves(name, array);
       for (const [{ placed }, array] of fresh) writeArray(placed.master, array);
       for (const { blocks } of stages) copyMasters(blocks);

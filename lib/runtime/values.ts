@@ -4,7 +4,8 @@ import { described } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 
 /**
- * What each item is to hold, out of `values` by name; one whose name is in `originals` holds what the original does.
+ * What each item is to hold, out of `values` by name; one whose name is in `originals` holds what the original does. Where `values` are
+ * `partial`, items without any are left out.
  *
  * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size.
  */
@@ -14,6 +15,7 @@ export function arraysFor<Item extends { readonly name: string; readonly shape: 
   items: readonly Item[],
   values: ReadonlyMap<string, Float32Array>,
   originals: ReadonlyMap<string, string> = new Map(),
+  partial = false,
 ): (readonly [Item, Float32Array])[] {
   if (!(values instanceof Map)) {
     throw new UserError(`New ${kind}s must be a Map of Float32Arrays by name, not ${described(values)}`);
@@ -21,9 +23,10 @@ export function arraysFor<Item extends { readonly name: string; readonly shape: 
   const names = new Set(items.map(({ name }) => name));
   const unknown = [...values.keys()].find((name) => !names.has(name));
   if (unknown !== undefined) throw new UserError(`${model} has no ${kind} "${unknown}"`);
-  return items.map((item) => {
+  const given = (name: string) => values.get(originals.get(name) ?? name);
+  return items.filter(({ name }) => !partial || given(name)).map((item) => {
     const { name, shape } = item;
-    const array = values.get(originals.get(name) ?? name);
+    const array = given(name);
     if (!array) throw new UserError(`There are no values for ${kind} "${name}" of ${model}`);
     // Another type of array would be written byte by byte, beyond the end.
     if (!(array instanceof Float32Array)) {

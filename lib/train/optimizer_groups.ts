@@ -1,6 +1,7 @@
 /** Settings of an optimizer that hold for some parameters and not for others. */
 import { UserError } from "../errors.ts";
-import { described, type Rule } from "../rules.ts";
+import { matches } from "../matching.ts";
+import { described } from "../rules.ts";
 
 /** Which parameters settings of their own hold for. */
 export interface Matching {
@@ -22,19 +23,9 @@ export interface Grouped<Spec> {
   readonly groups?: readonly OptimizerGroup<Spec>[];
 }
 
-/** What takes groups asks for this of each `match`. */
-export const matchRule: Rule = {
-  right: "a RegExp or a function of a parameter's name",
-  accepts: (value) => value instanceof RegExp || typeof value === "function",
-};
-
 /** How an optimizer treats the parameter of this name: as the first group that has it, or as all others. */
 export function specFor<Spec extends Grouped<Spec>>(spec: Spec, name: string): Spec {
   return spec.groups?.find(({ match }) => matches(match, name))?.spec ?? spec;
-}
-
-function matches(match: Matching["match"], name: string): boolean {
-  return match instanceof RegExp ? name.search(match) >= 0 : Boolean(match(name)); // test() would remember where it was
 }
 
 /**

@@ -8,6 +8,7 @@ import type { ParameterValues } from "../gpu/parameters.ts";
 import { fill, strides } from "../ops/elementwise.ts";
 import { expectShape, inVectors } from "../ops/shapes.ts";
 import { singleOperation } from "../ops/variants.ts";
+import { matchRule } from "../matching.ts";
 import {
   anything,
   expectFields,
@@ -20,7 +21,7 @@ import {
   type Rules,
 } from "../rules.ts";
 import { empty, release, sizeOf, type Tensor, writeArray } from "../tensor.ts";
-import { type Grouped, type Matching, matchRule } from "./optimizer_groups.ts";
+import type { Grouped, Matching } from "./optimizer_groups.ts";
 
 /** An optimizer of one stage. */
 export interface Optimizer {

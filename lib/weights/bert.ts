@@ -76,17 +76,17 @@ export const bertFamily: Family = {
         return columns([`cls.predictions.transform.dense.${kind}`], parameter);
       case "head.norm":
         return same(`cls.predictions.transform.LayerNorm.${kind}`, parameter);
-      case "head.decoder": // its weight is tied to the token table, which stands for both
-        return kind === "bias" ? same("cls.predictions.bias", parameter) : undefined;
+      case "head.decoder": // its weight is tied to the token table, which stands for both in files
+        return same(kind === "bias" ? "cls.predictions.bias" : "cls.predictions.decoder.weight", parameter);
     }
   },
-  rename(name) {
+  rename(name, tied) {
     // The next-sentence head and the buffers of older versions, which a masked language model has no use for.
     if (/^(bert\.pooler|cls\.seq_relationship)\.|^bert\.embeddings\.(position|token_type)_ids$/.test(name)) {
       return undefined;
     }
     const other: Record<string, string> = {
-      "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+      ...tied ? { "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight" } : {},
       "cls.predictions.decoder.bias": "cls.predictions.bias",
     };
     // The first published checkpoints have TensorFlow's names for gain and bias.

@@ -14,5 +14,6 @@
  *
  * @module
  */
-export { loadWeights, saveWeights } from "./checkpoint.ts";
+export { loadAdapters, saveAdapters } from "./adapters.ts";
+export { loadWeights, type SaveOptions, saveWeights } from "./checkpoint.ts";
 export { modelFrom, type ModelFromOptions } from "./model_from.ts";

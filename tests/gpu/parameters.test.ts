@@ -26,6 +26,7 @@ const layouts: Record<string, string> = {
   batch_norm: `${columns} blocks epsilon:f momentum:f`,
   bias: "rows width",
   causal_conv: "sequences length channels stride block",
+  columns: "count width stride start",
   column_sum: `${columns} accumulate`,
   conv: `rows width first ${window}`,
   conv_subgroup: `rows width columns ${window}`,

@@ -15,6 +15,7 @@ import { createGroup, releaseGroup, slotIn } from "../../lib/layers/group.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { layerNorm } from "../../lib/layers/layer_norm.ts";
 import { linear } from "../../lib/layers/linear.ts";
+import { lora } from "../../lib/layers/lora.ts";
 import { mambaMixer } from "../../lib/layers/mamba.ts";
 import { isTrained } from "../../lib/layers/parameter.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
@@ -39,6 +40,7 @@ const mlp = () => sequential([linear("up", D, 12, { bias: true }), gelu(), linea
 const layers: Record<string, [Layer, readonly number[]]> = {
   linear: [linear("l", D, 5, { bias: true }), [R, D]],
   "linear, transposed": [linear("l", D, 5, { transposed: true }), [R, D]],
+  lora: [lora(linear("l", D, 5, { bias: true }), { rank: 2, alpha: 3 }), [R, D]],
   rmsNorm: [rmsNorm("n", D), [R, D]],
   layerNorm: [layerNorm("n", D), [R, D]],
   batchNorm: [batchNorm("b", 4), pixels],

@@ -3,6 +3,7 @@ import { attention, attentionBackward, chooseAttention, qkvWidth } from "../../l
 import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../../lib/ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../../lib/ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../../lib/ops/causal_conv.ts";
+import { takeColumns } from "../../lib/ops/columns.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../../lib/ops/conv.ts";
 import { hideDocuments } from "../../lib/ops/documents.ts";
 import { dropout } from "../../lib/ops/dropout.ts";
@@ -125,6 +126,13 @@ const rowCases = [132, 5].flatMap((width): Case[] => {
         dbias: plus(dbias, biases.columnSum(y, width)),
         totals: biases.columnSum(partials, width),
       }),
+    },
+    {
+      name: `takeColumns() ${of}`,
+      inputs: { x },
+      outputs: { taken: out(rows, width - 2) },
+      record: ({ taken, x }) => takeColumns(taken, x, 1),
+      expected: ({ x }) => ({ taken: Float64Array.from(x).filter((_, i) => ![0, width - 1].includes(i % width)) }),
     },
     {
       name: `columnSum() ${of}, in blocks of rows`,
