@@ -28,6 +28,7 @@ export {
   warmUpStableDecay,
 } from "./learning_rates.ts";
 export { type ImageFolder, imageFolder } from "./image_folder.ts";
+export { muon, type MuonOptions, type MuonOthers } from "./muon.ts";
 export {
   adamw,
   type AdamWGroup,
@@ -37,6 +38,7 @@ export {
   type LionOptions,
   type Optimizer,
   type OptimizerSpec,
+  type PlacedShape,
   sgd,
   type SgdGroup,
   type SgdOptions,
