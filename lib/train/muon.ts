@@ -7,7 +7,7 @@ import { inVectors } from "../ops/shapes.ts";
 import { singleOperation } from "../ops/variants.ts";
 import { expectFields, expectValue, optional, real, type Rules } from "../rules.ts";
 import { empty, release, sizeOf, type Tensor, view } from "../tensor.ts";
-import { type Matching, matchRule } from "./optimizer_groups.ts";
+import { type Matching, matchRule, specFor } from "./optimizer_groups.ts";
 import { adamw, type AdamWOptions, type Optimizer, type OptimizerSpec, type PlacedShape } from "./optimizers.ts";
 
 /** Settings of {@link muon}; the defaults are PyTorch's. */
@@ -91,6 +91,21 @@ export function muon(options: MuonOptions = {}): OptimizerSpec {
       };
     },
   };
+}
+
+/**
+ * Refuses tied matrices that would move by {@link muon}: the two copies, on two devices perhaps, go through products of matrices whose
+ * last bits are the device's own, and would part.
+ *
+ * @param names Of tied parameters with more than one axis.
+ * @throws {UserError} Names the first, and what to do.
+ */
+export function expectUntied(optimizer: OptimizerSpec, names: readonly string[]): void {
+  const found = names.find((name) => specFor(optimizer, name).name === "muon");
+  if (found === undefined) return;
+  throw new UserError(
+    `muon: "${found}" is tied, and its copies would part: leave it to AdamW, others: { match: /.../ } with its name`,
+  );
 }
 
 const bytesEach = ({ dtype }: Tensor) => dtype === "f16" ? 2 : 4;
