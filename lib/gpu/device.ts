@@ -23,8 +23,8 @@ export interface View {
   readonly dtype?: DType;
 }
 
-/** Reads up to this length use staging buffers that are kept: losses, flags. */
-const smallRead = 16_384;
+/** Reads up to this length use staging buffers that are kept: losses, and what ranks see of their gradients. */
+const smallRead = 65_536;
 
 /** Where a pass writes its start and end time: two neighbouring slots of a query set. */
 export interface TimestampSlot {

@@ -34,6 +34,7 @@ import {
 import { squaredError, squaredErrorBackward } from "../ops/squared_error.ts";
 import { swiglu, swigluBackward } from "../ops/swiglu.ts";
 import { type DType, empty, type Tensor } from "../tensor.ts";
+import { muon } from "../train/muon.ts";
 import { adamw, lion, sgd } from "../train/optimizers.ts";
 
 /** Makes tensors that nothing is in: of the element type that is measured, unless another is given. */
@@ -180,6 +181,9 @@ function updates(make: Make) {
     const copy = make([count]);
     spec.create(flat(), flat(), count, copy.dtype === "f16" ? copy : undefined).step();
   }
+  const shapes = [{ start: 0, shape: [256, 128] }],
+    [values, moved, half] = ["f32", "f32", undefined].map((dtype) => make([256 * 128], dtype as "f32"));
+  muon().create(values, moved, 256 * 128, half.dtype === "f16" ? half : undefined, shapes).step();
   findNotFinite(make([1], "u32"), flat());
   look(make([4], "u32"), flat());
 }

@@ -91,12 +91,8 @@ interface Part {
   nameAt(index: number): string;
 }
 
-/** All reports together are no longer than what small reads are kept for, unless there are very many. */
-const workgroups = 1000;
-
 function lookAt({ device }: Rank, name: string, limit: number, parts: readonly Part[]): Look {
-  const most = Math.max(1, Math.floor(workgroups / parts.length));
-  const lengths = parts.map(({ length }) => reportLength(device, length, most));
+  const lengths = parts.map(({ length }) => reportLength(device, length));
   let words = 0;
   const starts = lengths.map((length) => {
     const start = words;

@@ -27,6 +27,7 @@ import { type Tensor, toArray, writeArray } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { createLossScale } from "../train/loss_scale.ts";
 import { checkGroups } from "../train/optimizer_groups.ts";
+import { expectUntied } from "../train/muon.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients } from "./finish.ts";
@@ -220,6 +221,10 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const originals = new Map(model.tied?.map(([original, copy]) => [copy.name, original.name]));
   const originalsTrained = parametersOf(model).filter((each) => isTrained(each) && !originals.has(each.name));
   checkGroups(options.optimizer, originalsTrained.map(({ name }) => name));
+  const tiedMatrices = (model.tied ?? []).flatMap(([original]) =>
+    isTrained(original) && original.shape.length > 1 ? [original.name] : []
+  );
+  expectUntied(options.optimizer, tiedMatrices);
   const { budget } = options;
   /** The budget holds while something is placed or a step runs: other pipelines on these devices have their own. */
   const limit = (bytes: number | undefined) => devices.forEach(({ pool }) => pool.limitTo(bytes));

@@ -60,7 +60,13 @@ export function placeRanks(
       );
       const optimizers = [...stages.values()].flatMap(({ blocks }) => blocks).map((block) =>
         kindOf(block.parameters[0].name)
-          .create(block.masters, block.gradients, block.decayed, mixed ? block.values : undefined)
+          .create(
+            block.masters,
+            block.gradients,
+            block.decayed,
+            mixed ? block.values : undefined,
+            block.parameters.map(({ shape }, index) => ({ shape, start: block.starts[index] })),
+          )
       );
       const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
       return { stages, optimizers, lossGradient };

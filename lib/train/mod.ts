@@ -42,6 +42,7 @@ export {
   type WarmUp,
   warmUpStableDecay,
 } from "./learning_rates.ts";
+export { muon, type MuonOptions, type MuonOthers } from "./muon.ts";
 export {
   adamw,
   type AdamWGroup,
@@ -51,6 +52,7 @@ export {
   type LionOptions,
   type Optimizer,
   type OptimizerSpec,
+  type PlacedShape,
   sgd,
   type SgdGroup,
   type SgdOptions,

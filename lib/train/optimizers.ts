@@ -44,7 +44,7 @@ export interface Optimizer {
 /** Which optimizer, with which settings. */
 export interface OptimizerSpec extends Grouped<OptimizerSpec> {
   /** Short name. */
-  readonly name: "sgd" | "adamw" | "lion";
+  readonly name: "sgd" | "adamw" | "lion" | "muon";
   /** The step size, 0 or more, of what is in no group; a step may be told a multiple of it, see `StepOptions.rate`. */
   readonly learningRate: number;
   /** Values kept for each parameter from step to step: the optimizer's memory, in multiples of the parameters'. */
@@ -52,9 +52,24 @@ export interface OptimizerSpec extends Grouped<OptimizerSpec> {
   /**
    * An optimizer for a stage: parameters and gradients, flat and equally long, f32. Weight decay holds for the first
    * `decayed` elements (matrices), not for the rest (gains, biases). In mixed precision `copy`, as long and f16, is given
-   * the parameters' new values in the same pass.
+   * the parameters' new values in the same pass. `shapes` are those of the parameters, in the order of their places; between them is
+   * padding, which is 0.
    */
-  create(parameters: Tensor, gradients: Tensor, decayed: number, copy?: Tensor): Optimizer;
+  create(
+    parameters: Tensor,
+    gradients: Tensor,
+    decayed: number,
+    copy?: Tensor,
+    shapes?: readonly PlacedShape[],
+  ): Optimizer;
+}
+
+/** Where a parameter stands among those of its stage, for optimizers that ask. */
+export interface PlacedShape {
+  /** Its first element. */
+  readonly start: number;
+  /** Its axes, outermost first. */
+  readonly shape: readonly number[];
 }
 
 /** What takes an optimizer asks for this. */

@@ -57,6 +57,7 @@ const layouts: Record<string, string> = {
   norm_group: "rows width epsilon:f residual",
   norm_vec4: "rows width epsilon:f residual",
   norm_weight: columns,
+  muon: "count momentum:f rest:f epsilon:f factor:f decay:f",
   optimizers: "count decayed beta1:f rest1:f beta2:f rest2:f epsilon:f decay:f",
   peak: "steps",
   pool: `rows width ${window}`,

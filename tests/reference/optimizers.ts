@@ -64,3 +64,52 @@ export function lion(
     mean[i] = beta2 * mean[i] + (1 - beta2) * gradients[i];
   }
 }
+
+/** x [rows, inner] times y [inner, columns]. */
+function product(x: Float64Array, y: Float64Array, rows: number, inner: number, columns: number): Float64Array {
+  const out = new Float64Array(rows * columns);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) {
+      for (let k = 0; k < inner; k++) out[r * columns + c] += x[r * inner + k] * y[k * columns + c];
+    }
+  }
+  return out;
+}
+
+/** The transpose of x [rows, columns]. */
+function transposed(x: Float64Array, rows: number, columns: number): Float64Array {
+  return Float64Array.from(x, (_, i) => x[i % rows * columns + Math.floor(i / rows)]);
+}
+
+/**
+ * Muon in float64, of one matrix [rows, columns], as its authors' code and PyTorch's `Muon` with `match_rms_adamw` have it but for the
+ * bfloat16 of their iteration; `parameters` and `mean` are updated in place.
+ */
+export function muon(
+  parameters: Float64Array,
+  gradients: ArrayLike<number>,
+  [rows, columns]: readonly [number, number],
+  { learningRate, momentum, weightDecay, mean }: {
+    learningRate: number;
+    momentum: number;
+    weightDecay: number;
+    mean: Float64Array;
+  },
+): void {
+  for (let i = 0; i < mean.length; i++) mean[i] += (1 - momentum) * (gradients[i] - mean[i]);
+  let x: Float64Array = Float64Array.from(mean, (value, i) => gradients[i] + momentum * (value - gradients[i]));
+  const isTall = rows > columns, [m, n] = isTall ? [columns, rows] : [rows, columns];
+  if (isTall) x = transposed(x, rows, columns);
+  const norm = Math.max(Math.sqrt(x.reduce((sum, value) => sum + value ** 2, 0)), 1e-7);
+  x = x.map((value) => value / norm);
+  for (let step = 0; step < 5; step++) {
+    const gram = product(x, transposed(x, m, n), m, n, m), squared = product(gram, gram, m, m, m);
+    const update = product(gram.map((value, i) => -4.775 * value + 2.0315 * squared[i]), x, m, m, n);
+    x = x.map((value, i) => 3.4445 * value + update[i]);
+  }
+  if (isTall) x = transposed(x, m, n);
+  for (let i = 0; i < parameters.length; i++) {
+    parameters[i] *= 1 - learningRate * weightDecay;
+    parameters[i] -= learningRate * 0.2 * Math.sqrt(Math.max(rows, columns)) * x[i];
+  }
+}

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { frozen } from "../../lib/layers/frozen.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import type { Model } from "../../lib/models/model.ts";
+import { normOf as gradientNormOf, verdictOf } from "../../lib/runtime/finish.ts";
 import { createPipeline, type Pipeline, type Precision } from "../../lib/runtime/pipeline.ts";
 import type { StepOptions } from "../../lib/runtime/step.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
@@ -83,6 +85,20 @@ for (const [name, model, copies] of models) {
     });
   }
 }
+
+test("what is clipped is what PyTorch's clip_grad_norm_ leaves", () => {
+  const { shapes, clipped }: { shapes: number[][]; clipped: { clip: number; norm: number; first: number }[] } = JSON
+    .parse(readFileSync(new URL("../fixtures/optimizers.json", import.meta.url), "utf8"));
+  const gradient = (i: number) => Math.sin(0.7 * (i + 1));
+  const squares = shapes.map(([rows, columns]) =>
+    Array.from({ length: rows * columns }, (_, i) => gradient(i) ** 2).reduce((a, b) => a + b)
+  );
+  for (const { clip, norm, first } of clipped) {
+    assert.ok(Math.abs(gradientNormOf(squares) - norm) < 1e-9);
+    const verdict = verdictOf(squares.map((each) => ({ squares: each })), { clip });
+    assert.ok(Math.abs(verdict.clipped * gradient(0) - first) < 1e-9);
+  }
+});
 
 test("a clip that is not reached leaves the bits of a step without one, and one that is gives the same bits again", async () => {
   const run = async (options: StepOptions) => {

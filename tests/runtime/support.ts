@@ -38,9 +38,9 @@ export function spied(optimizer: OptimizerSpec): { optimizer: OptimizerSpec; blo
     blocks,
     optimizer: {
       ...optimizer,
-      create(masters, gradients, decayed, copy) {
+      create(masters, gradients, decayed, copy, ...rest) {
         blocks.push({ masters, gradients, copy });
-        return optimizer.create(masters, gradients, decayed, copy);
+        return optimizer.create(masters, gradients, decayed, copy, ...rest);
       },
     },
   };
