@@ -22,17 +22,19 @@ export interface Own
 /**
  * A layer of `parts`, each of which keeps under its name (its index, in a list): parameters, state and side inputs are theirs, and so
  * is `backwardWeight`, in the order given. How x gets through them, and dy back, `own` says, with `saved.child(name)` for each. Where
- * it says how it is made of other parts, it can be frozen as they can.
+ * it says how it is made of other parts, and has no parameters besides theirs, it can be frozen as they can.
  */
 export function composed(parts: readonly Layer[] | Readonly<Record<string, Layer | undefined>>, own: Own): Layer {
   const named = Object.entries(parts).filter((part): part is [string, Layer] => part[1] !== undefined);
   const layers = named.map(([, layer]) => layer);
   const sides = [...layers, own].flatMap(({ reads }) => reads.sides ?? []);
-  const { withParts } = own;
+  const { withParts, parameters = [] } = own;
   return {
-    ...withParts ? { freeze: (isFrozen) => withParts((part) => frozenPart(part, isFrozen)) } : {},
+    ...withParts && parameters.length === 0
+      ? { freeze: (isFrozen) => withParts((part) => frozenPart(part, isFrozen)) }
+      : {},
     ...own,
-    parameters: [...layers.flatMap(({ parameters }) => parameters), ...own.parameters ?? []],
+    parameters: [...layers.flatMap(({ parameters }) => parameters), ...parameters],
     buffers: layers.flatMap(({ buffers = [] }) => buffers),
     reads: { ...own.reads, sides: [...new Set(sides)] },
     backwardWeight(saved) {

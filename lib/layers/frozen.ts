@@ -34,7 +34,14 @@ export function frozen<Kind extends Layer>(layer: Kind, isFrozen: (name: string)
 export function frozenPart<Kind extends Layer>(layer: Kind, isFrozen: (name: string) => boolean): Kind {
   const trained = layer.parameters.filter(isTrained), meant = trained.filter(({ name }) => isFrozen(name));
   if (meant.length === 0) return layer;
-  if (layer.freeze) return layer.freeze(isFrozen) as Kind;
+  if (layer.freeze) {
+    const made = layer.freeze(isFrozen) as Kind;
+    const left = made.parameters.find((each) => isTrained(each) && isFrozen(each.name));
+    if (!left) return made;
+    throw new UserError(
+      `${quoted(left.name)} cannot be frozen: what its layer says with \`freeze\` or \`withParts\` makes it as it was`,
+    );
+  }
   if (meant.length === trained.length) return still(layer);
   const other = trained.find((each) => !meant.includes(each))!;
   throw new UserError(

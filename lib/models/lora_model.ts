@@ -80,10 +80,13 @@ export function loraModel(model: Model, options: LoraModelOptions): Model {
         (found.length > 8 ? ` and ${found.length - 8} more` : ""),
     );
   }
-  const name = `${model.name}+lora`;
-  return {
-    ...withLayers(model, layers),
-    name,
-    configuration: { ...model.configuration, loraRank: rank, loraAlpha: alpha },
-  };
+  const made = withLayers(model, layers), name = `${model.name}+lora`;
+  const adapters = new Set(parametersOf(made).map(({ adapts }) => adapts?.projection));
+  const lost = found.find((each) => isTarget(each) && !adapters.has(each));
+  if (lost !== undefined) {
+    throw new UserError(
+      `loraModel: ${lost} cannot have an adapter: what a layer around it says with \`withParts\` makes it as it was`,
+    );
+  }
+  return { ...made, name, configuration: { ...model.configuration, loraRank: rank, loraAlpha: alpha } };
 }

@@ -17,7 +17,7 @@ import { layerNorm } from "../../lib/layers/layer_norm.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { lora } from "../../lib/layers/lora.ts";
 import { mambaMixer } from "../../lib/layers/mamba.ts";
-import { isTrained } from "../../lib/layers/parameter.ts";
+import { isTrained, parameter } from "../../lib/layers/parameter.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
 import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
 import { recomputed } from "../../lib/layers/recompute.ts";
@@ -229,6 +229,25 @@ test("a layer of one's own is frozen as a whole, also inside others, and in part
     message:
       'A layer cannot be frozen in "l.bias" and not in "l.weight": one\'s own layers are frozen as a whole, unless they say ' +
       "with `freeze` how they are made in part",
+  });
+});
+
+test("a layer that does not pass on what is frozen is refused, and one with parameters beside its parts is frozen whole", () => {
+  const inner = linear("l", D, D), chain = sequential([inner]);
+  for (const change of [{ withParts: () => chain, freeze: undefined }, { freeze: () => chain }]) {
+    const { freeze, ...own } = { ...chain, ...change };
+    const deaf = composed({ inner }, { ...own, parameters: [], ...freeze ? { freeze } : {} });
+    assert.throws(() => frozen(deaf), {
+      name: "UserError",
+      message: '"l.weight" cannot be frozen: what its layer says with `freeze` or `withParts` makes it as it was',
+    });
+  }
+  const { freeze: _, ...own } = chain;
+  const more = parameter("more", [D], "zeros");
+  const both: Layer = composed({ inner }, { ...own, parameters: [more], withParts: () => both });
+  assert.deepEqual(frozen(both).parameters.map(isTrained), [false, false]);
+  assert.throws(() => frozen(both, (name) => name === "more"), {
+    message: /^A layer cannot be frozen in "more" and not/,
   });
 });
 

@@ -105,6 +105,11 @@ test("layers of one's own are looked into where they say how they are made", () 
   assert.deepEqual(adapters(loraModel(own([inner]), all)), ["a", "b"]);
   const closed = { ...inner, withParts: undefined, freeze: undefined };
   assert.deepEqual(adapters(loraModel(own([closed, linear("c", 3, 2)]), all)), ["c"]);
+  const deaf: Layer = { ...inner, withParts: (change) => (change(linear("a", 3, 4)), inner) };
+  assert.throws(() => loraModel(own([deaf]), { ...all, trained: /./ }), {
+    name: "UserError",
+    message: "loraModel: a cannot have an adapter: what a layer around it says with `withParts` makes it as it was",
+  });
 });
 
 test("loraModel() refuses targets that are none, what is trained that is none, and a second set of adapters", () => {

@@ -78,6 +78,11 @@ test("a checkpoint of the model without adapters is loaded beneath them, and the
   for (const [name, values] of after) {
     assert.equal(values.every((value, i) => value === now.get(name)![i]), !name.includes(".lora_"), name);
   }
+  const unknown = new Map([["blocks.0.attention.q.lora_C.weight", new Float32Array(1)]]);
+  for (const options of [{ partial: true }, {}]) {
+    assert.throws(() => pipeline.setParameters(unknown, options), { name: "UserError", message: /has no parameter/ });
+  }
+  assert.throws(() => pipeline.setParameters(new Map([...now].slice(1))), { message: /^There are no values for/ });
   pipeline.close();
 });
 
