@@ -1,4 +1,5 @@
 /** Texts on disk as batches for language models. */
+import { basename } from "node:path";
 import type { Model } from "../models/model.ts";
 import { UserError } from "../errors.ts";
 import { generator, hash } from "../random.ts";
@@ -19,7 +20,7 @@ import {
 import { type Batch, expectSamples, type PositionedSource } from "./data.ts";
 import { documentStream } from "./document_stream.ts";
 import type { Block } from "./file_blocks.ts";
-import { expectPart, isHeldOut, type Part, share } from "./held_out.ts";
+import { expectPart, heldOut as heldOutOf, type Part, share } from "./held_out.ts";
 import { maskTokens } from "./mask_tokens.ts";
 import { oneAtATime } from "./one_at_a_time.ts";
 import { type Cursor, packing, type Sequence } from "./packing.ts";
@@ -145,13 +146,13 @@ export async function openCorpus(path: string | readonly string[], options: Corp
   }
   const all = blocks.reduce((sum, { documents }) => sum + documents, 0);
   let held = 0;
-  for (let n = 0; heldOut > 0 && n < all; n++) held += Number(isHeldOut(n, heldOut));
+  const isHeldOut = heldOutOf(heldOut);
+  for (let n = 0; heldOut > 0 && n < all; n++) held += Number(isHeldOut(n));
   if (heldOut > 0) expectPart("documents", all, held, "held-out", heldOut);
   expectPart("documents", all, all - held, "train", heldOut);
   const bytes = blocks.reduce((sum, block) => sum + block.bytes, 0);
-  const contents = hash(files.map((file) => `${file.split(/[\\/]/).at(-1)} ${sizeOfFile(file)}`).join("\n")).toString(
-    16,
-  );
+  const sizes = files.map((file) => `${basename(file)} ${sizeOfFile(file)}`);
+  const contents = hash(sizes.join("\n")).toString(16);
   const part = (part: Part) => (options: CorpusBatches) => {
     expectPart("documents", all, part === "train" ? all - held : held, part, heldOut);
     const identity = { files: contents, part, heldOut, field };
@@ -170,6 +171,7 @@ function batches(
   const { model, seed, tokenizer = byteTokenizer(), documents = "joined", shuffle = true, window = usualWindow } =
     options;
   const length = expectTokens(owner, model, tokenizer);
+  const isHeldOut = heldOutOf(data.heldOut);
   const isMasked = model.task === "masked-token";
   const { mask } = model.configuration, { end } = tokenizer;
   if (isMasked && mask === undefined) {
@@ -184,7 +186,7 @@ function batches(
   const next = packing(
     documentStream(blocks, {
       ...{ seed, shuffle, window },
-      isDrawn: (n) => isHeldOut(n, data.heldOut) === (data.part === "held-out"),
+      isDrawn: (n) => isHeldOut(n) === (data.part === "held-out"),
     }),
     {
       ...{ length, documents, filler: end ?? 0, withLast: isMasked || documents === "joined" },

@@ -13,16 +13,24 @@ export const share: Rule = {
 };
 
 /**
- * Whether number `n` is held out: of each stretch of 1 / `share` numbers one is, somewhere in it, whatever the seeds of
+ * Says whether number n is held out: of each stretch of 1 / `share` numbers one is, somewhere in it, whatever the seeds of
  * shuffling are and however many numbers there are.
  */
-export function isHeldOut(n: number, share: number): boolean {
-  if (share === 0) return false;
-  const last = Math.floor((n + 1) * share);
-  for (let stretch = Math.max(0, Math.floor(n * share) - 1); stretch <= last; stretch++) {
-    if (Math.floor((stretch + generator(`held out:${stretch}`).uniform()) / share) === n) return true;
-  }
-  return false;
+export function heldOut(share: number): (n: number) => boolean {
+  if (share === 0) return () => false;
+  let stretch = -1, place = 0;
+  return (n) => {
+    // Measured in stretches n goes from n * share to (n + 1) * share.
+    const from = n * share, end = (n + 1) * share;
+    for (let each = Math.floor(from); each < end; each++) {
+      if (each !== stretch) {
+        stretch = each; // asked for in order, they are drawn once
+        place = each + generator(`held out:${each}`).uniform();
+      }
+      if (place >= from && place < end) return true;
+    }
+    return false;
+  };
 }
 
 /**

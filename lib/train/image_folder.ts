@@ -6,7 +6,7 @@ import { generator, hash } from "../random.ts";
 import { anything, expectFields, flag, oneOf, optional, positive, type Rule, u32 } from "../rules.ts";
 import { quoted, shown } from "../text.ts";
 import { type Batch, expectSamples, type PositionedSource } from "./data.ts";
-import { expectPart, isHeldOut, type Part, share } from "./held_out.ts";
+import { expectPart, heldOut as heldOutOf, type Part, share } from "./held_out.ts";
 import { readImage } from "./image_files.ts";
 import { batchOf, type Image, mirror, normalise, resizeAndCrop } from "./images.ts";
 import { oneAtATime } from "./one_at_a_time.ts";
@@ -96,7 +96,8 @@ export function imageFolder(
     if (images.length === 0) throw new UserError(`${shown(join(path, name))} has no PNG or JPEG images`);
     return images.map((file) => ({ file: join(path, name, file.name), target }));
   });
-  const files = all.filter((_, n) => isHeldOut(n, heldOut) === (part === "held-out"));
+  const isHeldOut = heldOutOf(heldOut);
+  const files = all.filter((_, n) => isHeldOut(n) === (part === "held-out"));
   expectPart("images", all.length, files.length, part, heldOut);
   const identity = {
     ...{ files: hash(all.map(({ file }) => relative(path, file)).join("\n")).toString(16), part, heldOut },
