@@ -4,6 +4,10 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { fromHalf, toHalf } from "../../lib/half.ts";
 import type { Layer } from "../../lib/layers/layer.ts";
 import { fill } from "../../lib/ops/elementwise.ts";
+import { parameter } from "../../lib/layers/parameter.ts";
+import { unsplit } from "../../lib/layers/unsplit.ts";
+import { matmul } from "../../lib/ops/matmul.ts";
+import { frozenModel } from "../../lib/models/frozen_model.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { bert, type BertConfiguration } from "../../lib/models/bert.ts";
 import type { Model } from "../../lib/models/model.ts";
@@ -170,6 +174,45 @@ test("it runs the forward passes of schedules with several stages a rank, and of
     pipeline.close();
   }
   assert.equal(new Set(losses).size, 1, "the same micro-batches go through the same layers");
+});
+
+test("what is recomputed in training, who makes sums and what is frozen make no difference", async () => {
+  const batch = randomBatch(aligned, 4), losses: number[] = [];
+  for (const options of [{}, { recompute: "both" }, { recompute: "activations", sums: "w" }] as const) {
+    for (const model of [tinyModel(aligned), frozenModel(tinyModel(aligned), (name) => /blocks/.test(name))]) {
+      const pipeline = createPipeline(two, model, { optimizer: adamw(), seed: 5, ...options });
+      losses.push((await pipeline.evaluate(schedule, batch)).loss);
+      pipeline.close();
+    }
+  }
+  assert.equal(new Set(losses).size, 1, String(losses));
+});
+
+test("a layer whose backward is given whole is evaluated like others", async () => {
+  const weight = parameter("own.weight", [aligned.width, aligned.width], { normal: 0.1 });
+  const own = unsplit({
+    parameters: [weight],
+    outputShape: (shape) => shape,
+    flops: ([rows]) => ({ f: 2 * rows * aligned.width ** 2, b: 4 * rows * aligned.width ** 2 }),
+    forward(y, x, saved) {
+      saved.keep("x", x);
+      matmul(y, saved.get("x"), saved.value(weight));
+    },
+    backward(dx, dy, saved) {
+      if (dx) matmul(dx, dy, saved.value(weight), { transposeB: true });
+      matmul(saved.gradient(weight), saved.get("x"), dy, { transposeA: true, accumulate: true });
+    },
+  });
+  const plain = tinyModel(aligned), layers = [...plain.layers.slice(0, -1), own, ...plain.layers.slice(-1)];
+  const pipeline = createPipeline(two, { ...plain, layers }, { optimizer: adamw(), seed: 5 });
+  const batch = randomBatch(aligned, 4);
+  const { loss } = await pipeline.step(schedule, batch, { optimize: false });
+  assert.equal(
+    (await pipeline.evaluate(schedule, batch)).loss,
+    loss,
+    "without dropout and batch normalisation they are one",
+  );
+  pipeline.close();
 });
 
 test("it holds a forward's memory at most, less than a step, as dry devices predict to the byte", async () => {

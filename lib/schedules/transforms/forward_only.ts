@@ -10,7 +10,7 @@ import type { Schedule } from "../schedule.ts";
  * import { forwardOnly } from "twobp/schedules";
  *
  * const schedule = forwardOnly(generate("1f1b-1", { devices: 4, microbatches: 8 }));
- * console.log(schedule.name, simulate(schedule).makespan); // 1f1b-1 forward, 11: 8 micro-batches, 3 stages further
+ * console.log(schedule.name, simulate(schedule).makespan); // 1f1b-1 forward 11: 8 micro-batches, 3 stages further
  * ```
  *
  * @throws {UserError} What `validate()` says of the schedule.
