@@ -27,6 +27,22 @@ export {
 export { agreementIntervals, agreementNotes, agreementSections, agreementTable, agreementTitle } from "./agreement.ts";
 export { certaintyNotes, type MeasuredRatio, rangeText } from "./certainty.ts";
 export { type Bundle, display, type DisplayOptions } from "./display.ts";
+export {
+  accountTable,
+  alternativeName,
+  comparisonTable,
+  criticalTable,
+  explainedTimelines,
+  explanationSections,
+  explanationText,
+  explanationTitle,
+  explanationTrace,
+  gainsTable,
+  typicalStep,
+  verdictText,
+  waitsTable,
+} from "./explanation.ts";
+export { accountFigure, gainsFigure } from "./explanation_figures.ts";
 export type { FigureOptions } from "./drawing.ts";
 export { ganttFigure, type GanttOptions } from "./gantt.ts";
 export { ganttText, type GanttTextOptions } from "./gantt_text.ts";
