@@ -35,6 +35,7 @@ import { onNextInterrupt } from "./endings.ts";
 import * as flag from "./flags.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { integer, pairs, real } from "./options.ts";
+import { explainCommand } from "./explain_command.ts";
 import { importCommand } from "./import_command.ts";
 import { loadCluster } from "./load_cluster.ts";
 import { openOutputs, type Outputs } from "./outputs.ts";
@@ -119,7 +120,7 @@ export function scheduleCommand(): Command {
     .option("--cap <amount>", "most memory a rank may hold, in the unit of --memory", real(0, Number.MAX_VALUE))
     .option("--budget <count>", "candidates to look at before giving up on a proof", integer(1, 1e9), 1e6)
     .action(runSearch);
-  return program.addCommand(planCommand()).addCommand(importCommand());
+  return program.addCommand(planCommand()).addCommand(importCommand()).addCommand(explainCommand());
 }
 
 function sizes(command: Command): Command {

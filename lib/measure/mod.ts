@@ -50,15 +50,8 @@ export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "
 export type { CandidateResult, ProblemResult } from "./candidates.ts";
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./costs.ts";
 export type { Epoch } from "./paper/epoch.ts";
-export type {
-  Cause,
-  ExplainedWait,
-  RankAccount,
-  Segment,
-  SegmentKind,
-  StepAccount,
-} from "./explain/account.ts";
-export { type Alternative, type Explanation, type ExplainOptions, explainProfile } from "./explain/explain.ts";
+export type { Cause, ExplainedWait, RankAccount, Segment, SegmentKind, StepAccount } from "./explain/account.ts";
+export { type Alternative, type ExplainOptions, explainProfile, type Explanation } from "./explain/explain.ts";
 export { explainGain, type Gain } from "./gain.ts";
 export {
   type Growth,

@@ -59,8 +59,8 @@ export function explainedTimelines(explanation: Explanation): { traced: Timeline
     makespan: step.length,
     criticalPath: spans.filter(({ action }) => critical.has(formatAction(action))).sort((a, b) => a.start - b.start),
   };
-  // What the host takes stands at the end of an action there, and is no part of it.
-  const own = new Map(simulation.spans.map((span) => [span, { ...span, end: span.end - hosts[span.rank] }]));
+  // What the host takes stands at the beginning of an action there, and is no work.
+  const own = new Map(simulation.spans.map((span) => [span, { ...span, start: span.start + hosts[span.rank] }]));
   const simulated = {
     spans: [...own.values()],
     makespan: simulation.makespan,

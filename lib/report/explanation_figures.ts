@@ -76,12 +76,12 @@ export function gainsFigure({ alternatives, schedule }: Explanation): Figure {
     x: gains,
     y: names,
     error_x: { ...error, color: colour },
-    marker: { color: "#0072b2", size },
+    marker: { color: colour, size },
     hovertemplate: "%{y}: %{x:.3f}<extra></extra>",
   });
   return {
     data: [
-      points("with the simulator's error", "#a6a6a6", 1, bars((at) => shown[at].range, 4, 1.5)),
+      points("with the simulator's error", "#a6a6a6", 3, bars((at) => shown[at].range, 4, 1.5)),
       points("gain, 95 % interval", "#0072b2", 8, bars((at) => shown[at].interval ?? [gains[at], gains[at]], 0, 4)),
     ],
     layout: {

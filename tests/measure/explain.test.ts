@@ -110,17 +110,17 @@ test("messages and hosts have their own places, and their sums are what went int
   const schedule = generate("naive", { devices: 2 });
   const run = { stages: equal(2), comm: 0.5, host: 0.25, tail: 1, steps: 1 };
   const [{ ranks, length }] = accountsOf(tracedRun(schedule, run), schedule);
-  assert.equal(length, 1 + 0.5 + 1 + 0.25 + 2 + 0.5 + 2 + 1);
+  assert.equal(length, 0.25 + 1 + 0.5 + 0.25 + 1 + 0.25 + 2 + 0.5 + 0.25 + 2 + 1);
   const [first, last] = ranks;
   near(first.messages, 0.5);
-  near(first.waiting, 1 + 0.5 + 0.25 + 2);
-  assert.equal(first.host, 0);
+  near(first.waiting, 0.5 + 0.25 + 1 + 0.25 + 2);
+  near(first.host, 0.25 + 0.25);
   near(last.messages, 0.5);
-  near(last.host, 0.25);
+  near(last.host, 0.25 + 0.25);
   assert.equal(first.tail, 1);
   assert.equal(last.tail, 1);
   const kinds = first.waits[0].causes.map(({ kind }) => kind);
-  assert.deepEqual(kinds, ["message", "compute", "host", "compute"]);
+  assert.deepEqual(kinds, ["message", "host", "compute", "host", "compute"]);
 });
 
 test("the step that ran, simulated with its own costs, has the length that it was made with", async () => {

@@ -18,7 +18,7 @@ export interface Run {
   readonly stages: readonly Readonly<Record<Kind, number>>[];
   /** Time of every message. */
   readonly comm?: number;
-  /** Time of the host after each action. */
+  /** Time of the host before each action, once its message is there. */
   readonly host?: number;
   /** Time of each rank's end. */
   readonly tail?: number;
@@ -42,18 +42,18 @@ export function tracedRun(schedule: Schedule, run: Run): Profile {
       )
     );
     const costs: Costs = {
-      duration: (_, rank, index) => drawn[rank][index] + host,
-      transfer: (from, to) => from === to ? 0 : Math.max(0, comm - host),
-      tail: () => Math.max(0, tail - host),
+      duration: (_, rank, index) => host + drawn[rank][index],
+      transfer: (from, to) => from === to ? 0 : comm,
+      tail: () => tail,
     };
     const { spans, makespan } = simulate(schedule, costs);
     const ranks = schedule.actions.map((list, rank) =>
       list.map((action, index) => {
-        const { start: began } = spans.find((span) => span.rank === rank && span.index === index)!;
+        const { start, end } = spans.find((span) => span.rank === rank && span.index === index)!, began = start + host;
         const before = index > 0 ? spans.find((span) => span.rank === rank && span.index === index - 1)!.end : 0;
         const key = `${action.kind} ${action.stage} ${action.microbatches.length}`;
         seen.set(key, [...seen.get(key) ?? [], drawn[rank][index]]);
-        return { action, start: stands ? before : began, began, end: began + drawn[rank][index] };
+        return { action, start: stands ? before : began, began, end };
       })
     );
     return { name: `ProfilerStep#${step}`, length: makespan, ranks, messages: [] };

@@ -105,7 +105,7 @@ export function spansOfStep({ ranks }: TracedStep): Span[] {
   );
 }
 
-function segmentsOf(program: Program, { messages, tails }: Profile, step: TracedStep, at: number): Segment[][] {
+function segmentsOf(program: Program, { messages, hosts, tails }: Profile, step: TracedStep, at: number): Segment[][] {
   const { length } = step, { first, rank: rankOf } = program;
   // Ends of a rank in order: passes of a GPU can overlap a little.
   const ends = step.ranks.map((list) => {
@@ -121,17 +121,19 @@ function segmentsOf(program: Program, { messages, tails }: Profile, step: Traced
       segments.push({ ...rest, rank, start: now, end });
       now = end;
     };
-    list.forEach(({ action, start, began }, index) => {
+    list.forEach(({ action, began }, index) => {
       const begins = Math.min(began, ends[rank][index]);
       const edge = inputOf(program, first[rank] + index), node = edge < 0 ? -1 : program.from[edge];
       const other = node < 0 ? rank : rankOf[node];
       if (other !== rank) {
         const made = node - first[other], end = ends[other][made];
         const source = { rank: other, action: step.ranks[other][made].action, end };
+        const isWaitedFor = end >= now;
         until(Math.min(end, begins), { kind: "wait", action, source });
-        // An action that stood and waited had not got its message; of another we know when messages come as a rule.
+        // Where the rank was free when the message left, it came when the host could begin with what follows; where the rank was busy,
+        // the message was there before, or is taken to have needed as long as others.
         const flight = flights.get(`${other} ${rank} ${source.action.kind === "F" ? "F" : "I"}`) ?? 0;
-        const arrival = began > start ? begins : Math.min(begins, end + flight);
+        const arrival = isWaitedFor ? begins - (hosts[rank]?.median ?? 0) : Math.min(begins, end + flight);
         until(arrival, { kind: "message", action, source });
       }
       until(begins, { kind: "host", action });

@@ -63,7 +63,7 @@ export interface Explanation {
   readonly simulation: Simulation;
   /** How far the simulated length is from the measured one, as a share of that: 0.02 is 2 % too long. */
   readonly error: number;
-  /** By rank what the host takes between actions in that simulation; its actions have it at their ends. */
+  /** By rank what the host takes between actions in that simulation; its actions have it at their beginnings. */
   readonly hosts: readonly number[];
   /** What else could run, fastest first. */
   readonly alternatives: readonly Alternative[];

@@ -58,8 +58,8 @@ export function assumedB(schedule: Schedule, stages: readonly StageProfile[]): b
 }
 
 /**
- * Costs in milliseconds out of what was seen. What the host takes between two actions stands at the end of the first, and the message
- * that leaves there is under way meanwhile.
+ * Costs in milliseconds out of what was seen. What the host takes before an action can work is part of it, at its beginning: the same
+ * as `clusterCosts(clusterOf(profile))`, but for what is drawn or scaled.
  *
  * @param scale By stage a factor for its times.
  */
@@ -96,9 +96,8 @@ export function costsOfProfile(
       return time + (host[rank] ?? 0);
     },
     transfer(from, to, kind) {
-      if (from === to) return 0;
-      return Math.max(0, (flights.get(`${from} ${to} ${kind}`) ?? usual[kind]) - (host[from] ?? 0));
+      return from === to ? 0 : flights.get(`${from} ${to} ${kind}`) ?? usual[kind];
     },
-    tail: (rank) => Math.max(0, (ends[rank] ?? 0) - (host[rank] ?? 0)),
+    tail: (rank) => ends[rank] ?? 0,
   };
 }
