@@ -42,7 +42,7 @@ export function accountFigure({ steps, typical, schedule }: Explanation): Figure
   return {
     data: bars.filter(({ x }) => x.some((time) => time > 0)),
     layout: {
-      title: { text: `Where a step of ${variantOf(schedule)} goes: ${name}` },
+      title: { text: `Where a traced step of ${variantOf(schedule)} goes: ${name}` },
       barmode: "stack",
       bargap: 0.25,
       height: 150 + 44 * ranks.length,
