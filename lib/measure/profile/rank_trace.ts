@@ -37,6 +37,8 @@ export interface RankTrace {
   readonly file: string;
   /** Global rank that the file names. */
   readonly rank?: number;
+  /** How many ranks ran, as the file has it. */
+  readonly world?: number;
   /** Machine that the file names. */
   readonly host?: string;
   /** What `ts` counts from, in nanoseconds. */
@@ -76,7 +78,7 @@ export function torchRank({ file, header }: Origin, collected: Collected): RankT
   const notes: string[] = [];
   const gpu = onGpu(annotations, collected);
   if (gpu.note) notes.push(`${file}: ${gpu.note}`);
-  const distributed = header.distributedInfo as { rank?: unknown } | undefined;
+  const distributed = header.distributedInfo as { rank?: unknown; world_size?: unknown } | null | undefined;
   const waits = arrivals.toSorted((a, b) => a.start - b.start);
 
   /** Of each action, in the order of the annotations. */
@@ -112,6 +114,7 @@ export function torchRank({ file, header }: Origin, collected: Collected): RankT
   return {
     file,
     rank: Number.isInteger(distributed?.rank) ? distributed!.rank as number : undefined,
+    world: Number.isInteger(distributed?.world_size) ? distributed!.world_size as number : undefined,
     host: typeof header.host_name === "string" ? header.host_name : undefined,
     base: typeof header.baseTimeNanoseconds === "number" ? header.baseTimeNanoseconds : 0,
     steps: stepsOf(annotations, actionsOf, marks, gpu.times ? [] : updates),
@@ -132,6 +135,7 @@ export function ourRanks({ file }: Origin, { ours }: Collected): RankTrace[] {
   return Array.from({ length: ranks }, (_, rank): RankTrace => {
     const list = (ours.get(rank) ?? []).toSorted((a, b) => a.start - b.start || a.end - b.end);
     const actions = list.map((each) => ({ ...each, isExact: true, isShare: false, thread: "" }));
+    if (list.length === 0) throw new UserError(`${file} has actions of rank ${ranks - 1}, and none of rank ${rank}`);
     const seen = new Set<string>();
     for (const { action } of actions) {
       const name = formatAction(action);
