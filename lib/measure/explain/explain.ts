@@ -91,14 +91,16 @@ const rules: Rules<ExplainOptions> = {
  * the simulation of the schedule that ran misses its traced length.
  *
  * ```ts
- * import type { Profile } from "twobp/measure";
- * import { explainProfile } from "twobp/measure";
+ * import { generate, simulate } from "twobp";
+ * import { explainProfile, fromTrace } from "twobp/measure";
+ * import { chromeTrace } from "twobp/report";
+ * import { stageCosts } from "twobp/schedules";
  *
- * async function fastest(profile: Profile) {
- *   const { alternatives: [first], error } = await explainProfile(profile);
- *   return `${first.name}: ${first.gain.toFixed(2)} times as fast; the simulator is ${(100 * error).toFixed(1)} % off`;
- * }
- * console.log(typeof fastest); // function
+ * const schedule = generate("1f1b-1", { devices: 2 });
+ * const text = chromeTrace(schedule, simulate(schedule, stageCosts([{ f: 1, i: 1, w: 1 }, { f: 1, i: 2, w: 1 }])));
+ * const { steps: [{ length, ranks }] } = await explainProfile(await fromTrace([{ name: "mine", text }]));
+ * const { compute, waits } = ranks[0];
+ * console.log(length, compute.F + compute.B, waits[0].time, waits[0].causes[0].action.kind); // 11 6 3 B
  * ```
  *
  * @throws {UserError} For a profile without steps, other profiles of other stages, layers that are not one number a stage.
