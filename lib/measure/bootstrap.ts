@@ -38,7 +38,7 @@ export function medianInterval(values: readonly number[]): readonly [number, num
     medians[sample] = middleOf(sorted, drawn);
   }
   medians.sort();
-  const beyond = Math.floor(tailOf(count) * resamples);
+  const beyond = Math.floor(shareBeyond(count) * resamples);
   return [medians[beyond], medians[resamples - 1 - beyond]];
 }
 
@@ -53,7 +53,7 @@ function middleOf(sorted: readonly number[], times: Uint32Array): number {
 }
 
 /** The share of resamples beyond each end: 2.5 % for many values, less for few. */
-function tailOf(count: number): number {
+export function shareBeyond(count: number): number {
   return normalTail(Math.sqrt(count / (count - 1)) * studentQuantile(count - 1));
 }
 

@@ -50,6 +50,8 @@ export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "
 export type { CandidateResult, ProblemResult } from "./candidates.ts";
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./costs.ts";
 export type { Epoch } from "./paper/epoch.ts";
+export type { Cause, ExplainedWait, RankAccount, Segment, SegmentKind, StepAccount } from "./explain/account.ts";
+export { type Alternative, type ExplainOptions, explainProfile, type Explanation } from "./explain/explain.ts";
 export { explainGain, type Gain } from "./gain.ts";
 export {
   type Growth,
@@ -103,7 +105,12 @@ export {
 export { stageMemories, type StageMemoryOptions } from "./stage_memory.ts";
 export { standardProblems } from "./standard_problems.ts";
 export { kept, median, quantile, quartiles } from "./statistics.ts";
+export { measureStepCosts, type StepCostsOptions } from "./step_costs.ts";
 export type { Peak } from "./peak.ts";
+export { clusterOf } from "./profile/cluster.ts";
+export { fromTrace, type FromTraceOptions } from "./profile/from_trace.ts";
+export type { ActionTimes, Profile, StageProfile, TracedAction, TracedMessage, TracedStep } from "./profile/profile.ts";
+export type { TraceSource } from "./profile/source.ts";
 export type { Patience, Times } from "./stopwatch.ts";
 export { countSteps, measureThroughput, type ThroughputOptions } from "./throughput.ts";
 export type { ThroughputReport, ThroughputRow } from "./throughput_report.ts";

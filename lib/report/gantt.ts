@@ -13,8 +13,8 @@ import { variantOf } from "./variant.ts";
 export interface GanttOptions {
   /** What each rank holds, drawn in a panel of its own under the bars. */
   memory?: readonly RankMemory[];
-  /** Whether the times were taken from real or virtual devices, which the title says; default `simulated`. */
-  mode?: Mode | "simulated";
+  /** Whether the times were taken from real or virtual devices, or from a trace, which the title says; default `simulated`. */
+  mode?: Mode | "simulated" | "traced";
   /** Unit of time; default `units`. */
   unit?: string;
   /** Unit of memory; default `units`. */

@@ -10,6 +10,8 @@ export interface GanttTextOptions {
   width?: number;
   /** Whether to colour with ANSI sequences; default false. */
   colour?: boolean;
+  /** Where the time axis ends, for drawings that are to be compared: all of the width is then so much time. */
+  until?: number;
 }
 
 /** Foreground and background in the 256 colours of a terminal, near those of the figures. */
@@ -35,7 +37,7 @@ export function ganttText(schedule: Schedule, timeline: Timeline, options: Gantt
   const { width = 100, colour = false } = options;
   const label = (rank: number) => `rank ${rank} `.padStart(`rank ${schedule.actions.length - 1} `.length);
   const room = Math.max(10, width - label(0).length);
-  const perUnit = scaleOf(schedule, timeline, room);
+  const perUnit = options.until === undefined ? scaleOf(schedule, timeline, room) : room / options.until;
   const columns = Math.max(1, Math.round(timeline.makespan * perUnit));
   const lines: Span[][] = Array.from({ length: schedule.actions.length }, () => []);
   for (const span of timeline.spans) lines[span.rank].push(span);

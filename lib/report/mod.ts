@@ -27,6 +27,22 @@ export {
 export { agreementIntervals, agreementNotes, agreementSections, agreementTable, agreementTitle } from "./agreement.ts";
 export { certaintyNotes, type MeasuredRatio, rangeText } from "./certainty.ts";
 export { type Bundle, display, type DisplayOptions } from "./display.ts";
+export {
+  accountTable,
+  alternativeName,
+  comparisonTable,
+  criticalTable,
+  explainedTimelines,
+  explanationSections,
+  explanationText,
+  explanationTitle,
+  explanationTrace,
+  gainsTable,
+  typicalStep,
+  verdictText,
+  waitsTable,
+} from "./explanation.ts";
+export { accountFigure, gainsFigure } from "./explanation_figures.ts";
 export type { FigureOptions } from "./drawing.ts";
 export { ganttFigure, type GanttOptions } from "./gantt.ts";
 export { ganttText, type GanttTextOptions } from "./gantt_text.ts";
@@ -48,6 +64,7 @@ export { partitionTable } from "./partition.ts";
 export { gaveUp, planTable } from "./plan.ts";
 export { figurePdf } from "./pdf.ts";
 export { figurePng, type PngOptions } from "./png.ts";
+export { messageTable, profileSections, profileTable, profileTitle, rankTable } from "./profile.ts";
 export { progress, type ProgressLine } from "./progress.ts";
 export { runTimeline } from "./run_timeline.ts";
 export {

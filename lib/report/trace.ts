@@ -28,14 +28,40 @@ export interface TraceOptions {
  * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
  */
 export function chromeTrace(schedule: Schedule, timeline: Timeline, options: TraceOptions = {}): string {
+  return traceText(eventsOf({ schedule, timeline, ...options }, 0));
+}
+
+/** A step of several that are to be compared, and how to write it. */
+export interface ComparedStep extends TraceOptions {
+  /** What ran. */
+  readonly schedule: Schedule;
+  /** When. */
+  readonly timeline: Timeline;
+}
+
+/**
+ * Several steps as one trace, a process each, one above the other on the same axis: see {@link chromeTrace}.
+ *
+ * @throws {UserError} As that does.
+ */
+export function chromeTraces(steps: readonly ComparedStep[]): string {
+  return traceText(steps.flatMap((step, pid) => eventsOf(step, pid)));
+}
+
+function traceText(events: readonly object[]): string {
+  const lines = events.map((event) => JSON.stringify(event)).join(",\n");
+  return `{"displayTimeUnit":"ms","traceEvents":[\n${lines}\n]}\n`;
+}
+
+function eventsOf({ schedule, timeline, ...options }: ComparedStep, pid: number): Record<string, unknown>[] {
   const program = lower(schedule);
   checkSpans(program, timeline.spans);
   const { microseconds = 1000, memory, title = schedule.name } = options;
   const nanoseconds = (time: number) => Math.round(time * microseconds * 1000);
-  const events: Record<string, unknown>[] = [{ ph: "M", pid: 0, name: "process_name", args: { name: title } }];
+  const events: Record<string, unknown>[] = [{ ph: "M", pid, name: "process_name", args: { name: title } }];
   for (let rank = 0; rank < schedule.actions.length; rank++) {
-    events.push({ ph: "M", pid: 0, tid: rank, name: "thread_name", args: { name: `rank ${rank}` } });
-    events.push({ ph: "M", pid: 0, tid: rank, name: "thread_sort_index", args: { sort_index: rank } });
+    events.push({ ph: "M", pid, tid: rank, name: "thread_name", args: { name: `rank ${rank}` } });
+    events.push({ ph: "M", pid, tid: rank, name: "thread_sort_index", args: { sort_index: rank } });
   }
   const transfers = transfersOf(program, timeline.spans);
   const slices = slicesOf(program, timeline.spans, transfers, nanoseconds);
@@ -45,31 +71,32 @@ export function chromeTrace(schedule: Schedule, timeline: Timeline, options: Tra
     const { start, end } = slices.get(span)!;
     events.push({
       ph: "X",
-      pid: 0,
+      pid,
       tid: rank,
       ts: start / 1000,
       dur: (end - start) / 1000,
       name: formatAction(action),
-      cat: kind,
+      // Whoever reads such a trace again finds the first step, and not several of them as one run.
+      cat: pid === 0 ? kind : `compared ${kind}`,
       args: { stage, microbatches },
     });
   }
-  transfers.forEach(({ from, to }, id) => {
+  transfers.forEach(({ from, to }, at) => {
     const arrow = arrowBetween(slices.get(from)!, slices.get(to)!);
     if (!arrow) return;
     const name = from.action.kind === "F" ? "activation" : "gradient";
-    const common = { pid: 0, name, cat: "transfer", id };
+    const id = pid * 2 ** 24 + at; // arrows of one number are one, whatever their process
+    const common = { pid, name, cat: "transfer", id };
     events.push({ ...common, ph: "s", tid: from.rank, ts: arrow.leaves / 1000 });
     events.push({ ...common, ph: "f", bp: "e", tid: to.rank, ts: arrow.arrives / 1000 });
   });
   memory?.forEach(({ points }, rank) => {
     for (const { time, held } of points) {
       const args = Object.fromEntries(categories.map((category) => [category, held[category]]));
-      events.push({ ph: "C", pid: 0, ts: nanoseconds(time) / 1000, name: `memory of rank ${rank}`, args });
+      events.push({ ph: "C", pid, ts: nanoseconds(time) / 1000, name: `memory of rank ${rank}`, args });
     }
   });
-  const lines = events.map((event) => JSON.stringify(event)).join(",\n");
-  return `{"displayTimeUnit":"ms","traceEvents":[\n${lines}\n]}\n`;
+  return events;
 }
 
 /** When an action is drawn, in whole nanoseconds. */

@@ -72,12 +72,12 @@ for (const [name, notebook] of notebooks) {
     assert.equal(new Set(notebook.cells.map(({ id }) => id)).size, notebook.cells.length);
   });
 
-  test(`${name} says in the title of each figure whether it is real, virtual, simulated or predicted`, () => {
+  test(`${name} says in the title of each figure whether it is real, virtual, simulated, predicted or traced`, () => {
     for (const output of codeOf(notebook).flatMap(({ outputs = [] }) => outputs)) {
       const figure = output.output_type === "display_data" && output.data["application/vnd.plotly.v1+json"];
       if (!figure) continue;
       const { text } = (figure as { layout: { title: { text: string } } }).layout.title;
-      assert.match(text, /\b(real|virtual|simulated|predicted)\b/);
+      assert.match(text, /\b(real|virtual|simulated|predicted|traced)\b/);
     }
   });
 
