@@ -216,17 +216,20 @@ export function gainsTable(explanation: Explanation, most = 15): Table {
 }
 
 /** What to make of it, in a sentence or two. */
-export function verdictText({ alternatives, best, schedule, error }: Explanation): string {
+export function verdictText({ alternatives, best, schedule, error, activations: ran }: Explanation): string {
   const first = alternatives.find((each) => each.schedule === best && each.kind !== "partition");
   if (!first) return `With these costs nothing tried is faster than ${variantOf(schedule)}.`;
-  const { name, gain, range: [low, high] } = first;
+  const { name, gain, range: [low, high], activations } = first;
   const sure = low > 1
     ? "faster even with the simulator's error"
     : "within what costs and simulator leave open: try it before you rely on it";
+  const held = activations > ran
+    ? ` A rank holds up to ${activations} activations, where it held ${ran} (--cap ${ran}).`
+    : "";
   const off = Math.abs(error) > 0.05
     ? ` The simulator is ${percent(Math.abs(error))} off this trace; trace more steps.`
     : "";
-  return `Fastest: ${name}, gain ${gain.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)}), ${sure}.${off}`;
+  return `Fastest: ${name}, gain ${gain.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)}), ${sure}.${held}${off}`;
 }
 
 /** A page: both steps on one axis, where the time goes, why, and what else would bring what. */
@@ -275,7 +278,7 @@ export function explanationTrace(explanation: Explanation): string {
 
 /** The JSON of an explanation, version 1; times in milliseconds. */
 export function explanationJson(explanation: Explanation): Record<string, unknown> {
-  const { schedule, steps, typical, measured, simulation, error, alternatives, best, notes } = explanation;
+  const { schedule, steps, typical, measured, simulation, error, activations, alternatives, best, notes } = explanation;
   const text = (segment: Segment) => ({
     what: segment.kind,
     rank: segment.rank,
@@ -292,6 +295,7 @@ export function explanationJson(explanation: Explanation): Record<string, unknow
     simulated: simulation.makespan,
     error,
     typical: steps[typical].name,
+    activations,
     steps: steps.map(({ name, length, ranks, criticalPath }) => ({
       name,
       length,

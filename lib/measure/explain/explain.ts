@@ -65,7 +65,9 @@ export interface Explanation {
   readonly error: number;
   /** By rank what the host takes between actions in that simulation; its actions have it at their beginnings. */
   readonly hosts: readonly number[];
-  /** What else could run, fastest first. */
+  /** The most activations, of a micro-batch on a stage, that a rank holds with the schedule that ran. */
+  readonly activations: number;
+  /** What else could run, fastest first; of two that are as fast, the one that holds fewer activations. */
   readonly alternatives: readonly Alternative[];
   /** The fastest schedule for the stages as they are; the one that ran where none is faster. */
   readonly best: Schedule;
@@ -136,7 +138,7 @@ export async function explainProfile(profile: Profile, options: ExplainOptions =
 
   const priced = price(profile, stages, schedule, tried, resamples);
   const alternatives = priced.map((each) => ({ ...each, range: widened(each, Math.abs(error)) }))
-    .sort((a, b) => b.gain - a.gain);
+    .sort((a, b) => rounded(b.gain) - rounded(a.gain) || a.activations - b.activations);
   const faster = alternatives.find(({ kind, gain }) => kind !== "partition" && gain > 1 + 1e-9);
   const order = steps.map(({ length }, at) => ({ length, at })).sort((a, b) => a.length - b.length);
   return {
@@ -147,11 +149,15 @@ export async function explainProfile(profile: Profile, options: ExplainOptions =
     simulation,
     error,
     hosts: profile.hosts.map((times) => times?.median ?? 0),
+    activations: activationsOf(schedule),
     alternatives,
     best: faster?.schedule ?? schedule,
     notes: notesOf(profile, stages, schedule, tried, steps.length),
   };
 }
+
+/** So far that what is equal but for rounding is equal. */
+const rounded = (gain: number) => Math.round(gain * 1e9);
 
 /** Something to price. */
 interface Tried {
