@@ -124,10 +124,11 @@ def measure(rank, config):
     device, ranks = torch.device("cpu"), config["ranks"]
     dist.init_process_group("gloo", rank=rank, world_size=ranks)
     options = SimpleNamespace(**config)
-    model, microbatches = MODELS[config["model"]], config["microbatches"]
-    inputs, targets = model.batch(microbatches * config["samples"], options)
+    model = MODELS[config["model"]]
     clock, contenders = Clock(), {}
-    for name, path in config["schedules"].items():
+    for name, entry in config["schedules"].items():
+        path, microbatches = entry["path"], entry["microbatches"]
+        inputs, targets = model.batch(microbatches * config["samples"], options)
         if path.startswith("own:"):
             schedule, modules, stages = own(path[4:], microbatches, ranks, rank, device, model, options)
         else:
@@ -135,8 +136,7 @@ def measure(rank, config):
             stages = len(run.facts(path)[2])
         for stage in getattr(schedule, "_stages", None) or [schedule._stage]:
             clock.watch(name, stage)
-        contenders[name] = lambda s=schedule, m=modules, n=stages: run.step(s, m, inputs, targets, n)
-    gaps = {}
+        contenders[name] = lambda s=schedule, m=modules, n=stages, x=inputs, y=targets: run.step(s, m, x, y, n)
     for name, step in contenders.items():
         step()
         step()  # the second is warm

@@ -1,0 +1,395 @@
+/**
+ * `deno task bench torch`: what schedules gain in PyTorch's pipeline runtime, beside what the simulator says they would, with
+ * the times that PyTorch's own stages take. Two processes on the processor, gloo, one thread each; all schedules of a model
+ * run in turn, PyTorch's own classes among them. Needs a Python with PyTorch 2.15 or later, and no GPU.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { median, quartiles } from "twobp/measure";
+import { rangeText, type Table, tableText } from "twobp/report";
+import {
+  generate,
+  type Schedule,
+  search,
+  simulate,
+  sizesOf,
+  type StageCost,
+  stageCosts,
+  toCsv,
+  twoStage,
+  UserError,
+  wholeBackward,
+} from "twobp/schedules";
+import * as flag from "../../lib/cli/flags.ts";
+import { oneOf } from "../../lib/cli/options.ts";
+import { openOutputs, type OutputPaths } from "../../lib/cli/outputs.ts";
+
+const ranks = 2;
+
+/** Sizes at which an action takes some ten milliseconds of a processor's core. */
+const models = {
+  mlp: { layers: 8, width: 1024, samples: 96 },
+  transformer: { layers: 4, width: 256, samples: 4, length: 128 },
+} as const;
+
+interface Options extends OutputPaths {
+  python: string;
+  model: keyof typeof models;
+  repeats: number;
+}
+
+/** A schedule that runs, and the one that it is compared with. */
+interface Contender {
+  name: string;
+  base?: string;
+  schedule: Schedule;
+}
+
+/** What torch_schedules.py gives: by name the steps of each round in milliseconds, and in them the median of each stage's kinds. */
+interface Times {
+  torch: string;
+  steps: Record<string, number[]>;
+  inside: Record<string, Record<string, number>[]>;
+}
+
+/** By number of stages what F, I, W and B of each take, in milliseconds. */
+type Costs = Map<number, StageCost[]>;
+
+/** The command; `bench/main.ts` adds it to the others. */
+export const torch: Command = new Command("torch")
+  .description(
+    "Gain of schedules in PyTorch's pipeline runtime, measured and predicted. Needs PyTorch.",
+  )
+  .option("--python <path>", "a Python that has PyTorch", "python3")
+  .option(
+    "--model <name>",
+    `model: ${Object.keys(models).join(", ")}`,
+    oneOf(Object.keys(models)),
+    "mlp",
+  )
+  .addOption(flag.repeats("rounds, each with a step of every schedule", 21))
+  .addOption(flag.json())
+  .addOption(flag.html())
+  .addOption(flag.out())
+  .action(run);
+
+async function run(
+  { python, model, repeats, ...paths }: Options,
+): Promise<void> {
+  const out = openOutputs(paths);
+  const plain = bases();
+  // What the stages take, of a first and shorter run: the policies and the search are given these.
+  const usual = plain.map(({ name, schedule }) => ({
+    name: `${name} fill`,
+    base: name,
+    schedule: split(name, schedule),
+  }));
+  const first = measure(python, model, 5, [...plain, ...usual]);
+  const known = costsOf([...plain, ...usual], first);
+  const contenders = [...plain, ...await planned(plain, known)];
+  const times = measure(python, model, repeats, contenders);
+  const costs = costsOf(contenders, times);
+  const rows = contenders.flatMap((contender) => {
+    const base = contenders.find(({ name }) => name === contender.base);
+    return base ? [compared(contender, base, times, costs)] : [];
+  });
+  const own = Object.keys(ownClasses).flatMap((name) => {
+    const { like } = ownClasses[name];
+    const ratios = times.steps[name].map((step, round) =>
+      step / times.steps[like][round]
+    );
+    return [{
+      name,
+      like,
+      step: median(times.steps[name]),
+      ratio: median(ratios),
+      quartiles: quartiles(ratios),
+    }];
+  });
+  const title =
+    `${model} in PyTorch ${times.torch}, ${ranks} processes, ${repeats} rounds (real)`;
+  const gains = gainTable(rows),
+    stages = costTable(costs),
+    classes = classTable(own);
+  out.say(title);
+  for (const table of [gains, classes, stages]) out.say(tableText(table));
+  await out.results("bench torch", {
+    title,
+    report: {
+      ...{
+        schema: 1,
+        model: { name: model, ...models[model] },
+        ranks,
+        rounds: repeats,
+        torch: times.torch,
+      },
+      costs: Object.fromEntries(costs),
+      rows,
+      own,
+      steps: times.steps,
+    },
+    sections: () => [
+      { heading: "Gain", table: gains },
+      { heading: "PyTorch's own classes", table: classes },
+      { heading: "What the stages take", table: stages },
+    ],
+  });
+}
+
+/** Without 2BP. */
+function bases(): Contender[] {
+  const names = ["gpipe", "1f1b-1", "1f1b-2"];
+  const plain = names.map((name) => ({
+    name,
+    schedule: generate(name, { devices: ranks }),
+  }));
+  return [...plain, {
+    name: "zb-v joined",
+    schedule: wholeBackward(generate("zb-v", { devices: ranks })),
+  }];
+}
+
+const split = (name: string, schedule: Schedule) =>
+  name === "zb-v joined"
+    ? generate("zb-v", { devices: ranks })
+    : twoStage(schedule);
+
+/** What is made of them with known costs. */
+async function planned(
+  plain: readonly Contender[],
+  known: Costs,
+): Promise<Contender[]> {
+  const made: Contender[] = [];
+  for (const { name, schedule } of plain) {
+    const { stages, microbatches } = sizesOf(schedule);
+    const costs = stageCosts(known.get(stages)!);
+    if (stages > ranks) {
+      made.push({
+        name: "zb-v",
+        base: name,
+        schedule: generate("zb-v", { devices: ranks }),
+      });
+      continue;
+    }
+    for (const policy of ["fill"] as const) {
+      made.push({
+        name: `${name} ${policy}`,
+        base: name,
+        schedule: twoStage(schedule, { policy, costs }),
+      });
+    }
+    if (name !== "1f1b-2") continue;
+    const found = await search({ devices: ranks, microbatches, costs });
+    made.push({
+      name: `searched, ${microbatches} micro-batches`,
+      base: name,
+      schedule: found.schedule,
+    });
+  }
+  return made;
+}
+
+/** PyTorch's own, and the file that has the same order. */
+const ownClasses: Record<
+  string,
+  { class: string; microbatches: number; like: string }
+> = {
+  "PyTorch's GPipe": { class: "GPipe", microbatches: 2, like: "gpipe" },
+  "PyTorch's 1F1B, 2": { class: "1F1B", microbatches: 2, like: "1f1b-1" },
+  "PyTorch's 1F1B, 4": { class: "1F1B", microbatches: 4, like: "1f1b-2" },
+  "PyTorch's ZBVZeroBubble": {
+    class: "ZBVZeroBubble",
+    microbatches: 4,
+    like: "zb-v joined",
+  },
+};
+
+/** Runs all schedules, and PyTorch's own. */
+function measure(
+  python: string,
+  model: keyof typeof models,
+  rounds: number,
+  contenders: readonly Contender[],
+): Times {
+  const folder = mkdtempSync(join(tmpdir(), "twobp-torch-"));
+  try {
+    const schedules: Record<string, { path: string; microbatches: number }> =
+      {};
+    contenders.forEach(({ name, schedule }, index) => {
+      const path = join(folder, `${index}.csv`);
+      writeFileSync(path, toCsv(schedule, { for: "torch" }));
+      schedules[name] = { path, microbatches: sizesOf(schedule).microbatches };
+    });
+    for (
+      const [name, { class: kind, microbatches }] of Object.entries(ownClasses)
+    ) {
+      schedules[name] = { path: `own:${kind}`, microbatches };
+    }
+    const config = join(folder, "config.json"),
+      out = join(folder, "times.json");
+    writeFileSync(
+      config,
+      JSON.stringify({
+        model,
+        ...models[model],
+        ranks,
+        rounds,
+        schedules,
+        out,
+      }),
+    );
+    const script = fileURLToPath(
+      new URL("torch_schedules.py", import.meta.url),
+    );
+    try {
+      execFileSync(python, [script, "times", config], {
+        stdio: ["ignore", "ignore", "pipe"],
+      });
+    } catch (error) {
+      const { code, stderr } = error as { code?: string; stderr?: Uint8Array };
+      const last =
+        new TextDecoder().decode(stderr ?? new Uint8Array()).trim().split("\n")
+          .at(-1) || code;
+      throw new UserError(
+        `${python} cannot run the schedules: ${last}; --python names one that has PyTorch`,
+      );
+    }
+    return JSON.parse(readFileSync(out, "utf8"));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** What each stage takes: the median over rounds, and over all schedules with as many stages. */
+function costsOf(contenders: readonly Contender[], { inside }: Times): Costs {
+  const seen = new Map<number, Map<string, number[]>>();
+  for (const { name, schedule } of contenders) {
+    const { stages } = sizesOf(schedule);
+    const times = seen.get(stages) ?? new Map<string, number[]>();
+    seen.set(stages, times);
+    for (const round of inside[name]) {
+      for (const [key, time] of Object.entries(round)) {
+        times.set(key, [...times.get(key) ?? [], time]);
+      }
+    }
+  }
+  const of = (times: Map<string, number[]>, stage: number, kind: string) => {
+    const found = times.get(`${stage} ${kind}`);
+    if (!found) throw new Error(`No ${kind} of stage ${stage} was timed`);
+    return median(found);
+  };
+  return new Map([...seen].map(([stages, times]) => [
+    stages,
+    Array.from({ length: stages }, (_, stage) => ({
+      f: of(times, stage, "f"),
+      i: of(times, stage, "i"),
+      w: of(times, stage, "w"),
+      b: of(times, stage, "b"),
+    })),
+  ]));
+}
+
+interface Row {
+  name: string;
+  base: string;
+  /** Step of the base over step with the schedule, by round. */
+  measured: number;
+  quartiles: readonly [number, number];
+  predicted: number;
+  /** Measured step over simulated step, of the base and of the schedule. */
+  unexplained: [number, number];
+}
+
+function compared(
+  contender: Contender,
+  base: Contender,
+  { steps }: Times,
+  costs: Costs,
+): Row {
+  const ratios = steps[base.name].map((step, round) =>
+    step / steps[contender.name][round]
+  );
+  const [before, after] = [base, contender].map(({ schedule }) =>
+    simulate(schedule, stageCosts(costs.get(sizesOf(schedule).stages)!))
+      .makespan
+  );
+  return {
+    ...{ name: contender.name, base: base.name },
+    ...{
+      measured: median(ratios),
+      quartiles: quartiles(ratios),
+      predicted: before / after,
+    },
+    unexplained: [
+      median(steps[base.name]) / before,
+      median(steps[contender.name]) / after,
+    ],
+  };
+}
+
+function gainTable(rows: readonly Row[]): Table {
+  return {
+    columns: [
+      "schedule",
+      "over",
+      "gain",
+      "quartiles",
+      "predicted",
+      "off by",
+      "step over simulated",
+    ],
+    rows: rows.map((
+      { name, base, measured, quartiles, predicted, unexplained },
+    ) => [
+      ...[
+        name,
+        base,
+        measured.toFixed(3),
+        rangeText(quartiles),
+        predicted.toFixed(3),
+        (measured - predicted).toFixed(3),
+      ],
+      unexplained.map((each) => each.toFixed(3)).join(" / "),
+    ]),
+  };
+}
+
+function classTable(
+  rows: readonly {
+    name: string;
+    like: string;
+    step: number;
+    ratio: number;
+    quartiles: readonly [number, number];
+  }[],
+): Table {
+  return {
+    columns: [
+      "PyTorch's own class",
+      "step, ms",
+      "over the file",
+      "its step over the file's",
+      "quartiles",
+    ],
+    rows: rows.map((
+      { name, like, step, ratio, quartiles },
+    ) => [name, step.toFixed(1), like, ratio.toFixed(3), rangeText(quartiles)]),
+  };
+}
+
+function costTable(costs: Costs): Table {
+  return {
+    columns: ["stage", "F, ms", "I", "W", "B", "I + W over B"],
+    rows: [...costs].flatMap(([stages, list]) =>
+      list.map(({ f, i, w, b }, stage) => [
+        `${stage} of ${stages}`,
+        ...[f, i, w as number, b!].map((each) => each.toFixed(2)),
+        ((i + (w as number)) / b!).toFixed(3),
+      ])
+    ),
+  };
+}
