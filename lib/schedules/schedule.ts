@@ -25,10 +25,11 @@ export interface Action {
  * When the delayed weight gradients run, as people write it and tables show it: `fill` in idle slots, `end` after everything else,
  * `mid` once at half time and once at the end, `every:k` as soon as k are pending, `cap:BYTES` in idle slots but never letting a
  * rank hold more than so many bytes, `lean` in idle slots with as little memory as a heuristic finds for a step as short as with
- * `fill`, `paper` in the order that public code of the 2BP paper's models has: one after each input gradient of the cool-down, and
+ * `fill`, `select` in idle slots too but only those whose early input gradient shortens the step, all other backwards being whole,
+ * `paper` in the order that public code of the 2BP paper's models has: one after each input gradient of the cool-down, and
  * then the rest, concatenated.
  */
-export type PolicyText = "fill" | "lean" | "paper" | "end" | "mid" | `every:${number}` | `cap:${number}`;
+export type PolicyText = "fill" | "lean" | "select" | "paper" | "end" | "mid" | `every:${number}` | `cap:${number}`;
 
 /**
  * A pipeline schedule: who runs what, in which order. Times are not part of it: they come out of a simulation or a run. Its sizes

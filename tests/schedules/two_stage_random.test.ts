@@ -44,8 +44,8 @@ const priced = bases.chain((base) =>
   })
 );
 
-test("with costs given, fill and lean are never slower than the schedule itself, and every result says by how much it is", () => {
-  const seen = { saved: 0, slower: 0 };
+test("with costs given, fill and lean are never slower than the schedule itself, nor is select whatever a B costs, and every result says by how much it is", () => {
+  const seen = { saved: 0, slower: 0, mixed: 0 };
   fc.assert(
     fc.property(priced, ({ base, stages, comm, policy, width }) => {
       const costs = stageCosts(
@@ -59,6 +59,13 @@ test("with costs given, fill and lean are never slower than the schedule itself,
       assert.ok(sizesOf(split).width <= width && split.policy === policy);
       const before = slowMakespan(base, costs), after = slowMakespan(split, costs);
       const isFused = stages.some(({ fused }) => fused > 0);
+      if (policy === "select") {
+        assert.ok(after <= before, `select: ${after} after ${before}`);
+        const fill = twoStage(base, { policy: "fill", width, costs });
+        assert.ok(after <= slowMakespan(fill, costs) * (1 + 1e-9), `select: ${after}`);
+        const whole = split.actions.flat().filter(({ kind }) => kind === "B").length;
+        if (whole > 0 && sizesOf(split).split) seen.mixed++;
+      }
       if ((policy === "fill" || policy === "lean") && !isFused) {
         assert.ok(after <= before, `${after} after ${before}`);
         if (slowMakespan({ ...split, actions: fillIdle(lower(base), width, costs) }, costs) > before) seen.saved++;
@@ -77,7 +84,7 @@ test("with costs given, fill and lean are never slower than the schedule itself,
     }),
     { seed: 12, numRuns: 600 },
   );
-  assert.ok(seen.saved > 3 && seen.slower > 20, JSON.stringify(seen));
+  assert.ok(seen.saved > 3 && seen.slower > 20 && seen.mixed > 20, JSON.stringify(seen));
 });
 
 const remembered = bases.chain((base) =>

@@ -161,7 +161,7 @@ export function leastCaps(program: Program, memory: Memory): number[] {
 }
 
 /** The lists of a schedule with an I and its W in the place of each B. */
-function splitInPlace({ schedule }: Program): Action[][] {
+export function splitInPlace({ schedule }: Program): Action[][] {
   return schedule.actions.map((list) =>
     list.flatMap((action): Action[] => action.kind === "B" ? [splitOf(action), { ...action, kind: "W" }] : [action])
   );

@@ -5,7 +5,7 @@ import type { PolicyText } from "../schedule.ts";
 
 /** When the delayed weight gradients run; {@link policies} says what each does. */
 export type Policy =
-  | { readonly kind: "fill" | "lean" | "paper" | "end" | "mid" }
+  | { readonly kind: "fill" | "lean" | "select" | "paper" | "end" | "mid" }
   | { readonly kind: "every"; readonly count: number }
   | { readonly kind: "cap"; readonly bytes: number };
 
@@ -23,6 +23,7 @@ export interface PolicyKind {
 export const policies: readonly PolicyKind[] = [
   { kind: "fill", runs: "in idle slots" },
   { kind: "lean", runs: "in idle slots, in as little memory as a heuristic finds for a step as short" },
+  { kind: "select", runs: "in idle slots, and only where the split pays: other backwards stay whole" },
   {
     kind: "paper",
     runs: "one after each I of the cool-down, then the rest in one W a stage: the 2BP paper's way, by public code",
@@ -55,7 +56,7 @@ export function spellingOf({ kind, value }: PolicyKind): string {
  * console.log(parsePolicy("cap:64MiB")); // { kind: "cap", bytes: 67108864 }
  * ```
  *
- * @throws {UserError} For anything but `fill`, `lean`, `paper`, `end`, `mid`, `every:K` with a whole K of 1 or more, and `cap:BYTES`
+ * @throws {UserError} For anything but `fill`, `lean`, `select`, `paper`, `end`, `mid`, `every:K` with a whole K of 1 or more, and `cap:BYTES`
  * with BYTES as {@link parseBytes} reads them, or a number above 0 in whatever unit the memory model has.
  */
 export function parsePolicy(text: string): Policy {

@@ -7,6 +7,7 @@ import { fillLean } from "./lean.ts";
 import { type Memory, unitMemory } from "../price/memory.ts";
 import { paperOrder } from "./paper.ts";
 import { formatPolicy, parsePolicy, type Policy } from "./policy.ts";
+import { fillSelected } from "./select.ts";
 import { timesOf } from "../price/simulate.ts";
 import { lower } from "../program.ts";
 
@@ -20,7 +21,7 @@ export interface TwoStageOptions {
    */
   width?: number;
   /**
-   * Costs that say what is idle, for `fill`, `lean` and `cap`; unit costs when absent. Where they are given, the result says
+   * Costs that say what is idle, for `fill`, `lean`, `select` and `cap`, and for `select` what a B costs beside its I and W; unit costs when absent. Where they are given, the result says
    * whether it is slower than the schedule itself: see `Schedule.slower`.
    */
   costs?: Costs;
@@ -89,6 +90,8 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
         return options.costs ? fillFast(program, width, costs).actions : fillIdle(program, width, costs);
       case "lean":
         return fillLean(program, width, costs, memory);
+      case "select":
+        return fillSelected(program, width, costs).actions;
       case "cap":
         return fillCapped(program, width, costs, policy.bytes, memory);
       case "paper":
