@@ -22,6 +22,7 @@ import {
 import { tableText } from "../report/table.ts";
 import { chromeTrace } from "../report/trace.ts";
 import type { PolicyText, Schedule } from "../schedules/schedule.ts";
+import { type Cluster, clusterCosts } from "../schedules/price/cluster.ts";
 import { type Costs, stageCosts, withHostOverhead } from "../schedules/price/costs.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
@@ -35,6 +36,8 @@ import { type ExportFlags, exportFlags, exportTo } from "./export_command.ts";
 import * as flag from "./flags.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { integer, pairs, real } from "./options.ts";
+import { importCommand } from "./import_command.ts";
+import { loadCluster } from "./load_cluster.ts";
 import { openOutputs, type Outputs } from "./outputs.ts";
 import { planCommand } from "./plan_command.ts";
 import { warnOfWideCsv } from "./wide_csv.ts";
@@ -46,6 +49,12 @@ const chunked = zoo.filter(({ isChunked }) => isChunked).map(({ name, chunks }) 
 const defaultCosts = { f: 1, i: 1, w: 1, b: NaN, comm: 0, host: 0 };
 const defaultMemory = { activations: 1, released: 0, derivatives: 1 };
 
+/** How many ranks and stages a schedule has. */
+interface Sizes {
+  devices: number;
+  stages: number;
+}
+
 interface Flags {
   devices?: number;
   microbatches?: number;
@@ -54,6 +63,7 @@ interface Flags {
   policy?: PolicyText;
   width?: number;
   costs?: typeof defaultCosts;
+  cluster?: string;
   memory?: typeof defaultMemory;
   cap?: number;
   budget?: number;
@@ -123,7 +133,7 @@ export function scheduleCommand(): Command {
     const { schedule } = price(name, flags).at(-1)!;
     return exportTo(schedule, folder, flags);
   });
-  return program.addCommand(planCommand());
+  return program.addCommand(planCommand()).addCommand(importCommand());
 }
 
 function sizes(command: Command): Command {
@@ -136,6 +146,11 @@ function sizes(command: Command): Command {
       "time of F, I, W and B on a stage, of a transfer, and of the host for each action " +
         "(default: f=1,i=1,w=1,comm=0,host=0, and b=i+w)",
       pairs(defaultCosts),
+    )
+    .option(
+      "--cluster <file>",
+      "times of each stage, of messages, hosts and ends of steps, in milliseconds, in place of --costs: " +
+        "JSON that schedule import writes",
     )
     .option(
       "--memory <pairs>",
@@ -162,11 +177,35 @@ function outputs(command: Command): Command {
     .addOption(flag.out());
 }
 
-function costsOf({ costs = defaultCosts }: Flags, stages: number): Costs {
+/** The costs that the flags give for so many ranks and stages; `who` has them. */
+function costsOf({ costs = defaultCosts }: Flags, cluster: Cluster | undefined, who: string, sizes: Sizes): Costs {
+  const { devices, stages } = sizes;
+  if (cluster) {
+    if (cluster.ranks !== devices || cluster.stages.length !== stages) {
+      throw new UserError(
+        `--cluster has times of ${cluster.ranks} ranks and ${cluster.stages.length} stages, and ${who} has ${devices} ranks ` +
+          `and ${stages} stages; give the same`,
+      );
+    }
+    return clusterCosts(cluster);
+  }
   const { f, i, w, b, comm, host } = costs;
   const stage = Number.isNaN(b) ? { f, i, w } : { f, i, w, b };
   const priced = stageCosts(Array.from({ length: stages }, () => stage), comm);
   return host > 0 ? withHostOverhead(priced, host) : priced;
+}
+
+/** The file of `--cluster`, where there is one. */
+function clusterOf({ cluster, costs }: Flags): Cluster | undefined {
+  if (cluster === undefined) return undefined;
+  if (costs) throw new UserError("--costs and --cluster both say what actions take; give one of them");
+  return loadCluster(cluster);
+}
+
+/** The schedule of a name or file; on as many ranks as the cluster has, where nobody says. */
+function scheduleOf(name: string, flags: Flags, cluster: Cluster | undefined): Schedule {
+  const usual = scheduleNames.includes(name) ? cluster?.ranks : undefined;
+  return loadSchedule(name, { ...flags, devices: flags.devices ?? usual });
 }
 
 function memoryOf({ memory = defaultMemory }: Flags): Memory {
@@ -179,11 +218,12 @@ function memoryOf({ memory = defaultMemory }: Flags): Memory {
 /** The schedule that the flags ask for, with its price; before it the one without 2BP, where they ask for 2BP. */
 function price(name: string, flags: Flags): Priced[] {
   const { policy, width } = flags;
-  const base = loadSchedule(name, flags);
+  const cluster = clusterOf(flags);
+  const base = scheduleOf(name, flags, cluster);
   if (!flags.twoStage && (policy || width)) {
     throw new UserError(`${policy ? "--policy" : "--width"} says how --two-stage places W; add --two-stage`);
   }
-  const costs = costsOf(flags, sizesOf(base).stages);
+  const costs = costsOf(flags, cluster, base.name, sizesOf(base));
   const memory = memoryOf(flags);
   const schedules = flags.twoStage ? [base, twoStage(base, { policy, width, costs, memory })] : [base];
   return schedules.map((schedule) => priceOf(schedule, costs, memory));
@@ -236,17 +276,18 @@ async function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: (
 
 async function runSearch(name: string | undefined, flags: Flags): Promise<void> {
   const out = outputsOf(flags);
-  const base = name === undefined ? undefined : loadSchedule(name, flags);
+  const cluster = clusterOf(flags);
+  const base = name === undefined ? undefined : scheduleOf(name, flags, cluster);
   const sizes = base && sizesOf(base);
   if (sizes && sizes.stages > sizes.devices) {
     throw new UserError(
       `search plans one stage a rank, and ${base.name} has ${sizes.stages} stages on ${sizes.devices} ranks`,
     );
   }
-  const devices = sizes?.devices ?? flags.devices ?? 4;
+  const devices = sizes?.devices ?? flags.devices ?? cluster?.ranks ?? 4;
   const microbatches = sizes?.microbatches ?? flags.microbatches ?? 2 * devices;
   const memory = memoryOf(flags);
-  const costs = costsOf(flags, devices);
+  const costs = costsOf(flags, cluster, "the search", { devices, stages: devices });
   const stop = new AbortController();
   // The first Ctrl-C ends the search and keeps the best so far; the next one ends the process as always.
   onNextInterrupt(() => stop.abort());

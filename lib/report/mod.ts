@@ -48,6 +48,7 @@ export { partitionTable } from "./partition.ts";
 export { gaveUp, planTable } from "./plan.ts";
 export { figurePdf } from "./pdf.ts";
 export { figurePng, type PngOptions } from "./png.ts";
+export { messageTable, profileSections, profileTable, profileTitle, rankTable } from "./profile.ts";
 export { progress, type ProgressLine } from "./progress.ts";
 export { runTimeline } from "./run_timeline.ts";
 export {

@@ -32,6 +32,7 @@
 export { formatBytes, parseBytes } from "../bytes.ts";
 export { UserError } from "../errors.ts";
 
+export { type Cluster, clusterCosts, type ClusterStage, readCluster } from "./price/cluster.ts";
 export {
   type Costs,
   type Link,

@@ -2,7 +2,7 @@
 import type { Action, Schedule } from "../../schedules/schedule.ts";
 
 /** Times of one thing, in milliseconds: what was seen, and how far it can be trusted. */
-export interface Times {
+export interface ActionTimes {
   /** Median. */
   readonly median: number;
   /** Lower and upper quartile. */
@@ -63,19 +63,19 @@ export interface StageProfile {
   /** The stage. */
   readonly stage: number;
   /** Forward. */
-  readonly f?: Times;
+  readonly f?: ActionTimes;
   /** Input gradient. */
-  readonly i?: Times;
+  readonly i?: ActionTimes;
   /** Weight gradient, by how many micro-batches one takes. */
-  readonly w?: Readonly<Record<number, Times>>;
+  readonly w?: Readonly<Record<number, ActionTimes>>;
   /** Full backward. */
-  readonly b?: Times;
+  readonly b?: ActionTimes;
 }
 
 /** A run that was traced elsewhere, or here. */
 export interface Profile {
   /** Who wrote the trace; `times` for a plain table of times, without steps. */
-  readonly source: "torch" | "megatron" | "twobp" | "times";
+  readonly source: "torch" | "twobp" | "times";
   /** Number of ranks. */
   readonly ranks: number;
   /** What ran, in every step that is kept; absent for a plain table of times. */
@@ -84,17 +84,27 @@ export interface Profile {
   readonly steps: readonly TracedStep[];
   /** What each stage takes. */
   readonly stages: readonly StageProfile[];
-  /** What passing a message takes beyond the wait for its maker, by pair of ranks and kind. */
+  /**
+   * What passing a message takes, from the end of its maker until it is there, by pair of ranks and kind: seen where somebody waited
+   * for it, and absent where nobody did.
+   */
   readonly messages: readonly {
     readonly from: number;
     readonly to: number;
     readonly what: "F" | "I";
-    readonly time: Times;
+    readonly time: ActionTimes;
   }[];
+  /**
+   * By rank what it takes from the end of an action to the beginning of the work of the next, where that waits for nobody: posting
+   * sends and receives, and what the host does besides. Absent where nothing follows anything without a wait.
+   */
+  readonly hosts: readonly (ActionTimes | undefined)[];
   /** By rank what it takes from its last action to the end of its step, where the trace shows it. */
-  readonly tails: readonly (Times | undefined)[];
+  readonly tails: readonly (ActionTimes | undefined)[];
   /** By rank how far its clock is ahead of rank 0's, and how far that may be wrong, in milliseconds. */
   readonly clocks: readonly { readonly ahead: number; readonly error: number }[];
   /** Steps that were left out, and why: a warm-up, or one that is not whole. */
   readonly dropped: readonly { readonly name: string; readonly why: string }[];
+  /** What a reader of these times should know, in sentences: where they come from where there is a choice, and what is missing. */
+  readonly notes: readonly string[];
 }
