@@ -4,21 +4,27 @@
  * run in turn, PyTorch's own classes among them. Needs a Python with PyTorch 2.15 or later, and no GPU.
  */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { median, quartiles } from "twobp/measure";
+import { clusterOf, fromTrace, median, quartiles } from "twobp/measure";
 import { rangeText, type Table, tableText } from "twobp/report";
 import {
+  type Cluster,
+  clusterCosts,
   generate,
   type Schedule,
   search,
   simulate,
   sizesOf,
-  type StageCost,
-  stageCosts,
   toCsv,
   twoStage,
   UserError,
@@ -57,7 +63,16 @@ interface Times {
 }
 
 /** By number of stages what F, I, W and B of each take, in milliseconds. */
-type Costs = Map<number, StageCost[]>;
+type Costs = ReadonlyMap<number, Cluster>;
+
+/** What a run gives. */
+interface Measured {
+  times: Times;
+  /** Of the imported traces: what a user has. */
+  traced: Costs;
+  /** Of the clocks inside the stages. */
+  inside: Costs;
+}
 
 /** The command; `bench/main.ts` adds it to the others. */
 export const torch: Command = new Command("torch")
@@ -82,38 +97,43 @@ async function run(
 ): Promise<void> {
   const out = openOutputs(paths);
   const plain = bases();
-  // What the stages take, of a first and shorter run: the policies and the search are given these.
   const usual = plain.map(({ name, schedule }) => ({
-    name: `${name} fill`,
+    name: splitName(name),
     base: name,
-    schedule: split(name, schedule),
+    schedule: name === joined
+      ? generate("zb-v", { devices: ranks })
+      : twoStage(schedule),
   }));
-  const first = measure(python, model, 5, [...plain, ...usual]);
-  const known = costsOf([...plain, ...usual], first);
-  const contenders = [...plain, ...await planned(plain, known)];
-  const times = measure(python, model, repeats, contenders);
-  const costs = costsOf(contenders, times);
+  // The policies and the search are given what traces of a first and shorter run say.
+  const first = await measure(python, model, 3, [...plain, ...usual]);
+  const contenders = [...plain, ...await planned(plain, first.traced)];
+  const { times, traced, inside } = await measure(
+    python,
+    model,
+    repeats,
+    contenders,
+  );
   const rows = contenders.flatMap((contender) => {
     const base = contenders.find(({ name }) => name === contender.base);
-    return base ? [compared(contender, base, times, costs)] : [];
+    return base ? [compared(contender, base, times, traced, inside)] : [];
   });
-  const own = Object.keys(ownClasses).flatMap((name) => {
+  const own = Object.keys(ownClasses).map((name) => {
     const { like } = ownClasses[name];
     const ratios = times.steps[name].map((step, round) =>
       step / times.steps[like][round]
     );
-    return [{
+    return {
       name,
       like,
       step: median(times.steps[name]),
       ratio: median(ratios),
       quartiles: quartiles(ratios),
-    }];
+    };
   });
   const title =
     `${model} in PyTorch ${times.torch}, ${ranks} processes, ${repeats} rounds (real)`;
   const gains = gainTable(rows),
-    stages = costTable(costs),
+    stages = costTable(inside),
     classes = classTable(own);
   out.say(title);
   for (const table of [gains, classes, stages]) out.say(tableText(table));
@@ -127,10 +147,16 @@ async function run(
         rounds: repeats,
         torch: times.torch,
       },
-      costs: Object.fromEntries(costs),
-      rows,
-      own,
-      steps: times.steps,
+      ...{
+        traced: Object.fromEntries(traced),
+        inside: Object.fromEntries(inside),
+        rows,
+        own,
+        steps: times.steps,
+      },
+      schedules: Object.fromEntries(
+        contenders.map(({ name, schedule }) => [name, toCsv(schedule)]),
+      ),
     },
     sections: () => [
       { heading: "Gain", table: gains },
@@ -139,6 +165,13 @@ async function run(
     ],
   });
 }
+
+const joined = "zb-v joined";
+const splitName = (name: string) => name === joined ? "zb-v" : `${name} fill`;
+/** What is traced: of each number of stages one schedule without 2BP and one with. */
+const traced = ["1f1b-2", "1f1b-2 fill", joined, "zb-v"];
+/** Steps in a trace, the warm-up included. */
+const tracedSteps = 8;
 
 /** Without 2BP. */
 function bases(): Contender[] {
@@ -153,11 +186,6 @@ function bases(): Contender[] {
   }];
 }
 
-const split = (name: string, schedule: Schedule) =>
-  name === "zb-v joined"
-    ? generate("zb-v", { devices: ranks })
-    : twoStage(schedule);
-
 /** What is made of them with known costs. */
 async function planned(
   plain: readonly Contender[],
@@ -166,22 +194,25 @@ async function planned(
   const made: Contender[] = [];
   for (const { name, schedule } of plain) {
     const { stages, microbatches } = sizesOf(schedule);
-    const costs = stageCosts(known.get(stages)!);
-    if (stages > ranks) {
+    if (name === joined) {
       made.push({
-        name: "zb-v",
+        name: splitName(name),
         base: name,
         schedule: generate("zb-v", { devices: ranks }),
       });
       continue;
     }
-    for (const policy of ["fill"] as const) {
-      made.push({
-        name: `${name} ${policy}`,
-        base: name,
-        schedule: twoStage(schedule, { policy, costs }),
-      });
-    }
+    const costs = clusterCosts(known.get(stages)!);
+    made.push({
+      name: splitName(name),
+      base: name,
+      schedule: twoStage(schedule, { policy: "fill", costs }),
+    });
+    made.push({
+      name: `${name} select`,
+      base: name,
+      schedule: twoStage(schedule, { policy: "select", costs }),
+    });
     if (name !== "1f1b-2") continue;
     const found = await search({ devices: ranks, microbatches, costs });
     made.push({
@@ -204,17 +235,17 @@ const ownClasses: Record<
   "PyTorch's ZBVZeroBubble": {
     class: "ZBVZeroBubble",
     microbatches: 4,
-    like: "zb-v joined",
+    like: joined,
   },
 };
 
 /** Runs all schedules, and PyTorch's own. */
-function measure(
+async function measure(
   python: string,
   model: keyof typeof models,
   rounds: number,
   contenders: readonly Contender[],
-): Times {
+): Promise<Measured> {
   const folder = mkdtempSync(join(tmpdir(), "twobp-torch-"));
   try {
     const schedules: Record<string, { path: string; microbatches: number }> =
@@ -229,19 +260,20 @@ function measure(
     ) {
       schedules[name] = { path: `own:${kind}`, microbatches };
     }
+    const traces = Object.fromEntries(
+      traced.map((name, index) => [name, join(folder, `traces${index}`)]),
+    );
+    for (const path of Object.values(traces)) mkdirSync(path);
     const config = join(folder, "config.json"),
       out = join(folder, "times.json");
-    writeFileSync(
-      config,
-      JSON.stringify({
-        model,
-        ...models[model],
-        ranks,
-        rounds,
-        schedules,
-        out,
-      }),
-    );
+    const sizes = {
+      model,
+      ...models[model],
+      ranks,
+      rounds,
+      traced: tracedSteps,
+    };
+    writeFileSync(config, JSON.stringify({ ...sizes, schedules, traces, out }));
     const script = fileURLToPath(
       new URL("torch_schedules.py", import.meta.url),
     );
@@ -258,14 +290,37 @@ function measure(
         `${python} cannot run the schedules: ${last}; --python names one that has PyTorch`,
       );
     }
-    return JSON.parse(readFileSync(out, "utf8"));
+    const times: Times = JSON.parse(readFileSync(out, "utf8"));
+    const read = async (name: string) =>
+      clusterOf(
+        await fromTrace(Array.from({ length: ranks }, (_, rank) =>
+          join(traces[name], `rank${rank}.json`))),
+      );
+    const [plain, split, plainV, splitV] = await Promise.all(traced.map(read));
+    const known = [together(plain, split), together(plainV, splitV)];
+    return {
+      times,
+      traced: new Map(known.map((each) => [each.stages.length, each])),
+      inside: insideOf(contenders, times),
+    };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** What each stage takes: the median over rounds, and over all schedules with as many stages. */
-function costsOf(contenders: readonly Contender[], { inside }: Times): Costs {
+/** One cluster of two: B of the run without 2BP, I and W of the one with. */
+function together(plain: Cluster, split: Cluster): Cluster {
+  const stages = split.stages.map((stage, at) => ({
+    ...plain.stages[at],
+    ...stage,
+    f: plain.stages[at].f,
+    b: plain.stages[at].b,
+  }));
+  return { ...plain, ...split, stages };
+}
+
+/** What each stage takes by the clocks inside: the median over rounds, and over all schedules with as many stages. */
+function insideOf(contenders: readonly Contender[], { inside }: Times): Costs {
   const seen = new Map<number, Map<string, number[]>>();
   for (const { name, schedule } of contenders) {
     const { stages } = sizesOf(schedule);
@@ -277,20 +332,19 @@ function costsOf(contenders: readonly Contender[], { inside }: Times): Costs {
       }
     }
   }
-  const of = (times: Map<string, number[]>, stage: number, kind: string) => {
-    const found = times.get(`${stage} ${kind}`);
-    if (!found) throw new Error(`No ${kind} of stage ${stage} was timed`);
-    return median(found);
-  };
-  return new Map([...seen].map(([stages, times]) => [
-    stages,
-    Array.from({ length: stages }, (_, stage) => ({
-      f: of(times, stage, "f"),
-      i: of(times, stage, "i"),
-      w: of(times, stage, "w"),
-      b: of(times, stage, "b"),
-    })),
-  ]));
+  return new Map([...seen].map(([stages, times]) => {
+    const of = (stage: number, kind: string) =>
+      median(times.get(`${stage} ${kind}`)!);
+    const list = Array.from({ length: stages }, (_, stage) => ({
+      ...{
+        f: of(stage, "f"),
+        i: of(stage, "i"),
+        w: of(stage, "w"),
+        b: of(stage, "b"),
+      },
+    }));
+    return [stages, { ranks, stages: list }];
+  }));
 }
 
 interface Row {
@@ -299,31 +353,34 @@ interface Row {
   /** Step of the base over step with the schedule, by round. */
   measured: number;
   quartiles: readonly [number, number];
+  /** With the times of the imported traces, and of the clocks inside the stages. */
   predicted: number;
-  /** Measured step over simulated step, of the base and of the schedule. */
-  unexplained: [number, number];
+  byClocks: number;
+  /** Measured step over simulated step, of the base and of the schedule, by the traces. */
+  unexplained: readonly [number, number];
 }
 
 function compared(
   contender: Contender,
   base: Contender,
   { steps }: Times,
-  costs: Costs,
+  traced: Costs,
+  inside: Costs,
 ): Row {
   const ratios = steps[base.name].map((step, round) =>
     step / steps[contender.name][round]
   );
-  const [before, after] = [base, contender].map(({ schedule }) =>
-    simulate(schedule, stageCosts(costs.get(sizesOf(schedule).stages)!))
-      .makespan
-  );
+  const makespans = (costs: Costs) =>
+    [base, contender].map(({ schedule }) =>
+      simulate(schedule, clusterCosts(costs.get(sizesOf(schedule).stages)!))
+        .makespan
+    );
+  const [before, after] = makespans(traced),
+    [clocksBefore, clocksAfter] = makespans(inside);
   return {
     ...{ name: contender.name, base: base.name },
-    ...{
-      measured: median(ratios),
-      quartiles: quartiles(ratios),
-      predicted: before / after,
-    },
+    ...{ measured: median(ratios), quartiles: quartiles(ratios) },
+    ...{ predicted: before / after, byClocks: clocksBefore / clocksAfter },
     unexplained: [
       median(steps[base.name]) / before,
       median(steps[contender.name]) / after,
@@ -340,10 +397,11 @@ function gainTable(rows: readonly Row[]): Table {
       "quartiles",
       "predicted",
       "off by",
+      "by clocks",
       "step over simulated",
     ],
     rows: rows.map((
-      { name, base, measured, quartiles, predicted, unexplained },
+      { name, base, measured, quartiles, predicted, byClocks, unexplained },
     ) => [
       ...[
         name,
@@ -351,8 +409,8 @@ function gainTable(rows: readonly Row[]): Table {
         measured.toFixed(3),
         rangeText(quartiles),
         predicted.toFixed(3),
-        (measured - predicted).toFixed(3),
       ],
+      ...[(measured - predicted).toFixed(3), byClocks.toFixed(3)],
       unexplained.map((each) => each.toFixed(3)).join(" / "),
     ]),
   };
@@ -384,11 +442,11 @@ function classTable(
 function costTable(costs: Costs): Table {
   return {
     columns: ["stage", "F, ms", "I", "W", "B", "I + W over B"],
-    rows: [...costs].flatMap(([stages, list]) =>
+    rows: [...costs].flatMap(([stages, { stages: list }]) =>
       list.map(({ f, i, w, b }, stage) => [
         `${stage} of ${stages}`,
-        ...[f, i, w as number, b!].map((each) => each.toFixed(2)),
-        ((i + (w as number)) / b!).toFixed(3),
+        ...[f, i, w as number, b].map((each) => each!.toFixed(2)),
+        ((i! + (w as number)) / b!).toFixed(3),
       ])
     ),
   };
