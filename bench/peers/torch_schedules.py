@@ -1,7 +1,7 @@
 """Schedules in PyTorch's pipeline runtime: their gradients against one full-batch pass, and the times of their steps.
 
-    python bench/peers/torch_schedules.py gradients FILE...         # files of any numbers of ranks, both forms
-    python bench/peers/torch_schedules.py times CONFIG.json         # what torch_schedules.ts writes; prints JSON
+    python bench/peers/torch_schedules.py gradients [--sharded] FILE...   # of any numbers of ranks, both forms
+    python bench/peers/torch_schedules.py times CONFIG.json               # what torch_schedules.ts writes
 
 On the processor, gloo, one process a rank, one thread each. `times` runs all schedules of the file in turn, round by round,
 PyTorch's own classes among them, and takes the times of F, I, W and B inside the stages of the same steps, where no wait
@@ -28,6 +28,8 @@ from types import SimpleNamespace
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, schedules
 from torch.nn import functional
 
@@ -171,25 +173,35 @@ def measure(rank, config):
     dist.destroy_process_group()
 
 
-def compare(rank, paths):
-    """The gradients of files of one number of ranks."""
+def compare(rank, config):
+    """The gradients of files of one number of ranks; sharded, with two replicas of each stage that share its parameters."""
     torch.set_num_threads(1)
-    options = SimpleNamespace(width=64, samples=4)
-    device = torch.device("cpu")
-    ranks = run.facts(paths[0])[0]
-    dist.init_process_group("gloo", rank=rank, world_size=ranks)
+    options, device = SimpleNamespace(width=64, samples=4), torch.device("cpu")
+    ranks, paths, replicas = config["ranks"], config["paths"], 2 if config["sharded"] else 1
+    dist.init_process_group("gloo", rank=rank, world_size=ranks * replicas)
+    mesh = init_device_mesh("cpu", (ranks, replicas), mesh_dim_names=("pipeline", "data"))
+    place = mesh["pipeline"].get_local_rank()
     for path in paths:
         _, microbatches, placement, has_transfers = run.facts(path)
-        options.layers = 2 * len(placement)
+        stages = len(placement)
+        options.layers = 2 * stages
         inputs, targets = run.batch(microbatches * options.samples, options)
-        schedule, modules = run.from_file(path, rank, device, run, options)
-        run.step(schedule, modules, inputs, targets, len(placement))
-        gap = run.difference(modules, inputs, targets, len(placement), device, run, options)
+        modules = {index: run.stage(index, stages, options) for index, at in enumerate(placement) if at == place}
+        if config["sharded"]:
+            for module in modules.values():
+                fully_shard(module, mesh=mesh["data"])
+        group = mesh["pipeline"].get_group()
+        made = [PipelineStage(module, index, stages, device, group=group) for index, module in modules.items()]
+        runtime = schedules._PipelineScheduleRuntime(made, microbatches, loss_fn=run.loss)
+        runtime._load_csv(str(path), format="compute_comms" if has_transfers else "compute_only")
+        run.step(runtime, modules, inputs, targets, stages)
+        gap = run.difference(modules, inputs, targets, stages, device, run, options)
         worst = torch.tensor([gap if gap == gap else float("inf")], dtype=torch.float64)
         dist.all_reduce(worst, op=dist.ReduceOp.MAX)
         if rank == 0:
             form = "with transfers" if has_transfers else "compute only"
-            print(f"{worst.item():.1e}  {Path(path).name}, {form}, {ranks} ranks, {len(placement)} stages", flush=True)
+            sharded = ", FSDP on two replicas" if config["sharded"] else ""
+            print(f"{worst.item():.1e}  {Path(path).name}, {form}, {ranks} ranks, {stages} stages{sharded}", flush=True)
     dist.barrier()
     dist.destroy_process_group()
 
@@ -205,8 +217,10 @@ def spawn(target, ranks, argument):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("gradients").add_argument("files", nargs="+")
-    commands.add_parser("times").add_argument("config")
+    gradients = commands.add_parser("gradients", help="compares them with one full-batch pass, file by file")
+    gradients.add_argument("--sharded", action="store_true", help="FSDP stages: twice as many processes")
+    gradients.add_argument("files", nargs="+")
+    commands.add_parser("times", help="what torch_schedules.ts asks for").add_argument("config")
     options = parser.parse_args()
     if options.command == "times":
         config = json.loads(Path(options.config).read_text())
@@ -216,7 +230,8 @@ def main():
     for path in options.files:
         by_ranks[run.facts(path)[0]].append(path)
     for ranks, paths in sorted(by_ranks.items()):
-        spawn(compare, ranks, paths)
+        processes = 2 * ranks if options.sharded else ranks
+        spawn(compare, processes, {"ranks": ranks, "paths": paths, "sharded": options.sharded})
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def difference(modules, inputs, targets, stages, device, model, options):
             if ours.grad is None:
                 raise SystemExit(f"stage {index}: {name} has no gradient")
             largest = theirs.grad.abs().max().item()
-            gap = (ours.grad - theirs.grad).abs().max().item()
+            grad = ours.grad.full_tensor() if hasattr(ours.grad, "full_tensor") else ours.grad  # of FSDP: all of it
+            gap = (grad - theirs.grad).abs().max().item()
             worst = max(worst, gap if gap != gap else gap / (largest or 1.0))
     return worst
 
@@ -229,7 +230,7 @@ def main():
         free.bind(("127.0.0.1", 0))
         os.environ["MASTER_PORT"] = str(free.getsockname()[1])
     context = torch.multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(rank, options)) for rank in range(ranks)]
+    processes = [context.Process(target=work, args=(rank, options), daemon=True) for rank in range(ranks)]
     for process in processes:
         process.start()
     # One that fails leaves the others waiting: they are ended with it.
