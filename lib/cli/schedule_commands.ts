@@ -117,7 +117,11 @@ export function scheduleCommand(): Command {
         sayLines(out, slowerText(schedule));
       });
     });
-  sub("search", "Find the fastest schedule of F, I and W with one stage a rank.", "[schedule]")
+  sub(
+    "search",
+    "Find the fastest schedule with one stage a rank, each backward whole (B) or split (I and W).",
+    "[schedule]",
+  )
     .option("--cap <amount>", "most memory a rank may hold, in the unit of --memory", real(0, Number.MAX_VALUE))
     .option("--budget <count>", "candidates to look at before giving up on a proof", integer(1, 1e9), 1e6)
     .action(runSearch);

@@ -1,4 +1,4 @@
-/** The best schedule of F, I and W with one stage a rank, found by trying all of them. */
+/** The best schedule of F, I, W and B with one stage a rank, found by trying all of them. */
 
 /** Costs, memory and limits of a tiny pipeline; each micro-batch is like the others. */
 export interface Tiny {
@@ -8,6 +8,7 @@ export interface Tiny {
     F: number;
     I: number;
     W: number;
+    B: number;
     /** Of an activation to the next rank, and of a gradient to the one before. */
     down: number;
     up: number;
@@ -15,9 +16,11 @@ export interface Tiny {
     /** Ranks whose last action, and then a gradient, the tail waits for. */
     after: readonly number[];
     activations: number;
+    /** What an F keeps in their place where its backward is whole. */
+    whole?: number;
     released: number;
     derivatives: number;
-    workspace: { F: number; I: number; W: number };
+    workspace: { F: number; I: number; W: number; B: number };
     messages: { F: number; I: number };
     parameters: number;
     losses: number;
@@ -27,16 +30,18 @@ export interface Tiny {
   cap: number;
 }
 
-type Kind = "F" | "I" | "W";
+type Kind = "F" | "I" | "W" | "B";
 
-/** The sequences of so many F, I and W in which the k-th I follows the k-th F, and the k-th W the k-th I. */
+/** The sequences in which the k-th I or B of so many follows the k-th F, and the k-th W the k-th I. */
 export function sequences(count: number): Kind[][] {
   const all: Kind[][] = [];
-  const extend = (list: Kind[], f: number, i: number, w: number) => {
-    if (w === count) return void all.push(list);
-    if (f < count) extend([...list, "F"], f + 1, i, w);
-    if (i < f) extend([...list, "I"], f, i + 1, w);
-    if (w < i) extend([...list, "W"], f, i, w + 1);
+  /** So many F, backwards, and W that wait. */
+  const extend = (list: Kind[], f: number, i: number, waiting: number) => {
+    if (i === count && waiting === 0) return void all.push(list);
+    if (f < count) extend([...list, "F"], f + 1, i, waiting);
+    if (i < f) extend([...list, "I"], f, i + 1, waiting + 1);
+    if (i < f) extend([...list, "B"], f, i + 1, waiting);
+    if (waiting > 0) extend([...list, "W"], f, i, waiting - 1);
   };
   extend([], 0, 0, 0);
   return all;
@@ -44,21 +49,28 @@ export function sequences(count: number): Kind[][] {
 
 /** The most that a rank holds, from a list of what is there. */
 export function peakOf({ ranks, microbatches }: Tiny, rank: number, list: readonly Kind[]): number {
-  const { activations, released, derivatives, workspace, messages, parameters, losses } = ranks[rank];
+  const { activations, whole = activations, released, derivatives, workspace, messages, parameters, losses } =
+    ranks[rank];
   const held = { F: [] as number[], I: [] as number[] };
+  const backwards = list.filter((kind) => kind === "I" || kind === "B");
+  const split = backwards.flatMap((kind, at) => kind === "I" ? [at] : []);
   const next = { F: 0, I: 0, W: 0 };
   const total = (amounts: number[]) => amounts.reduce((sum, amount) => sum + (amount ?? 0), 0);
   const standing = parameters + losses * microbatches;
   let peak = standing, underway = 0;
   for (const kind of list) {
-    const k = next[kind]++;
-    if (kind === "F") held.F[k] = activations;
+    const at = next[kind === "B" ? "I" : kind]++, k = kind === "W" ? split[at] : at;
+    if (kind === "F") held.F[k] = backwards[k] === "B" ? whole : activations;
     if (kind === "I") held.I[k] = derivatives;
-    const sent = kind === "F" && rank < ranks.length - 1 ? messages.F : kind === "I" && rank > 0 ? messages.I : 0;
+    const sent = kind === "F" && rank < ranks.length - 1
+      ? messages.F
+      : (kind === "I" || kind === "B") && rank > 0
+      ? messages.I
+      : 0;
     peak = Math.max(peak, standing + total(held.F) + total(held.I) + workspace[kind] + sent + underway);
     underway = sent;
     if (kind === "I") held.F[k] -= released;
-    if (kind === "W") held.F[k] = held.I[k] = 0;
+    if (kind === "W" || kind === "B") held.F[k] = held.I[k] = 0;
   }
   return peak;
 }
@@ -72,12 +84,12 @@ export function timeOf({ ranks, together }: Tiny, lists: readonly (readonly Kind
     for (const [rank, list] of lists.entries()) {
       const own = state[rank], kind = list[own.at];
       if (!kind) continue;
-      const from = kind === "F" ? state[rank - 1] : kind === "I" ? state[rank + 1] : undefined;
-      const made = from?.[kind][own[kind].length];
+      const from = kind === "F" ? state[rank - 1] : kind === "W" ? undefined : state[rank + 1];
+      const passes = kind === "B" ? "I" : kind, made = from?.[passes][own[passes].length];
       if (from && made === undefined) continue;
       const link = kind === "F" ? ranks[rank - 1]?.down : ranks[rank + 1]?.up;
       own.free = Math.max(own.free, from ? made! + link! : 0) + ranks[rank][kind];
-      own[kind].push(own.free);
+      own[passes].push(own.free);
       own.at++;
       moved = true;
     }

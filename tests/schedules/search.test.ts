@@ -12,8 +12,8 @@ import { random } from "./support.ts";
 const activations: Memory = () => ({ activations: 1, derivatives: 0 });
 
 interface Case {
-  /** F, I and W of each rank, whole numbers. */
-  times: [number, number, number][];
+  /** F, I, W and, where it is not I + W, B of each rank, whole numbers. */
+  times: [number, number, number, number?][];
   comm: number;
   microbatches: number;
   memory: StageMemory;
@@ -57,17 +57,20 @@ function bruteForce({ times, comm, microbatches: m, memory, cap }: Case): number
       if (busy > 0) return;
       const held = f * a + i * (d - released) - w * (a - released + d);
       const start = (kind: number) => {
-        const time = times[rank][kind];
-        const next = state.with(rank, { ...state[rank], ran: ran.with(kind, ran[kind] + 1), busy: time });
+        const time = times[rank][kind] ?? times[rank][1] + times[rank][2];
+        // A B is an I and a W that end together.
+        const counts = kind === 3 ? [f, i + 1, w + 1] : ran.with(kind, ran[kind] + 1);
+        const next = state.with(rank, { ...state[rank], ran: counts, busy: time });
         const send = (to: number, what: "forward" | "gradient") => {
           next[to] = { ...next[to], [what]: [...next[to][what], time + comm] };
         };
         if (kind === 0 && rank < n - 1) send(rank + 1, "forward");
-        if (kind === 1 && rank > 0) send(rank - 1, "gradient");
+        if ((kind === 1 || kind === 3) && rank > 0) send(rank - 1, "gradient");
         step(next, rank + 1);
       };
       if (f < m && forward[f] === 0 && held + a <= cap) start(0);
       if (i < f && (rank === n - 1 || gradient[i] === 0) && held + d <= cap) start(1);
+      if (i < f && (rank === n - 1 || gradient[i] === 0)) start(3);
       if (w < i) start(2);
     };
     for (const state of states) {
@@ -79,7 +82,7 @@ function bruteForce({ times, comm, microbatches: m, memory, cap }: Case): number
 }
 
 function costsOf({ times, comm }: Case): Costs {
-  return stageCosts(times.map(([f, i, w]) => ({ f, i, w })), comm);
+  return stageCosts(times.map(([f, i, w, b]) => ({ f, i, w, b })), comm);
 }
 
 async function compare(one: Case): Promise<void> {
@@ -99,7 +102,7 @@ test("search() is optimal against brute force for every N and M up to 3 x 4 with
   for (let devices = 1; devices <= 3; devices++) {
     for (let microbatches = 1; microbatches <= 4; microbatches++) {
       for (let cap = 1; cap <= microbatches; cap++) {
-        const times = Array.from({ length: devices }, () => [1, 1, 1] as [number, number, number]);
+        const times = Array.from({ length: devices }, () => [1, 1, 1] as Case["times"][number]);
         await compare({ times, comm: 0, microbatches, memory: { activations: 1, derivatives: 0 }, cap });
       }
     }
@@ -113,8 +116,9 @@ test("search() is optimal against brute force with random whole costs, links and
     const [devices, microbatches] = turn % 3 === 0 ? [3, 2] : [2, draw(1, 4)];
     const times = Array.from(
       { length: devices },
-      () => [draw(1, 3), draw(1, 3), draw(1, 3)] as [number, number, number],
+      () => [draw(1, 3), draw(1, 3), draw(1, 3)] as Case["times"][number],
     );
+    if (turn % 2 === 1) { for (const each of times) each[3] = draw(Math.max(each[1], each[2]), each[1] + each[2] + 1); }
     const memory = { activations: 3, derivatives: draw(0, 3), released: draw(0, 2) };
     const cap = draw(3 + memory.derivatives, (3 + memory.derivatives) * microbatches);
     await compare({ times, comm: draw(0, 2), microbatches, memory, cap });
@@ -126,6 +130,26 @@ test("search() reaches 27 for 4 devices and 8 micro-batches with unit costs at 1
   assert.equal(makespan, 27);
   assert.ok(proven);
   assert.equal(Math.max(...simulate(schedule, undefined, activations).peak), 4);
+});
+
+test("where a B costs less than its I and W, search() mixes them: no slower than the schedule, fill and select", async () => {
+  const costs = stageCosts([0, 1].map(() => ({ f: 1, i: 1, w: 1, b: 1.5 })));
+  const base = generate("1f1b-2", { devices: 2 });
+  const { schedule, makespan, proven } = await search({ devices: 2, microbatches: 4, costs });
+  assert.ok(proven);
+  assert.equal(simulate(base, costs).makespan, 12.5);
+  assert.equal(makespan, 12); // 13 with every B split
+  const memory = { activations: 1, derivatives: 1 };
+  assert.equal(bruteForce({ times: [[2, 2, 2, 3], [2, 2, 2, 3]], comm: 0, microbatches: 4, memory, cap: 100 }), 24);
+  const used = new Set(schedule.actions.flat().map(({ kind }) => kind));
+  assert.deepEqual([...used].sort(), ["B", "F", "I", "W"]);
+  const large = stageCosts(Array.from({ length: 6 }, () => ({ f: 1, i: 1, w: 1.2, b: 1.7 })), 0.1);
+  const six = generate("1f1b-2", { devices: 6 });
+  const found = await search({ devices: 6, microbatches: 12, costs: large, budget: 20_000 });
+  for (const other of [six, twoStage(six, { costs: large }), twoStage(six, { policy: "select", costs: large })]) {
+    assert.ok(found.makespan <= simulate(other, large).makespan * (1 + 1e-9));
+  }
+  assert.ok(found.lowerBound <= found.makespan);
 });
 
 test("search() beats the greedy filling where w is small", async () => {
@@ -192,9 +216,9 @@ test("search() gives the same schedule twice", async () => {
 });
 
 test("search() explains a cap under which nothing fits, and bad sizes", async () => {
-  await assert.rejects(search({ devices: 2, microbatches: 2, cap: 1 }), {
+  await assert.rejects(search({ devices: 2, microbatches: 2, cap: 0.5 }), {
     name: "UserError",
-    message: "A cap of 1 is too small: rank 0 needs 2 for a single micro-batch",
+    message: "A cap of 0.5 is too small: rank 0 needs 1 for a single micro-batch",
   });
   await assert.rejects(search({ devices: 0, microbatches: 2 }), /whole number of devices/);
 });

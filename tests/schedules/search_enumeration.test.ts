@@ -18,13 +18,17 @@ const upTo = (most: number) => fc.integer({ min: 0, max: most });
 const seldom = (most: number) =>
   fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: upTo(most) });
 
-function tinyOf(messages: fc.Arbitrary<number>): fc.Arbitrary<Tiny> {
+function tinyOf(
+  messages: fc.Arbitrary<number>,
+  whole: fc.Arbitrary<number | undefined> = fc.constant(undefined),
+): fc.Arbitrary<Tiny> {
   const sizes = fc.constantFrom([1, 1], [1, 4], [2, 1], [2, 2], [2, 3], [3, 1], [3, 2]);
   return sizes.chain(([devices, microbatches]) => {
     const rank = fc.record({
       F: upTo(4),
       I: upTo(4),
       W: upTo(4),
+      B: upTo(9),
       down: seldom(3),
       up: seldom(3),
       tail: seldom(3),
@@ -33,9 +37,10 @@ function tinyOf(messages: fc.Arbitrary<number>): fc.Arbitrary<Tiny> {
         arbitrary: fc.subarray([...Array(devices).keys()]),
       }),
       activations: upTo(3),
+      whole,
       released: upTo(3),
       derivatives: upTo(3),
-      workspace: fc.record({ F: seldom(3), I: seldom(3), W: seldom(4) }),
+      workspace: fc.record({ F: seldom(3), I: seldom(3), W: seldom(4), B: upTo(5) }),
       messages: fc.record({ F: messages, I: messages }),
       parameters: seldom(3),
       losses: seldom(2),
@@ -127,9 +132,9 @@ test("search() finds the least makespan under a cap, with workspace, tails, link
       } else if (leastTime({ ...tiny, cap: 1e9 }) < leastTime(tiny)) bound++;
       await compare(tiny);
     }),
-    { seed: 12, numRuns: 400 },
+    { seed: 12, numRuns: 200 },
   );
-  assert.ok(refused > 20 && bound > 20, `${refused} refused, ${bound} bound by the cap`);
+  assert.ok(refused > 10 && bound > 10, `${refused} refused, ${bound} bound by the cap`);
 });
 
 test("search() counts messages under way as peakMemory() does", async () => {
@@ -138,12 +143,33 @@ test("search() counts messages under way as peakMemory() does", async () => {
       const least = await leastNamed(tiny);
       await compare(least === undefined ? tiny : { ...tiny, cap: least });
     }),
-    { seed: 13, numRuns: 250 },
+    { seed: 13, numRuns: 200 },
   );
 });
 
+test("where a whole backward has its F keep something else, search() keeps the cap, and what it calls proven is", async () => {
+  let [proven, count] = [0, 0];
+  await fc.assert(
+    fc.asyncProperty(tinyOf(fc.constant(0), upTo(4)), async (tiny) => {
+      const least = await leastNamed(tiny);
+      if (least !== undefined) assert.equal(leastTime(tiny), Infinity, "an order keeps the cap that is refused");
+      const held = least === undefined ? tiny : { ...tiny, cap: least };
+      const found = await run(held), optimum = leastTime(held);
+      validate(found.schedule);
+      assert.ok(Math.max(...peakMemory(found.schedule, memoryOf(held))) <= held.cap);
+      assert.ok(found.lowerBound <= optimum && found.makespan >= optimum, `${optimum} is the least`);
+      count++;
+      if (!found.proven) return;
+      proven++;
+      assert.equal(found.makespan, optimum);
+    }),
+    { seed: 14, numRuns: 100 },
+  );
+  assert.ok(proven > count / 2, `${proven} of ${count} proven`);
+});
+
 test("search() keeps a cap that the workspace of W reaches", async () => {
-  const memory: Memory = () => ({ activations: 1, derivatives: 1, workspace: { W: 3 } });
+  const memory: Memory = () => ({ activations: 1, derivatives: 1, workspace: { W: 3, B: 4 } });
   for (const [devices, makespans] of [[1, [12, 12, 12, 12]], [2, [20, 14, 13, 13]]] as const) {
     for (const [index, cap] of [5, 6, 7, 8].entries()) {
       const { schedule, makespan, proven } = await search({ devices, microbatches: 4, cap, memory });
@@ -155,7 +181,7 @@ test("search() keeps a cap that the workspace of W reaches", async () => {
 });
 
 test("search() proves the same whatever the unit of time and of memory", async () => {
-  const none = { tail: 0, after: [], messages: { F: 0, I: 0 }, parameters: 0, losses: 0, released: 0 };
+  const none = { tail: 0, B: 19, after: [], messages: { F: 0, I: 0 }, parameters: 0, losses: 0, released: 0 };
   const rank = {
     ...none,
     F: 10,
@@ -165,12 +191,16 @@ test("search() proves the same whatever the unit of time and of memory", async (
     up: 3,
     activations: 2,
     derivatives: 1,
-    workspace: { F: 0, I: 0, W: 1 },
+    workspace: { F: 0, I: 0, W: 1, B: 2 },
   };
   const optimum = leastTime({ microbatches: 2, ranks: [rank, rank, rank], together: false, cap: 5 });
   for (const scale of [1e-15, 1e-9, 1, 1e12]) {
     const costs = unitCosts({ f: 10 * scale, i: 15 * scale, w: 4 * scale, comm: 3 * scale });
-    const memory: Memory = () => ({ activations: 2 * scale, derivatives: scale, workspace: { W: scale } });
+    const memory: Memory = () => ({
+      activations: 2 * scale,
+      derivatives: scale,
+      workspace: { W: scale, B: 2 * scale },
+    });
     const { makespan, proven, schedule } = await search({ devices: 3, microbatches: 2, costs, memory, cap: 5 * scale });
     assert.ok(proven);
     assert.ok(

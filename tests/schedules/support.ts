@@ -1,4 +1,4 @@
-import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
+import type { Action, PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { scheduleNames } from "../../lib/schedules/generators/generate.ts";
 import type { Costs } from "../../lib/schedules/price/costs.ts";
 import { policies } from "../../lib/schedules/transforms/policy.ts";
@@ -92,4 +92,27 @@ export function slowMakespan({ actions, placement }: Schedule, costs: Costs): nu
   return Math.max(
     ...summed.map((own, rank) => (costs.tailTogether ? Math.max(...summed) : own) + (costs.tail?.(rank) ?? 0)),
   );
+}
+
+/** A schedule of F and B with some of its backwards split, drawn at random, and their W of up to so many micro-batches at random places. */
+export function mixed(base: Schedule, next: () => number, width: number): Schedule {
+  const actions = base.actions.map((list) => {
+    const result: Action[] = [];
+    const pending = new Map<number, number[]>();
+    const flush = (stage: number, least: number) => {
+      const waiting = pending.get(stage) ?? [];
+      if (waiting.length < least) return;
+      result.push({ kind: "W", stage, microbatches: waiting.splice(0, 1 + Math.floor(next() * width)) });
+    };
+    for (const action of list) {
+      const { kind, stage, microbatches } = action;
+      const isSplit = kind === "B" && next() < 0.5;
+      result.push(isSplit ? { kind: "I", stage, microbatches } : action);
+      if (isSplit) pending.set(stage, [...pending.get(stage) ?? [], ...microbatches]);
+      for (const each of pending.keys()) if (next() < 0.3) flush(each, 1);
+    }
+    for (const [stage, waiting] of pending) while (waiting.length > 0) flush(stage, 1);
+    return result;
+  });
+  return { ...base, name: `${base.name}, mixed`, actions };
 }

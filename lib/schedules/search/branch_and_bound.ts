@@ -1,5 +1,15 @@
-import { F, I, W } from "../program.ts";
-import { arrivalOf, exceeds, linksOf, makespanOf, nothingRun, type Order, type Problem } from "./problem.ts";
+import { B, F, I, W } from "../program.ts";
+import {
+  arrivalOf,
+  count,
+  enter,
+  exceeds,
+  linksOf,
+  makespanOf,
+  nothingRun,
+  type Order,
+  type Problem,
+} from "./problem.ts";
 
 /** Labels kept for one state, and in all: more would prune a little more and take much more memory. */
 const labelsPerState = 48;
@@ -16,8 +26,8 @@ function hasMessages({ sent, cap }: Problem): boolean {
   return sent.some((bytes, rank) => cap[rank] < Infinity && Math.max(...bytes) > 0);
 }
 
-/** Which of F, I and W is tried first where all can start at once. */
-const preference = [1, 0, 2];
+/** Which of F, I, W and B is tried first where all can start at once. */
+const preference = [1, 0, 2, 0.5];
 
 /** One decision on the way: what a rank does next, and what to take back when it has been tried. */
 interface Frame {
@@ -42,10 +52,13 @@ interface Frame {
  * Yields after every state, with an order where it found a better one. When it returns, the best one seen is optimal.
  */
 export function* branchAndBound(problem: Problem, best: number): Generator<Order | undefined, void> {
-  const { devices: n, microbatches: m, time, tails, slack } = problem;
+  const { devices: n, microbatches: m, time, tails, slack, joins, gradient, backward } = problem;
   const { down, up } = linksOf(problem);
   const tail = tails.map(({ time }) => time);
   const state = nothingRun(problem), { ran, ended } = state;
+  const kindsOf = joins.map((each) => each ? [I, F, W, B] : [I, F, W]);
+  /** How many actions each rank has run. */
+  const position: number[] = new Array(n).fill(0);
   const last: number[] = new Array(n).fill(-1);
   const withLast = hasMessages(problem);
   const free: number[] = new Array(n).fill(0);
@@ -58,14 +71,14 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
   // From the end of an F to the end of the I of the same micro-batch, at the soonest.
   const below: number[] = new Array(n).fill(0);
   for (let r = n - 1, sum = 0; r >= 0; r--) {
-    below[r] = down[r] + sum + time[r][I];
+    below[r] = down[r] + sum + gradient[r];
     sum = below[r] + time[r][F] + up[r];
   }
 
   const arrival = (rank: number, kind: number) => arrivalOf(problem, state, rank, kind);
   const allowed = (rank: number, kind: number): boolean => {
     const [f, i, w] = ran[rank];
-    if (kind === F ? f >= m : kind === I ? i >= f : w >= i) return false;
+    if (kind === F ? f >= m : kind === W ? w >= i : i >= f) return false;
     return !exceeds(problem, rank, kind, ran[rank], last[rank]);
   };
 
@@ -84,19 +97,19 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
       if (ran[r][I] >= m) nextI[r] = Infinity;
       else {
         const known = arrival(r, I);
-        const input = known < Infinity ? known : nextI[r + 1] + time[r + 1][I] + up[r + 1];
+        const input = known < Infinity ? known : nextI[r + 1] + gradient[r + 1] + up[r + 1];
         nextI[r] = Math.max(free[r], input, ran[r][F] > ran[r][I] ? 0 : nextF[r] + time[r][F]);
       }
     }
     let most = 0;
-    let after = time[0][W] + tail[0];
+    let after = backward[0] - gradient[0] + tail[0];
     for (let r = 0; r < n; r++) {
       const [f, i, w] = ran[r];
-      const [tf, ti, tw] = time[r];
+      const tf = time[r][F], tw = time[r][W], ti = gradient[r];
       const start = Math.min(nextF[r], nextI[r]);
       const begin = i > w ? free[r] : start;
       const work = (m - f) * tf + (m - i) * ti;
-      const all = work + (m - w) * tw;
+      const all = (m - f) * tf + (m - i) * backward[r] + (i - w) * tw;
       if (all > 0) most = Math.max(most, begin + all + tail[r]);
       if (i < m) most = Math.max(most, start + work + after, nextI[r] + (m - i) * ti + after);
       if (f < m) most = Math.max(most, nextF[r] + (m - f) * tf + below[r] + after);
@@ -112,7 +125,7 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     const label: number[] = [];
     for (let r = 0; r < n; r++) {
       for (const count of ran[r]) key = key * (m + 1) + count;
-      key = key * 4 + commitment[r] + 1;
+      key = key * 4 + (commitment[r] === B ? W : commitment[r]) + 1; // no rank commits itself to a W: that waits for nothing
       if (withLast) key = key * 4 + last[r] + 1;
       label.push(free[r]);
       if (r < n - 1) {
@@ -139,7 +152,7 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     let chosen = -1;
     let earliest = Infinity;
     for (let r = 0; r < n; r++) {
-      for (const kind of commitment[r] >= 0 ? [commitment[r]] : [I, F, W]) {
+      for (const kind of commitment[r] >= 0 ? [commitment[r]] : kindsOf[r]) {
         if (!allowed(r, kind)) continue;
         const start = Math.max(free[r], arrival(r, kind));
         if (start < earliest) [chosen, earliest] = [r, start];
@@ -149,14 +162,19 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     const before = { free: free[chosen], commitment: commitment[chosen], last: last[chosen] };
     const frame = { rank: chosen, kind: -1, ...before, ran: false };
     if (commitment[chosen] >= 0) return { ...frame, kinds: [commitment[chosen]] };
-    const starts = [I, F, W].filter((kind) => allowed(chosen, kind)).map((kind) => {
+    const starts = kindsOf[chosen].filter((kind) => allowed(chosen, kind)).map((kind) => {
       const known = Math.max(free[chosen], arrival(chosen, kind));
       return { kind, start: known < Infinity ? known : kind === F ? nextF[chosen] : nextI[chosen] };
     });
     // Whatever would fit into the wait, and cannot break the cap by coming earlier, might as well run first. A W can where messages
     // count: what ran before and after it then follow each other, and the message of one is held during the other.
     const endOf = ({ kind, start }: { kind: number; start: number }) => start + time[chosen][kind];
-    const soonest = starts.filter(({ kind }) => problem.cap[chosen] === Infinity || (kind === W && !withLast))
+    // An I can where what would come later is a B: what is left of that, the W, must not take longer.
+    const isSafe = ({ kind }: { kind: number }) =>
+      problem.cap[chosen] === Infinity
+        ? kind !== I || !joins[chosen] || time[chosen][W] <= time[chosen][B]
+        : kind === W && !withLast;
+    const soonest = starts.filter(isSafe)
       .sort((a, b) => endOf(a) - endOf(b)).at(0);
     const kinds = starts.filter((each) => !soonest || each === soonest || each.start + slack < endOf(soonest));
     kinds.sort((a, b) => a.start - b.start || preference[a.kind] - preference[b.kind]);
@@ -166,8 +184,9 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
   const undo = (frame: Frame) => {
     const { rank, kind } = frame;
     if (frame.ran) {
-      ran[rank][kind]--;
-      left++;
+      count(ran[rank], kind, -1);
+      position[rank]--;
+      left += kind === B ? 2 : 1;
       frame.ran = false;
     }
     free[rank] = frame.free;
@@ -197,21 +216,19 @@ export function* branchAndBound(problem: Problem, best: number): Generator<Order
     if (at === Infinity) commitment[rank] = kind;
     else {
       commitment[rank] = -1;
-      const [f, i, w] = ran[rank];
-      order[rank][f + i + w] = kind;
+      order[rank][position[rank]++] = kind;
       free[rank] = Math.max(free[rank], at) + time[rank][kind];
-      if (kind !== W) ended[kind][rank][ran[rank][kind]] = free[rank];
-      ran[rank][kind]++;
-      last[rank] = kind;
+      enter(state, rank, kind, free[rank]);
+      last[rank] = kind === B ? I : kind; // what it sends is the same
       frame.ran = true;
-      left--;
+      left -= kind === B ? 2 : 1;
     }
     let found: Order | undefined;
     if (left === 0) {
       const makespan = makespanOf(problem, free);
       if (makespan < best - slack) {
         best = makespan;
-        found = order.map((list) => list.slice());
+        found = order.map((list, r) => list.slice(0, position[r]));
       }
     } else open();
     yield found;

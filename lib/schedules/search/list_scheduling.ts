@@ -1,5 +1,5 @@
 import { F, I, W } from "../program.ts";
-import { arrivalOf, exceeds, nothingRun, type Order, type Problem } from "./problem.ts";
+import { arrivalOf, enter, exceeds, nothingRun, type Order, type Problem } from "./problem.ts";
 
 /** How a rank chooses among the actions that are ready. */
 export interface Rule {
@@ -29,7 +29,7 @@ export function rules({ devices: n, microbatches: m }: Problem): Rule[] {
 export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
   const { devices, microbatches, time, slack } = problem;
   const order: number[][] = Array.from({ length: devices }, () => []);
-  const state = nothingRun(problem), { ran, ended } = state;
+  const state = nothingRun(problem), { ran } = state;
   const free: number[] = new Array(devices).fill(0);
 
   const startOf = (rank: number, kind: number): number => {
@@ -55,8 +55,7 @@ export function listSchedule(problem: Problem, rule: Rule): Order | undefined {
     if (best.rank < 0) return undefined;
     const { rank, kind, start } = best;
     free[rank] = start + time[rank][kind];
-    if (kind !== W) ended[kind][rank][ran[rank][kind]] = free[rank];
-    ran[rank][kind]++;
+    enter(state, rank, kind, free[rank]);
     order[rank].push(kind);
   }
   return order.map((list) => Uint8Array.from(list));

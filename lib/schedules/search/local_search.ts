@@ -1,3 +1,4 @@
+import { B, I, W } from "../program.ts";
 import { evaluate, feasible, type Order, type Problem } from "./problem.ts";
 
 /** Numbers in [0, 1) from a seed (mulberry32), so that a search can be repeated. */
@@ -11,12 +12,12 @@ export function seededRandom(seed: number): () => number {
 }
 
 /**
- * Simulated annealing: moves one action of a rank a few places, keeps what is not slower, and now and then what is, less
+ * Simulated annealing: moves one action of a rank a few places, or splits a B or joins an I and a W where a B can be better, keeps what is not slower, and now and then what is, less
  * often as it goes on. Yields after every move, with a new best order where it found one.
  */
 export function* anneal(problem: Problem, start: Order, moves: number): Generator<Order | undefined, void> {
   const next = seededRandom(1);
-  let current = start.map((list) => list.slice());
+  let current: Order = start.map((list) => list.slice());
   let value = evaluate(problem, current);
   let best = value;
   const step = Math.min(...problem.time.flat().filter((time) => time > 0), value);
@@ -26,15 +27,12 @@ export function* anneal(problem: Problem, start: Order, moves: number): Generato
     const from = Math.floor(next() * list.length);
     const reach = 1 + Math.floor(next() ** 2 * Math.min(list.length - 1, 3 * problem.devices));
     const to = next() < 0.5 ? from - reach : from + reach;
-    if (to < 0 || to >= list.length || list[from] === list[to]) {
+    const other = problem.joins[rank] && next() < 0.3 ? splitOrJoined(list, from, reach) : undefined;
+    if (!other && (to < 0 || to >= list.length || list[from] === list[to])) {
       yield undefined;
       continue;
     }
-    const changed = list.slice();
-    // Moves one element, and everything between makes room.
-    if (from < to) changed.copyWithin(from, from + 1, to + 1);
-    else changed.copyWithin(to + 1, to, from);
-    changed[to] = list[from];
+    const changed = other ?? moved(list, from, to);
     let found: Order | undefined;
     if (feasible(problem, rank, changed)) {
       const candidate = current.map((other, r) => r === rank ? changed : other);
@@ -51,4 +49,28 @@ export function* anneal(problem: Problem, start: Order, moves: number): Generato
     }
     yield found;
   }
+}
+
+/** A list with one element moved; everything between makes room. */
+function moved(list: Uint8Array, from: number, to: number): Uint8Array {
+  const changed = list.slice();
+  if (from < to) changed.copyWithin(from, from + 1, to + 1);
+  else changed.copyWithin(to + 1, to, from);
+  changed[to] = list[from];
+  return changed;
+}
+
+/** A list with the B at a place split, its W so much later, or the I there joined with the next W; undefined where there is neither. */
+function splitOrJoined(list: Uint8Array, at: number, reach: number): Uint8Array | undefined {
+  const kinds = [...list];
+  if (kinds[at] === B) {
+    kinds[at] = I;
+    kinds.splice(Math.min(kinds.length, at + reach), 0, W);
+  } else {
+    const weight = kinds[at] === I ? kinds.indexOf(W, at) : -1;
+    if (weight < 0) return undefined;
+    kinds[at] = B;
+    kinds.splice(weight, 1);
+  }
+  return Uint8Array.from(kinds);
 }

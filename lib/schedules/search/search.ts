@@ -2,8 +2,9 @@ import { anything, callback, expectFields, optional, positive, type Rule, type R
 import { UserError } from "../../errors.ts";
 import type { Schedule } from "../schedule.ts";
 import { branchAndBound, isSmall } from "./branch_and_bound.ts";
-import { type Costs, costsRule, unitCosts } from "../price/costs.ts";
+import { type Costs, costsRule, endOf, unitCosts } from "../price/costs.ts";
 import { fillIdle } from "../transforms/fill.ts";
+import { fillSelected } from "../transforms/select.ts";
 import { listSchedule, rules } from "./list_scheduling.ts";
 import { anneal } from "./local_search.ts";
 import { lowerBound } from "./lower_bound.ts";
@@ -48,7 +49,7 @@ export interface Progress {
 
 /** What a search found. */
 export interface SearchResult {
-  /** The best schedule seen, made of F, I and W. */
+  /** The best schedule seen, made of F, I and W, with B where a B takes less time than its I and W, or less memory under a cap. */
   schedule: Schedule;
   /** Its makespan. */
   makespan: number;
@@ -75,7 +76,8 @@ const rulesOfSearch: Rules<SearchOptions> = {
 };
 
 /**
- * Searches the fastest schedule of F, I and W with one stage a rank under a memory cap: list scheduling with several
+ * Searches the fastest schedule of F, I, W and B with one stage a rank under a memory cap (each backward whole or split, whichever
+ * is better): list scheduling with several
  * priority rules; where that does not reach the lower bound, simulated annealing; and then, for small sizes,
  * branch and bound, which proves what it finds unless the budget ends first. The same options give the same result.
  *
@@ -111,6 +113,9 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
     zbH1(devices, microbatches).actions,
     zbH2(devices, microbatches).actions,
     fillIdle(lower(oneEach), 1, costs),
+    ...(problem.joins.includes(true)
+      ? [oneEach.actions, fillSelected(lower(oneEach, endOf(costs)), 1, costs).actions]
+      : []),
   ];
   for (const actions of known) {
     const order = actions.map((list) => Uint8Array.from(list, ({ kind }) => kindsOfSearch.indexOf(kind as "F")));
@@ -118,7 +123,7 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
   }
   // Micro-batch after micro-batch fits wherever one of them does.
   candidates.push(
-    Array.from({ length: devices }, () => Uint8Array.from({ length: 3 * microbatches }, (_, k) => k % 3)),
+    problem.inTurn.map((kinds) => Uint8Array.from(Array.from({ length: microbatches }, () => kinds).flat())),
   );
   let best: Order | undefined;
   let makespan = Infinity;
