@@ -2,7 +2,7 @@
 import { UserError } from "../../errors.ts";
 import { sizesOf } from "../../schedules/check/sizes.ts";
 import { generate } from "../../schedules/generators/generate.ts";
-import { zoo } from "../../schedules/generators/zoo.ts";
+import { zoo, type ZooEntry } from "../../schedules/generators/zoo.ts";
 import { formatAction, type PolicyText, type Schedule } from "../../schedules/schedule.ts";
 import { twoStage } from "../../schedules/transforms/two_stage.ts";
 
@@ -16,7 +16,10 @@ export function nameSchedule(schedule: Schedule): Schedule {
   const { devices, stages, microbatches, split } = sizesOf(schedule);
   const text = textOf(schedule);
   if (schedule.actions.reduce((sum, { length }) => sum + length, 0) > mostActions) return schedule;
-  for (const entry of zoo) {
+  // With other numbers than the usual one, several names may have the same actions.
+  const isUsual = ({ name }: ZooEntry) =>
+    orNothing(() => sizesOf(generate(name, { devices })).microbatches) === microbatches;
+  for (const entry of [...zoo.filter(isUsual), ...zoo.filter((each) => !isUsual(each))]) {
     const chunks = stages / devices;
     const base = orNothing(() =>
       generate(entry.name, { devices, microbatches, ...(entry.isChunked ? { chunks } : {}) })
