@@ -3,24 +3,11 @@
  * libraries, on the same adapter, in one run. The peers are installed in this folder by `deno task peers:install`.
  */
 import { Command, InvalidArgumentError, Option } from "commander";
-import {
-  certaintyNotes,
-  progress,
-  rangeText,
-  type Table,
-  tableText,
-} from "twobp/report";
+import { certaintyNotes, progress, rangeText, type Table, tableText } from "twobp/report";
 import { generator } from "twobp/train";
 import * as flag from "../../lib/cli/flags.ts";
 import { openOutputs } from "../../lib/cli/outputs.ts";
-import {
-  difference,
-  interleave,
-  type PeerRatio,
-  type PeerRow,
-  ratio,
-  summary,
-} from "./compare.ts";
+import { difference, interleave, type PeerRatio, type PeerRow, ratio, summary } from "./compare.ts";
 import type { Contender, Job } from "./contender.ts";
 import { installWebGpu } from "./environment.ts";
 import { batch, gptSizes } from "./gpt.ts";
@@ -32,8 +19,7 @@ import { initialWeights, openTwobp } from "./twobp.ts";
 type Size = readonly [number, number, number];
 
 /** Two squares, and what a llama-tiny multiplies in the forward of 8 sequences of 64 tokens. */
-const defaultSizes =
-  "512x512x512,1024x1024x1024,512x384x128,512x128x128,512x704x128,512x128x352,512x256x128";
+const defaultSizes = "512x512x512,1024x1024x1024,512x384x128,512x128x128,512x704x128,512x128x352,512x256x128";
 /** Multiplications that a run of products makes at least, so that waiting for its end does not count. */
 const productWork = 2 ** 32;
 /** How far a product or a gradient may be off, in shares of its largest element. */
@@ -55,10 +41,7 @@ export const peers = new Command("peers")
     "Matrix products and a GPT's training step against jax-js (jit) and TensorFlow.js, on the same adapter.",
   )
   .addOption(
-    new Option(
-      "--sizes <MxNxK,...>",
-      "products: rows x columns x inner dimension",
-    ).argParser(sizes)
+    new Option("--sizes <MxNxK,...>", "products: rows x columns x inner dimension").argParser(sizes)
       .default(sizes(defaultSizes), defaultSizes),
   )
   .addOption(flag.repeats("rounds of runs", 21))
@@ -77,9 +60,7 @@ async function run(options: Options): Promise<void> {
   const contenders: Contender[] = [own];
   for (const open of [openJax, openTfjs]) contenders.push(await open());
   say(
-    `${
-      contenders.map(({ name, version }) => `${name} ${version}`).join(", ")
-    } on ${own.adapter}`,
+    `${contenders.map(({ name, version }) => `${name} ${version}`).join(", ")} on ${own.adapter}`,
   );
   const bar = progress(sizes.length + 1, "jobs");
   const rows: PeerRow[] = [];
@@ -92,8 +73,7 @@ async function run(options: Options): Promise<void> {
       repeats,
     );
     for (const entry of entries) {
-      const { contender: { name, version }, times = 1, flops, off, error } =
-        entry;
+      const { contender: { name, version }, times = 1, flops, off, error } = entry;
       const ms = measured[able.indexOf(entry)]?.map((each) => each / times);
       rows.push({
         job,
@@ -123,31 +103,15 @@ async function run(options: Options): Promise<void> {
   say(tableText(ratioTable(ratios)));
   const notes = [
     "Ratio: a peer's time over that of twobp in the same round, median; each contender's turn to begin comes in turn.",
-    ...rows.flatMap(({ job, contender, error }) =>
-      error ? [`${contender}, ${job}: ${error}`] : []
-    ),
+    ...rows.flatMap(({ job, contender, error }) => error ? [`${contender}, ${job}: ${error}`] : []),
   ];
   for (const note of notes) say(note);
   await out.results("bench", {
     title: "Peers",
-    report: {
-      schema: 1,
-      adapter: own.adapter,
-      rows,
-      ratios,
-      model: { ...gptSizes, batch, optimizer: "Adam" },
-    },
+    report: { schema: 1, adapter: own.adapter, rows, ratios, model: { ...gptSizes, batch, optimizer: "Adam" } },
     sections: () => [
-      {
-        heading: "Times",
-        text: `On ${own.adapter}, real.`,
-        table: timeTable(rows),
-      },
-      {
-        heading: "Times of peers over those of twobp",
-        text: notes.join("\n\n"),
-        table: ratioTable(ratios),
-      },
+      { heading: "Times", text: `On ${own.adapter}, real.`, table: timeTable(rows) },
+      { heading: "Times of peers over those of twobp", text: notes.join("\n\n"), table: ratioTable(ratios) },
     ],
   });
   contenders.forEach((contender) => contender.close());
@@ -172,8 +136,7 @@ async function prepareProducts(
 ): Promise<Entry[]> {
   const [m, n, k] = size;
   const random = generator(1);
-  const matrix = (elements: number) =>
-    Float32Array.from({ length: elements }, () => random.uniform() - 0.5);
+  const matrix = (elements: number) => Float32Array.from({ length: elements }, () => random.uniform() - 0.5);
   const a = matrix(m * k), b = matrix(k * n);
   const times = Math.max(1, Math.round(productWork / (m * n * k)));
   let reference: Float32Array | undefined;
@@ -226,9 +189,7 @@ async function prepareTraining(
         }
         gradients ??= found;
         losses ??= each;
-        const off = [...gradients].map(([name, gradient]) =>
-          difference(gradient, found.get(name))
-        );
+        const off = [...gradients].map(([name, gradient]) => difference(gradient, found.get(name)));
         return { prepared, off: Math.max(difference(losses, each), ...off) };
       }),
     );
@@ -248,9 +209,7 @@ async function attempt(
     return {
       ...entry,
       off,
-      error: `its result differs by ${
-        off.toExponential(1)
-      } of the largest element`,
+      error: `its result differs by ${off.toExponential(1)} of the largest element`,
     };
   } catch (error) {
     if (entry.contender.name === "twobp") throw error;
@@ -283,16 +242,13 @@ function ratioTable(ratios: readonly PeerRatio[]): Table {
       rangeText(interval, 2),
       pairs,
     ]),
-    notes: certaintyNotes(
-      ratios.map((each) => ({ ...each, name: `${each.peer}, ${each.job}` })),
-    ),
+    notes: certaintyNotes(ratios.map((each) => ({ ...each, name: `${each.peer}, ${each.job}` }))),
   };
 }
 
 function sizes(text: string): Size[] {
   return text.split(",").map((each) => {
-    const [, ...numbers] =
-      /^(\d{1,5})x(\d{1,5})x(\d{1,5})$/.exec(each.trim()) ?? [];
+    const [, ...numbers] = /^(\d{1,5})x(\d{1,5})x(\d{1,5})$/.exec(each.trim()) ?? [];
     const [m, n, k] = numbers.map(Number);
     if (numbers.length === 3 && m * n * k > 0) return [m, n, k];
     throw new InvalidArgumentError(`"${each}" is not a size like 512x384x128.`);

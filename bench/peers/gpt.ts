@@ -2,15 +2,7 @@
 import type { Model } from "twobp";
 import { crossEntropy } from "twobp/losses";
 import { defineModel } from "twobp/models";
-import {
-  gelu,
-  layerNorm,
-  linear,
-  positionedEmbedding,
-  preNorm,
-  selfAttention,
-  sequential,
-} from "twobp/layers";
+import { gelu, layerNorm, linear, positionedEmbedding, preNorm, selfAttention, sequential } from "twobp/layers";
 
 /** Its sizes; `torch.py` has the same. */
 export const gptSizes = {

@@ -77,8 +77,7 @@ export async function openJax(): Promise<Contender> {
         },
       });
     },
-    training: (weights, tokens) =>
-      Promise.resolve(createTraining(jax, weights, tokens)),
+    training: (weights, tokens) => Promise.resolve(createTraining(jax, weights, tokens)),
     close() {},
   };
 }
@@ -86,11 +85,9 @@ export async function openJax(): Promise<Contender> {
 function createTraining(jax: Jax, weights: Weights, tokens: Tokens) {
   const { numpy: np } = jax;
   const names = [...weights.keys()];
-  const tree = (make: (name: string) => Arr): Tree =>
-    Object.fromEntries(names.map((name) => [name, make(name)]));
+  const tree = (make: (name: string) => Arr): Tree => Object.fromEntries(names.map((name) => [name, make(name)]));
   const kept = (each: Tree) => tree((name) => each[name].ref);
-  const array = (data: Float32Array, shape: readonly number[]) =>
-    np.array(data).reshape(shape);
+  const array = (data: Float32Array, shape: readonly number[]) => np.array(data).reshape(shape);
   const zeros = () =>
     tree((name) =>
       array(
@@ -98,22 +95,16 @@ function createTraining(jax: Jax, weights: Weights, tokens: Tokens) {
         weights.get(name)!.shape,
       )
     );
-  let parameters = tree((name) =>
-    array(weights.get(name)!.data, weights.get(name)!.shape)
-  );
+  let parameters = tree((name) => array(weights.get(name)!.data, weights.get(name)!.shape));
   let m = zeros(), v = zeros();
   let step = 0;
   const ids = np.array(Int32Array.from(tokens.inputs), { dtype: np.int32 });
   const targets = np.array(Int32Array.from(tokens.targets), {
     dtype: np.int32,
   });
-  const lossAndGradients = jax.valueAndGrad((p, ids, targets) =>
-    loss(jax, p, ids, targets)
-  );
+  const lossAndGradients = jax.valueAndGrad((p, ids, targets) => loss(jax, p, ids, targets));
 
-  const gradients = jax.jit((p: Tree, ids: Arr, targets: Arr) =>
-    lossAndGradients(p, ids, targets)
-  );
+  const gradients = jax.jit((p: Tree, ids: Arr, targets: Arr) => lossAndGradients(p, ids, targets));
   /** Adam (Kingma, Ba, 2015, algorithm 1). */
   const update = jax.jit(
     (p: Tree, m: Tree, v: Tree, t: Arr, ids: Arr, targets: Arr) => {
@@ -152,9 +143,7 @@ function createTraining(jax: Jax, weights: Weights, tokens: Tokens) {
       );
       [parameters, m, v] = state;
       const [value] = await loss.data();
-      await jax.blockUntilReady(kept(parameters)).then((each) =>
-        names.forEach((name) => each[name].dispose())
-      );
+      await jax.blockUntilReady(kept(parameters)).then((each) => names.forEach((name) => each[name].dispose()));
       return value;
     },
     async gradients() {
@@ -178,10 +167,8 @@ function createTraining(jax: Jax, weights: Weights, tokens: Tokens) {
 function loss({ numpy: np, nn }: Jax, p: Tree, ids: Arr, targets: Arr): Arr {
   const { blocks, heads, length, width, vocabulary } = gptSizes;
   const rows = batch * length;
-  const linear = (x: Arr, name: string) =>
-    np.matmul(x, p[`${name}.weight`]).add(p[`${name}.bias`]);
-  const norm = (x: Arr, name: string) =>
-    nn.standardize(x, -1).mul(p[`${name}.weight`]).add(p[`${name}.bias`]);
+  const linear = (x: Arr, name: string) => np.matmul(x, p[`${name}.weight`]).add(p[`${name}.bias`]);
+  const norm = (x: Arr, name: string) => nn.standardize(x, -1).mul(p[`${name}.weight`]).add(p[`${name}.bias`]);
   // The gradient of np.take does not compile under jit in 0.1.25 ("routine primitive scatter input is not imm").
   let x = np.matmul(nn.oneHot(ids, vocabulary), p["embedding.token.weight"])
     .reshape([batch, length, width])
@@ -193,9 +180,7 @@ function loss({ numpy: np, nn }: Jax, p: Tree, ids: Arr, targets: Arr): Arr {
       `blocks.${block}.mlp`,
     ];
     const packed = linear(norm(x.ref, `${attention}.norm`), `${attention}.qkv`);
-    const [q, k, v] = np.split(packed, 3, 1).map((each) =>
-      each.reshape([batch, length, heads, width / heads])
-    );
+    const [q, k, v] = np.split(packed, 3, 1).map((each) => each.reshape([batch, length, heads, width / heads]));
     const context = nn.dotProductAttention(q, k, v, { isCausal: true }).reshape(
       [rows, width],
     );

@@ -10,9 +10,7 @@ const require = createRequire(import.meta.url);
 /** Loads a package as whoever imports it would, without types. */
 export async function load<T>(name: string): Promise<T> {
   const { type, module, main } = manifestOf(name);
-  return type === "module"
-    ? await import(pathToFileURL(join(folderOf(name), module ?? main)).href)
-    : require(name); // TensorFlow.js's modules import each other by paths that only bundlers resolve
+  return type === "module" ? await import(pathToFileURL(join(folderOf(name), module ?? main)).href) : require(name); // TensorFlow.js's modules import each other by paths that only bundlers resolve
 }
 
 /** The version that is installed. */

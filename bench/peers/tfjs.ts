@@ -94,8 +94,7 @@ export async function openTfjs(): Promise<Contender> {
         },
       });
     },
-    training: (weights, tokens) =>
-      Promise.resolve(createTraining(tf, weights, tokens, done)),
+    training: (weights, tokens) => Promise.resolve(createTraining(tf, weights, tokens, done)),
     close() {},
   };
 }
@@ -127,8 +126,7 @@ function createTraining(
   );
   const optimizer = tf.train.adam(learningRate, 0.9, 0.999, 1e-8);
 
-  const linear = (x: Ten, name: string) =>
-    tf.add(tf.matMul(x, p[`${name}.weight`]), p[`${name}.bias`]);
+  const linear = (x: Ten, name: string) => tf.add(tf.matMul(x, p[`${name}.weight`]), p[`${name}.bias`]);
   const norm = (x: Ten, name: string) => {
     const centred = tf.sub(x, tf.mean(x, -1, true));
     const scale = tf.rsqrt(

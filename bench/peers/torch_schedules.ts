@@ -4,13 +4,7 @@
  * run in turn, PyTorch's own classes among them. Needs a Python with PyTorch 2.15 or later, and no GPU.
  */
 import { execFileSync } from "node:child_process";
-import {
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -36,10 +30,10 @@ import { openOutputs, type OutputPaths } from "../../lib/cli/outputs.ts";
 
 const ranks = 2;
 
-/** Sizes at which an action takes some ten milliseconds of a processor's core. */
+/** Sizes at which an action takes several milliseconds of a processor's core. */
 const models = {
-  mlp: { layers: 8, width: 1024, samples: 96 },
-  transformer: { layers: 4, width: 256, samples: 4, length: 128 },
+  mlp: { layers: 8, width: 512, samples: 128 },
+  transformer: { layers: 4, width: 128, samples: 4, length: 128 },
 } as const;
 
 interface Options extends OutputPaths {
@@ -97,31 +91,21 @@ async function run(
 ): Promise<void> {
   const out = openOutputs(paths);
   const plain = bases();
-  const usual = plain.map(({ name, schedule }) => ({
-    name: splitName(name),
-    base: name,
-    schedule: name === joined
-      ? generate("zb-v", { devices: ranks })
-      : twoStage(schedule),
-  }));
   // The policies and the search are given what traces of a first and shorter run say.
-  const first = await measure(python, model, 3, [...plain, ...usual]);
+  const usual = plain.filter(({ name }) => traced.includes(name)).flatMap((base) => [base, {
+    name: splitName(base.name),
+    schedule: base.name === joined ? generate("zb-v", { devices: ranks }) : twoStage(base.schedule),
+  }]);
+  const first = await measure(python, model, 1, usual, {});
   const contenders = [...plain, ...await planned(plain, first.traced)];
-  const { times, traced, inside } = await measure(
-    python,
-    model,
-    repeats,
-    contenders,
-  );
+  const { times, traced: known, inside } = await measure(python, model, repeats, contenders, ownClasses);
   const rows = contenders.flatMap((contender) => {
     const base = contenders.find(({ name }) => name === contender.base);
-    return base ? [compared(contender, base, times, traced, inside)] : [];
+    return base ? [compared(contender, base, times, known, inside)] : [];
   });
   const own = Object.keys(ownClasses).map((name) => {
     const { like } = ownClasses[name];
-    const ratios = times.steps[name].map((step, round) =>
-      step / times.steps[like][round]
-    );
+    const ratios = times.steps[name].map((step, round) => step / times.steps[like][round]);
     return {
       name,
       like,
@@ -130,8 +114,7 @@ async function run(
       quartiles: quartiles(ratios),
     };
   });
-  const title =
-    `${model} in PyTorch ${times.torch}, ${ranks} processes, ${repeats} rounds (real)`;
+  const title = `${model} in PyTorch ${times.torch}, ${ranks} processes, ${repeats} rounds (real)`;
   const gains = gainTable(rows),
     stages = costTable(inside),
     classes = classTable(own);
@@ -148,7 +131,7 @@ async function run(
         torch: times.torch,
       },
       ...{
-        traced: Object.fromEntries(traced),
+        traced: Object.fromEntries(known),
         inside: Object.fromEntries(inside),
         rows,
         own,
@@ -224,11 +207,15 @@ async function planned(
   return made;
 }
 
-/** PyTorch's own, and the file that has the same order. */
-const ownClasses: Record<
-  string,
-  { class: string; microbatches: number; like: string }
-> = {
+interface OwnClass {
+  class: string;
+  microbatches: number;
+  /** The file that has the same order. */
+  like: string;
+}
+
+/** PyTorch's own. */
+const ownClasses: Record<string, OwnClass> = {
   "PyTorch's GPipe": { class: "GPipe", microbatches: 2, like: "gpipe" },
   "PyTorch's 1F1B, 2": { class: "1F1B", microbatches: 2, like: "1f1b-1" },
   "PyTorch's 1F1B, 4": { class: "1F1B", microbatches: 4, like: "1f1b-2" },
@@ -245,18 +232,18 @@ async function measure(
   model: keyof typeof models,
   rounds: number,
   contenders: readonly Contender[],
+  own: Record<string, OwnClass>,
 ): Promise<Measured> {
   const folder = mkdtempSync(join(tmpdir(), "twobp-torch-"));
   try {
-    const schedules: Record<string, { path: string; microbatches: number }> =
-      {};
+    const schedules: Record<string, { path: string; microbatches: number }> = {};
     contenders.forEach(({ name, schedule }, index) => {
       const path = join(folder, `${index}.csv`);
       writeFileSync(path, toCsv(schedule, { for: "torch" }));
       schedules[name] = { path, microbatches: sizesOf(schedule).microbatches };
     });
     for (
-      const [name, { class: kind, microbatches }] of Object.entries(ownClasses)
+      const [name, { class: kind, microbatches }] of Object.entries(own)
     ) {
       schedules[name] = { path: `own:${kind}`, microbatches };
     }
@@ -282,10 +269,9 @@ async function measure(
         stdio: ["ignore", "ignore", "pipe"],
       });
     } catch (error) {
-      const { code, stderr } = error as { code?: string; stderr?: Uint8Array };
-      const last =
-        new TextDecoder().decode(stderr ?? new Uint8Array()).trim().split("\n")
-          .at(-1) || code;
+      const { code, signal, stderr } = error as { code?: string; signal?: string; stderr?: Uint8Array };
+      const last = new TextDecoder().decode(stderr ?? new Uint8Array()).trim().split("\n")
+        .at(-1) || code || signal;
       throw new UserError(
         `${python} cannot run the schedules: ${last}; --python names one that has PyTorch`,
       );
@@ -293,8 +279,7 @@ async function measure(
     const times: Times = JSON.parse(readFileSync(out, "utf8"));
     const read = async (name: string) =>
       clusterOf(
-        await fromTrace(Array.from({ length: ranks }, (_, rank) =>
-          join(traces[name], `rank${rank}.json`))),
+        await fromTrace(Array.from({ length: ranks }, (_, rank) => join(traces[name], `rank${rank}.json`))),
       );
     const [plain, split, plainV, splitV] = await Promise.all(traced.map(read));
     const known = [together(plain, split), together(plainV, splitV)];
@@ -333,8 +318,7 @@ function insideOf(contenders: readonly Contender[], { inside }: Times): Costs {
     }
   }
   return new Map([...seen].map(([stages, times]) => {
-    const of = (stage: number, kind: string) =>
-      median(times.get(`${stage} ${kind}`)!);
+    const of = (stage: number, kind: string) => median(times.get(`${stage} ${kind}`)!);
     const list = Array.from({ length: stages }, (_, stage) => ({
       ...{
         f: of(stage, "f"),
@@ -367,9 +351,7 @@ function compared(
   traced: Costs,
   inside: Costs,
 ): Row {
-  const ratios = steps[base.name].map((step, round) =>
-    step / steps[contender.name][round]
-  );
+  const ratios = steps[base.name].map((step, round) => step / steps[contender.name][round]);
   const makespans = (costs: Costs) =>
     [base, contender].map(({ schedule }) =>
       simulate(schedule, clusterCosts(costs.get(sizesOf(schedule).stages)!))
