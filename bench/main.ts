@@ -6,6 +6,7 @@ import { kernels } from "./kernels.ts";
 import { memory } from "./memory.ts";
 import { paper } from "./paper.ts";
 import { peers } from "./peers/command.ts";
+import { torch } from "./peers/torch_schedules.ts";
 import { scaling } from "./scaling.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
@@ -20,5 +21,9 @@ await main(
     .addCommand(peers)
     .addCommand(scaling)
     .addCommand(schedules)
-    .addHelpText("after", () => `\nWithout a command:\n\n${throughput.helpInformation()}`),
+    .addCommand(torch)
+    .addHelpText(
+      "after",
+      () => `\nWithout a command:\n\n${throughput.helpInformation()}`,
+    ),
 );

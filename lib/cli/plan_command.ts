@@ -10,6 +10,7 @@ import { toCsv } from "../schedules/csv/csv.ts";
 import * as flag from "./flags.ts";
 import { bytes, integer } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
+import { warnOfWideCsv } from "./wide_csv.ts";
 
 interface Flags {
   model: string;
@@ -55,6 +56,7 @@ async function run(flags: Flags): Promise<void> {
   out.say(title);
   out.say(tableText(table));
   out.say(gaveUp(result));
+  if (flags.csv || flags.out) warnOfWideCsv(result.schedule);
   await out.results("schedule", {
     title,
     report: planJson(model, options, result),

@@ -33,6 +33,7 @@ import { search, type SearchResult } from "../schedules/search/search.ts";
 import { forwardOnly } from "../schedules/transforms/forward_only.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { onNextInterrupt } from "./endings.ts";
+import { type ExportFlags, exportFlags, exportTo } from "./export_command.ts";
 import * as flag from "./flags.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { integer, pairs, real } from "./options.ts";
@@ -41,6 +42,7 @@ import { importCommand } from "./import_command.ts";
 import { loadCluster } from "./load_cluster.ts";
 import { openOutputs, type Outputs } from "./outputs.ts";
 import { planCommand } from "./plan_command.ts";
+import { warnOfWideCsv } from "./wide_csv.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
 const chunked = zoo.filter(({ isChunked }) => isChunked).map(({ name, chunks }) => `${name} (default: ${chunks})`).join(
@@ -126,6 +128,18 @@ export function scheduleCommand(): Command {
     .option("--cap <amount>", "most memory a rank may hold, in the unit of --memory", real(0, Number.MAX_VALUE))
     .option("--budget <count>", "candidates to look at before giving up on a proof", integer(1, 1e9), 1e6)
     .action(runSearch);
+  exportFlags(
+    transforms(
+      sizes(
+        program.command("export").description("Write a schedule with what it takes to run it in PyTorch.")
+          .argument("<schedule>", "name of a schedule, or a CSV file"),
+      ),
+    ),
+  ).action((name: string, folder: string, flags: Flags & ExportFlags) => {
+    memoryOf(flags);
+    const { schedule } = price(name, flags).at(-1)!;
+    return exportTo(schedule, folder, flags);
+  });
   return program.addCommand(planCommand()).addCommand(importCommand()).addCommand(explainCommand());
 }
 
@@ -165,7 +179,7 @@ function outputs(command: Command): Command {
   return command
     .addOption(flag.json("figures and actions"))
     .addOption(flag.csv())
-    .option("--transfers", "with --csv: add SEND and RECV cells")
+    .option("--transfers", "with --csv: add SEND, RECV, REDUCE_GRAD and UNSHARD cells")
     .option("--trace <file>", "write a trace for ui.perfetto.dev")
     .addOption(flag.html("drawings, memory curves and the critical path"))
     .addOption(flag.out());
@@ -258,6 +272,7 @@ async function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: (
     }
   }
   say();
+  if (flags.csv || flags.out) warnOfWideCsv(schedule);
   await out.results("schedule", {
     title: `${title(rows[0].schedule)} (simulated)`,
     report: scheduleJson(last),

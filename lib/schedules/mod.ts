@@ -89,3 +89,10 @@ export { simulate, type Simulation, type Span } from "./price/simulate.ts";
 export { type Progress, search, type SearchOptions, type SearchResult } from "./search/search.ts";
 
 export { fromCsv, type FromCsvOptions, toCsv, type ToCsvOptions } from "./csv/csv.ts";
+export {
+  type Cell as CsvCell,
+  type CellAction as CsvAction,
+  formatTable as formatCsvTable,
+  parseTable as parseCsvTable,
+  type Row as CsvRow,
+} from "./csv/table.ts";

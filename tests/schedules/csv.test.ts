@@ -26,7 +26,7 @@ function several(): Schedule[] {
 }
 
 test("reading and writing PyTorch's own files changes nothing", () => {
-  assert.equal(fixtures.length, 8);
+  assert.equal(fixtures.length, 10);
   for (const name of fixtures) assert.equal(formatTable(parseTable(fixture(name))), fixture(name), name);
 });
 
@@ -102,6 +102,57 @@ test("with transfers each stage's gradients are reduced once, after the last of 
       }
     }
   }
+});
+
+test("with transfers a stage's parameters are there from before its first action until after its reduction, as PyTorch asks", () => {
+  for (const schedule of several()) {
+    for (const [rank, { cells }] of withTransfers(lower(schedule)).entries()) {
+      const names = cells.flatMap(({ actions }) => actions);
+      /** PyTorch's own check: one reduction at a time. */
+      let pending = -1;
+      const there = new Set<number>(), ended = new Set<number>();
+      for (const { stage, name } of names) {
+        assert.equal(schedule.placement[stage], rank);
+        if (name === "UNSHARD") assert.ok(!there.has(stage) && !ended.has(stage)), there.add(stage);
+        else if (["F", "I", "W", "B"].includes(name)) assert.ok(there.has(stage), `${schedule.name}: ${stage}${name}`);
+        else if (name === "REDUCE_GRAD") assert.equal(pending, -1), pending = stage;
+        else if (name === "WAIT_REDUCE_GRAD") assert.equal(pending, stage), pending = -1;
+        else if (name === "RESHARD") assert.ok(there.delete(stage) && pending < 0), ended.add(stage);
+      }
+      assert.deepEqual([...ended].sort(), [...new Set(names.map(({ stage }) => stage))].sort());
+    }
+  }
+});
+
+test("PyTorch's own files with transfers have the same cells as ours of the same order, each as often", () => {
+  for (const name of fixtures.filter((name) => name.includes("comms") && !name.startsWith("DualPipeV"))) {
+    const cells = (text: string) => text.split(/[\n,]/).filter(Boolean).sort();
+    assert.deepEqual(cells(toCsv(fromCsv(fixture(name)), { transfers: true })), cells(fixture(name)), name);
+  }
+});
+
+test("for PyTorch a W of several micro-batches is written as so many W, and nothing else changes", () => {
+  const wide = twoStage(generate("1f1b-2", { devices: 3 }), { policy: "end", width: 2 });
+  const single: Schedule = {
+    ...wide,
+    actions: wide.actions.map((list) =>
+      list.flatMap(({ kind, stage, microbatches }) =>
+        microbatches.map((each) => ({ kind, stage, microbatches: [each] }))
+      )
+    ),
+  };
+  assert.ok(single.actions[0].length > wide.actions[0].length);
+  for (const transfers of [false, true]) {
+    const text = toCsv(wide, { for: "torch", transfers });
+    assert.ok(!text.includes("CONCAT_W") && toCsv(wide, { transfers }).includes("CONCAT_W"));
+    assert.deepEqual(fromCsv(text).actions, single.actions);
+    const narrow = generate("zb-v", { devices: 3 });
+    assert.equal(toCsv(narrow, { for: "torch", transfers }), toCsv(narrow, { transfers }));
+  }
+  assert.throws(
+    () => toCsv(wide, { for: "jax" as "torch" }),
+    /^UserError: for is "jax"; it must be one of twobp, torch$|^UserError: .*torch/,
+  );
 });
 
 test("the older letters mean the same", () => {

@@ -1,5 +1,5 @@
 import { UserError } from "../../errors.ts";
-import { expectValue, string } from "../../rules.ts";
+import { expectValue, oneOf, string } from "../../rules.ts";
 import type { Action, Kind, Schedule } from "../schedule.ts";
 import { cellOf, formatTable, parseTable, type Row } from "./table.ts";
 import { withTransfers } from "./transfers.ts";
@@ -18,7 +18,7 @@ export interface FromCsvOptions {
  * Reads a schedule from PyTorch's CSV, compute-only or with SEND and RECV cells, with today's letters (`I` input gradient,
  * `W` weight gradient, `B` full backward) or the older ones (`B` input gradient, `W`, `BW` full). Which stage runs where
  * comes out of the file. An overlapped pair becomes its forward and then its backward. Cells on parameters (`UNSHARD`,
- * `REDUCE_GRAD`) are left out, and so are rows without an action at the end.
+ * `REDUCE_GRAD`) are left out, and so are rows without an action at the end; `parseCsvTable()` keeps every cell.
  *
  * @throws {UserError} For a cell that is no action, a row without one between others, whatever `validate()` finds, and
  * transfers that do not match, hang or swap messages where each waits for its partner in the order written.
@@ -105,25 +105,46 @@ function placementOf(rows: readonly Row[]): number[] {
 /** How to write a schedule. */
 export interface ToCsvOptions {
   /**
-   * Adds SEND and RECV, a WAIT_SEND for each SEND, and REDUCE_GRAD with its wait for each stage, as PyTorch 2.15 asks for them. Without, which is what every
-   * version reads, PyTorch adds its own.
+   * Adds what PyTorch's `compute_comms` has: SEND and RECV, a WAIT_SEND for each SEND, UNSHARD, REDUCE_GRAD with its wait
+   * and RESHARD for each stage, as PyTorch 2.15 asks for them. Without, which is what every version reads, PyTorch adds its
+   * own.
    */
   transfers?: boolean;
+  /**
+   * Who reads it. `twobp`, the default, keeps everything: a W of several micro-batches is one cell, `(0W0;0W1)CONCAT_W`,
+   * which PyTorch rejects. For `torch` each of its micro-batches is a W of its own, one after the other: the same gradients
+   * at the same places, without what one kernel for all of them saves.
+   */
+  for?: "twobp" | "torch";
 }
 
 /**
- * Writes a schedule as PyTorch's CSV, with today's letters; reading it back gives the same actions. A W of several
- * micro-batches becomes `(0W0;0W1)CONCAT_W`, which PyTorch does not know and rejects: give it schedules of width 1.
+ * Writes a schedule as PyTorch's CSV, with today's letters; reading it back gives the same actions, but for a W of several
+ * micro-batches `for: "torch"`, which has no such W.
  *
  * @throws {UserError} For a rank without an action, whose row would be a blank one.
  */
-export function toCsv(schedule: Schedule, { transfers = false }: ToCsvOptions = {}): string {
-  const program = lower(schedule);
-  const idle = schedule.actions.findIndex((list) => list.length === 0);
+export function toCsv(schedule: Schedule, { transfers = false, for: reader = "twobp" }: ToCsvOptions = {}): string {
+  expectValue("for", reader, oneOf(["twobp", "torch"]));
+  const program = lower(reader === "torch" ? withSingleW(schedule) : schedule);
+  const { actions } = program.schedule;
+  const idle = actions.findIndex((list) => list.length === 0);
   if (idle >= 0) throw new UserError(`Rank ${idle} runs no action; a CSV file has a row for each rank, and none blank`);
   if (transfers) return formatTable(withTransfers(program));
-  return formatTable(schedule.actions.map((list) => ({
+  return formatTable(actions.map((list) => ({
     columns: list.length,
     cells: list.map((action, column) => ({ column, ...cellOf(action) })),
   })));
+}
+
+/** Each W of several micro-batches as so many W in a row. */
+function withSingleW(schedule: Schedule): Schedule {
+  const actions = schedule.actions.map((list) =>
+    list.flatMap((action) =>
+      action.microbatches.length > 1
+        ? action.microbatches.map((microbatch) => ({ ...action, microbatches: [microbatch] }))
+        : [action]
+    )
+  );
+  return { ...schedule, actions };
 }

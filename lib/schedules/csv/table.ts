@@ -71,6 +71,15 @@ const mostRows = 4096;
  *
  * @throws {UserError} Names the row and the column of a cell that is no action, or an action that is there twice, and a
  * row without an action between others: whether it is a rank that does nothing, or none, nobody can tell.
+ *
+ * @example
+ * ```ts
+ * import { formatCsvTable, parseCsvTable } from "twobp/schedules";
+ *
+ * // A schedule has no place for cells on parameters, a table has: what it reads it writes.
+ * const text = "0UNSHARD,0F0,0B0,0REDUCE_GRAD,0WAIT_REDUCE_GRAD,0RESHARD\n";
+ * console.log(formatCsvTable(parseCsvTable(text)) === text); // true
+ * ```
  */
 export function parseTable(text: string): Row[] {
   const rows: Row[] = [];
