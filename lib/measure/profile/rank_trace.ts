@@ -70,7 +70,7 @@ export interface Origin {
  */
 export function torchRank({ file, header }: Origin, collected: Collected): RankTrace {
   const { covers, updates, marks, arrivals } = collected;
-  const annotations = collected.annotations.toSorted((a, b) => a.start - b.start || a.end - b.end);
+  const annotations = onceEach(collected.annotations).sort((a, b) => a.start - b.start || a.end - b.end);
   const processes = new Set(annotations.map(({ thread }) => thread.split(" ")[0]));
   if (processes.size > 1) {
     throw new UserError(`${file} has the actions of ${processes.size} processes; give a file a rank`);
@@ -127,6 +127,11 @@ export function torchRank({ file, header }: Origin, collected: Collected): RankT
     },
     notes,
   };
+}
+
+/** Without repetitions: a profiler may write the same annotation twice. */
+function onceEach(annotations: readonly Annotation[]): Annotation[] {
+  return [...new Map(annotations.map((each) => [`${each.name} ${each.start} ${each.end}`, each])).values()];
 }
 
 /** The ranks of a trace that this project wrote: one step, work alone. */
