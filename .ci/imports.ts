@@ -35,7 +35,9 @@ const root = pathToFileURL(`${process.cwd()}/`).href;
 const isOurs = (specifier: string) => specifier.startsWith(root) && !specifier.includes("/node_modules/");
 const imports = new Map<string, string[]>();
 for (const entry of ["mod.ts", "lib/ops/mod.ts", "lib/layers/mod.ts", "bench/main.ts", "lib/cli/schedule.ts"]) {
-  const graph: Graph = JSON.parse(execFileSync("deno", ["info", "--json", entry], { encoding: "utf8" }));
+  const graph: Graph = JSON.parse(
+    execFileSync("deno", ["info", "--json", entry], { encoding: "utf8", maxBuffer: 2 ** 26 }),
+  );
   for (const { specifier, dependencies = [] } of graph.modules) {
     if (!isOurs(specifier)) continue;
     const targets = dependencies.map(({ code, type }) => (code ?? type)?.specifier ?? "");
