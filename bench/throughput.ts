@@ -13,7 +13,15 @@ import {
   simulate,
   UserError,
 } from "twobp";
-import { calibrate, type Calibration, countSteps, type MakePipeline, problemsOf } from "twobp/measure";
+import {
+  calibrate,
+  type Calibration,
+  countSteps,
+  type MakePipeline,
+  measureStepCosts,
+  problemsOf,
+  type Transfer,
+} from "twobp/measure";
 import { type Choices, sizeOf } from "twobp/ops";
 import {
   gainTable,
@@ -70,7 +78,11 @@ export const throughput = new Command("throughput")
   .addOption(flag.devices(1, 16, 2))
   .addOption(flag.virtual())
   .addOption(flag.schedules())
-  .addOption(flag.policy(`end in one W for ${joined}, fill for others; what is split by itself stays so`))
+  .addOption(
+    flag.policy(
+      `end in one W for ${joined}, fill for others; what is split by itself stays so; select measures costs first`,
+    ),
+  )
   .addOption(flag.repeats("pairs of steps for each schedule", 21))
   .addOption(flag.samples("what fits about a minute"))
   .addOption(flag.recompute())
@@ -110,18 +122,23 @@ async function run(options: Options): Promise<void> {
     const calibration = options.calibrate ? await calibrateFor(set, options, samples, usual) : undefined;
     if (calibration) say(calibrationNote(calibration));
     const { policy } = options;
-    const pairs = policy ? await withPolicy(usual, policy, samples, set, options, calibration?.choices) : usual;
     const [[first]] = cuts.values();
     const values = sizeOf(first.reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
     const bytes = (precision === "mixed" ? 2 : 4) * values;
     const transferMs = (latency ?? 0) / 1e3 + bytes / ((bandwidth ?? Infinity) * 1e6);
+    const transfer: Transfer | undefined = given ? (from, to) => from === to ? 0 : transferMs : undefined;
+    const pairs = policy === "select"
+      ? await selected(usual, set, make, say, { source, samples, transfer })
+      : policy
+      ? await withPolicy(usual, policy, samples, set, options, calibration?.choices)
+      : usual;
     const bar = progress(countSteps({ pairs, repeats }));
     const report = await measureThroughput(set, make, {
       pairs,
       source,
       samples,
       repeats,
-      ...(given ? { transfer: (from, to) => from === to ? 0 : transferMs } : {}),
+      ...(transfer ? { transfer } : {}),
       onStep: (loss) => bar.step(`loss ${loss.toFixed(3)}`),
     }).finally(bar.done);
     say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
@@ -154,6 +171,35 @@ async function withPolicy(
     const memory = await memoryOf(base);
     return pairOf(split.policy ? base : split, { policy, memory });
   }));
+}
+
+/** The same schedules split where it pays on these devices: what their actions take is measured first. */
+async function selected(
+  pairs: readonly SchedulePair[],
+  set: DeviceSet,
+  make: MakePipeline,
+  say: (text: string) => void,
+  how: { source: BatchSource; samples: number; transfer?: Transfer },
+): Promise<SchedulePair[]> {
+  const result: SchedulePair[] = [];
+  for (const { base, split } of pairs) {
+    if (!split.policy) {
+      result.push({ base, split }); // split by itself
+      continue;
+    }
+    const pipeline = make(base.placement);
+    try {
+      const costs = await measureStepCosts(set, pipeline, base, how);
+      const pair = pairOf(base, { policy: "select", costs });
+      const all = pair.split.actions.flat(), splits = all.filter(({ kind }) => kind === "I").length;
+      const backwards = splits + all.filter(({ kind }) => kind === "B").length;
+      say(`${base.name}: ${splits} of ${backwards} backwards are split, which is what these devices gain by.`);
+      result.push(pair);
+    } finally {
+      pipeline.close();
+    }
+  }
+  return result;
 }
 
 /** Measures the kernels that the model's steps need, with the micro-batches of a W apart and together. */

@@ -103,6 +103,7 @@ export {
 export { stageMemories, type StageMemoryOptions } from "./stage_memory.ts";
 export { standardProblems } from "./standard_problems.ts";
 export { kept, median, quantile, quartiles } from "./statistics.ts";
+export { measureStepCosts, type StepCostsOptions } from "./step_costs.ts";
 export type { Peak } from "./peak.ts";
 export { clusterOf } from "./profile/cluster.ts";
 export { fromTrace, type FromTraceOptions } from "./profile/from_trace.ts";

@@ -6,7 +6,7 @@ import type { Schedule } from "../schedules/schedule.ts";
 export interface Variant {
   /** Name of the schedule. */
   readonly schedule: string;
-  /** Whether backward passes were split. */
+  /** Whether it is the schedule with 2BP: backward passes were split, or policy `select` found that none should be. */
   readonly twoStage: boolean;
   /** There where the schedule is split by itself, and this row is what it is compared with: its order with each I and its W as one B. */
   readonly joined?: true;
@@ -19,6 +19,6 @@ export interface Variant {
 /** What a row says of this schedule. */
 export function variant(schedule: Schedule): Variant {
   const { name, policy } = schedule;
-  const { split: twoStage, width } = sizesOf(schedule);
-  return { schedule: name, twoStage, ...(policy ? { policy } : {}), width };
+  const { split, width } = sizesOf(schedule);
+  return { schedule: name, twoStage: split || policy !== undefined, ...(policy ? { policy } : {}), width };
 }

@@ -8,7 +8,7 @@ import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { leastCaps } from "../schedules/transforms/fill.ts";
-import { follow, type Recipe } from "./recipes.ts";
+import { follow, type Recipe, select } from "./recipes.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
 /** One way to run a stage: what is recomputed and who makes the sums, what that costs and holds. */
@@ -73,7 +73,8 @@ export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[
  *
  * Every rank starts with the cheapest of its levels that can do with the budget if each W runs at once: what a rank holds depends on
  * its own order only. Then one rank at a time tries every other level, as long as the step gets shorter: recomputing more can
- * leave room for weight gradients to wait, and a W that has more to do can end later if others wait less for the I.
+ * leave room for weight gradients to wait, and a W that has more to do can end later if others wait less for the I. At the levels that are
+ * found then, policy `select` is tried: a B beside I and W where the split does not pay.
  *
  * @param levels For each stage its levels, the one without recomputation first.
  * @param transfer Time of a message between ranks.
@@ -87,10 +88,13 @@ export function fit(
   const { placement } = recipe.base;
   const choices = choicesOf(recipe, levels).map(({ order, least }) => order.filter((index) => least[index] <= budget));
   if (choices.some(({ length }) => length === 0)) return undefined;
-  const attempt = (chosen: readonly number[]): Fit | undefined => {
+  const attempt = (
+    chosen: readonly number[],
+    make = (costs: Costs, memory: Memory) => follow(recipe, costs, memory, budget),
+  ): Fit | undefined => {
     const at = placement.map((rank, stage) => levels[stage][chosen[rank]]);
     const costs = costsOf(at, transfer), memory = memoryOf(at);
-    const schedule = follow(recipe, costs, memory, budget);
+    const schedule = make(costs, memory);
     if (!schedule) return undefined;
     const { makespan, peak } = simulate(schedule, costs, memory);
     return peak.every((bytes) => bytes <= budget) ? { recipe, schedule, levels: at, makespan, peak } : undefined;
@@ -110,7 +114,8 @@ export function fit(
       }
     }
   }
-  return found;
+  const selected = found && attempt(chosen, (costs) => select(recipe, costs));
+  return selected && selected.makespan < found!.makespan * (1 - 1e-9) ? selected : found;
 }
 
 /** Costs of stages at these levels. */

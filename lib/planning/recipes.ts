@@ -2,11 +2,16 @@
 import { UserError } from "../errors.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
-import type { Costs } from "../schedules/price/costs.ts";
+import { type Costs, endOf } from "../schedules/price/costs.ts";
 import { generate } from "../schedules/generators/generate.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
 import type { Memory } from "../schedules/price/memory.ts";
+import { lower } from "../schedules/program.ts";
+import { fillSelected } from "../schedules/transforms/select.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
+
+/** Actions that are looked at to select splits: a tenth of what `twoStage()` looks at, since there are many recipes. */
+const effort = 1e6;
 
 /** A way to make a schedule, which may depend on what its stages cost and hold. */
 export interface Recipe {
@@ -57,4 +62,12 @@ export function follow({ base, split }: Recipe, costs: Costs, memory: Memory, bu
     if (error instanceof UserError) return undefined;
     throw error;
   }
+}
+
+/** The recipe's schedule with 2BP only where it pays, whatever that holds; undefined where it is not split at all. */
+export function select({ base, split }: Recipe, costs: Costs): Schedule | undefined {
+  if (!split) return undefined;
+  const { actions } = fillSelected(lower(base, endOf(costs)), 1, costs, effort);
+  const selected: Schedule = { ...base, actions, policy: "select" };
+  return sizesOf(selected).split ? selected : undefined;
 }

@@ -68,3 +68,28 @@ test("recipesFor() leaves out what needs more stages than there are layers", () 
   assert.ok(recipesFor(4, 8, 4).every(({ stages }) => stages === 4));
   assert.ok(recipesFor(4, 8, 8).some(({ stages }) => stages === 8));
 });
+
+test("where a B takes less time than its I and W, the fastest fit mixes them, within the budget", () => {
+  const levels: Level[] = [{
+    recompute: "none",
+    sums: "i",
+    cost: { f: 1, i: 1, w: 1, b: 1.6 },
+    memory: { activations: 10, derivatives: 4, released: 5 },
+  }];
+  const recipes = recipesFor(4, 8, 4).filter(({ name }) => name === "1f1b");
+  const fits = (budget: number) => recipes.map((recipe) => fit(recipe, [levels, levels, levels, levels], budget));
+  const [whole, split] = fits(Infinity);
+  assert.equal(split!.schedule.policy, "select");
+  validate(split!.schedule);
+  const fill = follow(
+    recipes[1],
+    stageCosts([0, 1, 2, 3].map(() => levels[0].cost)),
+    () => levels[0].memory,
+    Infinity,
+  )!;
+  const plain = simulate(fill, stageCosts([0, 1, 2, 3].map(() => levels[0].cost))).makespan;
+  assert.ok(split!.makespan < Math.min(whole!.makespan, plain), `${split!.makespan}, ${plain}, ${whole!.makespan}`);
+  for (const budget of [40, 44, 50]) {
+    for (const each of fits(budget)) if (each) assert.ok(each.peak.every((bytes) => bytes <= budget), `${budget}`);
+  }
+});

@@ -366,7 +366,7 @@ test("every policy of the table is one, as data and as text, with a value where 
   }
   assert.throws(() => parsePolicy("soon"), {
     message:
-      'Unknown policy "soon"; the policies are fill, lean, paper, end, mid, every:K (K micro-batches, 1 or more) and ' +
+      'Unknown policy "soon"; the policies are fill, lean, select, paper, end, mid, every:K (K micro-batches, 1 or more) and ' +
       "cap:BYTES (1e9 or 64MiB for example)",
   });
   for (const odd of [{ kind: "every", count: 0.5 }, { kind: "cap", bytes: NaN }, { kind: "soon" }, {}]) {

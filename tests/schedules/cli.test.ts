@@ -91,6 +91,20 @@ test("schedule search says what it found and that it is proven", () => {
   assert.match(stdout, /Proven optimal: no schedule of one stage a rank is faster than 27\n/);
 });
 
+test("select splits some backwards, says so in JSON, and search is no slower than the schedule it is given", () => {
+  const costs = ["--costs", "f=1,i=1,w=1,b=1.6"];
+  const how = ["1f1b-2", "--two-stage", "--policy", "select", ...costs];
+  const shown = schedule("show", ...how);
+  assert.equal(shown.status, 0, shown.stderr);
+  assert.match(shown.stdout, /1f1b-2, 2BP select on 4 ranks/);
+  for (const kind of ["B\\d", "I\\d", "W\\d"]) assert.match(shown.stdout.split("2BP select")[1], new RegExp(kind));
+  const { policy, slower, makespan } = JSON.parse(schedule("simulate", ...how, "--json", "-").stdout);
+  assert.deepEqual([policy, slower], ["select", null]);
+  assert.ok(makespan < 28.6, `${makespan}`); // 11 times f + b, without 2BP
+  const found = schedule("search", "1f1b-2", "--devices", "2", "--costs", "f=1,i=1,w=1,b=1.5");
+  assert.match(found.stdout, /Proven optimal: no schedule of one stage a rank is faster than 12\n/);
+});
+
 test("Ctrl-C ends a search with the best so far", async () => {
   const args = [
     "search",
@@ -147,7 +161,7 @@ test("every mistake on the command line is one line and exit code 2", () => {
     [["validate", file("z.csv", "0F0,0Z0\n")], /CSV row 1, column 2: unknown action "Z"/],
     [["validate", file("w.csv", "0F0,0W0,0I0\n")], /it needs the input gradient 0I0 first/],
     [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 ranks/],
-    [["search", "--cap", "1"], /A cap of 1 is too small/],
+    [["search", "--cap", "0.5"], /A cap of 0.5 is too small: rank 0 needs 1 /],
     [
       ["show", "gpipe", "--devices", "100", "--microbatches", "200", "--html", join(folder, "x")],
       /draws at most 20000 actions/,

@@ -6,8 +6,10 @@ import type { Action } from "../schedule.ts";
 import { type Filled, splitInPlace } from "./fill.ts";
 import { type Choice, type Mixer, mixerOf, type Score } from "./mixed.ts";
 
-/** Nodes that are looked at in all, each choice taking all of a schedule's; and of how many choices, however large they are. */
-const effort = { nodes: 1e7, choices: 24 };
+/** Nodes that are looked at in all, each choice taking all of a schedule's. */
+const usualEffort = 1e7;
+/** Choices that are looked at, however large a schedule is. */
+const leastChoices = 24;
 /** Rounds along the longest chain without a better choice. */
 const fruitless = 4;
 /** Choices that are looked at more closely. */
@@ -23,9 +25,11 @@ const patiences = [0, 1, 0.5];
  * is gained and the effort lasts. Of equal lengths the one with less busy time, then the one of fewer splits.
  *
  * Never longer than the schedule itself, nor than `fillFast` makes it.
+ *
+ * @param effort Nodes that are looked at in all, each choice taking all of the schedule's; at least two dozen choices are.
  */
-export function fillSelected(program: Program, width: number, costs: Costs): Filled {
-  const mixer = mixerOf(program, costs), climb = climber(program, mixer);
+export function fillSelected(program: Program, width: number, costs: Costs, effort = usualEffort): Filled {
+  const mixer = mixerOf(program, costs), climb = climber(program, mixer, effort);
   for (const patience of patiences) {
     for (const each of width > 1 ? [width, 1] : [1]) {
       for (const split of startsOf(program)) {
@@ -79,9 +83,9 @@ interface Scored {
 }
 
 /** Looks for better choices until the effort is spent. */
-function climber(program: Program, mixer: Mixer) {
+function climber(program: Program, mixer: Mixer, effort: number) {
   const { nodes, devices, stages, microbatches, rank, kind, backward } = program;
-  const most = Math.max(effort.nodes, effort.choices * nodes);
+  const most = Math.max(effort, leastChoices * nodes);
   let left = most;
   /** The best ends of all chains and sweeps, the best first. */
   const found: Scored[] = [];

