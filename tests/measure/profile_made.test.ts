@@ -173,6 +173,20 @@ test("a step that the profiler cut off is left out, and said", async () => {
   assert.deepEqual(dropped, [{ name: "Rank 0, ProfilerStep#8", why: "it has 3 of 4 actions" }]);
 });
 
+test("an annotation that is written twice is one, and the order of events in a file does not matter", async () => {
+  const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
+  for (const inside of ["operations", "kernels", "repetitions"] as const) {
+    const texts = torchTraces(schedule, costsOf(schedule).costs, { inside });
+    const twice = texts.map((text) => {
+      const trace = JSON.parse(text);
+      const again = trace.traceEvents.filter(({ cat }: { cat: string }) => cat === "user_annotation");
+      trace.traceEvents = [...again, ...trace.traceEvents].toReversed();
+      return JSON.stringify(trace);
+    });
+    assert.deepEqual(await fromTrace(sourcesOf(twice)), await fromTrace(sourcesOf(texts)));
+  }
+});
+
 test("ranks of a larger job, and files that do not name theirs, are put in the order of the pipeline", async () => {
   const schedule = generate("1f1b-1", { devices: 3 });
   for (const ranks of [[1, 5, 9], [undefined, undefined, undefined]]) {

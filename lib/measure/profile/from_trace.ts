@@ -45,8 +45,9 @@ const rules: Rules<FromTraceOptions> = { warmup: optional(whole(0)) };
  *
  * @example
  * ```ts
- * import { chromeTrace, generate, simulate } from "twobp";
+ * import { generate, simulate } from "twobp";
  * import { fromTrace } from "twobp/measure";
+ * import { chromeTrace } from "twobp/report";
  * import { unitCosts } from "twobp/schedules";
  *
  * const schedule = generate("1f1b-1", { devices: 2 });

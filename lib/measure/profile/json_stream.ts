@@ -151,5 +151,5 @@ export async function readEvents(
 /** Whether what stands before a bracket is the key of the events. */
 function isEventsKey(outer: string, bytes: Buffer, from: number, at: number): boolean {
   const near = bytes.toString("latin1", Math.max(from, at - 64), at);
-  return /"traceEvents"\s*:\s*$/.test(at - from < 64 ? outer.slice(-64) + near : near);
+  return /(?<!\\)"traceEvents"\s*:\s*$/.test(at - from < 64 ? outer.slice(-64) + near : near);
 }

@@ -49,6 +49,14 @@ export function inOrder(traces: readonly RankTrace[]): RankTrace[] {
       throw new UserError(`No trace has actions of stage ${stage}; give the traces of all ranks, one file each`);
     }
   }
+  // Replicas and tensor parallelism make a job larger, but by a whole factor.
+  const large = traces.find(({ world = traces.length }) => world % traces.length > 0);
+  if (large) {
+    const some = traces.length === 1 ? "this is 1 trace" : `these are ${traces.length} traces`;
+    throw new UserError(
+      `${large.file} says that ${large.world} ranks ran, and ${some}; give the traces of all ranks of a pipeline`,
+    );
+  }
   const lowest = (trace: RankTrace) => Math.min(...stagesOf(trace));
   const named = traces.every(({ rank }) => rank !== undefined);
   return traces.toSorted((a, b) => named ? a.rank! - b.rank! : lowest(a) - lowest(b));

@@ -37,6 +37,8 @@ export interface RankTrace {
   readonly file: string;
   /** Global rank that the file names. */
   readonly rank?: number;
+  /** How many ranks ran, as the file has it. */
+  readonly world?: number;
   /** Machine that the file names. */
   readonly host?: string;
   /** What `ts` counts from, in nanoseconds. */
@@ -68,7 +70,7 @@ export interface Origin {
  */
 export function torchRank({ file, header }: Origin, collected: Collected): RankTrace {
   const { covers, updates, marks, arrivals } = collected;
-  const annotations = collected.annotations.toSorted((a, b) => a.start - b.start || a.end - b.end);
+  const annotations = onceEach(collected.annotations).sort((a, b) => a.start - b.start || a.end - b.end);
   const processes = new Set(annotations.map(({ thread }) => thread.split(" ")[0]));
   if (processes.size > 1) {
     throw new UserError(`${file} has the actions of ${processes.size} processes; give a file a rank`);
@@ -76,7 +78,7 @@ export function torchRank({ file, header }: Origin, collected: Collected): RankT
   const notes: string[] = [];
   const gpu = onGpu(annotations, collected);
   if (gpu.note) notes.push(`${file}: ${gpu.note}`);
-  const distributed = header.distributedInfo as { rank?: unknown } | undefined;
+  const distributed = header.distributedInfo as { rank?: unknown; world_size?: unknown } | null | undefined;
   const waits = arrivals.toSorted((a, b) => a.start - b.start);
 
   /** Of each action, in the order of the annotations. */
@@ -112,6 +114,7 @@ export function torchRank({ file, header }: Origin, collected: Collected): RankT
   return {
     file,
     rank: Number.isInteger(distributed?.rank) ? distributed!.rank as number : undefined,
+    world: Number.isInteger(distributed?.world_size) ? distributed!.world_size as number : undefined,
     host: typeof header.host_name === "string" ? header.host_name : undefined,
     base: typeof header.baseTimeNanoseconds === "number" ? header.baseTimeNanoseconds : 0,
     steps: stepsOf(annotations, actionsOf, marks, gpu.times ? [] : updates),
@@ -126,12 +129,18 @@ export function torchRank({ file, header }: Origin, collected: Collected): RankT
   };
 }
 
+/** Without repetitions: a profiler may write the same annotation twice. */
+function onceEach(annotations: readonly Annotation[]): Annotation[] {
+  return [...new Map(annotations.map((each) => [`${each.name} ${each.start} ${each.end}`, each])).values()];
+}
+
 /** The ranks of a trace that this project wrote: one step, work alone. */
 export function ourRanks({ file }: Origin, { ours }: Collected): RankTrace[] {
   const ranks = Math.max(...ours.keys()) + 1;
   return Array.from({ length: ranks }, (_, rank): RankTrace => {
     const list = (ours.get(rank) ?? []).toSorted((a, b) => a.start - b.start || a.end - b.end);
     const actions = list.map((each) => ({ ...each, isExact: true, isShare: false, thread: "" }));
+    if (list.length === 0) throw new UserError(`${file} has actions of rank ${ranks - 1}, and none of rank ${rank}`);
     const seen = new Set<string>();
     for (const { action } of actions) {
       const name = formatAction(action);

@@ -102,7 +102,7 @@ export function readCluster(value: unknown): Cluster {
  *
  * const stages = [{ f: 17, i: 0.1, w: 33, b: 33.5 }, { f: 17, i: 20, w: 19, b: 32 }];
  * const costs = clusterCosts({ ranks: 2, stages, comm: 0.5 });
- * console.log(simulate(generate("1f1b-1", { devices: 2 }), costs).makespan); // 133
+ * console.log(simulate(generate("1f1b-1", { devices: 2 }), costs).makespan); // 149.5
  * ```
  *
  * @throws {UserError} When a time is asked for that the cluster does not have, of a stage, a rank or a kind of action.

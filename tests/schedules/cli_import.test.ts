@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+function schedule(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const entry = ["run", "-A", "--no-check", "lib/cli/schedule.ts"];
+  return spawnSync(process.execPath, [...entry, ...args], { cwd: root, encoding: "utf8" });
+}
+
+const folder = mkdtempSync(join(tmpdir(), "twobp-import-"));
+after(() => rmSync(folder, { recursive: true }));
+const traces = (name: string) => [0, 1].map((rank) => `tests/fixtures/traces/${name}.rank${rank}.json.gz`);
+
+test("schedule import says which schedule ran, and its JSON and CSV go into the other commands", () => {
+  const [json, csv] = [join(folder, "cluster.json"), join(folder, "ran.csv")];
+  const { status, stdout, stderr } = schedule("import", ...traces("1f1b-1-2bp"), "--json", json, "--csv", csv);
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /^1f1b-1, 2BP fill on 2 ranks, 2 stages, 2 micro-batches, 3 steps \(traced\)$/m);
+  assert.match(stdout, /│ +1 │ I +│ +5\.94/);
+  assert.match(stdout, /^A step takes 54\.39 ms/m);
+  const report = JSON.parse(readFileSync(json, "utf8"));
+  assert.deepEqual([report.schema, report.ranks, report.steps, report.schedule], [1, 2, 3, "1f1b-1, 2BP fill"]);
+  assert.deepEqual(Object.keys(report.stages[0]), ["stage", "f", "i", "w"]);
+  const ran = schedule("simulate", csv, "--cluster", json, "--json", "-");
+  assert.equal(ran.status, 0, ran.stderr);
+  const { makespan } = JSON.parse(ran.stdout);
+  assert.ok(Math.abs(makespan / 54.39 - 1) < 0.03, `${makespan} for 54.39 ms`);
+  const made = schedule("simulate", "1f1b-1", "--microbatches", "2", "--two-stage", "--cluster", json, "--json", "-");
+  assert.equal(JSON.parse(made.stdout).makespan, makespan, "the ranks are the cluster's");
+  const found = schedule("search", "--microbatches", "2", "--cluster", json, "--json", "-");
+  assert.equal(found.status, 0, found.stderr);
+  assert.ok(JSON.parse(found.stdout).makespan <= makespan);
+  for (const command of ["show", "validate"]) assert.equal(schedule(command, csv, "--cluster", json).status, 0);
+});
+
+test("mistakes are one line and exit code 2", () => {
+  const write = (name: string, text: string) => {
+    writeFileSync(join(folder, name), text);
+    return join(folder, name);
+  };
+  const cluster = write("small.json", '{"schema":1,"ranks":2,"stages":[{"f":1,"b":2},{"f":1,"b":2}]}');
+  const times = write("times.csv", "stage,kind,ms\n0,F,1\n");
+  const wrong: [string[], RegExp][] = [
+    [["import"], /missing required argument 'trace'/],
+    [["import", "none.json"], /There is no file none\.json/],
+    [["import", ...traces("1f1b-1"), "--warmup", "3"], /A warm-up of 3 steps leaves none: there are 3 whole steps/],
+    [["import", ...traces("1f1b-1"), "--warmups", "3"], /unknown option '--warmups'/],
+    [["import", traces("1f1b-1")[1]], /No trace has actions of stage 0; give the traces of all ranks/],
+    [["import", times, "--csv", "-"], /--csv writes the schedule that ran, and a table of times does not say which/],
+    [["simulate", "gpipe", "--cluster", "none.json"], /There is no file none\.json/],
+    [["simulate", "gpipe", "--cluster", cluster, "--costs", "f=1"], /--costs and --cluster both say what actions take/],
+    [
+      ["simulate", "gpipe", "--cluster", cluster, "--devices", "4"],
+      /--cluster has times of 2 ranks and 2 stages, and gpipe has 4 ranks and 4 stages; give the same/,
+    ],
+    [["simulate", "zb-v", "--cluster", cluster], /and zb-v has 2 ranks and 4 stages; give the same/],
+    [
+      ["simulate", "gpipe", "--two-stage", "--cluster", cluster],
+      /does not say what I takes on stage \d: trace a run with 2BP/,
+    ],
+    [["search", "--cluster", cluster], /does not say what [IW] takes on stage \d: trace a run with 2BP/],
+    [
+      ["simulate", "gpipe", "--cluster", write("bad.json", "{")],
+      /bad\.json is no JSON: give what schedule import --json writes/,
+    ],
+    [
+      ["simulate", "gpipe", "--cluster", write("t.json", '{"traceEvents":[]}')],
+      /t\.json is a trace: make a cluster file of it/,
+    ],
+    [
+      ["simulate", "gpipe", "--cluster", write("v.json", '{"schema":3}')],
+      /v\.json: A cluster file has schema: 1, and this one 3/,
+    ],
+  ];
+  for (const [args, message] of wrong) {
+    const { status, stdout, stderr } = schedule(...args);
+    assert.equal(status, 2, `${args.join(" ")}: ${stderr}`);
+    assert.equal(stdout, "");
+    assert.match(stderr, message);
+    assert.equal(stderr.trim().split("\n").length, 1, stderr);
+  }
+});
