@@ -222,7 +222,7 @@ const ownClasses: Record<string, OwnClass> = {
   "PyTorch's ZBVZeroBubble": {
     class: "ZBVZeroBubble",
     microbatches: 4,
-    like: joined,
+    like: splitName(joined),
   },
 };
 
