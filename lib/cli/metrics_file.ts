@@ -1,12 +1,12 @@
 /** Metrics as they come, a line of JSON each: for whoever watches a training, or draws it elsewhere. */
-import { appendFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { appendFileSync, readFileSync, statSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import { fileProblem } from "../files.ts";
 import { writeOutput } from "../output.ts";
 import type { EvaluationRecord, UpdateRecord } from "../report/training.ts";
 import { shown } from "../text.ts";
 
-/** A line of metrics: what was asked for, an update, an evaluation, or why it ended. */
+/** A line of metrics: what was asked for and why it ended, an update, or an evaluation. */
 export type MetricsLine =
   | { readonly kind: "run" | "end"; readonly [field: string]: unknown }
   | UpdateRecord
@@ -14,31 +14,23 @@ export type MetricsLine =
 
 /** Where lines go. */
 export interface Metrics {
-  /** What the file had of the steps that a resumed training does not make again. */
-  readonly earlier: readonly (UpdateRecord | EvaluationRecord)[];
   /** Writes a line, at once. */
   write(line: MetricsLine): void;
 }
 
 /**
- * Begins a file of metrics; `-` is standard output, and without a path nothing is written. A training that goes on behind step `after` keeps the
- * lines up to there: those of later steps, which a killed one had made and not saved, are made again.
+ * Begins a file of metrics with the lines that it is to keep; `-` is standard output, and without a path nothing is written.
  *
- * @throws {UserError} When the file cannot be read or written, or a line that is to stay is none of metrics.
+ * @throws {UserError} When it cannot be written.
  */
-export function openMetrics(path: string | undefined, after = 0): Metrics {
-  if (path === undefined) return { earlier: [], write: () => {} };
-  const isFile = path !== "-" && (statSync(path, { throwIfNoEntry: false })?.isFile() ?? true);
-  const lines = isFile && after > 0 ? kept(path, after) : [];
-  if (isFile) writeOutput(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+export function openMetrics(path: string | undefined, kept: readonly MetricsLine[] = []): Metrics {
+  if (path === undefined) return { write: () => {} };
+  if (isPlain(path)) writeOutput(path, kept.map(textOf).join(""));
   return {
-    earlier: lines.filter((line) => line.kind === "update" || line.kind === "evaluation"),
     write(line) {
-      const text = `${JSON.stringify(line)}\n`;
-      if (path === "-") return writeOutput("-", text);
+      if (path === "-") return writeOutput("-", textOf(line));
       try {
-        if (isFile) appendFileSync(path, text);
-        else writeFileSync(path, text);
+        appendFileSync(path, textOf(line)); // as far as the system is told: a kill leaves whole lines but for the last
       } catch (error) {
         throw new UserError(`Cannot write ${path}: ${fileProblem(error)}`);
       }
@@ -46,19 +38,33 @@ export function openMetrics(path: string | undefined, after = 0): Metrics {
   };
 }
 
-/** The lines of the steps up to `after`, in their order. */
-function kept(path: string, after: number): MetricsLine[] {
-  if (!statSync(path, { throwIfNoEntry: false })) return [];
-  const lines = readFileSync(path, "utf8").split("\n");
-  return lines.flatMap((text, index) => {
-    if (text === "" || index === lines.length - 1) return []; // the last one of a killed process may be half
-    let line: MetricsLine;
+/**
+ * The lines that a file of metrics has, none where there is no such file. The last one of a killed process may be half, and is left out.
+ *
+ * @throws {UserError} When one is none of metrics.
+ */
+export function readMetrics(path: string | undefined): MetricsLine[] {
+  if (path === undefined || !isPlain(path) || !statSync(path, { throwIfNoEntry: false })) return [];
+  return readFileSync(path, "utf8").split("\n").slice(0, -1).map((text, index) => {
     try {
-      line = JSON.parse(text);
-      if (!["run", "end", "update", "evaluation"].includes(line.kind)) throw new Error();
+      const line = JSON.parse(text);
+      if (["run", "end", "update", "evaluation"].includes(line.kind)) return line;
     } catch {
-      throw new UserError(`Line ${index + 1} of ${shown(path)} is not of metrics: give --metrics another file`);
+      // As said below.
     }
-    return (line.kind === "update" || line.kind === "evaluation") && line.step > after ? [] : [line];
+    throw new UserError(`Line ${index + 1} of ${shown(path)} is none of metrics: give --metrics another file`);
   });
 }
+
+/**
+ * Of the lines of a training that goes on behind update `step` those that stay true: a killed one may have made more updates than it had saved,
+ * which are made again.
+ */
+export function upTo(step: number, lines: readonly MetricsLine[]): MetricsLine[] {
+  return lines.filter((line) => (line.kind !== "update" && line.kind !== "evaluation") || line.step <= step);
+}
+
+const textOf = (line: MetricsLine) => `${JSON.stringify(line)}\n`;
+
+/** Whether there is a file, or may be one: no pipe and no device. */
+const isPlain = (path: string) => path !== "-" && (statSync(path, { throwIfNoEntry: false })?.isFile() ?? true);

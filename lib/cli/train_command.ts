@@ -13,7 +13,13 @@ import { stageWork } from "../planning/stage_work.ts";
 import { partitionTable } from "../report/partition.ts";
 import { progress } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
-import { type EvaluationRecord, type TrainingReport, trainingSections, type UpdateRecord } from "../report/training.ts";
+import {
+  type EvaluationRecord,
+  rateText,
+  type TrainingReport,
+  trainingSections,
+  type UpdateRecord,
+} from "../report/training.ts";
 import { variantOf } from "../report/variant.ts";
 import { partition } from "../runtime/partition.ts";
 import { createPipeline, type Pipeline, type Precision } from "../runtime/pipeline.ts";
@@ -164,8 +170,7 @@ async function run(flags: Flags): Promise<void> {
         code = given;
         stop.abort();
       });
-      const metrics = openMetrics(flags.metrics);
-      const report = await trained(training, { set, pipeline, gflops, metrics, signal: stop.signal });
+      const report = await trained(training, { set, pipeline, gflops, signal: stop.signal });
       out.say(`\n${report.ended}`);
       await out.results("train", {
         title: "Training",
@@ -249,11 +254,10 @@ interface Place {
   readonly pipeline: Pipeline;
   /** Of all devices together. */
   readonly gflops: number;
-  readonly metrics: Metrics;
   readonly signal: AbortSignal;
 }
 
-async function trained(training: Training, { set, pipeline, gflops, metrics, signal }: Place): Promise<TrainingReport> {
+async function trained(training: Training, { set, pipeline, gflops, signal }: Place): Promise<TrainingReport> {
   const { flags, model, schedule, rate, data, samples, heldOut, unit } = training;
   const { steps, clip, accumulate, evalEvery, patience } = flags;
   const { microbatches } = sizesOf(schedule);
@@ -262,8 +266,14 @@ async function trained(training: Training, { set, pipeline, gflops, metrics, sig
     work.reduce((sum, { f, i, w }) => sum + f + i + (typeof w === "number" ? w : w(1)), 0);
   const perUpdate = accumulate * samples * (unit === "tokens" ? model.takes.inputs[0] : 1);
   const settings = settingsOf(training, set);
-  metrics.write({ kind: "run", settings, machine: describeMachine() });
   const updates: UpdateRecord[] = [], evaluations: EvaluationRecord[] = [];
+  let metrics: Metrics | undefined;
+  const begun = () => {
+    if (metrics) return metrics;
+    metrics = openMetrics(flags.metrics);
+    metrics.write({ kind: "run", settings, machine: describeMachine() });
+    return metrics;
+  };
   const peakBytes = set.devices.map(() => 0);
   const bar = progress(steps, "updates");
   const start = performance.now();
@@ -288,20 +298,20 @@ async function trained(training: Training, { set, pipeline, gflops, metrics, sig
         ...skipped ? { skipped } : {},
         ...{ ms, perSecond: 1000 * perUpdate / ms, shareOfPeak: flops / (ms * 1e6 * gflops) },
       };
+      begun().write(record);
       updates.push(record);
-      metrics.write(record);
       bar.to(step + 1, noteOf(record, unit) + held);
     },
     onEvaluation({ step, loss, isBest }) {
       const record: EvaluationRecord = { kind: "evaluation", step, loss, isBest };
+      begun().write(record);
       evaluations.push(record);
-      metrics.write(record);
       held = `, held out ${loss.toFixed(3)}`;
       before = performance.now();
     },
   }).finally(bar.done);
   const seconds = (performance.now() - start) / 1e3;
-  metrics.write({ kind: "end", ended: result.ended, steps: result.steps, seconds });
+  begun().write({ kind: "end", ended: result.ended, steps: result.steps, seconds });
   return {
     ...{ schema: 1, title: titleOf(training, set), settings, unit },
     ...{ ended: endedText(result, seconds), peakBytes, updates, evaluations },
@@ -311,7 +321,7 @@ async function trained(training: Training, { set, pipeline, gflops, metrics, sig
 /** Loss, learning rate, speed and share of the peak, for the live line. */
 function noteOf({ loss, learningRate, perSecond, shareOfPeak, skipped }: UpdateRecord, unit: string): string {
   const rate = skipped ? "skipped" : `lr ${learningRate!.toExponential(1)}`;
-  return `loss ${loss.toFixed(3)}, ${rate}, ${perSecond.toFixed(0)} ${unit}/s, ${
+  return `loss ${loss.toFixed(3)}, ${rate}, ${rateText(perSecond)} ${unit}/s, ${
     (100 * shareOfPeak).toFixed(1)
   } % of peak`;
 }

@@ -16,7 +16,7 @@ export interface UpdateRecord {
   readonly gradientNorm?: number;
   /** Whether gradients overflowed, in mixed precision; absent otherwise. */
   readonly skipped?: true;
-  /** From the update before it, or from the start: steps, and the wait for batches. Evaluations and savings are not in it. */
+  /** Since the update before it, or the start: its steps, the wait for its batches, and for a checkpoint to be read from the devices; not an evaluation. */
   readonly ms: number;
   /** Tokens, or images, trained on in a second of that. */
   readonly perSecond: number;
@@ -55,8 +55,8 @@ export interface TrainingReport {
   readonly evaluations: readonly EvaluationRecord[];
 }
 
-/** Updates that a curve is smoothed over: so many that noise goes, and so few that the course stays. */
-const smoothedOver = (updates: number) => Math.max(1, Math.round(updates / 25));
+/** Updates that a curve is smoothed over: so many that noise goes, and so few that the course stays. Short ones are as they are. */
+const smoothedOver = (updates: number) => updates < 100 ? 1 : Math.round(updates / 25);
 
 /** The losses of updates, a running mean of them, and those of evaluations. */
 export function lossFigure({ updates, evaluations }: TrainingReport): Figure {
@@ -131,7 +131,7 @@ function summaryTable({ settings, updates, evaluations, peakBytes, unit }: Train
       ["loss of the first update", updates[0].loss.toFixed(4)],
       ["loss of the last update", last.loss.toFixed(4)],
       ...best ? [["best held-out loss", `${best.loss.toFixed(4)} after ${best.step} updates`] as [string, string]] : [],
-      [`${unit} a second, median`, rates[middle].toFixed(0)],
+      [`${unit} a second, median`, rateText(rates[middle])],
       ["share of the devices' f32 peak, median", `${(100 * shares[middle]).toFixed(1)} %`],
       ["most memory in use, by rank", peakBytes.map(formatBytes).join(", ")],
       ...updates.some(({ skipped }) => skipped)
@@ -142,6 +142,9 @@ function summaryTable({ settings, updates, evaluations, peakBytes, unit }: Train
   const rows = [...Object.entries(settings), ...results].map(([name, value]) => [name, String(value)]);
   return { columns: ["what", "value"], rows };
 }
+
+/** A number of tokens or images a second, for people. */
+export const rateText = (perSecond: number): string => perSecond.toFixed(perSecond < 100 ? 1 : 0);
 
 /** The training as sections of a page. */
 export function trainingSections(report: TrainingReport): Section[] {
