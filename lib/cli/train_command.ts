@@ -11,7 +11,7 @@ import { countParameters, type Model } from "../models/model.ts";
 import { createModel } from "../models/registry.ts";
 import { stageWork } from "../planning/stage_work.ts";
 import { partitionTable } from "../report/partition.ts";
-import { progress } from "../report/progress.ts";
+import { progress, type ProgressLine } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
 import {
   type EvaluationRecord,
@@ -33,6 +33,7 @@ import type { Batch } from "../train/data.ts";
 import type { LearningRate } from "../train/learning_rates.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
 import { prefetched } from "../train/prefetch.ts";
+import { checkpointPath, prepareFolder, stepsIn } from "../training/checkpoint_folder.ts";
 import { train, type TrainResult } from "../training/train.ts";
 import { loadWeights } from "../weights/checkpoint.ts";
 import { modelFrom } from "../weights/model_from.ts";
@@ -40,7 +41,7 @@ import { applyConfig } from "./config_file.ts";
 import { onNextEnding } from "./endings.ts";
 import * as flag from "./flags.ts";
 import { loadSchedule } from "./load_schedule.ts";
-import { type Metrics, openMetrics } from "./metrics_file.ts";
+import { type Metrics, type MetricsLine, openMetrics, readMetrics, upTo } from "./metrics_file.ts";
 import { bytes, integer, oneOf, real } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
 import { type DataFlags, heldOutBatches, openTrainingData, type TrainingData } from "./training_data.ts";
@@ -68,6 +69,10 @@ interface Flags extends DataFlags, OptimizerFlags {
   evalEvery?: number;
   evalBatches?: number;
   patience?: number;
+  save?: string;
+  saveEvery?: number;
+  keep?: number;
+  resume?: boolean;
   metrics?: string;
   json?: string;
   html?: string;
@@ -81,7 +86,7 @@ const steps = integer(1, 1e9);
 export function trainCommand(): Command {
   const command = new Command("train")
     .description(
-      "Train a model on texts or images through a pipeline, without or with 2BP. Ctrl-C ends it after the update that is under way.",
+      "Train a model on texts or images through a pipeline, without or with 2BP. Ctrl-C ends it after the update that is under way, and saves.",
     )
     .option("--config <file>", 'JSON with any of these settings by name, as in {"steps": 100}; flags go before it')
     .addOption(flag.model(undefined, [], " (default: llama-tiny)"))
@@ -122,6 +127,10 @@ export function trainCommand(): Command {
     .option("--eval-batches <n>", "batches in an evaluation, always the same (default: 4)", integer(1, 1e6))
     .option("--held-out <share>", "of the data, for evaluations (default: 0.1 with --eval-every)", real(0.000001, 0.5))
     .option("--patience <n>", "evaluations in a row without a better loss that end the training", steps)
+    .option("--save <folder>", "save all that it takes to go on, a folder for each checkpoint")
+    .option("--save-every <k>", "after so many updates, besides at the end (default: 100)", steps)
+    .option("--keep <n>", "checkpoints that are kept, the last ones (default: 2)", steps)
+    .option("--resume", "go on from the last whole checkpoint in the folder of --save, where there is one")
     .option("--metrics <file>", "write a line of JSON for each update and evaluation, at once; - for standard output")
     .addOption(flag.json("settings and all updates"))
     .addOption(flag.html("the curves"))
@@ -144,6 +153,8 @@ interface Training {
   /** Samples of a batch. */
   readonly samples: number;
   readonly heldOut: readonly Batch[];
+  /** What the file of metrics has of a training that goes on. */
+  readonly earlier: readonly MetricsLine[];
   readonly unit: "tokens" | "images";
 }
 
@@ -170,7 +181,7 @@ async function run(flags: Flags): Promise<void> {
         code = given;
         stop.abort();
       });
-      const report = await trained(training, { set, pipeline, gflops, signal: stop.signal });
+      const report = await trained(training, { set, pipeline, gflops, signal: stop.signal, say: out.say });
       out.say(`\n${report.ended}`);
       await out.results("train", {
         title: "Training",
@@ -204,7 +215,27 @@ async function prepare(flags: Flags): Promise<Training> {
   if (accumulate * samples * model.takes.inputs[0] > 2 ** 31) {
     throw new UserError(`--samples ${flags.samples}: an update of ${accumulate * samples} samples is too large`);
   }
-  return { flags, model, schedule, optimizer, rate, data, samples, heldOut, unit };
+  checkSaving(flags);
+  const earlier = flags.resume ? readMetrics(flags.metrics) : [];
+  if (flags.save !== undefined) prepareFolder(flags.save);
+  return { flags, model, schedule, optimizer, rate, data, samples, heldOut, earlier, unit };
+}
+
+/** Refuses what would be lost, or do nothing. */
+function checkSaving({ save, saveEvery, keep, resume }: Flags): void {
+  if (save === undefined) {
+    const vain = ([["save-every", saveEvery], ["keep", keep], ["resume", resume || undefined]] as const)
+      .find(([, value]) => value !== undefined);
+    if (vain) throw new UserError(`--${vain[0]} is about checkpoints; add --save FOLDER`);
+    return;
+  }
+  const [last] = stepsIn(save);
+  if (last === undefined || resume) return;
+  throw new UserError(
+    `--save ${
+      shown(save)
+    } has a checkpoint of ${last} updates: add --resume to go on from there, or give another folder`,
+  );
 }
 
 function modelOf({ model, from, length }: Flags): Model {
@@ -255,11 +286,12 @@ interface Place {
   /** Of all devices together. */
   readonly gflops: number;
   readonly signal: AbortSignal;
+  say(line: string): void;
 }
 
-async function trained(training: Training, { set, pipeline, gflops, signal }: Place): Promise<TrainingReport> {
+async function trained(training: Training, { set, pipeline, gflops, signal, say }: Place): Promise<TrainingReport> {
   const { flags, model, schedule, rate, data, samples, heldOut, unit } = training;
-  const { steps, clip, accumulate, evalEvery, patience } = flags;
+  const { steps, clip, accumulate, evalEvery, patience, save, saveEvery = 100, keep = 2 } = flags;
   const { microbatches } = sizesOf(schedule);
   const work = stageWork(model, { stages: schedule.placement.length, samples: flags.samples });
   const flops = accumulate * microbatches *
@@ -267,20 +299,27 @@ async function trained(training: Training, { set, pipeline, gflops, signal }: Pl
   const perUpdate = accumulate * samples * (unit === "tokens" ? model.takes.inputs[0] : 1);
   const settings = settingsOf(training, set);
   const updates: UpdateRecord[] = [], evaluations: EvaluationRecord[] = [];
-  let metrics: Metrics | undefined;
-  const begun = () => {
+  let metrics: Metrics | undefined, bar: ProgressLine | undefined;
+  /** Once it is known where it begins, which is before the first update that is made. */
+  const begun = (done: number): Metrics => {
     if (metrics) return metrics;
-    metrics = openMetrics(flags.metrics);
+    if (flags.resume) say(done > 0 ? `Goes on after update ${done}.` : "There is no checkpoint yet: from the start.");
+    const kept = upTo(done, training.earlier);
+    for (const line of kept) {
+      if (line.kind === "update") updates.push(line);
+      if (line.kind === "evaluation") evaluations.push(line);
+    }
+    metrics = openMetrics(flags.metrics, kept);
     metrics.write({ kind: "run", settings, machine: describeMachine() });
     return metrics;
   };
   const peakBytes = set.devices.map(() => 0);
-  const bar = progress(steps, "updates");
   const start = performance.now();
   let before = start, held = "";
   const result = await train(pipeline, {
     ...{ schedule, samples, steps, accumulate, learningRate: rate, signal },
-    data: prefetched(data.source(), { samples }),
+    data: { open: (from) => prefetched(data.source(from), { samples }) },
+    ...save === undefined ? {} : { save: { folder: save, every: saveEvery, keep }, resume: flags.resume ?? false },
     ...clip === undefined ? {} : { clip },
     ...evalEvery === undefined
       ? {}
@@ -298,23 +337,23 @@ async function trained(training: Training, { set, pipeline, gflops, signal }: Pl
         ...skipped ? { skipped } : {},
         ...{ ms, perSecond: 1000 * perUpdate / ms, shareOfPeak: flops / (ms * 1e6 * gflops) },
       };
-      begun().write(record);
+      begun(step).write(record);
       updates.push(record);
-      bar.to(step + 1, noteOf(record, unit) + held);
+      (bar ??= progress(steps, "updates", step)).to(step + 1, noteOf(record, unit) + held);
     },
     onEvaluation({ step, loss, isBest }) {
       const record: EvaluationRecord = { kind: "evaluation", step, loss, isBest };
-      begun().write(record);
+      begun(step).write(record);
       evaluations.push(record);
       held = `, held out ${loss.toFixed(3)}`;
       before = performance.now();
     },
-  }).finally(bar.done);
+  }).finally(() => bar?.done());
   const seconds = (performance.now() - start) / 1e3;
-  begun().write({ kind: "end", ended: result.ended, steps: result.steps, seconds });
+  begun(result.steps).write({ kind: "end", ended: result.ended, steps: result.steps, seconds });
   return {
     ...{ schema: 1, title: titleOf(training, set), settings, unit },
-    ...{ ended: endedText(result, seconds), peakBytes, updates, evaluations },
+    ...{ ended: endedText(result, seconds, save), peakBytes, updates, evaluations },
   };
 }
 
@@ -333,10 +372,12 @@ const reasons: Readonly<Record<TrainResult["ended"], string>> = {
   signal: "interrupted",
 };
 
-function endedText({ ended, steps, loss, best }: TrainResult, seconds: number): string {
+function endedText({ ended, steps, loss, best, resumed }: TrainResult, seconds: number, save?: string): string {
+  const now = resumed ? `, ${steps - resumed.step} of them now,` : "";
+  const saved = save === undefined || steps === 0 ? "" : ` Saved in ${shown(checkpointPath(save, steps))}.`;
   const held = best ? `; the best held-out loss is ${best.loss.toFixed(4)}, after ${best.step} updates` : "";
   const last = loss === undefined ? "" : `, the last with a loss of ${loss.toFixed(4)}`;
-  return `${steps} updates in ${seconds.toFixed(1)} s${last}${held}: ${reasons[ended]}.`;
+  return `${steps} updates${now} in ${seconds.toFixed(1)} s${last}${held}: ${reasons[ended]}.${saved}`;
 }
 
 /** What was asked for, for the page and the metrics. */

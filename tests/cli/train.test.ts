@@ -105,8 +105,8 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
     skip: process.platform === "win32",
   }, async () => {
     const folder = mkdtempSync(join(root, "stop-"));
-    const [json, html] = [join(folder, "r.json"), join(folder, "p.html")];
-    const files = ["--metrics", "-", "--json", json, "--html", html];
+    const [json, html, save] = ["r.json", "p.html", "run"].map((name) => join(folder, name));
+    const files = ["--metrics", "-", "--json", json, "--html", html, "--save", save];
     const { child, done, said } = trainProgram(...small, "--steps", "1000000", ...files);
     await said('"step":2,');
     process.kill(child.pid!, signal);
@@ -117,10 +117,55 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
     assert.deepEqual([kind, why], ["end", "signal"]);
     const { updates } = JSON.parse(readFileSync(json, "utf8"));
     assert.ok(steps >= 2 && steps === updates.length);
-    assert.match(stderr, /: interrupted\.\n/);
-    assert.deepEqual(readdirSync(folder).sort(), ["p.html", "r.json"]);
+    assert.match(stderr, /: interrupted\. Saved in .*step-\d{6}\.\n/);
+    assert.deepEqual(readdirSync(folder).sort(), ["p.html", "r.json", "run"]);
+    assert.deepEqual(readdirSync(save), [`step-${String(steps).padStart(6, "0")}`]);
   });
 }
+
+test("killed without a word and resumed, it ends with the metrics of an undisturbed run, bit for bit", {
+  skip: process.platform === "win32",
+}, async () => {
+  const numbers = (path: string) => [
+    linesOf(path, "update").map((
+      { step, loss, gradientNorm, learningRate },
+    ) => [step, loss, gradientNorm, learningRate]),
+    linesOf(path, "evaluation").map(({ step, loss, isBest }) => [step, loss, isBest]),
+  ];
+  const flags = [
+    ...small,
+    ...["--steps", "7", "--eval-every", "3", "--eval-batches", "1", "--lr-schedule", "linear", "--clip", "1"],
+  ];
+  const whole = at("whole.jsonl"), parts = at("parts.jsonl"), save = at("killed"), json = at("killed.json");
+  const undisturbed = await trainProgram(...flags, "--metrics", whole).done;
+  assert.equal(undisturbed.code, 0, undisturbed.stderr);
+  const again = [...flags, "--metrics", parts, "--save", save, "--save-every", "2", "--resume"];
+  const first = trainProgram(...again);
+  const limit = performance.now() + 60_000;
+  while (linesOf(parts, "update").length < 5 && performance.now() < limit) {
+    await new Promise((later) => setTimeout(later, 5));
+  }
+  process.kill(first.child.pid!, "SIGKILL");
+  assert.match((await first.done).stdout, /There is no checkpoint yet: from the start\./);
+  const second = await trainProgram(...again, "--json", json).done;
+  assert.equal(second.code, 0, second.stderr);
+  assert.match(
+    second.stdout,
+    /Goes on after update [246]\.[^]*7 updates, [1-5] of them now, .*Saved in .*step-000007\./,
+  );
+  assert.deepEqual(numbers(parts), numbers(whole));
+  assert.equal(JSON.parse(readFileSync(json, "utf8")).updates.length, 7); // the page has the curves of both parts
+  assert.deepEqual(readdirSync(save).filter((name) => name.startsWith("step-")).sort(), ["step-000006", "step-000007"]);
+
+  const third = await trainProgram(...again).done; // nothing is left to be done
+  assert.equal(third.code, 0, third.stderr);
+  assert.deepEqual(numbers(parts), numbers(whole));
+  const other = await trainProgram(...again, "--samples", "2").done;
+  assert.equal(other.code, 2, other.stderr);
+  assert.match(other.stderr, /train: .*is of another training: samples is 2 there and 4 here\n$/);
+  const fresh = await trainProgram(...again.slice(0, -1)).done;
+  assert.match(fresh.stderr, /^train: --save .* has a checkpoint of 7 updates: add --resume to go on from there/);
+});
 
 const config = (name: string, content: string) => {
   writeFileSync(at(name), content);
@@ -157,6 +202,8 @@ const mistakes: [string, string[], RegExp][] = [
     ["--data", text, "--eval-every", "1", "--held-out", "0.000001"],
     /none is held out/,
   ],
+  ["resuming from nowhere", ["--resume"], /--resume is about checkpoints; add --save FOLDER/],
+  ["saving into a file", ["--save", text], /Cannot (read|write) .*text\.txt/],
   ["two outputs in one file", ["--metrics", "-", "--json", "-"], /--json and --metrics both write to -/],
   ["a folder that is not there", ["--metrics", at("none/m.jsonl")], /there is no directory/],
   ["settings that are not there", ["--config", at("none.json")], /Cannot read --config .*there is no such file/],
