@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { adamw, createModel, createPipeline, generate, openDevices } from "twobp";
+import { adamw, createModel, createPipeline, generate, loadWeights, openDevices, saveWeights } from "twobp";
 import { openCorpus } from "twobp/train";
 import { readMetrics } from "../../lib/cli/metrics_file.ts";
 import { trainCommand } from "../../lib/cli/train_command.ts";
@@ -122,6 +122,41 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
     assert.deepEqual(readdirSync(save), [`step-${String(steps).padStart(6, "0")}`]);
   });
 }
+
+test("a model of Hugging Face's files is trained on from its weights, and saved as such", async () => {
+  const folder = mkdtempSync(join(root, "from-")), save = join(folder, "run"), metrics = join(folder, "m.jsonl");
+  const { width, blocks, heads, kvHeads, hidden, vocabulary, length } = createModel("llama-tiny").configuration;
+  const config = {
+    ...{ model_type: "llama", hidden_size: width, num_hidden_layers: blocks, num_attention_heads: heads },
+    ...{ num_key_value_heads: kvHeads, intermediate_size: hidden, vocab_size: vocabulary, rms_norm_eps: 1e-5 },
+    ...{ max_position_embeddings: length, rope_theta: 10_000, tie_word_embeddings: false, hidden_act: "silu" },
+  };
+  writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+  const set = await openDevices(2), model = createModel("llama-tiny"), schedule = generate("1f1b-1", { devices: 2 });
+  const pipeline = createPipeline(set, model, { optimizer: adamw(), seed: 5 });
+  await saveWeights(pipeline, join(folder, "model.safetensors"));
+  const corpus = await openCorpus(text);
+  const { loss } = await pipeline.evaluate(schedule, await corpus.train({ model, seed: 1 }).next(2));
+  const flags = ["--data", text, "--samples", "1", "--steps", "1", "--metrics", metrics, "--save", save];
+  const ended = await trainProgram(...flags, "--from", folder, "--optimizer", "muon").done;
+  assert.equal(ended.code, 0, ended.stderr);
+  const [update] = linesOf(metrics, "update");
+  assert.ok(Math.abs(update.loss - loss) < 1e-5, `${update.loss} ${loss}`);
+  loadWeights(pipeline, join(save, "step-000001", "model.safetensors"));
+  pipeline.close();
+  set.close();
+});
+
+test("a training that fails says why, and leaves what it has found out", async () => {
+  const metrics = at("failed.jsonl"), json = at("failed.json");
+  const flags = ["--optimizer", "sgd", "--lr", "100000", "--steps", "20", "--metrics", metrics, "--json", json];
+  const { code, stderr, stdout } = await trainProgram(...small, ...flags).done;
+  assert.equal(code, 1);
+  assert.match(stderr, /RankError: Rank \d failed at /);
+  const [{ ended, steps }] = linesOf(metrics, "end"), { updates } = JSON.parse(readFileSync(json, "utf8"));
+  assert.deepEqual([ended, steps], ["failure", updates.length]);
+  assert.match(stdout, /updates in [\d.]+ s, and then it failed: Rank \d failed at /);
+});
 
 test("killed without a word and resumed, it ends with the metrics of an undisturbed run, bit for bit", {
   skip: process.platform === "win32",
