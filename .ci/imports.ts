@@ -44,6 +44,7 @@ for (
     "lib/train/mod.ts",
     "bench/main.ts",
     "lib/cli/schedule.ts",
+    "lib/cli/train.ts",
   ]
 ) {
   const graph: Graph = JSON.parse(
