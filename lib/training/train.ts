@@ -60,7 +60,10 @@ export interface TrainOptions {
   readonly onStep?: (step: TrainStep) => unknown;
   /** Called after each evaluation, and waited for. */
   readonly onEvaluation?: (evaluation: TrainEvaluation) => unknown;
-  /** Ends the training: an update that has begun is made, with all of its batches, and the next is not. */
+  /**
+   * Ends the training: an update that has begun is made, with all of its batches, and the next is not. Batches that are being drawn for it
+   * are lost; where it aborts during an update, none are.
+   */
   readonly signal?: AbortSignal;
 }
 
@@ -187,8 +190,8 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
     await options.onEvaluation?.(last);
     return bad >= patience;
   };
-  let ended: TrainResult["ended"] = "epochs";
-  for await (const { epoch, batches } of updatesOf(options)) {
+  let ended: TrainResult["ended"] = signal?.aborted ? "signal" : "epochs";
+  for await (const { epoch, batches } of signal?.aborted ? [] : updatesOf(options)) {
     if (signal?.aborted) {
       ended = "signal";
       break;
@@ -208,8 +211,9 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
       ended = "patience";
       break;
     }
-    if (done < steps) continue;
-    ended = "steps";
+    if (done >= steps) ended = "steps";
+    else if (signal?.aborted) ended = "signal"; // before a batch is drawn that nobody would train on
+    else continue;
     break;
   }
   if (evaluation && done > 0 && last?.step !== done && !signal?.aborted) await evaluate(evaluation);
