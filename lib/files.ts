@@ -137,6 +137,7 @@ function isRunning(pid: number): boolean {
 }
 
 const problems: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file",
   ENOTDIR: "a part of the path is no directory",
   EACCES: "permission denied",
   EPERM: "permission denied",

@@ -66,7 +66,10 @@ export interface TrainOptions {
   readonly onStep?: (step: TrainStep) => unknown;
   /** Called after each evaluation, and waited for. */
   readonly onEvaluation?: (evaluation: TrainEvaluation) => unknown;
-  /** Ends the training: an update that has begun is made, with all of its batches, and the next is not. */
+  /**
+   * Ends the training: an update that has begun is made, with all of its batches, and the next is not. Batches that are being drawn for it
+   * are lost; where it aborts during an update, none are.
+   */
   readonly signal?: AbortSignal;
 }
 
@@ -194,9 +197,9 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
     await saving.save({ done, epoch, inEpoch, loss, bad, last, best }, position);
     saved = done;
   };
-  let ended: TrainResult["ended"] = "epochs";
+  let ended: TrainResult["ended"] = signal?.aborted ? "signal" : "epochs";
   try {
-    for await (const drawn of updatesOf(data, options, { epoch, inEpoch })) {
+    for await (const drawn of signal?.aborted ? [] : updatesOf(data, options, { epoch, inEpoch })) {
       if (signal?.aborted) {
         ended = "signal";
         break;
@@ -221,6 +224,10 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
       }
       if (done >= steps) {
         ended = "steps";
+        break;
+      }
+      if (signal?.aborted) { // before a batch is drawn that nobody would train on
+        ended = "signal";
         break;
       }
       if (saving && done % saving.every === 0) await save();
