@@ -325,8 +325,9 @@ async function* updatesOf(
 async function opened({ data }: TrainOptions, start: Resumed | undefined): Promise<BatchSource | EpochBatches> {
   if (typeof data === "function") return data;
   const position = start?.checkpoint.position;
+  const isThere = (source: BatchSource) => !start || JSON.stringify(source.position?.()) === JSON.stringify(position);
   if (!("open" in data)) {
-    if (!start || JSON.stringify(data.position?.()) === JSON.stringify(position)) return data;
+    if (isThere(data)) return data;
     throw new UserError(
       "train: the source does not stand where the checkpoint's stood: give data as { open: (from) => a source with `from` }, " +
         "or the source from lastCheckpoint(folder).position",
@@ -337,6 +338,11 @@ async function opened({ data }: TrainOptions, start: Resumed | undefined): Promi
     ...having("next", "position"),
     right: "a source with next() and position()",
   });
+  if (!isThere(source)) {
+    throw new UserError(
+      "train: what data.open() gives does not stand where the checkpoint's stood: hand what it is given on as `from`",
+    );
+  }
   return source;
 }
 
