@@ -129,6 +129,11 @@ function modelOf({ model, from, length }: TrainFlags): Model {
 async function scheduleOf(model: Model, flags: TrainFlags, optimizer: OptimizerSpec): Promise<Schedule> {
   const { policy, width, samples, recompute, sums, precision } = flags;
   const base = loadSchedule(flags.schedule, { ...flags, devices: flags.devices ?? usualDevices(flags.schedule) });
+  if (base.actions.every((list) => list.every(({ kind }) => kind === "F"))) {
+    throw new UserError(
+      `${base.name} runs forward passes alone, and learns nothing: give a schedule with backward passes`,
+    );
+  }
   if (!flags.twoStage) {
     if (policy === undefined && width === undefined) return base;
     throw new UserError(`--${policy ? "policy" : "width"} says how --two-stage places W; add --two-stage`);

@@ -186,7 +186,7 @@ test("killed without a word and resumed, it ends with the metrics of an undistur
   assert.equal(second.code, 0, second.stderr);
   assert.match(
     second.stdout,
-    /Goes on after update [246]\.[^]*7 updates, [1-5] of them now, .*Saved in .*step-000007\./,
+    /Goes on after update [2467]\.[^]*7 updates, [0-5] of them now, .*Saved in .*step-000007\./,
   );
   assert.deepEqual(numbers(parts), numbers(whole));
   assert.equal(JSON.parse(readFileSync(json, "utf8")).updates.length, 7); // the page has the curves of both parts
@@ -207,6 +207,9 @@ const config = (name: string, content: string) => {
   return ["--config", at(name)];
 };
 
+const forwardOnly = at("forward.csv");
+writeFileSync(forwardOnly, "0F0,0F1\n1F0,1F1\n");
+
 /** What is refused, before a device is opened. */
 const mistakes: [string, string[], RegExp][] = [
   ["an unknown flag", ["--step", "3"], /unknown option '--step'/],
@@ -222,6 +225,7 @@ const mistakes: [string, string[], RegExp][] = [
   ["a policy without 2BP", ["--policy", "fill"], /--policy says how --two-stage places W; add --two-stage/],
   ["2BP of what is split by itself", ["--schedule", "zb-h1", "--two-stage"], /zb-h1 is split by itself/],
   ["more stages than layers", ["--schedule", "interleaved-1f1b", "--devices", "16"], /layers/],
+  ["a schedule that learns nothing", ["--schedule", forwardOnly], /forward runs forward passes alone/],
   ["weight decay of sgd", ["--optimizer", "sgd", "--weight-decay", "0.1"], /sgd decays no weights/],
   ["momentum of AdamW", ["--momentum", "0.9"], /--momentum is for sgd and muon; adamw/],
   [
