@@ -9,7 +9,7 @@ import type { Schedule } from "../../schedules/schedule.ts";
 import { sizesOf } from "../../schedules/check/sizes.ts";
 import { search } from "../../schedules/search/search.ts";
 import { fewest, shareBeyond } from "../bootstrap.ts";
-import type { ActionTimes, Profile, StageProfile } from "../profile/profile.ts";
+import { type ActionTimes, type Profile, profileRule, type StageProfile } from "../profile/profile.ts";
 import { median } from "../statistics.ts";
 import { accountsOf, type StepAccount } from "./account.ts";
 import { activationsOf, candidatesFor } from "./alternatives.ts";
@@ -75,13 +75,10 @@ export interface Explanation {
   readonly notes: readonly string[];
 }
 
-const isProfile = (value: unknown) =>
-  typeof value === "object" && value !== null && "stages" in value && "steps" in value;
-
 const rules: Rules<ExplainOptions> = {
   also: optional({
     right: "a list of profiles, as fromTrace() returns",
-    accepts: (value) => Array.isArray(value) && value.every(isProfile),
+    accepts: (value) => Array.isArray(value) && value.every(profileRule.accepts),
   }),
   cap: optional(real({ least: "above 0" })),
   budget: optional(whole(0, 1e9)),
@@ -114,10 +111,7 @@ const rules: Rules<ExplainOptions> = {
  * @throws {UserError} For a profile without steps, other profiles of other stages, layers that are not one number a stage.
  */
 export async function explainProfile(profile: Profile, options: ExplainOptions = {}): Promise<Explanation> {
-  expectValue("explainProfile: the profile", profile, {
-    right: "a profile, as fromTrace() returns (which has to be waited for)",
-    accepts: isProfile,
-  });
+  expectValue("explainProfile: the profile", profile, profileRule);
   expectFields("explainProfile", options, rules);
   const { also = [], cap = Infinity, budget = 20_000, resamples = 400, layers } = options;
   const { schedule, steps } = profile;
