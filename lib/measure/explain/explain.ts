@@ -324,7 +324,7 @@ function notesOf(
   const lacks = missingTimes(allKinds(ran), stages);
   if (lacks) {
     notes.push(
-      `There are no times of ${lacks}, so no schedules with 2BP here: trace some steps with 2BP, and give both.`,
+      `There are no times of ${lacks}, so no schedules with 2BP here: trace some steps with 2BP, and give them as well.`,
     );
   }
   if ([ran, ...tried.map(({ schedule }) => schedule)].some((each) => assumedB(each, stages))) {
