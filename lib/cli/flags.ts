@@ -61,6 +61,11 @@ export function schedules(): Option {
   return option("--schedules <a,b>", `any of ${scheduleNames.join(", ")}, and CSV files`, listOf(), paperSchedules);
 }
 
+/** `--two-stage`. */
+export function twoStage(): Option {
+  return option("--two-stage", "split every backward in two: 2BP");
+}
+
 const policyHelp = kinds.map((each) => `${spellingOf(each)} (${each.runs})`).join(", ");
 
 const policyOf = (text: string) => formatPolicy(parsePolicy(text));

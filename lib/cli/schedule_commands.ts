@@ -169,7 +169,7 @@ function sizes(command: Command): Command {
 
 function transforms(command: Command): Command {
   return command
-    .option("--two-stage", "split every backward in two: 2BP")
+    .addOption(flag.twoStage())
     .option("--forward-only", "the forward passes alone, as an evaluation runs them")
     .addOption(flag.policy("fill"))
     .addOption(flag.width(65_536));

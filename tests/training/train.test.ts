@@ -8,7 +8,8 @@ import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import type { Batch } from "../../lib/train/data.ts";
 import { cosineDecay } from "../../lib/train/learning_rates.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
-import { train, type TrainEvaluation, type TrainOptions, type TrainStep } from "../../lib/training/train.ts";
+import type { TrainEvaluation } from "../../lib/training/evaluation.ts";
+import { train, type TrainOptions, type TrainStep } from "../../lib/training/train.ts";
 import { aligned, randomBatch, tinyModel } from "../runtime/support.ts";
 
 let set: DeviceSet;
