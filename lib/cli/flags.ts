@@ -48,12 +48,9 @@ export function microbatches(most: number, usual: string): Option {
   return option("--microbatches <m>", `micro-batches in a step, 1 to ${most} (default: ${usual})`, integer(1, most));
 }
 
-/** `--virtual`. */
-export function virtual(): Option {
-  return option(
-    "--virtual",
-    "run all ranks on one device and compose the step times (default: where devices are too few)",
-  );
+/** `--virtual`; `what` it does. */
+export function virtual(what = "run all ranks on one device and compose the step times"): Option {
+  return option("--virtual", `${what} (default: where devices are too few)`);
 }
 
 /** `--schedules`: of the zoo, or in CSV files; by default those of the 2BP paper. */

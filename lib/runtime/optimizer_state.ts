@@ -2,7 +2,7 @@
 import { UserError } from "../errors.ts";
 import { release, sizeOf, type Tensor, view, writeArray } from "../tensor.ts";
 import { anything, expectFields, optional, whole } from "../rules.ts";
-import type { LossScale, LossScaleState } from "../train/loss_scale.ts";
+import type { LossScale } from "../train/loss_scale.ts";
 import type { Rank } from "./run.ts";
 import { arraysFor } from "./values.ts";
 
@@ -13,7 +13,7 @@ export interface OptimizerState {
   /** What it keeps of each trained parameter, by the parameter's name, a dot and its own, "blocks.0.norm.weight.exp_avg"; of tied ones once. */
   readonly values: ReadonlyMap<string, Float32Array>;
   /** In mixed precision what the loss is multiplied by, and how many good steps it has been so. */
-  readonly lossScale?: LossScaleState;
+  readonly lossScale?: { readonly value: number; readonly good: number };
 }
 
 /** What an optimizer keeps of one parameter. */

@@ -120,11 +120,10 @@ export async function captureCheckpoint(
   const { position, own }: Pick<SaveCheckpointOptions, "position" | "own"> = JSON.parse(
     JSON.stringify({ position: options.position, own: options.own }),
   );
-  const [optimizer, ...values] = await Promise.all([
-    pipeline.optimizerState(),
-    pipeline.parameters(),
-    pipeline.state(),
-  ]);
+  // Asked for at once, so that no step comes in between; and where one is refused, the others are waited for: until then the pipeline is being read.
+  const asked = [pipeline.optimizerState(), pipeline.parameters(), pipeline.state()] as const;
+  await Promise.allSettled(asked);
+  const [optimizer, ...values] = await Promise.all(asked);
   const weights = weightTensors(pipeline, finite(values, checkpointPath(folder, step), pipeline.model));
   const shapes = pipeline.optimizerShapes();
   const moments = [...optimizer.values].map(([name, array]) => ({

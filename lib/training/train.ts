@@ -188,7 +188,12 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
     await options.onEvaluation?.(last);
     return bad >= patience;
   };
-  const save = async () => await saving?.save({ done, epoch, inEpoch, loss, bad, last, best }, position);
+  let saved = done;
+  const save = async () => {
+    if (!saving || saved === done) return;
+    await saving.save({ done, epoch, inEpoch, loss, bad, last, best }, position);
+    saved = done;
+  };
   let ended: TrainResult["ended"] = "epochs";
   try {
     for await (const drawn of updatesOf(data, options, { epoch, inEpoch })) {
@@ -221,7 +226,7 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
       if (saving && done % saving.every === 0) await save();
     }
     if (evaluation && done > 0 && last?.step !== done && !signal?.aborted) await evaluate(evaluation);
-    if (done > (start?.progress.done ?? 0)) await save();
+    await save();
     await saving?.written();
   } finally {
     await saving?.settled();

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { adamw, createModel, createPipeline, generate, openDevices } from "twobp";
+import { adamw, createModel, createPipeline, generate, loadWeights, openDevices, saveWeights } from "twobp";
 import { openCorpus } from "twobp/train";
 import { readMetrics } from "../../lib/cli/metrics_file.ts";
 import { trainCommand } from "../../lib/cli/train_command.ts";
@@ -123,6 +123,41 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
   });
 }
 
+test("a model of Hugging Face's files is trained on from its weights, and saved as such", async () => {
+  const folder = mkdtempSync(join(root, "from-")), save = join(folder, "run"), metrics = join(folder, "m.jsonl");
+  const { width, blocks, heads, kvHeads, hidden, vocabulary, length } = createModel("llama-tiny").configuration;
+  const config = {
+    ...{ model_type: "llama", hidden_size: width, num_hidden_layers: blocks, num_attention_heads: heads },
+    ...{ num_key_value_heads: kvHeads, intermediate_size: hidden, vocab_size: vocabulary, rms_norm_eps: 1e-5 },
+    ...{ max_position_embeddings: length, rope_theta: 10_000, tie_word_embeddings: false, hidden_act: "silu" },
+  };
+  writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+  const set = await openDevices(2), model = createModel("llama-tiny"), schedule = generate("1f1b-1", { devices: 2 });
+  const pipeline = createPipeline(set, model, { optimizer: adamw(), seed: 5 });
+  await saveWeights(pipeline, join(folder, "model.safetensors"));
+  const corpus = await openCorpus(text);
+  const { loss } = await pipeline.evaluate(schedule, await corpus.train({ model, seed: 1 }).next(2));
+  const flags = ["--data", text, "--samples", "1", "--steps", "1", "--metrics", metrics, "--save", save];
+  const ended = await trainProgram(...flags, "--from", folder, "--optimizer", "muon").done;
+  assert.equal(ended.code, 0, ended.stderr);
+  const [update] = linesOf(metrics, "update");
+  assert.ok(Math.abs(update.loss - loss) < 1e-5, `${update.loss} ${loss}`);
+  loadWeights(pipeline, join(save, "step-000001", "model.safetensors"));
+  pipeline.close();
+  set.close();
+});
+
+test("a training that fails says why, and leaves what it has found out", async () => {
+  const metrics = at("failed.jsonl"), json = at("failed.json");
+  const flags = ["--optimizer", "sgd", "--lr", "100000", "--steps", "20", "--metrics", metrics, "--json", json];
+  const { code, stderr, stdout } = await trainProgram(...small, ...flags).done;
+  assert.equal(code, 1);
+  assert.match(stderr, /RankError: Rank \d failed at /);
+  const [{ ended, steps }] = linesOf(metrics, "end"), { updates } = JSON.parse(readFileSync(json, "utf8"));
+  assert.deepEqual([ended, steps], ["failure", updates.length]);
+  assert.match(stdout, /updates in [\d.]+ s, and then it failed: Rank \d failed at /);
+});
+
 test("killed without a word and resumed, it ends with the metrics of an undisturbed run, bit for bit", {
   skip: process.platform === "win32",
 }, async () => {
@@ -172,6 +207,9 @@ const config = (name: string, content: string) => {
   return ["--config", at(name)];
 };
 
+const forwardOnly = at("forward.csv");
+writeFileSync(forwardOnly, "0F0,0F1\n1F0,1F1\n");
+
 /** What is refused, before a device is opened. */
 const mistakes: [string, string[], RegExp][] = [
   ["an unknown flag", ["--step", "3"], /unknown option '--step'/],
@@ -187,6 +225,7 @@ const mistakes: [string, string[], RegExp][] = [
   ["a policy without 2BP", ["--policy", "fill"], /--policy says how --two-stage places W; add --two-stage/],
   ["2BP of what is split by itself", ["--schedule", "zb-h1", "--two-stage"], /zb-h1 is split by itself/],
   ["more stages than layers", ["--schedule", "interleaved-1f1b", "--devices", "16"], /layers/],
+  ["a schedule that learns nothing", ["--schedule", forwardOnly], /forward runs forward passes alone/],
   ["weight decay of sgd", ["--optimizer", "sgd", "--weight-decay", "0.1"], /sgd decays no weights/],
   ["momentum of AdamW", ["--momentum", "0.9"], /--momentum is for sgd and muon; adamw/],
   [
