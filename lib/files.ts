@@ -137,6 +137,8 @@ function isRunning(pid: number): boolean {
 }
 
 const problems: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file or folder",
+  EISDIR: "it is a folder",
   ENOTDIR: "a part of the path is no directory",
   EACCES: "permission denied",
   EPERM: "permission denied",
