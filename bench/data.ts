@@ -44,8 +44,7 @@ function readText(path: string): Uint8Array {
     return readFileSync(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const missing = code === "ENOENT" && "there is no such file";
     const folder = code === "EISDIR" && "it is a folder, and this model reads a text";
-    throw new UserError(`Cannot read --data ${path}: ${missing || folder || fileProblem(error)}`);
+    throw new UserError(`Cannot read --data ${path}: ${folder || fileProblem(error)}`);
   }
 }

@@ -48,6 +48,15 @@ export function microbatches(most: number, usual: string): Option {
   return option("--microbatches <m>", `micro-batches in a step, 1 to ${most} (default: ${usual})`, integer(1, most));
 }
 
+/** `--warmup`, of a traced run. */
+export function warmup(): Option {
+  return option(
+    "--warmup <n>",
+    "steps at the beginning to leave out (default: those that take 1.5 times the median of the steps after them)",
+    integer(0, 1e6),
+  );
+}
+
 /** `--virtual`; `what` it does. */
 export function virtual(what = "run all ranks on one device and compose the step times"): Option {
   return option("--virtual", `${what} (default: where devices are too few)`);

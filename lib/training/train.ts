@@ -71,7 +71,10 @@ export interface TrainOptions {
   readonly onStep?: (step: TrainStep) => unknown;
   /** Called after each evaluation, and waited for. */
   readonly onEvaluation?: (evaluation: TrainEvaluation) => unknown;
-  /** Ends the training: an update that has begun is made, with all of its batches, and the next is not. */
+  /**
+   * Ends the training: an update that has begun is made, with all of its batches, and the next is not. Batches that are being drawn for it
+   * are lost; where it aborts during an update, none are.
+   */
   readonly signal?: AbortSignal;
 }
 
@@ -199,9 +202,9 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
     await saving.save({ done, epoch, inEpoch, loss, bad, last, best }, position);
     saved = done;
   };
-  let ended: TrainResult["ended"] = "epochs";
+  let ended: TrainResult["ended"] = signal?.aborted ? "signal" : "epochs";
   try {
-    for await (const drawn of updatesOf(data, options, { epoch, inEpoch })) {
+    for await (const drawn of signal?.aborted ? [] : updatesOf(data, options, { epoch, inEpoch })) {
       if (signal?.aborted) {
         ended = "signal";
         break;
@@ -229,6 +232,10 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
       }
       if (done >= steps) {
         ended = "steps";
+        break;
+      }
+      if (signal?.aborted) { // before a batch is drawn that nobody would train on
+        ended = "signal";
         break;
       }
       if (saving && done % saving.every === 0) await save();
@@ -335,8 +342,9 @@ async function* updatesOf(
 async function opened({ data }: TrainOptions, start: Resumed | undefined): Promise<BatchSource | EpochBatches> {
   if (typeof data === "function") return data;
   const position = start?.checkpoint.position;
+  const isThere = (source: BatchSource) => !start || JSON.stringify(source.position?.()) === JSON.stringify(position);
   if (!("open" in data)) {
-    if (!start || JSON.stringify(data.position?.()) === JSON.stringify(position)) return data;
+    if (isThere(data)) return data;
     throw new UserError(
       "train: the source does not stand where the checkpoint's stood: give data as { open: (from) => a source with `from` }, " +
         "or the source from lastCheckpoint(folder).position",
@@ -347,6 +355,11 @@ async function opened({ data }: TrainOptions, start: Resumed | undefined): Promi
     ...having("next", "position"),
     right: "a source with next() and position()",
   });
+  if (!isThere(source)) {
+    throw new UserError(
+      "train: what data.open() gives does not stand where the checkpoint's stood: hand what it is given on as `from`",
+    );
+  }
   return source;
 }
 

@@ -108,7 +108,8 @@ export function namedTensors(
 
 /**
  * Loads a checkpoint, ours or the reference implementation's, into a pipeline, whose parameters change only after all of it
- * has been read. F16 and BF16 are converted to f32. Adapters keep what they hold where the file has none of theirs. Where a `config.json` lies beside it, what it says of the model must be so.
+ * has been read. F16 and BF16 are converted to f32. Adapters keep what they hold where the file has none of theirs. Where a
+ * `config.json` lies beside it, what it says of the model must be so.
  *
  * @param path A safetensors file, the index of several, or a folder with `model.safetensors` or its index.
  * @throws {UserError} When a file is damaged, does not have exactly the tensors of the model, has a value that is not finite, or

@@ -12,6 +12,7 @@ import { createPipeline, type Pipeline, type PipelineOptions } from "../../lib/r
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import type { Batch } from "../../lib/train/data.ts";
 import { frozenModel } from "../../lib/models/frozen_model.ts";
+import { prefetched } from "../../lib/train/prefetch.ts";
 import { adamw, type OptimizerSpec, sgd } from "../../lib/train/optimizers.ts";
 import type { SourcePosition } from "../../lib/train/position.ts";
 import { lastCheckpoint, loadCheckpoint, saveCheckpoint } from "../../lib/training/checkpoint.ts";
@@ -96,12 +97,13 @@ test("batches of epochs are drawn again up to where the training stood, in the m
   }
 });
 
-test("a signal ends a training with a checkpoint, from which it goes on", async () => {
+test("a signal ends a training with a checkpoint, from which it goes on, also where batches are drawn ahead", async () => {
+  const data = { open: (from?: SourcePosition) => prefetched(source(from), { samples: 4 }) };
   const save = { folder: newFolder(), every: 100 }, controller = new AbortController();
   const onStep = ({ step }: { step: number }) => void (step === 2 && controller.abort());
-  const first = await trained({ steps: 6, save, signal: controller.signal, onStep });
+  const first = await trained({ steps: 6, data, save, signal: controller.signal, onStep });
   assert.deepEqual([first.result.ended, first.result.steps], ["signal", 3]);
-  const second = await trained({ steps: 6, save, resume: true });
+  const second = await trained({ steps: 6, data, save, resume: true });
   assert.deepEqual(second.values, (await trained({ steps: 6 })).values);
 });
 
@@ -207,6 +209,11 @@ test("train() refuses what it could not go on from, before anything runs", async
     [
       { save: { folder: newFolder(), every: 1 }, data: plain },
       /a source must know where it stands: it has no position/,
+    ],
+    [{ save, resume: true, data: { open: () => source() } }, /what data.open\(\) gives does not stand where/],
+    [
+      { save, resume: true, data: { open: () => plain as never } },
+      /what data.open\(\) gives must be a source with next/,
     ],
     [{ save, resume: true, clip: 2 }, /is of another training: clip is not said there and 2 here$/],
     [{ save, resume: true, samples: 8 }, /is of another training: samples is 4 there and 8 here$/],

@@ -176,6 +176,21 @@ test("a signal ends it between updates: the one that has begun is made whole", a
   assert.deepEqual(await closed(pipeline), await closed(byHand));
 });
 
+test("a signal between updates leaves the source behind the batches that were trained on", async () => {
+  const controller = new AbortController(), pipeline = make();
+  let drawn = 0;
+  const data = { next: () => batchOf(drawn++) };
+  const options: TrainOptions = {
+    ...{ schedule, data, samples: 4, steps: 9, accumulate: 2, signal: controller.signal },
+    onStep: ({ step }) => step === 1 && controller.abort(),
+  };
+  const { ended, steps } = await train(pipeline, options);
+  assert.deepEqual([ended, steps, drawn], ["signal", 2, 4]);
+  const again = await train(pipeline, options);
+  assert.deepEqual([again.ended, again.steps, drawn], ["signal", 0, 4]);
+  pipeline.close();
+});
+
 test("of an update that fails in the midst of its batches nothing is left", async () => {
   let isFaulty = false;
   const fragile = (layer: Layer): Layer => ({
