@@ -138,6 +138,7 @@ function isRunning(pid: number): boolean {
 
 const problems: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file",
+  EISDIR: "it is a folder",
   ENOTDIR: "a part of the path is no directory",
   EACCES: "permission denied",
   EPERM: "permission denied",

@@ -80,5 +80,6 @@ test("a problem with a file is told in words, in one line", () => {
   assert.equal(problem("EDQUOT"), "the disk quota is used up");
   assert.equal(problem("EROFS"), "the file system is read-only");
   assert.equal(problem("EACCES"), "permission denied");
+  assert.equal(problem("EISDIR"), "it is a folder");
   assert.equal(problem("EXYZ"), "as the system has it");
 });

@@ -1,6 +1,7 @@
 import { readFileSync, type Stats, statSync } from "node:fs";
 import { basename, extname } from "node:path";
 import { UserError } from "../errors.ts";
+import { fileProblem } from "../files.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { fromCsv } from "../schedules/csv/csv.ts";
 import { generate, scheduleNames } from "../schedules/generators/generate.ts";
@@ -52,7 +53,7 @@ export function loadSchedule(name: string, sizes: Sizes): Schedule {
   try {
     text = readFileSync(name, "utf8");
   } catch (error) {
-    throw new UserError(`Cannot read ${path}: ${(error as Error).message}`);
+    throw new UserError(`Cannot read ${path}: ${fileProblem(error)}`);
   }
   const schedule = parsed(text, name, sizes.devices);
   const { microbatches: own } = sizesOf(schedule);

@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { UserError } from "../errors.ts";
+import { fileProblem } from "../files.ts";
 import { describeMachine, machineText } from "../measure/machine.ts";
 import { notebookPage } from "../report/notebook_page.ts";
 import { writeOutput } from "../output.ts";
@@ -102,7 +103,7 @@ function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true });
   } catch (error) {
-    throw new UserError(`Cannot make the folder ${path}: ${(error as Error).message}`);
+    throw new UserError(`Cannot make the folder ${path}: ${fileProblem(error)}`);
   }
 }
 

@@ -238,6 +238,9 @@ function batchOf(sequences: readonly Sequence[], model: Model, seed: number): Ba
 function checked(tokenizer: Tokenizer, text: string): ArrayLike<number> {
   const { name, vocabulary, end } = tokenizer;
   const ids = tokenizer.encode(text);
+  if (end !== undefined && !(u32.accepts(end) && end < vocabulary)) {
+    throw new UserError(`The tokenizer "${name}" ends documents with ${end}; its tokens are 0 to ${vocabulary - 1}`);
+  }
   for (let i = 0; i < ids.length; i++) {
     if (u32.accepts(ids[i]) && ids[i] < vocabulary) continue;
     throw new UserError(`The tokenizer "${name}" gave token ${ids[i]}; its tokens are 0 to ${vocabulary - 1}`);

@@ -79,12 +79,13 @@ export function muon(options: MuonOptions = {}): OptimizerSpec {
       const views = [flat(parameters), flat(gradients), ...copy ? [flat(copy)] : []];
       const left = rest.create(views[0], views[1], 0, views[2]);
       const parts = own ? [own, left] : [left];
+      // A step's rate is given as that of matrices, and all learning rates go with it; where theirs is 0, as that of the others.
+      const leading = learningRate || left.learningRate;
       return {
-        learningRate,
+        learningRate: leading,
         prepare(given, lossScale) {
-          own?.prepare(given, lossScale);
-          // A step's rate is given as that of matrices: all learning rates go with it.
-          const factor = given === undefined || learningRate === 0 ? undefined : given / learningRate;
+          own?.prepare(given === undefined || learningRate > 0 ? given : 0, lossScale);
+          const factor = given === undefined || leading === 0 ? undefined : given / leading;
           left.prepare(factor === undefined ? undefined : factor * left.learningRate, lossScale);
         },
         step: () => parts.forEach((part) => part.step()),

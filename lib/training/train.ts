@@ -15,12 +15,14 @@ import {
 } from "../rules.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import type { StepResult } from "../runtime/step.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Schedule } from "../schedules/schedule.ts";
+import { checkBatch } from "../train/check_batch.ts";
 import type { Batch, BatchSource, PositionedSource } from "../train/data.ts";
 import type { LearningRate } from "../train/learning_rates.ts";
 import type { SourcePosition } from "../train/position.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { type EvaluationOptions, evaluationRules, heldOutLoss, type TrainEvaluation } from "./evaluation.ts";
+import { checkEvaluation, type EvaluationOptions, heldOutLoss, type TrainEvaluation } from "./evaluation.ts";
 import { nothingDone, type Resumed, savingOf, type SavingOptions, savingRules } from "./saving.ts";
 
 /** The batches of one epoch, in their order. */
@@ -51,7 +53,10 @@ export interface TrainOptions {
   readonly learningRate?: LearningRate;
   /** The most that the norm of an update's gradients may be, see `StepOptions.clip`. Not clipped by default. */
   readonly clip?: number;
-  /** How many batches make one update, of the mean of their gradients; 1 by default. The last of an epoch may have fewer. */
+  /**
+   * How many batches make one update, of the gradient of the mean over all of their targets that count, as one batch of all their samples would
+   * have it; 1 by default. The last of an epoch may have fewer.
+   */
   readonly accumulate?: number;
   /** What to evaluate; nothing by default. */
   readonly evaluation?: EvaluationOptions;
@@ -79,7 +84,7 @@ export interface TrainStep {
   readonly step: number;
   /** Of the data, from 0; 0 where they have no epochs. */
   readonly epoch: number;
-  /** Mean loss of its batches, before the update. */
+  /** Mean loss over all targets of its batches that count, before the update. */
   readonly loss: number;
   /** The optimizer's learning rate, of parameters in no group; none where it was skipped. */
   readonly learningRate?: number;
@@ -207,9 +212,12 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
       const { batches } = drawn;
       const rate = learningRate(done);
       expectValue(`train: the learning rate's factor of step ${done}`, rate, real({ least: 0 }));
-      const results = await update(pipeline, schedule, batches, { rate, ...(clip === undefined ? {} : { clip }) });
+      const { results, mean } = await update(pipeline, schedule, batches, {
+        rate,
+        ...(clip === undefined ? {} : { clip }),
+      });
       const { learningRate: used, gradientNorm, skipped = false } = results[results.length - 1];
-      loss = results.reduce((sum, each) => sum + each.loss, 0) / results.length;
+      loss = mean;
       const step = done++;
       ({ epoch, inEpoch, position } = drawn);
       await options.onStep?.({
@@ -241,19 +249,25 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
   return result(ended);
 }
 
-/** One update, of the mean of the batches' gradients; it ends with the first batch whose gradients overflow. */
+/**
+ * One update, of the gradient of the mean over all targets of the batches; it ends with the first batch whose gradients overflow. A batch
+ * with more targets weighs more, as it would if all were one.
+ */
 async function update(
   pipeline: Pipeline,
   schedule: Schedule,
   batches: readonly Batch[],
   options: { readonly rate: number; readonly clip?: number },
-): Promise<StepResult[]> {
-  const share = 1 / batches.length, results: StepResult[] = [];
-  const isSum = batches.length > 1;
+): Promise<{ results: StepResult[]; mean: number }> {
+  const results: StepResult[] = [], isSum = batches.length > 1;
+  const { microbatches } = sizesOf(schedule);
+  const targets = batches.map((batch) => isSum ? checkBatch(pipeline.model, batch, microbatches) : 1);
+  const all = sumOf(targets);
   try {
     for (const [index, batch] of batches.entries()) {
       const isLast = index === batches.length - 1;
       const end = isLast ? options : { optimize: false };
+      const share = targets[index] / all;
       const result = await pipeline.step(schedule, batch, { ...end, share, accumulate: index > 0 });
       results.push(result);
       if (!result.skipped) continue;
@@ -270,8 +284,11 @@ async function update(
     }
     throw error;
   }
-  return results;
+  const seen = sumOf(targets.slice(0, results.length));
+  return { results, mean: sumOf(results.map(({ loss }, index) => loss * targets[index])) / seen };
 }
+
+const sumOf = (numbers: readonly number[]) => numbers.reduce((sum, each) => sum + each, 0);
 
 /** The batches of an update, and where the data stand behind them. */
 interface Drawn {
@@ -361,12 +378,12 @@ function check(pipeline: Pipeline, options: TrainOptions): void {
     right: "a Pipeline, as createPipeline() returns",
   });
   expectFields("train", options, rules);
-  const { data, samples, steps, epochs, evaluation, save, resume } = options;
+  const { schedule, data, samples, steps, epochs, evaluation, save, resume } = options;
   if (save !== undefined) expectFields("train: save", save, savingRules);
   if (resume && save === undefined) {
     throw new UserError("train: `resume` goes on from a checkpoint in the folder of `save`, and there is no `save`");
   }
-  if (evaluation !== undefined) expectFields("train: evaluation", evaluation, evaluationRules);
+  if (evaluation !== undefined) checkEvaluation(pipeline, schedule, evaluation);
   if (steps === undefined && epochs === undefined) {
     throw new UserError("train: it needs `steps`, or `epochs` where the data have such, to know when to stop");
   }

@@ -20,7 +20,8 @@ const configurationFile = "adapter_config.json";
 /**
  * Writes a pipeline's adapters (`lora`, `loraModel`) to a folder, as PEFT does: `adapter_model.safetensors` and
  * `adapter_config.json`. The folder is made where there is none. `PeftModel.from_pretrained(base, folder)` puts them beside the
- * projections of Hugging Face's model of the same family; of a model of one's own they have its projections' names.
+ * projections of Hugging Face's model of the same family; of a model of one's own they have its projections' names. What else is
+ * trained (`trained` of `loraModel`) is not in it: `saveWeights` is for that.
  *
  * ```ts
  * import { adamw, createModel, createPipeline, openDevices } from "twobp";

@@ -1,6 +1,7 @@
 /** Files that are read in parts, or whole where they are small. */
 import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from "node:fs";
 import { UserError } from "../errors.ts";
+import { fileProblem } from "../files.ts";
 import { expectValue, string } from "../rules.ts";
 import { parseJson } from "./json.ts";
 
@@ -22,7 +23,7 @@ export function statOf(path: string): Stats | undefined {
 }
 
 function cannotRead(path: string, error: unknown): UserError {
-  return new UserError(`Cannot read ${path}: ${(error as Error).message}`);
+  return new UserError(`Cannot read ${path}: ${fileProblem(error)}`);
 }
 
 /**

@@ -161,6 +161,12 @@ test("a step's own learning rate is that of matrices, and moves the others in pr
   };
   const quarter = await run(muon({ learningRate: 0.01, others: { learningRate: 0.02 } }));
   assert.deepEqual(await run(muon({ learningRate: 0.04, others: { learningRate: 0.08 } }), 0.01), quarter);
+  // Where matrices stand still, the step's rate is that of the others, which must not be lost.
+  const still = muon({ learningRate: 0, others: { learningRate: 0.02 } }), { flat, parts } = blockOf(shapes);
+  assert.deepEqual(await run(still, 0), flat(start));
+  const [matrix, others] = parts(await run(still, 0.01));
+  assert.deepEqual(matrix, parts(flat(start))[0]);
+  assert.deepEqual(others, parts(await run(muon({ others: { learningRate: 0.01 } })))[1]);
 });
 
 test("settings of muon() that make no sense are refused", () => {

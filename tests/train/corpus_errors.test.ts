@@ -154,6 +154,10 @@ test("a model that does not fit is refused before a batch is drawn", async () =>
     corpus.train({ model, seed: 1, tokenizer: lying }).next(1),
     error('The tokenizer "bytes" gave token 300; its tokens are 0 to 255'),
   );
+  await assert.rejects(
+    corpus.train({ model, seed: 1, tokenizer: { ...byteTokenizer(), end: 256 } }).next(1),
+    error('The tokenizer "bytes" ends documents with 256; its tokens are 0 to 255'),
+  );
 });
 
 test("documents without anything to predict are an end, not a loop without one", async () => {

@@ -7,7 +7,7 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import type { Batch } from "../../lib/train/data.ts";
 import { cosineDecay } from "../../lib/train/learning_rates.ts";
-import { adamw } from "../../lib/train/optimizers.ts";
+import { adamw, sgd } from "../../lib/train/optimizers.ts";
 import type { TrainEvaluation } from "../../lib/training/evaluation.ts";
 import { train, type TrainOptions, type TrainStep } from "../../lib/training/train.ts";
 import { aligned, randomBatch, tinyModel } from "../runtime/support.ts";
@@ -78,6 +78,34 @@ test("batches that are added up make the update of their mean; the last of an ep
   assert.deepEqual(epochs, [0, 2, 0, 1, 1, 2, 1, 1]);
   assert.deepEqual([result.steps, result.ended], [4, "epochs"]);
   assert.deepEqual(await closed(pipeline), await closed(byHand));
+});
+
+test("batches with unequal numbers of targets make the update, the loss and the norm of all of their samples in one batch", async () => {
+  const all = batchOf(5), { length } = aligned;
+  // 15 targets count in the first two samples, 31 in the last.
+  const targets = all.targets.map((target, i) =>
+    i < 2 * length && i % length >= (i < length ? 5 : 10) ? 0xffff_ffff : target
+  );
+  const part = (from: number, to: number): Batch => ({
+    samples: to - from,
+    inputs: all.inputs.slice(from * length, to * length),
+    targets: targets.slice(from * length, to * length),
+  });
+  const options = { schedule, epochs: 1, clip: 0.1 };
+  const [whole, cut] = [0, 1].map(() =>
+    createPipeline(set, tinyModel(aligned), { optimizer: sgd({ learningRate: 1 }), seed: 3 })
+  );
+  const steps: TrainStep[] = [];
+  const onStep = (step: TrainStep) => steps.push(step);
+  await train(whole, { ...options, data: () => [{ ...all, targets }], onStep });
+  await train(cut, { ...options, data: () => [part(0, 2), part(2, 4)], accumulate: 2, onStep });
+  const [expected, found] = steps;
+  assert.ok(Math.abs(found.loss / expected.loss - 1) < 1e-6, `${found.loss} and not ${expected.loss}`);
+  assert.ok(Math.abs(found.gradientNorm! / expected.gradientNorm! - 1) < 1e-5);
+  const right = await closed(whole);
+  for (const [name, values] of await closed(cut)) {
+    values.forEach((value, i) => assert.ok(Math.abs(value - right.get(name)![i]) < 1e-6, `${name}[${i}]`));
+  }
 });
 
 test("it takes batches that come as promises and iterables of any kind, and gives an iterator back that it leaves early", async () => {
@@ -213,6 +241,31 @@ test("in mixed precision an update whose gradients overflow is left out, with al
     assert.equal(learningRate, skipped ? undefined : 0.01);
   }
   pipeline.close();
+});
+
+test("what is held out is compared with the model before the first step, and not after it", async () => {
+  const pipeline = make(), before = await pipeline.parameters(), batch = batchOf(0);
+  const refused: [object, RegExp][] = [
+    [
+      { batches: [batch, randomBatch(aligned, 3)] },
+      /^UserError: train: evaluation: batches\[1\]: A batch of 3 samples cannot/,
+    ],
+    [
+      { batches: [{ ...batch, targets: batch.targets.map(() => 0xffff_ffff) }] },
+      /batches\[0\]: All targets .* ignored/,
+    ],
+    [{ batches: [Promise.resolve(batch)] }, /batches\[0\]: A batch must be an object .* not a Promise/],
+    [
+      { batches: [batch], schedule: generate("1f1b-1", { devices: 4 }) },
+      /1f1b-1 has its stages on ranks 0,1,2,3, the .* 0,1:/,
+    ],
+    [{ batches: [batch], schedule: "gpipe" }, /^UserError: A schedule must be/],
+  ];
+  for (const [evaluation, said] of refused) {
+    const options = { schedule, data: source(), samples: 4, steps: 2, evaluation: { every: 2, ...evaluation } };
+    await assert.rejects(train(pipeline, options as object as TrainOptions), said);
+  }
+  assert.deepEqual(await closed(pipeline), before);
 });
 
 test("what makes no sense is refused before anything runs", async () => {
