@@ -19,8 +19,8 @@ const order = [
   "lib/models",
   "lib/train",
   "lib/runtime",
-  "lib/training",
   "lib/weights",
+  "lib/training",
   "lib/measure",
   "lib/planning",
   "lib/report",
@@ -44,6 +44,7 @@ for (
     "lib/train/mod.ts",
     "bench/main.ts",
     "lib/cli/schedule.ts",
+    "lib/cli/train.ts",
   ]
 ) {
   const graph: Graph = JSON.parse(

@@ -1,9 +1,8 @@
 /** What the benches train on: text or images of the user's, or what this project has at hand. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
 import { imageFolder, type Model, textSource, UserError } from "twobp";
 import { type BatchSource, maskedTextSource, syntheticImages } from "twobp/train";
+import { ownSources } from "../lib/cli/own_sources.ts";
 import { fileProblem } from "../lib/files.ts";
 
 /** What a source is drawn from, in words, and the source. */
@@ -31,7 +30,9 @@ export function sourceFor(model: Model, path: string | undefined, seed: number):
       : { name: `images of ${path}`, source: imageFolder(path, { size, classes, seed }) };
   }
   const name = path === undefined ? "the sources of this project, bytes as tokens" : `${path}, bytes as tokens`;
-  const text = path === undefined ? ownSources() : readText(path);
+  const text = path === undefined
+    ? new Uint8Array(Buffer.concat(ownSources().map((file) => readFileSync(file))))
+    : readText(path);
   const source = model.task === "next-token"
     ? textSource(text, { length, seed })
     : maskedTextSource(text, { length, seed, mask });
@@ -43,18 +44,7 @@ function readText(path: string): Uint8Array {
     return readFileSync(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const missing = code === "ENOENT" && "there is no such file";
     const folder = code === "EISDIR" && "it is a folder, and this model reads a text";
-    throw new UserError(`Cannot read --data ${path}: ${missing || folder || fileProblem(error)}`);
+    throw new UserError(`Cannot read --data ${path}: ${folder || fileProblem(error)}`);
   }
-}
-
-function ownSources(): Uint8Array {
-  const root = fileURLToPath(new URL("..", import.meta.url));
-  const sources = ["lib", "kernels", "bench"].flatMap((folder) =>
-    (readdirSync(join(root, folder), { recursive: true }) as string[]).sort()
-      .filter((name) => /\.(ts|wgsl)$/.test(name)).map((name) => join(root, folder, name))
-  );
-  const files = [join(root, "README.md"), join(root, "mod.ts"), ...sources].filter((file) => existsSync(file));
-  return new Uint8Array(Buffer.concat(files.map((file) => readFileSync(file))));
 }

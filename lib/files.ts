@@ -60,16 +60,18 @@ export function writeFileWhole(target: string, write: (file: number) => void, mo
 
 /**
  * Makes a folder, for this user alone unless `mode` says otherwise, through `fill`, and puts it in the place of what is there, unless another process
- * has been faster and `isGood` finds its folder good.
+ * has been faster and `isGood` finds its folder good. The temporary name is as for `kin`, a path beside it: what a killed process has left of
+ * one is removed by whoever makes another of the same kin.
  */
 export async function makeFolderWhole(
   target: string,
   fill: (folder: string) => Promise<unknown> | void,
   isGood: () => Promise<boolean>,
   mode = 0o700,
+  kin = target,
 ): Promise<void> {
-  const name = begin(target);
-  const old = begin(target);
+  const name = begin(kin);
+  const old = begin(kin);
   try {
     mkdirSync(name, { mode });
     await fill(name);
@@ -81,6 +83,16 @@ export async function makeFolderWhole(
   } finally {
     end(name);
     end(old);
+  }
+}
+
+/** Removes a folder, as of one moment: nobody sees half of it. `kin` as in {@link makeFolderWhole}. */
+export function removeFolderWhole(target: string, kin = target): void {
+  const name = begin(kin);
+  try {
+    renameSync(target, name);
+  } finally {
+    end(name);
   }
 }
 
@@ -125,6 +137,7 @@ function isRunning(pid: number): boolean {
 }
 
 const problems: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file",
   ENOTDIR: "a part of the path is no directory",
   EACCES: "permission denied",
   EPERM: "permission denied",

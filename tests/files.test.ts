@@ -75,6 +75,7 @@ test("a temporary name fits a folder, however long the file's name is", () => {
 
 test("a problem with a file is told in words, in one line", () => {
   const problem = (code: string) => fileProblem(Object.assign(new Error("as the system\nhas it"), { code }));
+  assert.equal(problem("ENOENT"), "there is no such file");
   assert.equal(problem("ENOSPC"), "the disk is full");
   assert.equal(problem("EDQUOT"), "the disk quota is used up");
   assert.equal(problem("EROFS"), "the file system is read-only");

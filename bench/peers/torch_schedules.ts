@@ -270,11 +270,10 @@ async function measure(
       });
     } catch (error) {
       const { code, signal, stderr } = error as { code?: string; signal?: string; stderr?: Uint8Array };
-      const last = new TextDecoder().decode(stderr ?? new Uint8Array()).trim().split("\n")
-        .at(-1) || code || signal;
-      throw new UserError(
-        `${python} cannot run the schedules: ${last}; --python names one that has PyTorch`,
-      );
+      const lines = new TextDecoder().decode(stderr ?? new Uint8Array()).trim().split("\n");
+      // PyTorch writes other lines there too.
+      const why = signal ?? (lines.findLast((line) => /error/i.test(line)) || lines.at(-1) || code);
+      throw new UserError(`${python} cannot run the schedules: ${why}; --python names one that has PyTorch`);
     }
     const times: Times = JSON.parse(readFileSync(out, "utf8"));
     const read = async (name: string) =>

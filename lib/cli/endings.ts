@@ -12,16 +12,19 @@ import { fileProblem } from "../files.ts";
 /** Exit codes as a shell gives them: 128 and the signal's number. */
 const codes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
-let interrupted: (() => void) | undefined;
+/** The ways to end of which the first signal can be taken over. */
+type Signal = keyof typeof codes;
+
+let interrupted: { readonly signals: readonly Signal[]; readonly handle: (code: number) => void } | undefined;
 
 /** Ends the process in order from now on, whatever ends it. */
 export function watchEndings(): void {
-  for (const [signal, code] of Object.entries(codes)) {
+  for (const [signal, code] of Object.entries(codes) as [Signal, number][]) {
     if (process.platform === "win32" && signal !== "SIGINT") continue; // there is no such thing
     process.on(signal, () => {
-      const handle = signal === "SIGINT" ? interrupted : undefined;
+      const taken = interrupted?.signals.includes(signal) ? interrupted : undefined;
       interrupted = undefined;
-      if (handle) handle();
+      if (taken) taken.handle(code);
       else process.exit(code);
     });
   }
@@ -50,7 +53,15 @@ export function outputProblem(error: unknown): string | undefined {
 
 /** Calls `handle` at the next Ctrl-C, in place of ending the process; the one after that ends it as always. */
 export function onNextInterrupt(handle: () => void): void {
-  interrupted = handle;
+  interrupted = { signals: ["SIGINT"], handle };
+}
+
+/**
+ * Calls `handle` at the next signal that would end the process, Ctrl-C or a batch system's SIGTERM, with the code to end with; the one after
+ * that ends it as always.
+ */
+export function onNextEnding(handle: (code: number) => void): void {
+  interrupted = { signals: ["SIGINT", "SIGTERM", "SIGHUP"], handle };
 }
 
 /** Ends a process that this one has started when this one ends. */

@@ -23,6 +23,7 @@ import { escaped } from "../text.ts";
 import * as flag from "./flags.ts";
 import { integer, real } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
+import { warnOfWideCsv } from "./wide_csv.ts";
 
 interface Flags {
   also?: string[];
@@ -53,11 +54,7 @@ export function explainCommand(): Command {
       "traces of another run of the same stages, after those of the first, for times that it lacks: a plain step shows B, " +
         "one with 2BP I and W",
     )
-    .option(
-      "--warmup <n>",
-      "steps at the beginning to leave out (default: those that take 1.5 times the median of the steps after them)",
-      integer(0, 1e6),
-    )
+    .addOption(flag.warmup())
     .option(
       "--cap <n>",
       "leave out schedules with which a rank holds more activations, of a micro-batch on a stage",
@@ -98,6 +95,7 @@ async function run(traces: string[], { also, warmup, cap, budget, layers, ...pat
   }
   for (const note of explanation.notes) out.say(escaped(note));
   out.say(verdictText(explanation));
+  if (paths.csv || paths.out) warnOfWideCsv(explanation.best);
   await out.results("schedule", {
     title,
     report: explanationJson(explanation),

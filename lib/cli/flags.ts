@@ -48,17 +48,28 @@ export function microbatches(most: number, usual: string): Option {
   return option("--microbatches <m>", `micro-batches in a step, 1 to ${most} (default: ${usual})`, integer(1, most));
 }
 
-/** `--virtual`. */
-export function virtual(): Option {
+/** `--warmup`, of a traced run. */
+export function warmup(): Option {
   return option(
-    "--virtual",
-    "run all ranks on one device and compose the step times (default: where devices are too few)",
+    "--warmup <n>",
+    "steps at the beginning to leave out (default: those that take 1.5 times the median of the steps after them)",
+    integer(0, 1e6),
   );
+}
+
+/** `--virtual`; `what` it does. */
+export function virtual(what = "run all ranks on one device and compose the step times"): Option {
+  return option("--virtual", `${what} (default: where devices are too few)`);
 }
 
 /** `--schedules`: of the zoo, or in CSV files; by default those of the 2BP paper. */
 export function schedules(): Option {
   return option("--schedules <a,b>", `any of ${scheduleNames.join(", ")}, and CSV files`, listOf(), paperSchedules);
+}
+
+/** `--two-stage`. */
+export function twoStage(): Option {
+  return option("--two-stage", "split every backward in two: 2BP");
 }
 
 const policyHelp = kinds.map((each) => `${spellingOf(each)} (${each.runs})`).join(", ");

@@ -13,8 +13,8 @@ import {
 import { tableText } from "../report/table.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import * as flag from "./flags.ts";
-import { integer } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
+import { warnOfWideCsv } from "./wide_csv.ts";
 
 interface Flags {
   warmup?: number;
@@ -36,11 +36,7 @@ export function importCommand(): Command {
       "traces of PyTorch's profiler, JSON or gzip, one for each rank; a trace of this project; " +
         "or a CSV or JSON table of times (stage,kind,ms)",
     )
-    .option(
-      "--warmup <n>",
-      "steps at the beginning to leave out (default: those that take 1.5 times the median of the steps after them)",
-      integer(0, 1e6),
-    )
+    .addOption(flag.warmup())
     .addOption(flag.json("medians in milliseconds, a cluster file"))
     .addOption(flag.csv())
     .addOption(flag.html("the tables"))
@@ -60,6 +56,7 @@ async function run(traces: string[], { warmup, ...paths }: Flags): Promise<void>
   out.say(tableText(profileTable(profile)));
   if (profile.messages.length > 0) out.say(tableText(messageTable(profile)));
   out.say(tableText(rankTable(profile)));
+  if (schedule && (paths.csv || paths.out)) warnOfWideCsv(schedule);
   await out.results("schedule", {
     title,
     report: profileJson(profile),

@@ -4,6 +4,7 @@ import { UserError } from "../errors.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { fromCsv } from "../schedules/csv/csv.ts";
 import { generate, scheduleNames } from "../schedules/generators/generate.ts";
+import { lower } from "../schedules/program.ts";
 import { quoted, shown } from "../text.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { pairOf, type SchedulePair, usualTwoStage } from "../schedules/transforms/pair.ts";
@@ -87,11 +88,15 @@ function statOf(path: string): Stats | undefined {
  * The schedules of a command, in the order of their names: for `devices` ranks, or where that is left out for as many as the first
  * CSV file among them has rows, or else for `usual`.
  *
- * @throws {UserError} As {@link loadSchedule}; for two of the same name, and files of other numbers of rows.
+ * @throws {UserError} As {@link loadSchedule}; for two of the same name, files of other numbers of rows, and one of forward passes alone.
  */
 export function loadSchedules(names: readonly string[], devices: number | undefined, usual: number): Schedule[] {
   const files = names.filter((name) => !scheduleNames.includes(name));
   const read = new Map(files.map((name) => [name, loadSchedule(name, { devices })]));
+  for (const [name, schedule] of read) {
+    if (!lower(schedule).forwardOnly) continue;
+    throw new UserError(`${shown(name)}: it runs forward passes alone; what trains needs the backward passes too`);
+  }
   const [first] = read.values();
   const count = devices ?? first?.actions.length ?? usual;
   const schedules = names.map((name) => read.get(name) ?? loadSchedule(name, { devices: count }));

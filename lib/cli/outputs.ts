@@ -15,7 +15,7 @@ import { escaped } from "../text.ts";
 const names = { json: "report.json", html: "index.html", csv: "schedule.csv", trace: "trace.json" } as const;
 
 /** What the flags that name outputs were given. */
-export type OutputPaths = { readonly [flag in keyof typeof names | "out"]?: string };
+export type OutputPaths = { readonly [flag in keyof typeof names | "out" | "metrics"]?: string };
 
 /** What a run gives. */
 export interface Results {
@@ -48,13 +48,13 @@ export interface Outputs {
  * @throws {UserError} Names the flag and what is wrong with its path.
  */
 export function openOutputs(paths: OutputPaths): Outputs {
-  const { json, html, csv, trace, out } = paths;
-  checkOutputs({ "--json": json, "--html": html, "--csv": csv, "--trace": trace });
+  const { json, html, csv, trace, metrics, out } = paths;
+  checkOutputs({ "--json": json, "--html": html, "--csv": csv, "--trace": trace, "--metrics": metrics });
   if (out !== undefined) {
     checkOutputFolder("--out", out);
     checkFigurePackages();
   }
-  const aside = [json, html, csv, trace].includes("-");
+  const aside = [json, html, csv, trace, metrics].includes("-");
   return {
     say: (line) => aside ? void process.stderr.write(`${line}\n`) : writeOutput("-", `${line}\n`),
     async results(program, { title, report, ...made }) {

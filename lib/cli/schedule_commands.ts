@@ -84,7 +84,8 @@ const mostDrawn = { html: 20_000, out: 20_000, trace: 400_000 };
 /** The command with its sub-commands. */
 export function scheduleCommand(): Command {
   const program = new Command("schedule").description(
-    "Pipeline schedules as data: show, validate, simulate and search them, without a GPU. " +
+    "Pipeline schedules as data: show, validate, simulate, search, plan and export them, and learn from traces of a run, " +
+      "without a GPU. " +
       `A schedule is a name (${scheduleNames.join(", ")}) or a CSV file in PyTorch's format.`,
   );
   const sub = (name: string, description: string, argument = "<schedule>") =>
@@ -136,7 +137,6 @@ export function scheduleCommand(): Command {
       ),
     ),
   ).action((name: string, folder: string, flags: Flags & ExportFlags) => {
-    memoryOf(flags);
     const { schedule } = price(name, flags).at(-1)!;
     return exportTo(schedule, folder, flags);
   });
@@ -169,7 +169,7 @@ function sizes(command: Command): Command {
 
 function transforms(command: Command): Command {
   return command
-    .option("--two-stage", "split every backward in two: 2BP")
+    .addOption(flag.twoStage())
     .option("--forward-only", "the forward passes alone, as an evaluation runs them")
     .addOption(flag.policy("fill"))
     .addOption(flag.width(65_536));
@@ -204,7 +204,7 @@ function costsOf({ costs = defaultCosts }: Flags, cluster: Cluster | undefined, 
 }
 
 /** The file of `--cluster`, where there is one. */
-function clusterOf({ cluster, costs }: Flags): Cluster | undefined {
+function clusterGiven({ cluster, costs }: Flags): Cluster | undefined {
   if (cluster === undefined) return undefined;
   if (costs) throw new UserError("--costs and --cluster both say what actions take; give one of them");
   return loadCluster(cluster);
@@ -226,7 +226,7 @@ function memoryOf({ memory = defaultMemory }: Flags): Memory {
 /** The schedule that the flags ask for, with its price; before it the one without 2BP, where they ask for 2BP. */
 function price(name: string, flags: Flags): Priced[] {
   const { policy, width } = flags;
-  const cluster = clusterOf(flags);
+  const cluster = clusterGiven(flags);
   const loaded = scheduleOf(name, flags, cluster), base = flags.forwardOnly ? forwardOnly(loaded) : loaded;
   if (flags.forwardOnly && flags.twoStage) {
     throw new UserError("--two-stage splits backward passes, and --forward-only leaves none: give one of the two");
@@ -287,7 +287,7 @@ async function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: (
 
 async function runSearch(name: string | undefined, flags: Flags): Promise<void> {
   const out = outputsOf(flags);
-  const cluster = clusterOf(flags);
+  const cluster = clusterGiven(flags);
   const base = name === undefined ? undefined : scheduleOf(name, flags, cluster);
   const sizes = base && sizesOf(base);
   if (sizes && sizes.stages > sizes.devices) {

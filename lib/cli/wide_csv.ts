@@ -1,3 +1,4 @@
+/** Weight gradients of several micro-batches in CSV files: what PyTorch does not read. */
 import process from "node:process";
 import type { Schedule } from "../schedules/schedule.ts";
 

@@ -14,7 +14,10 @@ export interface DropoutOptions {
   readonly length: number;
 }
 
-/** Drops elements; the mask follows from the side input "seed", the layer's name and the element's place in the batch. An evaluation drops nothing. */
+/**
+ * Drops elements; the mask follows from the side input "seed", the layer's name and the element's place in the batch. An evaluation
+ * drops nothing.
+ */
 export function dropout(name: string, { rate, length }: DropoutOptions): Layer {
   checkRate(name, rate);
   const salt = hash(name);

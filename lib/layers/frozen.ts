@@ -1,5 +1,6 @@
 /** Layers whose parameters, or some of them, are not trained. */
 import { UserError } from "../errors.ts";
+import { callback, expectValue, having } from "../rules.ts";
 import { quoted } from "../text.ts";
 import { createGroup } from "./group.ts";
 import type { Layer, ResidualNorm } from "./layer.ts";
@@ -23,6 +24,8 @@ import type { Saved } from "./saved.ts";
  * and others have not.
  */
 export function frozen<Kind extends Layer>(layer: Kind, isFrozen: (name: string) => boolean = () => true): Kind {
+  expectValue("frozen: the layer", layer, having("outputShape", "forward", "backwardInput"));
+  expectValue("frozen: isFrozen", isFrozen, callback);
   const names = layer.parameters.map(({ name }) => name);
   if (!names.some((name) => isFrozen(name))) {
     throw new UserError(`frozen: no parameter of the layer is meant; it has ${names.join(", ") || "none"}`);

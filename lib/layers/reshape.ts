@@ -1,6 +1,7 @@
 /** The same numbers in another shape. */
 import { UserError } from "../errors.ts";
 import { scale } from "../ops/elementwise.ts";
+import { callback, expectValue } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Layer } from "./layer.ts";
 
@@ -19,6 +20,7 @@ import type { Layer } from "./layer.ts";
  * Its `outputShape` throws a UserError where the elements are not as many.
  */
 export function reshape(to: (shape: readonly number[]) => readonly number[]): Layer {
+  expectValue("reshape: to", to, callback);
   return {
     parameters: [],
     reads: {},

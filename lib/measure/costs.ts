@@ -139,22 +139,3 @@ export function hostPerAction(intervals: readonly (readonly Interval[])[], wallM
   const busy = all.reduce((sum, { start, end }) => sum + end - start, 0);
   return all.length ? Math.max(0, wallMs - busy) / all.length : 0;
 }
-
-/**
- * The time of a W of a width that was perhaps not measured, from those that were: on a straight line between its neighbours, and
- * beyond the widest, or below the narrowest, as much a micro-batch as there.
- *
- * @param measured Times by width, at least one.
- */
-export function weightTime(measured: MeasuredStage["w"], width: number): number {
-  const points = Object.entries(measured).map(([each, time]) => [Number(each), time] as const).sort(([a], [b]) =>
-    a - b
-  );
-  const above = points.findIndex(([each]) => each >= width);
-  if (above <= 0) {
-    const [known, time] = above === 0 ? points[0] : points[points.length - 1];
-    return width / known * time;
-  }
-  const [[from, low], [to, high]] = [points[above - 1], points[above]];
-  return low + (width - from) / (to - from) * (high - low);
-}

@@ -5,17 +5,11 @@ import { callback, expectFields, expectValue, having, optional, positive, type R
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { type Costs, withHostOverhead } from "../schedules/price/costs.ts";
+import { weightTime } from "../schedules/price/weight_time.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { pairOf } from "../schedules/transforms/pair.ts";
 import type { BatchSource } from "../train/data.ts";
-import {
-  createCostCollector,
-  hostPerAction,
-  simulatorCosts,
-  type Transfer,
-  updatesAfter,
-  weightTime,
-} from "./costs.ts";
+import { createCostCollector, hostPerAction, simulatorCosts, type Transfer, updatesAfter } from "./costs.ts";
 import { measureLinks } from "./overheads.ts";
 import { median } from "./statistics.ts";
 

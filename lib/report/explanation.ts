@@ -4,13 +4,13 @@
  * @module
  */
 import type { Segment, StepAccount } from "../measure/explain/account.ts";
-import type { Alternative, Explanation } from "../measure/explain/explain.ts";
+import type { Explanation } from "../measure/explain/explain.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Span } from "../schedules/price/simulate.ts";
 import { formatAction, type Kind } from "../schedules/schedule.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { rangeText } from "./certainty.ts";
-import { accountFigure, gainsFigure } from "./explanation_figures.ts";
+import { accountFigure, alternativeName, gainsFigure } from "./explanation_figures.ts";
 import { ganttFigure } from "./gantt.ts";
 import { ganttText, type GanttTextOptions } from "./gantt_text.ts";
 import type { Section, Table } from "./html.ts";
@@ -109,7 +109,9 @@ export function waitsTable(explanation: Explanation): Table {
       group.time += time;
       for (const { kind, rank: where, action: by, time } of causes) {
         const what = kind === "compute"
-          ? `rank ${where} computes ${by.kind}${explanation.schedule.placement.length > ranks.length ? by.stage : ""}`
+          ? `rank ${where} computes ${by.kind}${
+            explanation.schedule.placement.length > ranks.length ? ` of stage ${by.stage}` : ""
+          }`
           : kind === "message"
           ? `message to rank ${where}`
           : `host of rank ${where}`;
@@ -180,11 +182,6 @@ export function comparisonTable(explanation: Explanation): Table {
     ],
     notes: ["Simulated with the medians of all steps."],
   };
-}
-
-/** What each alternative is, in the first column of tables and in the figure. */
-export function alternativeName({ kind, name }: Alternative): string {
-  return kind === "partition" ? `as traced, ${name}` : name;
 }
 
 /** What else would bring what, fastest first; at most `most` rows. */

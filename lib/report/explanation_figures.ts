@@ -1,5 +1,5 @@
 /** Figures of a traced step: where it goes, and what else would bring what. */
-import type { Explanation } from "../measure/explain/explain.ts";
+import type { Alternative, Explanation } from "../measure/explain/explain.ts";
 import type { Kind } from "../schedules/schedule.ts";
 import { type Figure, kindColours, kindNames } from "./style.ts";
 import { variantOf } from "./variant.ts";
@@ -53,13 +53,18 @@ export function accountFigure({ steps, typical, schedule }: Explanation): Figure
   };
 }
 
+/** What each alternative is, in the first column of tables and in the figure. */
+export function alternativeName({ kind, name }: Alternative): string {
+  return kind === "partition" ? `as traced, ${name}` : name;
+}
+
 /** More rows than this are no figure. */
 const mostRows = 15;
 
 /** Gains of what else could run, with their intervals, and thinner how far the simulator's error widens them. */
 export function gainsFigure({ alternatives, schedule }: Explanation): Figure {
   const shown = alternatives.slice(0, mostRows);
-  const names = shown.map(({ kind, name }) => kind === "partition" ? `as traced, ${name}` : name);
+  const names = shown.map(alternativeName);
   const gains = shown.map(({ gain }) => gain);
   const bars = (of: (at: number) => readonly [number, number], width: number, thickness: number) => ({
     type: "data",

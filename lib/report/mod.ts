@@ -29,7 +29,6 @@ export { certaintyNotes, type MeasuredRatio, rangeText } from "./certainty.ts";
 export { type Bundle, display, type DisplayOptions } from "./display.ts";
 export {
   accountTable,
-  alternativeName,
   comparisonTable,
   criticalTable,
   explainedTimelines,
@@ -42,7 +41,7 @@ export {
   verdictText,
   waitsTable,
 } from "./explanation.ts";
-export { accountFigure, gainsFigure } from "./explanation_figures.ts";
+export { accountFigure, alternativeName, gainsFigure } from "./explanation_figures.ts";
 export type { FigureOptions } from "./drawing.ts";
 export { ganttFigure, type GanttOptions } from "./gantt.ts";
 export { ganttText, type GanttTextOptions } from "./gantt_text.ts";

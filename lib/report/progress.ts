@@ -34,15 +34,16 @@ let shown = 0;
  *
  * @param total How many there are to do.
  * @param what What they are; default `steps`.
+ * @param before How many are done already, and say nothing about how long the others take; default none.
  */
-export function progress(total: number, what = "steps"): ProgressLine {
-  return inNotebook() ? inCell(total, what) : onStandardError(total, what);
+export function progress(total: number, what = "steps", before = 0): ProgressLine {
+  return inNotebook() ? inCell(total, what, before) : onStandardError(total, what, before);
 }
 
 /** A line in a cell's output that replaces itself. */
-function inCell(total: number, what: string): ProgressLine {
+function inCell(total: number, what: string, before: number): ProgressLine {
   const id = `progress-${process.pid}-${shown++}`;
-  let count = 0, last = -Infinity;
+  let count = before, last = -Infinity;
   const write = (text: string) => {
     void display({ "text/plain": text }, { id, update: last > -Infinity });
     last = performance.now();
@@ -55,7 +56,7 @@ function inCell(total: number, what: string): ProgressLine {
 }
 
 /** A bar, which a terminal shows until all is done, and a file in a line of its own now and then. */
-function onStandardError(total: number, what: string): ProgressLine {
+function onStandardError(total: number, what: string, before: number): ProgressLine {
   const bar = new SingleBar({
     format: `{bar} {value} of {total} ${what}, {eta_formatted} left{note}`,
     barsize: 30,
@@ -67,9 +68,9 @@ function onStandardError(total: number, what: string): ProgressLine {
     notTTYSchedule: every.file,
     formatTime: duration, // the library's own says "NFs" while it does not know
   });
-  bar.start(total, 0, { note: "" });
+  bar.start(total, before, { note: "" });
   stopAtEnd(bar);
-  let count = 0;
+  let count = before;
   const to = (done: number, note?: string) => {
     count = done;
     bar.update(done, { note: note ? `, ${note}` : "" });

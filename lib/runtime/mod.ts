@@ -30,6 +30,7 @@ export type { Interval } from "../gpu/timing.ts";
 
 export type { EvaluateOptions, EvaluationResult } from "./evaluate.ts";
 export type { NotFinite } from "./finish.ts";
+export type { OptimizerState } from "./optimizer_state.ts";
 export { partition } from "./partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./pipeline.ts";
 export type { RankPeak } from "./rank.ts";

@@ -42,6 +42,7 @@ import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
 import { inProcess } from "./transports/in_process.ts";
 import { arraysFor, expectHalves } from "./values.ts";
+import { type OptimizerState, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -127,6 +128,8 @@ export interface Pipeline {
   readonly sums: string;
   /** What tensors hold and kernels read. */
   readonly precision: Precision;
+  /** What updates its parameters. */
+  readonly optimizer: OptimizerSpec;
   /**
    * Runs one step: forward, backward, and unless `optimize` is false the optimizer. One step at a time. A step that fails has
    * never happened: parameters, gradients, running statistics, the optimizer and the loss scale are what they were before. Only
@@ -170,6 +173,23 @@ export interface Pipeline {
    * @throws {UserError} When a name is missing or unknown, or values are no Float32Array of the right size; nothing has changed then.
    */
   setState(values: ReadonlyMap<string, Float32Array>): void;
+  /**
+   * All that further updates depend on besides parameters and state: what the optimizer keeps, how many updates it has made, and in
+   * mixed precision the loss scale. Asked for together with `parameters()` and `state()`, before anything is waited for, they are of one moment.
+   *
+   * @throws {UserError} When gradients of steps without an update are there, which it does not have, or an optimizer of one's own has no `memory`.
+   */
+  optimizerState(): Promise<OptimizerState>;
+  /**
+   * Goes on with what {@link Pipeline.optimizerState} of a pipeline of the same model and optimizer has said, whatever its partition. Gradients
+   * become zero.
+   *
+   * @throws {UserError} When a name is missing or unknown, values are no Float32Array of the right size, or one has a loss scale and the
+   * other not; nothing has changed then.
+   */
+  setOptimizerState(state: OptimizerState): void;
+  /** Axes of what `optimizerState()` has, by name, outermost first. */
+  optimizerShapes(): Map<string, readonly number[]>;
   /** Sets all gradients to zero, as the optimizer does after each of its steps. */
   clearGradients(): void;
   /** Gives back everything the pipeline holds on its devices, which stay open. A second time it does nothing. */
@@ -287,6 +307,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     recompute: formatRecompute(options.recompute),
     sums: formatSums(options.sums),
     precision: mixed ? "mixed" : "f32",
+    optimizer: options.optimizer,
     async step(schedule, batch, stepOptions) {
       expectFree("another step");
       return await withinBudget(() => runStep(context, schedule, batch, stepOptions));
@@ -326,6 +347,24 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     setState(values) {
       expectFree("new state");
       for (const [buffer, array] of arraysFor("state buffer", model.name, buffers, values)) writeBuffer(buffer, array);
+    },
+    async optimizerState() {
+      if (condition.gradients === "summed") {
+        throw new UserError(
+          "The gradients of steps without an update are in no state of the optimizer: ask for it after the update, or call clearGradients()",
+        );
+      }
+      const { updates, moments } = savedMoments(ranks, originals);
+      const scale = lossScale ? { lossScale: { value: lossScale.value, good: lossScale.good } } : {};
+      const values = await read(moments.map(({ name, tensor }) => [name, tensor]), "its optimizer's state");
+      return { updates, values, ...scale };
+    },
+    optimizerShapes: () => new Map(savedMoments(ranks, originals).moments.map(({ name, shape }) => [name, shape])),
+    setOptimizerState(state) {
+      expectFree("another state of the optimizer");
+      resumeOptimizers(model.name, ranks, originals, lossScale, state);
+      ranks.forEach(clearGradients);
+      condition.gradients = "zero";
     },
     clearGradients() {
       expectFree("other gradients");

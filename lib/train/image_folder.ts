@@ -58,8 +58,8 @@ const mostAtOnce = 4;
 
 /**
  * The images of a folder: of each the largest square in its middle, scaled to `size` x `size` and normalised as ImageNet's.
- * A folder inside it is a class, the PNG and JPEG files in there its images; hidden ones and other files are passed over. Whatever its kind, an image becomes
- * red, green and blue, turned as its EXIF orientation says, without transparency, and is shrunk with antialiasing.
+ * A folder inside it is a class, the PNG and JPEG files in there its images; hidden ones and other files are passed over. Whatever its
+ * kind, an image becomes red, green and blue, turned as its EXIF orientation says, without transparency, and is shrunk with antialiasing.
  * `size` and `classes` are the model's; the folder may have fewer classes, which take the first targets. All images are drawn before any
  * comes again; with `flip` and `crop` they look different each time.
  *
@@ -72,7 +72,8 @@ const mostAtOnce = 4;
  * ```
  *
  * @throws {UserError} When the folder cannot be read or has fewer than two classes or more than `classes`, a class has no images,
- * an option is out of its range, `from` is the position of another source, or a part has no images; and, when it is drawn, an image that is damaged or cannot be read.
+ * an option is out of its range, `from` is the position of another source, or a part has no images; and, when it is drawn, an image that
+ * is damaged or cannot be read.
  */
 export function imageFolder(
   path: string,

@@ -37,7 +37,11 @@ const share: Rule = {
 };
 const decayRules: Rules<Decay> = { steps: positive, warmUp: warmUpRule, least: optional(share) };
 
-/** The same in all steps, but for a warm-up. */
+/**
+ * The same in all steps, but for a warm-up.
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one.
+ */
 export function constantRate(options: WarmUp = {}): LearningRate {
   expectFields("constantRate", options, { warmUp: warmUpRule });
   return warmedUp(options, () => 1);

@@ -21,9 +21,20 @@ export interface LossScale {
   readonly value: number;
   /** Whether a smaller scale may help; where it is 1 and gradients overflow all the same, the training has diverged. */
   readonly canShrink: boolean;
+  /** Good steps, one after another, since it last changed. */
+  readonly good: number;
   /** Takes note of how a step with this scale went. */
   update(overflowed: boolean): void;
+  /**
+   * Goes on with another scale, and so many good steps behind it.
+   *
+   * @throws {UserError} Unless the scale is a power of two, 1 to 2^60, and the steps are fewer than it is doubled after.
+   */
+  restore(state: LossScaleState): void;
 }
+
+/** Where a scale stands, as plain JSON. */
+export type LossScaleState = Pick<LossScale, "value" | "good">;
 
 /**
  * A scale that starts at `initial`.
@@ -32,14 +43,15 @@ export interface LossScale {
  * takes the reciprocal in f32.
  */
 export function createLossScale(initial: number = initialLossScale): LossScale {
-  if (!Number.isInteger(Math.log2(initial)) || initial < least || initial > 2 ** 60) {
-    throw new UserError(`A loss scale is a power of two, 1 to 2^60, not ${initial}`);
-  }
+  expectScale(initial);
   let value = initial;
   let good = 0;
   return {
     get value() {
       return value;
+    },
+    get good() {
+      return good;
     },
     get canShrink() {
       return value > least;
@@ -53,5 +65,19 @@ export function createLossScale(initial: number = initialLossScale): LossScale {
         good = 0;
       }
     },
+    restore(state) {
+      expectScale(state.value);
+      if (!Number.isInteger(state.good) || state.good < 0 || state.good >= growthInterval) {
+        throw new UserError(
+          `A loss scale is doubled after ${growthInterval} good steps: ${state.good} cannot be behind it`,
+        );
+      }
+      ({ value, good } = state);
+    },
   };
+}
+
+function expectScale(value: number): void {
+  if (Number.isInteger(Math.log2(value)) && value >= least && value <= 2 ** 60) return;
+  throw new UserError(`A loss scale is a power of two, 1 to 2^60, not ${value}`);
 }

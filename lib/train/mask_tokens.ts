@@ -6,8 +6,8 @@ import type { Sequence } from "./packing.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 /**
- * Of the tokens that are neither filler nor special 15 % are to be predicted, at least one, and where all are special of all; of these 80 % are replaced by `mask`, 10 % by a
- * random token, and 10 % stay (Devlin et al., arXiv 1810.04805, section 3.1).
+ * Of the tokens that are neither filler nor special (where there are none, of all that are no filler) 15 % are to be predicted, at least
+ * one; of these 80 % are replaced by `mask`, 10 % by a random token, and 10 % stay (Devlin et al., arXiv 1810.04805, section 3.1).
  */
 export function maskTokens(
   batch: Batch,

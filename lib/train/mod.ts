@@ -50,7 +50,10 @@ export {
   lion,
   type LionGroup,
   type LionOptions,
+  type Moment,
   type Optimizer,
+  type OptimizerMemory,
+  type OptimizerSettings,
   type OptimizerSpec,
   type PlacedShape,
   sgd,
@@ -58,12 +61,20 @@ export {
   type SgdOptions,
 } from "./optimizers.ts";
 export type { Grouped, Matching, OptimizerGroup } from "./optimizer_groups.ts";
+export {
+  type Checkpoint,
+  lastCheckpoint,
+  loadCheckpoint,
+  saveCheckpoint,
+  type SaveCheckpointOptions,
+} from "../training/checkpoint.ts";
 export { syntheticImages } from "./synthetic_images.ts";
+export type { EvaluationOptions, TrainEvaluation } from "../training/evaluation.ts";
+export type { SavingOptions } from "../training/saving.ts";
 export {
   type EpochBatches,
-  type EvaluationOptions,
+  type ResumableData,
   train,
-  type TrainEvaluation,
   type TrainOptions,
   type TrainResult,
   type TrainStep,

@@ -64,6 +64,10 @@ export function muon(options: MuonOptions = {}): OptimizerSpec {
     name: "muon",
     learningRate,
     moments: 1,
+    settings: {
+      ...{ learningRate, momentum, weightDecay },
+      ...Object.fromEntries(Object.entries(rest.settings!).map(([name, value]) => [`others.${name}`, value])),
+    },
     ...(match === undefined ? {} : { groups: [{ match, spec: rest }] }),
     create(parameters, gradients, matrices, copy, shapes) {
       if (!shapes) throw new UserError("muon: an optimizer of matrices needs their shapes");
@@ -88,6 +92,16 @@ export function muon(options: MuonOptions = {}): OptimizerSpec {
         release() {
           parts.forEach((part) => part.release());
           release(...views);
+        },
+        memory: {
+          moments: [
+            ...own?.memory?.moments ?? [],
+            ...left.memory!.moments.map((each) => ({ ...each, start: matrices + each.start })),
+          ],
+          get updates() {
+            return left.memory!.updates;
+          },
+          resume: (updates) => parts.forEach((part) => part.memory!.resume(updates)),
         },
       };
     },
@@ -191,7 +205,7 @@ function ofMatrices(
   const wide = [0, 1].map(() => room(most(({ rows, columns }) => rows * columns)));
   const square = [0, 1].map(() => room(most(({ rows, columns }) => Math.min(rows, columns) ** 2)));
   fill(mean, 0);
-  let known: readonly number[] = [], written: readonly number[] = [];
+  let known: readonly number[] = [], written: readonly number[] = [], done = 0;
 
   /** Records what becomes of one matrix, whose direction stands where its gradients were. */
   function move({ start, rows, columns }: Matrix) {
@@ -229,7 +243,17 @@ function ofMatrices(
       all.forEach(move);
     },
     commit() {
+      done++;
       known = written;
+    },
+    memory: {
+      moments: [{ name: "momentum_buffer", start: 0, values: mean }],
+      get updates() {
+        return done;
+      },
+      resume(updates) {
+        done = updates;
+      },
     },
     release() {
       release(mean, scalars, parts, ...wide, ...square);

@@ -39,7 +39,32 @@ export interface Optimizer {
   commit(): void;
   /** Gives the moments' memory back. */
   release(): void;
+  /** What it remembers from update to update, to be saved and to go on from. What has none cannot be saved. */
+  readonly memory?: OptimizerMemory;
 }
+
+/** What an optimizer of a stage remembers from update to update. */
+export interface OptimizerMemory {
+  /** What it keeps of each parameter. */
+  readonly moments: readonly Moment[];
+  /** How many updates it has counted. */
+  readonly updates: number;
+  /** Goes on as after so many updates, once other moments have been written. */
+  resume(updates: number): void;
+}
+
+/** A number for each element of a stretch of the parameters. */
+export interface Moment {
+  /** As PyTorch's optimizers name it, "exp_avg". */
+  readonly name: string;
+  /** The parameters' element that it starts at. */
+  readonly start: number;
+  /** The numbers, flat, f32. */
+  readonly values: Tensor;
+}
+
+/** The settings of an optimizer by name, as plain JSON: what a checkpoint is compared with. */
+export type OptimizerSettings = Readonly<Record<string, string | number | readonly number[]>>;
 
 /** Which optimizer, with which settings. */
 export interface OptimizerSpec extends Grouped<OptimizerSpec> {
@@ -49,6 +74,8 @@ export interface OptimizerSpec extends Grouped<OptimizerSpec> {
   readonly learningRate: number;
   /** Values kept for each parameter from step to step: the optimizer's memory, in multiples of the parameters'. */
   readonly moments: 0 | 1 | 2;
+  /** What it was made with, of parameters in no group, by name: a checkpoint of other settings is refused. */
+  readonly settings?: OptimizerSettings;
   /**
    * An optimizer for a stage: parameters and gradients, flat and equally long, f32. Weight decay holds for the first
    * `decayed` elements (matrices), not for the rest (gains, biases). In mixed precision `copy`, as long and f16, is given
@@ -222,10 +249,11 @@ function sgdOf(learningRate: number, momentum: number): OptimizerSpec {
     name: "sgd",
     learningRate,
     moments,
+    settings: { learningRate, momentum },
     create: (parameters, gradients, decayed, copy) =>
       optimizer("sgd", { parameters, gradients, decayed, copy }, {
         update: moments ? updates.momentum : updates.sgd,
-        moments,
+        moments: moments ? ["momentum_buffer"] : [],
         learningRate,
         settings: { beta1: momentum },
         scalars: (_, rate) => [rate, 0, 0],
@@ -282,11 +310,12 @@ function adamwOf(options: Omit<AdamWOptions, "groups">, everywhere = false): Opt
     name: "adamw",
     learningRate,
     moments: 2,
+    settings: { learningRate, betas: [beta1, beta2], epsilon, weightDecay, decays: everywhere ? "all" : "matrices" },
     create(parameters, gradients, matrices, copy) {
       const decayed = everywhere ? sizeOf(parameters.shape) : matrices;
       return optimizer("adamw", { parameters, gradients, decayed, copy }, {
         update: updates.adamw,
-        moments: 2,
+        moments: ["exp_avg", "exp_avg_sq"],
         learningRate,
         settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, epsilon, decay: weightDecay },
         scalars: (t, rate) => [rate, rate / (1 - beta1 ** t), 1 / Math.sqrt(1 - beta2 ** t)],
@@ -332,11 +361,12 @@ function lionOf(options: Omit<LionOptions, "groups">, everywhere = false): Optim
     name: "lion",
     learningRate,
     moments: 1,
+    settings: { learningRate, betas: [beta1, beta2], weightDecay, decays: everywhere ? "all" : "matrices" },
     create(parameters, gradients, matrices, copy) {
       const decayed = everywhere ? sizeOf(parameters.shape) : matrices;
       return optimizer("lion", { parameters, gradients, decayed, copy }, {
         update: updates.lion,
-        moments: 1,
+        moments: ["exp_avg"],
         learningRate,
         settings: { beta1, rest1: 1 - beta1, beta2, rest2: 1 - beta2, decay: weightDecay },
         scalars: (_, rate) => [rate, 0, 0],
@@ -355,7 +385,8 @@ interface Operands {
 
 interface Plan {
   update: typeof updates.sgd;
-  moments: number;
+  /** Their names. */
+  moments: readonly string[];
   learningRate: number;
   settings: Partial<Settings>;
   /** Values of step `t`, counted from 1. */
@@ -371,7 +402,7 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
   }
   if (copy) expectShape(name, "the copy", copy, parameters.shape, "float");
   const device = parameters.device;
-  const moments = Array.from({ length: plan.moments }, () => empty(device, [count], "optimizer"));
+  const moments = plan.moments.map(() => empty(device, [count], "optimizer"));
   for (const moment of moments) fill(moment, 0);
   const scalars = empty(device, [4], "optimizer");
   const settings = { ...noSettings, ...plan.settings, decayed };
@@ -397,6 +428,15 @@ function optimizer(name: string, { parameters, gradients, decayed, copy }: Opera
     },
     release() {
       release(scalars, ...moments);
+    },
+    memory: {
+      moments: plan.moments.map((name, index) => ({ name, start: 0, values: moments[index] })),
+      get updates() {
+        return done;
+      },
+      resume(updates) {
+        done = updates;
+      },
     },
   };
 }

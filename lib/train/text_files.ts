@@ -50,8 +50,7 @@ function statOf(path: string) {
   try {
     return statSync(path);
   } catch (error) {
-    const isMissing = (error as { code?: string }).code === "ENOENT";
-    throw new UserError(`${shown(path)} cannot be read: ${isMissing ? "there is no such file" : fileProblem(error)}`);
+    throw new UserError(`${shown(path)} cannot be read: ${fileProblem(error)}`);
   }
 }
 

@@ -108,8 +108,7 @@ async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    const isMissing = (error as { code?: string }).code === "ENOENT";
-    throw new UserError(`${shown(file)} cannot be read: ${isMissing ? "there is no such file" : fileProblem(error)}`);
+    throw new UserError(`${shown(file)} cannot be read: ${fileProblem(error)}`);
   }
 }
 

@@ -6,7 +6,7 @@ import {
   described,
   expectFields,
   expectValue,
-  filled,
+  flag,
   having,
   optional,
   positive,
@@ -16,32 +16,31 @@ import {
 import type { Pipeline } from "../runtime/pipeline.ts";
 import type { StepResult } from "../runtime/step.ts";
 import type { Schedule } from "../schedules/schedule.ts";
-import type { Batch, BatchSource } from "../train/data.ts";
+import type { Batch, BatchSource, PositionedSource } from "../train/data.ts";
 import type { LearningRate } from "../train/learning_rates.ts";
+import type { SourcePosition } from "../train/position.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import { type EvaluationOptions, evaluationRules, heldOutLoss, type TrainEvaluation } from "./evaluation.ts";
+import { nothingDone, type Resumed, savingOf, type SavingOptions, savingRules } from "./saving.ts";
 
 /** The batches of one epoch, in their order. */
 export type EpochBatches = (epoch: number) => Iterable<Batch | Promise<Batch>> | AsyncIterable<Batch>;
 
-/** What is looked at between the steps. */
-export interface EvaluationOptions {
-  /** After so many updates, and after the last. */
-  readonly every: number;
-  /** Held-out batches, all of them each time. */
-  readonly batches: readonly Batch[];
-  /** By which schedule they go through the pipeline, its forward passes alone; that of the training by default. */
-  readonly schedule?: Schedule;
-  /** Stops the training when so many evaluations one after another have found no loss below the best; never by default. */
-  readonly patience?: number;
-  /** By how much a loss must be below the best to count as better, 0 or more; 0 by default. */
-  readonly margin?: number;
+/** Makes a source that goes on from a position, from its start where there is none: `from` of the sources of this library. */
+export interface ResumableData {
+  /** The source, or a promise of it. */
+  open(from: SourcePosition | undefined): PositionedSource | Promise<PositionedSource>;
 }
 
 /** How to train. */
 export interface TrainOptions {
   /** How each batch goes through the pipeline. */
   readonly schedule: Schedule;
-  /** Where batches come from: a source without end, or the batches of each epoch. */
-  readonly data: BatchSource | EpochBatches;
+  /**
+   * Where batches come from: a source without end, what opens one at the position of a checkpoint, or the batches of each epoch, which a
+   * training that is resumed draws again up to where it stood.
+   */
+  readonly data: BatchSource | ResumableData | EpochBatches;
   /** Samples of a batch, for a source. */
   readonly samples?: number;
   /** How many updates to make. This, or `epochs`, or both: what is over first. */
@@ -56,11 +55,21 @@ export interface TrainOptions {
   readonly accumulate?: number;
   /** What to evaluate; nothing by default. */
   readonly evaluation?: EvaluationOptions;
+  /** Where to save all that it takes to go on, see {@link saveCheckpoint}; nowhere by default. It is written while the steps go on. */
+  readonly save?: SavingOptions;
+  /**
+   * Whether to go on from the last whole checkpoint in the folder of `save`, where there is one: with the bits of a training that was never
+   * interrupted. Not by default: then a folder with checkpoints is refused.
+   */
+  readonly resume?: boolean;
   /** Called after each update, and waited for. */
   readonly onStep?: (step: TrainStep) => unknown;
   /** Called after each evaluation, and waited for. */
   readonly onEvaluation?: (evaluation: TrainEvaluation) => unknown;
-  /** Ends the training: an update that has begun is made, with all of its batches, and the next is not. */
+  /**
+   * Ends the training: an update that has begun is made, with all of its batches, and the next is not. Batches that are being drawn for it
+   * are lost; where it aborts during an update, none are.
+   */
   readonly signal?: AbortSignal;
 }
 
@@ -82,24 +91,16 @@ export interface TrainStep {
   readonly results: readonly StepResult[];
 }
 
-/** What an evaluation gave. */
-export interface TrainEvaluation {
-  /** After how many updates. */
-  readonly step: number;
-  /** Mean loss over all targets of all batches that count. */
-  readonly loss: number;
-  /** Whether it is the best so far. */
-  readonly isBest: boolean;
-}
-
 /** What a training has come to. */
 export interface TrainResult {
-  /** How many updates were made or, in mixed precision, skipped. */
+  /** How many updates were made or, in mixed precision, skipped; those before a resumption included. */
   readonly steps: number;
   /** Why it has ended: all steps or epochs are done, evaluations found nothing better for too long, or the signal. */
   readonly ended: "steps" | "epochs" | "patience" | "signal";
   /** Loss of the last update; none where there was none. */
   readonly loss?: number;
+  /** The checkpoint that it has gone on from. */
+  readonly resumed?: Checkpoint;
   /** The last evaluation. */
   readonly evaluation?: TrainEvaluation;
   /** The best evaluation. */
@@ -109,8 +110,8 @@ export interface TrainResult {
 const rules: Rules<TrainOptions> = {
   schedule: anything, // by the pipeline
   data: {
-    right: "a source of batches, with next(), or a function that gives those of an epoch",
-    accepts: (value) => callback.accepts(value) || having("next").accepts(value),
+    right: "a source of batches, with next(), or open() that makes one, or a function that gives those of an epoch",
+    accepts: (value) => [callback, having("next"), having("open")].some((rule) => rule.accepts(value)),
   },
   samples: optional(positive),
   steps: optional(positive),
@@ -119,6 +120,8 @@ const rules: Rules<TrainOptions> = {
   clip: optional(real({ least: "above 0" })),
   accumulate: optional(positive),
   evaluation: anything,
+  save: anything,
+  resume: optional(flag),
   onStep: optional(callback),
   onEvaluation: optional(callback),
   signal: optional({
@@ -126,17 +129,10 @@ const rules: Rules<TrainOptions> = {
     accepts: (value) => typeof value === "object" && value !== null && "aborted" in value,
   }),
 };
-const evaluationRules: Rules<EvaluationOptions> = {
-  every: positive,
-  batches: filled,
-  schedule: anything,
-  patience: optional(positive),
-  margin: optional(real({ least: 0 })),
-};
 
 /**
- * Trains a pipeline: draws batches, makes updates, evaluates, and stops. It is a plain loop around `pipeline.step()` and
- * `pipeline.evaluate()`, without a state of its own: what it has learnt is in the pipeline, which may be read, saved and trained on.
+ * Trains a pipeline: draws batches, makes updates, evaluates, saves, and stops. It is a plain loop around `pipeline.step()` and
+ * `pipeline.evaluate()`: what it has learnt is in the pipeline, which may be read, saved and trained on.
  *
  * ```ts
  * import { adamw, createModel, createPipeline, generate, openDevices, textSource, twoStage } from "twobp";
@@ -161,22 +157,30 @@ const evaluationRules: Rules<EvaluationOptions> = {
  * set.close();
  * ```
  *
- * @throws {UserError} On an option out of its range, or an unknown one, before anything runs; and what `step()` and `evaluate()` refuse.
+ * @throws {UserError} On an option out of its range, or an unknown one, before anything runs, a checkpoint of another training and a folder that cannot
+ * be written included; what `step()` and `evaluate()` refuse; and when a checkpoint could not be written: the pipeline is then as after the last update.
  * @throws {Error} When a step or an evaluation fails. The pipeline is as it was after the last update: of one that has failed in the midst
  * of its batches nothing is left.
  */
 export async function train(pipeline: Pipeline, options: TrainOptions): Promise<TrainResult> {
   check(pipeline, options);
   const { schedule, steps = Infinity, learningRate = () => 1, clip, evaluation, signal } = options;
-  let done = 0, loss: number | undefined, bad = 0;
-  let last: TrainEvaluation | undefined, best: TrainEvaluation | undefined;
+  const saving = options.save && savingOf(pipeline, options.save, options);
+  const start = saving?.start, data = await opened(options, start);
+  if (saving) expectPosition(data);
+  start?.load();
+  let { done, epoch, inEpoch, loss, bad, last, best } = start?.progress ?? nothingDone;
+  let position = start?.checkpoint.position;
   const result = (ended: TrainResult["ended"]): TrainResult => ({
     steps: done,
     ended,
     ...(loss === undefined ? {} : { loss }),
+    ...(start ? { resumed: start.checkpoint } : {}),
     ...(last ? { evaluation: last } : {}),
     ...(best ? { best } : {}),
   });
+  if (start && done >= steps) return result("steps");
+  if (start && evaluation && bad >= (evaluation.patience ?? Infinity)) return result("patience");
   /** Evaluates, and says whether that is enough. */
   const evaluate = async ({ margin = 0, patience = Infinity, ...own }: EvaluationOptions): Promise<boolean> => {
     const found = await heldOutLoss(pipeline, own.schedule ?? schedule, own.batches);
@@ -187,32 +191,53 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
     await options.onEvaluation?.(last);
     return bad >= patience;
   };
-  let ended: TrainResult["ended"] = "epochs";
-  for await (const { epoch, batches } of updatesOf(options)) {
-    if (signal?.aborted) {
-      ended = "signal";
-      break;
+  let saved = done;
+  const save = async () => {
+    if (!saving || saved === done) return;
+    await saving.save({ done, epoch, inEpoch, loss, bad, last, best }, position);
+    saved = done;
+  };
+  let ended: TrainResult["ended"] = signal?.aborted ? "signal" : "epochs";
+  try {
+    for await (const drawn of signal?.aborted ? [] : updatesOf(data, options, { epoch, inEpoch })) {
+      if (signal?.aborted) {
+        ended = "signal";
+        break;
+      }
+      const { batches } = drawn;
+      const rate = learningRate(done);
+      expectValue(`train: the learning rate's factor of step ${done}`, rate, real({ least: 0 }));
+      const results = await update(pipeline, schedule, batches, { rate, ...(clip === undefined ? {} : { clip }) });
+      const { learningRate: used, gradientNorm, skipped = false } = results[results.length - 1];
+      loss = results.reduce((sum, each) => sum + each.loss, 0) / results.length;
+      const step = done++;
+      ({ epoch, inEpoch, position } = drawn);
+      await options.onStep?.({
+        ...{ step, epoch, loss, skipped, results },
+        ...(used === undefined ? {} : { learningRate: used }),
+        ...(gradientNorm === undefined ? {} : { gradientNorm }),
+      });
+      saving?.expectWell();
+      if (evaluation && done % evaluation.every === 0 && await evaluate(evaluation)) {
+        ended = "patience";
+        break;
+      }
+      if (done >= steps) {
+        ended = "steps";
+        break;
+      }
+      if (signal?.aborted) { // before a batch is drawn that nobody would train on
+        ended = "signal";
+        break;
+      }
+      if (saving && done % saving.every === 0) await save();
     }
-    const rate = learningRate(done);
-    expectValue(`train: the learning rate's factor of step ${done}`, rate, real({ least: 0 }));
-    const results = await update(pipeline, schedule, batches, { rate, ...(clip === undefined ? {} : { clip }) });
-    const { learningRate: used, gradientNorm, skipped = false } = results[results.length - 1];
-    loss = results.reduce((sum, each) => sum + each.loss, 0) / results.length;
-    const step = done++;
-    await options.onStep?.({
-      ...{ step, epoch, loss, skipped, results },
-      ...(used === undefined ? {} : { learningRate: used }),
-      ...(gradientNorm === undefined ? {} : { gradientNorm }),
-    });
-    if (evaluation && done % evaluation.every === 0 && await evaluate(evaluation)) {
-      ended = "patience";
-      break;
-    }
-    if (done < steps) continue;
-    ended = "steps";
-    break;
+    if (evaluation && done > 0 && last?.step !== done && !signal?.aborted) await evaluate(evaluation);
+    await save();
+    await saving?.written();
+  } finally {
+    await saving?.settled();
   }
-  if (evaluation && done > 0 && last?.step !== done && !signal?.aborted) await evaluate(evaluation);
   return result(ended);
 }
 
@@ -248,30 +273,32 @@ async function update(
   return results;
 }
 
-/** Mean loss over all targets that count. */
-async function heldOutLoss(pipeline: Pipeline, schedule: Schedule, batches: readonly Batch[]): Promise<number> {
-  let sum = 0, count = 0;
-  for (const batch of batches) {
-    const { loss, targets } = await pipeline.evaluate(schedule, batch);
-    sum += loss * targets;
-    count += targets;
-  }
-  return sum / count;
+/** The batches of an update, and where the data stand behind them. */
+interface Drawn {
+  readonly epoch: number;
+  /** How many updates the epoch has had with this one. */
+  readonly inEpoch: number;
+  readonly batches: readonly Batch[];
+  readonly position?: SourcePosition;
 }
 
-/** The batches of each update. */
+/** The batches of each update, of those of epochs behind what a training had drawn that is resumed. */
 async function* updatesOf(
-  { data, samples, epochs = Infinity, accumulate = 1 }: TrainOptions,
-): AsyncGenerator<{ epoch: number; batches: readonly Batch[] }> {
+  data: BatchSource | EpochBatches,
+  { samples, epochs = Infinity, accumulate = 1 }: TrainOptions,
+  from: Pick<Drawn, "epoch" | "inEpoch">,
+): AsyncGenerator<Drawn> {
   if (typeof data !== "function") {
     while (true) {
       const batches: Batch[] = [];
       while (batches.length < accumulate) batches.push(await data.next(samples!));
-      yield { epoch: 0, batches };
+      const position = data.position?.();
+      yield { epoch: 0, inEpoch: 0, batches, ...(position ? { position } : {}) };
     }
   }
-  for (let epoch = 0; epoch < epochs; epoch++) {
-    let batches: Batch[] = [], isEmpty = true;
+  for (let epoch = from.epoch; epoch < epochs; epoch++) {
+    let batches: Batch[] = [], isEmpty = true, inEpoch = 0;
+    const behind = epoch === from.epoch ? from.inEpoch : 0;
     const drawn = data(epoch);
     expectValue(`train: what data(${epoch}) gives`, drawn, {
       right: "a list of batches, or another iterable",
@@ -281,12 +308,51 @@ async function* updatesOf(
     for await (const batch of drawn) {
       isEmpty = false;
       if (batches.push(batch) < accumulate) continue;
-      yield { epoch, batches };
+      if (++inEpoch > behind) yield { epoch, inEpoch, batches };
       batches = [];
     }
     if (isEmpty) throw new UserError(`train: epoch ${epoch} has no batches`);
-    if (batches.length > 0) yield { epoch, batches };
+    if (batches.length > 0 && ++inEpoch > behind) yield { epoch, inEpoch, batches };
+    if (inEpoch < behind) {
+      throw new UserError(
+        `train: epoch ${epoch} has batches for ${inEpoch} updates, and the checkpoint was behind ${behind} of it: other data`,
+      );
+    }
   }
+}
+
+/** The data, at the position of a checkpoint where one is resumed. */
+async function opened({ data }: TrainOptions, start: Resumed | undefined): Promise<BatchSource | EpochBatches> {
+  if (typeof data === "function") return data;
+  const position = start?.checkpoint.position;
+  const isThere = (source: BatchSource) => !start || JSON.stringify(source.position?.()) === JSON.stringify(position);
+  if (!("open" in data)) {
+    if (isThere(data)) return data;
+    throw new UserError(
+      "train: the source does not stand where the checkpoint's stood: give data as { open: (from) => a source with `from` }, " +
+        "or the source from lastCheckpoint(folder).position",
+    );
+  }
+  const source = await data.open(position);
+  expectValue("train: what data.open() gives", source, {
+    ...having("next", "position"),
+    right: "a source with next() and position()",
+  });
+  if (!isThere(source)) {
+    throw new UserError(
+      "train: what data.open() gives does not stand where the checkpoint's stood: hand what it is given on as `from`",
+    );
+  }
+  return source;
+}
+
+/** Refuses data that nobody could go on with. */
+function expectPosition(data: BatchSource | EpochBatches): void {
+  if (typeof data === "function") return;
+  if (!data.position) {
+    throw new UserError("train: to be saved, a source must know where it stands: it has no position()");
+  }
+  data.position(); // one that is drawn ahead of may not know
 }
 
 function check(pipeline: Pipeline, options: TrainOptions): void {
@@ -295,7 +361,11 @@ function check(pipeline: Pipeline, options: TrainOptions): void {
     right: "a Pipeline, as createPipeline() returns",
   });
   expectFields("train", options, rules);
-  const { data, samples, steps, epochs, evaluation } = options;
+  const { data, samples, steps, epochs, evaluation, save, resume } = options;
+  if (save !== undefined) expectFields("train: save", save, savingRules);
+  if (resume && save === undefined) {
+    throw new UserError("train: `resume` goes on from a checkpoint in the folder of `save`, and there is no `save`");
+  }
   if (evaluation !== undefined) expectFields("train: evaluation", evaluation, evaluationRules);
   if (steps === undefined && epochs === undefined) {
     throw new UserError("train: it needs `steps`, or `epochs` where the data have such, to know when to stop");

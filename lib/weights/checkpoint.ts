@@ -44,16 +44,27 @@ export interface SaveOptions {
 export async function saveWeights(pipeline: Pipeline, path: string, options: SaveOptions = {}): Promise<void> {
   expectFields("saveWeights", options, { merged: optional(flag) });
   const { model } = pipeline, { merged = false } = options;
-  const { family, references, adapters } = referenceModel(model);
+  const { adapters } = referenceModel(model);
   if (merged && adapters.length === 0) throw new UserError(`saveWeights: ${model.name} has no adapters to be merged`);
   // Asked for before anything is waited for: a step in between would tear them apart.
   const values = finite(await Promise.all([pipeline.parameters(), pipeline.state()]), path, model);
   if (merged) addAdapters(values, model);
+  const { tensors, metadata } = weightTensors(pipeline, values, merged);
+  writeTensorFile(path, tensors, metadata);
+}
+
+/** What a file of a pipeline's weights consists of; `merged` values have its adapters already. */
+export function weightTensors(
+  pipeline: Pipeline,
+  values: ReadonlyMap<string, Float32Array>,
+  merged = false,
+): { tensors: NamedTensor[]; metadata: Record<string, string> } {
+  const { model } = pipeline, { family, references, adapters } = referenceModel(model);
   const written = merged ? references : [...references, ...adapters];
-  writeTensorFile(path, namedTensors(written, values, heldInHalves(pipeline, merged)), {
-    ...settingsMetadata(model, family),
-    ...merged ? {} : scalesMetadata(model),
-  });
+  return {
+    tensors: namedTensors(written, values, heldInHalves(pipeline, merged)),
+    metadata: { ...settingsMetadata(model, family), ...merged ? {} : scalesMetadata(model) },
+  };
 }
 
 /**
@@ -97,7 +108,8 @@ export function namedTensors(
 
 /**
  * Loads a checkpoint, ours or the reference implementation's, into a pipeline, whose parameters change only after all of it
- * has been read. F16 and BF16 are converted to f32. Adapters keep what they hold where the file has none of theirs. Where a `config.json` lies beside it, what it says of the model must be so.
+ * has been read. F16 and BF16 are converted to f32. Adapters keep what they hold where the file has none of theirs. Where a
+ * `config.json` lies beside it, what it says of the model must be so.
  *
  * @param path A safetensors file, the index of several, or a folder with `model.safetensors` or its index.
  * @throws {UserError} When a file is damaged, does not have exactly the tensors of the model, has a value that is not finite, or

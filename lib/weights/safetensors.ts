@@ -95,6 +95,14 @@ export function writeTensorFile(
   tensors: readonly NamedTensor[],
   metadata: Readonly<Record<string, string>> = {},
 ): void {
+  writeOutput(path, tensorFileBytes(tensors, metadata));
+}
+
+/** The bytes of a file of tensors, piece by piece, each made when it is asked for. */
+export function* tensorFileBytes(
+  tensors: readonly NamedTensor[],
+  metadata: Readonly<Record<string, string>> = {},
+): Generator<Uint8Array<ArrayBuffer>> {
   // transformers refuses files that do not name a format
   const entries: [string, unknown][] = [["__metadata__", { format: "pt", ...metadata }]];
   // F32 first: behind an odd number of F16 it would not be aligned.
@@ -109,19 +117,14 @@ export function writeTensorFile(
   // Spaces up to a multiple of 8, so that the tensors are aligned in the file too.
   const header = new Uint8Array(Math.ceil(text.length / 8) * 8).fill(0x20);
   header.set(text);
-  writeOutput(
-    path,
-    function* () {
-      yield new Uint8Array(BigUint64Array.of(BigInt(header.length)).buffer);
-      yield header;
-      for (const { name, shape, dtype, values } of ordered) {
-        const array = values();
-        if (array.length !== sizeOf(shape)) {
-          throw new Error(`tensor ${quoted(name)} has ${array.length} elements, its shape is [${shape}]`);
-        }
-        const { buffer, byteOffset, byteLength } = dtype === "F16" ? toHalf(array) : array;
-        yield new Uint8Array(buffer, byteOffset, byteLength);
-      }
-    }(),
-  );
+  yield new Uint8Array(BigUint64Array.of(BigInt(header.length)).buffer);
+  yield header;
+  for (const { name, shape, dtype, values } of ordered) {
+    const array = values();
+    if (array.length !== sizeOf(shape)) {
+      throw new Error(`tensor ${quoted(name)} has ${array.length} elements, its shape is [${shape}]`);
+    }
+    const { buffer, byteOffset, byteLength } = dtype === "F16" ? toHalf(array) : array;
+    yield new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+  }
 }

@@ -63,7 +63,7 @@ test("schedules are for as many ranks as the command line says, else as a file h
 
 test("of several files, the one that is no schedule is named", () => {
   const good = file("good.csv", toCsv(generate("gpipe", { devices: 2 })));
-  for (const text of ["", "0F0,0Z0\n", "0F0\n1F0\n"]) {
+  for (const text of ["", "0F0,0Z0\n", "0F0\n1F0,1B0\n", "0F0\n1F0\n"]) { // the last is one, of forward passes alone
     const bad = file("bad.csv", text);
     assert.throws(
       () => loadSchedules([good, bad], undefined, 2),

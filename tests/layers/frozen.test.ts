@@ -21,6 +21,7 @@ import { isTrained, parameter } from "../../lib/layers/parameter.ts";
 import { placeLayers } from "../../lib/layers/placed.ts";
 import { positionedEmbedding } from "../../lib/layers/positioned_embedding.ts";
 import { recomputed } from "../../lib/layers/recompute.ts";
+import { reshape } from "../../lib/layers/reshape.ts";
 import { postNorm, preNorm } from "../../lib/layers/residual.ts";
 import { rmsNorm } from "../../lib/layers/rms_norm.ts";
 import { backwardInput, backwardWeight, forward } from "../../lib/layers/run.ts";
@@ -29,6 +30,8 @@ import { sequential } from "../../lib/layers/sequential.ts";
 import { shortcut } from "../../lib/layers/shortcut.ts";
 import { isRead, type Sums } from "../../lib/layers/sums.ts";
 import { swigluMlp } from "../../lib/layers/swiglu_mlp.ts";
+import { frozenModel } from "../../lib/models/frozen_model.ts";
+import { createModel } from "../../lib/models/registry.ts";
 import { packIds } from "../../lib/ops/embedding.ts";
 import { empty, fromArray, release, sizeOf, toArray, writeArray } from "../../lib/tensor.ts";
 import { close, device, normal, tokens } from "../ops/support.ts";
@@ -255,6 +258,17 @@ test("frozen() refuses a name that no parameter has", () => {
   assert.throws(() => frozen(linear("l", 2, 2), (name) => name === "wieght"), {
     name: "UserError",
     message: "frozen: no parameter of the layer is meant; it has l.weight",
+  });
+  const expression = /up/ as unknown as () => boolean;
+  assert.throws(() => frozen(mlp(), expression), {
+    name: "UserError",
+    message: /^frozen: isFrozen must be a function/,
+  });
+  assert.throws(() => frozenModel(createModel("llama-tiny"), expression), {
+    ...{ name: "UserError", message: /^frozenModel: isFrozen must be a function/ },
+  });
+  assert.throws(() => reshape([1] as unknown as () => number[]), {
+    ...{ name: "UserError", message: /^reshape: to must be a function/ },
   });
   assert.throws(() => frozen(gelu()), { message: "frozen: no parameter of the layer is meant; it has none" });
 });

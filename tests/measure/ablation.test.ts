@@ -5,7 +5,7 @@ import { dryDevices } from "../../lib/gpu/dry.ts";
 import { type AblationOptions, type AblationReport, measureAblation } from "../../lib/measure/ablation/measure.ts";
 import { ladder, rungNames, rungPair } from "../../lib/measure/ablation/ladder.ts";
 import { type LadderCosts, predictAblation } from "../../lib/measure/ablation/prediction.ts";
-import { weightTime } from "../../lib/measure/costs.ts";
+import { weightTime } from "../../lib/schedules/price/weight_time.ts";
 import { problemsOf } from "../../lib/measure/calibrate.ts";
 import type { MeasuredStage } from "../../lib/measure/costs.ts";
 import { llama } from "../../lib/models/llama.ts";

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { accountsOf, type StepAccount } from "../../lib/measure/explain/account.ts";
 import { explainProfile } from "../../lib/measure/explain/explain.ts";
+import { clusterOf } from "../../lib/measure/profile/cluster.ts";
+import type { Profile } from "../../lib/measure/profile/profile.ts";
 import { UserError } from "../../lib/errors.ts";
 import { stageCosts } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
@@ -211,6 +213,13 @@ test("what cannot be explained is refused in one line", async () => {
   await refused(explainProfile({ ...profile, steps: [] }), /no steps/);
   await refused(explainProfile(profile, { layers: [3] }), /one number for each stage: 2/);
   await refused(explainProfile(profile, { cap: -1 }), /cap/);
+  const promised = Promise.resolve(profile) as unknown as Profile;
+  assert.throws(() => clusterOf(promised), { name: "UserError", message: /^clusterOf: the profile must be a profile/ });
+  await refused(
+    explainProfile(promised),
+    /^explainProfile: the profile must be a profile, as fromTrace\(\) returns, which has to be waited for/,
+  );
+  await refused(explainProfile(profile, { also: [promised] }), /`?also`? must be a list of profiles/);
   const other = tracedRun(generate("1f1b-1", { devices: 3 }), { stages: equal(3) });
   await refused(explainProfile(profile, { also: [other] }), /2 stages on 2 ranks, and the other 3 on 3/);
 });

@@ -49,3 +49,12 @@ test("what is done can be said as a number", () => {
   });
   assert.match(text, /={6}-{24} 200 of 1000 candidates, .*, best 27\n$/);
 });
+
+test("what was done before is not timed", () => {
+  const text = written(undefined, () => {
+    const bar = progress(1000, "updates", 900);
+    bar.to(901);
+    bar.done();
+  });
+  assert.match(text, /^={27}-{3} 900 of 1000 updates, \? left\n/);
+});

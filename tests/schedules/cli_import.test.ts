@@ -40,6 +40,19 @@ test("schedule import says which schedule ran, and its JSON and CSV go into the 
   for (const command of ["show", "validate"]) assert.equal(schedule(command, csv, "--cluster", json).status, 0);
 });
 
+test("a traced W of several micro-batches is kept in --csv, with a word that PyTorch rejects it", () => {
+  const [trace, csv] = [join(folder, "wide.trace.json"), join(folder, "wide.csv")];
+  const wide = ["--devices", "2", "--two-stage", "--policy", "end", "--width", "2"];
+  assert.equal(schedule("show", "1f1b-1", ...wide, "--trace", trace).status, 0);
+  for (const args of [["import"], ["explain", "--budget", "0"]]) {
+    const { status, stderr } = schedule(...args, trace, "--csv", csv);
+    assert.equal(status, 0, stderr);
+    const isWide = readFileSync(csv, "utf8").includes("CONCAT_W");
+    assert.equal(/\(CONCAT_W\), which PyTorch rejects/.test(stderr), isWide, `${args}: ${stderr}`);
+    assert.ok(isWide || args[0] === "explain");
+  }
+});
+
 test("mistakes are one line and exit code 2", () => {
   const write = (name: string, text: string) => {
     writeFileSync(join(folder, name), text);

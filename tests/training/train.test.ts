@@ -8,7 +8,8 @@ import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import type { Batch } from "../../lib/train/data.ts";
 import { cosineDecay } from "../../lib/train/learning_rates.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
-import { train, type TrainEvaluation, type TrainOptions, type TrainStep } from "../../lib/training/train.ts";
+import type { TrainEvaluation } from "../../lib/training/evaluation.ts";
+import { train, type TrainOptions, type TrainStep } from "../../lib/training/train.ts";
 import { aligned, randomBatch, tinyModel } from "../runtime/support.ts";
 
 let set: DeviceSet;
@@ -145,6 +146,21 @@ test("a signal ends it between updates: the one that has begun is made whole", a
   const byHand = make();
   await train(byHand, { schedule, data: source(), samples: 4, steps: 1, accumulate: 2 });
   assert.deepEqual(await closed(pipeline), await closed(byHand));
+});
+
+test("a signal between updates leaves the source behind the batches that were trained on", async () => {
+  const controller = new AbortController(), pipeline = make();
+  let drawn = 0;
+  const data = { next: () => batchOf(drawn++) };
+  const options: TrainOptions = {
+    ...{ schedule, data, samples: 4, steps: 9, accumulate: 2, signal: controller.signal },
+    onStep: ({ step }) => step === 1 && controller.abort(),
+  };
+  const { ended, steps } = await train(pipeline, options);
+  assert.deepEqual([ended, steps, drawn], ["signal", 2, 4]);
+  const again = await train(pipeline, options);
+  assert.deepEqual([again.ended, again.steps, drawn], ["signal", 0, 4]);
+  pipeline.close();
 });
 
 test("of an update that fails in the midst of its batches nothing is left", async () => {

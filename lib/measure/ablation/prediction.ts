@@ -6,7 +6,8 @@ import { type Costs, stageCosts, withHostOverhead, withStall } from "../../sched
 import { simulate } from "../../schedules/price/simulate.ts";
 import type { SchedulePair } from "../../schedules/transforms/pair.ts";
 import { type RungName, rungPair } from "./ladder.ts";
-import { type MeasuredCosts, type MeasuredStage, simulatorCosts, weightTime } from "../costs.ts";
+import { weightTime } from "../../schedules/price/weight_time.ts";
+import { type MeasuredCosts, type MeasuredStage, simulatorCosts } from "../costs.ts";
 import { median } from "../statistics.ts";
 
 /** The gain that the 2BP paper's abstract reports (arXiv 2405.18047), for a transformer on four GPUs. */

@@ -1,6 +1,6 @@
 /** A traced step, explained: where it goes, what the simulator makes of it, and what else would be faster. */
 import { UserError } from "../../errors.ts";
-import { anything, expectFields, listOf, optional, positive, real, type Rules, whole } from "../../rules.ts";
+import { expectFields, expectValue, listOf, optional, positive, real, type Rules, whole } from "../../rules.ts";
 import { generator } from "../../random.ts";
 import { type Costs, endOf } from "../../schedules/price/costs.ts";
 import { simulate, type Simulation, timesOf } from "../../schedules/price/simulate.ts";
@@ -9,7 +9,7 @@ import type { Schedule } from "../../schedules/schedule.ts";
 import { sizesOf } from "../../schedules/check/sizes.ts";
 import { search } from "../../schedules/search/search.ts";
 import { fewest, shareBeyond } from "../bootstrap.ts";
-import type { ActionTimes, Profile, StageProfile } from "../profile/profile.ts";
+import { type ActionTimes, type Profile, profileRule, type StageProfile } from "../profile/profile.ts";
 import { median } from "../statistics.ts";
 import { accountsOf, type StepAccount } from "./account.ts";
 import { activationsOf, candidatesFor } from "./alternatives.ts";
@@ -76,7 +76,10 @@ export interface Explanation {
 }
 
 const rules: Rules<ExplainOptions> = {
-  also: anything,
+  also: optional({
+    right: "a list of profiles, as fromTrace() returns",
+    accepts: (value) => Array.isArray(value) && value.every(profileRule.accepts),
+  }),
   cap: optional(real({ least: "above 0" })),
   budget: optional(whole(0, 1e9)),
   resamples: optional(positive),
@@ -108,6 +111,7 @@ const rules: Rules<ExplainOptions> = {
  * @throws {UserError} For a profile without steps, other profiles of other stages, layers that are not one number a stage.
  */
 export async function explainProfile(profile: Profile, options: ExplainOptions = {}): Promise<Explanation> {
+  expectValue("explainProfile: the profile", profile, profileRule);
   expectFields("explainProfile", options, rules);
   const { also = [], cap = Infinity, budget = 20_000, resamples = 400, layers } = options;
   const { schedule, steps } = profile;
@@ -175,7 +179,7 @@ function nameOf({ name, policy, actions }: Schedule): string {
   return isWhole ? `${name}, no 2BP` : name;
 }
 
-/** A schedule that has a B, an I and a W on each stage, to be asked about. */
+/** Of a schedule an F, an I and a W on each stage (listed by stage, not by rank), to be asked about. */
 function allKinds(schedule: Schedule): Schedule {
   const actions = schedule.placement.map((_, stage) =>
     (["F", "I", "W"] as const).map((kind) => ({ kind, stage, microbatches: [0] }))

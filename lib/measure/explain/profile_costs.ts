@@ -50,7 +50,7 @@ export function missingTimes(schedule: Schedule, stages: readonly StageProfile[]
   return [...missing].map(([stage, names]) => `${[...names].join(" and ")} of stage ${stage}`).join(", ");
 }
 
-/** What a B costs that no run had: its I and its W. */
+/** Whether a schedule has a B on a stage of which no run had one: {@link costsOfProfile} takes its I and its W together for it. */
 export function assumedB(schedule: Schedule, stages: readonly StageProfile[]): boolean {
   return schedule.actions.flat().some(({ kind, stage }) =>
     kind === "B" && !stages.find((each) => each.stage === stage)?.b
@@ -59,7 +59,8 @@ export function assumedB(schedule: Schedule, stages: readonly StageProfile[]): b
 
 /**
  * Costs in milliseconds out of what was seen. What the host takes before an action can work is part of it, at its beginning: the same
- * as `clusterCosts(clusterOf(profile))`, but for what is drawn or scaled.
+ * as `clusterCosts(clusterOf(profile))`, but for what is drawn or scaled, and but for messages between ranks of which nobody waited for
+ * one: here they take as long as the others, there they take no time. A W of a width that nobody saw is refused here.
  *
  * @param scale By stage a factor for its times.
  */

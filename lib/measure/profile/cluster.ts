@@ -1,6 +1,7 @@
 /** What a profile says of a cluster: its medians, for every function that takes costs. */
+import { expectValue } from "../../rules.ts";
 import type { Cluster, ClusterStage } from "../../schedules/price/cluster.ts";
-import type { Profile } from "./profile.ts";
+import { type Profile, profileRule } from "./profile.ts";
 
 /**
  * The medians of a profile, as a cluster file has them: for `clusterCosts`, and so for `simulate`, `twoStage` and `search`.
@@ -14,8 +15,12 @@ import type { Profile } from "./profile.ts";
  * const costs = clusterCosts(clusterOf(await fromTrace([{ name: "times.csv", text }])));
  * console.log(costs.duration({ kind: "B", stage: 1, microbatches: [0] }, 1, 0)); // 32
  * ```
+ *
+ * @throws {UserError} For what is no profile.
  */
-export function clusterOf({ ranks, stages, messages, hosts, tails }: Profile): Cluster {
+export function clusterOf(profile: Profile): Cluster {
+  expectValue("clusterOf: the profile", profile, profileRule);
+  const { ranks, stages, messages, hosts, tails } = profile;
   const medians = (list: Profile["hosts"]) =>
     list.some((each) => each !== undefined) ? list.map((each) => each ? short(each.median) : null) : undefined;
   const [host, tail] = [medians(hosts), medians(tails)];

@@ -1,4 +1,5 @@
 /** What a trace of a run elsewhere says: which schedule ran, when, and what its actions cost. */
+import type { Rule } from "../../rules.ts";
 import type { Action, Schedule } from "../../schedules/schedule.ts";
 
 /** Times of one thing, in milliseconds: what was seen, and how far it can be trusted. */
@@ -108,3 +109,9 @@ export interface Profile {
   /** What a reader of these times should know, in sentences: where they come from where there is a choice, and what is missing. */
   readonly notes: readonly string[];
 }
+
+/** What takes a profile asks for this. */
+export const profileRule: Rule = {
+  right: "a profile, as fromTrace() returns, which has to be waited for",
+  accepts: (value) => typeof value === "object" && value !== null && "stages" in value && "steps" in value,
+};

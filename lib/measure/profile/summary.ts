@@ -5,7 +5,7 @@ import { median } from "../statistics.ts";
 import type { Aligned } from "./align.ts";
 import type { ActionTimes, Profile, StageProfile, TracedAction, TracedStep } from "./profile.ts";
 import type { RankTrace } from "./rank_trace.ts";
-import { timesOf } from "./times.ts";
+import { actionTimes } from "./times.ts";
 
 /** A first step that takes so many times the median of those after it is a warm-up. */
 const slow = 1.5;
@@ -21,7 +21,7 @@ export function profileOf(
 ): Profile {
   const { count, dropped } = warmedUp(all, warmup);
   const steps = all.slice(count);
-  const hosts = traces.map((_, rank) => timesOf(steps.flatMap((step) => gapsOf(step, rank))));
+  const hosts = traces.map((_, rank) => actionTimes(steps.flatMap((step) => gapsOf(step, rank))));
   const notes = traces.flatMap((trace) => trace.notes);
   const stages = schedule.placement.map((rank, stage) => stageOf(steps, rank, stage, shared));
   if (shared.size > 0) {
@@ -39,7 +39,7 @@ export function profileOf(
     stages,
     messages: messagesOf(steps, hosts),
     hosts,
-    tails: traces.map((_, rank) => timesOf(tails.slice(count).flatMap((each) => each[rank] ?? []))),
+    tails: traces.map((_, rank) => actionTimes(tails.slice(count).flatMap((each) => each[rank] ?? []))),
     clocks,
     dropped: [...incomplete, ...dropped],
     notes,
@@ -80,7 +80,7 @@ function stageOf(
   const actions = steps.flatMap(({ ranks }) => ranks[rank]).filter(({ action }) => action.stage === stage);
   const times = (isIt: (each: TracedAction) => boolean) => {
     const those = actions.filter(isIt), alone = those.filter((each) => !shared.has(each));
-    return timesOf((alone.length > 0 ? alone : those).map(({ began, end }) => end - began));
+    return actionTimes((alone.length > 0 ? alone : those).map(({ began, end }) => end - began));
   };
   const widths = new Set(
     actions.flatMap(({ action: { kind, microbatches } }) => kind === "W" ? microbatches.length : []),
@@ -117,5 +117,5 @@ function messagesOf(steps: readonly TracedStep[], hosts: Profile["hosts"]): Prof
     }
   }
   return [...seen.values()].sort((a, b) => a.from - b.from || a.to - b.to || (a.what < b.what ? -1 : 1))
-    .map(({ from, to, what, samples }) => ({ from, to, what, time: timesOf(samples)! }));
+    .map(({ from, to, what, samples }) => ({ from, to, what, time: actionTimes(samples)! }));
 }

@@ -3,7 +3,7 @@ import { UserError } from "../../errors.ts";
 import { described } from "../../rules.ts";
 import { type Cluster, readCluster } from "../../schedules/price/cluster.ts";
 import type { ActionTimes, Profile, StageProfile } from "./profile.ts";
-import { timesOf } from "./times.ts";
+import { actionTimes } from "./times.ts";
 
 /** A time of a table. */
 interface Row {
@@ -110,7 +110,7 @@ export function tableProfile(table: TimesTable): Profile {
   if ("cluster" in table) {
     const { ranks, stages, messages = [], hosts, tails } = table.cluster;
     const single = (value: number | null | undefined) =>
-      value === null || value === undefined ? undefined : timesOf([value]);
+      value === null || value === undefined ? undefined : actionTimes([value]);
     return {
       source: "times",
       ranks,
@@ -121,11 +121,11 @@ export function tableProfile(table: TimesTable): Profile {
           f: single(f),
           i: single(i),
           b: single(b),
-          w: Object.fromEntries(widths.map(([width, time]) => [width, timesOf([time])!])),
+          w: Object.fromEntries(widths.map(([width, time]) => [width, actionTimes([time])!])),
         });
       }),
       messages: messages.flatMap(({ from, to, what, time }) =>
-        (what ? [what] : ["F", "I"] as const).map((each) => ({ from, to, what: each, time: timesOf([time])! }))
+        (what ? [what] : ["F", "I"] as const).map((each) => ({ from, to, what: each, time: actionTimes([time])! }))
       ),
       hosts: Array.from({ length: ranks }, (_, rank) => single(hosts?.[rank])),
       tails: Array.from({ length: ranks }, (_, rank) => single(tails?.[rank])),
@@ -153,7 +153,7 @@ export function tableProfile(table: TimesTable): Profile {
   const stages = placement.map((_, stage) => {
     const own = byStage.get(stage)!;
     const times = (kind: string, width = 1) =>
-      timesOf(own.filter((row) => row.kind === kind && row.width === width).map(({ time }) => time));
+      actionTimes(own.filter((row) => row.kind === kind && row.width === width).map(({ time }) => time));
     const widths = new Set(own.flatMap(({ kind, width }) => kind === "W" ? width : []));
     return stageProfile(stage, {
       f: times("F"),

@@ -3,7 +3,7 @@ import { median, quartiles } from "../statistics.ts";
 import type { ActionTimes } from "./profile.ts";
 
 /** Median, quartiles and outliers of times in milliseconds; undefined of none. */
-export function timesOf(samples: readonly number[]): ActionTimes | undefined {
+export function actionTimes(samples: readonly number[]): ActionTimes | undefined {
   if (samples.length === 0) return undefined;
   const [lower, upper] = quartiles(samples), far = 3 * (upper - lower);
   return {

@@ -3,6 +3,7 @@ import { UserError } from "../../errors.ts";
 import { described } from "../../rules.ts";
 import type { Action, Kind } from "../schedule.ts";
 import type { Costs } from "./costs.ts";
+import { weightTime } from "./weight_time.ts";
 
 /** What the actions of a stage take, in milliseconds; a kind that is not known is absent. */
 export interface ClusterStage {
@@ -93,8 +94,8 @@ export function readCluster(value: unknown): Cluster {
 }
 
 /**
- * The costs of a cluster, in milliseconds. A W of a width that is not known takes as long per micro-batch as the next narrower one that
- * is, or the narrowest.
+ * The costs of a cluster, in milliseconds. The time of a W of a width that is not known lies on a straight line between those that are,
+ * and beyond the widest, or below the narrowest, it takes as long a micro-batch as there.
  *
  * ```ts
  * import { generate, simulate } from "twobp";
@@ -140,17 +141,14 @@ function actionTime(stages: readonly ClusterStage[], { kind, stage, microbatches
   };
   if (kind === "F") return needed("f", known.f);
   if (kind === "I") return needed("i", known.i);
-  if (kind === "W") return needed("w", weightTime(known.w, microbatches.length));
-  const one = weightTime(known.w, 1);
+  if (kind === "W") return needed("w", weightTimeOf(known.w, microbatches.length));
+  const one = weightTimeOf(known.w, 1);
   return needed("b", known.b ?? (known.i === undefined || one === undefined ? undefined : known.i + one));
 }
 
-function weightTime(w: ClusterStage["w"], width: number): number | undefined {
-  if (w === undefined) return undefined;
-  if (typeof w === "number") return w * width;
-  const widths = Object.keys(w).map(Number).sort((a, b) => a - b);
-  const near = widths.findLast((each) => each <= width) ?? widths[0];
-  return w[near] * width / near;
+function weightTimeOf(w: ClusterStage["w"], width: number): number | undefined {
+  if (w === undefined || typeof w === "number") return w && w * width;
+  return weightTime(w, width);
 }
 
 function objectOf(what: string, value: unknown, names: readonly string[]): Record<string, unknown> {

@@ -12,8 +12,8 @@ export function seededRandom(seed: number): () => number {
 }
 
 /**
- * Simulated annealing: moves one action of a rank a few places, or splits a B or joins an I and a W where a B can be better, keeps what is not slower, and now and then what is, less
- * often as it goes on. Yields after every move, with a new best order where it found one.
+ * Simulated annealing: moves one action of a rank a few places, or splits a B or joins an I and a W where a B can be better; keeps what
+ * is not slower, and now and then what is, less often as it goes on. Yields after every move, with a new best order where it found one.
  */
 export function* anneal(problem: Problem, start: Order, moves: number): Generator<Order | undefined, void> {
   const next = seededRandom(1);

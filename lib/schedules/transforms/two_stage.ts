@@ -21,8 +21,8 @@ export interface TwoStageOptions {
    */
   width?: number;
   /**
-   * Costs that say what is idle, for `fill`, `lean`, `select` and `cap`, and for `select` what a B costs beside its I and W; unit costs when absent. Where they are given, the result says
-   * whether it is slower than the schedule itself: see `Schedule.slower`.
+   * Costs that say what is idle, for `fill`, `lean`, `select` and `cap`, and for `select` what a B costs beside its I and W; unit costs
+   * when absent. Where they are given, the result says whether it is slower than the schedule itself: see `Schedule.slower`.
    */
   costs?: Costs;
   /** What each stage holds, for `lean` and `cap`; activations 1 and derivatives 1 when absent. See `stageMemories`. */
@@ -37,8 +37,8 @@ const rules: Rules<TwoStageOptions> = {
 };
 
 /**
- * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule (with `select` those that gain by it) into an I in its place, whose gradient leaves at
- * once, and a W that the policy puts later. F and I keep the order of the schedule.
+ * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule (with `select` those that gain by it) into an I in its place, whose
+ * gradient leaves at once, and a W that the policy puts later. F and I keep the order of the schedule.
  *
  * With costs, `fill` and `lean` take no longer than the schedule itself wherever a B costs as much as its I and W: if need be they
  * run each W at once, one micro-batch wide. `select` never takes longer, whatever a B costs: it splits those backwards whose early

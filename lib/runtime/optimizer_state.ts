@@ -1,0 +1,102 @@
+/** What the optimizers of all ranks remember, by the names of parameters: whatever the partition, it is the same. */
+import { UserError } from "../errors.ts";
+import { release, sizeOf, type Tensor, view, writeArray } from "../tensor.ts";
+import { anything, expectFields, optional, whole } from "../rules.ts";
+import type { LossScale } from "../train/loss_scale.ts";
+import type { Rank } from "./run.ts";
+import { arraysFor } from "./values.ts";
+
+/** All that further updates depend on besides parameters and running statistics. */
+export interface OptimizerState {
+  /** How many updates the optimizer has made. */
+  readonly updates: number;
+  /** What it keeps of each trained parameter, by the parameter's name, a dot and its own, "blocks.0.norm.weight.exp_avg"; of tied ones once. */
+  readonly values: ReadonlyMap<string, Float32Array>;
+  /** In mixed precision what the loss is multiplied by, and how many good steps it has been so. */
+  readonly lossScale?: { readonly value: number; readonly good: number };
+}
+
+/** What an optimizer keeps of one parameter. */
+interface ParameterMoment {
+  /** The parameter's name, a dot and its own. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Of the copy of a tied parameter the name of the original's, which is the same. */
+  readonly original?: string;
+  /** Shares the optimizer's memory, without a reference of its own. */
+  readonly tensor: Tensor;
+}
+
+/** What a state of the optimizers consists of: of tied parameters the original's alone. */
+export function savedMoments(ranks: readonly Rank[], originals: ReadonlyMap<string, string>) {
+  const { updates, moments } = momentsOf(ranks, originals);
+  return { updates, moments: moments.filter(({ original }) => original === undefined) };
+}
+
+/**
+ * What all optimizers keep, and how many updates they have made, all alike.
+ *
+ * @param originals By the name of a tied copy, the original's.
+ * @throws {UserError} When one does not say what it keeps.
+ */
+function momentsOf(
+  ranks: readonly Rank[],
+  originals: ReadonlyMap<string, string>,
+): { updates: number; moments: readonly ParameterMoment[] } {
+  const moments: ParameterMoment[] = [];
+  let updates = 0;
+  for (const { number, stages, optimizers } of ranks) {
+    const blocks = [...stages.values()].flatMap((stage) => stage.blocks);
+    for (const [index, { parameters, starts }] of blocks.entries()) {
+      const { memory } = optimizers[index];
+      if (!memory) {
+        throw new UserError(
+          `The optimizer on rank ${number} has no \`memory\`, which says what it keeps from update to update: it cannot be saved`,
+        );
+      }
+      ({ updates } = memory);
+      for (const [at, { name, shape }] of parameters.entries()) {
+        for (const moment of memory.moments) {
+          const start = starts[at] - moment.start;
+          if (start < 0 || start >= sizeOf(moment.values.shape)) continue; // of other parameters
+          const tensor = view(moment.values, shape, 4 * start);
+          release(tensor); // the optimizer has its own
+          const original = originals.get(name);
+          moments.push({
+            ...{ name: `${name}.${moment.name}`, shape, tensor },
+            ...(original === undefined ? {} : { original: `${original}.${moment.name}` }),
+          });
+        }
+      }
+    }
+  }
+  return { updates, moments };
+}
+
+/**
+ * Gives all optimizers other moments, another count, and the loss another scale.
+ *
+ * @throws {UserError} When that does not fit; nothing has changed then.
+ */
+export function resumeOptimizers(
+  model: string,
+  ranks: readonly Rank[],
+  originals: ReadonlyMap<string, string>,
+  lossScale: LossScale | undefined,
+  state: OptimizerState,
+): void {
+  expectFields("setOptimizerState", state, { updates: whole(0), values: anything, lossScale: optional(anything) });
+  const { moments } = momentsOf(ranks, originals);
+  const copies = new Map(moments.flatMap(({ name, original }) => original === undefined ? [] : [[name, original]]));
+  const fresh = arraysFor("moment", model, moments, state.values, copies);
+  if (!lossScale !== !state.lossScale) {
+    throw new UserError(
+      lossScale
+        ? "setOptimizerState: mixed precision needs `lossScale`, and the state has none: it is of f32"
+        : "setOptimizerState: the state has a loss scale, of mixed precision, and this pipeline is f32",
+    );
+  }
+  if (lossScale) lossScale.restore(state.lossScale!);
+  for (const [{ tensor }, array] of fresh) writeArray(tensor, array);
+  for (const { optimizers } of ranks) optimizers.forEach(({ memory }) => memory!.resume(state.updates));
+}
