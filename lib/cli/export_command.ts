@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { type Command, InvalidArgumentError } from "commander";
+import { UserError } from "../errors.ts";
 import { checkOutputFolder, writeFolder, writeOutput } from "../output.ts";
 import { variantOf } from "../report/schedule.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
@@ -40,10 +41,17 @@ export function exportFlags(command: Command): Command {
 /**
  * Writes the folder and says what is in it.
  *
- * @throws {UserError} For a folder that cannot be written, a rank without an action, and a partition of other sizes.
+ * @throws {UserError} For a folder that cannot be written, a schedule without backward passes, a rank without an action, and a
+ * partition of other sizes.
  */
 export async function exportTo(schedule: Schedule, folder: string, { partition }: ExportFlags): Promise<void> {
   checkOutputFolder("export", folder);
+  if (!schedule.actions.flat().some(({ kind }) => kind !== "F")) {
+    throw new UserError(
+      "export writes a training step, whose gradients run.py compares, and this schedule has forward passes alone; " +
+        "schedule show --csv FILE writes those",
+    );
+  }
   if (partition) checkPartition(schedule, partition);
   const files: Record<string, string> = {
     "plan.csv": toCsv(schedule, { for: "torch" }),
@@ -58,7 +66,8 @@ export async function exportTo(schedule: Schedule, folder: string, { partition }
   const lost = lostOf(schedule);
   if (lost) process.stderr.write(`schedule: ${lost}\n`);
   writeOutput("-", `${titleOf(schedule)} in ${shown(folder)}: ${Object.keys(files).join(", ")}\n`);
-  writeOutput("-", `Run it: python ${shown(join(folder, "run.py"))}\n`);
+  const program = shown(join(folder, "run.py"));
+  writeOutput("-", `Run it: python ${/\s/.test(program) ? `"${program}"` : program}\n`);
 }
 
 function titleOf(schedule: Schedule): string {

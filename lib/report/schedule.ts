@@ -116,7 +116,7 @@ export function criticalPathText({ criticalPath, makespan }: Simulation): string
     `${kind} ${time(sums[kind]!)}`
   );
   if (makespan - busy > 1e-9 * makespan) parts.push(`transfers and tail ${time(makespan - busy)}`);
-  return `Critical path: ${criticalPath.length} actions, ${parts.join(", ")}`;
+  return [`Critical path: ${criticalPath.length} actions`, ...parts].join(", ");
 }
 
 /** By how much 2BP makes the step longer, where it does: `Schedule.slower` in a sentence. */

@@ -82,6 +82,7 @@ test("export refuses in one line, before it writes", () => {
     ],
     [["export", "naive", join(folder, "a"), "--to", "torch", "--partition", "0,0"], /must have a layer somewhere/],
     [["export", "naive", join(folder, "a"), "--to", "torch", "--policy", "end"], /add --two-stage/],
+    [["export", "naive", join(folder, "a"), "--to", "torch", "--forward-only"], /has forward passes alone/],
     [["export", "naiv", join(folder, "a"), "--to", "torch"], /Unknown schedule "naiv"/],
   ];
   for (const [args, message] of cases) {

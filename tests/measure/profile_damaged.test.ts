@@ -33,8 +33,27 @@ const changed = (
 const event = (name: string, more: object = {}) =>
   JSON.stringify({ traceEvents: [{ ph: "X", cat: "user_annotation", name, ts: 1, dur: 1, ...more }] });
 
+/** Of three ranks, the last of which is of another run. */
+const mixed = (hosts: string[], other: { ahead?: number[]; slow?: number[] }) => {
+  const run = { hosts, steps: 5 }, costs = unitCosts({ f: 2, i: 2, w: 2 });
+  return [
+    ...torchTraces(schedule, costs, run).slice(0, 2),
+    torchTraces(schedule, costs, { ...run, ...other })[2],
+  ];
+};
+
 const refused: [what: string, texts: string[], message: RegExp][] = [
   ["an empty text", [""], /^rank0\.json: it is empty$/],
+  [
+    "a rank of another run on the same machine, a minute later,",
+    mixed([], { ahead: [60_000, 60_000, 60_000] }),
+    /^rank0\.json and rank2\.json are of one machine \(host\), and 59\.\d+ s lie between their steps: they are of different/,
+  ],
+  [
+    "a rank of another run, whose steps are longer,",
+    mixed(["a", "b", "c"], { slow: [3, 3, 3, 3, 3] }),
+    /^rank\d\.json and rank\d\.json contradict each other: .* a message is used \d+\.\d ms before it is made; give the traces of one run$/,
+  ],
   ["blanks", [" \n \n"], /^rank0\.json: it is empty$/],
   ["prose", ["to be, or not to be"], /^rank0\.json: neither a trace nor a table of times/],
   ["a number", ["[1, 2"], /^rank0\.json: element 0 must be \[stage, kind, microseconds\]/],

@@ -222,3 +222,10 @@ test("search() explains a cap under which nothing fits, and bad sizes", async ()
   });
   await assert.rejects(search({ devices: 0, microbatches: 2 }), /whole number of devices/);
 });
+
+test("a search does not blame the cap for costs whose sum is no number", async () => {
+  const costs = unitCosts({ f: 1e308, i: 1, w: 1 });
+  for (const cap of [Infinity, 100]) {
+    await assert.rejects(search({ devices: 2, microbatches: 4, costs, cap }), /^UserError: The costs are too large: /);
+  }
+});

@@ -133,3 +133,9 @@ test("simulate() accepts ranks without actions and costs of zero", () => {
   assert.equal(simulate(one).makespan, 3);
   assert.equal(simulate(one, unitCosts({ f: 0, i: 0, w: 0 })).bubbleRatio, 0);
 });
+
+test("simulate() refuses costs whose sum is no number", () => {
+  const tooLarge = /^UserError: The costs are too large: the times of a step add up to more than a number can hold/;
+  assert.throws(() => simulate(generate("1f1b-1", { devices: 2 }), unitCosts({ f: 1e308, i: 1, w: 1 })), tooLarge);
+  assert.equal(simulate(schedule(["0F0 0B0"], [0]), unitCosts({ f: 1e307, i: 1e307, w: 1e307 })).makespan, 3e307);
+});

@@ -1,6 +1,9 @@
 /** Steps on one clock, with what each action waited for. */
+import { UserError } from "../../errors.ts";
 import type { Action, Schedule } from "../../schedules/schedule.ts";
+import { median } from "../statistics.ts";
 import { type Clocks, clocksOf, type Exchange } from "./clocks.ts";
+import { shown } from "../../text.ts";
 import type { MatchedSteps } from "./pipeline.ts";
 import type { TracedAction, TracedMessage, TracedStep } from "./profile.ts";
 import type { RankAction, RankTrace } from "./rank_trace.ts";
@@ -36,7 +39,11 @@ export function makersOf(
 
 const keyOf = ({ kind, stage, microbatches }: Action) => `${kind}${stage} ${microbatches[0]}`;
 
-/** Puts the steps of all ranks on the clock of rank 0. */
+/**
+ * Puts the steps of all ranks on the clock of rank 0.
+ *
+ * @throws {UserError} For traces that cannot be of one run.
+ */
 export function alignedSteps(ranks: readonly RankTrace[], steps: MatchedSteps["steps"], schedule: Schedule): Aligned {
   const maker = makersOf(schedule);
   const exchanges: Exchange[] = [];
@@ -55,7 +62,9 @@ export function alignedSteps(ranks: readonly RankTrace[], steps: MatchedSteps["s
     });
     return all;
   });
+  expectOneTime(ranks, steps);
   const clocks = clocksOf(ranks, exchanges);
+  expectOneRun(ranks, exchanges, steps, clocks);
   /** What to subtract from a time of a rank, in microseconds, to have it on the clock of rank 0. */
   const ahead = ranks.map(({ base }, rank) => clocks[rank].ahead - (base - ranks[0].base) / 1000);
   const shared = new Set<TracedAction>();
@@ -96,4 +105,49 @@ export function alignedSteps(ranks: readonly RankTrace[], steps: MatchedSteps["s
   });
   const inMilliseconds = clocks.map(({ ahead, error }) => ({ ahead: ahead / 1000, error: error / 1000 }));
   return { steps: traced, tails, shared, clocks: inMilliseconds };
+}
+
+/** Ranks of one machine share a clock, which may be some milliseconds off by what the profiler does, but never by whole runs. */
+function expectOneTime(ranks: readonly RankTrace[], steps: MatchedSteps["steps"]): void {
+  if (steps.length === 0) return;
+  const spans = ranks.map(({ base }, rank) => ({
+    start: steps[0].ranks[rank].actions[0].start + base / 1000,
+    end: steps.at(-1)!.ranks[rank].actions.at(-1)!.end + base / 1000,
+  }));
+  ranks.forEach(({ host, file }, rank) => {
+    const other = ranks.findIndex((each) => host !== undefined && each.host === host);
+    if (other < 0 || other === rank) return;
+    const apart = Math.max(spans[rank].start - spans[other].end, spans[other].start - spans[rank].end);
+    if (apart <= 0) return;
+    throw new UserError(
+      `${ranks[other].file} and ${file} are of one machine (${shown(host!)}), and ${
+        (apart / 1e6).toFixed(3)
+      } s lie between their steps: ` +
+        "they are of different runs; give the traces of one run",
+    );
+  });
+}
+
+/** Of one run, messages leave some difference of the clocks possible. What contradicts itself by half a step is no drift of a clock. */
+function expectOneRun(
+  ranks: readonly RankTrace[],
+  exchanges: readonly Exchange[],
+  steps: MatchedSteps["steps"],
+  clocks: Clocks,
+): void {
+  const lengths = steps.map(({ ranks: own }) =>
+    Math.max(...own.map(({ actions }) => actions.at(-1)!.end - actions[0].start))
+  );
+  const late = exchanges.map(({ from, to, sent, arrived }) =>
+    sent - clocks[from].ahead + (ranks[from].base - ranks[to].base) / 1000 - (arrived - clocks[to].ahead)
+  );
+  const at = late.reduce((most, time, index) => time > late[most] ? index : most, 0);
+  if (!(late[at] > median(lengths) / 4)) return;
+  const { from, to } = exchanges[at];
+  throw new UserError(
+    `${ranks[from].file} and ${
+      ranks[to].file
+    } contradict each other: whatever the difference of their clocks, a message is used ` +
+      `${(late[at] / 1000).toFixed(1)} ms before it is made; give the traces of one run`,
+  );
 }

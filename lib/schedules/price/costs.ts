@@ -199,3 +199,8 @@ export function withStall(costs: Costs, rank: number, time: number): Costs {
       costs.duration(action, at, index) + (at === rank && action.kind === "B" ? time : 0),
   };
 }
+
+/** For costs that are numbers each, and whose sum is none. */
+export function costsTooLarge(): UserError {
+  return new UserError("The costs are too large: the times of a step add up to more than a number can hold, 1.8e308");
+}

@@ -1,6 +1,6 @@
 import { expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
-import { type Costs, costsRule, delayOf, durationOf, endOf, tailOf, unitCosts } from "./costs.ts";
+import { type Costs, costsRule, costsTooLarge, delayOf, durationOf, endOf, tailOf, unitCosts } from "./costs.ts";
 import { type Memory, unitMemory } from "./memory.ts";
 import { peaksOf } from "./peak_memory.ts";
 import { expectSchedule } from "../check/sizes.ts";
@@ -138,7 +138,11 @@ export function timesOf(program: Program, costs: Costs): Times {
     ends[node] += start;
     latest[own] = node;
   }
-  return { starts, ends, because, busy, makespan: latest.reduce((most, node) => Math.max(most, ends[node]), 0) };
+  const makespan = latest.reduce((most, node) => Math.max(most, ends[node]), 0);
+  if (!(busy.reduce((sum, time) => sum + time, makespan) < Infinity)) {
+    throw costsTooLarge();
+  }
+  return { starts, ends, because, busy, makespan };
 }
 
 /** How long each node takes. Asked rank by rank: in the order of time the actions are all over the memory. */

@@ -2,7 +2,7 @@ import { anything, callback, expectFields, optional, positive, type Rule, type R
 import { UserError } from "../../errors.ts";
 import type { Schedule } from "../schedule.ts";
 import { branchAndBound, isSmall } from "./branch_and_bound.ts";
-import { type Costs, costsRule, endOf, unitCosts } from "../price/costs.ts";
+import { type Costs, costsRule, costsTooLarge, endOf, unitCosts } from "../price/costs.ts";
 import { fillIdle } from "../transforms/fill.ts";
 import { fillSelected } from "../transforms/select.ts";
 import { listSchedule, rules } from "./list_scheduling.ts";
@@ -136,6 +136,7 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
     else excluded = Math.min(excluded, value);
   };
   candidates.forEach(consider);
+  if (!best && excluded === Infinity) throw costsTooLarge();
   if (!best) throw new UserError(`A cap of ${cap} is too small for the messages on their way between ${devices} ranks`);
 
   let done = 0;
