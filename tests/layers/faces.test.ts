@@ -6,8 +6,8 @@ import * as ops from "../../lib/ops/mod.ts";
 import { everyOperation } from "../ops/support.ts";
 import { layers } from "./every.ts";
 
-/** Operations that are parts of others, or of an optimizer. */
-const inner = /^(attention|selectiveScan|adamw|sgd)/;
+/** Operations that are parts of others, of an optimizer, or of the end of a step. */
+const inner = /^(attention|selectiveScan|adamw|lion|look|sgd)/;
 
 test("every layer, and every operation, is exported", async () => {
   for (const name of Object.keys(layers)) assert.ok(name in face, name);
