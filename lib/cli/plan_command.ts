@@ -4,7 +4,7 @@ import { Command } from "commander";
 import { createModel } from "../models/registry.ts";
 import { plan } from "../planning/plan.ts";
 import { clusterLines, gaveUp, planJson, planTable } from "../report/plan.ts";
-import { progress } from "../report/progress.ts";
+import { progress, type ProgressLine } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
@@ -59,9 +59,9 @@ async function run(flags: Flags): Promise<void> {
   const { samples, budget, precision, devices = cluster?.ranks ?? 4, microbatches = 2 * devices } = flags;
   const model = createModel(flags.model);
   const options = { devices, microbatches, samples, budget, precision, ...cluster && { cluster } };
-  const bar = progress(100, "percent");
-  const onProgress = (share: number) => bar.to(Math.round(100 * share));
-  const result = await plan(model, { ...options, onProgress }).finally(bar.done);
+  let bar: ProgressLine | undefined; // none where the options are refused
+  const onProgress = (share: number) => (bar ??= progress(100, "percent")).to(Math.round(100 * share));
+  const result = await plan(model, { ...options, onProgress }).finally(() => bar?.done());
   const title =
     `${model.name} on ${devices} ranks, ${microbatches} micro-batches of ${samples}, ${precision} (predicted)`;
   const table = planTable(result, budget);
