@@ -27,7 +27,7 @@ export function planTable({ schedule, parts, recompute, sums, peak }: TrainingPl
 
 /** What was chosen, and what the budget cost. */
 export function gaveUp({ schedule, recompute, makespan, unlimited }: TrainingPlan): string {
-  const slower = 100 * (makespan / unlimited.makespan - 1);
+  const slower = makespan > unlimited.makespan ? 100 * (makespan / unlimited.makespan - 1) : 0; // both may be 0
   const chosen = `Chosen: ${variantOf(schedule)}.`;
   const fastest = `${variantOf(unlimited.schedule)}, which needs ${formatBytes(Math.max(...unlimited.peak))}`;
   if (slower < 0.05) return `${chosen} Nothing given up: without a budget no schedule is faster (${fastest}).`;

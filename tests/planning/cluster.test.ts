@@ -8,6 +8,7 @@ import type { Level } from "../../lib/planning/fit.ts";
 import { plan, type TrainingPlan } from "../../lib/planning/plan.ts";
 import { recipesFor } from "../../lib/planning/recipes.ts";
 import { stageWork } from "../../lib/planning/stage_work.ts";
+import { gaveUp } from "../../lib/report/plan.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { zoo } from "../../lib/schedules/generators/zoo.ts";
@@ -167,6 +168,13 @@ test("of a cluster that knows whole backwards alone, no split schedule is tried,
     ),
   );
   close(found.makespan, best);
+});
+
+test("a cluster in which nothing takes time is planned, and nothing is given up", async () => {
+  const cluster: Cluster = { ranks: 2, stages: [{ f: 0, b: 0 }, { f: 0, b: 0 }] };
+  const found = await plan(model, { devices: 2, microbatches: 4, budget: Infinity, cluster });
+  assert.equal(found.makespan, 0);
+  assert.match(gaveUp(found), /^Chosen: .* Nothing given up/);
 });
 
 test("without a cluster nothing is left out", async () => {
