@@ -77,13 +77,13 @@ export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[
  * found then, policy `select` is tried: a B beside I and W where the split does not pay.
  *
  * @param levels For each stage its levels, the one without recomputation first.
- * @param transfer Time of a message between ranks.
+ * @param price Costs of stages that cost this; by default messages and hosts take no time.
  */
 export function fit(
   recipe: Recipe,
   levels: readonly (readonly Level[])[],
   budget: number,
-  transfer = 0,
+  price: (stages: readonly StageCost[]) => Costs = stageCosts,
 ): Fit | undefined {
   const { placement } = recipe.base;
   const choices = choicesOf(recipe, levels).map(({ order, least }) => order.filter((index) => least[index] <= budget));
@@ -93,7 +93,7 @@ export function fit(
     make = (costs: Costs, memory: Memory) => follow(recipe, costs, memory, budget),
   ): Fit | undefined => {
     const at = placement.map((rank, stage) => levels[stage][chosen[rank]]);
-    const costs = costsOf(at, transfer), memory = memoryOf(at);
+    const costs = price(at.map(({ cost }) => cost)), memory = memoryOf(at);
     const schedule = make(costs, memory);
     if (!schedule) return undefined;
     const { makespan, peak } = simulate(schedule, costs, memory);
@@ -116,11 +116,6 @@ export function fit(
   }
   const selected = found && attempt(chosen, (costs) => select(recipe, costs));
   return selected && selected.makespan < found!.makespan * (1 - 1e-9) ? selected : found;
-}
-
-/** Costs of stages at these levels. */
-export function costsOf(levels: readonly Level[], transfer: number): Costs {
-  return stageCosts(levels.map(({ cost }) => cost), transfer);
 }
 
 /** Memory of stages at these levels. */

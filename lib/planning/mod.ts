@@ -12,5 +12,6 @@
  * @module
  */
 export { chooseSums, type ChooseSumsOptions } from "./choose_sums.ts";
+export type { LeftOut } from "./cluster_levels.ts";
 export { plan, type PlanOptions, type TrainingPlan } from "./plan.ts";
 export { stageWork, type StageWorkOptions } from "./stage_work.ts";

@@ -8,9 +8,11 @@ import { expectModel, type Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { budgetRule, type Precision, precisionRule } from "../runtime/pipeline.ts";
 import type { RecomputeText } from "../runtime/recompute.ts";
-import { callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
+import { anything, callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
+import type { Cluster } from "../schedules/price/cluster.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { adamw, optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
+import { clusterLevels, clusterPrice, clusterRecipes, type LeftOut } from "./cluster_levels.ts";
 import { type Fit, fit, leastBudget, type Level } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
@@ -33,6 +35,11 @@ export interface PlanOptions {
   readonly software?: boolean;
   /** 0, where they differ or are not known, by default. */
   readonly subgroupSize?: number;
+  /**
+   * What the stages, messages, hosts and ends of steps of these devices take, in place of counted work: of the same model, cut as
+   * the plan cuts it, in the same precision, with as many samples in a micro-batch.
+   */
+  readonly cluster?: Cluster;
   /** Called with the share of the stages' memory models that are made, from 0 to 1: what takes the time. */
   readonly onProgress?: (share: number) => void;
 }
@@ -47,12 +54,14 @@ export interface TrainingPlan {
   readonly recompute: readonly RecomputeText[];
   /** Who makes the sums of each stage that only a delayed W reads, for `createPipeline`. */
   readonly sums: readonly Sums[];
-  /** Simulated time of a step, in floating-point operations of one device. */
+  /** Simulated time of a step, in floating-point operations of one device; in milliseconds where a cluster was given. */
   readonly makespan: number;
   /** Bytes that each rank needs, as predicted: see `RankPeak.needed`. */
   readonly peak: readonly number[];
   /** The fastest plan without a budget. */
   readonly unlimited: { readonly schedule: Schedule; readonly makespan: number; readonly peak: readonly number[] };
+  /** What was not tried, since the cluster that was given has no times for it. */
+  readonly leftOut: readonly LeftOut[];
 }
 
 const rules: Rules<PlanOptions> = {
@@ -64,6 +73,7 @@ const rules: Rules<PlanOptions> = {
   precision: optional(precisionRule),
   software: optional(flag),
   subgroupSize: optional(whole(0)),
+  cluster: anything, // by `readCluster`
   onProgress: optional(callback),
 };
 
@@ -73,6 +83,10 @@ const rules: Rules<PlanOptions> = {
  * gains, transfers or memory-bound layers). Every schedule of the zoo that is defined for these sizes is tried, with and without
  * 2BP; within a schedule each rank recomputes as little as it takes. Not an exhaustive search: all stages of a rank recompute
  * alike, in steps of a quarter of their layers.
+ *
+ * With a `cluster`, time is what its stages, messages, hosts and tails take. Only schedules of its number of stages are tried then,
+ * and of these the ones whose kinds of action it knows; `leftOut` names the others. A stage takes the same on whichever rank a
+ * schedule places it; what it recomputes is added at the time that an operation of its F and B takes; sums are I's.
  *
  * ```ts
  * import { adamw, createModel, createPipeline, openDevices, plan, textSource } from "twobp";
@@ -88,15 +102,18 @@ const rules: Rules<PlanOptions> = {
  * set.close();
  * ```
  *
- * @throws {UserError} When nothing fits: it names the least budget that would do. On an option out of its range, or an unknown one.
+ * @throws {UserError} When nothing fits: it names the least budget that would do. On an option out of its range, or an unknown one;
+ * on a cluster of other ranks, or without times for any schedule.
  */
 export async function plan(model: Model, options: PlanOptions): Promise<TrainingPlan> {
   expectModel("plan", model);
   expectFields("plan", options, rules);
   const { devices, microbatches, budget, samples = 1, optimizer = adamw() } = options;
-  const { precision = "f32", software = false, subgroupSize = 0 } = options;
+  const { precision = "f32", software = false, subgroupSize = 0, cluster } = options;
   const kind = { optimizer, precision, software, subgroupSize };
-  const recipes = recipesFor(devices, microbatches, model.layers.length);
+  const { recipes, leftOut } = cluster !== undefined
+    ? clusterRecipes(model, cluster, devices, microbatches)
+    : { recipes: recipesFor(devices, microbatches, model.layers.length), leftOut: [] };
   if (recipes.length === 0) {
     throw new UserError(`${model.name} has ${model.layers.length} layers, which cannot be cut into ${devices} stages`);
   }
@@ -106,17 +123,20 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   for (const [name, placement] of placements) {
     const parts = partition(model, placement.length), made = stagings.size;
     const tell = (done: number, all: number) => options.onProgress?.((made + done / all) / placements.size);
-    stagings.set(name, { parts, levels: await levelsOf(model, parts, { samples, placement, ...kind }, tell) });
+    const levels = await levelsOf(model, parts, { samples, placement, ...kind }, tell);
+    stagings.set(name, { parts, levels: cluster ? clusterLevels(levels, cluster) : levels });
   }
   const stagingOf = ({ base: { placement } }: Recipe) => stagings.get(placement.join())!;
+  const price = cluster && clusterPrice(cluster);
   const fitted = (bytes: number) =>
-    recipes.flatMap((recipe) => fit(recipe, stagingOf(recipe).levels, bytes) ?? []).sort(byMakespan);
+    recipes.flatMap((recipe) => fit(recipe, stagingOf(recipe).levels, bytes, price) ?? []).sort(byMakespan);
   const [fastest] = fitted(Infinity);
   const [found] = fitted(budget);
   if (!found) {
     const least = Math.min(...recipes.map((recipe) => leastBudget(recipe, stagingOf(recipe).levels)));
     throw new UserError(
-      `${model.name} on ${devices} devices with ${microbatches} micro-batches of ${samples} does not fit ` +
+      `${model.name} on ${devices} devices with ${microbatches} micro-batches of ${samples} ` +
+        `${cluster ? `in the cluster's ${cluster.stages.length} stages ` : ""}does not fit ` +
         `${formatBytes(budget)} a device, whatever is recomputed: the least that would do is ` +
         `${Math.ceil(least / 2 ** 20 * 10) / 10}MiB`,
     );
@@ -139,6 +159,7 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
     makespan,
     peak,
     unlimited: { schedule: first, makespan: shortest, peak: most },
+    leftOut,
   };
 }
 

@@ -29,20 +29,23 @@ export interface Recipe {
  * Every recipe for so many devices and micro-batches: each schedule of the zoo as it is, and with 2BP where its backward
  * passes are whole. Schedules that are not defined for these sizes, and those that take more stages than `mostStages`, are
  * left out; `naive` and the names that are another schedule with its own usual number of micro-batches would be there twice.
+ *
+ * @param exactly Only those with so many stages; what takes any number of stages a rank has as many. By default the usual.
  */
-export function recipesFor(devices: number, microbatches: number, mostStages: number): Recipe[] {
+export function recipesFor(devices: number, microbatches: number, mostStages: number, exactly?: number): Recipe[] {
+  const each = (exactly ?? 0) / devices, chunks = Number.isInteger(each) && each > 1 ? each : undefined;
   const recipes: Recipe[] = [];
-  for (const { name, sameAs } of zoo) {
+  for (const { name, sameAs, isChunked } of zoo) {
     if (sameAs || (name === "naive" && microbatches > 1)) continue;
     let base: Schedule;
     try {
-      base = generate(name, { devices, microbatches });
+      base = generate(name, { devices, microbatches, ...isChunked && chunks && { chunks } });
     } catch (error) {
       if (error instanceof UserError) continue;
       throw error;
     }
     const { placement: { length: stages } } = base;
-    if (stages > mostStages) continue;
+    if (stages > mostStages || (exactly !== undefined && stages !== exactly)) continue;
     recipes.push({ name, stages, base, split: false });
     if (!sizesOf(base).split) recipes.push({ name, stages, base, split: true });
   }

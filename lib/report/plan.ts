@@ -27,7 +27,7 @@ export function planTable({ schedule, parts, recompute, sums, peak }: TrainingPl
 
 /** What was chosen, and what the budget cost. */
 export function gaveUp({ schedule, recompute, makespan, unlimited }: TrainingPlan): string {
-  const slower = 100 * (makespan / unlimited.makespan - 1);
+  const slower = makespan > unlimited.makespan ? 100 * (makespan / unlimited.makespan - 1) : 0; // both may be 0
   const chosen = `Chosen: ${variantOf(schedule)}.`;
   const fastest = `${variantOf(unlimited.schedule)}, which needs ${formatBytes(Math.max(...unlimited.peak))}`;
   if (slower < 0.05) return `${chosen} Nothing given up: without a budget no schedule is faster (${fastest}).`;
@@ -36,10 +36,25 @@ export function gaveUp({ schedule, recompute, makespan, unlimited }: TrainingPla
     `${recomputing > 0 ? `; ${recomputing} of ${recompute.length} stages recompute` : ""}. Times are simulated.`;
 }
 
-/** The project's JSON of a plan, version 1. */
-export function planJson(model: Model, options: PlanOptions, result: TrainingPlan): Record<string, unknown> {
+/** What a step takes with the times of a cluster file, and what was not tried for want of times. */
+export function clusterLines({ makespan, leftOut }: TrainingPlan, file: string): string[] {
+  const reasons = new Map<string, string[]>();
+  for (const { name, reason } of leftOut) reasons.set(reason, [...reasons.get(reason) ?? [], name]);
+  return [
+    `A step takes ${Number(makespan.toPrecision(6))} ms with the times of ${file}.`,
+    ...[...reasons].map(([reason, names]) => `Left out: ${names.join(", ")} (${reason}).`),
+  ];
+}
+
+/** The project's JSON of a plan, version 1; `file` is the name of the cluster's, where there is one. */
+export function planJson(
+  model: Model,
+  options: PlanOptions,
+  result: TrainingPlan,
+  file?: string,
+): Record<string, unknown> {
   const { devices, microbatches, samples = 1, budget, precision = "f32" } = options;
-  const { schedule, parts, recompute, sums, makespan, peak, unlimited } = result;
+  const { schedule, parts, recompute, sums, makespan, peak, unlimited, leftOut } = result;
   return {
     schema: 1,
     mode: "predicted",
@@ -49,6 +64,7 @@ export function planJson(model: Model, options: PlanOptions, result: TrainingPla
     samples,
     precision,
     budget,
+    ...file !== undefined && { cluster: file, leftOut },
     schedule: variantOf(schedule),
     placement: schedule.placement,
     layers: parts.map((layers) => layers.length),

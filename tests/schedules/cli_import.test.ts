@@ -37,6 +37,20 @@ test("schedule import says which schedule ran, and its JSON and CSV go into the 
   const found = schedule("search", "--microbatches", "2", "--cluster", json, "--json", "-");
   assert.equal(found.status, 0, found.stderr);
   assert.ok(JSON.parse(found.stdout).makespan <= makespan);
+  const plan = ["plan", "--model", "llama-tiny", "--microbatches", "2", "--budget", "1GiB", "--cluster", json];
+  const planned = schedule(...plan, "--json", "-", "--csv", join(folder, "planned.csv"));
+  assert.equal(planned.status, 0, planned.stderr);
+  const { cluster, devices, leftOut, makespan: step } = JSON.parse(planned.stdout);
+  assert.deepEqual([cluster, devices], ["cluster.json", 2]);
+  assert.ok(step <= makespan, `${step} ms planned, ${makespan} ms traced`);
+  assert.deepEqual(leftOut.filter(({ name }: { name: string }) => name === "zb-v"), [{
+    name: "zb-v",
+    reason: "4 stages",
+  }]);
+  assert.match(planned.stderr, /^A step takes [\d.]+ ms with the times of cluster\.json\.$/m);
+  assert.match(planned.stderr, /^Left out: .*zb-v.* \(4 stages\)\.$/m);
+  const again = schedule("simulate", join(folder, "planned.csv"), "--cluster", json, "--json", "-");
+  assert.ok(Math.abs(JSON.parse(again.stdout).makespan / step - 1) < 1e-9, `${again.stdout} for ${step}`);
   for (const command of ["show", "validate"]) assert.equal(schedule(command, csv, "--cluster", json).status, 0);
 });
 
@@ -59,6 +73,7 @@ test("mistakes are one line and exit code 2", () => {
     return join(folder, name);
   };
   const cluster = write("small.json", '{"schema":1,"ranks":2,"stages":[{"f":1,"b":2},{"f":1,"b":2}]}');
+  const lacking = '{"schema":1,"ranks":2,"stages":[{"f":1,"b":2},{"b":2}]}';
   const times = write("times.csv", "stage,kind,ms\n0,F,1\n");
   const wrong: [string[], RegExp][] = [
     [["import"], /missing required argument 'trace'/],
@@ -77,6 +92,18 @@ test("mistakes are one line and exit code 2", () => {
     [
       ["simulate", "gpipe", "--two-stage", "--cluster", cluster],
       /does not say what I takes on stage \d: trace a run with 2BP/,
+    ],
+    [
+      ["plan", "--model", "llama-tiny", "--budget", "1GiB", "--cluster", cluster, "--devices", "4"],
+      /The cluster has times of 2 ranks, and the plan is for 4; give the same/,
+    ],
+    [
+      ["plan", "--model", "llama-tiny", "--budget", "1GiB", "--cluster", write("lacking.json", lacking)],
+      /The cluster does not say what F takes on stage 1: add it/,
+    ],
+    [
+      ["plan", "--model", "llama-tiny", "--budget", "1GiB", "--cluster", write("v0.json", '{"schema":2}')],
+      /v0\.json: A cluster file has schema: 1, and this one 2/,
     ],
     [["search", "--cluster", cluster], /does not say what [IW] takes on stage \d: trace a run with 2BP/],
     [
