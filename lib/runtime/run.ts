@@ -9,6 +9,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { PlacedStage } from "./placed.ts";
+import type { KeptSequence, Piece } from "./sequence.ts";
 import type { Tie } from "./ties.ts";
 import type { Transport } from "./transport.ts";
 
@@ -37,6 +38,8 @@ export interface Rank {
    * over the batch whichever micro-batch a row is in, times the loss scale and the batch's share.
    */
   readonly lossGradient: Tensor | undefined;
+  /** What its layers keep of a sequence that is made token by token. */
+  readonly kept: KeptSequence;
 }
 
 /** Holds a rank up after each of its B: plain data, as all that a step is given. */
@@ -69,6 +72,8 @@ export interface StepInput {
   readonly timeline: boolean;
   /** Whether the model's outputs are read, in an evaluation; not by default. */
   readonly outputs?: boolean;
+  /** Of a sequence that is made token by token, the piece that this is a forward of: it has no targets, and no loss. */
+  readonly piece?: Piece;
   /** Whether a rank is held up after each of its full backwards. */
   readonly stall?: Stall;
   /** What the loss is multiplied by in mixed precision, and whether a smaller factor may help where gradients overflow. */
