@@ -27,6 +27,11 @@ export interface GenerateOptions extends SamplingOptions {
   readonly tokens?: number;
   /** What is drawn depends on it and nothing else: a u32, 1 by default. */
   readonly seed?: number;
+  /**
+   * How many tokens may be drawn: those below. For a tokenizer that has fewer than the model, whose last rows stand for nothing; all by
+   * default.
+   */
+  readonly vocabulary?: number;
   /** Tokens that end the sequence, and are not in it; none by default. */
   readonly stop?: readonly number[];
   /** Ends it after the token that is under way. */
@@ -51,6 +56,7 @@ const rules: Rules<GenerateOptions> = {
   ...samplingRules,
   tokens: optional(positive),
   seed: optional(u32),
+  vocabulary: optional(positive),
   stop: anything, // by `checkPrompt`
   signal: optional({
     right: "an AbortSignal",
@@ -72,9 +78,14 @@ export async function runGeneration(
 ): Promise<GenerationResult> {
   expectFields("generate", options, rules);
   const { model, ranks } = context;
-  const { tokens: most = Infinity, stop = [], signal, onToken, seed = 1, ...sampling } = options;
+  const { tokens: most = Infinity, stop = [], signal, onToken, seed = 1, vocabulary, ...sampling } = options;
   checkGenerates(model);
   checkPrompt(model, prompt, stop);
+  if (vocabulary !== undefined && vocabulary > model.takes.vocabulary!) {
+    throw new UserError(
+      `generate: vocabulary ${vocabulary} is more than the ${model.takes.vocabulary} tokens of ${model.name}`,
+    );
+  }
   const [length] = model.takes.inputs, random = generator(seed);
   const dry = ranks.find(({ device }) => device.gpu.info.dry);
   if (dry) throw new UserError("generate: dry devices compute nothing; open others with openDevices()");
@@ -99,7 +110,7 @@ export async function runGeneration(
         break;
       }
       const logits = (await run([sequence[position - 1]], position - 1, true))!;
-      const token = drawn(logits, sampling, random, position);
+      const token = drawn(logits.subarray(0, vocabulary), sampling, random, position);
       const now = performance.now();
       if (position === prompt.length) promptMs = now - start;
       else tokenMs.push(now - start);
@@ -161,7 +172,7 @@ export function forwardOf(placement: readonly number[], devices: number): Schedu
 }
 
 /** Refuses a model that cannot go on with a sequence. */
-function checkGenerates(model: Model): void {
+export function checkGenerates(model: Model): void {
   const { name, task, takes: { vocabulary, inputs }, layers } = model;
   if (task === "masked-token") {
     throw new UserError(
@@ -193,7 +204,7 @@ function checkGenerates(model: Model): void {
   );
 }
 
-function checkPrompt(
+export function checkPrompt(
   { name, takes: { inputs: [length], vocabulary } }: Model,
   prompt: ArrayLike<number>,
   stop: readonly number[],
