@@ -84,7 +84,8 @@ fn attend(
     }
     workgroupBarrier(); // all have read the weights before they are written again
   }
-  let factor = nan_unless(1.0 / total, is_finite(total)); // a NaN among the scores may end as an infinite sum
+  // A NaN among the scores may end as an infinite sum; where all of them are minus infinity it is 0.
+  let factor = nan_unless(1.0 / total, is_finite(total) && total > 0.0);
   for (var i = 0u; i < PER_LANE; i++) {
     let feature = lane + i * WORKGROUP;
     if (feature < p.size) { y[row * p.heads * p.size + head * p.size + feature] = T1(sums[i] * factor); }

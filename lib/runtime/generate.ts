@@ -5,9 +5,9 @@ import { anything, callback, expectFields, optional, positive, type Rules, u32 }
 import { actionMaker, type Schedule } from "../schedules/schedule.ts";
 import type { Model } from "../models/model.ts";
 import { type Context, expectUsable } from "./context.ts";
-import type { StepInput } from "./run.ts";
+import type { Piece, StepInput } from "./run.ts";
 import { sampleToken, type SamplingOptions, samplingRules } from "./sampling.ts";
-import { forgetSequence, type Piece, releaseSequence } from "./sequence.ts";
+import { forgetSequence, releaseSequence } from "./sequence.ts";
 import { expectNoError, runAll } from "./step.ts";
 import { undoEvaluation } from "./undo.ts";
 
@@ -22,7 +22,7 @@ export interface GeneratedToken {
 }
 
 /** What a generation may be told. */
-export interface GenerateOptions extends SamplingOptions {
+export interface GenerationOptions extends SamplingOptions {
   /** How many tokens are made at most; as many as the model has room for by default. */
   readonly tokens?: number;
   /** What is drawn depends on it and nothing else: a u32, 1 by default. */
@@ -52,7 +52,7 @@ export interface GenerationResult {
   readonly tokenMs: readonly number[];
 }
 
-const rules: Rules<GenerateOptions> = {
+const rules: Rules<GenerationOptions> = {
   ...samplingRules,
   tokens: optional(positive),
   seed: optional(u32),
@@ -74,7 +74,7 @@ const rules: Rules<GenerateOptions> = {
 export async function runGeneration(
   context: Context,
   prompt: ArrayLike<number>,
-  options: GenerateOptions = {},
+  options: GenerationOptions = {},
 ): Promise<GenerationResult> {
   expectFields("generate", options, rules);
   const { model, ranks } = context;

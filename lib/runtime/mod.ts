@@ -29,7 +29,7 @@ export type { Storage } from "../gpu/pool.ts";
 export type { Interval } from "../gpu/timing.ts";
 
 export type { EvaluateOptions, EvaluationResult } from "./evaluate.ts";
-export type { GeneratedToken, GenerateOptions, GenerationResult } from "./generate.ts";
+export type { GeneratedToken, GenerationOptions, GenerationResult } from "./generate.ts";
 export type { NotFinite } from "./finish.ts";
 export type { OptimizerState } from "./optimizer_state.ts";
 export { partition } from "./partition.ts";

@@ -38,7 +38,7 @@ import { type Connect, placeRanks, releaseRank } from "./ranks.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { formatSums, sumsOf, type SumsPolicy } from "./sums.ts";
 import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./evaluate.ts";
-import { forwardOf, type GenerateOptions, type GenerationResult, runGeneration } from "./generate.ts";
+import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration } from "./generate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
 import { inProcess } from "./transports/in_process.ts";
@@ -160,7 +160,7 @@ export interface Pipeline {
    * @throws {UserError} When the model cannot generate, or prompt and options do not fit it.
    * @throws {Error} When a rank fails, or logits are not finite; nothing has changed then.
    */
-  generate(prompt: ArrayLike<number>, options?: GenerateOptions): Promise<GenerationResult>;
+  generate(prompt: ArrayLike<number>, options?: GenerationOptions): Promise<GenerationResult>;
   /**
    * All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both, and frozen ones
    * are left out.

@@ -9,7 +9,6 @@ import type { Tensor } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { PlacedStage } from "./placed.ts";
-import type { KeptSequence, Piece } from "./sequence.ts";
 import type { Tie } from "./ties.ts";
 import type { Transport } from "./transport.ts";
 
@@ -48,6 +47,24 @@ export interface Stall {
   readonly rank: number;
   /** For how long, in milliseconds, once its device has done all that it was given. */
   readonly ms: number;
+}
+
+/** The piece of a sequence that a pass is of: plain data. */
+export interface Piece {
+  /** Tokens before it. */
+  readonly position: number;
+  /** Tokens of the whole sequence at most. */
+  readonly capacity: number;
+  /** Whether the outputs are wanted: without, the pass is run for what layers keep alone. */
+  readonly wanted: boolean;
+}
+
+/** What is kept on a rank's device; nothing while no sequence is made. */
+export interface KeptSequence {
+  /** The number of tokens before the piece, u32 [1]. */
+  before?: Tensor;
+  /** Of each layer that keeps something, by stage, path and name. */
+  readonly rows: Map<string, Tensor>;
 }
 
 /** What every rank is given of a step: plain data, which could come from another process. */

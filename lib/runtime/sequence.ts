@@ -1,25 +1,7 @@
 /** What a rank keeps of a sequence that is made token by token, between the passes of its pieces. */
 import type { Past } from "../layers/past.ts";
-import { empty, release, type Tensor, writeArray } from "../tensor.ts";
-import type { Rank, Run } from "./run.ts";
-
-/** The piece of a sequence that a pass is of: plain data. */
-export interface Piece {
-  /** Tokens before it. */
-  readonly position: number;
-  /** Tokens of the whole sequence at most. */
-  readonly capacity: number;
-  /** Whether the outputs are wanted: without, the pass is run for what layers keep alone. */
-  readonly wanted: boolean;
-}
-
-/** What is kept on a rank's device; nothing while no sequence is made. */
-export interface KeptSequence {
-  /** The number of tokens before the piece, u32 [1]. */
-  before?: Tensor;
-  /** Of each layer that keeps something, by stage, path and name. */
-  readonly rows: Map<string, Tensor>;
-}
+import { empty, release, writeArray } from "../tensor.ts";
+import type { KeptSequence, Piece, Rank, Run } from "./run.ts";
 
 /** Writes where a piece stands to the rank's device. */
 export function beginPiece({ kept, device }: Rank, { position }: Piece): void {

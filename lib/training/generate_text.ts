@@ -1,12 +1,12 @@
 /** Text that a pipeline goes on with. */
 import { UserError } from "../errors.ts";
 import { callback, expectFields, expectValue, having, optional, type Rules, string } from "../rules.ts";
-import type { GenerateOptions, GenerationResult } from "../runtime/generate.ts";
+import type { GenerationOptions, GenerationResult } from "../runtime/generate.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { byteTokenizer, type Tokenizer } from "../train/tokenizer.ts";
 
 /** What is gone on with, and how. */
-export interface GenerateTextOptions extends Omit<GenerateOptions, "vocabulary"> {
+export interface GenerateTextOptions extends Omit<GenerationOptions, "vocabulary"> {
   /** What the text begins with. */
   readonly prompt: string;
   /** Makes its tokens; bytes by default. Where it has a token that ends documents, that ends the text, unless `stop` says otherwise. */

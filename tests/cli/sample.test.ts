@@ -23,6 +23,7 @@ test("the command writes the text that generateText() makes of a checkpoint, of 
   pipeline.close();
   set.close();
   const flags = ["--prompt", "to be", "--temperature", "0.5", "--top-k", "30", "--top-p", "0.9", "--seed", "4"];
+  // deno-lint-ignore no-control-regex -- they are what is left out
   const printable = text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "\ufffd");
   const ended = await sample(...flags, "--tokens", "12", "--load", at("run"), "--json", at("r.json"));
   assert.equal(ended.code, 0, ended.stderr);

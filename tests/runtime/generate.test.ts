@@ -11,7 +11,7 @@ import { frozenModel } from "../../lib/models/frozen_model.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
 import { generator } from "../../lib/random.ts";
-import type { GeneratedToken, GenerateOptions } from "../../lib/runtime/generate.ts";
+import type { GeneratedToken, GenerationOptions } from "../../lib/runtime/generate.ts";
 import { createPipeline, type Pipeline, type PipelineOptions } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
@@ -47,7 +47,7 @@ function pipelineOf(model: Model, set = two, options: Partial<PipelineOptions> =
   return pipeline;
 }
 
-async function tokensOf(pipeline: Pipeline, prompt: readonly number[], options: GenerateOptions = {}) {
+async function tokensOf(pipeline: Pipeline, prompt: readonly number[], options: GenerationOptions = {}) {
   const made: GeneratedToken[] = [];
   const result = await pipeline.generate(prompt, { onToken: (token) => made.push(token), ...options });
   assert.deepEqual(made.map(({ token }) => token), [...result.tokens]);
@@ -221,7 +221,7 @@ test("each token makes no new buffer, whatever its position", async () => {
   pipeline.close();
 });
 
-const refusals: [string, () => Model, readonly number[], GenerateOptions, RegExp][] = [
+const refusals: [string, () => Model, readonly number[], GenerationOptions, RegExp][] = [
   [
     "a BERT",
     () =>
@@ -268,7 +268,7 @@ const refusals: [string, () => Model, readonly number[], GenerateOptions, RegExp
   ["a temperature below 0", tinyModel, [1], { temperature: -1 }, /temperature/],
   ["a topP above 1", tinyModel, [1], { topP: 1.5 }, /topP must be a number above 0, and 1 at most/],
   ["no topK", tinyModel, [1], { topK: 0 }, /topK/],
-  ["an unknown option", tinyModel, [1], { heat: 1 } as GenerateOptions, /heat/],
+  ["an unknown option", tinyModel, [1], { heat: 1 } as GenerationOptions, /heat/],
 ];
 for (const [what, model, prompt, options, message] of refusals) {
   test(`generate() refuses ${what} in one line, before anything runs`, async () => {
