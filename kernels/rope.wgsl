@@ -5,7 +5,7 @@ const FREQUENCIES = 16u; // vec4s of frequencies
 
 struct Parameters {
   rows: u32,
-  length: u32, // of a sequence: position = row % length
+  length: u32, // of a sequence: position = row % length, or so many behind `first`
   heads: u32,
   stride: u32, // of a row, in elements (rotate) or vec4s (rotate4), like the next
   pairs: u32, // half a head
@@ -20,13 +20,11 @@ alias T1 = f32;
 
 const WORKGROUP = 64u;
 
-@compute @workgroup_size(WORKGROUP)
-fn rotate(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
+fn turn_pair(i: u32, first: u32) {
   let row = i / p.pairs;
   if (row >= p.rows) { return; }
   let pair = i % p.pairs;
-  let angle = f32(row % p.length) * p.frequencies[pair / 4u][pair % 4u];
+  let angle = f32(first + row % p.length) * p.frequencies[pair / 4u][pair % 4u];
   let turn = sine_cosine(vec4f(angle));
   let s = turn.sine.x * p.direction;
   let c = turn.cosine.x;
@@ -40,16 +38,26 @@ fn rotate(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: 
   }
 }
 
+@compute @workgroup_size(WORKGROUP)
+fn rotate(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  turn_pair(id.x + id.y * n.x * WORKGROUP, 0u);
+}
+
+@group(0) @binding(2) var<storage, read> first: array<u32>; // [1]: position of the first row of each sequence
+
+@compute @workgroup_size(WORKGROUP)
+fn rotate_from(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  turn_pair(id.x + id.y * n.x * WORKGROUP, first[0]);
+}
+
 @group(0) @binding(1) var<storage, read_write> x4: array<vec4<T1>>;
 
 // The same, four pairs an invocation.
-@compute @workgroup_size(WORKGROUP)
-fn rotate4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
-  let i = id.x + id.y * n.x * WORKGROUP;
+fn turn_pairs(i: u32, first: u32) {
   let row = i / p.pairs;
   if (row >= p.rows) { return; }
   let pair = i % p.pairs;
-  let turn = sine_cosine(f32(row % p.length) * p.frequencies[pair]);
+  let turn = sine_cosine(f32(first + row % p.length) * p.frequencies[pair]);
   let s = turn.sine * p.direction;
   let c = turn.cosine;
   var at = row * p.stride + pair;
@@ -60,6 +68,16 @@ fn rotate4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
     x4[at + p.pairs] = vec4<T1>(high * c + low * s);
     at += 2u * p.pairs;
   }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn rotate4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  turn_pairs(id.x + id.y * n.x * WORKGROUP, 0u);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn rotate4_from(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  turn_pairs(id.x + id.y * n.x * WORKGROUP, first[0]);
 }
 
 struct Turn {

@@ -1,13 +1,16 @@
 /** Self-attention: y = out(attention(rope(qkv(x)))). */
 import { UserError } from "../errors.ts";
 import { attention, attentionBackward, type AttentionMasks, chooseAttention, qkvWidth } from "../ops/attention.ts";
+import { appendKeys, cachedAttention, keptWidth } from "../ops/cached_attention.ts";
 import { rope, ropeBackward, type RopeScaling } from "../ops/rope.ts";
 import { hash } from "../random.ts";
+import type { Tensor } from "../tensor.ts";
 import { between, composed } from "./composite.ts";
 import { checkRate } from "./dropout.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import type { Trainable } from "./parameter.ts";
+import { type Past, piecesOf } from "./past.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 
@@ -118,7 +121,25 @@ function attending(name: string, options: AttentionOptions, qkvProjection: Layer
     ...(dropout > 0 && !saved.evaluating ? { dropout: { rate: dropout, salt, seed: saved.side("seed") } } : {}),
   });
 
+  /** The next rows of one sequence, which see those before them and are kept for those behind; dropout is off, and it is one document. */
+  function forwardPiece(y: Tensor, x: Tensor, saved: Saved, past: Past) {
+    const rows = x.shape[0], shape = { heads, kvHeads, headSize };
+    const qkv = saved.scratch([rows, packed], y.dtype, "activations");
+    forward(qkvProjection, qkv, x, saved.child("qkv"));
+    if (rotary) rope(qkv, { ...positions, length: rows }, past.before);
+    const keys = past.rows("keys", keptWidth(shape), y.dtype);
+    appendKeys(keys, qkv, past.before, shape);
+    const context = saved.scratch([rows, inner], y.dtype, "activations");
+    if (past.position === 0 && rows > 1) {
+      const whole = { sequences: 1, length: rows, ...shape };
+      const needed = chooseAttention(x.device.gpu, whole, y.dtype, {}).keeps(whole, y.dtype);
+      attention(context, saved.scratch(needed.shape, needed.dtype, "activations"), qkv, whole);
+    } else cachedAttention(context, qkv, keys, past.before, shape);
+    forward(output, y, context, saved.child("out", { unread: saved.unread }));
+  }
+
   return composed({ qkv: qkvProjection, out: output }, {
+    ...causal && !padded ? piecesOf(qkvProjection, output, { pieces: "past" }) : {},
     reads: {
       input: qkvProjection.reads.input,
       gradient: output.reads.gradient,
@@ -134,6 +155,7 @@ function attending(name: string, options: AttentionOptions, qkvProjection: Layer
       return { f: q.f + o.f + scores, i: q.i + o.i + 2 * scores, w: q.w + o.w, recompute: q.f + scores };
     },
     forward(y, x, saved) {
+      if (saved.past) return forwardPiece(y, x, saved, saved.past);
       const rows = x.shape[0];
       const qkv = saved.scratch([rows, packed], y.dtype, "activations");
       forward(qkvProjection, qkv, x, saved.child("qkv"));

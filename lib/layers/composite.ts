@@ -10,7 +10,7 @@ import { isRead, type Reading } from "./sums.ts";
 
 /** What a composite says of itself; the rest follows from its parts. */
 export interface Own
-  extends Pick<Layer, "outputShape" | "flops" | "forward" | "backwardInput" | "freeze" | "withParts"> {
+  extends Pick<Layer, "pieces" | "outputShape" | "flops" | "forward" | "backwardInput" | "freeze" | "withParts"> {
   /** Where x and dy are read, and side inputs besides those of the parts. */
   readonly reads: Reads;
   /** Parameters besides those of the parts. */

@@ -23,6 +23,7 @@ export function dropout(name: string, { rate, length }: DropoutOptions): Layer {
   const salt = hash(name);
   return {
     parameters: [],
+    pieces: "alone",
     reads: { sides: ["seed"] },
     outputShape: (shape) => shape,
     flops: (shape) => ({ f: 12 * sizeOf(shape), i: 12 * sizeOf(shape), w: 0 }),

@@ -9,6 +9,7 @@ export function embedding(name: string, vocabulary: number, width: number, train
   const trained = isTrained(table);
   return {
     parameters: [table],
+    pieces: "alone",
     // Ids are kept, but each micro-batch's by itself: its positions are chained within it.
     reads: { input: false, gradient: trained, nothingElse: true },
     outputShape(shape) {

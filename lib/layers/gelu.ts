@@ -7,6 +7,7 @@ import type { Layer } from "./layer.ts";
 export function gelu(form: ops.GeluForm = "erf"): Layer {
   return {
     parameters: [],
+    pieces: "alone",
     reads: {},
     outputShape: (shape) => shape,
     flops: (shape) => ({ f: 20 * sizeOf(shape), i: 30 * sizeOf(shape), w: 0 }),

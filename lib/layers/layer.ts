@@ -3,6 +3,7 @@ import { UserError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import type { StateBuffer } from "./buffers.ts";
 import type { Parameter } from "./parameter.ts";
+import type { Pieces } from "./past.ts";
 import type { Saved } from "./saved.ts";
 import type { Reading, Sums } from "./sums.ts";
 
@@ -103,6 +104,11 @@ export interface Layer {
   readonly buffers?: readonly StateBuffer[];
   /** What I and W read; `{}` where W reads neither x nor dy and nothing comes from the side. */
   readonly reads: Reads;
+  /**
+   * How it takes a sequence piece by piece, in `pipeline.generate()`, which refuses a model that has a layer without: "alone" where each
+   * row of y follows from the same row of x and nothing else, in an evaluation; "past" where its forward sees to `Saved.past`.
+   */
+  readonly pieces?: Pieces;
   /** Shape of `y` for an `x` of this shape. */
   outputShape(inputShape: readonly number[]): readonly number[];
   /** Work for an `x` of this shape. */

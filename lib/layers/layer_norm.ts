@@ -20,6 +20,7 @@ export function layerNorm(name: string, width: number, epsilon = 1e-5, trainable
   return {
     parameters: [gain, bias],
     addsResidual: true,
+    pieces: "alone",
     reads: trained > 0 ? { input: "sums", gradient: "sums" } : {},
     outputShape(shape) {
       expectInput(name, shape, ["rows", width]);

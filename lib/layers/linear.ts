@@ -44,6 +44,7 @@ export function linear(
   return {
     parameters: bias ? [weight, bias] : [weight],
     projects: { weight: weight.name, inputs, transposed, parts },
+    pieces: "alone",
     reads: { input: trainsWeight, gradient: trainsWeight || trainsBias, nothingElse: true },
     outputShape(shape) {
       expectInput(name, shape, ["rows", inputs]);

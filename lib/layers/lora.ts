@@ -8,6 +8,7 @@ import { composed } from "./composite.ts";
 import { frozenPart } from "./frozen.ts";
 import { addFlops, type Layer, type ProjectionPart } from "./layer.ts";
 import { type Adapts, butFrozen, isTrained, type Parameter, parameter, type Trainable } from "./parameter.ts";
+import { piecesOf } from "./past.ts";
 import { backwardInput, forward } from "./run.ts";
 import { either } from "./sums.ts";
 
@@ -105,6 +106,7 @@ export function lora(base: Layer, options: LoraOptions): Layer {
   const lowOf = ({ part }: Adapter) => `${part.name}.low`, dlowOf = ({ part }: Adapter) => `${part.name}.dlow`;
 
   return composed({ base }, {
+    ...piecesOf(base),
     parameters: adapters.flatMap(({ a, b }) => [a, b]),
     reads: { input: either(base.reads.input, trainsA), gradient: either(base.reads.gradient, trainsB && !apart) },
     outputShape: (shape) => base.outputShape(shape),

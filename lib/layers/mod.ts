@@ -84,6 +84,7 @@ export { swigluMlp, type SwigluOptions } from "./swiglu_mlp.ts";
 export { createGroup, type Group, releaseGroup, slotIn } from "./group.ts";
 export { type Placeable, type Placed, placeLayers, type PlaceOptions } from "./placed.ts";
 export { createSaved } from "./saved.ts";
+export { type Past, type Pieces, piecesOf } from "./past.ts";
 export type { Reading, Sums } from "./sums.ts";
 
 // What the signatures above name and other faces are home to.

@@ -8,6 +8,7 @@ import { composed } from "./composite.ts";
 import { createGroup, releaseGroup } from "./group.ts";
 import type { Flops, Layer } from "./layer.ts";
 import { isTrained } from "./parameter.ts";
+import { piecesOf } from "./past.ts";
 import { backwardInput, backwardWeight, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 import type { Reading } from "./sums.ts";
@@ -60,6 +61,7 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
   }
 
   const kept = composed({ layer }, {
+    ...piecesOf(layer),
     reads: { ...layer.reads, input: read(layer.reads.input), gradient: read(layer.reads.gradient) },
     outputShape: (shape) => layer.outputShape(shape),
     flops: (shape) => withRecomputed(layer.flops(shape), what),

@@ -7,6 +7,7 @@ import type { Layer } from "./layer.ts";
 export function relu(): Layer {
   return {
     parameters: [],
+    pieces: "alone",
     reads: {},
     outputShape: (shape) => shape,
     flops: (shape) => ({ f: sizeOf(shape), i: sizeOf(shape), w: 0 }),

@@ -2,11 +2,13 @@
 import { add } from "../ops/elementwise.ts";
 import { between, composed } from "./composite.ts";
 import { addFlops, type Layer, type ResidualNorm, sumShape } from "./layer.ts";
+import { piecesOf } from "./past.ts";
 import { backwardInput, forward } from "./run.ts";
 
 /** `y = x + inner(norm(x))`, shapes alike. Its parts keep under "norm" and "inner". */
 export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
   return composed({ norm, inner }, {
+    ...piecesOf(norm, inner),
     reads: { input: norm.reads.input, gradient: inner.reads.gradient },
     outputShape: (shape) => sumShape(shape, inner.outputShape(norm.outputShape(shape))),
     flops: (shape) => addFlops(norm.flops(shape), inner.flops(shape)),
@@ -29,6 +31,7 @@ export function preNorm(norm: ResidualNorm, inner: Layer): Layer {
 /** `y = norm(x + inner(x))`, shapes alike. Its parts keep under "inner" and "norm". */
 export function postNorm(inner: Layer, norm: Layer): Layer {
   return composed({ norm, inner }, {
+    ...piecesOf(norm, inner),
     reads: { input: inner.reads.input, gradient: norm.reads.gradient },
     outputShape: (shape) => norm.outputShape(sumShape(shape, inner.outputShape(shape))),
     flops: (shape) => addFlops(inner.flops(shape), norm.flops(shape)),

@@ -16,6 +16,7 @@ export function rmsNorm(name: string, width: number, epsilon = 1e-5, trainable: 
   return {
     parameters: [gain],
     addsResidual: true,
+    pieces: "alone",
     reads: trainsGain ? { input: "sums", gradient: "sums" } : {},
     outputShape(shape) {
       expectInput(name, shape, ["rows", width]);

@@ -5,6 +5,7 @@ import { type DType, empty, release, retain, type Tensor } from "../tensor.ts";
 import type { StateBuffer } from "./buffers.ts";
 import { type Group, slotIn } from "./group.ts";
 import type { Parameter } from "./parameter.ts";
+import type { Past } from "./past.ts";
 import type { Sums } from "./sums.ts";
 
 /** How the store of a child layer differs from its parent's. */
@@ -52,6 +53,11 @@ export interface Saved {
    * everything through then, and running statistics are used and not moved on. It holds for children too.
    */
   readonly evaluating: boolean;
+  /**
+   * Where the rows of this forward go on with a sequence, what came before them: then the model is evaluated, and `rows` keeps under a name
+   * that is the layer's own. None where a micro-batch has whole sequences, as in steps and evaluations.
+   */
+  readonly past?: Past;
   /** The values of a parameter; no new reference. */
   value(parameter: Parameter): Tensor;
   /**
@@ -105,15 +111,20 @@ export interface Saved {
 
 /**
  * The store of one micro-batch, which is number `index` of its group; `sides` become its own. With `evaluating` it is for a forward
- * that no backward follows, see {@link Saved.evaluating}.
+ * that no backward follows, see {@link Saved.evaluating}, and that may go on with a sequence, see {@link Saved.past}; with `unread` for
+ * what that keeps alone, see {@link Saved.unread}.
  */
 export function createSaved(
   group: Group,
   index: number,
   sides: ReadonlyMap<string, Tensor> = new Map(),
-  { evaluating = false }: { readonly evaluating?: boolean } = {},
+  { evaluating = false, unread = false, past }: {
+    readonly evaluating?: boolean;
+    readonly unread?: boolean;
+    readonly past?: Past;
+  } = {},
 ): Saved {
-  const saved = createPart(group, index, { sides, evaluating }, "", {});
+  const saved = createPart(group, index, { sides, evaluating, ...past ? { past } : {} }, "", { unread });
   return {
     ...saved,
     clear() {
@@ -126,12 +137,12 @@ export function createSaved(
 function createPart(
   group: Group,
   index: number,
-  whole: { readonly sides: ReadonlyMap<string, Tensor>; readonly evaluating: boolean },
+  whole: { readonly sides: ReadonlyMap<string, Tensor>; readonly evaluating: boolean; readonly past?: Past },
   path: string,
   { recomputing = false, unread = false }: ChildOptions,
 ): Saved {
   const { placed, delayed, sums } = group;
-  const { sides, evaluating } = whole;
+  const { sides, evaluating, past } = whole;
   const layer = path === "" ? "A stage" : `Layer "${path.slice(0, -1)}"`;
   const tensors = new Map<string, Tensor>();
   const children = new Map<string, Saved>();
@@ -162,6 +173,7 @@ function createPart(
     recomputing,
     unread,
     evaluating,
+    ...past ? { past: { ...past, rows: (name, ...kind) => past.rows(path + name, ...kind) } } : {},
     value: (parameter) => placed.parameter(parameter).value,
     gradient: (parameter) => placed.parameter(parameter).gradient,
     state: (buffer) => placed.state(buffer).value,

@@ -1,6 +1,7 @@
 /** Layers one after another. */
 import { between, composed } from "./composite.ts";
 import { addFlops, type Layer } from "./layer.ts";
+import { piecesOf } from "./past.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 
@@ -13,6 +14,7 @@ export function sequential(layers: readonly Layer[]): Layer {
   /** Of each micro-batch on its way, the shape of every layer's input: that of the gradient its I will write. */
   const inputShapes = new WeakMap<Saved, (readonly number[])[]>();
   return composed(layers, {
+    ...piecesOf(...layers),
     reads: { input: layers[0].reads.input, gradient: layers[last].reads.gradient },
     outputShape: (shape) => layers.reduce((current, layer) => layer.outputShape(current), shape),
     flops(shape) {

@@ -4,6 +4,7 @@ import { addRelu, reluBackward } from "../ops/relu.ts";
 import { sizeOf } from "../tensor.ts";
 import { between, composed } from "./composite.ts";
 import { addFlops, type Layer, sumShape } from "./layer.ts";
+import { piecesOf } from "./past.ts";
 import { backwardInput, forward } from "./run.ts";
 import { either } from "./sums.ts";
 
@@ -15,6 +16,7 @@ import { either } from "./sums.ts";
 export function shortcut(body: Layer, projection?: Layer, { relu = false }: { relu?: boolean } = {}): Layer {
   const readsSum = either(body.reads.gradient, projection?.reads.gradient);
   return composed({ body, projection }, {
+    ...piecesOf(body, ...projection ? [projection] : []),
     reads: { input: either(body.reads.input, projection?.reads.input), gradient: !relu && readsSum },
     outputShape: (shape) => sumShape(body.outputShape(shape), projection ? projection.outputShape(shape) : shape),
     flops(shape) {

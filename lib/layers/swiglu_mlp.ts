@@ -4,6 +4,7 @@ import { between, composed } from "./composite.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import type { Trainable } from "./parameter.ts";
+import { piecesOf } from "./past.ts";
 import { backwardInput, forward } from "./run.ts";
 
 /** Shape of a gated feed-forward layer. */
@@ -41,6 +42,7 @@ function gated(
   down: Layer,
 ): Layer {
   return composed({ gate_up: gateUpProjection, down }, {
+    ...piecesOf(gateUpProjection, down),
     reads: { input: gateUpProjection.reads.input, gradient: down.reads.gradient },
     outputShape(shape) {
       expectInput(name, shape, ["rows", width]);

@@ -5,6 +5,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { attention, attentionBackward, type AttentionShape, chooseAttention, qkvWidth } from "../ops/attention.ts";
 import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../ops/bias.ts";
+import { appendKeys, cachedAttention, keptWidth } from "../ops/cached_attention.ts";
 import { causalConv, causalConvBackwardInput } from "../ops/causal_conv.ts";
 import { type Observed, observeProblems, withCandidate } from "../ops/choice.ts";
 import { takeColumns } from "../ops/columns.ts";
@@ -123,6 +124,10 @@ function attentions(make: Make, device: Device, sequences: number) {
     attentionBackward(packed(), wide(), out, qkv, kept, shape);
   };
   hideDocuments(make([sequences, 8, 256, 256]), make([sequences, 256], "u32"), shapes[0]);
+  const [, cached] = shapes, before = make([1], "u32"), keys = make([1024, keptWidth(cached)]);
+  const next = make([1, qkvWidth(cached)]);
+  appendKeys(keys, next, before, cached);
+  cachedAttention(make([1, cached.heads * cached.headSize]), next, keys, before, cached);
   // Composed, so that the softmax is seen; the whole is the same problem however it is recorded here.
   for (const shape of shapes) withCandidate(device.gpu, "composed", () => both(shape));
 }

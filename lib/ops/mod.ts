@@ -81,6 +81,7 @@ export {
   type RunningStatistics,
 } from "./batch_norm.ts";
 export { addBias, columnSum, columnTotals } from "./bias.ts";
+export { appendKeys, cachedAttention, type CachedShape, keptWidth } from "./cached_attention.ts";
 export { takeColumns } from "./columns.ts";
 export { causalConv, causalConvBackwardInput, causalConvBackwardWeight, convTaps } from "./causal_conv.ts";
 export { conv2d, conv2dBackwardInput, conv2dBackwardWeight, type ConvOptions } from "./conv.ts";

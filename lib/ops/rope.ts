@@ -1,8 +1,9 @@
 /** Rotary position embedding, in place on the heads of a packed tensor. It has no parameters: p1 only. */
 import { UserError } from "../errors.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
-import { sizeOf, type Tensor } from "../tensor.ts";
+import { sizeOf, type Tensor, writeArray } from "../tensor.ts";
 import { lanes } from "./elementwise.ts";
+import { expectShape } from "./shapes.ts";
 import { singleOperation } from "./variants.ts";
 
 /** How Llama 3.1 and later stretch the rotation for contexts that are longer than those they were first trained with. */
@@ -36,10 +37,10 @@ export interface RopeShape {
 /**
  * Turns the pair (i, i + headSize / 2) of each head by `position * base^(-2i / headSize)` (Su et al., "RoFormer", 2021,
  * with the pairs of Hugging Face's LLaMA), or by what `scaling` makes of that. x: [R, rowStride], in place; what lies behind
- * the heads is left alone.
+ * the heads is left alone. The first row of a sequence is at position 0, or where `first`, u32 [1], says.
  */
-export function rope(x: Tensor, shape: RopeShape): void {
-  turn("rope", x, shape, 1);
+export function rope(x: Tensor, shape: RopeShape, first?: Tensor): void {
+  turn("rope", x, shape, 1, first);
 }
 
 /** The gradient of {@link rope}, in place on dx: [R, rowStride]: the same turn backwards. */
@@ -47,7 +48,7 @@ export function ropeBackward(dx: Tensor, shape: RopeShape): void {
   turn("ropeBackward", dx, shape, -1);
 }
 
-function turn(operation: string, x: Tensor, shape: RopeShape, direction: 1 | -1) {
+function turn(operation: string, x: Tensor, shape: RopeShape, direction: 1 | -1, first?: Tensor) {
   const { heads, headSize, rowStride } = shape;
   const rows = sizeOf(x.shape) / rowStride;
   if (!Number.isInteger(rows) || headSize % 2 !== 0 || heads * headSize > rowStride) {
@@ -55,30 +56,34 @@ function turn(operation: string, x: Tensor, shape: RopeShape, direction: 1 | -1)
       `${operation}: [${x.shape}] does not hold rows of ${rowStride} that begin with ${heads} heads of ${headSize}`,
     );
   }
-  ropeOperation.run([x, shape, direction]);
+  if (first) expectShape(operation, "first", first, [1], "u32");
+  ropeOperation.run([x, shape, direction, first]);
 }
 
-const ropeOperation = singleOperation<[x: Tensor, shape: RopeShape, direction: 1 | -1]>({
+const ropeOperation = singleOperation<[x: Tensor, shape: RopeShape, direction: 1 | -1, first?: Tensor]>({
   name: "rope", // its gradient, too
   kernel: "rope:rotate",
   outputs: 1,
   bytes: ([x, { heads, headSize, rowStride }]) => 2 * x.bytes * heads * headSize / rowStride,
-  record(x, shape, direction) {
+  record(x, shape, direction, first) {
     const { length, heads, headSize, rowStride } = shape;
     const rows = sizeOf(x.shape) / rowStride;
     const plan = planOf(shape);
     const pairs = headSize / 2 / plan.perLane;
     x.device.dispatch(
-      plan.kernel,
+      first ? plan.kernelFrom : plan.kernel,
       { rows, length, heads, stride: rowStride / plan.perLane, pairs, direction, frequencies: plan.frequencies },
-      [x],
+      first ? [x, first] : [x],
       lanes(rows * pairs),
     );
   },
+  prepare: ([, , , first]) => first && writeArray(first, Uint32Array.of(0)),
 });
 
 interface Plan {
   kernel: Kernel;
+  /** From a position on. */
+  kernelFrom: Kernel;
   /** Pairs that an invocation turns in each head. */
   perLane: 1 | 4;
   frequencies: number[];
@@ -93,9 +98,11 @@ function planOf({ headSize, rowStride, base = 10_000, scaling }: RopeShape): Pla
   if (!plan) {
     const perLane = headSize % 8 === 0 && rowStride % 4 === 0 ? 4 : 1;
     const vectors = Math.ceil(headSize / 8);
+    const entry = perLane === 4 ? "rotate4" : "rotate", constants = { FREQUENCIES: vectors };
     plan = {
       perLane,
-      kernel: kernel("rope", perLane === 4 ? "rotate4" : "rotate", { FREQUENCIES: vectors }),
+      kernel: kernel("rope", entry, constants),
+      kernelFrom: kernel("rope", `${entry}_from`, constants),
       frequencies: Array.from({ length: vectors * 4 }, (_, i) => {
         const frequency = base ** (-2 * i / headSize);
         return scaling ? scaled(frequency, scaling) : frequency;

@@ -36,7 +36,9 @@ export async function runAction(run: Run, node: number): Promise<void> {
     () => prepare(run, node, input, output),
   );
   const post = leaving && passOn(run, output, leaving);
-  const losses = run.forwards === program.microbatches && !run.lossSum ? device.startRead(run.losses!) : undefined;
+  const losses = run.losses && run.forwards === program.microbatches && !run.lossSum
+    ? device.startRead(run.losses)
+    : undefined;
   const commands = device.finish();
   if (arriving) await rank.transport.receive(program.rank[program.from[input]], input, arriving);
   device.submit(commands);
@@ -87,6 +89,7 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
     };
   }
   const outputShape = shapes[stage + 1];
+  if (run.piece) return prepareLogits(run, node, x, awaited(run, input, x));
   const wanted = fromArray(device, loss.targets(outputShape).shape, targets, "activations");
   const outputs = empty(device, outputShape, "activations", dtype);
   const sum = view(run.losses!, [1], microbatch * alignment);
@@ -99,6 +102,22 @@ function prepareForward(run: Run, node: number, input: number, output: number): 
       release(x, wanted, outputs, sum);
       run.forwards++;
       if (program.forwardOnly) endStay(run, node);
+    },
+  };
+}
+
+/** Prepares the last stage's F of a piece of a sequence: there are no targets, and outputs are read where they are wanted. */
+function prepareLogits(run: Run, node: number, x: Tensor, arriving: Tensor | undefined): Prepared {
+  const { program, piece, rank: { device, stages, dtype }, shapes } = run, stage = program.stage[node];
+  const saved = savedOf(run, stage, program.microbatch[node]);
+  const outputs = empty(device, shapes[stage + 1], "activations", dtype);
+  return {
+    arriving,
+    record() {
+      forward(stages.get(stage)!.layer, outputs, x, saved);
+      if (piece!.wanted) run.startedRead = device.startRead(outputs);
+      release(x, outputs);
+      endStay(run, node);
     },
   };
 }

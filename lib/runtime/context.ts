@@ -19,6 +19,8 @@ export interface Context {
   readonly programOf: (schedule: Schedule) => Program;
   /** The program of its forward passes alone. */
   readonly forwardProgramOf: (schedule: Schedule) => Program;
+  /** One forward through all stages. */
+  readonly forward: Schedule;
   /** The optimizer's, of parameters in no group. */
   readonly learningRate: number;
   /** In mixed precision; none in f32. */

@@ -8,6 +8,7 @@ import { empty, fromArray, release, retain, type Tensor, writeArray } from "../t
 import { type Batch, microbatchOf } from "../train/data.ts";
 import { sideOf } from "../train/side_values.ts";
 import type { Run } from "./run.ts";
+import { pastOf } from "./sequence.ts";
 
 const cellOf = ({ program }: Run, stage: number, microbatch: number) => stage * program.microbatches + microbatch;
 
@@ -37,7 +38,11 @@ export function savedOf(run: Run, stage: number, microbatch: number): Saved {
   if (!saved) {
     const group = groupOf(run, stage, microbatch);
     const { slot, forwardOnly } = run.program;
-    saved = createSaved(group, slot[cell], uploadSides(run, stage, microbatch), { evaluating: forwardOnly });
+    saved = createSaved(group, slot[cell], uploadSides(run, stage, microbatch), {
+      evaluating: forwardOnly,
+      past: pastOf(run, stage),
+      unread: run.piece?.wanted === false && stage === run.program.stages - 1,
+    });
     run.saved.set(cell, saved);
   }
   return saved;

@@ -29,12 +29,14 @@ export type { Storage } from "../gpu/pool.ts";
 export type { Interval } from "../gpu/timing.ts";
 
 export type { EvaluateOptions, EvaluationResult } from "./evaluate.ts";
+export type { GeneratedToken, GenerationOptions, GenerationResult } from "./generate.ts";
 export type { NotFinite } from "./finish.ts";
 export type { OptimizerState } from "./optimizer_state.ts";
 export { partition } from "./partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./pipeline.ts";
 export type { RankPeak } from "./rank.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText, withRecompute } from "./recompute.ts";
+export type { SamplingOptions } from "./sampling.ts";
 export type { Stall } from "./run.ts";
 export type { StepOptions, StepResult } from "./step.ts";
 export { parseSums, sumsOf, type SumsPolicy } from "./sums.ts";

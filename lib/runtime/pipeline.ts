@@ -38,6 +38,7 @@ import { type Connect, placeRanks, releaseRank } from "./ranks.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { formatSums, sumsOf, type SumsPolicy } from "./sums.ts";
 import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./evaluate.ts";
+import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration } from "./generate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
 import { inProcess } from "./transports/in_process.ts";
@@ -150,6 +151,16 @@ export interface Pipeline {
    * @throws {Error} When a rank fails, or the loss is not finite.
    */
   evaluate(schedule: Schedule, batch: Batch, options?: EvaluateOptions): Promise<EvaluationResult>;
+  /**
+   * Goes on with a sequence of tokens, one token at a time: the prompt goes through the stages in one pass, and each new token in one of its
+   * own, since attention keeps keys and values. Dropout is off. The model must be of next tokens, and its layers take sequences piece by
+   * piece (`Layer.pieces`), as those of LLaMa do. The sequence ends where it is as long as those that the model takes; equal seeds and prompts give
+   * equal tokens. Nothing else changes, and what was kept is given back at the end. For text see `generateText`.
+   *
+   * @throws {UserError} When the model cannot generate, or prompt and options do not fit it.
+   * @throws {Error} When a rank fails, or logits are not finite; nothing has changed then.
+   */
+  generate(prompt: ArrayLike<number>, options?: GenerationOptions): Promise<GenerationResult>;
   /**
    * All gradients by parameter name, as they are now, of the loss itself; tied parameters have the sum of both, and frozen ones
    * are left out.
@@ -266,6 +277,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     end,
     programOf: createPrograms(placement, devices.length, end),
     forwardProgramOf: createPrograms(placement, devices.length, {}, forwardOnly),
+    forward: forwardOf(placement, devices.length),
     learningRate: options.optimizer.learningRate,
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },
@@ -315,6 +327,10 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     async evaluate(schedule, batch, evaluateOptions) {
       expectFree("an evaluation");
       return await withinBudget(() => runEvaluation(context, schedule, batch, evaluateOptions));
+    },
+    async generate(prompt, generateOptions) {
+      expectFree("a generation");
+      return await withinBudget(() => runGeneration(context, prompt, generateOptions));
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);

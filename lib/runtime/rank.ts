@@ -9,6 +9,7 @@ import { empty, release, writeArray } from "../tensor.ts";
 import { runAction } from "./action.ts";
 import { finish, finishEvaluation, type Verdict } from "./finish.ts";
 import type { Rank, Run, StepInput } from "./run.ts";
+import { beginPiece } from "./sequence.ts";
 import { RankError } from "./transport.ts";
 
 /** What a rank gives back: plain data too. */
@@ -95,7 +96,8 @@ function startRun(rank: Rank, input: StepInput): Run {
   if (lossGradient && !input.program.forwardOnly) {
     writeArray(lossGradient, Float32Array.of((lossScale?.value ?? 1) * share / targets));
   }
-  const losses = lossGradient && empty(device, [microbatches, alignment / 4], "workspace");
+  if (input.piece) beginPiece(rank, input.piece);
+  const losses = lossGradient && !input.piece ? empty(device, [microbatches, alignment / 4], "workspace") : undefined;
   return {
     ...input,
     rank,

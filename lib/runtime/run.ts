@@ -37,6 +37,8 @@ export interface Rank {
    * over the batch whichever micro-batch a row is in, times the loss scale and the batch's share.
    */
   readonly lossGradient: Tensor | undefined;
+  /** What its layers keep of a sequence that is made token by token. */
+  readonly kept: KeptSequence;
 }
 
 /** Holds a rank up after each of its B: plain data, as all that a step is given. */
@@ -45,6 +47,24 @@ export interface Stall {
   readonly rank: number;
   /** For how long, in milliseconds, once its device has done all that it was given. */
   readonly ms: number;
+}
+
+/** The piece of a sequence that a pass is of: plain data. */
+export interface Piece {
+  /** Tokens before it. */
+  readonly position: number;
+  /** Tokens of the whole sequence at most. */
+  readonly capacity: number;
+  /** Whether the outputs are wanted: without, the pass is run for what layers keep alone. */
+  readonly wanted: boolean;
+}
+
+/** What is kept on a rank's device; nothing while no sequence is made. */
+export interface KeptSequence {
+  /** The number of tokens before the piece, u32 [1]. */
+  before?: Tensor;
+  /** Of each layer that keeps something, by stage, path and name. */
+  readonly rows: Map<string, Tensor>;
 }
 
 /** What every rank is given of a step: plain data, which could come from another process. */
@@ -69,6 +89,8 @@ export interface StepInput {
   readonly timeline: boolean;
   /** Whether the model's outputs are read, in an evaluation; not by default. */
   readonly outputs?: boolean;
+  /** Of a sequence that is made token by token, the piece that this is a forward of: it has no targets, and no loss. */
+  readonly piece?: Piece;
   /** Whether a rank is held up after each of its full backwards. */
   readonly stall?: Stall;
   /** What the loss is multiplied by in mixed precision, and whether a smaller factor may help where gradients overflow. */

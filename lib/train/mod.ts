@@ -79,3 +79,4 @@ export {
   type TrainResult,
   type TrainStep,
 } from "../training/train.ts";
+export { type GeneratedText, generateText, type GenerateTextOptions } from "../training/generate_text.ts";

@@ -25,6 +25,7 @@ const layouts: Record<string, string> = {
   attention_workgroup_backward: attention,
   batch_norm: `${columns} blocks epsilon:f momentum:f`,
   bias: "rows width",
+  cached_attention: "rows heads members size stride width scale:f",
   causal_conv: "sequences length channels stride block",
   columns: "count width stride start",
   column_sum: `${columns} accumulate`,

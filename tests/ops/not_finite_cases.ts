@@ -3,6 +3,7 @@ import { attention, attentionBackward, chooseAttention, qkvWidth } from "../../l
 import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../../lib/ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../../lib/ops/bias.ts";
 import { causalConv, causalConvBackwardInput } from "../../lib/ops/causal_conv.ts";
+import { appendKeys, cachedAttention, keptWidth } from "../../lib/ops/cached_attention.ts";
 import { takeColumns } from "../../lib/ops/columns.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../../lib/ops/conv.ts";
 import { hideDocuments } from "../../lib/ops/documents.ts";
@@ -486,6 +487,39 @@ const documentsCase: Case = {
   },
 };
 
+/** Two tokens behind three of which keys and values are kept, with room for two more. */
+const cachedCase: Case = (() => {
+  const shape = { sequences: 1, length: 5, heads: 2, kvHeads: 1, headSize: 4 }, before = 3, capacity = 7;
+  const packed = qkvWidth(shape), kept = keptWidth(shape), queries = packed - kept;
+  const appended = ({ qkv, keys }: Numbers) =>
+    Float64Array.from(keys, (value, i) => {
+      const row = Math.floor(i / kept) - before;
+      return row === 0 || row === 1 ? qkv[row * packed + queries + i % kept] : value;
+    });
+  return {
+    name: "appendKeys() and cachedAttention()",
+    inputs: {
+      qkv: { ...floats(2, packed), places: [1, 5, 9, 13].flatMap((column) => [column, packed + column]) },
+      keys: { ...floats(capacity, kept), places: [kept + 1, kept + 5, before * kept, 6 * kept + 2] },
+      before: words(Uint32Array.of(before)),
+    },
+    outputs: { y: out(2, queries) },
+    record({ y, qkv, keys, before }) {
+      appendKeys(keys, qkv, before, shape);
+      cachedAttention(y, qkv, keys, before, shape);
+    },
+    expected(inputs) {
+      const keys = appended(inputs);
+      const whole = Float64Array.from({ length: shape.length * packed }, (_, i) => {
+        const row = Math.floor(i / packed), column = i % packed;
+        if (column >= queries) return keys[row * kept + column - queries];
+        return row < before ? 0 : inputs.qkv[(row - before) * packed + column];
+      });
+      return { keys, y: attentions.attention(whole, shape).out.slice(before * queries) };
+    },
+  };
+})();
+
 /** More than a chunk of tokens, and channels that divide by the subgroup's lanes. */
 const scanCase = (sumsIn: "I" | "W"): Case => {
   const state = 16, length = 20, channels = 16, R = 2 * length;
@@ -579,6 +613,7 @@ export const cases: readonly Case[] = [
   ...ropeCases,
   ...attentionCases,
   documentsCase,
+  cachedCase,
   scanCase("I"),
   scanCase("W"),
   causalConvCase,

@@ -1,0 +1,5 @@
+/** Entry point of `deno task sample`. */
+import { main } from "./options.ts";
+import { sampleCommand } from "./sample_command.ts";
+
+main(sampleCommand());
