@@ -37,7 +37,7 @@ export function linear(
   const bias = biased && parameter(`${name}.bias`, [outputs], biased === true ? "zeros" : biased, trainable);
   const trainsWeight = isTrained(weight), trainsBias = bias && isTrained(bias);
   const { parts = [{ name, outputs }] } = options, together = parts.reduce((sum, part) => sum + part.outputs, 0);
-  if (together !== outputs) {
+  if (options.parts && together !== outputs) {
     const names = parts.map((part) => part.name).join(", ");
     throw new UserError(`${name}: its parts ${names} have ${together} outputs together, and it has ${outputs}`);
   }
