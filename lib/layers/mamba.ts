@@ -121,7 +121,7 @@ function mixing(name: string, options: MambaOptions, inProjection: Layer, output
     matmulBatched(everything(projection), matrix(convolved), matrix(saved.value(xWeight)), [1, 1]);
     matmulBatched(matrix(dtRaw), steps(projection), matrix(saved.value(dtWeight)), [1, 1]);
     const gated = memory(inner), inputs = { x: convolved, dtRaw, projection, gate: xz };
-    selectiveScanOn(gated, fixed("states", [state, inner], "f32"), inputs, scanParameters(saved), before);
+    selectiveScanOn(gated, fixed("states", [state / 4, inner, 4], "f32"), inputs, scanParameters(saved), before);
     forward(output, y, gated, saved.child("out_proj", { unread: saved.unread }));
   }
 

@@ -179,7 +179,7 @@ function scans(make: Make, sequences: number) {
   const next = { x: make([1, channels]), dtRaw: make([1, channels]), gate: make([1, 2 * channels]) };
   const projected = make([1, 16 + 2 * state]), before = make([1], "u32");
   causalConvOn(next.x, make([channels, 4], "f32"), next.gate, make([channels, 4]), make([channels]), before);
-  const now = make([state, channels], "f32");
+  const now = make([state / 4, channels, 4], "f32");
   selectiveScanOn(make([1, channels]), now, { ...next, projection: projected }, parameters(), before);
   const dweight = make([sequences, channels * 4], "f32"), dbias = make([sequences, channels], "f32");
   causalConvBackwardInput(twice(), dweight, dbias, wide(), make([channels, 4]), make([channels]), length);

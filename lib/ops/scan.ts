@@ -105,7 +105,7 @@ function recordForward(way: Way, { out, states, inputs, parameters, length }: Fo
 }
 
 /**
- * {@link selectiveScan} of the next R tokens of one sequence, without what a backward reads. states: f32 [N, C], after the `before` tokens
+ * {@link selectiveScan} of the next R tokens of one sequence, without what a backward reads. states: f32 [N / 4, C, 4], after the `before` tokens
  * before them, which it reads unless there are none and leaves for the next; before: u32 [1].
  */
 export function selectiveScanOn(
@@ -118,7 +118,7 @@ export function selectiveScanOn(
   const name = "selectiveScanOn", channels = widthOf(inputs.x), rows = rowsOf(inputs.x);
   checkInputs(name, inputs, parameters, rows);
   expectShape(name, "out", out, inputs.x.shape, "float");
-  expectShape(name, "states", states, [sizeOf(parameters.aLog.shape) / channels, channels]);
+  expectShape(name, "states", states, [sizeOf(parameters.aLog.shape) / channels / 4, channels, 4]);
   expectShape(name, "before", before, [1], "u32");
   onOperation.run([out, states, inputs.x, inputs, parameters, before]);
 }

@@ -587,7 +587,7 @@ const piecesCase: Case = (() => {
       projection: { ...floats(R, 2 * state), places: [5, 5 + state] },
       ...{ aLog: floats(channels, state), d: floats(channels), dtBias: floats(channels) },
       ...{ weight: floats(channels, 4), bias: floats(channels), inside: floats(R, channels) },
-      ...{ last: { ...singles(channels, 4), places: [4, 7] }, states: singles(state, channels) },
+      ...{ last: { ...singles(channels, 4), places: [4, 7] }, states: singles(state / 4, channels, 4) },
       before: words(Uint32Array.of(9)),
     },
     outputs: { out: out(R, channels), y: out(R, channels) },

@@ -291,7 +291,9 @@ for (const pieces of [[...new Array<number>(21).fill(1)], [17, 1, 3], [21]]) {
     const on = await device(),
       sizes = { sequences: 1, length: 21, channels: 70, state: 8, rank: 4 },
       { channels } = sizes;
-    const scan = inputs(sizes), states = dirty(on, [sizes.state, channels]), all = new Float32Array(21 * channels);
+    const scan = inputs(sizes),
+      states = dirty(on, [sizes.state / 4, channels, 4]),
+      all = new Float32Array(21 * channels);
     const [aLog, d, dtBias] = [scan.aLog, scan.d, scan.dtBias].map((values) =>
       tensor(on, [values.length], Float32Array.from(values))
     );
