@@ -317,3 +317,16 @@ test("generate() refuses devices that compute nothing, and a pipeline that is in
   await going;
   pipeline.close();
 });
+
+test("a generation that exceeds the budget fails with its rank, and gives everything back: a shorter one fits", async () => {
+  const model = () => llama("long", { ...larger, length: 65_536 });
+  two.devices.forEach(({ pool }) => pool.trim());
+  const start = two.devices.map(({ ledger }) => ledger.total());
+  const pipeline = createPipeline(two, model(), { optimizer, budget: 2 ** 20 });
+  const held = two.devices.map(({ ledger }) => ledger.total());
+  await assert.rejects(pipeline.generate([1, 2]), /^RankError: Rank [01] failed at [01]F0: .*budget/);
+  assert.deepEqual(two.devices.map(({ ledger }) => ledger.total()), held);
+  assert.equal((await pipeline.generate([1, 2], { tokens: 4 })).tokens.length, 4);
+  pipeline.close();
+  assert.deepEqual(two.devices.map(({ ledger }) => ledger.total()), start);
+});
