@@ -101,6 +101,7 @@ fn forward_on(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
   for (var v = 0u; v < VECTORS; v++) {
     a[v] = constants_in[channel * (VECTORS + 1u) + v];
     if (before[0] > 0u) { h[v] = state[v * p.channels + channel]; }
+    h[v] = select(h[v], a[v], is_nan4(a[v])); // exp2() of NaN may be infinite
   }
   let rest = constants_in[channel * (VECTORS + 1u) + VECTORS];
   for (var row = 0u; row < p.length; row++) {
