@@ -45,6 +45,7 @@ for (
     "bench/main.ts",
     "lib/cli/schedule.ts",
     "lib/cli/train.ts",
+    "lib/cli/sample.ts",
   ]
 ) {
   const graph: Graph = JSON.parse(

@@ -49,6 +49,29 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   }
 }
 
+@group(0) @binding(2) var<storage, read_write> last: array<vec4f>; // [channels]: the last inputs, the latest at the end
+@group(0) @binding(3) var<storage, read> x_on: array<T3>;
+@group(0) @binding(4) var<storage, read> weight_on: array<vec4<T4>>;
+@group(0) @binding(5) var<storage, read> bias_on: array<T5>;
+@group(0) @binding(6) var<storage, read> before: array<u32>; // [1]: tokens before the first row; with none they are 0
+
+// The next tokens of one sequence, one invocation a channel.
+@compute @workgroup_size(WORKGROUP)
+fn forward_on(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let channel = id.x + id.y * n.x * WORKGROUP;
+  if (channel >= p.channels) { return; }
+  let taps = vec4f(weight_on[channel]);
+  let offset = f32(bias_on[channel]);
+  var window = vec4f();
+  if (before[0] > 0u) { window = last[channel]; }
+  for (var t = 0u; t < p.length; t++) {
+    window = vec4f(window.yzw, f32(x_on[t * p.stride + channel]));
+    let pre = dot(taps, window) + offset;
+    y[t * p.channels + channel] = T1(pre / (1.0 + exp(-pre)));
+  }
+  last[channel] = window;
+}
+
 @group(0) @binding(1) var<storage, read_write> x_to_dx: array<T1>; // [sequences * length, stride]
 @group(0) @binding(2) var<storage, read_write> dweight: array<vec4f>; // [sequences, channels]
 @group(0) @binding(3) var<storage, read_write> dbias: array<f32>; // [sequences, channels]

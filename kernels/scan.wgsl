@@ -88,6 +88,38 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
   }
 }
 
+@group(0) @binding(2) var<storage, read_write> state: array<vec4f>; // [VECTORS, channels]: after the token before, and then after the last
+@group(0) @binding(8) var<storage, read> before: array<u32>; // [1]: tokens before the first row; with none the state is 0
+
+// The same for the next tokens of one sequence, one invocation a channel.
+@compute @workgroup_size(WORKGROUP)
+fn forward_on(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let channel = id.x + id.y * n.x * WORKGROUP;
+  if (channel >= p.channels) { return; }
+  var a: array<vec4f, VECTORS>;
+  var h: array<vec4f, VECTORS>;
+  for (var v = 0u; v < VECTORS; v++) {
+    a[v] = constants_in[channel * (VECTORS + 1u) + v];
+    if (before[0] > 0u) { h[v] = state[v * p.channels + channel]; }
+    h[v] = select(h[v], a[v], is_nan4(a[v])); // exp2() of NaN may be infinite
+  }
+  let rest = constants_in[channel * (VECTORS + 1u) + VECTORS];
+  for (var row = 0u; row < p.length; row++) {
+    let value = f32(x[row * p.channels + channel]);
+    let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y);
+    let bc = (row + 1u) * p.projectionStride - 2u * VECTORS;
+    var sums = vec4f();
+    for (var v = 0u; v < VECTORS; v++) {
+      h[v] = exp2(dt * a[v]) * h[v] + dt * value * vec4f(projection[bc + v]);
+      sums += h[v] * vec4f(projection[bc + VECTORS + v]);
+    }
+    let y = dot(sums, vec4f(1.0)) + rest.x * value;
+    let z = f32(gate[(row + 1u) * p.gateStride - p.channels + channel]);
+    out[row * p.channels + channel] = T1(y * z / (1.0 + exp(-z)));
+  }
+  for (var v = 0u; v < VECTORS; v++) { state[v * p.channels + channel] = h[v]; }
+}
+
 // log(1 + e) with e = exp(-|value|) as 2 atanh(e / (2 + e)): the series reaches float32's precision and, unlike the sum in
 // the logarithm, keeps it where e is small.
 fn softplus(value: f32) -> f32 {

@@ -3,7 +3,13 @@
  * [dt | B | C] = x_proj(x), y = out_proj(scan(x, dt_proj(dt), B, C) * silu(z)).
  */
 import { UserError } from "../errors.ts";
-import { causalConv, causalConvBackwardInput, causalConvBackwardWeight, convTaps } from "../ops/causal_conv.ts";
+import {
+  causalConv,
+  causalConvBackwardInput,
+  causalConvBackwardWeight,
+  causalConvOn,
+  convTaps,
+} from "../ops/causal_conv.ts";
 import { matmulBatched, type Matrices } from "../ops/matmul.ts";
 import {
   type ScanInputs,
@@ -12,6 +18,7 @@ import {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanOn,
   selectiveScanSums,
 } from "../ops/scan.ts";
 import { joinAdjacent, type Tensor } from "../tensor.ts";
@@ -20,6 +27,7 @@ import { frozenPart } from "./frozen.ts";
 import { expectInput, type Layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import { butFrozen, type Initial, isTrained, type Parameter, parameter, type Trainable } from "./parameter.ts";
+import { type Past, piecesOf } from "./past.ts";
 import { backwardInput, forward } from "./run.ts";
 import type { Saved } from "./saved.ts";
 import type { Reading } from "./sums.ts";
@@ -104,7 +112,21 @@ function mixing(name: string, options: MambaOptions, inProjection: Layer, output
     gate: saved.get("xz"),
   });
 
+  /** The next rows of one sequence, from the convolution's last inputs and the scan's state, which they move on. */
+  function forwardPiece(y: Tensor, x: Tensor, saved: Saved, { before, fixed }: Past) {
+    const memory = (columns: number) => saved.scratch([x.shape[0], columns], y.dtype, "activations");
+    const xz = memory(2 * inner), convolved = memory(inner), projection = memory(stride), dtRaw = memory(inner);
+    forward(inProjection, xz, x, saved.child("in_proj"));
+    causalConvOn(convolved, fixed("last", [inner, convTaps], "f32"), xz, ...convolution(saved), before);
+    matmulBatched(everything(projection), matrix(convolved), matrix(saved.value(xWeight)), [1, 1]);
+    matmulBatched(matrix(dtRaw), steps(projection), matrix(saved.value(dtWeight)), [1, 1]);
+    const gated = memory(inner), inputs = { x: convolved, dtRaw, projection, gate: xz };
+    selectiveScanOn(gated, fixed("states", [state / 4, inner, 4], "f32"), inputs, scanParameters(saved), before);
+    forward(output, y, gated, saved.child("out_proj", { unread: saved.unread }));
+  }
+
   return composed({ in_proj: inProjection, out_proj: output }, {
+    ...piecesOf(inProjection, output, { pieces: "past" }),
     parameters: [convWeight, convBias, xWeight, dtWeight, dtBias, aLog, d],
     reads: { input: inProjection.reads.input, gradient: output.reads.gradient },
     outputShape(shape) {
@@ -127,6 +149,7 @@ function mixing(name: string, options: MambaOptions, inProjection: Layer, output
       };
     },
     forward(y, x, saved) {
+      if (saved.past) return forwardPiece(y, x, saved, saved.past);
       const rows = x.shape[0];
       const memory = (key: string, columns: number, isRead: Reading) =>
         between(saved, key, { shape: [rows, columns], dtype: y.dtype }, isRead, "activations");

@@ -20,6 +20,8 @@ export interface Past {
    * on. No new reference.
    */
   rows(name: string, width: number, dtype: DType): Tensor;
+  /** The same of a shape that does not grow with the sequence, such as the state of a recurrence. */
+  fixed(name: string, shape: readonly number[], dtype: DType): Tensor;
 }
 
 /** How a layer made of these takes a sequence piece by piece; not at all where one of them does not. */

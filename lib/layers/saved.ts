@@ -173,7 +173,15 @@ function createPart(
     recomputing,
     unread,
     evaluating,
-    ...past ? { past: { ...past, rows: (name, ...kind) => past.rows(path + name, ...kind) } } : {},
+    ...past
+      ? {
+        past: {
+          ...past,
+          rows: (name, ...kind) => past.rows(path + name, ...kind),
+          fixed: (name, ...kind) => past.fixed(path + name, ...kind),
+        },
+      }
+      : {},
     value: (parameter) => placed.parameter(parameter).value,
     gradient: (parameter) => placed.parameter(parameter).gradient,
     state: (buffer) => placed.state(buffer).value,

@@ -6,7 +6,7 @@ import { attention, attentionBackward, type AttentionShape, chooseAttention, qkv
 import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../ops/bias.ts";
 import { appendKeys, cachedAttention, keptWidth } from "../ops/cached_attention.ts";
-import { causalConv, causalConvBackwardInput } from "../ops/causal_conv.ts";
+import { causalConv, causalConvBackwardInput, causalConvOn } from "../ops/causal_conv.ts";
 import { type Observed, observeProblems, withCandidate } from "../ops/choice.ts";
 import { takeColumns } from "../ops/columns.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../ops/conv.ts";
@@ -30,6 +30,7 @@ import {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanOn,
   selectiveScanSums,
 } from "../ops/scan.ts";
 import { squaredError, squaredErrorBackward } from "../ops/squared_error.ts";
@@ -175,6 +176,11 @@ function scans(make: Make, sequences: number) {
   selectiveScanSums(sums, { ...scan, dscan }, parameters(), length);
   selectiveScanBackwardWeight(parameters("f32"), sums);
   causalConv(wide(), twice(), make([channels, 4]), make([channels]), length);
+  const next = { x: make([1, channels]), dtRaw: make([1, channels]), gate: make([1, 2 * channels]) };
+  const projected = make([1, 16 + 2 * state]), before = make([1], "u32");
+  causalConvOn(next.x, make([channels, 4], "f32"), next.gate, make([channels, 4]), make([channels]), before);
+  const now = make([state / 4, channels, 4], "f32");
+  selectiveScanOn(make([1, channels]), now, { ...next, projection: projected }, parameters(), before);
   const dweight = make([sequences, channels * 4], "f32"), dbias = make([sequences, channels], "f32");
   causalConvBackwardInput(twice(), dweight, dbias, wide(), make([channels, 4]), make([channels]), length);
 }

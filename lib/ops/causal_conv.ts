@@ -1,13 +1,14 @@
 /** Mamba's causal depthwise convolution with its silu: forward, and its two backward halves. */
 import { UserError } from "../errors.ts";
 import { kernel } from "../gpu/kernel.ts";
-import { release, type Tensor, view } from "../tensor.ts";
+import { release, type Tensor, view, writeArray } from "../tensor.ts";
 import { columnSum } from "./bias.ts";
 import { lanes } from "./elementwise.ts";
 import { expectShape, rowsOf, widthOf } from "./shapes.ts";
 import { singleOperation } from "./variants.ts";
 
 const forward = kernel("causal_conv", "forward");
+const forwardOn = kernel("causal_conv", "forward_on");
 const backward = kernel("causal_conv", "backward");
 
 /** Taps of the convolution: a token sees itself and the three before it. */
@@ -36,6 +37,38 @@ const forwardOperation = singleOperation<[y: Tensor, x: Tensor, weight: Tensor, 
     const parameters = { sequences, length, channels, stride: widthOf(x), block };
     x.device.dispatch(forward, parameters, [y, x, weight, bias], grid);
   },
+});
+
+/**
+ * {@link causalConv} of the next R tokens of one sequence. last: f32 [C, 4], the last inputs of the `before` tokens before them, which
+ * it reads unless there are none and leaves for the next; before: u32 [1].
+ */
+export function causalConvOn(
+  y: Tensor,
+  last: Tensor,
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor,
+  before: Tensor,
+): void {
+  checkShapes("causalConvOn", y, x, weight, bias, rowsOf(y));
+  expectShape("causalConvOn", "last", last, [widthOf(y), convTaps]);
+  expectShape("causalConvOn", "before", before, [1], "u32");
+  onOperation.run([y, last, x, weight, bias, before]);
+}
+
+const onOperation = singleOperation<
+  [y: Tensor, last: Tensor, x: Tensor, weight: Tensor, bias: Tensor, before: Tensor]
+>({
+  name: "causalConvOn",
+  kernel: "causal_conv:forward_on",
+  outputs: 2,
+  record(y, last, x, weight, bias, before) {
+    const channels = widthOf(y), length = rowsOf(y);
+    const parameters = { sequences: 1, length, channels, stride: widthOf(x), block: length };
+    x.device.dispatch(forwardOn, parameters, [y, last, x, weight, bias, before], lanes(channels));
+  },
+  prepare: ([, , , , , before]) => writeArray(before, Uint32Array.of(1)),
 });
 
 /**

@@ -83,7 +83,13 @@ export {
 export { addBias, columnSum, columnTotals } from "./bias.ts";
 export { appendKeys, cachedAttention, type CachedShape, keptWidth } from "./cached_attention.ts";
 export { takeColumns } from "./columns.ts";
-export { causalConv, causalConvBackwardInput, causalConvBackwardWeight, convTaps } from "./causal_conv.ts";
+export {
+  causalConv,
+  causalConvBackwardInput,
+  causalConvBackwardWeight,
+  causalConvOn,
+  convTaps,
+} from "./causal_conv.ts";
 export { conv2d, conv2dBackwardInput, conv2dBackwardWeight, type ConvOptions } from "./conv.ts";
 export { hideDocuments } from "./documents.ts";
 export { dropout, type DropoutMask } from "./dropout.ts";
@@ -109,6 +115,7 @@ export {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanOn,
   selectiveScanSums,
 } from "./scan.ts";
 export { softmax, softmaxBackward } from "./softmax.ts";

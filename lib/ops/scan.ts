@@ -104,6 +104,47 @@ function recordForward(way: Way, { out, states, inputs, parameters, length }: Fo
   release(constants);
 }
 
+/**
+ * {@link selectiveScan} of the next R tokens of one sequence, without what a backward reads. states: f32 [N / 4, C, 4], after the `before` tokens
+ * before them, which it reads unless there are none and leaves for the next; before: u32 [1].
+ */
+export function selectiveScanOn(
+  out: Tensor,
+  states: Tensor,
+  inputs: ScanInputs,
+  parameters: ScanParameters,
+  before: Tensor,
+): void {
+  const name = "selectiveScanOn", channels = widthOf(inputs.x), rows = rowsOf(inputs.x);
+  checkInputs(name, inputs, parameters, rows);
+  expectShape(name, "out", out, inputs.x.shape, "float");
+  expectShape(name, "states", states, [sizeOf(parameters.aLog.shape) / channels / 4, channels, 4]);
+  expectShape(name, "before", before, [1], "u32");
+  onOperation.run([out, states, inputs.x, inputs, parameters, before]);
+}
+
+const onOperation = singleOperation<
+  [out: Tensor, states: Tensor, x: Tensor, inputs: ScanInputs, parameters: ScanParameters, before: Tensor]
+>({
+  name: "selectiveScanOn",
+  kernel: "scan:forward_on",
+  outputs: 2,
+  record(out, states, _x, inputs, parameters, before) {
+    const { x, dtRaw, projection, gate } = inputs;
+    const problem = describe(inputs, parameters, rowsOf(x));
+    const { device, kernels, channels, parameters: sizes } = problem;
+    const constants = prepare(problem, parameters);
+    device.dispatch(
+      kernels.forwardOn,
+      sizes,
+      [out, states, x, dtRaw, projection, gate, constants, before],
+      lanes(channels),
+    );
+    release(constants);
+  },
+  prepare: ([, , , , , before]) => writeArray(before, Uint32Array.of(1)),
+});
+
 /** What I of a scan leaves for W: the sums of each sequence, or what {@link selectiveScanSums} makes them from. */
 export type ScanLeft =
   | {

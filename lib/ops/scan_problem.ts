@@ -54,6 +54,7 @@ export function scanKernels(state: number) {
   const make = () => ({
     prepare: kernel("scan", "prepare", constants),
     forward: kernel("scan", "forward", constants),
+    forwardOn: kernel("scan", "forward_on", constants),
     backward: kernel("scan_backward", "backward", constants),
     backwardLeft: kernel("scan_backward", "backward_left", constants),
     gather: kernel("scan_backward", "gather", constants),
@@ -68,7 +69,15 @@ export function scanKernels(state: number) {
 const made = new Map<
   number,
   Record<
-    "prepare" | "forward" | "backward" | "backwardLeft" | "gather" | "gatherGroup" | "backwardWeight" | "sums",
+    | "prepare"
+    | "forward"
+    | "forwardOn"
+    | "backward"
+    | "backwardLeft"
+    | "gather"
+    | "gatherGroup"
+    | "backwardWeight"
+    | "sums",
     Kernel
   >
 >();

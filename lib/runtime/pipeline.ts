@@ -153,8 +153,8 @@ export interface Pipeline {
   evaluate(schedule: Schedule, batch: Batch, options?: EvaluateOptions): Promise<EvaluationResult>;
   /**
    * Goes on with a sequence of tokens, one token at a time: the prompt goes through the stages in one pass, and each new token in one of its
-   * own, since attention keeps keys and values. Dropout is off. The model must be of next tokens, and its layers take sequences piece by
-   * piece (`Layer.pieces`), as those of LLaMa do. The sequence ends where it is as long as those that the model takes; equal seeds and prompts give
+   * own, since attention keeps keys and values, and Mamba its state. Dropout is off. The model must be of next tokens, and its layers take sequences piece by
+   * piece (`Layer.pieces`), as those of LLaMa and Mamba do. The sequence ends where it is as long as those that the model takes; equal seeds and prompts give
    * equal tokens. Nothing else changes, and what was kept is given back at the end. For text see `generateText`.
    *
    * @throws {UserError} When the model cannot generate, or prompt and options do not fit it.

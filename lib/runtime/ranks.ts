@@ -74,7 +74,7 @@ export function placeRanks(
   const transports = connect(devices);
   return devices.map((device, number) => {
     const timer = createTimer(device), transport = transports[number];
-    return { number, device, model, dtype, ties, timer, transport, kept: { rows: new Map() }, ...placed[number] };
+    return { number, device, model, dtype, ties, timer, transport, kept: { tensors: new Map() }, ...placed[number] };
   });
 }
 

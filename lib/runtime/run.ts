@@ -64,7 +64,7 @@ export interface KeptSequence {
   /** The number of tokens before the piece, u32 [1]. */
   before?: Tensor;
   /** Of each layer that keeps something, by stage, path and name. */
-  readonly rows: Map<string, Tensor>;
+  readonly tensors: Map<string, Tensor>;
 }
 
 /** What every rank is given of a step: plain data, which could come from another process. */

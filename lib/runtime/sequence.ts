@@ -13,27 +13,29 @@ export function beginPiece({ kept, device }: Rank, { position }: Piece): void {
 export function pastOf({ piece, rank: { kept, device } }: Run, stage: number): Past | undefined {
   if (!piece) return undefined;
   const { position, capacity } = piece;
+  const tensor: Past["fixed"] = (name, shape, dtype) => {
+    const key = `${stage}.${name}`;
+    let known = kept.tensors.get(key);
+    if (!known) kept.tensors.set(key, known = empty(device, shape, "activations", dtype));
+    return known;
+  };
   return {
     position,
     capacity,
     before: kept.before!,
-    rows(name, width, dtype) {
-      const key = `${stage}.${name}`;
-      let rows = kept.rows.get(key);
-      if (!rows) kept.rows.set(key, rows = empty(device, [capacity, width], "activations", dtype));
-      return rows;
-    },
+    rows: (name, width, dtype) => tensor(name, [capacity, width], dtype),
+    fixed: tensor,
   };
 }
 
 /** Gives back what a rank keeps. */
 export function releaseSequence({ kept }: Rank): void {
-  release(kept.before, ...kept.rows.values());
+  release(kept.before, ...kept.tensors.values());
   forgetSequence(kept);
 }
 
 /** Forgets what has been given back already, with all that was handed out since. */
 export function forgetSequence(kept: KeptSequence): void {
   kept.before = undefined;
-  kept.rows.clear();
+  kept.tensors.clear();
 }

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { fromHalf, toHalf } from "../../lib/half.ts";
-import { causalConv, causalConvBackwardInput, causalConvBackwardWeight } from "../../lib/ops/causal_conv.ts";
+import {
+  causalConv,
+  causalConvBackwardInput,
+  causalConvBackwardWeight,
+  causalConvOn,
+} from "../../lib/ops/causal_conv.ts";
 import { toArray } from "../../lib/tensor.ts";
 import * as reference from "../reference/causal_conv.ts";
 import { assertClose, assertGradient, assertTensor, close, device, dirty, normal, tensor, weigh } from "./support.ts";
@@ -120,3 +125,21 @@ test("causalConv() rejects a weight of other taps and rows that are no whole seq
   assert.throws(() => causalConv(y, dirty(on, [6, 2]), dirty(on, [2, 4]), bias, 4), /\[6,2\].* 4 tokens/);
   assert.throws(() => causalConv(y, dirty(on, [5, 2]), dirty(on, [2, 4]), bias, 3), /x is \[5,2\] where \[6,2\]/);
 });
+
+for (const sizes of [[1, 1, 1, 1, 1, 1, 1, 1, 1], [5, 1, 3], [2, 7], [9]]) {
+  test(`causalConvOn() in pieces of ${sizes} tokens equals the float64 reference of the whole`, async () => {
+    const on = await device(), channels = 70, width = 75;
+    const x = normal(9 * channels, 1), weight = normal(channels * 4, 2), bias = normal(channels, 3);
+    const [w, b, last] = [tensor(on, [channels, 4], weight), tensor(on, [channels], bias), dirty(on, [channels, 4])];
+    const all = new Float32Array(9 * channels);
+    let at = 0;
+    for (const rows of sizes) {
+      const y = dirty(on, [rows, channels]), piece = x.slice(at * channels, (at + rows) * channels);
+      const before = tensor(on, [1], Uint32Array.of(at));
+      causalConvOn(y, last, tensor(on, [rows, width], widened(piece, channels, width)), w, b, before);
+      all.set(await toArray(y), at * channels);
+      at += rows;
+    }
+    assertClose(all, reference.causalConv(x, weight, bias, 9));
+  });
+}

@@ -2,7 +2,7 @@
 import { attention, attentionBackward, chooseAttention, qkvWidth } from "../../lib/ops/attention.ts";
 import { batchNorm, batchNormBackwardInput, batchNormRunning, batchNormSums } from "../../lib/ops/batch_norm.ts";
 import { addBias, columnSum, columnTotals } from "../../lib/ops/bias.ts";
-import { causalConv, causalConvBackwardInput } from "../../lib/ops/causal_conv.ts";
+import { causalConv, causalConvBackwardInput, causalConvOn } from "../../lib/ops/causal_conv.ts";
 import { appendKeys, cachedAttention, keptWidth } from "../../lib/ops/cached_attention.ts";
 import { takeColumns } from "../../lib/ops/columns.ts";
 import { conv2d, conv2dBackwardInput, conv2dBackwardWeight } from "../../lib/ops/conv.ts";
@@ -25,6 +25,7 @@ import {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanOn,
   selectiveScanSums,
 } from "../../lib/ops/scan.ts";
 import { swiglu, swigluBackward } from "../../lib/ops/swiglu.ts";
@@ -576,6 +577,45 @@ const scanCase = (sumsIn: "I" | "W"): Case => {
   };
 };
 
+/** Two tokens that go on from a state and the convolution's last inputs. */
+const piecesCase: Case = (() => {
+  const state = 8, channels = 5, R = 2;
+  return {
+    name: "causalConvOn() and selectiveScanOn()",
+    inputs: {
+      ...{ x: floats(R, channels), dtRaw: floats(R, channels), gate: floats(R, channels) },
+      projection: { ...floats(R, 2 * state), places: [5, 5 + state] },
+      ...{ aLog: floats(channels, state), d: floats(channels), dtBias: floats(channels) },
+      ...{ weight: floats(channels, 4), bias: floats(channels), inside: floats(R, channels) },
+      ...{ last: { ...singles(channels, 4), places: [4, 7] }, states: singles(state / 4, channels, 4) },
+      before: words(Uint32Array.of(9)),
+    },
+    outputs: { out: out(R, channels), y: out(R, channels) },
+    record({ out, y, x, dtRaw, projection, gate, aLog, d, dtBias, weight, bias, inside, last, states, before }) {
+      causalConvOn(y, last, inside, weight, bias, before);
+      selectiveScanOn(out, states, { x, dtRaw, projection, gate }, { aLog, d, dtBias }, before);
+    },
+    expected({ x, dtRaw, projection, gate, aLog, d, dtBias, weight, bias, inside, last, states }) {
+      const half = (from: number) =>
+        Float64Array.from(
+          { length: R * state },
+          (_, i) => projection[Math.floor(i / state) * 2 * state + from + i % state],
+        );
+      // The last three inputs, and then the new ones.
+      const whole = Float64Array.from({ length: (3 + R) * channels }, (_, i) => {
+        const row = Math.floor(i / channels), channel = i % channels;
+        return row < 3 ? last[channel * 4 + row + 1] : inside[(row - 3) * channels + channel];
+      });
+      const scan = { x, dtRaw, b: half(0), c: half(state), z: gate, aLog, d, dtBias };
+      return {
+        ...scans.selectiveScanOn(scan, states),
+        y: causalConvs.causalConv(whole, weight, bias, 3 + R).slice(3 * channels),
+        last: Float64Array.from(last, (_, i) => whole[(R - 1 + i % 4) * channels + Math.floor(i / 4)]),
+      };
+    },
+  };
+})();
+
 const causalConvCase: Case = {
   name: "causalConv() and its gradients",
   inputs: {
@@ -617,5 +657,6 @@ export const cases: readonly Case[] = [
   scanCase("I"),
   scanCase("W"),
   causalConvCase,
+  piecesCase,
   fillCase,
 ];

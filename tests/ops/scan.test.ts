@@ -7,6 +7,7 @@ import {
   selectiveScan,
   selectiveScanBackwardInput,
   selectiveScanBackwardWeight,
+  selectiveScanOn,
   selectiveScanSums,
 } from "../../lib/ops/scan.ts";
 import { type DType, release, type Tensor, toArray } from "../../lib/tensor.ts";
@@ -283,4 +284,47 @@ test("selectiveScan() rejects states that do not fit and projections not by four
     /projection is \[10,9\] where \[10,8\] or wider, by fours, is needed/,
   );
   assert.throws(() => selectiveScan(out, states, placed, parameters, 4), /x \[10,3\].* 4 tokens/);
+});
+
+for (const pieces of [[...new Array<number>(21).fill(1)], [17, 1, 3], [21]]) {
+  test(`selectiveScanOn() in ${pieces.length} pieces equals the float64 reference of the whole`, async () => {
+    const on = await device(),
+      sizes = { sequences: 1, length: 21, channels: 70, state: 8, rank: 4 },
+      { channels } = sizes;
+    const scan = inputs(sizes),
+      states = dirty(on, [sizes.state / 4, channels, 4]),
+      all = new Float32Array(21 * channels);
+    const [aLog, d, dtBias] = [scan.aLog, scan.d, scan.dtBias].map((values) =>
+      tensor(on, [values.length], Float32Array.from(values))
+    );
+    let at = 0;
+    for (const rows of pieces) {
+      const part = (values: ArrayLike<number>) => {
+        const width = values.length / 21;
+        return Float32Array.from(values).slice(at * width, (at + rows) * width);
+      };
+      const [x, dtRaw] = [scan.x, scan.dtRaw].map((values) => tensor(on, [rows, channels], part(values)));
+      const projection = tensor(on, [rows, 4 + 16], beside(rows, 4, part(scan.b), part(scan.c)));
+      const gate = tensor(on, [rows, 2 * channels], beside(rows, channels, part(scan.z)));
+      const out = dirty(on, [rows, channels]), before = tensor(on, [1], Uint32Array.of(at));
+      selectiveScanOn(out, states, { x, dtRaw, projection, gate }, { aLog, d, dtBias }, before);
+      all.set(await toArray(out), at * channels);
+      at += rows;
+    }
+    assertClose(all, reference.selectiveScan(scan, 21).out);
+  });
+}
+
+test("the reference of a scan that goes on is that of the whole, cut in two", () => {
+  const sizes = { sequences: 1, length: 9, channels: 3, state: 4, rank: 0 }, scan = inputs(sizes);
+  const part = (from: number, to: number) =>
+    Object.fromEntries(
+      Object.entries(scan).map(([name, values]) => {
+        const width = values.length / 9, isRow = !["aLog", "d", "dtBias"].includes(name);
+        return [name, isRow ? Float64Array.from(values).slice(from * width, to * width) : values];
+      }),
+    ) as unknown as reference.Scan;
+  const first = reference.selectiveScanOn(part(0, 5), new Float64Array(12));
+  const second = reference.selectiveScanOn(part(5, 9), first.states);
+  assertClose([...first.out, ...second.out], reference.selectiveScan(scan, 9).out, 1e-12);
 });

@@ -79,3 +79,22 @@ export function selectiveScanBackward(
   }
   return to;
 }
+
+/** The same of one sequence's next rows, from the state [state / 4, channels, 4] after those before; the state after the last is given too. */
+export function selectiveScanOn({ x, dtRaw, b, c, z, aLog, d, dtBias }: Scan, before: ArrayLike<number>) {
+  const channels = d.length, state = aLog.length / channels, rows = x.length / channels;
+  const h = Float64Array.from(before), out = new Float64Array(x.length);
+  for (let row = 0; row < rows; row++) {
+    for (let channel = 0; channel < channels; channel++) {
+      const i = row * channels + channel, dt = softplus(dtRaw[i] + dtBias[channel]);
+      let y = d[channel] * x[i];
+      for (let n = 0; n < state; n++) {
+        const at = (Math.floor(n / 4) * channels + channel) * 4 + n % 4, a = -Math.exp(aLog[channel * state + n]);
+        h[at] = Math.exp(dt * a) * h[at] + dt * b[row * state + n] * x[i];
+        y += c[row * state + n] * h[at];
+      }
+      out[i] = y * z[i] * sigmoid(z[i]);
+    }
+  }
+  return { out, states: h };
+}

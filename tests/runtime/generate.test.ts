@@ -2,6 +2,10 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { UserError } from "../../lib/errors.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { embedding } from "../../lib/layers/embedding.ts";
+import { linear } from "../../lib/layers/linear.ts";
+import { crossEntropy } from "../../lib/losses/cross_entropy.ts";
+import { defineModel } from "../../lib/models/define_model.ts";
 import { dryDevices } from "../../lib/gpu/dry.ts";
 import { bert } from "../../lib/models/bert.ts";
 import { llama, type LlamaConfiguration } from "../../lib/models/llama.ts";
@@ -78,6 +82,17 @@ const cases: Record<string, { model: () => Model; options?: Partial<PipelineOpti
   },
   "one that is frozen": { model: () => frozenModel(llama("frozen", larger), () => true) },
   "one that recomputes": { model: () => llama("recomputing", larger), options: { recompute: "both" } },
+  "a Mamba": {
+    model: () =>
+      mamba("mamba", { vocabulary: 19, width: 12, blocks: 3, state: 8, expand: 2, rank: 3, length: larger.length }),
+  },
+  "a Mamba with adapters": {
+    model: () =>
+      loraModel(
+        mamba("mamba", { vocabulary: 19, width: 12, blocks: 2, state: 4, expand: 2, rank: 1, length: larger.length }),
+        { rank: 2, alpha: 3, targets: /_proj/ },
+      ),
+  },
   "one in four stages on two ranks": {
     model: () => llama("folded", { ...larger, blocks: 4 }),
     options: { placement: [0, 1, 1, 0] },
@@ -249,11 +264,19 @@ const refusals: [string, () => Model, readonly number[], GenerationOptions, RegE
     /resnet takes no sequences of tokens/,
   ],
   [
-    "a Mamba",
-    () => mamba("mamba", { vocabulary: 19, width: 8, blocks: 2, state: 4, expand: 2, rank: 2, length: 8 }),
+    "a layer that does not say how it takes pieces",
+    () => {
+      const { pieces: _, ...mixing } = linear("mixing", 8, 8);
+      return defineModel({
+        name: "own",
+        inputs: { shape: [5], vocabulary: 9 },
+        layers: [embedding("embedding", 9, 8), mixing, linear("head", 8, 9)],
+        loss: crossEntropy(),
+      });
+    },
     [1],
     {},
-    /mamba has a layer with "blocks.0/,
+    /own has a layer with "mixing\.weight" that cannot take a sequence piece by piece/,
   ],
   ["an empty prompt", tinyModel, [], {}, /the prompt has no token/],
   ["a long prompt", tinyModel, Array(8).fill(1), {}, /the prompt has 8 tokens, and tiny takes 7 at most/],
@@ -293,4 +316,17 @@ test("generate() refuses devices that compute nothing, and a pipeline that is in
   await assert.rejects(pipeline.generate([1]), /is in a step/);
   await going;
   pipeline.close();
+});
+
+test("a generation that exceeds the budget fails with its rank, and gives everything back: a shorter one fits", async () => {
+  const model = () => llama("long", { ...larger, length: 65_536 });
+  two.devices.forEach(({ pool }) => pool.trim());
+  const start = two.devices.map(({ ledger }) => ledger.total());
+  const pipeline = createPipeline(two, model(), { optimizer, budget: 2 ** 20 });
+  const held = two.devices.map(({ ledger }) => ledger.total());
+  await assert.rejects(pipeline.generate([1, 2]), /^RankError: Rank [01] failed at [01]F0: .*budget/);
+  assert.deepEqual(two.devices.map(({ ledger }) => ledger.total()), held);
+  assert.equal((await pipeline.generate([1, 2], { tokens: 4 })).tokens.length, 4);
+  pipeline.close();
+  assert.deepEqual(two.devices.map(({ ledger }) => ledger.total()), start);
 });

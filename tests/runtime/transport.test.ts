@@ -308,3 +308,17 @@ test("the verdict is what the lowest rank has found, with the losses of all", ()
     "1.25 without the scale",
   );
 });
+
+test("a generation draws the same tokens from the same bits whatever the transport", async () => {
+  const made: unknown[] = [];
+  for (const connect of transports) {
+    const options = { optimizer: adamw(), seed: 3, placement: [0, 1, 1, 0] };
+    const pipeline = connectPipeline(real, tinyModel(deep), options, connect);
+    const logits: Float32Array[] = [];
+    const { tokens } = await pipeline.generate([1, 2, 3], { tokens: 6, onToken: (each) => logits.push(each.logits) });
+    assert.equal(tokens.length, 6);
+    made.push({ tokens, logits });
+    pipeline.close();
+  }
+  assert.deepEqual(made[1], made[0]);
+});
