@@ -34,10 +34,7 @@ function read(path: string): object {
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    const isMissing = (error as { code?: string }).code === "ENOENT";
-    throw new UserError(
-      `Cannot read --config ${shown(path)}: ${isMissing ? "there is no such file" : fileProblem(error)}`,
-    );
+    throw new UserError(`Cannot read --config ${shown(path)}: ${fileProblem(error)}`);
   }
   let value: unknown;
   try {

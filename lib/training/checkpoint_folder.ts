@@ -144,7 +144,8 @@ function look(path: string): Description | string {
   try {
     said = parseJson(readFileSync(join(path, descriptionFile)));
   } catch (error) {
-    return `${descriptionFile} ${fileProblem(error)}`;
+    const isOfTheFile = (error as { code?: string }).code !== undefined; // or of what is in it, in words that go on from the name
+    return `${descriptionFile}${isOfTheFile ? ":" : ""} ${fileProblem(error)}`;
   }
   if (!isObject(said) || !isObject(said.files)) return `${descriptionFile} names no files`;
   const { sha256, ...rest } = said;

@@ -132,6 +132,7 @@ test("what is damaged in any way is passed over, and the one before it is taken"
     const found = lastCheckpoint(save.folder)!;
     assert.deepEqual([found.step, found.position], [2, { source: "test", drawn: 2 }], `damage ${index}`);
     assert.equal(found.damaged.length, 2);
+    assert.match(found.damaged[0], /step-000009: training\.json: there is no such file$/);
     const { values, result } = await trained({ steps: 5, save, resume: true });
     assert.equal(result.resumed?.step, 2);
     assert.deepEqual(values, whole.values);
