@@ -1,5 +1,5 @@
 // One pass over a block of gradients: where the first of its numbers stands that is infinite or no number at all, or no smaller than a
-// power of two (as in finite.wgsl), and the squares of all, added up in the same order in every run. Squares of f32 do not fit into f32:
+// power of two, told by the bits since WGSL may assume there are no infinite ones, and the squares of all, added up in the same order in every run. Squares of f32 do not fit into f32:
 // large and small numbers are scaled before, and summed up by themselves (Blue, "A portable Fortran program to find the Euclidean norm
 // of a vector", 1978). Each invocation goes over the block in strides of the grid, a workgroup adds up its sums, and the host, in
 // float64, those of the workgroups.

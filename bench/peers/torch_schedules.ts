@@ -120,7 +120,7 @@ async function run(
     classes = classTable(own);
   out.say(title);
   for (const table of [gains, classes, stages]) out.say(tableText(table));
-  await out.results("bench torch", {
+  await out.results("bench", {
     title,
     report: {
       ...{

@@ -14,7 +14,6 @@ import { hideDocuments } from "../ops/documents.ts";
 import { dropout } from "../ops/dropout.ts";
 import { add, fill, scale } from "../ops/elementwise.ts";
 import { embedding, embeddingBackwardWeight } from "../ops/embedding.ts";
-import { findNotFinite } from "../ops/finite.ts";
 import { look } from "../ops/look.ts";
 import { gelu, geluBackward } from "../ops/gelu.ts";
 import { layerNorm, layerNormBackwardInput, layerNormSums } from "../ops/layer_norm.ts";
@@ -195,6 +194,5 @@ function updates(make: Make) {
   const shapes = [{ start: 0, shape: [256, 128] }],
     [values, moved, half] = ["f32", "f32", undefined].map((dtype) => make([256 * 128], dtype as "f32"));
   muon().create(values, moved, 256 * 128, half.dtype === "f16" ? half : undefined, shapes).step();
-  findNotFinite(make([1], "u32"), flat());
   look(make([4], "u32"), flat());
 }

@@ -95,7 +95,6 @@ export { hideDocuments } from "./documents.ts";
 export { dropout, type DropoutMask } from "./dropout.ts";
 export { add, fill, scale } from "./elementwise.ts";
 export { embedding, embeddingBackwardWeight, packIds } from "./embedding.ts";
-export { findNotFinite, notFiniteAt } from "./finite.ts";
 export { gelu, geluBackward, type GeluForm } from "./gelu.ts";
 export { layerNorm, layerNormBackwardInput, layerNormSums } from "./layer_norm.ts";
 export { crossEntropy, crossEntropyBackward, type CrossEntropyOptions, sum, type SumOptions } from "./loss.ts";

@@ -35,7 +35,6 @@ const layouts: Record<string, string> = {
   dropout: "rows width threshold keep:f salt rowsPerSample",
   elementwise: "count value:f",
   embedding: "rows width",
-  finite: "count limit",
   look: "count limit",
   gelu: "count",
   layer_norm: "rows width epsilon:f",

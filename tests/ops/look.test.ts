@@ -49,18 +49,45 @@ test("look() gives the same bits in every run", async () => {
   for (let run = 0; run < 3; run++) assert.equal((await reportOn(block)).squares, squares);
 });
 
-test("look() finds the first infinity or NaN, and with a limit the first number of that magnitude", async () => {
-  for (const value of [Infinity, -Infinity, NaN]) {
+test("look() finds the first infinity or NaN wherever it stands, of either sign", async () => {
+  const negativeNaN = new Float32Array(Uint32Array.of(0xff80_0001).buffer)[0];
+  for (const value of [Infinity, -Infinity, NaN, negativeNaN]) {
     for (const at of [0, 3, 4099, count - 1]) {
       const bad = normal(count, 1);
+      bad[at] = value;
+      assert.equal((await reportOn(bad)).notFiniteAt, at, `${value} at ${at}`);
       bad.fill(value, at);
       assert.equal((await reportOn(bad)).notFiniteAt, at, `${value} from ${at} on`);
     }
   }
-  const block = new Float32Array(count).fill(2 ** 127 * (1 - 2 ** -24));
-  assert.equal((await reportOn(block, 2 ** 127)).notFiniteAt, undefined);
-  block[4099] = -(2 ** 127);
-  assert.equal((await reportOn(block, 2 ** 127)).notFiniteAt, 4099);
+});
+
+test("look() takes the largest and the smallest numbers for what they are", async () => {
+  const block = normal(count, 1);
+  block.set([3.4028234e38, -3.4028234e38, 1e-45, -1e-45, 0, -0], 500);
+  assert.equal((await reportOn(block)).notFiniteAt, undefined);
+});
+
+test("look() with a limit finds the first number of that magnitude, and none below it", async () => {
+  for (const limit of [2 ** 127, 2 ** 10, 2 ** -100]) {
+    const below = limit * (1 - 2 ** -24);
+    for (const value of [limit, -limit, 1.5 * limit, Infinity, NaN]) {
+      const block = new Float32Array(count).fill(below).fill(-below, 0, 99);
+      for (const at of [0, 4099, count - 1]) {
+        assert.equal((await reportOn(block, limit)).notFiniteAt, undefined, `below ${limit}`);
+        block[at] = value;
+        assert.equal((await reportOn(block, limit)).notFiniteAt, at, `${value} at ${at}`);
+        block[at] = below;
+      }
+    }
+  }
+});
+
+test("look() rejects an f16 tensor, whose bits mean something else", async (t) => {
+  const on = await device();
+  if (!on.gpu.info.f16) return t.skip("this device has no f16");
+  const report = tensor(on, [4], new Uint32Array(4));
+  assert.throws(() => look(report, tensor(on, [4], normal(4, 1), "f16")), /x is f16 \[4\] where f32 \[4\]/);
 });
 
 test("look() rejects a report of another form", async () => {
