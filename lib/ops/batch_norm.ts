@@ -61,18 +61,8 @@ export function batchNorm(
   bias: Tensor,
   options: BatchNormOptions = {},
 ): void {
-  const width = widthOf(x);
-  expectShape("batchNorm", "x", x, x.shape, "float");
-  expectShape("batchNorm", "y", y, x.shape, "float");
-  const columns = {
-    "the mean": statistics.mean,
-    "the rstd": statistics.rstd,
-    "the running mean": running.mean,
-    "the running variance": running.variance,
-  };
-  for (const [name, tensor] of Object.entries(columns)) expectShape("batchNorm", name, tensor, [width]);
-  for (const [name, tensor] of Object.entries({ gain, bias })) expectShape("batchNorm", name, tensor, [width], "float");
   const { mean, rstd } = statistics;
+  checkShapes("batchNorm", { x, y }, { "the mean": mean, "the rstd": rstd, ...named(running) }, { gain, bias });
   batchNormRows.run([y, mean, rstd, running.mean, running.variance, x, gain, bias, options]);
 }
 
@@ -117,14 +107,7 @@ export function batchNormRunning(
   bias: Tensor,
   options: BatchNormOptions = {},
 ): void {
-  const width = widthOf(x);
-  expectShape("batchNormRunning", "x", x, x.shape, "float");
-  expectShape("batchNormRunning", "y", y, x.shape, "float");
-  const columns = { "the running mean": running.mean, "the running variance": running.variance };
-  for (const [name, tensor] of Object.entries(columns)) expectShape("batchNormRunning", name, tensor, [width]);
-  for (const [name, tensor] of Object.entries({ gain, bias })) {
-    expectShape("batchNormRunning", name, tensor, [width], "float");
-  }
+  checkShapes("batchNormRunning", { x, y }, named(running), { gain, bias });
   runningRows.run([y, running.mean, running.variance, x, gain, bias, options]);
 }
 
@@ -162,15 +145,7 @@ export function batchNormSums(
   bias: Tensor,
   options: BatchNormOptions = {},
 ): void {
-  const width = widthOf(x);
-  expectShape("batchNormSums", "x", x, x.shape, "float");
-  expectShape("batchNormSums", "dy", dy, x.shape, "float");
-  for (const [name, tensor] of Object.entries({ gain, bias })) {
-    expectShape("batchNormSums", name, tensor, [width], "float");
-  }
-  for (const [name, tensor] of Object.entries({ dgain, dbias, mean, rstd })) {
-    expectShape("batchNormSums", name, tensor, [width]);
-  }
+  checkShapes("batchNormSums", { x, dy }, { dgain, dbias, mean, rstd }, { gain, bias });
   sumsRows.run([dgain, dbias, dy, x, mean, rstd, gain, bias, options]);
 }
 
@@ -214,16 +189,7 @@ export function batchNormBackwardInput(
   dbias: Tensor,
   options: BatchNormOptions = {},
 ): void {
-  const width = widthOf(x);
-  for (const [name, tensor] of Object.entries({ dx, dy, x })) {
-    expectShape("batchNormBackwardInput", name, tensor, x.shape, "float");
-  }
-  for (const [name, tensor] of Object.entries({ mean, rstd, dgain, dbias })) {
-    expectShape("batchNormBackwardInput", name, tensor, [width]);
-  }
-  for (const [name, tensor] of Object.entries({ gain, bias })) {
-    expectShape("batchNormBackwardInput", name, tensor, [width], "float");
-  }
+  checkShapes("batchNormBackwardInput", { x, dx, dy }, { mean, rstd, dgain, dbias }, { gain, bias });
   backwardRows.run([dx, dy, mean, rstd, gain, dgain, dbias, x, bias, options]);
 }
 
@@ -242,6 +208,25 @@ const backwardRows = rowOperation<
     const [dx] = views;
     down(variant, (relu ? withRelu : plain).backward, views, rowsOf(dx), widthOf(dx));
   },
+});
+
+/** Checks what is as large as x, what is one f32 number a column, and what is one number a column in f16 or f32. */
+function checkShapes(
+  operation: string,
+  like: Readonly<Record<"x", Tensor> & Record<string, Tensor>>,
+  statistics: Readonly<Record<string, Tensor>>,
+  weights: Readonly<Record<string, Tensor>>,
+): void {
+  const { x: { shape } } = like, columns = [widthOf(like.x)];
+  for (const [name, tensor] of Object.entries(like)) expectShape(operation, name, tensor, shape, "float");
+  for (const [name, tensor] of Object.entries(statistics)) expectShape(operation, name, tensor, columns);
+  for (const [name, tensor] of Object.entries(weights)) expectShape(operation, name, tensor, columns, "float");
+}
+
+/** Running statistics by what messages call them. */
+const named = ({ mean, variance }: RunningStatistics) => ({
+  "the running mean": mean,
+  "the running variance": variance,
 });
 
 /** Records a kernel whose invocations each go down a block of rows of one column, or of four neighbouring ones. */

@@ -141,7 +141,7 @@ function assertPattern(
 
 test("every operation, and on a software driver every candidate, has been through the table", async (t) => {
   const { info } = (await device()).gpu;
-  // What looks for such numbers has tests of its own, in finite.test.ts and look.test.ts.
+  // What looks for such numbers has tests of its own, in look.test.ts.
   const here = (await everyOperation()).filter(({ name }) => name !== "look");
   const all = here.map(({ name, candidates }) => candidates.map((each) => `${name} ${each.name}`));
   assert.deepEqual(all.filter((names) => !names.some((name) => tested.has(name))), []);
