@@ -74,17 +74,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n:
       for (var v = 0u; v < VECTORS; v++) { states[(kept + v) * p.channels + channel] = h[v]; }
     }
     let row = sequence * p.length + t;
-    let value = f32(x[row * p.channels + channel]);
-    let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y);
-    let bc = (row + 1u) * p.projectionStride - 2u * VECTORS;
-    var sums = vec4f();
-    for (var v = 0u; v < VECTORS; v++) {
-      h[v] = exp2(dt * a[v]) * h[v] + dt * value * vec4f(projection[bc + v]);
-      sums += h[v] * vec4f(projection[bc + VECTORS + v]);
-    }
-    let y = dot(sums, vec4f(1.0)) + rest.x * value;
-    let z = f32(gate[(row + 1u) * p.gateStride - p.channels + channel]);
-    out[row * p.channels + channel] = T1(y * z / (1.0 + exp(-z)));
+    #include "scan_token"
   }
 }
 
@@ -105,17 +95,7 @@ fn forward_on(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
   }
   let rest = constants_in[channel * (VECTORS + 1u) + VECTORS];
   for (var row = 0u; row < p.length; row++) {
-    let value = f32(x[row * p.channels + channel]);
-    let dt = softplus(f32(dt_raw[row * p.channels + channel]) + rest.y);
-    let bc = (row + 1u) * p.projectionStride - 2u * VECTORS;
-    var sums = vec4f();
-    for (var v = 0u; v < VECTORS; v++) {
-      h[v] = exp2(dt * a[v]) * h[v] + dt * value * vec4f(projection[bc + v]);
-      sums += h[v] * vec4f(projection[bc + VECTORS + v]);
-    }
-    let y = dot(sums, vec4f(1.0)) + rest.x * value;
-    let z = f32(gate[(row + 1u) * p.gateStride - p.channels + channel]);
-    out[row * p.channels + channel] = T1(y * z / (1.0 + exp(-z)));
+    #include "scan_token"
   }
   for (var v = 0u; v < VECTORS; v++) { state[v * p.channels + channel] = h[v]; }
 }
