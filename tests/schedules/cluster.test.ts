@@ -3,6 +3,7 @@ import { test } from "node:test";
 import {
   type Cluster,
   clusterCosts,
+  clusterNetwork,
   generate,
   readCluster,
   simulate,
@@ -10,6 +11,7 @@ import {
   twoStage,
   UserError,
   withHostOverhead,
+  withReplicas,
 } from "../../lib/schedules/mod.ts";
 
 const stages = [{ f: 2, i: 0.5, w: 3, b: 3 }, { f: 2, i: 3, w: 2, b: 4 }, { f: 1, i: 2, w: 2, b: 5 }];
