@@ -5,13 +5,18 @@ import type { Program, StepEnd } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import type { LossScale } from "../train/loss_scale.ts";
 import type { Rank } from "./run.ts";
+import type { World } from "./world.ts";
 
 /** What steps work on; made by `createPipeline`. */
 export interface Context {
   readonly model: Model;
   /** The layers of each stage as one. */
   readonly stages: readonly Layer[];
-  /** By their numbers. */
+  /** All peers. */
+  readonly world: World;
+  /** How many ranks the pipeline has, in each replica. */
+  readonly size: number;
+  /** Those that are in this process, by their peers. */
   readonly ranks: readonly Rank[];
   /** How steps end, beyond what their schedules say. */
   readonly end: StepEnd;

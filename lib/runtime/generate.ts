@@ -134,7 +134,7 @@ export async function runGeneration(
 
 /** Runs a piece of the sequence through all stages, and gives the outputs of its rows where they are wanted. */
 function passesOf(context: Context, capacity: number) {
-  const { model, stages, ranks } = context, placement = context.forward.placement;
+  const { model, stages, ranks } = context;
   const program = context.forwardProgramOf(context.forward);
   return async (tokens: readonly number[], position: number, wanted: boolean): Promise<Float32Array | undefined> => {
     const shapes: (readonly number[])[] = [[...model.inputShape(1).slice(0, -1), tokens.length]];
@@ -149,7 +149,7 @@ function passesOf(context: Context, capacity: number) {
     const at = outputs.findIndex(({ fault }) => fault !== undefined);
     if (at >= 0) throw new Error(`Rank ${ranks[at].number} failed at token ${position}: ${outputs[at].fault}`);
     expectUsable(context);
-    return outputs[placement[placement.length - 1]].outputs;
+    return outputs.find((each) => each.outputs)?.outputs;
   };
 }
 

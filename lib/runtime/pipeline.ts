@@ -34,16 +34,16 @@ import { clearGradients } from "./finish.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
 import { createPrograms } from "./programs.ts";
-import { type Connect, placeRanks, releaseRank } from "./ranks.ts";
+import { placeRanks, releaseRank } from "./ranks.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { formatSums, sumsOf, type SumsPolicy } from "./sums.ts";
 import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./evaluate.ts";
 import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration } from "./generate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
-import { inProcess } from "./transports/in_process.ts";
 import { arraysFor, expectHalves } from "./values.ts";
 import { type OptimizerState, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
+import { type World, worldOf } from "./world.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -228,19 +228,19 @@ export interface Pipeline {
  * then.
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
-  return connectPipeline(set, model, options, inProcess);
+  expectValue("createPipeline: devices", set, setRule);
+  return connectPipeline(set, model, options, worldOf(set));
 }
 
-/** As {@link createPipeline}, for ranks that talk to one another by what `connect` gives. */
-export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, connect: Connect): Pipeline {
-  expectValue("createPipeline: devices", set, setRule);
+/** As {@link createPipeline}, for devices of a world that is made otherwise. */
+export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, world: World): Pipeline {
   expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
-  const { devices } = set;
-  const given = options.placement ?? devices.map((_, rank) => rank);
+  const { devices } = set, { size } = world;
+  const given = options.placement ?? Array.from({ length: size }, (_, rank) => rank);
   const occupancy = createOccupancy(devices);
   const plain = options.parts ?? partition(model, given.length);
-  checkParts(model, plain, given, devices.length);
+  checkParts(model, plain, given, size);
   const placement = [...given];
   const parts = withRecompute(plain, options.recompute), sums = sumsOf(options.sums, plain.length);
   const mixed = options.precision === "mixed";
@@ -265,25 +265,31 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const end = endOf(ties);
   const ranks = placeRanks(
     devices,
-    { model, layers, sums, placement, ties },
+    { model, layers, sums, size, placement, ties },
     { ...options, mixed, originals },
-    connect,
+    world,
   );
   limit(undefined);
   const context: Context = {
     model,
     stages: layers,
+    world,
+    size,
     ranks,
     end,
-    programOf: createPrograms(placement, devices.length, end),
-    forwardProgramOf: createPrograms(placement, devices.length, {}, forwardOnly),
-    forward: forwardOf(placement, devices.length),
+    programOf: createPrograms(placement, size, end),
+    forwardProgramOf: createPrograms(placement, size, {}, forwardOnly),
+    forward: forwardOf(placement, size),
     learningRate: options.optimizer.learningRate,
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },
   };
   const { condition } = context;
-  const stages = layers.map((_, stage) => ranks[placement[stage]].stages.get(stage)!);
+  // Of those that are here, in the order of their numbers; all replicas have the same values.
+  const stages = layers.flatMap((_, stage) => {
+    const rank = ranks.find(({ number }) => number === placement[stage]);
+    return rank ? [rank.stages.get(stage)!] : [];
+  });
   const parameters = stages.flatMap(({ layer, parameter }) =>
     layer.parameters.map((each) => ({ ...each, placed: parameter(each) }))
   );

@@ -10,10 +10,7 @@ import type { OptimizerSpec } from "../train/optimizers.ts";
 import { placedOrUndone, placeStage } from "./placed.ts";
 import type { Rank } from "./run.ts";
 import type { Tie } from "./ties.ts";
-import type { Transport } from "./transport.ts";
-
-/** The way of each rank to the others, for ranks that have these devices. */
-export type Connect = (devices: readonly Device[]) => readonly Transport[];
+import { placeOf, type World } from "./world.ts";
 
 /** What is placed, and where. */
 export interface Placement {
@@ -22,6 +19,8 @@ export interface Placement {
   readonly layers: readonly Layer[];
   /** Who makes the sums of each stage. */
   readonly sums: readonly Sums[];
+  /** How many ranks a replica has. */
+  readonly size: number;
   /** Rank of each stage. */
   readonly placement: readonly number[];
   readonly ties: readonly Tie[];
@@ -39,21 +38,23 @@ export interface RankOptions {
 }
 
 /**
- * The ranks that these devices run, each with its stages and their optimizers; nothing is placed where that fails.
+ * The ranks that these devices of a world run, each with its stages and their optimizers; nothing is placed where that fails.
  *
  * @throws {UserError} Where parameters and moments exceed the budget or the device.
  */
 export function placeRanks(
   devices: readonly Device[],
-  { model, layers, sums, placement, ties }: Placement,
+  { model, layers, sums, size, placement, ties }: Placement,
   { optimizer, seed, originals, mixed }: RankOptions,
-  connect: Connect,
+  world: World,
 ): readonly Rank[] {
   const dtype = mixed ? "f16" : "f32";
   /** A tied copy is treated as its original, or the two would part. */
   const kindOf = (name: string) => specFor(optimizer, originals.get(name) ?? name);
+  const places = world.peers.map((peer) => ({ peer, ...placeOf(peer, size) }));
   const placed = placedOrUndone(devices, () =>
-    devices.map((device, number) => {
+    devices.map((device, at) => {
+      const { number } = places[at];
       const own = [...placement.keys()].filter((stage) => placement[stage] === number);
       const stages = new Map(
         own.map((stage) => [stage, placeStage(layers[stage], sums[stage], device, { seed, originals, dtype, kindOf })]),
@@ -71,10 +72,10 @@ export function placeRanks(
       const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
       return { stages, optimizers, lossGradient };
     }));
-  const transports = connect(devices);
-  return devices.map((device, number) => {
-    const timer = createTimer(device), transport = transports[number];
-    return { number, device, model, dtype, ties, timer, transport, kept: { tensors: new Map() }, ...placed[number] };
+  const transports = world.connect(devices);
+  return devices.map((device, at) => {
+    const timer = createTimer(device), transport = transports[at];
+    return { ...places[at], device, model, dtype, ties, timer, transport, kept: { tensors: new Map() }, ...placed[at] };
   });
 }
 

@@ -16,6 +16,10 @@ import type { Transport } from "./transport.ts";
 export interface Rank {
   /** Its place in the pipeline, from 0. */
   readonly number: number;
+  /** Of which copy of the pipeline it is, from 0. */
+  readonly replica: number;
+  /** The number that transports know it by, see `World`. */
+  readonly peer: number;
   /** What runs its work. */
   readonly device: Device;
   /** The whole model, as described. */

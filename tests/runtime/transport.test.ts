@@ -11,7 +11,7 @@ import { type Finding, verdictOf } from "../../lib/runtime/finish.ts";
 import { partition } from "../../lib/runtime/partition.ts";
 import { connectPipeline } from "../../lib/runtime/pipeline.ts";
 import { promised } from "../../lib/runtime/promised.ts";
-import type { Connect } from "../../lib/runtime/ranks.ts";
+import { type Connect, worldOf } from "../../lib/runtime/world.ts";
 import { RankError, type Transport } from "../../lib/runtime/transport.ts";
 import { inProcess } from "../../lib/runtime/transports/in_process.ts";
 import { reduceByMessages } from "../../lib/runtime/transports/reduce.ts";
@@ -177,7 +177,7 @@ for (const [name, [make, schedule, batchOf]] of Object.entries(cases)) {
         const last = parts[parts.length - 1];
         last[0] = fragile(last[0], () => broken);
         const options = { optimizer: adamw({ learningRate: 0.01 }), placement: schedule.placement, parts, seed: 3 };
-        const pipeline = connectPipeline(set, model, { ...options, precision }, connect);
+        const pipeline = connectPipeline(set, model, { ...options, precision }, worldOf(set, connect));
         if (name.includes("on two ranks")) assert.deepEqual(pipeline.end.reduceFrom?.(0), [1]);
         const outcomes: unknown[] = [];
         for (let step = 0; step < 4; step++) {
@@ -313,7 +313,7 @@ test("a generation draws the same tokens from the same bits whatever the transpo
   const made: unknown[] = [];
   for (const connect of transports) {
     const options = { optimizer: adamw(), seed: 3, placement: [0, 1, 1, 0] };
-    const pipeline = connectPipeline(real, tinyModel(deep), options, connect);
+    const pipeline = connectPipeline(real, tinyModel(deep), options, worldOf(real, connect));
     const logits: Float32Array[] = [];
     const { tokens } = await pipeline.generate([1, 2, 3], { tokens: 6, onToken: (each) => logits.push(each.logits) });
     assert.equal(tokens.length, 6);
