@@ -66,6 +66,8 @@ export class Device {
   #pass: GPUComputePassEncoder | undefined;
   /** Recordings that have been finished and not been submitted yet. */
   readonly #finished = new Set<GPUCommandBuffer>();
+  /** Those of them whose memory is held: they need nothing but their uniform blocks. */
+  readonly #aside = new Set<GPUCommandBuffer>();
 
   /** Free buffers for small reads, which a step has some of. */
   readonly #staging: GPUBuffer[] = [];
@@ -196,6 +198,18 @@ export class Device {
     return commands;
   }
 
+  /**
+   * The same for work that uses nothing but memory which stays handed out until it is submitted: other recordings may be made and
+   * submitted before it, and what they give back meanwhile is free.
+   */
+  finishAside(): GPUCommandBuffer | undefined {
+    const commands = this.finish();
+    if (!commands) return undefined;
+    this.#aside.add(commands);
+    this.discard(commands);
+    return commands;
+  }
+
   /** Hands what is recorded, or a finished recording, to the GPU as one submission. */
   submit(commands?: GPUCommandBuffer): void {
     this.#expectOpen("submit");
@@ -204,6 +218,7 @@ export class Device {
     this.gpu.queue.submit([commands]);
     if (this.gpu.info.software && !this.gpu.info.dry) yieldCore();
     this.#finished.delete(commands);
+    this.#aside.delete(commands);
     if (!this.#isRecording()) this.#settleRecorded();
   }
 
@@ -214,7 +229,7 @@ export class Device {
   /** Nothing is recorded any more that has not been submitted. */
   #settleRecorded(): void {
     this.pool.settle();
-    this.#uniforms.settle();
+    if (this.#aside.size === 0) this.#uniforms.settle();
   }
 
   /** Writes host data into a view, in order with the submissions around it. */
@@ -352,6 +367,7 @@ export class Device {
     this.#pass = undefined;
     this.#encoder = undefined;
     this.#finished.clear();
+    this.#aside.clear();
     for (const staging of this.#started) staging.destroy();
     this.#started.clear();
     this.#settleRecorded();
@@ -367,7 +383,7 @@ export class Device {
     this.#uniforms.retire();
     this.#staging.splice(0).forEach((buffer) => buffer.destroy());
     this.pool.trim();
-    if (!this.#isRecording()) this.#uniforms.settle();
+    if (!this.#isRecording() && this.#aside.size === 0) this.#uniforms.settle();
     if (!this.gpu.closed) this.gpu.trimPipelines();
   }
 
