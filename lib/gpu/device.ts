@@ -53,6 +53,8 @@ export class Device {
    * @internal
    */
   readonly pool: Pool;
+  /** Whose device it is, in messages: a step says so where there are several replicas. */
+  place: string;
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";
   /**
@@ -77,6 +79,7 @@ export class Device {
   /** The device of `rank` on `gpu`; `openDevices` makes these. */
   constructor(rank: number, gpu: Gpu) {
     this.rank = rank;
+    this.place = `Rank ${rank}`;
     this.gpu = gpu;
     this.ledger = createLedger();
     this.#bindGroups = createBindGroups(gpu.info.dry ? () => {} : forgetNative);
@@ -340,7 +343,8 @@ export class Device {
   }
 
   #fail(message: string): never {
-    throw new DeviceError(this.rank, this.activity, `Rank ${this.rank} (${this.gpu.info.name}): ${message.trim()}`);
+    const { rank, place, activity, gpu: { info } } = this;
+    throw new DeviceError(rank, activity, `${place} (${info.name}): ${message.trim()}`, place);
   }
 
   #endPass(): void {
@@ -399,12 +403,15 @@ export class Device {
 export class DeviceError extends Error {
   /** Whose device it is. */
   readonly rank: number;
+  /** The same in words, as messages say it. */
+  readonly place: string;
   /** What the device was used for when the error was found. */
   readonly activity: string;
 
   /** An error of the device of `rank`. */
-  constructor(rank: number, activity: string, message: string) {
+  constructor(rank: number, activity: string, message: string, place = `Rank ${rank}`) {
     super(message);
+    this.place = place;
     this.rank = rank;
     this.activity = activity;
   }

@@ -47,6 +47,23 @@ export interface Sums {
   release(): void;
 }
 
+/** When the sum of a stage's gradients over replicas was made: milliseconds of the host since its rank began the step. */
+export interface SumTime {
+  /** Whose gradients. */
+  readonly stage: number;
+  /** When its last W or B was submitted, which it waits for. */
+  readonly begin: number;
+  /** When all that the rank receives of it was there. */
+  readonly end: number;
+}
+
+/** A stage's sum under way. */
+export interface SumUnderWay {
+  readonly sums: Sums;
+  /** When it is over. */
+  readonly time: Promise<SumTime>;
+}
+
 /**
  * Begins the sums of tensors of one device, which are complete and stay as they are until then. All memory is taken here, and all is
  * recorded: what follows, whenever messages come in, allocates nothing. So it may come while the rank waits with a recording of
