@@ -312,8 +312,8 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const buffersIn = (stages: Iterable<PlacedStage>) =>
     [...stages].flatMap(({ layer, state }) => (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) })));
   const parameters = parametersIn(stages), buffers = buffersIn(stages);
-  /** Of all replicas. */
-  const everywhere = ranks.flatMap((rank) => [...rank.stages.values()]);
+  /** Those of all replicas, in the same order. */
+  const everywhere = layers.flatMap((_, stage) => ranks.flatMap((rank) => rank.stages.get(stage) ?? []));
   const read = async (tensors: readonly (readonly [string, Tensor])[], what: string) => {
     occupancy.expectOpen(what);
     expectUsable(context);
