@@ -16,6 +16,7 @@ import {
   expectFields,
   expectValue,
   filled,
+  flag,
   having,
   oneOf,
   optional,
@@ -44,7 +45,7 @@ import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
 import { arraysFor, expectHalves } from "./values.ts";
-import { type OptimizerState, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
+import { type OptimizerState, readMoments, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
 import { type World, worldOf } from "./world.ts";
 
 /**
@@ -81,6 +82,13 @@ export interface PipelineOptions {
    * batch. Running statistics become the mean over the replicas.
    */
   readonly replicas?: number;
+  /**
+   * Whether each replica keeps the optimizer's moments of a piece of each stage's parameters, updates that, and gives it to the others: ZeRO
+   * stage 1 (Rajbhandari et al., arXiv 1910.02054). So the moments take 1/R of the memory; the update is the same, bit for bit where
+   * gradients are not clipped, and else but for the rounding of their norm. Matrices
+   * that Muon moves are pieces as a whole; parameters that are tied, and those that lie beside them, are updated by all. Not by default.
+   */
+  readonly shardOptimizer?: boolean;
   /** The layers of each stage; by default cut so that the heaviest stage is as light as it can be. */
   readonly parts?: readonly (readonly Layer[])[];
   /** Seed of the initial parameters; the same for every partition gives the same model. */
@@ -114,6 +122,7 @@ const rules: Rules<PipelineOptions> = {
   optimizer: optimizerRule,
   placement: anything, // by `checkParts`
   replicas: optional(positive),
+  shardOptimizer: optional(flag),
   parts: anything,
   seed: optional(u32),
   precision: optional(precisionRule),
@@ -251,6 +260,9 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   expectFields("createPipeline", options, rules);
   const { devices } = set, { replicas = 1 } = options;
   const size = sizeOfReplicas(world, replicas);
+  if (options.shardOptimizer && replicas === 1) {
+    throw new UserError("createPipeline: `shardOptimizer` is over replicas, and there is one: set `replicas`");
+  }
   const given = options.placement ?? Array.from({ length: size }, (_, rank) => rank);
   const occupancy = createOccupancy(devices);
   const plain = options.parts ?? partition(model, given.length);
@@ -314,19 +326,17 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const parameters = parametersIn(stages), buffers = buffersIn(stages);
   /** Those of all replicas, in the same order. */
   const everywhere = layers.flatMap((_, stage) => ranks.flatMap((rank) => rank.stages.get(stage) ?? []));
-  const read = async (tensors: readonly (readonly [string, Tensor])[], what: string) => {
+  const reading = async <Result>(what: string, run: () => Promise<Result>) => {
     occupancy.expectOpen(what);
     expectUsable(context);
-    return await occupancy.reading(async () => {
+    return await occupancy.reading(run);
+  };
+  const read = (tensors: readonly (readonly [string, Tensor])[], what: string) =>
+    reading(what, async () => {
       const values = new Map<string, Float32Array>();
-      for (const [name, tensor] of tensors) {
-        const own = await toArray(tensor), sum = values.get(name);
-        if (sum) own.forEach((value, i) => sum[i] += value); // the gradients of another replica
-        else values.set(name, own);
-      }
+      for (const [name, tensor] of tensors) values.set(name, await toArray(tensor));
       return values;
     });
-  };
   const withinBudget = <Result>(run: () => Promise<Result>) =>
     occupancy.stepping(async () => {
       limit(budget);
@@ -364,7 +374,14 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
       const trained = parametersIn(everywhere).filter(isTrained);
-      const gradients = await read(trained.map(({ name, placed }) => [name, placed.gradient]), "its gradients");
+      const gradients = new Map<string, Float32Array>();
+      await reading("its gradients", async () => {
+        for (const { name, placed } of trained) {
+          const own = await toArray(placed.gradient), sum = gradients.get(name);
+          if (sum) own.forEach((value, i) => sum[i] += value); // of another replica
+          else gradients.set(name, own);
+        }
+      });
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -400,12 +417,12 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
           "The gradients of steps without an update are in no state of the optimizer: ask for it after the update, or call clearGradients()",
         );
       }
-      const { updates, moments } = savedMoments(leading, originals);
+      const { updates, moments } = savedMoments(ranks, originals);
       const scale = lossScale ? { lossScale: { value: lossScale.value, good: lossScale.good } } : {};
-      const values = await read(moments.map(({ name, tensor }) => [name, tensor]), "its optimizer's state");
+      const values = await reading("its optimizer's state", () => readMoments(moments));
       return { updates, values, ...scale };
     },
-    optimizerShapes: () => new Map(savedMoments(leading, originals).moments.map(({ name, shape }) => [name, shape])),
+    optimizerShapes: () => new Map(savedMoments(ranks, originals).moments.map(({ name, shape }) => [name, shape])),
     setOptimizerState(state) {
       expectFree("another state of the optimizer");
       resumeOptimizers(model.name, ranks, originals, lossScale, state);
