@@ -288,7 +288,8 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   limit(budget);
   const layers = parts.map((part) => sequential(part));
   const ties = tiesOf(model, layers, placement);
-  const end = endOf(ties);
+  const shared = replicas > 1 ? [...layers.keys()].filter((stage) => layers[stage].parameters.some(isTrained)) : [];
+  const end = endOf(ties, shared);
   const ranks = placeRanks(
     devices,
     { model, layers, sums, size, placement, ties },
