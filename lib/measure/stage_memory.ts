@@ -60,7 +60,8 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   let timelines: readonly (readonly LedgerPoint[])[];
   try {
     const batch = blankBatch(model, microbatches * samples * pipeline.replicas);
-    timelines = (await pipeline.step(schedule, batch, { timeline: true })).timeline!.slice(0, devices); // replicas are alike
+    // Replicas are alike, but for pieces of a sharded optimizer, of which the last has the largest.
+    timelines = (await pipeline.step(schedule, batch, { timeline: true })).timeline!.slice(-devices);
   } finally {
     pipeline.close();
   }
