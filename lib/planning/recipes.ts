@@ -70,7 +70,7 @@ export function follow({ base, split }: Recipe, costs: Costs, memory: Memory, bu
 /** The recipe's schedule with 2BP only where it pays, whatever that holds; undefined where it is not split at all. */
 export function select({ base, split }: Recipe, costs: Costs): Schedule | undefined {
   if (!split) return undefined;
-  const { actions } = fillSelected(lower(base, endOf(costs)), 1, costs, effort);
+  const { actions } = fillSelected(lower(base, endOf(costs, base)), 1, costs, effort);
   const selected: Schedule = { ...base, actions, policy: "select" };
   return sizesOf(selected).split ? selected : undefined;
 }

@@ -10,6 +10,7 @@ import { sampleToken, type SamplingOptions, samplingRules } from "./sampling.ts"
 import { forgetSequence, releaseSequence } from "./sequence.ts";
 import { expectNoError, runAll } from "./step.ts";
 import { undoEvaluation } from "./undo.ts";
+import { nameOf } from "./world.ts";
 
 /** A token that has been drawn. */
 export interface GeneratedToken {
@@ -147,7 +148,7 @@ function passesOf(context: Context, capacity: number) {
     };
     const { outputs } = await runAll(ranks, input);
     const at = outputs.findIndex(({ fault }) => fault !== undefined);
-    if (at >= 0) throw new Error(`Rank ${ranks[at].number} failed at token ${position}: ${outputs[at].fault}`);
+    if (at >= 0) throw new Error(`${nameOf(ranks[at])} failed at token ${position}: ${outputs[at].fault}`);
     expectUsable(context);
     return outputs.find((each) => each.outputs)?.outputs;
   };

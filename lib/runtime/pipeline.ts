@@ -19,6 +19,7 @@ import {
   having,
   oneOf,
   optional,
+  positive,
   type Rule,
   type Rules,
   u32,
@@ -33,6 +34,7 @@ import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients } from "./finish.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
+import type { PlacedStage } from "./placed.ts";
 import { createPrograms } from "./programs.ts";
 import { placeRanks, releaseRank } from "./ranks.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
@@ -71,6 +73,14 @@ export interface PipelineOptions {
   readonly optimizer: OptimizerSpec;
   /** Rank of each stage; by default one stage a rank, in order. */
   readonly placement?: readonly number[];
+  /**
+   * How many copies of the pipeline there are, each with a share of the batch; 1 by default. The devices are those of the first replica, rank
+   * by rank, then those of the next: of N x R devices each replica has N. Replica r takes samples r S / R to (r + 1) S / R of a batch of S and
+   * cuts them into the schedule's micro-batches. In a step with an update the gradients of each stage are added up over the
+   * replicas as soon as its last W or B there has run, while other actions go on; all replicas then make the same update, that of the whole
+   * batch. Running statistics become the mean over the replicas.
+   */
+  readonly replicas?: number;
   /** The layers of each stage; by default cut so that the heaviest stage is as light as it can be. */
   readonly parts?: readonly (readonly Layer[])[];
   /** Seed of the initial parameters; the same for every partition gives the same model. */
@@ -103,6 +113,7 @@ const setRule: Rule = {
 const rules: Rules<PipelineOptions> = {
   optimizer: optimizerRule,
   placement: anything, // by `checkParts`
+  replicas: optional(positive),
   parts: anything,
   seed: optional(u32),
   precision: optional(precisionRule),
@@ -121,6 +132,8 @@ export interface Pipeline {
   readonly model: Model;
   /** The layers of each stage, wrapped where they recompute. */
   readonly parts: readonly (readonly Layer[])[];
+  /** How many copies of the pipeline there are, each with a share of the batch. */
+  readonly replicas: number;
   /** How its steps end, beyond what schedules say: which ranks add up gradients, and that all update their parameters, or none. */
   readonly end: StepEnd;
   /** What is recomputed, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
@@ -236,7 +249,8 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
 export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, world: World): Pipeline {
   expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
-  const { devices } = set, { size } = world;
+  const { devices } = set, { replicas = 1 } = options;
+  const size = sizeOfReplicas(world, replicas);
   const given = options.placement ?? Array.from({ length: size }, (_, rank) => rank);
   const occupancy = createOccupancy(devices);
   const plain = options.parts ?? partition(model, given.length);
@@ -286,22 +300,30 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   };
   const { condition } = context;
   // Of those that are here, in the order of their numbers; all replicas have the same values.
+  const leading = ranks.filter(({ number }, at) => ranks.findIndex((each) => each.number === number) === at);
   const stages = layers.flatMap((_, stage) => {
-    const rank = ranks.find(({ number }) => number === placement[stage]);
+    const rank = leading.find(({ number }) => number === placement[stage]);
     return rank ? [rank.stages.get(stage)!] : [];
   });
-  const parameters = stages.flatMap(({ layer, parameter }) =>
-    layer.parameters.map((each) => ({ ...each, placed: parameter(each) }))
-  );
-  const buffers = stages.flatMap(({ layer, state }) =>
-    (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) }))
-  );
+  const parametersIn = (stages: Iterable<PlacedStage>) =>
+    [...stages].flatMap(({ layer, parameter }) =>
+      layer.parameters.map((each) => ({ ...each, placed: parameter(each) }))
+    );
+  const buffersIn = (stages: Iterable<PlacedStage>) =>
+    [...stages].flatMap(({ layer, state }) => (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) })));
+  const parameters = parametersIn(stages), buffers = buffersIn(stages);
+  /** Those of all replicas, in the same order. */
+  const everywhere = layers.flatMap((_, stage) => ranks.flatMap((rank) => rank.stages.get(stage) ?? []));
   const read = async (tensors: readonly (readonly [string, Tensor])[], what: string) => {
     occupancy.expectOpen(what);
     expectUsable(context);
     return await occupancy.reading(async () => {
       const values = new Map<string, Float32Array>();
-      for (const [name, tensor] of tensors) values.set(name, await toArray(tensor));
+      for (const [name, tensor] of tensors) {
+        const own = await toArray(tensor), sum = values.get(name);
+        if (sum) own.forEach((value, i) => sum[i] += value); // the gradients of another replica
+        else values.set(name, own);
+      }
       return values;
     });
   };
@@ -321,6 +343,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   return {
     model,
     parts,
+    replicas,
     end,
     recompute: formatRecompute(options.recompute),
     sums: formatSums(options.sums),
@@ -340,7 +363,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
-      const trained = parameters.filter(isTrained);
+      const trained = parametersIn(everywhere).filter(isTrained);
       const gradients = await read(trained.map(({ name, placed }) => [name, placed.gradient]), "its gradients");
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
@@ -361,14 +384,15 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     state: () => read(buffers.map(({ name, value }) => [name, value]), "its state"),
     setParameters(values, { partial = false } = {}) {
       expectFree("new parameters");
-      const fresh = arraysFor("parameter", model.name, parameters, values, originals, partial);
+      const fresh = arraysFor("parameter", model.name, parametersIn(everywhere), values, originals, partial);
       for (const [{ name, placed }, array] of fresh) if (placed.master.dtype === "f16") expectHalves(name, array);
       for (const [{ placed }, array] of fresh) writeArray(placed.master, array);
-      for (const { blocks } of stages) copyMasters(blocks);
+      for (const { blocks } of everywhere) copyMasters(blocks);
     },
     setState(values) {
       expectFree("new state");
-      for (const [buffer, array] of arraysFor("state buffer", model.name, buffers, values)) writeBuffer(buffer, array);
+      const fresh = arraysFor("state buffer", model.name, buffersIn(everywhere), values);
+      for (const [buffer, array] of fresh) writeBuffer(buffer, array);
     },
     async optimizerState() {
       if (condition.gradients === "summed") {
@@ -376,12 +400,12 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
           "The gradients of steps without an update are in no state of the optimizer: ask for it after the update, or call clearGradients()",
         );
       }
-      const { updates, moments } = savedMoments(ranks, originals);
+      const { updates, moments } = savedMoments(leading, originals);
       const scale = lossScale ? { lossScale: { value: lossScale.value, good: lossScale.good } } : {};
       const values = await read(moments.map(({ name, tensor }) => [name, tensor]), "its optimizer's state");
       return { updates, values, ...scale };
     },
-    optimizerShapes: () => new Map(savedMoments(ranks, originals).moments.map(({ name, shape }) => [name, shape])),
+    optimizerShapes: () => new Map(savedMoments(leading, originals).moments.map(({ name, shape }) => [name, shape])),
     setOptimizerState(state) {
       expectFree("another state of the optimizer");
       resumeOptimizers(model.name, ranks, originals, lossScale, state);
@@ -398,6 +422,18 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       ranks.forEach(releaseRank);
     },
   };
+}
+
+/**
+ * How many ranks each replica has.
+ *
+ * @throws {UserError} Where that is no whole number.
+ */
+function sizeOfReplicas({ size }: World, replicas: number): number {
+  if (size % replicas === 0) return size / replicas;
+  throw new UserError(
+    `createPipeline: ${size} devices cannot be ${replicas} replicas of as many each; \`replicas\` must divide them`,
+  );
 }
 
 function expectHalf(devices: readonly Device[]) {

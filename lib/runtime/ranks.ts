@@ -9,6 +9,7 @@ import { specFor } from "../train/optimizer_groups.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
 import { placedOrUndone, placeStage } from "./placed.ts";
 import type { Rank } from "./run.ts";
+import { sharesOf } from "./shares.ts";
 import type { Tie } from "./ties.ts";
 import { placeOf, type World } from "./world.ts";
 
@@ -52,6 +53,7 @@ export function placeRanks(
   /** A tied copy is treated as its original, or the two would part. */
   const kindOf = (name: string) => specFor(optimizer, originals.get(name) ?? name);
   const places = world.peers.map((peer) => ({ peer, ...placeOf(peer, size) }));
+  const replicas = world.size / size;
   const placed = placedOrUndone(devices, () =>
     devices.map((device, at) => {
       const { number } = places[at];
@@ -70,12 +72,26 @@ export function placeRanks(
           )
       );
       const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
-      return { stages, optimizers, lossGradient };
+      // Behind the sums of tied gradients and of the stages' state.
+      const shares = replicas > 1 ? sharesOf(stages, replicas, ties.length + layers.length) : new Map();
+      return { stages, shares, optimizers, lossGradient };
     }));
   const transports = world.connect(devices);
   return devices.map((device, at) => {
     const timer = createTimer(device), transport = transports[at];
-    return { ...places[at], device, model, dtype, ties, timer, transport, kept: { tensors: new Map() }, ...placed[at] };
+    const twins = Array.from({ length: replicas }, (_, replica) => replica * size + places[at].number);
+    return {
+      ...places[at],
+      replicas: twins,
+      device,
+      model,
+      dtype,
+      ties,
+      timer,
+      transport,
+      kept: { tensors: new Map() },
+      ...placed[at],
+    };
   });
 }
 

@@ -9,15 +9,19 @@ import type { Schedule } from "../schedules/schedule.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import { type Batch, mapArrays } from "../train/data.ts";
 import { isIdle } from "./action.ts";
-import { type Context, expectUsable, lostGradients } from "./context.ts";
+import { type Context, expectUsable, lostGradients, replicasOf } from "./context.ts";
 import { clearGradients, normOf, type NotFinite } from "./finish.ts";
 import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
 import type { Rank, Stall, StepInput } from "./run.ts";
 import { checkStall } from "./stall.ts";
+import type { SumTime } from "./replica_sums.ts";
 import { RankError } from "./transport.ts";
 import { type Marks, undo } from "./undo.ts";
+import { nameOf } from "./world.ts";
 
-/** What a step gave. */
+/**
+ * What a step gave. Lists by rank have, of several replicas, those of the first replica rank by rank, then those of the next.
+ */
 export interface StepResult {
   /** Mean loss over the targets of the batch that count. */
   readonly loss: number;
@@ -49,6 +53,11 @@ export interface StepResult {
   readonly skipped?: boolean;
   /** Where gradients overflowed: the first such parameter of the lowest rank. */
   readonly overflow?: NotFinite;
+  /**
+   * By rank when the gradients of its stages were added up over replicas, in the order in which the sums began; absent where there was no
+   * update, or one replica.
+   */
+  readonly sums?: readonly (readonly SumTime[])[];
   /** The most bytes in use at once on each rank, and of each category by itself. */
   readonly peaks: readonly RankPeak[];
   /** Of each rank every change of what is in use, if the step was asked for it; see `actionsOf`. */
@@ -131,7 +140,8 @@ export async function runStep(
     );
   }
   if (stall !== undefined) checkStall(stall, program);
-  const targets = checkBatch(model, batch, program.microbatches);
+  const replicas = replicasOf(context);
+  const targets = checkBatch(model, batch, program.microbatches, replicas);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
   ranks.forEach(({ device }) => expectNoError(device));
   const marks = ranks.map(({ device }) => device.pool.mark());
@@ -139,7 +149,7 @@ export async function runStep(
   const { outputs, wallMs } = await runRanks(context, marks, condition.gradients !== "zero" && !accumulate, {
     program,
     batch: withOwnIds(batch),
-    shapes: shapesOf(context, batch.samples / program.microbatches),
+    shapes: shapesOf(context, batch.samples / (program.microbatches * replicas)),
     targets,
     optimize,
     timeline,
@@ -157,7 +167,7 @@ export async function runStep(
   if (overflow || optimize) lossScale?.update(overflow !== undefined);
   for (const [at, { fault }] of outputs.entries()) {
     if (fault !== undefined) {
-      condition.broken ??= `Rank ${ranks[at].number} failed while it updated its parameters: ${fault}`;
+      condition.broken ??= `${nameOf(ranks[at])} failed while it updated its parameters: ${fault}`;
     }
   }
   expectUsable(context);
@@ -177,6 +187,7 @@ export async function runStep(
     ...(optimize ? { optimizerAfter: ranks.map(({ number }) => end.reduceFrom?.(number) ?? []) } : {}),
     ...(lossScale ? { lossScale: scale, skipped: overflow !== undefined } : {}),
     ...(overflow ? { overflow } : {}),
+    ...(optimize && replicas > 1 ? { sums: outputs.map(({ sums = [] }) => sums) } : {}),
     peaks: outputs.map(({ peak }) => peak),
     ...(timeline ? { timeline: outputs.map((each) => each.timeline!) } : {}),
   };
@@ -231,11 +242,11 @@ export function shapesOf({ model, stages }: Context, samples: number): (readonly
 
 /** Counts the update, which has been made: where an optimizer of the caller's own throws now, nothing takes that back. */
 function commit({ ranks, condition }: Context): void {
-  for (const { number, optimizers } of ranks) {
+  for (const rank of ranks) {
     try {
-      optimizers.forEach((optimizer) => optimizer.commit());
+      rank.optimizers.forEach((optimizer) => optimizer.commit());
     } catch (error) {
-      condition.broken ??= `Rank ${number} failed while it counted its update: ${reasonOf(error)}`;
+      condition.broken ??= `${nameOf(rank)} failed while it counted its update: ${reasonOf(error)}`;
     }
   }
 }

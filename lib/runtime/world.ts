@@ -1,6 +1,7 @@
 /** All the ranks that make up a pipeline, of which this process has some. */
 import type { Device } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
+import type { Rank } from "./run.ts";
 import type { Transport } from "./transport.ts";
 import { inProcess } from "./transports/in_process.ts";
 
@@ -31,6 +32,16 @@ export function worldOf(set: DeviceSet, connect: Connect = inProcess): World {
   if ("world" in set) return (set as WorldSet).world;
   const { devices } = set;
   return { size: devices.length, peers: [...devices.keys()], transport: "in-process", connect };
+}
+
+/** A rank in messages: "Rank 2", or of several replicas "Rank 2 of replica 1". */
+export function nameOf({ number, replica, replicas }: Pick<Rank, "number" | "replica" | "replicas">): string {
+  return replicas.length > 1 ? `Rank ${number} of replica ${replica}` : `Rank ${number}`;
+}
+
+/** The peer of another rank of the same replica. */
+export function peerOf({ peer, number }: Pick<Rank, "peer" | "number">, other: number): number {
+  return peer - number + other;
 }
 
 /** The pipeline's rank, and its copy, of a peer. */

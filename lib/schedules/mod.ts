@@ -59,6 +59,7 @@ export {
   type Program,
   REDUCE,
   type StepEnd,
+  SUM,
   TIED,
   type Unordered,
   UPDATE,
@@ -84,7 +85,7 @@ export type { Held } from "./price/holder.ts";
 export { type Memory, type SharedInput, type SlotMemory, type StageMemory, unitMemory } from "./price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./price/memory_timeline.ts";
 export { peakMemory } from "./price/peak_memory.ts";
-export { simulate, type Simulation, type Span } from "./price/simulate.ts";
+export { simulate, type Simulation, type Span, type SumSpan } from "./price/simulate.ts";
 
 export { type Progress, search, type SearchOptions, type SearchResult } from "./search/search.ts";
 

@@ -12,7 +12,7 @@ import { checkPlacement, isEnough, type Sizes, sizesOf } from "./check/sizes.ts"
 import { isAction, type Schedule } from "./schedule.ts";
 
 /** What a node of a {@link Program} is: one of the four kinds of action, or a part of the step's end. */
-export const nodeKinds = ["F", "I", "W", "B", "reduce", "update"] as const;
+export const nodeKinds = ["F", "I", "W", "B", "reduce", "update", "sum"] as const;
 /** Index of a forward in {@link nodeKinds}. */
 export const F = 0;
 /** Index of an input gradient. */
@@ -25,6 +25,8 @@ export const B = 3;
 export const REDUCE = 4;
 /** Index of the update of a rank's parameters. */
 export const UPDATE = 5;
+/** Index of the sum of a stage's gradients over the replicas of the pipeline. */
+export const SUM = 6;
 
 /** What passes along an edge of a {@link Program}: nothing but the news that a node has ended. */
 export const NOTHING = 0;
@@ -37,17 +39,21 @@ export const TIED = 3;
 
 /** How a step ends, beyond what its schedule says. */
 export interface StepEnd {
-  /** The other ranks whose gradients a rank adds to its own, of parameters that are tied to its own: each sends them after its last action. */
+  /** Stages whose gradients are summed over the replicas of the pipeline, each as soon as its last W or B has run. */
+  readonly sums?: readonly number[];
+  /** The other ranks whose gradients a rank adds to its own, of parameters that are tied to its own: each sends them after its last action, summed over replicas where they are. */
   reduceFrom?(rank: number): readonly number[];
   /** Whether no rank updates its parameters before all have added up their gradients: they agree that the step stands. */
   readonly together?: boolean;
 }
 
 /**
- * A schedule as a graph. Its nodes are numbered: rank by rank the actions in the order of their lists, then for each rank the
- * sum of its gradients (`reduce`), then for each rank its `update`. A rank runs its own nodes one after the other; besides, a
- * node waits for the nodes that its *edges* come from. What an action needs of its own stage (a backward its F, a W its I) stands
- * earlier in the same list: that is checked here, and needs no edge.
+ * A schedule as a graph. Its nodes are numbered: rank by rank the actions in the order of their lists, then rank by rank the sums
+ * over replicas (`sum`) in the order in which they can begin, then for each rank the sum of its gradients with tied ones
+ * (`reduce`), then for each rank its `update`. A rank runs its own nodes one after the other, its sums on a lane of their own
+ * beside the rest; besides, a node waits for the nodes that its *edges* come from. What an action needs of its own stage (a
+ * backward its F, a W its I) stands earlier in the same list: that is checked here, and needs no edge. The replicas are alike, so
+ * one Program says what each of them runs.
  */
 export interface Program extends Sizes {
   /** What was lowered. */
@@ -59,13 +65,13 @@ export interface Program extends Sizes {
   readonly forwardOnly: boolean;
   /** By rank the number of its first action, and at the end the number of actions: those of rank r are `first[r]` to `first[r + 1] - 1`. */
   readonly first: Int32Array;
-  /** Number of nodes: actions, and two for the end of each rank. */
+  /** Number of nodes: actions, sums over replicas, and two for the end of each rank. */
   readonly nodes: number;
   /** Of each node, its index in {@link nodeKinds}. */
   readonly kind: Uint8Array;
   /** Of each node its rank. */
   readonly rank: Int32Array;
-  /** Of each node its stage; -1 at the end of a step. */
+  /** Of each node its stage; -1 at the end of a step, a sum over replicas apart. */
   readonly stage: Int32Array;
   /** Of each node its micro-batch, of a W the first; -1 at the end of a step. */
   readonly microbatch: Int32Array;
@@ -83,6 +89,8 @@ export interface Program extends Sizes {
   readonly forward: Int32Array;
   /** By `stage * microbatches + microbatch` its I or B; -1 where there are forward passes alone. */
   readonly backward: Int32Array;
+  /** By stage the sum of its gradients over replicas; -1 where there is none. */
+  readonly sum: Int32Array;
   /** All nodes in an order in which they can run. */
   readonly order: Int32Array;
   /**
@@ -108,8 +116,10 @@ export function lower(schedule: Schedule, end: StepEnd = {}): Program {
   checkPlacement(schedule);
   const listed = listedOf(schedule) ?? explain(schedule);
   const { sizes, forwardOnly } = listed;
-  const nodes = nodesOf(schedule, listed) ?? explain(schedule);
-  const edges = edgesOf(nodes, sizes, forwardOnly ? {} : end);
+  const actions = nodesOf(schedule, listed) ?? explain(schedule);
+  const last = forwardOnly ? {} : end;
+  const nodes = withEnd(actions, sizes, sumsOf(last, sizes));
+  const edges = edgesOf(nodes, sizes, last);
   const known = { schedule, forwardOnly, ...sizes, ...nodes, ...edges };
   return { ...known, order: orderOf(known) };
 }
@@ -145,8 +155,11 @@ function sourceOf(kind: number, stage: number, stages: number): number {
 
 type Nodes = Pick<
   Program,
-  "first" | "nodes" | "kind" | "rank" | "stage" | "microbatch" | "forward" | "backward" | "group" | "slot"
+  "first" | "nodes" | "kind" | "rank" | "stage" | "microbatch" | "forward" | "backward" | "group" | "slot" | "sum"
 >;
+
+/** The nodes that are actions: as many as there are, in arrays with room for the two ends of each rank. */
+type ActionNodes = Omit<Nodes, "sum">;
 
 /** What the lists say, in typed arrays. */
 interface Listed extends Pick<Nodes, "first" | "nodes" | "kind" | "stage" | "microbatch"> {
@@ -194,14 +207,13 @@ function listedOf({ placement, actions }: Schedule): Listed | undefined {
 }
 
 /** The nodes, or undefined where an action is missing, there twice, or before what it needs of its own stage. */
-function nodesOf({ actions }: Schedule, { sizes, forwardOnly, ...listed }: Listed): Nodes | undefined {
+function nodesOf({ actions }: Schedule, { sizes, forwardOnly, ...listed }: Listed): ActionNodes | undefined {
   const { first, nodes, kind, stage, microbatch } = listed, { devices, stages, microbatches } = sizes;
   const rank = new Int32Array(nodes);
   const cells = stages * microbatches;
   const forward = new Int32Array(cells), backward = new Int32Array(cells);
   const group = new Int32Array(cells), slot = new Int32Array(cells);
   const state = new Uint8Array(cells); // of a micro-batch on a stage: 1 after F, 2 after I, 3 after W or B
-  const count = first[devices];
   if (forwardOnly) backward.fill(-1);
   let finished = 0;
   for (let r = 0; r < devices; r++) {
@@ -228,22 +240,74 @@ function nodesOf({ actions }: Schedule, { sizes, forwardOnly, ...listed }: Liste
       group[own] = node;
       finished++;
     }
-    const reduce = count + r, update = reduce + devices;
+  }
+  return finished === cells ? { ...listed, rank, forward, backward, group, slot } : undefined;
+}
+
+/** The stages whose gradients are summed over replicas, checked. */
+function sumsOf({ sums = [] }: StepEnd, { stages }: Sizes): readonly number[] {
+  if (!Array.isArray(sums)) {
+    throw new UserError(`Sums over replicas are a list of stages, not ${described(sums)}`);
+  }
+  for (const [at, stage] of sums.entries()) {
+    if (!Number.isInteger(stage) || stage < 0 || stage >= stages) {
+      throw new UserError(`Gradients of stage ${described(stage)} are summed; the stages are 0 to ${stages - 1}`);
+    }
+    if (sums.indexOf(stage) < at) throw new UserError(`Gradients of stage ${stage} are summed twice; once is right`);
+  }
+  return sums;
+}
+
+/** Adds the nodes at the end of a step: sums, rank by rank in the order in which they can begin, and the two ends of each rank. */
+function withEnd(actions: ActionNodes, { devices, stages }: Sizes, sums: readonly number[]): Nodes {
+  const { first } = actions, count = first[devices], nodes = count + sums.length + 2 * devices;
+  const sum = new Int32Array(stages).fill(-1);
+  const longer = (array: Int32Array) => {
+    if (array.length >= nodes) return array;
+    const result = new Int32Array(nodes);
+    result.set(array.subarray(0, count));
+    return result;
+  };
+  const kind = new Uint8Array(nodes);
+  kind.set(actions.kind.subarray(0, count));
+  const rank = longer(actions.rank), stage = longer(actions.stage), microbatch = longer(actions.microbatch);
+  let node = count;
+  if (sums.length > 0) {
+    const last = lastBackwards(actions, count, stages);
+    // The lists stand one after the other, so this is by rank too.
+    for (const one of sums.toSorted((a, b) => last[a] - last[b])) {
+      kind[node] = SUM;
+      rank[node] = rank[last[one]];
+      stage[node] = one;
+      microbatch[node] = -1;
+      sum[one] = node++;
+    }
+  }
+  for (let r = 0; r < devices; r++) {
+    const reduce = node + r, update = reduce + devices;
     kind[reduce] = REDUCE;
     kind[update] = UPDATE;
     rank[reduce] = rank[update] = r;
     stage[reduce] = stage[update] = -1;
     microbatch[reduce] = microbatch[update] = -1;
   }
-  return finished === cells ? { ...listed, rank, forward, backward, group, slot } : undefined;
+  return { ...actions, nodes, kind, rank, stage, microbatch, sum };
+}
+
+/** By stage the W or B that ends its list of them. */
+function lastBackwards({ kind, stage }: ActionNodes, count: number, stages: number): Int32Array {
+  const last = new Int32Array(stages);
+  for (let node = 0; node < count; node++) if (kind[node] === W || kind[node] === B) last[stage[node]] = node;
+  return last;
 }
 
 type Edges = Pick<Program, "waits" | "from" | "to" | "what" | "output">;
 
 function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: StepEnd): Edges {
   const { first, kind, stage, microbatch, forward, backward } = nodes, count = first[devices];
-  const senders = sendersOf(end, devices);
-  const most = 2 * (stages - 1) * microbatches + senders.reduce((sum, { length }) => sum + length, 0) +
+  const senders = sendersOf(end, devices), own = sumsByRank(nodes, count, devices);
+  const most = 2 * (stages - 1) * microbatches + 2 * own.flat().length +
+    senders.reduce((sum, list) => list.reduce((sum, other) => sum + 1 + own[other].length, sum), 0) +
     (end.together ? devices * (devices - 1) : 0);
   const waits = new Int32Array(nodes.nodes + 1);
   const from = new Int32Array(most), to = new Int32Array(most), what = new Uint8Array(most);
@@ -263,17 +327,36 @@ function edgesOf(nodes: Nodes, { devices, stages, microbatches }: Sizes, end: St
     }
     waits[node + 1] = edges;
   }
-  for (let rank = 0; rank < devices; rank++) {
-    const node = count + rank;
-    for (const other of senders[rank]) if (first[other + 1] > first[other]) add(first[other + 1] - 1, node, TIED);
+  const reduces = nodes.nodes - 2 * devices;
+  if (reduces > count) {
+    const last = lastBackwards(nodes, count, stages);
+    for (let node = count; node < reduces; node++) {
+      add(last[stage[node]], node, NOTHING);
+      waits[node + 1] = edges;
+    }
+  }
+  for (let r = 0; r < devices; r++) {
+    const node = reduces + r;
+    for (const sum of own[r]) add(sum, node, NOTHING);
+    for (const other of senders[r]) {
+      if (first[other + 1] > first[other]) add(first[other + 1] - 1, node, TIED);
+      for (const sum of own[other]) add(sum, node, TIED);
+    }
     waits[node + 1] = edges;
   }
-  for (let rank = 0; rank < devices; rank++) {
-    const node = count + devices + rank;
-    for (let other = 0; end.together && other < devices; other++) if (other !== rank) add(count + other, node, NOTHING);
+  for (let r = 0; r < devices; r++) {
+    const node = reduces + devices + r;
+    for (let other = 0; end.together && other < devices; other++) if (other !== r) add(reduces + other, node, NOTHING);
     waits[node + 1] = edges;
   }
   return { waits, from: from.subarray(0, edges), to: to.subarray(0, edges), what: what.subarray(0, edges), output };
+}
+
+/** By rank its sums over replicas. */
+function sumsByRank({ nodes, rank }: Nodes, count: number, devices: number): number[][] {
+  const own: number[][] = Array.from({ length: devices }, () => []);
+  for (let node = count; node < nodes - 2 * devices; node++) own[rank[node]].push(node);
+  return own;
 }
 
 /** By rank whose gradients it adds to its own, checked. */

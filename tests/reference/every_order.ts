@@ -13,6 +13,8 @@ export interface Tiny {
     down: number;
     up: number;
     tail: number;
+    /** Of its gradients over replicas, after its last action. */
+    sum: number;
     /** Ranks whose last action, and then a gradient, the tail waits for. */
     after: readonly number[];
     activations: number;
@@ -95,9 +97,10 @@ export function timeOf({ ranks, together }: Tiny, lists: readonly (readonly Kind
     }
   }
   if (state.some(({ at }, rank) => at < lists[rank].length)) return Infinity;
+  const own = state.map(({ free }, rank) => free + ranks[rank].sum);
   const summed = ranks.map(({ after }, rank) =>
     // A gradient to any rank takes what one to the rank before takes.
-    Math.max(state[rank].free, ...after.map((other) => state[other].free + ranks[other].up))
+    Math.max(own[rank], ...after.map((other) => own[other] + ranks[other].up))
   );
   return Math.max(...ranks.map(({ tail }, rank) => tail + (together ? Math.max(...summed) : summed[rank])));
 }

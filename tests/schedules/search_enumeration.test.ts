@@ -32,6 +32,7 @@ function tinyOf(
       down: seldom(3),
       up: seldom(3),
       tail: seldom(3),
+      sum: seldom(5),
       after: fc.oneof({ weight: 4, arbitrary: fc.constant([] as number[]) }, {
         weight: 1,
         arbitrary: fc.subarray([...Array(devices).keys()]),
@@ -70,6 +71,7 @@ const costsOf = ({ ranks, together }: Tiny): Costs => ({
   tail: (rank) => ranks[rank].tail,
   tailAfter: (rank) => ranks[rank].after,
   tailTogether: together,
+  ...(ranks.some(({ sum }) => sum > 0) ? { sum: (stage) => ranks[stage].sum } : {}),
 });
 const memoryOf = ({ ranks }: Tiny): Memory => (stage) => ranks[stage];
 
@@ -120,7 +122,7 @@ async function compare(tiny: Tiny): Promise<void> {
   assert.equal(best, optimum, "by branch and bound alone");
 }
 
-test("search() finds the least makespan under a cap, with workspace, tails, links and memory of each rank's own", async () => {
+test("search() finds the least makespan under a cap, with workspace, tails, sums over replicas, links and memory of each rank's own", async () => {
   let [refused, bound] = [0, 0];
   await fc.assert(
     fc.asyncProperty(tinyOf(fc.constant(0)), async (tiny) => {
@@ -181,7 +183,7 @@ test("search() keeps a cap that the workspace of W reaches", async () => {
 });
 
 test("search() proves the same whatever the unit of time and of memory", async () => {
-  const none = { tail: 0, B: 19, after: [], messages: { F: 0, I: 0 }, parameters: 0, losses: 0, released: 0 };
+  const none = { tail: 0, sum: 0, B: 19, after: [], messages: { F: 0, I: 0 }, parameters: 0, losses: 0, released: 0 };
   const rank = {
     ...none,
     F: 10,

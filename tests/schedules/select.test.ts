@@ -6,7 +6,7 @@ import { validate } from "../../lib/schedules/check/validate.ts";
 import { fromCsv, toCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { lower } from "../../lib/schedules/program.ts";
-import { type StageCost, stageCosts, unitCosts } from "../../lib/schedules/price/costs.ts";
+import { type Costs, endOf, type StageCost, stageCosts, unitCosts } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { fillIdle } from "../../lib/schedules/transforms/fill.ts";
@@ -73,16 +73,18 @@ test("one pass over a choice takes what the simulator says of its lists, and wit
       tailAfter: (rank: number) => rank === 0 ? [3] : [],
       tailTogether: true,
     };
-    const program = lower(base, { reduceFrom: ended.tailAfter, together: true }), mixer = mixerOf(program, ended);
-    for (const width of [1, 2]) {
+    for (const [width, sum] of [[1, 0], [2, 0], [1, 3], [2, 3]]) {
+      const sums = base.placement.map(() => sum * next());
+      const costs: Costs = sum > 0 ? { ...ended, sum: (stage) => sums[stage] } : ended;
+      const program = lower(base, endOf(costs, base)), mixer = mixerOf(program, costs);
       for (const patience of [0, 0.5, 1]) {
         const split = Uint8Array.from(program.kind, () => next() < 0.5 ? 1 : 0);
         for (const rank of program.rank.keys()) if (program.kind[rank] !== 3) split[rank] = 0;
         const choice = { split, patience: new Float64Array(4).fill(patience), width };
         const score = mixer.score(choice), schedule = { ...base, actions: mixer.build(choice) };
         validate(schedule);
-        assert.ok(Math.abs(score.makespan - slowMakespan(schedule, ended)) < 1e-9 * score.makespan, name);
-        const { busy } = simulate(schedule, ended);
+        assert.ok(Math.abs(score.makespan - slowMakespan(schedule, costs)) < 1e-9 * score.makespan, name);
+        const { busy } = simulate(schedule, costs);
         assert.ok(Math.abs(score.busy - busy.reduce((sum, each) => sum + each, 0)) < 1e-9 * score.busy, name);
       }
       const all = {
@@ -90,7 +92,7 @@ test("one pass over a choice takes what the simulator says of its lists, and wit
         patience: new Float64Array(4),
         width,
       };
-      assert.deepEqual(mixer.build(all), fillIdle(program, width, ended), name);
+      assert.deepEqual(mixer.build(all), fillIdle(program, width, costs), name);
     }
   }
 });

@@ -15,12 +15,14 @@ function randomCosts(next: () => number, devices: number, stages: number): Costs
     }),
   );
   const links = Array.from({ length: devices * devices }, next);
-  const tails = Array.from({ length: devices }, next);
+  const tails = Array.from({ length: devices }, next), sums = Array.from({ length: stages }, next);
+  const scale = 4 * next();
   return {
     duration: cost.duration,
     transfer: (from, to, kind) => from === to ? 0 : links[from * devices + to] * (kind === "F" ? 1 : 2),
     tail: (rank) => tails[rank],
     tailAfter: (rank) => rank === 0 ? [devices - 1] : [], // a tied parameter, one way
+    ...(next() < 0.5 ? {} : { sum: (stage) => scale * sums[stage] }),
   };
 }
 

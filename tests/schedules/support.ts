@@ -82,7 +82,18 @@ export function slowMakespan({ actions, placement }: Schedule, costs: Costs): nu
       })
     );
   }
-  const last = end.map((list) => list.at(-1) ?? 0);
+  const last = end.map((list, rank) => {
+    // Sums over replicas, one after the other as the stages of the rank end, beside what the rank itself does.
+    const closed = placement.flatMap((own, stage) => {
+      const closing = (action: Action) => action.stage === stage && (action.kind === "W" || action.kind === "B");
+      return own === rank && costs.sum ? [{ stage, at: list[actions[rank].findLastIndex(closing)] }] : [];
+    });
+    const lane = closed.sort((a, b) => a.at - b.at).reduce(
+      (free, { stage, at }) => Math.max(free, at) + costs.sum!(stage, rank),
+      0,
+    );
+    return Math.max(list.at(-1) ?? 0, lane);
+  });
   const summed = last.map((own, rank) => {
     const gradients = (costs.tailAfter?.(rank) ?? []).map((from) =>
       last[from] + (costs.transfer?.(from, rank, "I") ?? 0)

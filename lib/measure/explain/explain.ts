@@ -266,7 +266,7 @@ function price(
   resamples: number,
 ): Omit<Alternative, "range">[] {
   const programs: Program[] = [ran, ...tried.map(({ schedule }) => schedule)].map((each) =>
-    lower(each, endOf(costsOfProfile(profile, stages)))
+    lower(each, endOf(costsOfProfile(profile, stages), each))
   );
   const lengths = (pick?: Pick) =>
     programs.map((program, at) =>

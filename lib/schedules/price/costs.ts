@@ -1,7 +1,7 @@
 import { UserError } from "../../errors.ts";
 import { anything, expectFields, expectValue, having, type Rule } from "../../rules.ts";
 import { ACTIVATION, NOTHING, type StepEnd } from "../program.ts";
-import { type Action, formatAction } from "../schedule.ts";
+import { type Action, formatAction, type Schedule } from "../schedule.ts";
 import { amount, checkAmount } from "./amounts.ts";
 
 /**
@@ -28,6 +28,11 @@ export interface Costs {
    * they agree that the step stands.
    */
   readonly tailTogether?: boolean;
+  /**
+   * Time from the end of a stage's last W or B until its gradients are summed over the replicas of the pipeline. A rank's sums run
+   * one after the other beside its actions, and its tail waits for them. Absent where there is one replica.
+   */
+  sum?(stage: number, rank: number): number;
 }
 
 /** What costs must be; the times that they give are checked where they are asked for. */
@@ -50,9 +55,13 @@ export function transferOf(costs: Costs, from: number, to: number, kind: "F" | "
   return time;
 }
 
-/** How a step with these costs ends, for `lower()`. */
-export function endOf(costs: Costs): StepEnd {
-  return { reduceFrom: (rank) => costs.tailAfter?.(rank) ?? [], together: costs.tailTogether };
+/** How a step of a schedule with these costs ends, for `lower()`: where sums take time, the gradients of all stages are summed. */
+export function endOf(costs: Costs, { placement }: Schedule): StepEnd {
+  return {
+    sums: costs.sum && Array.isArray(placement) ? [...placement.keys()] : [],
+    reduceFrom: (rank) => costs.tailAfter?.(rank) ?? [],
+    together: costs.tailTogether,
+  };
 }
 
 /** How long what passes along an edge of a Program is under way from rank to rank. */
@@ -64,6 +73,13 @@ export function delayOf(costs: Costs, what: number, from: number, to: number): n
 export function tailOf(costs: Costs, rank: number): number {
   const time = costs.tail?.(rank) ?? 0;
   checkAmount(`The tail of rank ${rank}`, time);
+  return time;
+}
+
+/** The time of the sum of a stage's gradients over replicas, checked, and 0 where there is none. */
+export function sumOf(costs: Costs, stage: number, rank: number): number {
+  const time = costs.sum?.(stage, rank) ?? 0;
+  checkAmount(`The time of the sum of stage ${stage} over replicas`, time);
   return time;
 }
 

@@ -1,10 +1,10 @@
 import { expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
-import { type Costs, costsRule, costsTooLarge, delayOf, durationOf, endOf, tailOf, unitCosts } from "./costs.ts";
+import { type Costs, costsRule, costsTooLarge, delayOf, durationOf, endOf, sumOf, tailOf, unitCosts } from "./costs.ts";
 import { type Memory, unitMemory } from "./memory.ts";
 import { peaksOf } from "./peak_memory.ts";
 import { expectSchedule } from "../check/sizes.ts";
-import { lower, type Program } from "../program.ts";
+import { lower, type Program, SUM } from "../program.ts";
 
 /** One action with the times it ran at. */
 export interface Span {
@@ -14,6 +14,18 @@ export interface Span {
   readonly index: number;
   /** What ran. */
   readonly action: Action;
+  /** When it started, in the unit of the costs. */
+  readonly start: number;
+  /** When it ended. */
+  readonly end: number;
+}
+
+/** The sum of a stage's gradients over the replicas of the pipeline, with the times it ran at. */
+export interface SumSpan {
+  /** Rank of the stage: the replicas are alike, so it is this rank of each. */
+  readonly rank: number;
+  /** Stage whose gradients were summed. */
+  readonly stage: number;
   /** When it started, in the unit of the costs. */
   readonly start: number;
   /** When it ended. */
@@ -34,7 +46,9 @@ export interface Simulation {
   readonly steadyBubbleRatio: number;
   /** Every action, rank by rank, in the order of their lists. */
   readonly spans: readonly Span[];
-  /** Busy time of each rank, its tail included. */
+  /** The sums over replicas, rank by rank in the order in which they ran; none where the costs have no `sum`. */
+  readonly sums: readonly SumSpan[];
+  /** Busy time of each rank, its tail included, and its sums over replicas not: they run beside its actions. */
   readonly busy: readonly number[];
   /** The chain of actions that sets the makespan, first to last: shorten one, and the step shortens. */
   readonly criticalPath: readonly Span[];
@@ -83,6 +97,9 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
     get spans() {
       return allSpans();
     },
+    get sums() {
+      return sumSpansOf(program, starts, ends);
+    },
     get criticalPath() {
       const path: Span[] = [];
       // The updates are the last nodes; the first of those that are over last, and back from there.
@@ -98,7 +115,7 @@ export function simulate(schedule: Schedule, costs: Costs = unitCosts(), memory:
 export function priced(schedule: Schedule, who: string, costs: Costs): Program {
   expectSchedule(schedule);
   expectValue(`${who}: costs`, costs, costsRule);
-  return lower(schedule, endOf(costs));
+  return lower(schedule, endOf(costs, schedule));
 }
 
 /** When the nodes of a Program run. */
@@ -117,14 +134,15 @@ export interface Times {
 
 /** Runs a Program on paper: {@link simulate} without what else is made of the times. */
 export function timesOf(program: Program, costs: Costs): Times {
-  const { devices, nodes, rank, waits, from, what, order } = program;
+  const { devices, nodes, kind, rank, waits, from, what, order } = program;
   const starts = new Float64Array(nodes), ends = lengthsOf(program, costs); // each length until its node has run
   const because = new Int32Array(nodes);
-  /** Of each rank the node that it ran last. */
-  const latest = new Int32Array(devices).fill(-1);
+  /** Of each rank the node that it ran last, and the sum over replicas. */
+  const latest = new Int32Array(devices).fill(-1), latestSum = new Int32Array(devices).fill(-1);
   const busy: number[] = new Array(devices).fill(0);
   for (let at = 0; at < nodes; at++) {
-    const node = order[at], own = rank[node], before = latest[own];
+    const node = order[at], own = rank[node], isSum = kind[node] === SUM;
+    const lane = isSum ? latestSum : latest, before = lane[own];
     let start = before < 0 ? 0 : ends[before];
     because[node] = before;
     for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
@@ -133,10 +151,10 @@ export function timesOf(program: Program, costs: Costs): Times {
       start = arrival;
       because[node] = source;
     }
-    busy[own] += ends[node];
+    if (!isSum) busy[own] += ends[node];
     starts[node] = start;
     ends[node] += start;
-    latest[own] = node;
+    lane[own] = node;
   }
   const makespan = latest.reduce((most, node) => Math.max(most, ends[node]), 0);
   if (!(busy.reduce((sum, time) => sum + time, makespan) < Infinity)) {
@@ -146,8 +164,12 @@ export function timesOf(program: Program, costs: Costs): Times {
 }
 
 /** How long each node takes. Asked rank by rank: in the order of time the actions are all over the memory. */
-function lengthsOf({ schedule: { actions }, devices, nodes, first, forwardOnly }: Program, costs: Costs): Float64Array {
+function lengthsOf(program: Program, costs: Costs): Float64Array {
+  const { schedule: { actions }, devices, nodes, first, forwardOnly, rank: rankOf, stage } = program;
   const lengths = new Float64Array(nodes);
+  for (let node = first[devices]; node < nodes - 2 * devices; node++) {
+    lengths[node] = sumOf(costs, stage[node], rankOf[node]);
+  }
   for (let rank = 0; rank < devices; rank++) {
     const list = actions[rank];
     for (let at = 0; at < list.length; at++) lengths[first[rank] + at] = durationOf(costs, list[at], rank, at);
@@ -168,4 +190,17 @@ export function spansOf(
       return { rank, index, action, start: starts[node], end: ends[node] };
     })
   );
+}
+
+/** The sums over replicas of a Program with their times. */
+export function sumSpansOf(
+  { first, devices, nodes, rank, stage }: Program,
+  starts: ArrayLike<number>,
+  ends: ArrayLike<number>,
+): SumSpan[] {
+  const count = first[devices];
+  return Array.from({ length: nodes - 2 * devices - count }, (_, at) => {
+    const node = count + at;
+    return { rank: rank[node], stage: stage[node], start: starts[node], end: ends[node] };
+  });
 }

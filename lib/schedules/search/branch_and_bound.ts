@@ -54,7 +54,7 @@ interface Frame {
 export function* branchAndBound(problem: Problem, best: number): Generator<Order | undefined, void> {
   const { devices: n, microbatches: m, time, tails, slack, joins, gradient, backward } = problem;
   const { down, up } = linksOf(problem);
-  const tail = tails.map(({ time }) => time);
+  const tail = tails.map(({ sum, time }) => sum + time);
   const state = nothingRun(problem), { ran, ended } = state;
   const kindsOf = joins.map((each) => each ? [I, F, W, B] : [I, F, W]);
   /** How many actions each rank has run. */

@@ -29,7 +29,8 @@ export function lowerBound(problem: Problem): number {
     at += gradient[r] + up[r];
   }
   let bound = 0;
-  let after = backward[0] - gradient[0] + tails[0].time;
+  const tail = tails.map(({ sum, time }) => sum + time);
+  let after = backward[0] - gradient[0] + tail[0];
   for (let r = 0; r < devices; r++) {
     const f = time[r][F], i = gradient[r], rest = backward[r] - i;
     const [a, d] = take[r];
@@ -37,7 +38,7 @@ export function lowerBound(problem: Problem): number {
     const idle = first[r] - head[r] - Math.min(first[r] - head[r], Math.min(m, fit) * f);
     const tooMuch = m * a + (m - 1) * (d - give[r][I]) + room[r] - cap[r];
     const before = give[r][W] > 0 ? Math.min(m - 1, Math.max(0, Math.ceil(tooMuch / give[r][W] - 1e-9))) : 0;
-    bound = Math.max(bound, head[r] + idle + m * (f + backward[r]) + tails[r].time);
+    bound = Math.max(bound, head[r] + idle + m * (f + backward[r]) + tail[r]);
     bound = Math.max(bound, head[r] + idle + m * (f + i) + before * rest + after);
     const least = Math.min(a, a - give[r][I] + d);
     const inFlight = least > 0 ? Math.min(m, 1 + Math.floor((cap[r] - a - workspace[r][F]) / least + 1e-9)) : m;

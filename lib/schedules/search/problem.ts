@@ -9,12 +9,12 @@
 
 import { UserError } from "../../errors.ts";
 import { actionMaker, formatAction, type Schedule } from "../schedule.ts";
-import { type Costs, delayOf, durationOf, endOf, tailOf } from "../price/costs.ts";
+import { type Costs, delayOf, durationOf, endOf, sumOf, tailOf } from "../price/costs.ts";
 import { type Memory, type StageMemory, stagesOf } from "../price/memory.ts";
 import { peaksOf } from "../price/peak_memory.ts";
 import { oneFOneB } from "../generators/one_f_one_b.ts";
 import { linearPlacement } from "../generators/placement.ts";
-import { B, F, I, isMessage, lower, outputOf, type Program, W } from "../program.ts";
+import { B, F, I, isMessage, lower, outputOf, type Program, TIED, W } from "../program.ts";
 
 /** The kinds of a search, by their index in `nodeKinds`. */
 export const kindsOfSearch = ["F", "I", "W", "B"] as const;
@@ -37,10 +37,12 @@ export interface Wait {
 
 /** How the step of a rank ends. */
 export interface Tail {
-  /** Ranks whose last actions, and then a message, the sum of the rank's gradients waits for. */
+  /** Ranks whose last actions, sums over replicas, and then a message, the sum of the rank's gradients waits for. */
   after: readonly Omit<Wait, "kind">[];
   /** Ranks whose sums the update waits for. */
   together: readonly number[];
+  /** Time of the sum of its gradients over replicas, after its last action. */
+  sum: number;
   /** Time of the update. */
   time: number;
 }
@@ -101,8 +103,9 @@ export interface Problem {
  * micro-batch fits under the cap.
  */
 export function problemOf(devices: number, microbatches: number, costs: Costs, memory: Memory, cap: number): Problem {
+  const one = oneFOneB(devices, 1);
   // Which order it is does not matter: the k-th F, I or W of a rank is that of micro-batch k, and waits for the k-th of others.
-  const program = lower(oneFOneB(devices, 1), endOf(costs));
+  const program = lower(one, endOf(costs, one));
   const { forward, backward } = program;
   const stages = stagesOf(memory, devices);
   const time = timesBy(devices, microbatches, costs);
@@ -160,8 +163,9 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
     room: take.map(([, d], r) => joins[r] ? Math.min(d + workspace[r][I], workspace[r][B]) : d + workspace[r][I]),
     waits,
     tails: stages.map((_, r) => ({
-      after: waitsOf(program, program.nodes - 2 * devices + r, costs),
+      after: waitsOf(program, program.nodes - 2 * devices + r, costs, TIED),
       together: waitsOf(program, program.nodes - devices + r, costs).map(({ rank }) => rank),
+      sum: sumOf(costs, r, r),
       time: tailOf(costs, r),
     })),
     workspace,
@@ -186,11 +190,12 @@ export function problemOf(devices: number, microbatches: number, costs: Costs, m
   return problem;
 }
 
-/** What a node of the Program waits for on other ranks, a full backward being its I. */
-function waitsOf(program: Program, node: number, costs: Costs): Wait[] {
+/** What a node of the Program waits for on other ranks, a full backward being its I; where it is said, for what passes only. */
+function waitsOf(program: Program, node: number, costs: Costs, passes?: number): Wait[] {
   const { waits, from, what, rank, kind } = program;
-  return Array.from({ length: waits[node + 1] - waits[node] }, (_, at) => {
-    const edge = waits[node] + at, source = from[edge];
+  return Array.from({ length: waits[node + 1] - waits[node] }, (_, at) => waits[node] + at).flatMap((edge) => {
+    const source = from[edge];
+    if (passes !== undefined && what[edge] !== passes) return [];
     return {
       rank: rank[source],
       kind: kind[source] === F ? F : I,
@@ -325,8 +330,10 @@ export function nothingRun({ devices, microbatches }: Problem): State {
 
 /** The makespan from when each rank's last action ends. */
 export function makespanOf({ tails }: Problem, ends: ArrayLike<number>): number {
+  // With one stage a rank, its last action is the last W or B of its stage, which the sum over replicas waits for.
+  const own = tails.map(({ sum }, rank) => ends[rank] + sum);
   const summed = tails.map(({ after }, rank) =>
-    after.reduce((latest, { rank: other, delay }) => Math.max(latest, ends[other] + delay), ends[rank])
+    after.reduce((latest, { rank: other, delay }) => Math.max(latest, own[other] + delay), own[rank])
   );
   return tails.reduce((most, { together, time }, rank) => {
     const start = together.reduce((latest, other) => Math.max(latest, summed[other]), summed[rank]);

@@ -114,7 +114,7 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
     zbH2(devices, microbatches).actions,
     fillIdle(lower(oneEach), 1, costs),
     ...(problem.joins.includes(true)
-      ? [oneEach.actions, fillSelected(lower(oneEach, endOf(costs)), 1, costs).actions]
+      ? [oneEach.actions, fillSelected(lower(oneEach, endOf(costs, oneEach)), 1, costs).actions]
       : []),
   ];
   for (const actions of known) {

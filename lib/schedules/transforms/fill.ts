@@ -130,7 +130,7 @@ function capKeeper(program: Program, { bytes, memory }: Cap) {
 /** Lists of a schedule's actions in another order, lowered: what they wait for at the end of the step is the costs' to say. */
 const lowered = ({ schedule }: Program, actions: Action[][], costs: Costs): Filled => ({
   actions,
-  program: lower({ ...schedule, actions }, endOf(costs)),
+  program: lower({ ...schedule, actions }, endOf(costs, schedule)),
 });
 
 /**

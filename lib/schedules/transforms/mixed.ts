@@ -1,5 +1,5 @@
 /** Schedules that split some backwards and not others: what a choice of them takes, and its lists. */
-import { type Costs, delayOf, durationOf, tailOf } from "../price/costs.ts";
+import { type Costs, delayOf, durationOf, sumOf, tailOf } from "../price/costs.ts";
 import { B, type Program } from "../program.ts";
 import type { Action } from "../schedule.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
@@ -46,8 +46,8 @@ export interface Mixer {
  */
 export function mixerOf(program: Program, costs: Costs): Mixer {
   const { schedule: { actions }, devices, first, nodes, kind, rank: rankOf, stage, microbatch, microbatches } = program;
-  const { waits, from, what, order, stages, schedule: { placement } } = program;
-  const count = first[devices];
+  const { waits, from, what, order, stages, sum, schedule: { placement } } = program;
+  const count = first[devices], sums = nodes - 2 * devices - count;
   const whole = new Float64Array(nodes), input = new Float64Array(count);
   for (let rank = 0; rank < devices; rank++) {
     for (const [index, action] of actions[rank].entries()) {
@@ -57,6 +57,7 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
     }
     whole[nodes - devices + rank] = tailOf(costs, rank);
   }
+  for (let node = count; node < nodes - 2 * devices; node++) whole[node] = sumOf(costs, stage[node], rankOf[node]);
   const delay = new Float64Array(from.length);
   for (let node = 0; node < nodes; node++) {
     for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
@@ -83,6 +84,8 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
   /** Of each stage, how many of its I have run, how many are in a W, and of each I how many had run on its rank before. */
   const made = new Int32Array(stages), taken = new Int32Array(stages), ran = new Int32Array(devices);
   const since = new Int32Array(stages * microbatches);
+  /** Of each stage when the last of its W and B so far has ended, and what its rank had run before that. */
+  const closed = new Float64Array(stages), closedBy = new Int32Array(stages);
 
   /** The stage of the rank whose W is next: that has waited longest among those of so many. */
   const oldest = (rank: number, least: number): number => {
@@ -93,6 +96,26 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
       if (at < earliest) [chosen, earliest] = [stage, at];
     }
     return chosen;
+  };
+
+  const close = (rank: number, stage: number) => {
+    closed[stage] = free[rank];
+    closedBy[stage] = previous[rank];
+  };
+  /**
+   * Ends the sums over replicas of a rank, which follow each other as their stages close. What waits for one of them waits for all, so
+   * each is given the end of the last, and what that waited for: what closed the stage after which there was no gap.
+   */
+  const sumUp = (rank: number) => {
+    let lane = 0, cause = -1;
+    for (const each of own[rank].toSorted((a, b) => closed[a] - closed[b])) {
+      if (closed[each] >= lane) [lane, cause] = [closed[each], closedBy[each]];
+      lane += whole[sum[each]];
+    }
+    for (const each of own[rank]) {
+      ends[sum[each]] = lane;
+      because[sum[each]] = cause;
+    }
   };
 
   function pass({ split, patience, width }: Choice, lists?: Action[][]): Score {
@@ -108,6 +131,7 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
       taken[stage] += size;
       free[rank] += time;
       busy += time;
+      close(rank, stage);
       lists?.[rank].push(pending![rank].next(width, size)!);
     };
     for (let at = 0; at < count; at++) {
@@ -135,7 +159,10 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
       previous[rank] = node;
       const action = lists && actions[rank][node - first[rank]];
       if (lists) lists[rank].push(isSplit ? inputOf(action!) : action!);
-      if (!isSplit) continue;
+      if (!isSplit) {
+        if (kind[node] === B) close(rank, stage[node]);
+        continue;
+      }
       splits++;
       since[stage[node] * microbatches + made[stage[node]]++] = ran[rank]++;
       pending?.[rank].add(stage[node], microbatch[node]);
@@ -143,9 +170,10 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
     for (let rank = 0; rank < devices; rank++) {
       for (let stage = oldest(rank, 1); stage >= 0; stage = oldest(rank, 1)) take(rank, stage);
       if (first[rank + 1] > first[rank]) ends[first[rank + 1] - 1] = free[rank]; // what the others' ends wait for
+      if (sums > 0) sumUp(rank);
     }
     let makespan = 0;
-    for (let at = count; at < nodes; at++) {
+    for (let at = count + sums; at < nodes; at++) {
       const node = order[at], rank = rankOf[node];
       because[node] = previous[rank];
       for (let edge = waits[node]; edge < waits[node + 1]; edge++) {

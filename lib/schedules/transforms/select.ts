@@ -40,7 +40,7 @@ export function fillSelected(program: Program, width: number, costs: Costs, effo
   climb.along();
   climb.sweep();
   const timed = (actions: Action[][]) => {
-    const filled = { actions, program: lower({ ...program.schedule, actions }, endOf(costs)) };
+    const filled = { actions, program: lower({ ...program.schedule, actions }, endOf(costs, program.schedule)) };
     return { ...filled, makespan: timesOf(filled.program, costs).makespan };
   };
   let best: Filled & { makespan: number } = {

@@ -68,7 +68,7 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
   if (!Number.isInteger(width) || width < 1) {
     throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
   }
-  const program = lower(schedule, endOf(costs));
+  const program = lower(schedule, endOf(costs, schedule));
   if (program.forwardOnly) {
     throw new UserError(
       `2BP splits full backwards, and ${schedule.name} runs forward passes alone: split, then forwardOnly()`,
@@ -88,7 +88,7 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
   const { slower: _, ...rest } = schedule;
   const split: Schedule = { ...rest, actions, policy: formatPolicy(policy) };
   if (!options.costs) return split;
-  const slower = timesOf(lower(split, endOf(costs)), costs).makespan / timesOf(program, costs).makespan - 1;
+  const slower = timesOf(lower(split, endOf(costs, split)), costs).makespan / timesOf(program, costs).makespan - 1;
   return slower > 1e-9 ? { ...split, slower } : split;
 
   function placed(): Action[][] {
