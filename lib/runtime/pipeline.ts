@@ -43,6 +43,8 @@ import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./ev
 import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration } from "./generate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
+import { expectAlike, ofAllProcesses, standIns } from "./elsewhere.ts";
+import type { Rank } from "./run.ts";
 import { arraysFor, expectHalves } from "./values.ts";
 import { type OptimizerState, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
 import { type World, worldOf } from "./world.ts";
@@ -277,12 +279,9 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const layers = parts.map((part) => sequential(part));
   const ties = tiesOf(model, layers, placement);
   const end = endOf(ties);
-  const ranks = placeRanks(
-    devices,
-    { model, layers, sums, size, placement, ties },
-    { ...options, mixed, originals },
-    world,
-  );
+  const place = (on: readonly Device[], of: World) =>
+    placeRanks(on, { model, layers, sums, size, placement, ties }, { ...options, mixed, originals }, of);
+  const ranks = place(devices, world), away = standIns(world, size, place);
   limit(undefined);
   const context: Context = {
     model,
@@ -312,20 +311,39 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const buffersIn = (stages: Iterable<PlacedStage>) =>
     [...stages].flatMap(({ layer, state }) => (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) })));
   const parameters = parametersIn(stages), buffers = buffersIn(stages);
-  /** Those of all replicas, in the same order. */
-  const everywhere = layers.flatMap((_, stage) => ranks.flatMap((rank) => rank.stages.get(stage) ?? []));
-  const read = async (tensors: readonly (readonly [string, Tensor])[], what: string) => {
+  /** Those of all replicas, in the same order; of ranks that are elsewhere their stand-ins. */
+  const everywhere = (all: readonly Rank[]) =>
+    layers.flatMap((_, stage) => all.flatMap((rank) => rank.stages.get(stage) ?? []));
+  const parameterNames = layers.flatMap((layer) => layer.parameters.map(({ name }) => name));
+  const bufferNames = layers.flatMap((layer) => (layer.buffers ?? []).map(({ name }) => name));
+  /** Readings take turns: processes that ask for several at once must tell each other the same ones in the same order. */
+  let turn: Promise<unknown> = Promise.resolve();
+  const inTurn = <Result>(run: () => Promise<Result>): Promise<Result> => {
+    const result = turn.then(run);
+    turn = result.catch(() => {});
+    return result;
+  };
+  /** What these tensors hold, with those of other processes; `names` is the order. */
+  const read = async (
+    tensors: readonly (readonly [string, Tensor])[],
+    what: string,
+    names: readonly string[],
+    isSum = false,
+  ) => {
     occupancy.expectOpen(what);
     expectUsable(context);
-    return await occupancy.reading(async () => {
-      const values = new Map<string, Float32Array>();
-      for (const [name, tensor] of tensors) {
-        const own = await toArray(tensor), sum = values.get(name);
-        if (sum) own.forEach((value, i) => sum[i] += value); // the gradients of another replica
-        else values.set(name, own);
-      }
-      return values;
-    });
+    return await occupancy.reading(() =>
+      inTurn(async () => {
+        await expectAlike(context, what);
+        const values = new Map<string, Float32Array>();
+        for (const [name, tensor] of tensors) {
+          const own = await toArray(tensor), sum = values.get(name);
+          if (sum) own.forEach((value, i) => sum[i] += value); // the gradients of another replica
+          else values.set(name, own);
+        }
+        return await ofAllProcesses(context, values, names, isSum);
+      })
+    );
   };
   const withinBudget = <Result>(run: () => Promise<Result>) =>
     occupancy.stepping(async () => {
@@ -339,6 +357,10 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const expectFree = (what: string) => {
     occupancy.expectFree(what);
     expectUsable(context);
+  };
+  const optimizerShapes = () => {
+    const all = [...leading, ...away()].sort((one, other) => one.number - other.number);
+    return new Map(savedMoments(all, originals).moments.map(({ name, shape }) => [name, shape]));
   };
   return {
     model,
@@ -363,8 +385,9 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
-      const trained = parametersIn(everywhere).filter(isTrained);
-      const gradients = await read(trained.map(({ name, placed }) => [name, placed.gradient]), "its gradients");
+      const trained = parametersIn(everywhere(ranks)).filter(isTrained);
+      const tensors = trained.map(({ name, placed }) => [name, placed.gradient] as const);
+      const gradients = await read(tensors, "its gradients", parameterNames, true);
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -380,18 +403,21 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       }
       return gradients;
     },
-    parameters: () => read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters"),
-    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state"),
+    parameters: () =>
+      read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters", parameterNames),
+    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state", bufferNames),
     setParameters(values, { partial = false } = {}) {
       expectFree("new parameters");
-      const fresh = arraysFor("parameter", model.name, parametersIn(everywhere), values, originals, partial);
+      const all = parametersIn(everywhere([...ranks, ...away()]));
+      const fresh = arraysFor("parameter", model.name, all, values, originals, partial);
       for (const [{ name, placed }, array] of fresh) if (placed.master.dtype === "f16") expectHalves(name, array);
       for (const [{ placed }, array] of fresh) writeArray(placed.master, array);
-      for (const { blocks } of everywhere) copyMasters(blocks);
+      for (const { blocks } of everywhere(ranks)) copyMasters(blocks);
     },
     setState(values) {
       expectFree("new state");
-      const fresh = arraysFor("state buffer", model.name, buffersIn(everywhere), values);
+      const all = buffersIn(everywhere([...ranks, ...away()]));
+      const fresh = arraysFor("state buffer", model.name, all, values);
       for (const [buffer, array] of fresh) writeBuffer(buffer, array);
     },
     async optimizerState() {
@@ -402,13 +428,14 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       }
       const { updates, moments } = savedMoments(leading, originals);
       const scale = lossScale ? { lossScale: { value: lossScale.value, good: lossScale.good } } : {};
-      const values = await read(moments.map(({ name, tensor }) => [name, tensor]), "its optimizer's state");
+      const tensors = moments.map(({ name, tensor }) => [name, tensor] as const);
+      const values = await read(tensors, "its optimizer's state", [...optimizerShapes().keys()]);
       return { updates, values, ...scale };
     },
-    optimizerShapes: () => new Map(savedMoments(leading, originals).moments.map(({ name, shape }) => [name, shape])),
+    optimizerShapes,
     setOptimizerState(state) {
       expectFree("another state of the optimizer");
-      resumeOptimizers(model.name, ranks, originals, lossScale, state);
+      resumeOptimizers(model.name, [...ranks, ...away()], originals, lossScale, state);
       ranks.forEach(clearGradients);
       condition.gradients = "zero";
     },
