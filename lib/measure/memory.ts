@@ -43,6 +43,8 @@ export interface MemoryOptions {
   readonly sums?: SumsPolicy;
   /** How many copies of the pipeline there are, as in `PipelineOptions`: what their sums take is in the prediction. 1 by default. */
   readonly replicas?: number;
+  /** Whether each replica keeps the moments of a piece, as in `PipelineOptions`; no by default. */
+  readonly shardOptimizer?: boolean;
   /** What tensors hold, as in `PipelineOptions`; "f32" by default. */
   readonly precision?: Precision;
 }
@@ -88,7 +90,7 @@ export function dryPipeline(
     & MemoryOptions
     & Pick<PipelineOptions, "placement">,
 ): Pipeline {
-  const { optimizer, parts, placement, replicas = 1, recompute, sums, precision } = options;
+  const { optimizer, parts, placement, replicas = 1, shardOptimizer, recompute, sums, precision } = options;
   const set: DeviceSet = {
     mode: "real",
     devices: dryDevices(ranks * replicas, { software, subgroupSize }),
@@ -97,7 +99,16 @@ export function dryPipeline(
     close: () => {},
   };
   for (const { gpu } of set.devices) setChoices(gpu, choices);
-  return createPipeline(set, model, { optimizer, parts, placement, replicas, recompute, sums, precision });
+  return createPipeline(set, model, {
+    optimizer,
+    parts,
+    placement,
+    replicas,
+    shardOptimizer,
+    recompute,
+    sums,
+    precision,
+  });
 }
 
 /** A batch of the right size with nothing in it: zeros, or of side inputs what comes nearest. */

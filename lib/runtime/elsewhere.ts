@@ -107,17 +107,15 @@ export async function ofAllProcesses(
 }
 
 /**
- * Ranks on dry devices in place of those of which none is here: what can be said of their parameters and optimizers without
- * asking them, made when somebody wants to know.
+ * Ranks on dry devices in place of those that are not here: what can be said of their parameters and optimizers without asking
+ * them, made when somebody wants to know.
  */
 export function standIns(
-  { peers, ...world }: World,
-  size: number,
+  world: World,
   place: (devices: readonly Device[], world: World) => readonly Rank[],
 ): () => readonly Rank[] {
-  const here = new Set(peers.map((peer) => placeOf(peer, size).number));
-  const away = Array.from({ length: size }, (_, number) => number).filter((number) => !here.has(number));
+  const peers = Array.from({ length: world.size }, (_, peer) => peer).filter((peer) => !world.peers.includes(peer));
   let made: readonly Rank[] | undefined;
   return () =>
-    made ??= away.length === 0 ? [] : place(dryDevices(away.length), { ...world, peers: away, connect: inProcess });
+    made ??= peers.length === 0 ? [] : place(dryDevices(peers.length), { ...world, peers, connect: inProcess });
 }

@@ -9,6 +9,7 @@ import { recordPass } from "./pass.ts";
 import type { SumTime } from "./replica_sums.ts";
 import { type MeanOfState, meanOfState } from "./replica_state.ts";
 import type { Rank, Run, StepInput } from "./run.ts";
+import { clearOthers } from "./sharded.ts";
 import { endStageSums } from "./stage_sums.ts";
 import { RankError, type Reduction } from "./transport.ts";
 import { sumInto } from "./transports/reduce.ts";
@@ -211,18 +212,16 @@ async function lookAtSums(run: Run, sums: readonly Reduction[]): Promise<Seen> {
  * the first parameter whose gradient has one. Copies of tied parameters do not count, nor those `leftOut`.
  */
 function recordLook(
-  { rank, program }: Run,
+  { rank, program, optimize }: Run,
   limit: number,
   leftOut: readonly Parameter[],
 ): () => Promise<Seen> {
   const copies = rank.ties.map(({ parameters: [, copy] }) => copy);
-  // All replicas have the same gradients, once they are added up.
-  const isLeftOut = (parameter: Parameter) =>
-    rank.replica > 0 || copies.includes(parameter) || leftOut.includes(parameter);
+  const isLeftOut = (parameter: Parameter) => copies.includes(parameter) || leftOut.includes(parameter);
   const look = recordPass(
     rank,
     countOf(rank, program),
-    () => lookAtGradients(rank, limit, isLeftOut),
+    () => lookAtGradients(rank, limit, isLeftOut, optimize),
   );
   return look.read();
 }
@@ -249,6 +248,7 @@ function recordEnd(
         record() {
           look?.record();
           optimizers.forEach((optimizer) => optimizer.step());
+          clearOthers(rank);
         },
       };
     });

@@ -7,12 +7,21 @@ export interface Piece {
 }
 
 /**
- * Cuts so many elements into a piece for each replica, as equal as they can be where each starts at a multiple of `grain`. Of few elements
- * some replicas have none.
+ * Cuts so many elements into a piece for each replica, as equal as they can be where each starts at a multiple of `grain`, and at one of
+ * `starts` where it would lie before the last of these. Of few elements some replicas have none.
  */
-export function piecesOf(count: number, replicas: number, grain: number): readonly Piece[] {
-  const grains = Math.ceil(count / grain);
-  const start = (replica: number) => Math.min(count, grain * Math.floor(replica * grains / replicas));
+export function piecesOf(
+  count: number,
+  replicas: number,
+  grain: number,
+  starts: readonly number[] = [],
+): readonly Piece[] {
+  const grains = Math.ceil(count / grain), last = starts[starts.length - 1] ?? 0;
+  const start = (replica: number) => {
+    const ideal = Math.min(count, grain * Math.floor(replica * grains / replicas));
+    if (ideal >= last) return ideal;
+    return starts.reduce((best, each) => Math.abs(each - ideal) < Math.abs(best - ideal) ? each : best);
+  };
   return Array.from({ length: replicas }, (_, replica) => ({ start: start(replica), end: start(replica + 1) }));
 }
 

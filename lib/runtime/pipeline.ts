@@ -16,6 +16,7 @@ import {
   expectFields,
   expectValue,
   filled,
+  flag,
   having,
   oneOf,
   optional,
@@ -46,7 +47,7 @@ import { endOf, tiesOf } from "./ties.ts";
 import { expectAlike, ofAllProcesses, standIns } from "./elsewhere.ts";
 import type { Rank } from "./run.ts";
 import { arraysFor, expectHalves } from "./values.ts";
-import { type OptimizerState, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
+import { joined, type OptimizerState, readStretches, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
 import { type World, worldOf } from "./world.ts";
 
 /**
@@ -83,6 +84,13 @@ export interface PipelineOptions {
    * batch. Running statistics become the mean over the replicas.
    */
   readonly replicas?: number;
+  /**
+   * Whether each replica keeps the optimizer's moments of a piece of each stage's parameters, updates that, and gives it to the others: ZeRO
+   * stage 1 (Rajbhandari et al., arXiv 1910.02054). So the moments take 1/R of the memory; the update is the same, bit for bit where
+   * gradients are not clipped, and else but for the rounding of their norm. Matrices
+   * that Muon moves are pieces as a whole; parameters that are tied, and those that lie beside them, are updated by all. Not by default.
+   */
+  readonly shardOptimizer?: boolean;
   /** The layers of each stage; by default cut so that the heaviest stage is as light as it can be. */
   readonly parts?: readonly (readonly Layer[])[];
   /** Seed of the initial parameters; the same for every partition gives the same model. */
@@ -116,6 +124,7 @@ const rules: Rules<PipelineOptions> = {
   optimizer: optimizerRule,
   placement: anything, // by `checkParts`
   replicas: optional(positive),
+  shardOptimizer: optional(flag),
   parts: anything,
   seed: optional(u32),
   precision: optional(precisionRule),
@@ -253,6 +262,9 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   expectFields("createPipeline", options, rules);
   const { devices } = set, { replicas = 1 } = options;
   const size = sizeOfReplicas(world, replicas);
+  if (options.shardOptimizer && replicas === 1) {
+    throw new UserError("createPipeline: `shardOptimizer` is over replicas, and there is one: set `replicas`");
+  }
   const given = options.placement ?? Array.from({ length: size }, (_, rank) => rank);
   const occupancy = createOccupancy(devices);
   const plain = options.parts ?? partition(model, given.length);
@@ -278,10 +290,11 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   limit(budget);
   const layers = parts.map((part) => sequential(part));
   const ties = tiesOf(model, layers, placement);
-  const end = endOf(ties);
+  const shared = replicas > 1 ? [...layers.keys()].filter((stage) => layers[stage].parameters.some(isTrained)) : [];
+  const end = endOf(ties, shared);
   const place = (on: readonly Device[], of: World) =>
     placeRanks(on, { model, layers, sums, size, placement, ties }, { ...options, mixed, originals }, of);
-  const ranks = place(devices, world), away = standIns(world, size, place);
+  const ranks = place(devices, world), away = standIns(world, place);
   limit(undefined);
   const context: Context = {
     model,
@@ -316,18 +329,18 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     layers.flatMap((_, stage) => all.flatMap((rank) => rank.stages.get(stage) ?? []));
   const parameterNames = layers.flatMap((layer) => layer.parameters.map(({ name }) => name));
   const bufferNames = layers.flatMap((layer) => (layer.buffers ?? []).map(({ name }) => name));
-  /** Readings take turns: processes that ask for several at once must tell each other the same ones in the same order. */
+  /** Readings take turns: processes that ask for several at once tell each other the same ones in the same order. */
   let turn: Promise<unknown> = Promise.resolve();
   const inTurn = <Result>(run: () => Promise<Result>): Promise<Result> => {
     const result = turn.then(run);
     turn = result.catch(() => {});
     return result;
   };
-  /** What these tensors hold, with those of other processes; `names` is the order. */
-  const read = async (
-    tensors: readonly (readonly [string, Tensor])[],
+  /** What `own` reads here, with that of other processes: in the order of `names`, and added up where `isSum`. */
+  const reading = async (
     what: string,
-    names: readonly string[],
+    own: () => Promise<ReadonlyMap<string, Float32Array>>,
+    names: readonly string[] = [],
     isSum = false,
   ) => {
     occupancy.expectOpen(what);
@@ -335,16 +348,16 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     return await occupancy.reading(() =>
       inTurn(async () => {
         await expectAlike(context, what);
-        const values = new Map<string, Float32Array>();
-        for (const [name, tensor] of tensors) {
-          const own = await toArray(tensor), sum = values.get(name);
-          if (sum) own.forEach((value, i) => sum[i] += value); // the gradients of another replica
-          else values.set(name, own);
-        }
-        return await ofAllProcesses(context, values, names, isSum);
+        return await ofAllProcesses(context, await own(), names, isSum);
       })
     );
   };
+  const read = (tensors: readonly (readonly [string, Tensor])[], what: string, names: readonly string[]) =>
+    reading(what, async () => {
+      const values = new Map<string, Float32Array>();
+      for (const [name, tensor] of tensors) values.set(name, await toArray(tensor));
+      return values;
+    }, names);
   const withinBudget = <Result>(run: () => Promise<Result>) =>
     occupancy.stepping(async () => {
       limit(budget);
@@ -359,7 +372,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     expectUsable(context);
   };
   const optimizerShapes = () => {
-    const all = [...leading, ...away()].sort((one, other) => one.number - other.number);
+    const all = [...ranks, ...away()].sort((one, other) => one.peer - other.peer);
     return new Map(savedMoments(all, originals).moments.map(({ name, shape }) => [name, shape]));
   };
   return {
@@ -386,8 +399,20 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
       const trained = parametersIn(everywhere(ranks)).filter(isTrained);
-      const tensors = trained.map(({ name, placed }) => [name, placed.gradient] as const);
-      const gradients = await read(tensors, "its gradients", parameterNames, true);
+      const gradients = await reading(
+        "its gradients",
+        async () => {
+          const values = new Map<string, Float32Array>();
+          for (const { name, placed } of trained) {
+            const own = await toArray(placed.gradient), sum = values.get(name);
+            if (sum) own.forEach((value, i) => sum[i] += value); // of another replica
+            else values.set(name, own);
+          }
+          return values;
+        },
+        parameterNames,
+        true,
+      );
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -426,11 +451,10 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
           "The gradients of steps without an update are in no state of the optimizer: ask for it after the update, or call clearGradients()",
         );
       }
-      const { updates, moments } = savedMoments(leading, originals);
+      const { updates, moments } = savedMoments(ranks, originals);
       const scale = lossScale ? { lossScale: { value: lossScale.value, good: lossScale.good } } : {};
-      const tensors = moments.map(({ name, tensor }) => [name, tensor] as const);
-      const values = await read(tensors, "its optimizer's state", [...optimizerShapes().keys()]);
-      return { updates, values, ...scale };
+      const stretches = await reading("its optimizer's state", () => readStretches(moments));
+      return { updates, values: joined(stretches, optimizerShapes()), ...scale };
     },
     optimizerShapes,
     setOptimizerState(state) {

@@ -11,6 +11,7 @@ import { runAction } from "./action.ts";
 import { finish, finishEvaluation, type Verdict } from "./finish.ts";
 import type { Rank, Run, StepInput } from "./run.ts";
 import { beginPiece } from "./sequence.ts";
+import { gatherParameters, isSharded } from "./sharded.ts";
 import type { SumTime } from "./replica_sums.ts";
 import { beginStageSum, endsOf } from "./stage_sums.ts";
 import { RankError } from "./transport.ts";
@@ -86,7 +87,14 @@ export async function runRank(rank: Rank, input: StepInput): Promise<StepOutput>
     // All ranks have got here. From now on nothing can fail but the submission itself, and the device.
     const ended = device.commit(commands, `end of rank ${number}`), read = squares();
     read.catch(() => {}); // where the end has failed it may not come
-    const fault = await ended;
+    const gathered = optimize && !verdict.found && isSharded(rank) ? gatherParameters(rank) : undefined;
+    gathered?.catch(() => {}); // what comes first is told
+    let fault = await ended;
+    if (gathered) {
+      fault ??= await gathered.then((commands) => device.commit(commands), reasonOf);
+      // Others may wait for its parameters.
+      if (fault !== undefined) transport.fail(new RankError(`${nameOf(rank)} failed at ${current}: ${fault}`));
+    }
     release(run.losses);
     return {
       verdict,

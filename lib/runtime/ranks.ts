@@ -2,14 +2,16 @@
 import type { Device } from "../gpu/device.ts";
 import { createTimer } from "../gpu/timing.ts";
 import type { Layer } from "../layers/layer.ts";
+import type { ParameterBlock } from "../layers/parameter_blocks.ts";
 import type { Sums } from "../layers/sums.ts";
 import type { Model } from "../models/model.ts";
 import { empty, release } from "../tensor.ts";
 import { specFor } from "../train/optimizer_groups.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
+import { optimizerOf } from "./piece_optimizer.ts";
 import { placedOrUndone, placeStage } from "./placed.ts";
 import type { Rank } from "./run.ts";
-import { sharesOf } from "./shares.ts";
+import { type Share, sharesOf, type Sharing, updatedPiece } from "./shares.ts";
 import type { Tie } from "./ties.ts";
 import { placeOf, type World } from "./world.ts";
 
@@ -30,6 +32,8 @@ export interface Placement {
 /** How it is placed. */
 export interface RankOptions {
   readonly optimizer: OptimizerSpec;
+  /** Whether each replica updates a piece of the parameters; no by default. */
+  readonly shardOptimizer?: boolean;
   /** Of the initial parameters. */
   readonly seed?: number;
   /** By the name of a parameter that starts as a copy of another, the other's name. */
@@ -46,7 +50,7 @@ export interface RankOptions {
 export function placeRanks(
   devices: readonly Device[],
   { model, layers, sums, size, placement, ties }: Placement,
-  { optimizer, seed, originals, mixed }: RankOptions,
+  { optimizer, shardOptimizer = false, seed, originals, mixed }: RankOptions,
   world: World,
 ): readonly Rank[] {
   const dtype = mixed ? "f16" : "f32";
@@ -54,26 +58,26 @@ export function placeRanks(
   const kindOf = (name: string) => specFor(optimizer, originals.get(name) ?? name);
   const places = world.peers.map((peer) => ({ peer, ...placeOf(peer, size) }));
   const replicas = world.size / size;
+  const specOf = ({ parameters: [first] }: ParameterBlock) => kindOf(first.name);
+  const sharing: Sharing = {
+    ...{ replicas, specOf, sharded: shardOptimizer },
+    tied: ties.flatMap(({ parameters }) => parameters),
+    id: ties.length + layers.length, // behind the sums of tied gradients and of the stages' state
+  };
   const placed = placedOrUndone(devices, () =>
     devices.map((device, at) => {
-      const { number } = places[at];
+      const { number, replica } = places[at];
       const own = [...placement.keys()].filter((stage) => placement[stage] === number);
       const stages = new Map(
         own.map((stage) => [stage, placeStage(layers[stage], sums[stage], device, { seed, originals, dtype, kindOf })]),
       );
-      const optimizers = [...stages.values()].flatMap(({ blocks }) => blocks).map((block) =>
-        kindOf(block.parameters[0].name)
-          .create(
-            block.masters,
-            block.gradients,
-            block.decayed,
-            mixed ? block.values : undefined,
-            block.parameters.map(({ shape }, index) => ({ shape, start: block.starts[index] })),
-          )
+      const shares = replicas > 1 ? sharesOf(stages, sharing) : new Map<number, readonly Share[]>();
+      const optimizers = [...stages].flatMap(([stage, { blocks }]) =>
+        blocks.map((block, index) =>
+          optimizerOf(specOf(block), block, updatedPiece(block, shares.get(stage)?.[index], replica))
+        )
       );
       const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
-      // Behind the sums of tied gradients and of the stages' state.
-      const shares = replicas > 1 ? sharesOf(stages, replicas, ties.length + layers.length) : new Map();
       return { stages, shares, optimizers, lossGradient };
     }));
   const transports = world.connect(devices);

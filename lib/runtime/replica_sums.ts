@@ -32,6 +32,11 @@ export interface Summand {
   readonly id: number;
 }
 
+/** The number of the message that brings the sum of a bucket, whose first number is `id`. No edge of a program has such. */
+export function gatherNumber(id: number): number {
+  return -2 - id;
+}
+
 /** How many numbers the messages of a summand take, from its `id` on: two for each bucket. */
 export function messagesOf({ pieces }: Pick<Summand, "pieces">, most = bucketLength): number {
   return 2 * bucketsOf(pieces, most).length;
@@ -98,7 +103,7 @@ interface Bucket {
 
 function prepare({ replica, replicas, transport }: Replica, { tensor, pieces, gathered, id }: Summand): Bucket {
   const { device } = tensor;
-  const [scattered, gathers] = [-1 - id, -2 - id]; // numbers that no edge of a program has
+  const [scattered, gathers] = [-1 - id, gatherNumber(id)];
   const part = ({ start, end }: Piece) => view(tensor, [end - start], 4 * start);
   const others = pieces.flatMap((piece, at) =>
     at !== replica && lengthOf(piece) > 0 ? [{ peer: replicas[at], own: part(piece) }] : []

@@ -3,16 +3,10 @@ import type { Program } from "../schedules/program.ts";
 import { beginSums, type SumTime } from "./replica_sums.ts";
 import type { Rank, Run } from "./run.ts";
 
-/** By the action that ends the last W or B of a stage, the stage, whose gradients are complete then: of those that the rank shares with replicas. */
-export function endsOf({ group, microbatches }: Program, { shares }: Rank): ReadonlyMap<number, number> {
+/** By the action that the sum of a stage of the rank waits for, the stage. */
+export function endsOf({ sum, waits, from }: Program, { stages }: Rank): ReadonlyMap<number, number> {
   return new Map(
-    [...shares].filter(([, { length }]) => length > 0).map(([stage]) => {
-      let last = 0;
-      for (let cell = stage * microbatches; cell < (stage + 1) * microbatches; cell++) {
-        last = Math.max(last, group[cell]);
-      }
-      return [last, stage];
-    }),
+    [...stages.keys()].filter((stage) => sum[stage] >= 0).map((stage) => [from[waits[sum[stage]]], stage]),
   );
 }
 

@@ -85,6 +85,7 @@ export type { Held } from "./price/holder.ts";
 export { type Memory, type SharedInput, type SlotMemory, type StageMemory, unitMemory } from "./price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./price/memory_timeline.ts";
 export { peakMemory } from "./price/peak_memory.ts";
+export { type Neighbours, type Network, type ReplicaOptions, type SumWay, withReplicas } from "./price/replicas.ts";
 export { simulate, type Simulation, type Span, type SumSpan } from "./price/simulate.ts";
 
 export { type Progress, search, type SearchOptions, type SearchResult } from "./search/search.ts";

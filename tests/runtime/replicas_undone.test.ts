@@ -76,7 +76,7 @@ const fragileTransports = (devices: readonly Device[]) =>
   inProcess(devices).map((transport, peer): Transport => ({
     ...transport,
     send(to, id, tensor) {
-      if (id < 0) meet(peer, "sent sum");
+      if (id < 0) meet(peer, devices[peer].activity === "optimizer" ? "sent parameters" : "sent sum");
       return transport.send(to, id, tensor);
     },
     async receive(from, id, target) {
@@ -85,9 +85,14 @@ const fragileTransports = (devices: readonly Device[]) =>
     },
   }));
 
-function build(model: Model, replicas = 2): Pipeline {
+function build(model: Model, shardOptimizer: boolean): Pipeline {
   const parts = partition(model, 2).map(([first, ...others]) => [fragile(first), ...others]);
-  return connectPipeline(set, model, { parts, optimizer, replicas, seed: 3 }, worldOf(set, fragileTransports));
+  return connectPipeline(
+    set,
+    model,
+    { parts, optimizer, replicas: 2, shardOptimizer, seed: 3 },
+    worldOf(set, fragileTransports),
+  );
 }
 
 async function stateOf(pipeline: Pipeline) {
@@ -102,15 +107,20 @@ const actions = schedule.actions.flatMap((list, rank) => list.map((action) => ({
 const ends = ["optimizer", "sent sum", "received sum"].flatMap((at) => [0, 1].map((rank) => ({ rank, at })));
 const places = [...actions, ...ends];
 
-for (const [name, make, batchOf] of [["images", images, pictures], ["text", () => tinyModel(deep), text]] as const) {
+for (
+  const [name, make, batchOf, sharded] of [
+    ["images", images, pictures, false],
+    ["text, whose optimizer is shared out", () => tinyModel(deep), text, true],
+  ] as const
+) {
   test(`a failure on either replica of a model of ${name} has never happened on both, and what follows is as without it, bit for bit`, async () => {
     // Of the second model the ends alone: its actions fail as those of the first do.
     const tried = name === "images" ? places : ends;
-    const calm = build(make());
+    const calm = build(make(), sharded);
     for (let step = 0; step <= tried.length; step++) await calm.step(schedule, batchOf(step));
     const expected = await stateOf(calm);
     calm.close();
-    const pipeline = build(make());
+    const pipeline = build(make(), sharded);
     let before = await stateOf(pipeline);
     for (const [step, { rank, at }] of tried.entries()) {
       const replica = step % 2 ? 0 : 1, inUse = set.devices.map(({ ledger }) => ledger.total());
@@ -131,3 +141,18 @@ for (const [name, make, batchOf] of [["images", images, pictures], ["text", () =
     pipeline.close();
   });
 }
+
+test("a failure when parameters are passed on, which is too late for the step to be undone, ends the pipeline and hangs nobody", async () => {
+  for (const peer of [0, 3]) {
+    const pipeline = build(tinyModel(deep), true);
+    await pipeline.step(schedule, text(1));
+    fault = { peer, at: "sent parameters" };
+    const told = new RegExp(
+      `^The pipeline cannot go on: Rank \\d of replica \\d failed while it updated its parameters: .*something broke`,
+    );
+    await assert.rejects(pipeline.step(schedule, text(2)), { message: told });
+    assert.equal(fault, undefined);
+    await assert.rejects(pipeline.step(schedule, text(3)), { message: told });
+    pipeline.close();
+  }
+});
