@@ -33,6 +33,16 @@ const bundled = `TWOBP_DRIVER=bundled ${tests}`;
 const timed = ["tests/gpu/devices.test.ts", "tests/measure/ablation.test.ts"];
 const without = (files: readonly string[]) => files.map((file) => `--ignore=${file}`).join(" ");
 
+/**
+ * What another driver can break: opening and closing it, and the kernels, which each layer here compares with a float64 reference.
+ * The rest of these folders is about what happens in JavaScript, whatever the driver.
+ */
+const ofDriver = [
+  ...["cache_folder", "closing", "kernel", "opening", "parameters", "poll"].map((name) => `tests/gpu/${name}.test.ts`),
+  ...["bert", "images", "layers", "lora", "mamba"].map((name) => `tests/layers/${name}.test.ts`),
+  "tests/runtime/reference.test.ts",
+];
+
 /** Every folder of tests is a job, and the files beside them are one: none is forgotten. */
 const folders = readdirSync("tests", { withFileTypes: true });
 const testsOf = (name: string): Job => ({
@@ -54,10 +64,7 @@ const beside: Job = {
 const small = "--repeats 3 --samples 1 --schedules naive,1f1b-1";
 const others: readonly Job[] = [
   { name: "check", command: task("check") },
-  {
-    name: "bundled driver",
-    command: `${bundled} ${without(timed)} tests/gpu tests/layers tests/runtime/reference.test.ts`,
-  },
+  { name: "bundled driver", command: `${bundled} ${ofDriver.join(" ")}` },
   { name: "examples of README, docs, docstrings and examples", command: "deno run -A .ci/examples.ts", writes: true },
   { name: "docs", command: task("docs"), writes: true },
   { name: "notebooks", command: `TWOBP_SCALE=quick ${task("notebooks")}` },
