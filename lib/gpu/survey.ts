@@ -1,16 +1,7 @@
-/** Which drivers there are, tried one by one, and why the others are not. */
+/** Which drivers there are, and why others are not. */
 import { reasonOf } from "../errors.ts";
 import { firstLine } from "../text.ts";
-import {
-  type Driver,
-  driversHere,
-  listCards,
-  loadDawn,
-  remedies,
-  tryDriver,
-  usedFeatures,
-  usedLimits,
-} from "./driver.ts";
+import { type Driver, listCards, loadDawn, remedies, tryDriver, usedFeatures, usedLimits } from "./driver.ts";
 import { Gpu } from "./gpu.ts";
 
 /** What was found of a driver. */
@@ -21,7 +12,7 @@ export interface FoundDriver {
   readonly adapter?: FoundAdapter;
   /** Why it gives none. */
   readonly missing?: string;
-  /** What to do for it, where it gives none. */
+  /** What to do for it, where it is not there. */
   readonly remedy?: string;
   /** What the driver and its loader wrote meanwhile, line by line. */
   readonly said: readonly string[];
@@ -43,17 +34,11 @@ export interface FoundAdapter {
   readonly limits: Readonly<Record<string, number>>;
 }
 
-/** Tries every driver of this platform. A failure of one, whatever it is, is said of it and does not end the survey. */
-export async function surveyDrivers(onDriver: (driver: Driver) => void = () => {}): Promise<FoundDriver[]> {
-  const found: FoundDriver[] = [];
-  for (const driver of driversHere()) {
-    onDriver(driver);
-    found.push(await look(driver));
-  }
-  return found;
-}
-
-async function look(driver: Driver): Promise<FoundDriver> {
+/**
+ * Tries a driver, and closes it again. A failure, whatever it is, is said and not thrown. Where the system has no Vulkan loader the
+ * bundled driver brings one into the process, and others may be found by it that were not there before: it comes last.
+ */
+export async function lookAtDriver(driver: Driver): Promise<FoundDriver> {
   const said: string[] = [];
   const hear = (text: string) => {
     for (const line of text.split("\n").map((each) => firstLine(each.replace(/^Warning: /, "")))) {
@@ -78,6 +63,6 @@ async function look(driver: Driver): Promise<FoundDriver> {
       said,
     };
   } catch (error) {
-    return { driver, missing: firstLine(reasonOf(error)), remedy: remedies[driver], said };
+    return { driver, missing: firstLine(reasonOf(error)), said }; // whatever it is, it says itself what to do
   }
 }

@@ -1,9 +1,11 @@
 /** Looks a machine over: what there is, what works, how fast it is. */
+import { reasonOf } from "../../errors.ts";
 import { type DeviceSet, openDevices } from "../../gpu/devices.ts";
 import { timeTogether } from "../../gpu/separate.ts";
-import { surveyDrivers } from "../../gpu/survey.ts";
+import { type Driver, driversHere } from "../../gpu/driver.ts";
+import { type FoundDriver, lookAtDriver } from "../../gpu/survey.ts";
 import { callback, expectFields, oneOf, optional } from "../../rules.ts";
-import { firstLine } from "../../text.ts";
+import { shown } from "../../text.ts";
 import { standardProblems } from "../standard_problems.ts";
 import type { Depth, Diagnosis } from "./diagnosis.ts";
 import { depths } from "./diagnosis.ts";
@@ -51,18 +53,38 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
   const start = performance.now();
   onProgress(shares.surroundings, "runtimes and packages");
   const surroundings = await lookAround();
-  const drivers = await surveyDrivers((driver) => onProgress(shares.drivers, `the driver "${driver}"`));
+  const drivers: FoundDriver[] = [];
+  const look = async (which: readonly Driver[]) => {
+    for (const driver of which) {
+      onProgress(shares.drivers, `the driver "${driver}"`);
+      drivers.push(await lookAtDriver(driver));
+    }
+  };
   const facts: Found = { depth, surroundings, drivers };
   let set: DeviceSet | undefined;
   try {
-    set = await openDevices(2);
+    await look(driversHere().filter((driver) => driver !== "bundled"));
+    onProgress(shares.drivers, "two devices");
+    set = await openTwo().finally(() => look(driversHere().filter((driver) => driver === "bundled")));
     await examine(set, facts, onProgress);
   } catch (error) {
-    facts.problem = firstLine(error).replace(/\.$/, "");
+    facts.problem = shown(reasonOf(error).split("\n", 1)[0], 1000).replace(/\.$/, "");
   } finally {
     set?.close();
   }
   return { schema: 1, works: worksAt(facts), ...facts, findings: findingsOf(facts), ms: performance.now() - start };
+}
+
+/** Two devices, virtual ones where real ones are refused. */
+async function openTwo(): Promise<DeviceSet> {
+  try {
+    return await openDevices(2);
+  } catch (error) {
+    const set = await openDevices(2, { virtual: true }).catch(() => {
+      throw error;
+    });
+    return { ...set, notice: reasonOf(error) };
+  }
 }
 
 async function examine(

@@ -26,8 +26,8 @@ const rules: readonly Rule[] = [
       `Install ${name} ${oldest[name]} or newer.`,
     );
   },
-  ({ problem, drivers, surroundings: { environment } }) => {
-    if (problem === undefined) return undefined;
+  ({ problem, drivers, surroundings: { environment, missingPackages } }) => {
+    if (problem === undefined || missingPackages.some(({ name }) => name === "webgpu")) return undefined;
     const forced = environment.TWOBP_DRIVER, others = drivers.filter(({ adapter }) => adapter);
     const remedies = drivers.flatMap(({ driver, remedy }) => driver !== "gpu" && remedy ? [`${remedy}.`] : []);
     return fault(
