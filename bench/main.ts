@@ -10,6 +10,7 @@ import { torch } from "./peers/torch_schedules.ts";
 import { scaling } from "./scaling.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
+import { training } from "./training.ts";
 
 await main(
   new Command("bench").description("Measurements.")
@@ -22,6 +23,7 @@ await main(
     .addCommand(scaling)
     .addCommand(schedules)
     .addCommand(torch)
+    .addCommand(training)
     .addHelpText(
       "after",
       () => `\nWithout a command:\n\n${throughput.helpInformation()}`,
