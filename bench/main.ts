@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { main } from "../lib/cli/options.ts";
 import { agreement } from "./agreement.ts";
 import { kernels } from "./kernels.ts";
+import { loop } from "./loop.ts";
 import { memory } from "./memory.ts";
 import { paper } from "./paper.ts";
 import { peers } from "./peers/command.ts";
@@ -17,6 +18,7 @@ await main(
     .addCommand(throughput, { isDefault: true })
     .addCommand(agreement)
     .addCommand(kernels)
+    .addCommand(loop)
     .addCommand(memory)
     .addCommand(paper)
     .addCommand(peers)
