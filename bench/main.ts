@@ -8,6 +8,7 @@ import { memory } from "./memory.ts";
 import { paper } from "./paper.ts";
 import { peers } from "./peers/command.ts";
 import { torch } from "./peers/torch_schedules.ts";
+import { sampling } from "./sampling.ts";
 import { scaling } from "./scaling.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
@@ -22,6 +23,7 @@ await main(
     .addCommand(memory)
     .addCommand(paper)
     .addCommand(peers)
+    .addCommand(sampling)
     .addCommand(scaling)
     .addCommand(schedules)
     .addCommand(torch)
