@@ -112,22 +112,18 @@ async function run(options: Options): Promise<void> {
         bar.step(`loss ${made[1].loss.toFixed(3)}${held ? `, held out ${held.loss.toFixed(3)}` : ""}`);
       });
       bar.done();
-      const runs = [];
-      for (const { schedule, pipeline, losses, ms, evaluations } of begun) {
-        const heldOut = await heldOutLoss(pipeline, schedule, all);
-        runs.push({ twoStage: schedule === split, heldOut, losses, ms, evaluations });
-      }
+      const heldOut = await heldOutLoss(begun[1].pipeline, split, all);
       const texts: string[] = [];
       for (let text = 1; text <= 3; text++) {
         const made = await generateText(begun[1].pipeline, { prompt, temperature: 0.8, seed: text });
         texts.push(printable(prompt + made.text));
       }
-      return { runs, texts, mode: set.mode, adapter: set.adapter };
+      return { begun, heldOut, texts, mode: set.mode, adapter: set.adapter };
     } finally {
       begun.forEach(({ pipeline }) => pipeline.close());
     }
   }).finally(bar.done);
-  const [without, withIt] = measured.runs;
+  const [without, withIt] = measured.begun;
   const same = agreement(without.losses, withIt.losses);
   const ratios = without.ms.map((ms, at) => ms / withIt.ms[at]).slice(warmUpSteps(steps));
   const report: TrainingComparison = {
@@ -143,7 +139,7 @@ async function run(options: Options): Promise<void> {
       heldOut: pairs.loss(all),
       heldOutBetween: pairs.loss(batches),
     },
-    heldOut: { without: without.heldOut, with: withIt.heldOut },
+    heldOut: measured.heldOut,
     same,
     gain: { median: median(ratios), quartiles: quartiles(ratios), pairs: ratios.length },
     evaluations: withIt.evaluations.map(({ step, loss }, at) => ({

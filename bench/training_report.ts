@@ -35,8 +35,8 @@ export interface TrainingComparison {
     /** The same on what evaluations between updates look at. */
     readonly heldOutBetween: number;
   };
-  /** After the last update, on all that is held out. */
-  readonly heldOut: Both;
+  /** After the last update with 2BP, on all that is held out. */
+  readonly heldOut: number;
   readonly same: {
     /** Updates whose losses have the same bits. */
     readonly equalBits: number;
@@ -82,8 +82,7 @@ export function trainingComparisonTable(report: TrainingComparison): Table {
       ["tokens of the text, held out", `${tokens.train}, ${tokens.heldOut}`],
       ["H(next | current) of the whole text", nats(bigrams.entropy)],
       ["smoothed bigrams of what is trained on, on what is held out", nats(bigrams.heldOut)],
-      ["held-out loss in the end, with 2BP", nats(heldOut.with)],
-      ["held-out loss in the end, without", nats(heldOut.without)],
+      ["loss on what is held out, in the end", nats(heldOut)],
       ["below H(next | current)", below(bigrams.entropy)],
       ["below smoothed bigrams", below(bigrams.heldOutBetween)],
       ["updates whose losses have the same bits", `${same.equalBits} of ${steps}`],
