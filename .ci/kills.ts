@@ -1,7 +1,7 @@
 /**
  * Whether a training survives being killed: 200 updates with a checkpoint after every third, ended by SIGKILL at a random moment, 20
- * times over. Each of them is then resumed: on the 2 devices that it had it must end with the bits of the one that nobody killed, and
- * on 1 or on 4, in turn, with the same to 1e-5, in every loss and, by their norm, in the parameters.
+ * times over. Each of them is then resumed here: on the 2 devices that it had it must end with the bits of the one that nobody killed,
+ * and on 1 and on 4 with the same to 1e-5, in every loss and, by their norm, in the parameters.
  * `deno run -A --no-check .ci/kills.ts [number of kills, 20 by default] [a file for the figures, as JSON]`. Not on Windows.
  */
 import { Buffer } from "node:buffer";
@@ -11,41 +11,46 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { adamw, createPipeline, generate, openDevices, textSource, twoStage } from "twobp";
+import { adamw, createPipeline, type DeviceSet, generate, openDevices, textSource, twoStage } from "twobp";
 import { llama } from "twobp/models";
-import { cosineDecay, train } from "twobp/train";
+import { cosineDecay, train, type TrainStep } from "twobp/train";
 import { openOutputs } from "../lib/cli/outputs.ts";
-import { generator } from "../lib/random.ts";
+import { type Generator, generator } from "../lib/random.ts";
 import { lastWhole } from "../lib/training/checkpoint_folder.ts";
 import { openTensorFile } from "../lib/weights/safetensors.ts";
 
 const steps = 200, every = 3, bound = 1e-5;
 
-/** The training, in a process of its own: it goes on from what is in its folder, and says each loss. */
-async function trainIn(folder: string, devices: number) {
+/** The training, which goes on from what is in its folder. */
+async function trainIn(folder: string, set: DeviceSet, onStep: (step: TrainStep) => void) {
   const text = new TextEncoder().encode("to be or not to be, that is the question. ".repeat(20));
-  const length = 16;
-  const model = llama("killed", {
-    ...{ vocabulary: 256, width: 32, blocks: 4, heads: 2, hidden: 64, length, dropout: 0.1 },
+  const length = 16, sizes = { vocabulary: 256, width: 32, blocks: 2, heads: 2, hidden: 64, length };
+  const pipeline = createPipeline(set, llama("killed", { ...sizes, dropout: 0.1 }), {
+    ...{ optimizer: adamw({ learningRate: 3e-3 }), seed: 3 },
   });
-  const set = await openDevices(devices);
-  const pipeline = createPipeline(set, model, { optimizer: adamw({ learningRate: 3e-3 }), seed: 3 });
-  const { resumed } = await train(pipeline, {
-    schedule: twoStage(generate("1f1b", { devices, microbatches: 2 })),
+  await train(pipeline, {
+    schedule: twoStage(generate("1f1b", { devices: set.devices.length, microbatches: 2 })),
     data: { open: (from) => textSource(text, { length, seed: 5, from }) },
     ...{ samples: 4, steps, clip: 1, learningRate: cosineDecay({ steps, warmUp: 10 }) },
     ...{ resume: true, save: { folder, every, keep: 2 } },
-    onStep: ({ step, loss }) => process.stdout.write(`step ${step} ${loss}\n`),
+    onStep,
   });
-  process.stdout.write(`resumed ${resumed?.step ?? 0}, damaged ${resumed?.damaged.length ?? 0}\n`);
   pipeline.close();
-  set.close();
 }
 
-/** Starts it. */
-function start(folder: string, devices: number) {
+type Losses = Map<number, number>;
+
+/** It on devices of this process: the losses of the updates that it makes. */
+async function lossesOf(folder: string, set: DeviceSet): Promise<Losses> {
+  const losses: Losses = new Map();
+  await trainIn(folder, set, ({ step, loss }) => void losses.set(step, loss));
+  return losses;
+}
+
+/** Starts it in a process of its own, on 2 devices, which says each update. */
+function start(folder: string) {
   const runtime = process.versions.deno ? ["run", "-A", "--no-check"] : process.versions.bun ? [] : ["--import", "tsx"];
-  const child = spawn(process.execPath, [...runtime, fileURLToPath(import.meta.url), "train", folder, String(devices)]);
+  const child = spawn(process.execPath, [...runtime, fileURLToPath(import.meta.url), "train", folder]);
   let stdout = "", stderr = "";
   const heard = new Set<() => void>();
   child.stdout.on("data", (chunk) => {
@@ -53,17 +58,17 @@ function start(folder: string, devices: number) {
     heard.forEach((each) => each());
   });
   child.stderr.on("data", (chunk) => stderr += chunk);
-  const done = new Promise<{ code: number | null; losses: Map<number, number>; stdout: string }>((resolve, reject) =>
+  /** How many updates it has said, and whether it has come to its end. */
+  const done = new Promise<{ updates: number; ended: boolean }>((resolve, reject) =>
     child.once("error", reject).once("close", (code) => {
-      if (stderr !== "") return reject(new Error(`A training on ${devices} devices said: ${stderr}`));
-      const losses = new Map([...stdout.matchAll(/^step (\d+) (\S+)$/gm)].map(([, step, loss]) => [+step, +loss]));
-      resolve({ code, losses, stdout });
+      if (stderr !== "") return reject(new Error(`A training said: ${stderr}`));
+      resolve({ updates: stdout.split("\n").length - 1, ended: code === 0 });
     })
   );
   /** Waits until it has made an update, or has ended. */
   const made = (step: number) =>
     new Promise<void>((resolve) => {
-      const look = () => stdout.includes(`step ${step} `) && resolve();
+      const look = () => stdout.includes(`step ${step}\n`) && resolve();
       heard.add(look);
       look();
       done.then(() => resolve(), () => resolve());
@@ -106,45 +111,51 @@ function distance(one: Values, other: Values): number {
 }
 
 /** Largest relative difference of the losses that both have. */
-const apart = (one: ReadonlyMap<number, number>, other: ReadonlyMap<number, number>) =>
+const apart = (one: Losses, other: Losses) =>
   [...one].reduce((most, [step, loss]) => Math.max(most, Math.abs(loss - other.get(step)!) / Math.abs(loss)), 0);
 
-async function kill(count: number, json?: string) {
-  const out = openOutputs({ ...json === undefined ? {} : { json } });
+/** Starts the training in a folder, kills it at a random moment, and says how far it had come; nothing where it had ended before. */
+async function killed(folder: string, random: Generator) {
+  const { child, done, made } = start(folder);
+  await made(random.integer(steps));
+  await new Promise((later) => setTimeout(later, 40 * random.uniform()));
+  process.kill(child.pid!, "SIGKILL");
+  const { updates, ended } = await done;
+  if (ended) return undefined;
+  const damaged: string[] = [], from = Number(lastWhole(folder, damaged)?.description.step ?? 0);
+  const writing = existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".tmp"));
+  return { updates, writing, resumedFrom: from, damaged };
+}
+
+async function kills(count: number, json?: string) {
+  const out = openOutputs(json === undefined ? {} : { json });
   const root = mkdtempSync(join(tmpdir(), "twobp-kills-")), random = generator("kills");
-  const wrong: string[] = [];
+  const wrong: string[] = [], rows: object[] = [];
+  const sets = [await openDevices(2), await openDevices(1), await openDevices(4)];
   try {
     const whole = join(root, "whole");
-    const undisturbed = await start(whole, 2).done, bits = valuesOf(whole);
-    if (undisturbed.losses.size !== steps) throw new Error("The undisturbed training has not made all updates");
-    const rows = [];
+    const undisturbed = await lossesOf(whole, sets[0]), bits = valuesOf(whole);
     while (rows.length < count) {
       const number = rows.length + 1, folder = join(root, `killed-${number}`);
-      const killed = start(folder, 2);
-      await killed.made(random.integer(steps));
-      await new Promise((later) => setTimeout(later, 40 * random.uniform()));
-      process.kill(killed.child.pid!, "SIGKILL");
-      const { losses, stdout } = await killed.done;
-      if (/^resumed/m.test(stdout)) { // it had ended before
+      const how = await killed(folder, random);
+      if (!how) {
         rmSync(folder, { recursive: true });
         continue;
       }
-      const damaged: string[] = [], from = Number(lastWhole(folder, damaged)?.description.step ?? 0);
+      const { damaged, ...found } = how;
       if (damaged.length > 0) {
         wrong.push(`kill ${number} has left a checkpoint that is not whole: ${damaged.join("; ")}`);
       }
-      const writing = existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".tmp"));
-      const row: Record<string, unknown> = { number, updates: losses.size, writing, resumedFrom: from };
-      for (const devices of [2, number % 2 === 0 ? 4 : 1]) {
-        const own = join(root, `resumed-${number}-${devices}`);
+      const resumed = [];
+      for (const set of sets) {
+        const devices = set.devices.length, own = join(root, `resumed-${number}-${devices}`);
         if (existsSync(folder)) cpSync(folder, own, { recursive: true });
-        const resumed = await start(own, devices).done;
-        if (resumed.losses.size !== steps - from) {
-          wrong.push(`kill ${number}: on ${devices} devices ${resumed.losses.size} of ${steps - from} updates`);
+        const made = await lossesOf(own, set), values = valuesOf(own);
+        const [same, losses, parameters] = [isEqual(values, bits), apart(made, undisturbed), distance(values, bits)];
+        resumed.push({ devices, mode: set.mode, updates: made.size, same, losses, parameters });
+        if (made.size !== steps - found.resumedFrom) {
+          wrong.push(`kill ${number}: on ${devices} devices ${made.size} of ${steps - found.resumedFrom} updates`);
         }
-        const values = valuesOf(own), same = isEqual(values, bits), losses = apart(resumed.losses, undisturbed.losses);
-        const parameters = distance(values, bits);
-        row[`on${devices}`] = { same, losses, parameters };
         if (devices === 2 && !same) wrong.push(`kill ${number}: resumed on 2 devices it ends with other bits`);
         if (!(losses <= bound && parameters <= bound)) {
           wrong.push(`kill ${number}: on ${devices} devices losses differ by ${losses}, parameters by ${parameters}`);
@@ -152,16 +163,17 @@ async function kill(count: number, json?: string) {
         rmSync(own, { recursive: true });
       }
       rmSync(folder, { recursive: true, force: true });
-      rows.push(row);
-      out.say(JSON.stringify(row));
+      rows.push({ number, ...found, resumed });
+      out.say(JSON.stringify(rows[number - 1]));
     }
     if (!rows.some(({ writing }) => writing)) wrong.push("no kill has come while a checkpoint was written");
     await out.results(".ci/kills.ts", {
       title: "Killed trainings",
-      report: { schema: 1, steps, every, rows, wrong },
+      report: { schema: 1, adapter: sets[0].adapter, steps, every, rows, wrong },
       sections: () => [],
     });
   } finally {
+    sets.forEach((set) => set.close());
     rmSync(root, { recursive: true, force: true });
   }
   console.log(wrong.length ? wrong.join("\n") : `All ${count} end as if nobody had killed them.`);
@@ -170,7 +182,8 @@ async function kill(count: number, json?: string) {
 
 const [what, ...given] = process.argv.slice(2);
 if (what === "train") {
-  await trainIn(given[0], Number(given[1]));
+  const set = await openDevices(2);
+  await trainIn(given[0], set, ({ step }) => process.stdout.write(`step ${step}\n`));
   process.exit(0);
 }
-process.exit(await kill(Number(what ?? 20), given[0]) > 0 ? 1 : 0);
+process.exit(await kills(Number(what ?? 20), given[0]) > 0 ? 1 : 0);
