@@ -114,12 +114,22 @@ function distance(one: Values, other: Values): number {
 const apart = (one: Losses, other: Losses) =>
   [...one].reduce((most, [step, loss]) => Math.max(most, Math.abs(loss - other.get(step)!) / Math.abs(loss)), 0);
 
+/** How far a training had come that was killed. */
+interface Killed {
+  /** It has said so many. */
+  readonly updates: number;
+  /** Whether a checkpoint was being written. */
+  readonly writing: boolean;
+  /** The updates in its last whole checkpoint. */
+  readonly resumedFrom: number;
+}
+
 /** Starts the training in a folder, kills it at a random moment, and says how far it had come; nothing where it had ended before. */
-async function killed(folder: string, random: Generator) {
+async function killed(folder: string, random: Generator): Promise<Killed & { damaged: string[] } | undefined> {
   const { child, done, made } = start(folder);
   await made(random.integer(steps));
   await new Promise((later) => setTimeout(later, 40 * random.uniform()));
-  process.kill(child.pid!, "SIGKILL");
+  child.kill("SIGKILL");
   const { updates, ended } = await done;
   if (ended) return undefined;
   const damaged: string[] = [], from = Number(lastWhole(folder, damaged)?.description.step ?? 0);
@@ -130,7 +140,7 @@ async function killed(folder: string, random: Generator) {
 async function kills(count: number, json?: string) {
   const out = openOutputs(json === undefined ? {} : { json });
   const root = mkdtempSync(join(tmpdir(), "twobp-kills-")), random = generator("kills");
-  const wrong: string[] = [], rows: object[] = [];
+  const wrong: string[] = [], rows: (Killed & { number: number; resumed: object[] })[] = [];
   const sets = [await openDevices(2), await openDevices(1), await openDevices(4)];
   try {
     const whole = join(root, "whole");
