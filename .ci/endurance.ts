@@ -2,7 +2,8 @@
  * Whether a process grows that opens and closes all day: 1,000 steps, 2,000 updates of `train()`, 200 models of different shapes, 60
  * pipelines of one, 50 sets of devices, in one process. Prints resident memory, descriptors, threads and mappings, and fails where
  * the last third ends with more than the one before. `deno run -A --no-check .ci/endurance.ts [share of the numbers, 1 by default]
- * [a file for the figures, as JSON] [one of steps, updates, models, pipelines, "sets of devices" alone]`; in Node `npx tsx`. Linux only: elsewhere there is nothing to count.
+ * [a file for the figures, as JSON] [one of steps, updates, models, pipelines, "sets of devices" alone]`; in Node `npx tsx`.
+ * Linux only: elsewhere there is nothing to count.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
