@@ -150,16 +150,15 @@ def measure(rank, config):
             clock.running = name
             steps[name].append(run.timed(contenders[name], device))
             inside[name].append(clock.take())
-    clock.running = None
-    for name, folder in config["traces"].items():
-        # What a user has: a trace, of steps that are marked.
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        with torch.profiler.profile(activities=activities) as profiler:
-            for _ in range(config["traced"]):
-                dist.barrier()
-                contenders[name]()
-                profiler.step()
-        profiler.export_chrome_trace(f"{folder}/rank{rank}.json")
+        clock.running = None
+        for name, folder in config["traces"].items():
+            # What a user has: traces of steps that are marked. Some in every round, so that they see what the steps see.
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+                for _ in range(config["traced"]):
+                    dist.barrier()
+                    contenders[name]()
+                    profiler.step()
+            profiler.export_chrome_trace(f"{folder}/{index}-{rank}.json")
     everybody = [None] * ranks
     dist.all_gather_object(everybody, {name: rounds for name, rounds in inside.items()})
     if rank == 0:

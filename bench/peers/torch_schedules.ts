@@ -96,7 +96,7 @@ async function run(
     name: splitName(base.name),
     schedule: base.name === joined ? generate("zb-v", { devices: ranks }) : twoStage(base.schedule),
   }]);
-  const first = await measure(python, model, 1, usual, {});
+  const first = await measure(python, model, firstRounds, usual, {});
   const contenders = [...plain, ...await planned(plain, first.traced)];
   const { times, traced: known, inside } = await measure(python, model, repeats, contenders, ownClasses);
   const rows = contenders.flatMap((contender) => {
@@ -153,8 +153,10 @@ const joined = "zb-v joined";
 const splitName = (name: string) => name === joined ? "zb-v" : `${name} fill`;
 /** What is traced: of each number of stages one schedule without 2BP and one with. */
 const traced = ["1f1b-2", "1f1b-2 fill", joined, "zb-v"];
-/** Steps in a trace, the warm-up included. */
-const tracedSteps = 8;
+/** Rounds of the run whose traces the policies and the search are given. */
+const firstRounds = 10;
+/** Steps in a round's trace, the warm-up included. */
+const tracedSteps = 3;
 
 /** Without 2BP. */
 function bases(): Contender[] {
@@ -276,10 +278,14 @@ async function measure(
       throw new UserError(`${python} cannot run the schedules: ${why}; --python names one that has PyTorch`);
     }
     const times: Times = JSON.parse(readFileSync(out, "utf8"));
-    const read = async (name: string) =>
-      clusterOf(
-        await fromTrace(Array.from({ length: ranks }, (_, rank) => join(traces[name], `rank${rank}.json`))),
-      );
+    const read = async (name: string) => {
+      const found: Cluster[] = [];
+      for (let round = 0; round < rounds; round++) {
+        const files = Array.from({ length: ranks }, (_, rank) => join(traces[name], `${round}-${rank}.json`));
+        found.push(clusterOf(await fromTrace(files)));
+      }
+      return medianOf(found);
+    };
     const [plain, split, plainV, splitV] = await Promise.all(traced.map(read));
     const known = [together(plain, split), together(plainV, splitV)];
     return {
@@ -290,6 +296,25 @@ async function measure(
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** The median of each time over the traces of one schedule. */
+function medianOf(all: readonly Cluster[]): Cluster {
+  const of = (pick: (cluster: Cluster) => number | null | undefined) =>
+    median(all.flatMap((cluster) => pick(cluster) ?? []));
+  const [first] = all;
+  const stages = first.stages.map((stage, at) =>
+    Object.fromEntries(
+      Object.keys(stage).map((kind) => [kind, of(({ stages }) => stages[at][kind as keyof typeof stage] as number)]),
+    ) as unknown as Cluster["stages"][number]
+  );
+  return {
+    ...first,
+    stages,
+    messages: first.messages?.map((message, at) => ({ ...message, time: of(({ messages }) => messages?.[at]?.time) })),
+    hosts: first.hosts?.map((_, rank) => of(({ hosts }) => hosts?.[rank])),
+    tails: first.tails?.map((_, rank) => of(({ tails }) => tails?.[rank])),
+  };
 }
 
 /** One cluster of two: B of the run without 2BP, I and W of the one with. */

@@ -53,6 +53,8 @@ export class Device {
    * @internal
    */
   readonly pool: Pool;
+  /** Whose device it is, in messages: a step says so where there are several replicas. */
+  place: string;
   /** What the device is used for just now, an action as in "0F3": errors about its buffers name it, however late they come. */
   activity = "set-up";
   /**
@@ -66,6 +68,8 @@ export class Device {
   #pass: GPUComputePassEncoder | undefined;
   /** Recordings that have been finished and not been submitted yet. */
   readonly #finished = new Set<GPUCommandBuffer>();
+  /** Those of them whose memory is held: they need nothing but their uniform blocks. */
+  readonly #aside = new Set<GPUCommandBuffer>();
 
   /** Free buffers for small reads, which a step has some of. */
   readonly #staging: GPUBuffer[] = [];
@@ -75,6 +79,7 @@ export class Device {
   /** The device of `rank` on `gpu`; `openDevices` makes these. */
   constructor(rank: number, gpu: Gpu) {
     this.rank = rank;
+    this.place = `Rank ${rank}`;
     this.gpu = gpu;
     this.ledger = createLedger();
     this.#bindGroups = createBindGroups(gpu.info.dry ? () => {} : forgetNative);
@@ -196,6 +201,18 @@ export class Device {
     return commands;
   }
 
+  /**
+   * The same for work that uses nothing but memory which stays handed out until it is submitted: other recordings may be made and
+   * submitted before it, and what they give back meanwhile is free.
+   */
+  finishAside(): GPUCommandBuffer | undefined {
+    const commands = this.finish();
+    if (!commands) return undefined;
+    this.#aside.add(commands);
+    this.discard(commands);
+    return commands;
+  }
+
   /** Hands what is recorded, or a finished recording, to the GPU as one submission. */
   submit(commands?: GPUCommandBuffer): void {
     this.#expectOpen("submit");
@@ -204,6 +221,7 @@ export class Device {
     this.gpu.queue.submit([commands]);
     if (this.gpu.info.software && !this.gpu.info.dry) yieldCore();
     this.#finished.delete(commands);
+    this.#aside.delete(commands);
     if (!this.#isRecording()) this.#settleRecorded();
   }
 
@@ -214,7 +232,7 @@ export class Device {
   /** Nothing is recorded any more that has not been submitted. */
   #settleRecorded(): void {
     this.pool.settle();
-    this.#uniforms.settle();
+    if (this.#aside.size === 0) this.#uniforms.settle();
   }
 
   /** Writes host data into a view, in order with the submissions around it. */
@@ -325,7 +343,8 @@ export class Device {
   }
 
   #fail(message: string): never {
-    throw new DeviceError(this.rank, this.activity, `Rank ${this.rank} (${this.gpu.info.name}): ${message.trim()}`);
+    const { rank, place, activity, gpu: { info } } = this;
+    throw new DeviceError(rank, activity, `${place} (${info.name}): ${message.trim()}`, place);
   }
 
   #endPass(): void {
@@ -352,6 +371,7 @@ export class Device {
     this.#pass = undefined;
     this.#encoder = undefined;
     this.#finished.clear();
+    this.#aside.clear();
     for (const staging of this.#started) staging.destroy();
     this.#started.clear();
     this.#settleRecorded();
@@ -367,7 +387,7 @@ export class Device {
     this.#uniforms.retire();
     this.#staging.splice(0).forEach((buffer) => buffer.destroy());
     this.pool.trim();
-    if (!this.#isRecording()) this.#uniforms.settle();
+    if (!this.#isRecording() && this.#aside.size === 0) this.#uniforms.settle();
     if (!this.gpu.closed) this.gpu.trimPipelines();
   }
 
@@ -383,12 +403,15 @@ export class Device {
 export class DeviceError extends Error {
   /** Whose device it is. */
   readonly rank: number;
+  /** The same in words, as messages say it. */
+  readonly place: string;
   /** What the device was used for when the error was found. */
   readonly activity: string;
 
   /** An error of the device of `rank`. */
-  constructor(rank: number, activity: string, message: string) {
+  constructor(rank: number, activity: string, message: string, place = `Rank ${rank}`) {
     super(message);
+    this.place = place;
     this.rank = rank;
     this.activity = activity;
   }

@@ -47,9 +47,28 @@ const mostDevices = 1024;
  * close();
  * ```
  */
-export async function openDevices(
+export function openDevices(
   count: number,
   options: { virtual?: boolean; driver?: Driver } = {},
+): Promise<DeviceSet> {
+  return openPlaced(count, options);
+}
+
+/** Devices that other processes open on the same machine, for the same pipeline. */
+export interface Neighbours {
+  /** The number of the first device here. */
+  readonly first: number;
+  /** How many devices of this machine other processes take before. */
+  readonly before: number;
+  /** How many all processes take of this machine. */
+  readonly all: number;
+}
+
+/** As {@link openDevices}, for devices of which other processes have more. */
+export async function openPlaced(
+  count: number,
+  options: { virtual?: boolean; driver?: Driver },
+  { first, before, all }: Neighbours = { first: 0, before: 0, all: count },
 ): Promise<DeviceSet> {
   expectFields("openDevices", options, { virtual: anything, driver: anything }); // looked at below
   let { virtual } = options;
@@ -62,28 +81,28 @@ export async function openDevices(
     throw new UserError(`virtual is ${JSON.stringify(virtual)}, but must be true, false or left out`);
   }
   if (driver !== undefined) expectDriver(driver, "driver");
-  const gpus = [new Gpu(await openAdapter(0, driver))];
+  const gpus = [new Gpu(await openAdapter(first, driver))];
   try {
     const { info } = gpus[0];
     let notice: string | undefined;
-    if (!virtual && count > 1) {
+    if (!virtual && all > 1) {
       const cards = info.software ? [] : listCards(info.vendor);
       const available = info.software ? availableParallelism() : Math.max(1, cards.length);
-      const found = `${count} devices asked for, ${available} ${info.software ? "core" : "GPU"}${
+      const found = `${all} devices asked for, ${available} ${info.software ? "core" : "GPU"}${
         available === 1 ? "" : "s"
       } found`;
-      if (available < count && virtual === false && !info.software) throw new UserError(found);
-      if (available < count && virtual === undefined) {
+      if (available < all && virtual === false && !info.software) throw new UserError(found);
+      if (available < all && virtual === undefined) {
         virtual = true;
         notice = `${found}: the devices are virtual`;
       } else {
         if (!info.software) gpus.pop()!.close(); // reopened by its address, like the others
-        for (let rank = gpus.length; rank < count; rank++) {
-          gpus.push(new Gpu(await openAdapter(rank, info.driver, cards[rank])));
+        for (let at = gpus.length; at < count; at++) {
+          gpus.push(new Gpu(await openAdapter(first + at, info.driver, cards[before + at])));
         }
       }
     }
-    const devices = Array.from({ length: count }, (_, rank) => new Device(rank, virtual ? gpus[0] : gpus[rank]));
+    const devices = Array.from({ length: count }, (_, at) => new Device(first + at, virtual ? gpus[0] : gpus[at]));
     if (!virtual && !info.software) await expectSeparate(devices);
     return {
       mode: virtual ? "virtual" : "real",
@@ -104,9 +123,12 @@ export async function openDevices(
 
 /** Cards are told apart by address, but a driver may ignore the address: then all ranks would be on one GPU. */
 async function expectSeparate(devices: readonly Device[]) {
-  for (let rank = 1; rank < devices.length; rank++) {
-    if (await shareHardware(devices[0], devices[rank])) {
-      throw new UserError(`Ranks 0 and ${rank} turn out to share one GPU: ask for virtual devices instead`);
+  const [first, ...others] = devices;
+  for (const other of others) {
+    if (await shareHardware(first, other)) {
+      throw new UserError(
+        `Ranks ${first.rank} and ${other.rank} turn out to share one GPU: ask for virtual devices instead`,
+      );
     }
   }
 }

@@ -10,6 +10,8 @@
  * before the wait ended the last times, and polls closely from there on. For a wait that nobody knows, parks grow with the time
  * already waited: one of t ends at most `SLACK * t` late. On two cores with two busy devices, such parks of at most 0.5 ms
  * made whole steps 1 to 2 % slower than parks of at most 2 ms.
+ *
+ * Messages between processes wait in the same way, and are looked after in the same turns: see `lookAfter`.
  */
 
 /** The first stretch of a wait is polled without parking: short kernels and copies end here. */
@@ -27,6 +29,43 @@ const REMEMBERED = 5;
 
 const cell = new Int32Array(new SharedArrayBuffer(4));
 let installed = false;
+/** As it was before {@link installPolling}, and passed every callback through. */
+const nextTurn = globalThis.setImmediate;
+
+/** What else has to be looked after while this thread waits. */
+interface Other {
+  /** Looks after it, without waiting. */
+  turn(): void;
+  /** Whether there is anything to look after now. */
+  isBusy(): boolean;
+}
+
+let other: Other | undefined;
+/** Whether its own turns go on. */
+let turning = false;
+/** Whether Dawn has polled since the last of them: then the thread has been parked, and the other has had its turn. */
+let polledByDawn = false;
+
+/**
+ * Has something that goes on only when it is called, as messages of MPI do, looked after at each of Dawn's polls, and where Dawn
+ * waits for nothing as often. To be called whenever there is something new to look after: until there is nothing any more, turns go on.
+ */
+export function lookAfter(what: Other): void {
+  other = what;
+  if (turning) return;
+  turning = true;
+  nextTurn(takeTurn);
+}
+
+function takeTurn() {
+  if (polledByDawn) polledByDawn = false;
+  else {
+    park();
+    other!.turn();
+  }
+  turning = other!.isBusy();
+  if (turning) nextTurn(takeTurn);
+}
 
 /** Replaces the global `setImmediate` once. Callbacks that are not Dawn's pass through untouched. */
 export function installPolling(): void {
@@ -58,7 +97,7 @@ function historyOf(routine: object, name: string): number[] {
 }
 
 /**
- * Waits for a promise of Dawn's. A wait with a name is remembered: the next one of this name in this routine (the program of a
+ * Waits for a promise of Dawn's, or for what {@link lookAfter} brings about. A wait with a name is remembered: the next one of this name in this routine (the program of a
  * schedule, whose steps repeat themselves) is polled closely only when it is due. `routine` need not live on for that.
  */
 export async function polled<T>(promise: Promise<T>, routine?: object, name?: string): Promise<T> {
@@ -83,11 +122,20 @@ export function yieldCore(): void {
 }
 
 function poll(callback: () => void) {
-  const now = performance.now();
-  let park = waits.size > 0 ? LONGEST_KNOWN_PARK_MS : SHORTEST_PARK_MS; // Dawn has promises of its own too
-  for (const { since, history } of waits) park = Math.min(park, parkFor(now - since, history));
-  if (park > 0) Atomics.wait(cell, 0, 0, park);
+  park();
+  if (other?.isBusy()) {
+    other.turn();
+    polledByDawn = true;
+  }
   callback();
+}
+
+/** Holds the thread up for as long as the waits under way allow. */
+function park() {
+  const now = performance.now();
+  let ms = waits.size > 0 ? LONGEST_KNOWN_PARK_MS : SHORTEST_PARK_MS; // Dawn has promises of its own too
+  for (const { since, history } of waits) ms = Math.min(ms, parkFor(now - since, history));
+  if (ms > 0) Atomics.wait(cell, 0, 0, ms);
 }
 
 function parkFor(waited: number, history: readonly number[]): number {

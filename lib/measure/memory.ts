@@ -41,12 +41,17 @@ export interface MemoryOptions {
   readonly recompute?: RecomputePolicy;
   /** Who makes the sums that only a delayed W reads; "i" by default. */
   readonly sums?: SumsPolicy;
+  /** How many copies of the pipeline there are, as in `PipelineOptions`: what their sums take is in the prediction. 1 by default. */
+  readonly replicas?: number;
+  /** Whether each replica keeps the moments of a piece, as in `PipelineOptions`; no by default. */
+  readonly shardOptimizer?: boolean;
   /** What tensors hold, as in `PipelineOptions`; "f32" by default. */
   readonly precision?: Precision;
 }
 
 /**
- * The peaks of a step of `schedule` with micro-batches of `samples`, on each device, without any device: the step is run
+ * The peaks of a step of `schedule` with micro-batches of `samples`, on each device (replica by replica, where there are several),
+ * without any device: the step is run
  * with shapes alone. Of a schedule of forward passes alone, see `forwardOnly`, they are those of an evaluation.
  *
  * ```ts
@@ -69,7 +74,7 @@ export async function predictMemory(
   const { devices, microbatches } = sizesOf(schedule);
   const pipeline = dryPipeline(model, devices, { ...options, placement: schedule.placement });
   try {
-    const batch = blankBatch(model, samples * microbatches);
+    const batch = blankBatch(model, samples * microbatches * pipeline.replicas);
     const isForward = lower(schedule).forwardOnly;
     return (await (isForward ? pipeline.evaluate(schedule, batch) : pipeline.step(schedule, batch))).peaks;
   } finally {
@@ -77,23 +82,33 @@ export async function predictMemory(
   }
 }
 
-/** A pipeline on devices that compute nothing. */
+/** A pipeline of so many ranks on devices that compute nothing, as many for each replica. */
 export function dryPipeline(
   model: Model,
-  devices: number,
-  { software = false, subgroupSize = 0, choices = {}, optimizer, parts, placement, recompute, sums, precision }:
+  ranks: number,
+  { software = false, subgroupSize = 0, choices = {}, ...options }:
     & MemoryOptions
     & Pick<PipelineOptions, "placement">,
 ): Pipeline {
+  const { optimizer, parts, placement, replicas = 1, shardOptimizer, recompute, sums, precision } = options;
   const set: DeviceSet = {
     mode: "real",
-    devices: dryDevices(devices, { software, subgroupSize }),
+    devices: dryDevices(ranks * replicas, { software, subgroupSize }),
     adapter: "no device, shapes only",
     driver: software ? "system" : "gpu",
     close: () => {},
   };
   for (const { gpu } of set.devices) setChoices(gpu, choices);
-  return createPipeline(set, model, { optimizer, parts, placement, recompute, sums, precision });
+  return createPipeline(set, model, {
+    optimizer,
+    parts,
+    placement,
+    replicas,
+    shardOptimizer,
+    recompute,
+    sums,
+    precision,
+  });
 }
 
 /** A batch of the right size with nothing in it: zeros, or of side inputs what comes nearest. */

@@ -2,9 +2,10 @@
 import type { Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
+import type { SumTime } from "../runtime/replica_sums.ts";
 import type { StepResult } from "../runtime/step.ts";
 import type { Schedule } from "../schedules/schedule.ts";
-import { simulate, type Span } from "../schedules/price/simulate.ts";
+import { simulate, type Span, type SumSpan } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { type Timeline, transfersOf } from "./timeline.ts";
 
@@ -13,7 +14,8 @@ import { type Timeline, transfersOf } from "./timeline.ts";
  *
  * On virtual devices the measured actions are composed as `simulate()` does. On real ones each device has a clock of its own: a
  * gradient cannot be used before it is made, so every transfer bounds how far two clocks are apart, those of activations from
- * one side and those of gradients from the other. Clocks within the bounds are taken as one; others are set to the middle, as
+ * one side and those of gradients from the other. Of several replicas it is the first, with its sums over all: each behind the action
+ * that it waited for, as long as the host has seen it take. Clocks within the bounds are taken as one; others are set to the middle, as
  * NTP does (RFC 5905, section 8), so that a drawing can be off by half the round trip of a message.
  *
  * @example
@@ -35,11 +37,19 @@ import { type Timeline, transfersOf } from "./timeline.ts";
 export function runTimeline(
   schedule: Schedule,
   mode: Mode,
-  { intervals, optimizerAfter }: Pick<StepResult, "intervals" | "optimizerAfter">,
+  { intervals: all, optimizerAfter, sums = [] }: Pick<StepResult, "intervals" | "optimizerAfter" | "sums">,
   transfer?: TransferTime,
-): Timeline | undefined {
-  if (!intervals) return undefined;
-  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer, optimizerAfter));
+): (Timeline & { readonly sums?: readonly SumSpan[] }) | undefined {
+  if (!all) return undefined;
+  const intervals = all.slice(0, schedule.actions.length);
+  const length = (stage: number, rank: number) => {
+    const time = sums[rank].find((each) => each.stage === stage);
+    return time ? time.end - time.begin : 0;
+  };
+  if (mode === "virtual") {
+    const costs = replayCosts(schedule, intervals, transfer, optimizerAfter);
+    return simulate(schedule, sums.length > 0 ? { ...costs, sum: length } : costs);
+  }
   const spans = schedule.actions.flatMap((actions, rank) =>
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
   );
@@ -50,7 +60,28 @@ export function runTimeline(
   const ends = intervals.map((list, rank) =>
     list.reduce((most, { end }) => Math.max(most, end), -Infinity) + offsets[rank] - start
   );
-  return { spans: moved, makespan: ends.reduce((most, end) => Math.max(most, end)) };
+  const summed = sumsAfter(schedule, moved, sums, length);
+  return {
+    spans: moved,
+    makespan: ends.reduce((most, end) => Math.max(most, end)),
+    ...(sums.length > 0 ? { sums: summed } : {}),
+  };
+}
+
+/** The sums over replicas, which the host has timed, behind the actions that they waited for: the two clocks are not one. */
+function sumsAfter(
+  schedule: Schedule,
+  spans: readonly Span[],
+  sums: readonly (readonly SumTime[])[],
+  length: (stage: number, rank: number) => number,
+): SumSpan[] {
+  return schedule.actions.flatMap((_, rank) =>
+    (sums[rank] ?? []).map(({ stage }) => {
+      const ends = spans.filter(({ action: { kind, stage: own } }) => own === stage && (kind === "W" || kind === "B"));
+      const start = Math.max(...ends.map(({ end }) => end));
+      return { rank, stage, start, end: start + length(stage, rank) };
+    })
+  );
 }
 
 const shift = ({ start, end }: Interval, by: number): Interval => ({ start: start + by, end: end + by });

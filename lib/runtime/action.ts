@@ -9,7 +9,8 @@ import { actionAt, awaited, endStay, given, incoming, outgoing, passOn, savedOf,
 import { recordPass } from "./pass.ts";
 import type { Rank, Run } from "./run.ts";
 import { standStill } from "./stall.ts";
-import { RankError } from "./transport.ts";
+import { NotFiniteError } from "./transport.ts";
+import { nameOf, peerOf } from "./world.ts";
 
 /** An action that can be recorded: its memory is there, and what comes from the host is uploaded; see `recordPass`. */
 interface Prepared {
@@ -40,7 +41,7 @@ export async function runAction(run: Run, node: number): Promise<void> {
     ? device.startRead(run.losses)
     : undefined;
   const commands = device.finish();
-  if (arriving) await rank.transport.receive(program.rank[program.from[input]], input, arriving);
+  if (arriving) await rank.transport.receive(peerOf(rank, program.rank[program.from[input]]), input, arriving);
   device.submit(commands);
   release(arriving);
   if (run.startedRead) {
@@ -158,8 +159,8 @@ async function sumOfLosses({ program, rank }: Run, read: Promise<ArrayBuffer>): 
   for (let microbatch = 0; microbatch < program.microbatches; microbatch++) {
     const loss = losses[microbatch * alignment / 4];
     if (!Number.isFinite(loss)) {
-      throw new RankError(
-        `Rank ${rank.number} failed at ${program.stages - 1}F${microbatch}: the loss of the micro-batch is ${loss}`,
+      throw new NotFiniteError(
+        `${nameOf(rank)} failed at ${program.stages - 1}F${microbatch}: the loss of the micro-batch is ${loss}`,
       );
     }
     sum += loss;

@@ -5,13 +5,18 @@ import type { Program, StepEnd } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import type { LossScale } from "../train/loss_scale.ts";
 import type { Rank } from "./run.ts";
+import { nameOf, type World } from "./world.ts";
 
 /** What steps work on; made by `createPipeline`. */
 export interface Context {
   readonly model: Model;
   /** The layers of each stage as one. */
   readonly stages: readonly Layer[];
-  /** By their numbers. */
+  /** All peers. */
+  readonly world: World;
+  /** How many ranks the pipeline has, in each replica. */
+  readonly size: number;
+  /** Those that are in this process, by their peers. */
   readonly ranks: readonly Rank[];
   /** How steps end, beyond what their schedules say. */
   readonly end: StepEnd;
@@ -36,12 +41,17 @@ export interface Condition {
   broken?: string;
 }
 
+/** How many copies of the pipeline there are. */
+export function replicasOf({ world, size }: Pick<Context, "world" | "size">): number {
+  return world.size / size;
+}
+
 /** Says why nothing can be done with the pipeline any more, if so: a step broke it, or a device was lost, in a step or between two. */
 export function expectUsable({ ranks, condition }: Pick<Context, "ranks" | "condition">): void {
   const lost = ranks.find(({ device: { gpu } }) => gpu.lost !== undefined);
   if (lost) {
-    const { number, device: { gpu } } = lost;
-    condition.broken ??= `Rank ${number} (${gpu.info.name}): ${gpu.lost}`;
+    const { device: { gpu } } = lost;
+    condition.broken ??= `${nameOf(lost)} (${gpu.info.name}): ${gpu.lost}`;
   }
   const { broken } = condition;
   if (broken !== undefined) {

@@ -5,9 +5,10 @@ import { expectFields, flag, optional, type Rules } from "../rules.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import type { Batch } from "../train/data.ts";
-import { type Context, expectUsable } from "./context.ts";
+import { type Context, expectUsable, replicasOf } from "./context.ts";
+import { expectAlike, nameOfPeer } from "./elsewhere.ts";
 import type { RankPeak } from "./rank.ts";
-import { expectNoError, intervalsOf, runAll, shapesOf, withOwnIds } from "./step.ts";
+import { callOf, expectNoError, intervalsOf, runAll, shapesOf, withOwnIds } from "./step.ts";
 import { undoEvaluation } from "./undo.ts";
 
 /** What an evaluation gave. */
@@ -22,7 +23,10 @@ export interface EvaluationResult {
   readonly outputShape: readonly number[];
   /** Wall-clock time from the first action to the moment when every device has finished. */
   readonly wallMs: number;
-  /** Device time of each rank's forward passes, in the order of its list. Absent where a device has no timestamps. */
+  /**
+   * Device time of each rank's forward passes, in the order of its list; of several replicas those of the first rank by rank, then of the next.
+   * Absent where a device has no timestamps.
+   */
   readonly intervals?: readonly (readonly Interval[])[];
   /** The most bytes in use at once on each rank, and of each category by itself. */
   readonly peaks: readonly RankPeak[];
@@ -57,19 +61,20 @@ export async function runEvaluation(
   const { outputs: wanted = false, timeline = false } = options;
   const { model, ranks } = context;
   const program = context.forwardProgramOf(schedule);
-  const targets = checkBatch(model, batch, program.microbatches);
+  const targets = checkBatch(model, batch, program.microbatches, replicasOf(context));
   ranks.forEach(({ device }) => expectNoError(device));
+  await expectAlike(context, `an evaluation of ${callOf(program, batch)} with ${JSON.stringify(options)}`);
   // What is recorded belongs to what came before, and must not be lost with an evaluation that fails.
   ranks.forEach(({ device }) => device.submit());
   const marks = ranks.map(({ device }) => device.pool.mark());
-  const shapes = shapesOf(context, batch.samples / program.microbatches);
+  const shapes = shapesOf(context, batch.samples / (program.microbatches * replicasOf(context)));
   const input = { program, batch: withOwnIds(batch), shapes, targets, optimize: false, timeline, outputs: wanted };
   let ended: Awaited<ReturnType<typeof runAll>>;
   try {
-    ended = await runAll(ranks, input);
+    ended = await runAll(context, input);
     const at = ended.outputs.findIndex(({ fault }) => fault !== undefined);
     if (at >= 0) {
-      throw new Error(`Rank ${ranks[at].number} failed at the end of an evaluation: ${ended.outputs[at].fault}`);
+      throw new Error(`${nameOfPeer(context, at)} failed at the end of an evaluation: ${ended.outputs[at].fault}`);
     }
   } catch (error) {
     await undoEvaluation(context, marks, error);
@@ -80,15 +85,27 @@ export async function runEvaluation(
   const intervals = await intervalsOf(context, program, false);
   ranks.forEach(({ device }) => device.pool.endStep());
   const [first, ...axes] = shapes[shapes.length - 1];
-  const read = outputs.find((each) => each.outputs)?.outputs;
+  const read = inOneList(outputs.flatMap((each) => each.outputs ?? []));
   return {
     loss: outputs[0].verdict.losses / targets,
     targets,
     ...(read ? { outputs: read } : {}),
-    outputShape: [first * program.microbatches, ...axes],
+    outputShape: [first * program.microbatches * replicasOf(context), ...axes],
     wallMs,
     ...(intervals ? { intervals } : {}),
     peaks: outputs.map(({ peak }) => peak),
     ...(timeline ? { timeline: outputs.map((each) => each.timeline!) } : {}),
   };
+}
+
+/** The outputs of all replicas, one after another; nothing where none were read. */
+function inOneList(parts: readonly Float32Array[]): Float32Array | undefined {
+  if (parts.length < 2) return parts[0];
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }

@@ -6,14 +6,21 @@ import { type Program, TIED } from "../schedules/program.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Look, lookAtGradients, lookAtTensors, type Seen } from "./look.ts";
 import { recordPass } from "./pass.ts";
+import type { SumTime } from "./replica_sums.ts";
+import { type MeanOfState, meanOfState } from "./replica_state.ts";
 import type { Rank, Run, StepInput } from "./run.ts";
-import { RankError, type Reduction } from "./transport.ts";
+import { clearOthers } from "./sharded.ts";
+import { endStageSums } from "./stage_sums.ts";
+import { NotFiniteError, type Reduction } from "./transport.ts";
 import { sumInto } from "./transports/reduce.ts";
+import { nameOf, peerOf, placeOf } from "./world.ts";
 
 /** A gradient that is infinite or NaN somewhere. */
 export interface NotFinite {
   /** Whose parameter it is of. */
   readonly rank: number;
+  /** Of which replica; absent where there is one. */
+  readonly replica?: number;
   /** Name of the parameter. */
   readonly parameter: string;
 }
@@ -32,22 +39,24 @@ export interface Finding {
 export interface Verdict {
   /** The sum of the losses of all micro-batches. */
   readonly losses: number;
-  /** What the lowest rank has found, or undefined where all gradients are finite. */
+  /** What the lowest peer has found, or undefined where all gradients are finite. */
   readonly found: NotFinite | undefined;
   /** What all gradients are multiplied by for the update; 1 where they are not clipped. */
   readonly clipped: number;
 }
 
-/** What follows from the findings of all ranks, in a step like this; on every rank the same. */
+/** What follows from the findings of all peers, in a step like this of so many replicas; on every rank the same. */
 export function verdictOf(
   findings: readonly Finding[],
   { clip, lossScale }: Pick<StepInput, "clip" | "lossScale"> = {},
+  replicas = 1,
 ): Verdict {
-  const rank = findings.findIndex(({ notFinite }) => notFinite !== undefined);
+  const peer = findings.findIndex(({ notFinite }) => notFinite !== undefined);
+  const { number: rank, replica } = placeOf(peer, findings.length / replicas);
   const norm = normOf(findings.map(({ squares = 0 }) => squares), lossScale?.value);
   return {
     losses: findings.reduce((sum, { losses = 0 }) => sum + losses, 0),
-    found: rank < 0 ? undefined : { rank, parameter: findings[rank].notFinite! },
+    found: peer < 0 ? undefined : { rank, ...(replicas > 1 ? { replica } : {}), parameter: findings[peer].notFinite! },
     clipped: clip === undefined ? 1 : Math.min(1, clip / (norm + 1e-6)), // as PyTorch's clip_grad_norm_
   };
 }
@@ -70,32 +79,39 @@ interface End {
   readonly verdict: Verdict;
   /** The sum of the squares of the rank's gradients, once the commands have run: those of tied parameters where the original is. */
   squares(): Promise<number>;
+  /** When gradients were added up over replicas, if they were. */
+  readonly sums?: readonly SumTime[];
 }
 
 /**
  * Finds out with the other ranks whether the step stands, and returns what is to be submitted then: the update, or where gradients
  * have overflowed what makes the step undone. Until then nothing is submitted that could not be taken back.
  *
- * @throws {RankError} Where the step fails: a loss or, unless a smaller loss scale may help, a gradient is not finite.
+ * @throws {NotFiniteError} Where the step fails: a loss or, unless a smaller loss scale may help, a gradient is not finite.
  */
 export async function finish(run: Run): Promise<End> {
   const { rank, optimize, lossScale, program, clip } = run;
-  const { device, transport } = rank;
-  const sums = optimize ? beginSums(rank) : [];
+  const { device, transport, replicas } = rank;
+  const times = replicas.length > 1 && optimize ? { sums: await endStageSums(run) } : {};
+  const sums = optimize ? beginSums(rank) : [], state = meanOfState(rank);
   const hasTies = optimize && program.what.includes(TIED); // on every rank, those without tied parameters as well
   // To clip, the sums are needed first: then there is nothing to be seen before, and nothing to be recorded.
   const isEarly = clip === undefined || sums.length === 0;
   const look = isEarly ? recordLook(run, sums.length > 0 ? safe : Infinity, optimize ? apart(rank) : []) : undefined;
   device.submit();
-  sums.forEach((sum) => sum.post());
+  for (const sum of [...sums, ...state.parts]) sum.post();
   // Recorded while the others are still at work: it starts as soon as all have answered.
-  let end = isEarly ? recordEnd(run, sums) : undefined;
-  const [early] = await Promise.all([look?.(), ...sums.map((sum) => sum.arrive())]);
+  let end = isEarly ? recordEnd(run, sums, state) : undefined;
+  const [early] = await Promise.all([look?.(), ...[...sums, ...state.parts].map((sum) => sum.arrive())]);
   let seen = early ?? await lookAtSums(run, sums);
-  end ??= recordEnd(run, [], []);
+  end ??= recordEnd(run, [], state, []);
   const losses = await run.lossSum; // no step stands whose loss is not a number
   const tell = async ({ notFinite, squares }: Seen) =>
-    verdictOf(await transport.agree({ losses, notFinite, ...(clip === undefined ? {} : { squares }) }), run);
+    verdictOf(
+      await transport.agree({ losses, notFinite, ...(clip === undefined ? {} : { squares }) }),
+      run,
+      replicas.length,
+    );
   let verdict = await tell(seen);
   if (verdict.found) {
     device.discard(end.commands);
@@ -104,22 +120,31 @@ export async function finish(run: Run): Promise<End> {
   if (verdict.found && hasTies && clip === undefined) {
     if (sums.length > 0) seen = await lookAtSums(run, sums);
     verdict = await tell(seen);
-    if (!verdict.found) end = recordEnd(run, [], []);
+    if (!verdict.found) end = recordEnd(run, [], state, []);
   }
-  sums.forEach((sum) => sum.release());
+  for (const sum of [...sums, ...state.parts]) sum.release();
   const { found, clipped } = verdict;
   if (!found) {
     // What is written now is there before the commands run, which are recorded and not submitted.
     if (optimize && clipped < 1) prepareUpdate(run, clipped);
     const { commands, tied } = end, { squares } = seen;
-    return { commands, verdict, squares: async () => squares + (tied ? (await tied()).squares : 0) };
+    return { commands, verdict, squares: async () => squares + (tied ? (await tied()).squares : 0), ...times };
   }
-  if (lossScale?.canShrink) return { commands: recordSkipped(run), verdict, squares: () => Promise.resolve(NaN) };
+  if (lossScale?.canShrink) {
+    return {
+      commands: recordSkipped(run),
+      verdict,
+      squares: () => Promise.resolve(NaN),
+      ...times,
+    };
+  }
   const scaled = lossScale
     ? `, although the loss is scaled by no more than ${lossScale.value}: the training has diverged`
     : "";
-  throw new RankError(
-    `Rank ${found.rank} failed at ${device.activity}: the gradient of "${found.parameter}" is not finite${scaled}`,
+  throw new NotFiniteError(
+    `${
+      nameOf({ number: found.rank, replica: found.replica ?? 0, replicas })
+    } failed at ${device.activity}: the gradient of "${found.parameter}" is not finite${scaled}`,
   );
 }
 
@@ -138,8 +163,9 @@ function apart({ ties, number }: Rank): Parameter[] {
     .flatMap(({ parameters }) => parameters);
 }
 
-/** Of these, the gradients that this rank counts, once they are summed up: of the originals. */
-function summedHere({ ties, number, stages }: Rank): Tensor[] {
+/** Of these, the gradients that this rank counts, once they are summed up: of the originals, in the first replica. */
+function summedHere({ ties, number, replica, stages }: Rank): Tensor[] {
+  if (replica > 0) return [];
   return ties.filter(({ ranks }) => ranks[0] === number && ranks.some((rank) => rank !== number))
     .map((tie) => stages.get(tie.stages[0])!.parameter(tie.parameters[0]).gradient);
 }
@@ -156,14 +182,18 @@ export async function finishEvaluation(run: Run): Promise<End> {
 }
 
 /** Begins the sums of tied gradients, which are complete now; those that are both here are added at once. */
-function beginSums({ ties, stages, number, transport }: Rank): Reduction[] {
+function beginSums(own: Rank): Reduction[] {
+  const { ties, stages, number, transport } = own;
   const sums: Reduction[] = [];
   for (const [id, tie] of ties.entries()) {
-    const own = tie.ranks.flatMap((rank, at) =>
+    const parts = tie.ranks.flatMap((rank, at) =>
       rank === number ? [stages.get(tie.stages[at])!.parameter(tie.parameters[at]).gradient] : []
     );
-    if (own.length === tie.ranks.length) sumInto(own, own);
-    else if (own.length > 0) sums.push(transport.reduce(tie.ranks, id, own[0]));
+    if (parts.length === tie.ranks.length) sumInto(parts, parts);
+    else if (parts.length > 0) {
+      const peers = tie.ranks.map((rank) => peerOf(own, rank));
+      sums.push(transport.reduce(peers, id, parts[0]));
+    }
   }
   return sums;
 }
@@ -182,7 +212,7 @@ async function lookAtSums(run: Run, sums: readonly Reduction[]): Promise<Seen> {
  * the first parameter whose gradient has one. Copies of tied parameters do not count, nor those `leftOut`.
  */
 function recordLook(
-  { rank, program }: Run,
+  { rank, program, optimize }: Run,
   limit: number,
   leftOut: readonly Parameter[],
 ): () => Promise<Seen> {
@@ -191,7 +221,7 @@ function recordLook(
   const look = recordPass(
     rank,
     countOf(rank, program),
-    () => lookAtGradients(rank, limit, isLeftOut),
+    () => lookAtGradients(rank, limit, isLeftOut, optimize),
   );
   return look.read();
 }
@@ -203,6 +233,7 @@ function recordLook(
 function recordEnd(
   run: Run,
   sums: readonly Reduction[],
+  state: MeanOfState,
   tied: readonly Tensor[] = run.optimize ? summedHere(run.rank) : [],
 ): Pick<End, "commands"> & { tied?: () => Promise<Seen> } {
   const { rank, program, optimize } = run;
@@ -217,11 +248,13 @@ function recordEnd(
         record() {
           look?.record();
           optimizers.forEach((optimizer) => optimizer.step());
+          clearOthers(rank);
         },
       };
     });
   }
   const read = look?.read();
+  state.record();
   for (const { buffers } of stages.values()) if (buffers) keepBuffers(buffers);
   return { commands: device.finish(), ...(read ? { tied: read } : {}) };
 }

@@ -9,6 +9,7 @@ import { type Batch, microbatchOf } from "../train/data.ts";
 import { sideOf } from "../train/side_values.ts";
 import type { Run } from "./run.ts";
 import { pastOf } from "./sequence.ts";
+import { peerOf } from "./world.ts";
 
 const cellOf = ({ program }: Run, stage: number, microbatch: number) => stage * program.microbatches + microbatch;
 
@@ -60,7 +61,11 @@ export function endStay(run: Run, node: number): void {
 }
 
 /** Uploads the side inputs that the stage's layers, and on the last stage the loss, ask for. */
-function uploadSides({ batch, program, rank }: Run, stage: number, microbatch: number): Map<string, Tensor> {
+function uploadSides(
+  { batch, firstSample, program, rank }: Run,
+  stage: number,
+  microbatch: number,
+): Map<string, Tensor> {
   const { device, model: { takes, loss } } = rank;
   const part = microbatchOf(batch, microbatch, program.microbatches), { samples, seed = 0 } = part;
   const names = [
@@ -69,7 +74,7 @@ function uploadSides({ batch, program, rank }: Run, stage: number, microbatch: n
   ];
   return new Map([...new Set(names)].map((name) => {
     if (name === "seed") {
-      return [name, fromArray(device, [2], Uint32Array.of(seed, microbatch * samples), "activations")];
+      return [name, fromArray(device, [2], Uint32Array.of(seed, firstSample + microbatch * samples), "activations")];
     }
     const side = takes.sides![name];
     return [name, fromArray(device, [samples, ...side.shape], sideOf(part, name, side), "activations")];
@@ -119,7 +124,7 @@ export function passOn({ program, rank, handed }: Run, edge: number, tensor: Ten
     handed.set(edge, tensor);
     return undefined;
   }
-  const post = rank.transport.send(program.rank[program.to[edge]], edge, tensor);
+  const post = rank.transport.send(peerOf(rank, program.rank[program.to[edge]]), edge, tensor);
   release(tensor);
   return post;
 }

@@ -6,6 +6,7 @@ import { fill } from "../ops/elementwise.ts";
 import { look, readReport, reportLength } from "../ops/look.ts";
 import { empty, release, sizeOf, type Tensor, view } from "../tensor.ts";
 import type { Rank } from "./run.ts";
+import { updatedPiece } from "./shares.ts";
 
 /** What a rank has seen of its gradients. */
 export interface Seen {
@@ -25,17 +26,28 @@ interface Stretch {
   readonly counts: boolean;
 }
 
-/** The gradients of a rank, cut where some count and others do not; which do not, `isLeftOut` says. */
-function stretchesOf({ stages }: Rank, isLeftOut: (parameter: Parameter) => boolean): Stretch[] {
+/**
+ * The gradients of a rank, cut where some count and others do not; which do not, `isLeftOut` says. Of what replicas have `summed` each looks
+ * at its own piece, where it has the sum of that alone; what all have the first counts.
+ */
+function stretchesOf(
+  { stages, shares, replica }: Rank,
+  isLeftOut: (parameter: Parameter) => boolean,
+  summed: boolean,
+): Stretch[] {
   const stretches: Stretch[] = [];
-  for (const { blocks } of stages.values()) {
-    for (const block of blocks) {
+  for (const [stage, { blocks }] of stages) {
+    for (const [at, block] of blocks.entries()) {
+      const share = summed ? shares.get(stage)?.[at] : undefined, piece = updatedPiece(block, share, replica);
+      const isCounted = (parameter: Parameter) =>
+        !isLeftOut(parameter) && (!summed || share?.gathered === false || replica === 0);
       let start = 0;
       const end = (at: number) => block.starts[at] ?? sizeOf(block.gradients.shape);
       for (const [index, parameter] of block.parameters.entries()) {
-        const counts = !isLeftOut(parameter), following = block.parameters[index + 1];
-        if (following && !isLeftOut(following) === counts) continue;
-        stretches.push({ block, start, length: end(index + 1) - start, counts });
+        const counts = isCounted(parameter), following = block.parameters[index + 1];
+        if (following && isCounted(following) === counts) continue;
+        const [from, to] = [Math.max(start, piece.start), Math.min(end(index + 1), piece.end)];
+        if (from < to) stretches.push({ block, start: from, length: to - from, counts });
         start = end(index + 1);
       }
     }
@@ -56,9 +68,15 @@ export interface Look {
  *
  * @param limit The magnitude from which on a gradient is too large: a power of two, or infinite.
  * @param isLeftOut Says of a parameter whether its gradient is looked at without being counted.
+ * @param summed Whether they have been added up over replicas.
  */
-export function lookAtGradients(rank: Rank, limit: number, isLeftOut: (parameter: Parameter) => boolean): Look {
-  const stretches = stretchesOf(rank, isLeftOut);
+export function lookAtGradients(
+  rank: Rank,
+  limit: number,
+  isLeftOut: (parameter: Parameter) => boolean,
+  summed: boolean,
+): Look {
+  const stretches = stretchesOf(rank, isLeftOut, summed);
   return lookAt(
     rank,
     `look of rank ${rank.number}`,

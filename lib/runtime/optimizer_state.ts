@@ -1,9 +1,10 @@
 /** What the optimizers of all ranks remember, by the names of parameters: whatever the partition, it is the same. */
 import { UserError } from "../errors.ts";
-import { release, sizeOf, type Tensor, view, writeArray } from "../tensor.ts";
+import { release, sizeOf, type Tensor, toArray, view, writeArray } from "../tensor.ts";
 import { anything, expectFields, optional, whole } from "../rules.ts";
 import type { LossScale } from "../train/loss_scale.ts";
 import type { Rank } from "./run.ts";
+import { updatedPiece } from "./shares.ts";
 import { arraysFor } from "./values.ts";
 
 /** All that further updates depend on besides parameters and running statistics. */
@@ -16,13 +17,21 @@ export interface OptimizerState {
   readonly lossScale?: { readonly value: number; readonly good: number };
 }
 
-/** What an optimizer keeps of one parameter. */
+/** What optimizers keep of one parameter. */
 interface ParameterMoment {
   /** The parameter's name, a dot and its own. */
   readonly name: string;
   readonly shape: readonly number[];
   /** Of the copy of a tied parameter the name of the original's, which is the same. */
   readonly original?: string;
+  /** Where it lies: on each replica all of it, or those of its elements that are in the replica's piece. */
+  readonly stretches: Stretch[];
+}
+
+/** Some elements of a moment, one after another. */
+interface Stretch {
+  /** The first of them in the parameter. */
+  readonly start: number;
   /** Shares the optimizer's memory, without a reference of its own. */
   readonly tensor: Tensor;
 }
@@ -31,6 +40,31 @@ interface ParameterMoment {
 export function savedMoments(ranks: readonly Rank[], originals: ReadonlyMap<string, string>) {
   const { updates, moments } = momentsOf(ranks, originals);
   return { updates, moments: moments.filter(({ original }) => original === undefined) };
+}
+
+/** What these ranks have of them, by the name and the first element of each stretch; what several replicas have is read once. */
+export async function readStretches(moments: readonly ParameterMoment[]): Promise<Map<string, Float32Array>> {
+  const values = new Map<string, Float32Array>();
+  for (const { name, stretches } of moments) {
+    for (const { start, tensor } of stretches) {
+      const key = `${start} ${name}`;
+      if (!values.has(key)) values.set(key, await toArray(tensor));
+    }
+  }
+  return values;
+}
+
+/** The values of moments with these shapes, of which {@link readStretches} has read the stretches. */
+export function joined(
+  stretches: ReadonlyMap<string, Float32Array>,
+  shapes: ReadonlyMap<string, readonly number[]>,
+): Map<string, Float32Array> {
+  const values = new Map([...shapes].map(([name, shape]) => [name, new Float32Array(sizeOf(shape))]));
+  for (const [key, stretch] of stretches) {
+    const [start] = key.split(" ", 1);
+    values.get(key.slice(start.length + 1))!.set(stretch, Number(start));
+  }
+  return values;
 }
 
 /**
@@ -43,34 +77,41 @@ function momentsOf(
   ranks: readonly Rank[],
   originals: ReadonlyMap<string, string>,
 ): { updates: number; moments: readonly ParameterMoment[] } {
-  const moments: ParameterMoment[] = [];
+  const moments = new Map<string, ParameterMoment>();
   let updates = 0;
-  for (const { number, stages, optimizers } of ranks) {
-    const blocks = [...stages.values()].flatMap((stage) => stage.blocks);
-    for (const [index, { parameters, starts }] of blocks.entries()) {
+  for (const rank of ranks) {
+    const { stages, optimizers, shares, replica } = rank;
+    const blocks = [...stages].flatMap(([stage, { blocks }]) =>
+      blocks.map((block, at) => ({ block, piece: updatedPiece(block, shares.get(stage)?.[at], replica) }))
+    );
+    for (const [index, { block: { parameters, starts }, piece }] of blocks.entries()) {
       const { memory } = optimizers[index];
       if (!memory) {
         throw new UserError(
-          `The optimizer on rank ${number} has no \`memory\`, which says what it keeps from update to update: it cannot be saved`,
+          `The optimizer on rank ${rank.number} has no \`memory\`, which says what it keeps from update to update: it cannot be saved`,
         );
       }
       ({ updates } = memory);
       for (const [at, { name, shape }] of parameters.entries()) {
         for (const moment of memory.moments) {
-          const start = starts[at] - moment.start;
-          if (start < 0 || start >= sizeOf(moment.values.shape)) continue; // of other parameters
-          const tensor = view(moment.values, shape, 4 * start);
+          const first = piece.start + moment.start, size = sizeOf(shape); // of the moment, in the block
+          const from = Math.max(starts[at], first);
+          const to = Math.min(starts[at] + size, first + sizeOf(moment.values.shape));
+          if (from >= to) continue; // of other parameters
+          const tensor = view(moment.values, [to - from], 4 * (from - first));
           release(tensor); // the optimizer has its own
-          const original = originals.get(name);
-          moments.push({
-            ...{ name: `${name}.${moment.name}`, shape, tensor },
+          const key = `${name}.${moment.name}`, original = originals.get(name);
+          const known = moments.get(key) ?? {
+            ...{ name: key, shape, stretches: [] },
             ...(original === undefined ? {} : { original: `${original}.${moment.name}` }),
-          });
+          };
+          known.stretches.push({ start: from - starts[at], tensor });
+          moments.set(key, known);
         }
       }
     }
   }
-  return { updates, moments };
+  return { updates, moments: [...moments.values()] };
 }
 
 /**
@@ -97,6 +138,8 @@ export function resumeOptimizers(
     );
   }
   if (lossScale) lossScale.restore(state.lossScale!);
-  for (const [{ tensor }, array] of fresh) writeArray(tensor, array);
+  for (const [{ stretches }, array] of fresh) {
+    for (const { start, tensor } of stretches) writeArray(tensor, array.subarray(start, start + sizeOf(tensor.shape)));
+  }
   for (const { optimizers } of ranks) optimizers.forEach(({ memory }) => memory!.resume(state.updates));
 }

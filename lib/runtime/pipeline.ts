@@ -16,9 +16,11 @@ import {
   expectFields,
   expectValue,
   filled,
+  flag,
   having,
   oneOf,
   optional,
+  positive,
   type Rule,
   type Rules,
   u32,
@@ -33,17 +35,20 @@ import { type Context, expectUsable, lostGradients } from "./context.ts";
 import { clearGradients } from "./finish.ts";
 import { createOccupancy } from "./occupancy.ts";
 import { checkParts, partition } from "./partition.ts";
+import type { PlacedStage } from "./placed.ts";
 import { createPrograms } from "./programs.ts";
-import { type Connect, placeRanks, releaseRank } from "./ranks.ts";
+import { placeRanks, releaseRank } from "./ranks.ts";
 import { formatRecompute, type RecomputePolicy, withRecompute } from "./recompute.ts";
 import { formatSums, sumsOf, type SumsPolicy } from "./sums.ts";
 import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./evaluate.ts";
 import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration } from "./generate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
-import { inProcess } from "./transports/in_process.ts";
+import { expectAlike, ofAllProcesses, standIns } from "./elsewhere.ts";
+import type { Rank } from "./run.ts";
 import { arraysFor, expectHalves } from "./values.ts";
-import { type OptimizerState, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
+import { joined, type OptimizerState, readStretches, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
+import { type World, worldOf } from "./world.ts";
 
 /**
  * "f32" throughout, or "mixed" (Micikevicius et al., arXiv 1710.03740): activations, their gradients and the messages between
@@ -71,6 +76,21 @@ export interface PipelineOptions {
   readonly optimizer: OptimizerSpec;
   /** Rank of each stage; by default one stage a rank, in order. */
   readonly placement?: readonly number[];
+  /**
+   * How many copies of the pipeline there are, each with a share of the batch; 1 by default. The devices are those of the first replica, rank
+   * by rank, then those of the next: of N x R devices each replica has N. Replica r takes samples r S / R to (r + 1) S / R of a batch of S and
+   * cuts them into the schedule's micro-batches. In a step with an update the gradients of each stage are added up over the
+   * replicas as soon as its last W or B there has run, while other actions go on; all replicas then make the same update, that of the whole
+   * batch. Running statistics become the mean over the replicas.
+   */
+  readonly replicas?: number;
+  /**
+   * Whether each replica keeps the optimizer's moments of a piece of each stage's parameters, updates that, and gives it to the others: ZeRO
+   * stage 1 (Rajbhandari et al., arXiv 1910.02054). So the moments take 1/R of the memory; the update is the same, bit for bit where
+   * gradients are not clipped, and else but for the rounding of their norm. Matrices
+   * that Muon moves are pieces as a whole; parameters that are tied, and those that lie beside them, are updated by all. Not by default.
+   */
+  readonly shardOptimizer?: boolean;
   /** The layers of each stage; by default cut so that the heaviest stage is as light as it can be. */
   readonly parts?: readonly (readonly Layer[])[];
   /** Seed of the initial parameters; the same for every partition gives the same model. */
@@ -103,6 +123,8 @@ const setRule: Rule = {
 const rules: Rules<PipelineOptions> = {
   optimizer: optimizerRule,
   placement: anything, // by `checkParts`
+  replicas: optional(positive),
+  shardOptimizer: optional(flag),
   parts: anything,
   seed: optional(u32),
   precision: optional(precisionRule),
@@ -121,6 +143,8 @@ export interface Pipeline {
   readonly model: Model;
   /** The layers of each stage, wrapped where they recompute. */
   readonly parts: readonly (readonly Layer[])[];
+  /** How many copies of the pipeline there are, each with a share of the batch. */
+  readonly replicas: number;
   /** How its steps end, beyond what schedules say: which ranks add up gradients, and that all update their parameters, or none. */
   readonly end: StepEnd;
   /** What is recomputed, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
@@ -228,19 +252,23 @@ export interface Pipeline {
  * then.
  */
 export function createPipeline(set: DeviceSet, model: Model, options: PipelineOptions): Pipeline {
-  return connectPipeline(set, model, options, inProcess);
+  expectValue("createPipeline: devices", set, setRule);
+  return connectPipeline(set, model, options, worldOf(set));
 }
 
-/** As {@link createPipeline}, for ranks that talk to one another by what `connect` gives. */
-export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, connect: Connect): Pipeline {
-  expectValue("createPipeline: devices", set, setRule);
+/** As {@link createPipeline}, for devices of a world that is made otherwise. */
+export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, world: World): Pipeline {
   expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
-  const { devices } = set;
-  const given = options.placement ?? devices.map((_, rank) => rank);
+  const { devices } = set, { replicas = 1 } = options;
+  const size = sizeOfReplicas(world, replicas);
+  if (options.shardOptimizer && replicas === 1) {
+    throw new UserError("createPipeline: `shardOptimizer` is over replicas, and there is one: set `replicas`");
+  }
+  const given = options.placement ?? Array.from({ length: size }, (_, rank) => rank);
   const occupancy = createOccupancy(devices);
   const plain = options.parts ?? partition(model, given.length);
-  checkParts(model, plain, given, devices.length);
+  checkParts(model, plain, given, size);
   const placement = [...given];
   const parts = withRecompute(plain, options.recompute), sums = sumsOf(options.sums, plain.length);
   const mixed = options.precision === "mixed";
@@ -262,43 +290,74 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   limit(budget);
   const layers = parts.map((part) => sequential(part));
   const ties = tiesOf(model, layers, placement);
-  const end = endOf(ties);
-  const ranks = placeRanks(
-    devices,
-    { model, layers, sums, placement, ties },
-    { ...options, mixed, originals },
-    connect,
-  );
+  const shared = replicas > 1 ? [...layers.keys()].filter((stage) => layers[stage].parameters.some(isTrained)) : [];
+  const end = endOf(ties, shared);
+  const place = (on: readonly Device[], of: World) =>
+    placeRanks(on, { model, layers, sums, size, placement, ties }, { ...options, mixed, originals }, of);
+  const ranks = place(devices, world), away = standIns(world, place);
   limit(undefined);
   const context: Context = {
     model,
     stages: layers,
+    world,
+    size,
     ranks,
     end,
-    programOf: createPrograms(placement, devices.length, end),
-    forwardProgramOf: createPrograms(placement, devices.length, {}, forwardOnly),
-    forward: forwardOf(placement, devices.length),
+    programOf: createPrograms(placement, size, end),
+    forwardProgramOf: createPrograms(placement, size, {}, forwardOnly),
+    forward: forwardOf(placement, size),
     learningRate: options.optimizer.learningRate,
     ...(lossScale ? { lossScale } : {}),
     condition: { gradients: "zero" },
   };
   const { condition } = context;
-  const stages = layers.map((_, stage) => ranks[placement[stage]].stages.get(stage)!);
-  const parameters = stages.flatMap(({ layer, parameter }) =>
-    layer.parameters.map((each) => ({ ...each, placed: parameter(each) }))
-  );
-  const buffers = stages.flatMap(({ layer, state }) =>
-    (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) }))
-  );
-  const read = async (tensors: readonly (readonly [string, Tensor])[], what: string) => {
+  // Of those that are here, in the order of their numbers; all replicas have the same values.
+  const leading = ranks.filter(({ number }, at) => ranks.findIndex((each) => each.number === number) === at);
+  const stages = layers.flatMap((_, stage) => {
+    const rank = leading.find(({ number }) => number === placement[stage]);
+    return rank ? [rank.stages.get(stage)!] : [];
+  });
+  const parametersIn = (stages: Iterable<PlacedStage>) =>
+    [...stages].flatMap(({ layer, parameter }) =>
+      layer.parameters.map((each) => ({ ...each, placed: parameter(each) }))
+    );
+  const buffersIn = (stages: Iterable<PlacedStage>) =>
+    [...stages].flatMap(({ layer, state }) => (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) })));
+  const parameters = parametersIn(stages), buffers = buffersIn(stages);
+  /** Those of all replicas, in the same order; of ranks that are elsewhere their stand-ins. */
+  const everywhere = (all: readonly Rank[]) =>
+    layers.flatMap((_, stage) => all.flatMap((rank) => rank.stages.get(stage) ?? []));
+  const parameterNames = layers.flatMap((layer) => layer.parameters.map(({ name }) => name));
+  const bufferNames = layers.flatMap((layer) => (layer.buffers ?? []).map(({ name }) => name));
+  /** Readings take turns: processes that ask for several at once tell each other the same ones in the same order. */
+  let turn: Promise<unknown> = Promise.resolve();
+  const inTurn = <Result>(run: () => Promise<Result>): Promise<Result> => {
+    const result = turn.then(run);
+    turn = result.catch(() => {});
+    return result;
+  };
+  /** What `own` reads here, with that of other processes: in the order of `names`, and added up where `isSum`. */
+  const reading = async (
+    what: string,
+    own: () => Promise<ReadonlyMap<string, Float32Array>>,
+    names: readonly string[] = [],
+    isSum = false,
+  ) => {
     occupancy.expectOpen(what);
     expectUsable(context);
-    return await occupancy.reading(async () => {
+    return await occupancy.reading(() =>
+      inTurn(async () => {
+        await expectAlike(context, what);
+        return await ofAllProcesses(context, await own(), names, isSum);
+      })
+    );
+  };
+  const read = (tensors: readonly (readonly [string, Tensor])[], what: string, names: readonly string[]) =>
+    reading(what, async () => {
       const values = new Map<string, Float32Array>();
       for (const [name, tensor] of tensors) values.set(name, await toArray(tensor));
       return values;
-    });
-  };
+    }, names);
   const withinBudget = <Result>(run: () => Promise<Result>) =>
     occupancy.stepping(async () => {
       limit(budget);
@@ -312,9 +371,14 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     occupancy.expectFree(what);
     expectUsable(context);
   };
+  const optimizerShapes = () => {
+    const all = [...ranks, ...away()].sort((one, other) => one.peer - other.peer);
+    return new Map(savedMoments(all, originals).moments.map(({ name, shape }) => [name, shape]));
+  };
   return {
     model,
     parts,
+    replicas,
     end,
     recompute: formatRecompute(options.recompute),
     sums: formatSums(options.sums),
@@ -334,8 +398,21 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
-      const trained = parameters.filter(isTrained);
-      const gradients = await read(trained.map(({ name, placed }) => [name, placed.gradient]), "its gradients");
+      const trained = parametersIn(everywhere(ranks)).filter(isTrained);
+      const gradients = await reading(
+        "its gradients",
+        async () => {
+          const values = new Map<string, Float32Array>();
+          for (const { name, placed } of trained) {
+            const own = await toArray(placed.gradient), sum = values.get(name);
+            if (sum) own.forEach((value, i) => sum[i] += value); // of another replica
+            else values.set(name, own);
+          }
+          return values;
+        },
+        parameterNames,
+        true,
+      );
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -351,18 +428,22 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       }
       return gradients;
     },
-    parameters: () => read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters"),
-    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state"),
+    parameters: () =>
+      read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters", parameterNames),
+    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state", bufferNames),
     setParameters(values, { partial = false } = {}) {
       expectFree("new parameters");
-      const fresh = arraysFor("parameter", model.name, parameters, values, originals, partial);
+      const all = parametersIn(everywhere([...ranks, ...away()]));
+      const fresh = arraysFor("parameter", model.name, all, values, originals, partial);
       for (const [{ name, placed }, array] of fresh) if (placed.master.dtype === "f16") expectHalves(name, array);
       for (const [{ placed }, array] of fresh) writeArray(placed.master, array);
-      for (const { blocks } of stages) copyMasters(blocks);
+      for (const { blocks } of everywhere(ranks)) copyMasters(blocks);
     },
     setState(values) {
       expectFree("new state");
-      for (const [buffer, array] of arraysFor("state buffer", model.name, buffers, values)) writeBuffer(buffer, array);
+      const all = buffersIn(everywhere([...ranks, ...away()]));
+      const fresh = arraysFor("state buffer", model.name, all, values);
+      for (const [buffer, array] of fresh) writeBuffer(buffer, array);
     },
     async optimizerState() {
       if (condition.gradients === "summed") {
@@ -372,13 +453,13 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       }
       const { updates, moments } = savedMoments(ranks, originals);
       const scale = lossScale ? { lossScale: { value: lossScale.value, good: lossScale.good } } : {};
-      const values = await read(moments.map(({ name, tensor }) => [name, tensor]), "its optimizer's state");
-      return { updates, values, ...scale };
+      const stretches = await reading("its optimizer's state", () => readStretches(moments));
+      return { updates, values: joined(stretches, optimizerShapes()), ...scale };
     },
-    optimizerShapes: () => new Map(savedMoments(ranks, originals).moments.map(({ name, shape }) => [name, shape])),
+    optimizerShapes,
     setOptimizerState(state) {
       expectFree("another state of the optimizer");
-      resumeOptimizers(model.name, ranks, originals, lossScale, state);
+      resumeOptimizers(model.name, [...ranks, ...away()], originals, lossScale, state);
       ranks.forEach(clearGradients);
       condition.gradients = "zero";
     },
@@ -392,6 +473,18 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       ranks.forEach(releaseRank);
     },
   };
+}
+
+/**
+ * How many ranks each replica has.
+ *
+ * @throws {UserError} Where that is no whole number.
+ */
+function sizeOfReplicas({ size }: World, replicas: number): number {
+  if (size % replicas === 0) return size / replicas;
+  throw new UserError(
+    `createPipeline: ${size} devices cannot be ${replicas} replicas of as many each; \`replicas\` must divide them`,
+  );
 }
 
 function expectHalf(devices: readonly Device[]) {

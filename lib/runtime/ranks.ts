@@ -2,18 +2,18 @@
 import type { Device } from "../gpu/device.ts";
 import { createTimer } from "../gpu/timing.ts";
 import type { Layer } from "../layers/layer.ts";
+import type { ParameterBlock } from "../layers/parameter_blocks.ts";
 import type { Sums } from "../layers/sums.ts";
 import type { Model } from "../models/model.ts";
 import { empty, release } from "../tensor.ts";
 import { specFor } from "../train/optimizer_groups.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
+import { optimizerOf } from "./piece_optimizer.ts";
 import { placedOrUndone, placeStage } from "./placed.ts";
 import type { Rank } from "./run.ts";
+import { type Share, sharesOf, type Sharing, updatedPiece } from "./shares.ts";
 import type { Tie } from "./ties.ts";
-import type { Transport } from "./transport.ts";
-
-/** The way of each rank to the others, for ranks that have these devices. */
-export type Connect = (devices: readonly Device[]) => readonly Transport[];
+import { placeOf, type World } from "./world.ts";
 
 /** What is placed, and where. */
 export interface Placement {
@@ -22,6 +22,8 @@ export interface Placement {
   readonly layers: readonly Layer[];
   /** Who makes the sums of each stage. */
   readonly sums: readonly Sums[];
+  /** How many ranks a replica has. */
+  readonly size: number;
   /** Rank of each stage. */
   readonly placement: readonly number[];
   readonly ties: readonly Tie[];
@@ -30,6 +32,8 @@ export interface Placement {
 /** How it is placed. */
 export interface RankOptions {
   readonly optimizer: OptimizerSpec;
+  /** Whether each replica updates a piece of the parameters; no by default. */
+  readonly shardOptimizer?: boolean;
   /** Of the initial parameters. */
   readonly seed?: number;
   /** By the name of a parameter that starts as a copy of another, the other's name. */
@@ -39,42 +43,59 @@ export interface RankOptions {
 }
 
 /**
- * The ranks that these devices run, each with its stages and their optimizers; nothing is placed where that fails.
+ * The ranks that these devices of a world run, each with its stages and their optimizers; nothing is placed where that fails.
  *
  * @throws {UserError} Where parameters and moments exceed the budget or the device.
  */
 export function placeRanks(
   devices: readonly Device[],
-  { model, layers, sums, placement, ties }: Placement,
-  { optimizer, seed, originals, mixed }: RankOptions,
-  connect: Connect,
+  { model, layers, sums, size, placement, ties }: Placement,
+  { optimizer, shardOptimizer = false, seed, originals, mixed }: RankOptions,
+  world: World,
 ): readonly Rank[] {
   const dtype = mixed ? "f16" : "f32";
   /** A tied copy is treated as its original, or the two would part. */
   const kindOf = (name: string) => specFor(optimizer, originals.get(name) ?? name);
+  const places = world.peers.map((peer) => ({ peer, ...placeOf(peer, size) }));
+  const replicas = world.size / size;
+  const specOf = ({ parameters: [first] }: ParameterBlock) => kindOf(first.name);
+  const sharing: Sharing = {
+    ...{ replicas, specOf, sharded: shardOptimizer },
+    tied: ties.flatMap(({ parameters }) => parameters),
+    id: ties.length + layers.length, // behind the sums of tied gradients and of the stages' state
+  };
   const placed = placedOrUndone(devices, () =>
-    devices.map((device, number) => {
+    devices.map((device, at) => {
+      const { number, replica } = places[at];
       const own = [...placement.keys()].filter((stage) => placement[stage] === number);
       const stages = new Map(
         own.map((stage) => [stage, placeStage(layers[stage], sums[stage], device, { seed, originals, dtype, kindOf })]),
       );
-      const optimizers = [...stages.values()].flatMap(({ blocks }) => blocks).map((block) =>
-        kindOf(block.parameters[0].name)
-          .create(
-            block.masters,
-            block.gradients,
-            block.decayed,
-            mixed ? block.values : undefined,
-            block.parameters.map(({ shape }, index) => ({ shape, start: block.starts[index] })),
-          )
+      const shares = replicas > 1 ? sharesOf(stages, sharing) : new Map<number, readonly Share[]>();
+      const optimizers = [...stages].flatMap(([stage, { blocks }]) =>
+        blocks.map((block, index) =>
+          optimizerOf(specOf(block), block, updatedPiece(block, shares.get(stage)?.[index], replica))
+        )
       );
       const lossGradient = stages.has(layers.length - 1) ? empty(device, [1], "gradients") : undefined;
-      return { stages, optimizers, lossGradient };
+      return { stages, shares, optimizers, lossGradient };
     }));
-  const transports = connect(devices);
-  return devices.map((device, number) => {
-    const timer = createTimer(device), transport = transports[number];
-    return { number, device, model, dtype, ties, timer, transport, kept: { tensors: new Map() }, ...placed[number] };
+  const transports = world.connect(devices);
+  return devices.map((device, at) => {
+    const timer = createTimer(device), transport = transports[at];
+    const twins = Array.from({ length: replicas }, (_, replica) => replica * size + places[at].number);
+    return {
+      ...places[at],
+      replicas: twins,
+      device,
+      model,
+      dtype,
+      ties,
+      timer,
+      transport,
+      kept: { tensors: new Map() },
+      ...placed[at],
+    };
   });
 }
 

@@ -9,6 +9,8 @@ import type { Tensor } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import type { Optimizer } from "../train/optimizers.ts";
 import type { PlacedStage } from "./placed.ts";
+import type { Share } from "./shares.ts";
+import type { SumUnderWay } from "./replica_sums.ts";
 import type { Tie } from "./ties.ts";
 import type { Transport } from "./transport.ts";
 
@@ -16,6 +18,12 @@ import type { Transport } from "./transport.ts";
 export interface Rank {
   /** Its place in the pipeline, from 0. */
   readonly number: number;
+  /** Of which copy of the pipeline it is, from 0. */
+  readonly replica: number;
+  /** The number that transports know it by, see `World`. */
+  readonly peer: number;
+  /** By replica the peer that has the same stages, its own among them: one where there are no others. */
+  readonly replicas: readonly number[];
   /** What runs its work. */
   readonly device: Device;
   /** The whole model, as described. */
@@ -26,6 +34,8 @@ export interface Rank {
   readonly stages: ReadonlyMap<number, PlacedStage>;
   /** The tied parameters of the whole model. */
   readonly ties: readonly Tie[];
+  /** By stage how the gradients of its blocks are added up over replicas; none where there is one replica. */
+  readonly shares: ReadonlyMap<number, readonly Share[]>;
   /** One for each block of its parameters. */
   readonly optimizers: readonly Optimizer[];
   /** Of its passes; none where its device has no timestamps. */
@@ -71,7 +81,7 @@ export interface KeptSequence {
 export interface StepInput {
   /** The schedule, lowered. */
   readonly program: Program;
-  /** The whole batch. */
+  /** The whole batch, of which each replica has its share. */
   readonly batch: Batch;
   /** Shape of each stage's input for one micro-batch; last, that of the outputs. */
   readonly shapes: readonly (readonly number[])[];
@@ -101,6 +111,14 @@ export interface StepInput {
 export interface Run extends StepInput {
   /** Whose part this is. */
   readonly rank: Rank;
+  /** The replica's share of the batch. */
+  readonly batch: Batch;
+  /** How many samples of the whole batch come before that share. */
+  readonly firstSample: number;
+  /** When it began, on the host's clock. */
+  readonly start: number;
+  /** Sums over replicas that have begun. */
+  readonly sums: SumUnderWay[];
   /**
    * Where the last stage is: one row for each micro-batch, as wide as a view's alignment; the sum of its rows' losses stands in the
    * first column.

@@ -22,10 +22,14 @@ export function tiesOf({ tied = [] }: Model, stages: readonly Layer[], placement
   });
 }
 
-/** How the steps of a pipeline with these ties end: twins are added up, and all ranks update their parameters, or none. */
-export function endOf(ties: readonly Tie[]): StepEnd {
+/**
+ * How the steps of a pipeline with these ties end: gradients of the stages in `sums` are added up over replicas, then twins, and all
+ * ranks update their parameters, or none.
+ */
+export function endOf(ties: readonly Tie[], sums: readonly number[]): StepEnd {
   return {
     together: true,
+    ...(sums.length > 0 ? { sums } : {}),
     reduceFrom(rank) {
       const twins = ties.filter(({ ranks }) => ranks.includes(rank)).flatMap(({ ranks }) => ranks);
       return [...new Set(twins)].filter((twin) => twin !== rank).sort((a, b) => a - b);

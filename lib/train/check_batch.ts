@@ -18,13 +18,13 @@ const fields: readonly string[] = [
 
 /**
  * Compares a batch with what a model takes: sizes and types of all arrays, ids below the vocabulary or finite numbers, targets as
- * the loss asks, side inputs, seed; and whether every layer can work on micro-batches of `batch.samples / microbatches`.
+ * the loss asks, side inputs, seed; and whether every layer can work on micro-batches of `batch.samples / (microbatches * replicas)`.
  * One pass over each array.
  *
  * @returns The targets that count, those that are not to be ignored; at least 1.
  * @throws {UserError} On the first thing that does not fit: where it is, and what would be right.
  */
-export function checkBatch(model: Model, batch: Batch, microbatches: number): number {
+export function checkBatch(model: Model, batch: Batch, microbatches: number, replicas = 1): number {
   if (typeof batch !== "object" || batch === null || batch instanceof Promise) {
     throw new UserError(`A batch must be an object with samples, inputs and targets, not ${described(batch)}`);
   }
@@ -33,10 +33,12 @@ export function checkBatch(model: Model, batch: Batch, microbatches: number): nu
   const { samples, seed = 0 } = batch;
   expectValue("The samples of a batch", samples, positive);
   expectValue("The seed of a batch", seed, u32);
-  if (samples % microbatches !== 0) {
-    throw new UserError(`A batch of ${samples} samples cannot be cut into ${microbatches} equal micro-batches`);
+  const parts = microbatches * replicas;
+  if (samples % parts !== 0) {
+    const of = replicas > 1 ? `, ${microbatches} for each of ${replicas} replicas` : "";
+    throw new UserError(`A batch of ${samples} samples cannot be cut into ${parts} equal micro-batches${of}`);
   }
-  const counts = targetChecker(model, samples, microbatches);
+  const counts = targetChecker(model, samples, parts);
   checkInputs(model, batch);
   checkSides(model, batch);
   const counted = counts(batch.targets);

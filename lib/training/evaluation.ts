@@ -59,7 +59,7 @@ export function checkEvaluation(pipeline: Pipeline, training: Schedule, options:
   }
   for (const [index, batch] of batches.entries()) {
     try {
-      checkBatch(pipeline.model, batch, microbatches);
+      checkBatch(pipeline.model, batch, microbatches, pipeline.replicas);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       throw new UserError(`train: evaluation: batches[${index}]: ${error.message}`, { cause: error });

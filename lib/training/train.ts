@@ -261,7 +261,9 @@ async function update(
 ): Promise<{ results: StepResult[]; mean: number }> {
   const results: StepResult[] = [], isSum = batches.length > 1;
   const { microbatches } = sizesOf(schedule);
-  const targets = batches.map((batch) => isSum ? checkBatch(pipeline.model, batch, microbatches) : 1);
+  const targets = batches.map((batch) =>
+    isSum ? checkBatch(pipeline.model, batch, microbatches, pipeline.replicas) : 1
+  );
   const all = sumOf(targets);
   try {
     for (const [index, batch] of batches.entries()) {

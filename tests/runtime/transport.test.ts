@@ -7,11 +7,14 @@ import type { Layer } from "../../lib/layers/layer.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
+import { fill } from "../../lib/ops/elementwise.ts";
 import { type Finding, verdictOf } from "../../lib/runtime/finish.ts";
 import { partition } from "../../lib/runtime/partition.ts";
 import { connectPipeline } from "../../lib/runtime/pipeline.ts";
+import { piecesOf } from "../../lib/runtime/pieces.ts";
 import { promised } from "../../lib/runtime/promised.ts";
-import type { Connect } from "../../lib/runtime/ranks.ts";
+import { type Connect, worldOf } from "../../lib/runtime/world.ts";
+import { beginSums, messagesOf, type Sums } from "../../lib/runtime/replica_sums.ts";
 import { RankError, type Transport } from "../../lib/runtime/transport.ts";
 import { inProcess } from "../../lib/runtime/transports/in_process.ts";
 import { reduceByMessages } from "../../lib/runtime/transports/reduce.ts";
@@ -177,7 +180,7 @@ for (const [name, [make, schedule, batchOf]] of Object.entries(cases)) {
         const last = parts[parts.length - 1];
         last[0] = fragile(last[0], () => broken);
         const options = { optimizer: adamw({ learningRate: 0.01 }), placement: schedule.placement, parts, seed: 3 };
-        const pipeline = connectPipeline(set, model, { ...options, precision }, connect);
+        const pipeline = connectPipeline(set, model, { ...options, precision }, worldOf(set, connect));
         if (name.includes("on two ranks")) assert.deepEqual(pipeline.end.reduceFrom?.(0), [1]);
         const outcomes: unknown[] = [];
         for (let step = 0; step < 4; step++) {
@@ -231,6 +234,86 @@ test("a sum over ranks is the same on all of them, bit for bit, and that of floa
     }
     ends.forEach((transport) => transport.close());
     assert.deepEqual(devices.map(({ ledger }) => ledger.total()), inUse);
+  }
+});
+
+test("sums over replicas are made in pieces and buckets, the same bits on all of them, and those of float64 but for rounding", async () => {
+  const lengths = [448, 64]; // seven grains and one: pieces of several lengths, and of none
+  for (const connect of transports) {
+    for (const { devices } of [real, virtual]) {
+      const count = devices.length, before = devices.map(({ ledger }) => ledger.total());
+      const ends = connect(devices), replicas = [...ends.keys()];
+      const values = replicas.map((replica) =>
+        lengths.map((length) => Float32Array.from({ length }, (_, i) => Math.sin(1 + i * 1.7 + 3 * replica)))
+      );
+      for (const gathered of [true, false]) {
+        const sums: Sums[] = [], inUse: number[] = [];
+        const tensors = values.map((own, replica) =>
+          own.map((each) => fromArray(devices[replica], [each.length], each, "gradients"))
+        );
+        const pieces = lengths.map((length) => piecesOf(length, count, 64));
+        for (const replica of replicas) {
+          let id = 7;
+          const summands = tensors[replica].map((tensor, at) => {
+            const summand = { tensor, pieces: pieces[at], gathered, id };
+            id += messagesOf(summand, 128);
+            return summand;
+          });
+          await later();
+          sums.push(beginSums({ replica, replicas, transport: ends[replica] }, summands, 128));
+          inUse.push(devices[replica].ledger.live.workspace);
+        }
+        await Promise.all(sums.map((each) => each.ended()));
+        devices.forEach(({ ledger }, at) => assert.equal(ledger.live.workspace, inUse[at], "taken at the beginning"));
+        sums.forEach((each) => each.release());
+        const results = await Promise.all(tensors.map((own) => Promise.all(own.map(toArray))));
+        for (const replica of replicas) {
+          for (const [at, length] of lengths.entries()) {
+            for (let i = 0; i < length; i++) {
+              const owner = pieces[at].findIndex(({ start, end }) => start <= i && i < end);
+              const exact = values.reduce((sum, own) => sum + own[at][i], 0);
+              const found = results[replica][at][i];
+              if (gathered) assert.equal(found, results[owner][at][i]);
+              if (gathered || replica === owner) assert.ok(Math.abs(found - exact) < 1e-6, `${found}, not ${exact}`);
+              else assert.equal(found, values[replica][at][i], "what others add up is left as it was");
+            }
+          }
+        }
+        release(...tensors.flat());
+      }
+      ends.forEach((transport) => transport.close());
+      assert.deepEqual(devices.map(({ ledger }) => ledger.total()), before);
+    }
+  }
+});
+
+test("a sum comes to its end while the rank waits with a recording that has given back its memory", async () => {
+  for (const connect of transports) {
+    for (const { devices } of [real, virtual]) {
+      const ends = connect(devices), replicas = [...ends.keys()];
+      const pieces = piecesOf(256, devices.length, 64);
+      const tensors = devices.map((device) => fromArray(device, [256], new Float32Array(256).fill(1), "gradients"));
+      const sums = devices.map((device, replica) => {
+        const [own] = [beginSums({ replica, replicas, transport: ends[replica] }, [
+          { tensor: tensors[replica], pieces, gathered: true, id: 0 },
+        ])];
+        // As an action does: it fills memory of all sizes that a sum has, gives it back, and waits.
+        for (const elements of [64, 128, 192, 256]) {
+          const scratch = empty(device, [elements], "workspace");
+          fill(scratch, 1000);
+          release(scratch);
+        }
+        return { own, commands: device.finish() };
+      });
+      await Promise.all(sums.map(({ own }) => own.ended()));
+      devices.forEach((device, at) => device.submit(sums[at].commands));
+      sums.forEach(({ own }) => own.release());
+      for (const tensor of tensors) {
+        assert.deepEqual(await toArray(tensor), new Float32Array(256).fill(devices.length));
+        release(tensor);
+      }
+      ends.forEach((transport) => transport.close());
+    }
   }
 });
 
@@ -313,7 +396,7 @@ test("a generation draws the same tokens from the same bits whatever the transpo
   const made: unknown[] = [];
   for (const connect of transports) {
     const options = { optimizer: adamw(), seed: 3, placement: [0, 1, 1, 0] };
-    const pipeline = connectPipeline(real, tinyModel(deep), options, connect);
+    const pipeline = connectPipeline(real, tinyModel(deep), options, worldOf(real, connect));
     const logits: Float32Array[] = [];
     const { tokens } = await pipeline.generate([1, 2, 3], { tokens: 6, onToken: (each) => logits.push(each.logits) });
     assert.equal(tokens.length, 6);

@@ -1,0 +1,110 @@
+/** Devices of which each process of a job opens its own, so that together they run one pipeline. */
+import { availableParallelism, cpus } from "node:os";
+import { reasonOf, UserError } from "../errors.ts";
+import { type DeviceSet, openPlaced } from "../gpu/devices.ts";
+import type { Driver } from "../gpu/driver.ts";
+import { anything, expectFields, optional, positive, type Rules } from "../rules.ts";
+import { joinJob, together } from "./transports/mpi/job.ts";
+import { overMpi } from "./transports/mpi/transport.ts";
+import type { WorldSet } from "./world.ts";
+
+/** The devices of this process, and what connects them with those of the others. */
+export interface ProcessSet extends WorldSet {
+  /** Which process of the job this is, from 0. */
+  readonly process: number;
+  /** How many processes there are. */
+  readonly processes: number;
+  /** The MPI library that carries the messages, with its version. */
+  readonly library: string;
+}
+
+/** How a process opens its devices. */
+export interface WorldOptions {
+  /** How many ranks this process runs, 1 by default: the processes' ranks follow one another in the order of the processes. */
+  readonly devices?: number;
+  /** As for `openDevices`. */
+  readonly driver?: Driver;
+}
+
+const rules: Rules<WorldOptions> = { devices: optional(positive), driver: anything };
+
+/**
+ * Opens this process's devices of a pipeline whose ranks are in several processes, on one machine or on many, started by
+ * `mpirun`, `mpiexec` or `srun`. Each process calls it, and gives the set to `createPipeline`, which makes one pipeline of all devices
+ * of all processes. From then on every call of the pipeline is made by all processes alike: the same schedule, the whole batch, of which
+ * each takes its part; and each gets the whole result. A process takes a GPU, or a core of a software driver, that no other of its
+ * machine takes.
+ *
+ * MPI is whichever library fits the launcher: Open MPI, MPICH or one compatible with it, or one with MPI 5's standard ABI; the
+ * environment variable `TWOBP_MPI` may give its path. A process belongs to its job until it ends, and ends when all others do.
+ *
+ * @throws {UserError} In all processes alike, when no launcher has started this process, when launcher and library are of
+ * different MPIs, or where a process has no such device; the message says whose.
+ *
+ * ```ts ignore
+ * // mpirun -n 2 deno run -A train.ts
+ * import { adamw, createModel, createPipeline, generate, openWorld, textSource, twoStage } from "twobp";
+ *
+ * const set = await openWorld();
+ * const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
+ * const source = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });
+ * const schedule = twoStage(generate("1f1b-1", { devices: set.world.size }));
+ * const { loss } = await pipeline.step(schedule, source.next(4));
+ * if (set.process === 0) console.log(loss, set.library);
+ * pipeline.close();
+ * set.close();
+ * ```
+ */
+export async function openWorld(options: WorldOptions = {}): Promise<ProcessSet> {
+  expectFields("openWorld", options, rules);
+  const { devices: count = 1, driver } = options;
+  const job = await joinJob(), { rank, members } = job;
+  const counts = await together(job, count) as readonly number[];
+  const placeOf = counts.flatMap((many) => Array.from({ length: many }, (_, at) => at));
+  const processOf = counts.flatMap((many, process) => new Array<number>(many).fill(process));
+  const sum = (processes: readonly number[]) => processes.reduce((all, process) => all + counts[process], 0);
+  const here = [...members.keys()].filter((process) => members[process].host === members[rank].host);
+  const neighbours = {
+    first: sum([...members.keys()].slice(0, rank)),
+    before: sum(here.filter((process) => process < rank)),
+    all: sum(here),
+  };
+  let set: DeviceSet | undefined, problem: string | undefined;
+  try {
+    // Not virtual: devices that take turns would have to be in one process.
+    set = await openPlaced(count, { virtual: false, ...driver === undefined ? {} : { driver } }, neighbours);
+  } catch (error) {
+    problem = reasonOf(error);
+  }
+  const problems = await together(job, problem) as readonly (string | undefined)[];
+  const failed = problems.findIndex((each) => each !== undefined);
+  if (!set || failed >= 0) {
+    set?.close();
+    throw new UserError(`Process ${failed} on ${members[failed].host}: ${problems[failed]}`);
+  }
+  const peers = Array.from({ length: count }, (_, at) => neighbours.first + at);
+  const notice = set.devices[0].gpu.info.software ? coresNotice(neighbours.all) : undefined;
+  return {
+    ...set,
+    ...notice === undefined ? {} : { notice },
+    world: {
+      size: processOf.length,
+      peers,
+      transport: "mpi",
+      connect: overMpi(job, { processOf, placeOf, most: Math.max(...counts) }, peers),
+    },
+    process: rank,
+    processes: job.size,
+    library: job.mpi.version,
+  };
+}
+
+/** What is to be said where ranks on a software driver have fewer cores than they need. */
+function coresNotice(ranks: number): string | undefined {
+  const mine = availableParallelism(), all = cpus().length;
+  if (mine < all) {
+    return `The launcher holds each process to ${mine} of ${all} cores, where its device's threads and its own want more: ` +
+      "mpirun --bind-to none, or srun --cpu-bind=none, does not";
+  }
+  return all < ranks ? `${ranks} ranks of a software driver on ${all} cores: their times say little` : undefined;
+}

@@ -1,0 +1,50 @@
+/** All the ranks that make up a pipeline, of which this process has some. */
+import type { Device } from "../gpu/device.ts";
+import type { DeviceSet } from "../gpu/devices.ts";
+import type { Rank } from "./run.ts";
+import type { Transport } from "./transport.ts";
+import { inProcess } from "./transports/in_process.ts";
+
+/** The way of each peer that is here to all others, for peers that have these devices. */
+export type Connect = (devices: readonly Device[]) => readonly Transport[];
+
+/**
+ * All peers of a pipeline. A *peer* is a rank of a replica: with N ranks, rank r of replica q is peer q * N + r. These are the
+ * numbers that a {@link Transport} knows others by.
+ */
+export interface World {
+  /** How many peers there are: ranks times replicas. */
+  readonly size: number;
+  /** The peers that are in this process, those of its devices, in order. */
+  readonly peers: readonly number[];
+  /** What carries their messages, for tables: "in-process", or that of several processes. */
+  readonly transport: string;
+  readonly connect: Connect;
+}
+
+/** Devices of which each belongs to a peer of a world with others in other processes. */
+export interface WorldSet extends DeviceSet {
+  readonly world: World;
+}
+
+/** The world of a set of devices: where it says nothing of others, all peers are here. */
+export function worldOf(set: DeviceSet, connect: Connect = inProcess): World {
+  if ("world" in set) return (set as WorldSet).world;
+  const { devices } = set;
+  return { size: devices.length, peers: [...devices.keys()], transport: "in-process", connect };
+}
+
+/** A rank in messages: "Rank 2", or of several replicas "Rank 2 of replica 1". */
+export function nameOf({ number, replica, replicas }: Pick<Rank, "number" | "replica" | "replicas">): string {
+  return replicas.length > 1 ? `Rank ${number} of replica ${replica}` : `Rank ${number}`;
+}
+
+/** The peer of another rank of the same replica. */
+export function peerOf({ peer, number }: Pick<Rank, "peer" | "number">, other: number): number {
+  return peer - number + other;
+}
+
+/** The pipeline's rank, and its copy, of a peer. */
+export function placeOf(peer: number, ranks: number): { readonly number: number; readonly replica: number } {
+  return { number: peer % ranks, replica: Math.floor(peer / ranks) };
+}
