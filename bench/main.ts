@@ -8,6 +8,7 @@ import { memory } from "./memory.ts";
 import { paper } from "./paper.ts";
 import { peers } from "./peers/command.ts";
 import { torch } from "./peers/torch_schedules.ts";
+import { replicas } from "./replicas.ts";
 import { sampling } from "./sampling.ts";
 import { scaling } from "./scaling.ts";
 import { schedules } from "./schedules.ts";
@@ -23,6 +24,7 @@ await main(
     .addCommand(memory)
     .addCommand(paper)
     .addCommand(peers)
+    .addCommand(replicas)
     .addCommand(sampling)
     .addCommand(scaling)
     .addCommand(schedules)

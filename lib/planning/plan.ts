@@ -18,7 +18,7 @@ import { clusterLevels, clusterPrice, clusterRecipes } from "./cluster_levels.ts
 import { type Fit, fit, leastBudget, type Level } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
-import { planReplicated, replicaOptions, sidesOf, withReplicaSums } from "./replicas.ts";
+import { mostOnShapes, planReplicated, replicaOptions, sidesOf, withReplicaSums } from "./replicas.ts";
 
 const rules: Rules<PlanOptions> = {
   devices: positive,
@@ -83,7 +83,8 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
   const { devices, microbatches, budget, samples = 1, optimizer = adamw(), shardOptimizer = false } = options;
   const { precision = "f32", software = false, subgroupSize = 0, cluster } = options;
   const kind = { optimizer, precision, software, subgroupSize };
-  const copies = { replicas, ...replicas > 1 && { shardOptimizer } };
+  // More than a few on shapes would take as many times as long, and are alike.
+  const copies = { replicas: Math.min(replicas, mostOnShapes), ...replicas > 1 && { shardOptimizer } };
   const { recipes, leftOut } = cluster !== undefined
     ? clusterRecipes(model, cluster, devices, microbatches)
     : { recipes: recipesFor(devices, microbatches, model.layers.length), leftOut: [] };
@@ -101,7 +102,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     if (replicas === 1) stagings.set(name, { parts, levels });
     else {
       const shared = await stageMemories(model, { ...kind, ...copies, parts, placement, samples });
-      stagings.set(name, { parts, levels: withReplicaSums(levels, shared) });
+      stagings.set(name, { parts, levels: withReplicaSums(levels, shared, placement, replicas, shardOptimizer) });
     }
   }
   const stagingOf = ({ base: { placement } }: Recipe) => stagings.get(placement.join())!;

@@ -98,17 +98,44 @@ export function replicaOptions(
   };
 }
 
+/** Replicas that are run on shapes, at most; what the sums of more take follows from theirs. */
+export const mostOnShapes = 3;
+
+/** What a tensor is at most longer in memory than in bytes. */
+const padding = 256;
+
 /**
- * Levels with what sums over replicas take, and each replica's share of a sharded optimizer.
+ * Levels with what sums over replicas take, and each replica's share of a sharded optimizer. A sum of R replicas takes room for all of
+ * the gradients, in parts that arrive and their sum, and for messages of (R - 1)/R of them, twice.
  *
- * @param shared The stages where there are the replicas, at the first of the levels: neither depends on what is recomputed.
+ * @param shared The stages where there are the replicas, or {@link mostOnShapes}, at the first of the levels: neither depends on
+ * what is recomputed.
  */
-export function withReplicaSums(levels: readonly (readonly Level[])[], shared: readonly StageMemory[]): Level[][] {
+export function withReplicaSums(
+  levels: readonly (readonly Level[])[],
+  shared: readonly StageMemory[],
+  placement: readonly number[],
+  replicas: number,
+  shardOptimizer: boolean,
+): Level[][] {
+  const shown = Math.min(replicas, mostOnShapes), roomOf = (count: number) => 1 + 2 * (count - 1) / count;
+  const padded = replicas > shown ? 3 * replicas * padding : 0;
+  const sums = shared.map(({ sum = 0 }) => sum > 0 ? Math.ceil(sum * roomOf(replicas) / roomOf(shown)) + padded : 0);
+  const moreOf = (rank: number) =>
+    placement.reduce((all, own, stage) => own === rank ? all + sums[stage] - (shared[stage].sum ?? 0) : all, 0);
   return levels.map((ways, stage) => {
-    const { optimizer, update = 0, sum } = shared[stage], { update: alone = 0 } = ways[0].memory;
+    const { optimizer, update = 0 } = shared[stage], { update: alone = 0 } = ways[0].memory;
+    const isFirst = placement.indexOf(placement[stage]) === stage; // what the end of a step needs is said of it
+    const ending = isFirst ? update - alone + moreOf(placement[stage]) : 0;
+    const moments = shardOptimizer && optimizer !== undefined && replicas > shown
+      ? Math.ceil(optimizer * shown / replicas) + padded
+      : optimizer;
     return ways.map((level) => {
       const { memory } = level;
-      return { ...level, memory: { ...memory, optimizer, sum, update: (memory.update ?? 0) + update - alone } };
+      return {
+        ...level,
+        memory: { ...memory, optimizer: moments, sum: sums[stage], update: (memory.update ?? 0) + ending },
+      };
     });
   });
 }
