@@ -6,10 +6,10 @@ import type { Schedule } from "../schedules/schedule.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import type { Batch } from "../train/data.ts";
 import { type Context, expectUsable, replicasOf } from "./context.ts";
+import { expectAlike, nameOfPeer } from "./elsewhere.ts";
 import type { RankPeak } from "./rank.ts";
-import { expectNoError, intervalsOf, runAll, shapesOf, withOwnIds } from "./step.ts";
+import { callOf, expectNoError, intervalsOf, runAll, shapesOf, withOwnIds } from "./step.ts";
 import { undoEvaluation } from "./undo.ts";
-import { nameOf } from "./world.ts";
 
 /** What an evaluation gave. */
 export interface EvaluationResult {
@@ -63,6 +63,7 @@ export async function runEvaluation(
   const program = context.forwardProgramOf(schedule);
   const targets = checkBatch(model, batch, program.microbatches, replicasOf(context));
   ranks.forEach(({ device }) => expectNoError(device));
+  await expectAlike(context, `an evaluation of ${callOf(program, batch)} with ${JSON.stringify(options)}`);
   // What is recorded belongs to what came before, and must not be lost with an evaluation that fails.
   ranks.forEach(({ device }) => device.submit());
   const marks = ranks.map(({ device }) => device.pool.mark());
@@ -70,10 +71,10 @@ export async function runEvaluation(
   const input = { program, batch: withOwnIds(batch), shapes, targets, optimize: false, timeline, outputs: wanted };
   let ended: Awaited<ReturnType<typeof runAll>>;
   try {
-    ended = await runAll(ranks, input);
+    ended = await runAll(context, input);
     const at = ended.outputs.findIndex(({ fault }) => fault !== undefined);
     if (at >= 0) {
-      throw new Error(`${nameOf(ranks[at])} failed at the end of an evaluation: ${ended.outputs[at].fault}`);
+      throw new Error(`${nameOfPeer(context, at)} failed at the end of an evaluation: ${ended.outputs[at].fault}`);
     }
   } catch (error) {
     await undoEvaluation(context, marks, error);

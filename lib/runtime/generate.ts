@@ -5,12 +5,13 @@ import { anything, callback, expectFields, optional, positive, type Rules, u32 }
 import { actionMaker, type Schedule } from "../schedules/schedule.ts";
 import type { Model } from "../models/model.ts";
 import { type Context, expectUsable } from "./context.ts";
+import { anyOf, expectAlike, nameOfPeer } from "./elsewhere.ts";
 import type { Piece, StepInput } from "./run.ts";
 import { sampleToken, type SamplingOptions, samplingRules } from "./sampling.ts";
 import { forgetSequence, releaseSequence } from "./sequence.ts";
 import { expectNoError, runAll } from "./step.ts";
+import { RankError } from "./transport.ts";
 import { undoEvaluation } from "./undo.ts";
-import { nameOf } from "./world.ts";
 
 /** A token that has been drawn. */
 export interface GeneratedToken {
@@ -91,6 +92,10 @@ export async function runGeneration(
   const dry = ranks.find(({ device }) => device.gpu.info.dry);
   if (dry) throw new UserError("generate: dry devices compute nothing; open others with openDevices()");
   ranks.forEach(({ device }) => expectNoError(device));
+  const told = JSON.stringify({ ...options, signal: signal !== undefined, onToken: undefined });
+  await expectAlike(context, `a generation from ${Array.from(prompt).join(" ")} with ${told}`);
+  /** Whether the signal was given, in any process. */
+  const isAborted = async () => signal !== undefined && await anyOf(context, signal.aborted);
   // What is recorded belongs to what came before, and must not be lost with a generation that fails.
   ranks.forEach(({ device }) => device.submit());
   const marks = ranks.map(({ device }) => device.pool.mark());
@@ -99,9 +104,9 @@ export async function runGeneration(
   const sequence = Array.from(prompt), tokenMs: number[] = [];
   let ended: GenerationResult["ended"] = "tokens", promptMs = 0, start = performance.now();
   try {
-    if (sequence.length > 1 && !signal?.aborted) await run(sequence.slice(0, -1), 0, false);
+    if (sequence.length > 1 && !await isAborted()) await run(sequence.slice(0, -1), 0, false);
     while (sequence.length - prompt.length < most) {
-      if (signal?.aborted) {
+      if (await isAborted()) {
         ended = "signal";
         break;
       }
@@ -125,6 +130,9 @@ export async function runGeneration(
     }
     ranks.forEach(releaseSequence);
   } catch (error) {
+    // What a caller's function threw here, or was drawn from, other processes do not know.
+    const failure = error instanceof RankError ? error : new RankError(reasonOf(error));
+    ranks.forEach(({ transport }) => transport.fail(failure));
     await undoEvaluation(context, marks, error);
     ranks.forEach(({ kept }) => forgetSequence(kept));
     throw error;
@@ -135,7 +143,7 @@ export async function runGeneration(
 
 /** Runs a piece of the sequence through all stages, and gives the outputs of its rows where they are wanted. */
 function passesOf(context: Context, capacity: number) {
-  const { model, stages, ranks } = context;
+  const { model, stages } = context;
   const program = context.forwardProgramOf(context.forward);
   return async (tokens: readonly number[], position: number, wanted: boolean): Promise<Float32Array | undefined> => {
     const shapes: (readonly number[])[] = [[...model.inputShape(1).slice(0, -1), tokens.length]];
@@ -146,9 +154,9 @@ function passesOf(context: Context, capacity: number) {
       batch: { samples: 1, inputs: Uint32Array.from(tokens), targets: new Uint32Array(0) },
       ...{ shapes, targets: 1, optimize: false, timeline: false, outputs: wanted, piece },
     };
-    const { outputs } = await runAll(ranks, input);
+    const { outputs } = await runAll(context, input);
     const at = outputs.findIndex(({ fault }) => fault !== undefined);
-    if (at >= 0) throw new Error(`${nameOf(ranks[at])} failed at token ${position}: ${outputs[at].fault}`);
+    if (at >= 0) throw new Error(`${nameOfPeer(context, at)} failed at token ${position}: ${outputs[at].fault}`);
     expectUsable(context);
     return outputs.find((each) => each.outputs)?.outputs;
   };

@@ -1,5 +1,5 @@
 /** Devices of which each process of a job opens its own, so that together they run one pipeline. */
-import { availableParallelism } from "node:os";
+import { availableParallelism, cpus } from "node:os";
 import { reasonOf, UserError } from "../errors.ts";
 import { type DeviceSet, openPlaced } from "../gpu/devices.ts";
 import type { Driver } from "../gpu/driver.ts";
@@ -83,16 +83,10 @@ export async function openWorld(options: WorldOptions = {}): Promise<ProcessSet>
     throw new UserError(`Process ${failed} on ${members[failed].host}: ${problems[failed]}`);
   }
   const peers = Array.from({ length: count }, (_, at) => neighbours.first + at);
-  const cores = availableParallelism(), isSoftware = set.devices[0].gpu.info.software;
+  const notice = set.devices[0].gpu.info.software ? coresNotice(neighbours.all) : undefined;
   return {
     ...set,
-    ...isSoftware && cores < neighbours.all
-      ? {
-        notice: `${neighbours.all} ranks of a software driver on ${cores} core${
-          cores === 1 ? "" : "s"
-        }: their times say little`,
-      }
-      : {},
+    ...notice === undefined ? {} : { notice },
     world: {
       size: processOf.length,
       peers,
@@ -103,4 +97,14 @@ export async function openWorld(options: WorldOptions = {}): Promise<ProcessSet>
     processes: job.size,
     library: job.mpi.version,
   };
+}
+
+/** What is to be said where ranks on a software driver have fewer cores than they need. */
+function coresNotice(ranks: number): string | undefined {
+  const mine = availableParallelism(), all = cpus().length;
+  if (mine < all) {
+    return `The launcher holds each process to ${mine} of ${all} cores, where its device's threads and its own want more: ` +
+      "mpirun --bind-to none, or srun --cpu-bind=none, does not";
+  }
+  return all < ranks ? `${ranks} ranks of a software driver on ${all} cores: their times say little` : undefined;
 }

@@ -42,16 +42,27 @@ export function savedMoments(ranks: readonly Rank[], originals: ReadonlyMap<stri
   return { updates, moments: moments.filter(({ original }) => original === undefined) };
 }
 
-/** Their values by name: what several replicas have is read once. */
-export async function readMoments(moments: readonly ParameterMoment[]): Promise<Map<string, Float32Array>> {
+/** What these ranks have of them, by the name and the first element of each stretch; what several replicas have is read once. */
+export async function readStretches(moments: readonly ParameterMoment[]): Promise<Map<string, Float32Array>> {
   const values = new Map<string, Float32Array>();
-  for (const { name, shape, stretches } of moments) {
-    const all = new Float32Array(sizeOf(shape)), known = new Set<number>();
+  for (const { name, stretches } of moments) {
     for (const { start, tensor } of stretches) {
-      if (known.size === known.add(start).size) continue;
-      all.set(await toArray(tensor), start);
+      const key = `${start} ${name}`;
+      if (!values.has(key)) values.set(key, await toArray(tensor));
     }
-    values.set(name, all);
+  }
+  return values;
+}
+
+/** The values of moments with these shapes, of which {@link readStretches} has read the stretches. */
+export function joined(
+  stretches: ReadonlyMap<string, Float32Array>,
+  shapes: ReadonlyMap<string, readonly number[]>,
+): Map<string, Float32Array> {
+  const values = new Map([...shapes].map(([name, shape]) => [name, new Float32Array(sizeOf(shape))]));
+  for (const [key, stretch] of stretches) {
+    const [start] = key.split(" ", 1);
+    values.get(key.slice(start.length + 1))!.set(stretch, Number(start));
   }
   return values;
 }

@@ -44,8 +44,10 @@ import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./ev
 import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration } from "./generate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
+import { expectAlike, ofAllProcesses, standIns } from "./elsewhere.ts";
+import type { Rank } from "./run.ts";
 import { arraysFor, expectHalves } from "./values.ts";
-import { type OptimizerState, readMoments, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
+import { joined, type OptimizerState, readStretches, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
 import { type World, worldOf } from "./world.ts";
 
 /**
@@ -290,12 +292,9 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const ties = tiesOf(model, layers, placement);
   const shared = replicas > 1 ? [...layers.keys()].filter((stage) => layers[stage].parameters.some(isTrained)) : [];
   const end = endOf(ties, shared);
-  const ranks = placeRanks(
-    devices,
-    { model, layers, sums, size, placement, ties },
-    { ...options, mixed, originals },
-    world,
-  );
+  const place = (on: readonly Device[], of: World) =>
+    placeRanks(on, { model, layers, sums, size, placement, ties }, { ...options, mixed, originals }, of);
+  const ranks = place(devices, world), away = standIns(world, place);
   limit(undefined);
   const context: Context = {
     model,
@@ -325,19 +324,40 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const buffersIn = (stages: Iterable<PlacedStage>) =>
     [...stages].flatMap(({ layer, state }) => (layer.buffers ?? []).map((each) => ({ ...each, ...state(each) })));
   const parameters = parametersIn(stages), buffers = buffersIn(stages);
-  /** Those of all replicas, in the same order. */
-  const everywhere = layers.flatMap((_, stage) => ranks.flatMap((rank) => rank.stages.get(stage) ?? []));
-  const reading = async <Result>(what: string, run: () => Promise<Result>) => {
+  /** Those of all replicas, in the same order; of ranks that are elsewhere their stand-ins. */
+  const everywhere = (all: readonly Rank[]) =>
+    layers.flatMap((_, stage) => all.flatMap((rank) => rank.stages.get(stage) ?? []));
+  const parameterNames = layers.flatMap((layer) => layer.parameters.map(({ name }) => name));
+  const bufferNames = layers.flatMap((layer) => (layer.buffers ?? []).map(({ name }) => name));
+  /** Readings take turns: processes that ask for several at once tell each other the same ones in the same order. */
+  let turn: Promise<unknown> = Promise.resolve();
+  const inTurn = <Result>(run: () => Promise<Result>): Promise<Result> => {
+    const result = turn.then(run);
+    turn = result.catch(() => {});
+    return result;
+  };
+  /** What `own` reads here, with that of other processes: in the order of `names`, and added up where `isSum`. */
+  const reading = async (
+    what: string,
+    own: () => Promise<ReadonlyMap<string, Float32Array>>,
+    names: readonly string[] = [],
+    isSum = false,
+  ) => {
     occupancy.expectOpen(what);
     expectUsable(context);
-    return await occupancy.reading(run);
+    return await occupancy.reading(() =>
+      inTurn(async () => {
+        await expectAlike(context, what);
+        return await ofAllProcesses(context, await own(), names, isSum);
+      })
+    );
   };
-  const read = (tensors: readonly (readonly [string, Tensor])[], what: string) =>
+  const read = (tensors: readonly (readonly [string, Tensor])[], what: string, names: readonly string[]) =>
     reading(what, async () => {
       const values = new Map<string, Float32Array>();
       for (const [name, tensor] of tensors) values.set(name, await toArray(tensor));
       return values;
-    });
+    }, names);
   const withinBudget = <Result>(run: () => Promise<Result>) =>
     occupancy.stepping(async () => {
       limit(budget);
@@ -350,6 +370,10 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   const expectFree = (what: string) => {
     occupancy.expectFree(what);
     expectUsable(context);
+  };
+  const optimizerShapes = () => {
+    const all = [...ranks, ...away()].sort((one, other) => one.peer - other.peer);
+    return new Map(savedMoments(all, originals).moments.map(({ name, shape }) => [name, shape]));
   };
   return {
     model,
@@ -374,15 +398,21 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     },
     async gradients() {
       if (condition.gradients === "lost") throw new UserError(lostGradients);
-      const trained = parametersIn(everywhere).filter(isTrained);
-      const gradients = new Map<string, Float32Array>();
-      await reading("its gradients", async () => {
-        for (const { name, placed } of trained) {
-          const own = await toArray(placed.gradient), sum = gradients.get(name);
-          if (sum) own.forEach((value, i) => sum[i] += value); // of another replica
-          else gradients.set(name, own);
-        }
-      });
+      const trained = parametersIn(everywhere(ranks)).filter(isTrained);
+      const gradients = await reading(
+        "its gradients",
+        async () => {
+          const values = new Map<string, Float32Array>();
+          for (const { name, placed } of trained) {
+            const own = await toArray(placed.gradient), sum = values.get(name);
+            if (sum) own.forEach((value, i) => sum[i] += value); // of another replica
+            else values.set(name, own);
+          }
+          return values;
+        },
+        parameterNames,
+        true,
+      );
       const unscale = 1 / (lossScale?.value ?? 1);
       if (unscale !== 1) {
         for (const [name, values] of gradients) {
@@ -398,18 +428,21 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       }
       return gradients;
     },
-    parameters: () => read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters"),
-    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state"),
+    parameters: () =>
+      read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters", parameterNames),
+    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state", bufferNames),
     setParameters(values, { partial = false } = {}) {
       expectFree("new parameters");
-      const fresh = arraysFor("parameter", model.name, parametersIn(everywhere), values, originals, partial);
+      const all = parametersIn(everywhere([...ranks, ...away()]));
+      const fresh = arraysFor("parameter", model.name, all, values, originals, partial);
       for (const [{ name, placed }, array] of fresh) if (placed.master.dtype === "f16") expectHalves(name, array);
       for (const [{ placed }, array] of fresh) writeArray(placed.master, array);
-      for (const { blocks } of everywhere) copyMasters(blocks);
+      for (const { blocks } of everywhere(ranks)) copyMasters(blocks);
     },
     setState(values) {
       expectFree("new state");
-      const fresh = arraysFor("state buffer", model.name, buffersIn(everywhere), values);
+      const all = buffersIn(everywhere([...ranks, ...away()]));
+      const fresh = arraysFor("state buffer", model.name, all, values);
       for (const [buffer, array] of fresh) writeBuffer(buffer, array);
     },
     async optimizerState() {
@@ -420,13 +453,13 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       }
       const { updates, moments } = savedMoments(ranks, originals);
       const scale = lossScale ? { lossScale: { value: lossScale.value, good: lossScale.good } } : {};
-      const values = await reading("its optimizer's state", () => readMoments(moments));
-      return { updates, values, ...scale };
+      const stretches = await reading("its optimizer's state", () => readStretches(moments));
+      return { updates, values: joined(stretches, optimizerShapes()), ...scale };
     },
-    optimizerShapes: () => new Map(savedMoments(ranks, originals).moments.map(({ name, shape }) => [name, shape])),
+    optimizerShapes,
     setOptimizerState(state) {
       expectFree("another state of the optimizer");
-      resumeOptimizers(model.name, ranks, originals, lossScale, state);
+      resumeOptimizers(model.name, [...ranks, ...away()], originals, lossScale, state);
       ranks.forEach(clearGradients);
       condition.gradients = "zero";
     },

@@ -5,19 +5,20 @@ import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { anything, expectFields, flag, optional, real, type Rules } from "../rules.ts";
 import type { Program } from "../schedules/program.ts";
-import type { Schedule } from "../schedules/schedule.ts";
+import { formatAction, type Schedule } from "../schedules/schedule.ts";
 import { checkBatch } from "../train/check_batch.ts";
 import { type Batch, mapArrays } from "../train/data.ts";
 import { isIdle } from "./action.ts";
 import { type Context, expectUsable, lostGradients, replicasOf } from "./context.ts";
+import { expectAlike, fingerprint, nameOfPeer, ofAllPeers } from "./elsewhere.ts";
 import { clearGradients, normOf, type NotFinite } from "./finish.ts";
 import { type RankPeak, runRank, type StepOutput } from "./rank.ts";
-import type { Rank, Stall, StepInput } from "./run.ts";
+import type { Stall, StepInput } from "./run.ts";
 import { checkStall } from "./stall.ts";
 import type { SumTime } from "./replica_sums.ts";
 import { RankError } from "./transport.ts";
 import { type Marks, undo } from "./undo.ts";
-import { nameOf } from "./world.ts";
+import { nameOf, placeOf } from "./world.ts";
 
 /**
  * What a step gave. Lists by rank have, of several replicas, those of the first replica rank by rank, then those of the next.
@@ -144,6 +145,7 @@ export async function runStep(
   const targets = checkBatch(model, batch, program.microbatches, replicas);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
   ranks.forEach(({ device }) => expectNoError(device));
+  await expectAlike(context, `a step of ${callOf(program, batch)} with ${JSON.stringify(options)}`);
   const marks = ranks.map(({ device }) => device.pool.mark());
   const scale = lossScale?.value;
   const { outputs, wallMs } = await runRanks(context, marks, condition.gradients !== "zero" && !accumulate, {
@@ -165,9 +167,9 @@ export async function runStep(
   if (!overflow) condition.gradients = optimize ? "zero" : "summed";
   else condition.gradients = accumulate && condition.gradients === "summed" ? "lost" : "zero";
   if (overflow || optimize) lossScale?.update(overflow !== undefined);
-  for (const [at, { fault }] of outputs.entries()) {
+  for (const [peer, { fault }] of outputs.entries()) {
     if (fault !== undefined) {
-      condition.broken ??= `${nameOf(ranks[at])} failed while it updated its parameters: ${fault}`;
+      condition.broken ??= `${nameOfPeer(context, peer)} failed while it updated its parameters: ${fault}`;
     }
   }
   expectUsable(context);
@@ -184,7 +186,9 @@ export async function runStep(
         ...(clip === undefined ? {} : { clipped: outputs[0].verdict.clipped }),
       }
       : {}),
-    ...(optimize ? { optimizerAfter: ranks.map(({ number }) => end.reduceFrom?.(number) ?? []) } : {}),
+    ...(optimize
+      ? { optimizerAfter: outputs.map((_, peer) => end.reduceFrom?.(placeOf(peer, context.size).number) ?? []) }
+      : {}),
     ...(lossScale ? { lossScale: scale, skipped: overflow !== undefined } : {}),
     ...(overflow ? { overflow } : {}),
     ...(optimize && replicas > 1 ? { sums: outputs.map(({ sums = [] }) => sums) } : {}),
@@ -203,18 +207,19 @@ async function runRanks(
   const { ranks } = context;
   try {
     if (fromZero) ranks.forEach(clearGradients);
-    return await runAll(ranks, input);
+    return await runAll(context, input);
   } catch (error) {
     await undo(context, marks, error);
     throw error;
   }
 }
 
-/** Runs all ranks to their end, and throws where one has failed. */
+/** Runs all ranks to their end, and throws where one has failed. What they give is by peer, of all processes. */
 export async function runAll(
-  ranks: readonly Rank[],
+  context: Pick<Context, "ranks" | "world" | "condition">,
   input: StepInput,
 ): Promise<{ outputs: readonly StepOutput[]; wallMs: number }> {
+  const { ranks, world, condition } = context;
   const start = performance.now();
   const outcomes = await Promise.allSettled(ranks.map((rank) => runRank(rank, input)));
   const wallMs = performance.now() - start;
@@ -222,7 +227,23 @@ export async function runAll(
     if (outcome.status === "rejected") throw outcome.reason;
     return outcome.value;
   });
-  return { outputs, wallMs };
+  if (ranks.length === world.size) return { outputs, wallMs };
+  try {
+    const all = await ofAllPeers(context, outputs.map((output) => ({ output, wallMs })));
+    return { outputs: all.map(({ output }) => output), wallMs: Math.max(...all.map((each) => each.wallMs)) };
+  } catch (error) {
+    // The ranks here have made their update by now.
+    if (input.optimize) condition.broken ??= reasonOf(error);
+    throw error;
+  }
+}
+
+/** A schedule and a batch, in what processes compare. */
+export function callOf({ schedule }: Program, batch: Batch): string {
+  const order = schedule.actions.map((list) => list.map(formatAction).join(" ")).join("; ");
+  let hash = 0;
+  for (let at = 0; at < order.length; at++) hash = Math.imul(hash, 31) + order.charCodeAt(at) >>> 0;
+  return `${schedule.name} (${hash.toString(16).padStart(8, "0")}) on ${fingerprint(batch)}`;
 }
 
 /**
@@ -251,25 +272,31 @@ function commit({ ranks, condition }: Context): void {
   }
 }
 
-/** The times of a step that stands: nothing but the loss of a device can keep them from coming. */
+/** The times of a step that stands, by peer: nothing but the loss of a device can keep them from coming. */
 export async function intervalsOf(context: Context, program: Program, optimize: boolean) {
   const { ranks, condition } = context;
-  if (!ranks.every(({ timer }) => timer)) return undefined;
-  try {
-    return await Promise.all(ranks.map(async (rank) => {
-      const { timer, number } = rank, { length } = program.schedule.actions[number];
-      const intervals = await timer!.read(length + (program.forwardOnly ? 0 : optimize ? 2 : 1));
+  const own = await Promise.all(ranks.map(async (rank) => {
+    const { timer, number } = rank, { length } = program.schedule.actions[number];
+    if (!timer) return {};
+    try {
+      const intervals = await timer.read(length + (program.forwardOnly ? 0 : optimize ? 2 : 1));
       for (let at = 0; at < length; at++) {
         if (!isIdle(program, program.first[number] + at, rank)) continue;
         const { end } = intervals[at - 1]; // its I came before
         intervals[at] = { start: end, end };
       }
-      return intervals;
-    }));
-  } catch (error) {
-    condition.broken ??= `the times of the last step did not come: ${reasonOf(error)}`;
+      return { intervals };
+    } catch (error) {
+      return { problem: reasonOf(error) };
+    }
+  }));
+  const all: readonly { intervals?: readonly Interval[]; problem?: string }[] = await ofAllPeers(context, own);
+  const problem = all.find((each) => each.problem !== undefined)?.problem;
+  if (problem !== undefined) {
+    condition.broken ??= `the times of the last step did not come: ${problem}`;
     return expectUsable(context);
   }
+  return all.every(({ intervals }) => intervals) ? all.map(({ intervals }) => intervals!) : undefined;
 }
 
 /** An error that was reported after the step before had ended belongs to neither: nothing of this step has run. */

@@ -62,7 +62,10 @@ test("what is wrong in a cluster file is said in a line, and what import adds is
   assert.deepEqual(readCluster(right), { ranks: 2, stages: [{ f: 1 }, { f: 1, w: { 2: 1 } }] });
   const wrong: [object, RegExp][] = [
     [{ schema: undefined }, /has schema: 1, and this one undefined$/],
-    [{ rank: 2 }, /^A cluster file has no "rank"; there are schema, ranks, stages, messages, comm, hosts, tails$/],
+    [
+      { rank: 2 },
+      /^A cluster file has no "rank"; there are schema, ranks, stages, messages, comm, hosts, tails, links, bytes$/,
+    ],
     [{ ranks: 0 }, /^ranks must be a whole number from 1 to 65536, not 0$/],
     [{ ranks: 3 }, /^stages: 3 ranks have 3 stages or more, and there are 2$/],
     [{ stages: {} }, /^stages must be a list, not an object$/],

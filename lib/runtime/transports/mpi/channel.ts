@@ -58,13 +58,19 @@ export function createChannel(job: Job, layout: Layout, own: readonly number[]):
     for (const reject of rejects) reject(error);
   }
 
-  /** The promise, unless a rank fails. */
+  /**
+   * The promise, unless a rank fails first. Records may come together with the news of a failure in the step that they began: what
+   * others have agreed on counts here too.
+   */
   async function unlessFailed<T>(promise: Promise<T>): Promise<T> {
-    if (failure) throw failure;
     let reject!: (error: Error) => void;
     const failed = new Promise<never>((_, no) => rejects.add(reject = no));
+    if (failure) reject(failure);
     try {
       return await Promise.race([promise, failed]);
+    } catch (error) {
+      const later = new Promise<never>((_, no) => void setImmediate(() => no(error)));
+      return await Promise.race([promise, later]);
     } finally {
       rejects.delete(reject);
     }

@@ -116,6 +116,13 @@ export async function loadMpi(launcher: Launcher, path: string | undefined, more
   );
 }
 
+/** Name and version of what a library says of itself, which may be pages. */
+function shortVersion(text: string): string {
+  const line = text.replace(/\s+/g, " ").trim();
+  const [, name, number] = /^(.*?)(?: Library)?(?: Version)?:? v?(\d[\w.]*)/i.exec(line) ?? [];
+  return name === undefined ? line.slice(0, 80) : `${name} ${number}`;
+}
+
 /** Whichever MPI library there is. */
 function installed(koffi: Koffi): Mpi | undefined {
   for (const abi of abis) {
@@ -170,11 +177,7 @@ function bind(koffi: Koffi, abi: Abi, path: string): Mpi {
     throw new MpiError(`${call}: ${said}`);
   };
   expect("MPI_Get_library_version", calls.version(text, number)); // allowed before MPI_Init
-  const version = textOf().replace(/\s+/g, " ").replace(/,? package:.*?,/i, ",").replace(
-    / (MPICH Release|ident).*$/i,
-    "",
-  )
-    .replace(/^(MPICH) Version: /, "$1 ").trim().slice(0, 80);
+  const version = shortVersion(textOf());
   const request = handle === "int" ? new Int32Array(1) : new BigInt64Array(1);
   const begun = (call: string, code: number): RequestHandle => {
     expect(call, code);

@@ -1,0 +1,94 @@
+/** What a pipeline computes on a set of devices, in one process or in several: its results, and hashes of its values. */
+import { createHash } from "node:crypto";
+import type { DeviceSet } from "../../lib/gpu/devices.ts";
+import type { Layer } from "../../lib/layers/layer.ts";
+import type { Model } from "../../lib/models/model.ts";
+import { resnet } from "../../lib/models/resnet.ts";
+import { partition } from "../../lib/runtime/partition.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { generate } from "../../lib/schedules/generators/generate.ts";
+import type { Schedule } from "../../lib/schedules/schedule.ts";
+import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import type { Batch } from "../../lib/train/data.ts";
+import { adamw } from "../../lib/train/optimizers.ts";
+import { syntheticImages } from "../../lib/train/synthetic_images.ts";
+import { deep, randomBatch, tinyModel } from "../runtime/support.ts";
+
+type Case = readonly [model: Model, schedules: readonly Schedule[], batchOf: (seed: number) => Batch];
+
+const cases = (): readonly Case[] => [
+  [
+    tinyModel(deep),
+    [
+      generate("zb-v", { devices: 2, microbatches: 4 }),
+      twoStage(generate("interleaved-1f1b", { devices: 2, microbatches: 4 })),
+    ],
+    (seed) => randomBatch(deep, 8, seed),
+  ],
+  [
+    resnet("r", { block: "basic", blocks: [1, 1], width: 4, stem: "3x3", size: 8, classes: 3 }),
+    [generate("1f1b-1", { devices: 2 }), twoStage(generate("1f1b-2", { devices: 2 }))],
+    (seed) => syntheticImages({ size: 8, classes: 3, seed }).next(4),
+  ],
+];
+
+/** A layer that fails in its next forward, when it is told to. */
+function fragile(layer: Layer, isBroken: () => boolean): Layer {
+  return {
+    ...layer,
+    forward(y, x, saved) {
+      if (isBroken()) throw new Error("the layer is broken");
+      layer.forward(y, x, saved);
+    },
+  };
+}
+
+const hashOf = (values: ReadonlyMap<string, Float32Array>) => {
+  const hash = createHash("sha256");
+  for (const [name, array] of values) {
+    hash.update(name).update(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+  }
+  return hash.digest("hex").slice(0, 16);
+};
+
+/**
+ * Trains, fails, trains on, and saves and sets what there is, for two models and two schedules each; the last stage is the one that
+ * fails, on one rank alone.
+ */
+export async function workload(set: DeviceSet): Promise<unknown[]> {
+  const results: unknown[] = [];
+  for (const [model, schedules, batchOf] of cases()) {
+    for (const schedule of schedules) {
+      let isBroken = false;
+      const parts = partition(model, schedule.placement.length), last = parts[parts.length - 1];
+      last[0] = fragile(last[0], () => isBroken);
+      const options = { optimizer: adamw({ learningRate: 0.01 }), placement: schedule.placement, parts, seed: 3 };
+      const pipeline = createPipeline(set, model, options);
+      const { loss, gradientNorm, peaks } = await pipeline.step(schedule, batchOf(1), { clip: 1 });
+      isBroken = true;
+      const failure = await pipeline.step(schedule, batchOf(2)).then(() => "it did not fail", String);
+      isBroken = false;
+      const saved = { parameters: await pipeline.parameters(), optimizer: await pipeline.optimizerState() };
+      const after = await pipeline.step(schedule, batchOf(3));
+      await pipeline.step(schedule, batchOf(4), { optimize: false });
+      const gradients = await pipeline.gradients(), state = await pipeline.state();
+      pipeline.setParameters(saved.parameters);
+      pipeline.setOptimizerState(saved.optimizer);
+      const again = await pipeline.step(schedule, batchOf(3));
+      const { loss: held, outputs } = await pipeline.evaluate(schedule, batchOf(5), { outputs: true });
+      const made = model.takes.vocabulary ? await pipeline.generate([1, 2, 3], { tokens: 4 }) : undefined;
+      results.push({
+        case: `${model.name}, ${schedule.name}`,
+        ...{ loss, gradientNorm, failure, after: after.loss, again: again.loss, held },
+        ranks: peaks.length,
+        updates: saved.optimizer.updates,
+        names: [gradients, state, saved.optimizer.values].map((values) => [...values.keys()].join()),
+        hashes: [gradients, state, saved.parameters, saved.optimizer.values, await pipeline.parameters()].map(hashOf),
+        outputs: hashOf(new Map([["outputs", outputs!]])),
+        tokens: made && Array.from(made.tokens),
+      });
+      pipeline.close();
+    }
+  }
+  return JSON.parse(JSON.stringify(results));
+}
