@@ -8,6 +8,7 @@ import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { bert } from "../../lib/models/bert.ts";
+import { frozenModel } from "../../lib/models/frozen_model.ts";
 import { mamba } from "../../lib/models/mamba.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
@@ -267,6 +268,25 @@ test("what is set is set on all replicas, and what the optimizer keeps goes from
   assert.deepEqual(masters.slice(masters.length / 2), masters.slice(0, masters.length / 2));
   both.close();
   single.close();
+});
+
+test("a stage that trains nothing has no sum, and an error of a device names rank and replica", async () => {
+  const schedule = split("1f1b-1", { policy: "fill" }, 2);
+  const model = frozenModel(tinyModel(deep), (name) => /embedding|blocks.0/.test(name));
+  const parts = [model.layers.slice(0, 3), model.layers.slice(3)];
+  for (const shardOptimizer of [false, true]) {
+    const pipeline = createPipeline(real, model, { optimizer, replicas: 2, parts, shardOptimizer });
+    assert.deepEqual(pipeline.end.sums, [1]);
+    const { sums } = await pipeline.step(schedule, text(8, 1));
+    assert.deepEqual(sums!.map((times) => times.map(({ stage }) => stage)), [[], [1], [], [1]]);
+    pipeline.close();
+  }
+  const small = createPipeline(real, tinyModel(deep), { optimizer, replicas: 2, budget: 200_000 });
+  await assert.rejects(
+    small.step(schedule, text(64, 1)),
+    /^RankError: Rank [01] of replica [01] failed at \d[FIW]\d: Rank [01] of replica [01] \(.*exceed the budget/,
+  );
+  small.close();
 });
 
 test("replicas that do not fit devices, batch or schedule are refused in one line, before anything runs", async () => {
