@@ -61,3 +61,6 @@ export interface Reduction {
 export class RankError extends Error {
   override name = "RankError";
 }
+
+/** A loss, a gradient or a logit that is no finite number: nothing is broken, but for the values. */
+export class NotFiniteError extends RankError {}
