@@ -1,6 +1,7 @@
 /** What a throughput run gives. */
 import type { Mode } from "../gpu/devices.ts";
 import type { Precision } from "../runtime/pipeline.ts";
+import type { TransportNamed } from "../runtime/world.ts";
 import type { MeasuredCosts } from "./costs.ts";
 import type { Gain } from "./gain.ts";
 import type { Overheads } from "./overheads.ts";
@@ -33,7 +34,7 @@ export interface ThroughputRow extends Variant {
 }
 
 /** A throughput run. Times are milliseconds; a sample is a sequence or an image. */
-export interface ThroughputReport {
+export interface ThroughputReport extends TransportNamed {
   /** Version of this form. */
   readonly schema: 1;
   /** Real or virtual devices. */

@@ -36,16 +36,6 @@ export interface Job {
 
 let joined: Promise<Job> | undefined;
 
-/** Whether this process is one of several, as a launcher says. */
-export function isInJob(): boolean {
-  return (launcherOf()?.size ?? 1) > 1;
-}
-
-/** Which of the job's processes this is, as its launcher says; 0 without one. */
-export function processNumber(): number {
-  return launcherOf()?.rank ?? 0;
-}
-
 /**
  * The job that this process is part of; joined at the first call.
  *
