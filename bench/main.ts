@@ -8,6 +8,7 @@ import { paper } from "./paper.ts";
 import { peers } from "./peers/command.ts";
 import { torch } from "./peers/torch_schedules.ts";
 import { scaling } from "./scaling.ts";
+import { processes } from "./processes.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
 
@@ -19,6 +20,7 @@ await main(
     .addCommand(memory)
     .addCommand(paper)
     .addCommand(peers)
+    .addCommand(processes)
     .addCommand(scaling)
     .addCommand(schedules)
     .addCommand(torch)

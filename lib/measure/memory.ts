@@ -16,7 +16,7 @@ import {
 } from "../runtime/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../runtime/recompute.ts";
 import { formatSums, type SumsPolicy } from "../runtime/sums.ts";
-import { countDevices, type TransportNamed, transportOf } from "../runtime/world.ts";
+import { countDevices, transportOf } from "../runtime/world.ts";
 import { lower } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { anything, callback, expectFields, expectValue, filled, optional, positive, type Rules } from "../rules.ts";
@@ -160,13 +160,17 @@ export interface MemoryRow extends Variant {
 }
 
 /** A memory run. */
-export interface MemoryReport extends TransportNamed {
+export interface MemoryReport {
   /** Version of this form. */
   readonly schema: 1;
   /** What was measured on; "predicted" where nothing was run. */
   readonly mode: Mode | "predicted";
   /** Number of ranks. */
   readonly devices: number;
+  /** What carries messages between ranks, "mpi"; absent where all ranks are in one process. */
+  readonly transport?: string;
+  /** Its library, with the version. */
+  readonly library?: string;
   /** The model's name, number of parameters and sizes. */
   readonly model: Readonly<Record<string, string | number>>;
   /** Samples in a micro-batch. */

@@ -1,7 +1,6 @@
 /** What a throughput run gives. */
 import type { Mode } from "../gpu/devices.ts";
 import type { Precision } from "../runtime/pipeline.ts";
-import type { TransportNamed } from "../runtime/world.ts";
 import type { MeasuredCosts } from "./costs.ts";
 import type { Gain } from "./gain.ts";
 import type { Overheads } from "./overheads.ts";
@@ -34,7 +33,7 @@ export interface ThroughputRow extends Variant {
 }
 
 /** A throughput run. Times are milliseconds; a sample is a sequence or an image. */
-export interface ThroughputReport extends TransportNamed {
+export interface ThroughputReport {
   /** Version of this form. */
   readonly schema: 1;
   /** Real or virtual devices. */
@@ -43,6 +42,10 @@ export interface ThroughputReport extends TransportNamed {
   readonly devices: number;
   /** What they are. */
   readonly adapter: string;
+  /** What carries messages between ranks, "mpi"; absent where all ranks are in one process. */
+  readonly transport?: string;
+  /** Its library, with the version. */
+  readonly library?: string;
   /** The model's name, number of parameters and sizes. */
   readonly model: Readonly<Record<string, string | number>>;
   /** Samples in a micro-batch. */

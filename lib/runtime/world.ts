@@ -19,6 +19,11 @@ export interface World {
   readonly peers: readonly number[];
   /** What carries their messages, for tables: "in-process", or that of several processes. */
   readonly transport: string;
+  /**
+   * Makes the transports of a pipeline on these peers.
+   *
+   * @internal
+   */
   readonly connect: Connect;
   /** What makes it, with its version; absent within one process. */
   readonly library?: string;
@@ -28,6 +33,7 @@ export interface World {
 
 /** Devices of which each belongs to a peer of a world with others in other processes. */
 export interface WorldSet extends DeviceSet {
+  /** All of them, and which are here. */
   readonly world: World;
 }
 
@@ -50,15 +56,7 @@ export async function ofAllDevices<T>(set: DeviceSet, own: readonly T[]): Promis
 }
 
 /** What reports say of how messages between processes travel; nothing within one process. */
-export interface TransportNamed {
-  /** What carries messages between ranks, "mpi"; absent where all ranks are in one process. */
-  readonly transport?: string;
-  /** Its library, with the version. */
-  readonly library?: string;
-}
-
-/** What a report says of a set's transport. */
-export function transportOf(set: DeviceSet): TransportNamed {
+export function transportOf(set: DeviceSet): { readonly transport?: string; readonly library?: string } {
   const { transport, library } = worldOf(set);
   return library === undefined ? {} : { transport, library };
 }
