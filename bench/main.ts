@@ -10,6 +10,7 @@ import { peers } from "./peers/command.ts";
 import { torch } from "./peers/torch_schedules.ts";
 import { sampling } from "./sampling.ts";
 import { scaling } from "./scaling.ts";
+import { processes } from "./processes.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
 import { training } from "./training.ts";
@@ -23,6 +24,7 @@ await main(
     .addCommand(memory)
     .addCommand(paper)
     .addCommand(peers)
+    .addCommand(processes)
     .addCommand(sampling)
     .addCommand(scaling)
     .addCommand(schedules)
