@@ -11,6 +11,7 @@ import { torch } from "./peers/torch_schedules.ts";
 import { replicas } from "./replicas.ts";
 import { sampling } from "./sampling.ts";
 import { scaling } from "./scaling.ts";
+import { processes } from "./processes.ts";
 import { schedules } from "./schedules.ts";
 import { throughput } from "./throughput.ts";
 import { training } from "./training.ts";
@@ -24,6 +25,7 @@ await main(
     .addCommand(memory)
     .addCommand(paper)
     .addCommand(peers)
+    .addCommand(processes)
     .addCommand(replicas)
     .addCommand(sampling)
     .addCommand(scaling)

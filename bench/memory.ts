@@ -70,7 +70,7 @@ async function run(options: Options): Promise<void> {
     options.sums.forEach((sums) => sumsOf(sums, placement.length)); // and makers for other stages
   }
   if (predict) return await reportPeaks(out, bases, options);
-  await withDevices(bases[0].actions.length, { virtual, say: out.say }, async (set) => {
+  await withDevices(bases[0].actions.length, { virtual, inJob: true, say: out.say }, async (set) => {
     if (!steps) return await reportPeaks(out, bases, options, set);
     const { recompute: [recompute], sums: [sums], precision, samples = 1, policies: [policy], width } = options;
     const schedule = pairOf(bases[0], { policy, width }).split;
@@ -107,7 +107,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     !row.twoStage && joined.includes(row.schedule) ? { ...row, joined: true as const } : row
   );
   const report = { ...measured, rows };
-  const on = set ? `${set.devices.length} ${set.mode} devices, ${set.adapter}` : `${report.devices} ranks, predicted`;
+  const on = set ? `${report.devices} ${set.mode} devices, ${set.adapter}` : `${report.devices} ranks, predicted`;
   out.say(`Peak MiB of ${report.model.name} on ${on}; micro-batches of ${samples}; ${report.precision}; AdamW`);
   out.say(tableText(memoryTable(report)));
   for (const note of joinedNote(rows)) out.say(note);

@@ -107,7 +107,7 @@ async function run(options: Options): Promise<void> {
   const { name: data, source } = sourceFor(model, options.data, seed);
   usual.forEach(({ base: { placement } }) => sumsOf(sums, placement.length)); // refuses makers for other stages
   const cuts = new Map(usual.map(({ base: { placement } }) => [placement.length, partition(model, placement.length)]));
-  await withDevices(usual[0].base.actions.length, { virtual: options.virtual, say }, async (set) => {
+  await withDevices(usual[0].base.actions.length, { virtual: options.virtual, inJob: true, say }, async (set) => {
     const given = latency !== undefined || bandwidth !== undefined;
     if (given && set.mode === "real") {
       throw new UserError(

@@ -10,6 +10,9 @@ import { CommanderError, InvalidArgumentError } from "commander";
 import { parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { escaped, quoted } from "../text.ts";
+import { RankError } from "../runtime/transport.ts";
+import { isFirstToSay } from "../runtime/transports/mpi/last_word.ts";
+import { isInJob, processNumber } from "../runtime/transports/mpi/launcher.ts";
 import { isClosedPipe, outputProblem, watchEndings } from "./endings.ts";
 
 /** Reads a whole number between two bounds; for commander's `option(flags, description, read)`. */
@@ -100,7 +103,7 @@ export interface Program {
   /** Whether to take arguments that no command declares. */
   allowExcessArguments(allow: boolean): Program;
   /** Where messages go. */
-  configureOutput(output: { writeErr: (text: string) => void }): Program;
+  configureOutput(output: { writeErr: (text: string) => void; writeOut?: (text: string) => void }): Program;
   /** How help is set. */
   configureHelp(help: { helpWidth: number }): Program;
   /** Reads the arguments and runs the action. */
@@ -123,25 +126,26 @@ export async function main(program: Program, argv: readonly string[] = process.a
     if (isClosedPipe(error)) process.exit(0);
     const problem = outputProblem(error);
     if (problem !== undefined) {
-      process.stderr.write(`${program.name()}: ${problem}\n`);
+      await lastWord(`${program.name()}: ${problem}`);
       process.exit(2);
     }
     if (!(error instanceof CommanderError || error instanceof UserError)) {
       // A device's or a layer's reason may have lines of its own, and whatever else.
       const lines = String((error as Error).stack ?? error).split("\n");
-      process.stderr.write(`${lines.map(escaped).join("\n")}\n`);
+      const isRanks = error instanceof RankError && isInJob(); // all processes end with it: a line says which rank
+      await lastWord(
+        isRanks ? `${program.name()}: ${new UserError(error.message).message}` : lines.map(escaped).join("\n"),
+      );
       process.exit(1);
     }
     if ((error as { code?: string }).code === "commander.help") {
       const names = program.commands.map((command) => command.name()).join(", ");
-      process.stderr.write(
-        `${program.name()}: a command is missing; the commands are ${names}, and --help explains them\n`,
-      );
+      await lastWord(`${program.name()}: a command is missing; the commands are ${names}, and --help explains them`);
       process.exit(2);
     }
     // Commander's messages hold arguments as they were given; a UserError's hold nothing that a terminal obeys.
     const { message } = new UserError(error.message.replace(/^error: /, ""));
-    process.stderr.write(`${program.name()}: ${message}\n`);
+    await lastWord(`${program.name()}: ${message}`);
     process.exit(2);
   }
   // A stream that could not be written to says so now, if at all.
@@ -150,8 +154,16 @@ export async function main(program: Program, argv: readonly string[] = process.a
   process.exit(0);
 }
 
+/** Writes why the process ends to standard error; of the processes of a job one does that for all that have the same reason. */
+async function lastWord(text: string): Promise<void> {
+  if (!isInJob() || await isFirstToSay(text)) process.stderr.write(`${text}\n`);
+}
+
 function prepare(command: Program): void {
-  command.exitOverride().allowExcessArguments(false).configureOutput({ writeErr: () => {} });
+  command.exitOverride().allowExcessArguments(false).configureOutput({
+    writeErr: () => {},
+    ...processNumber() > 0 ? { writeOut: () => {} } : {}, // help comes once
+  });
   command.configureHelp({ helpWidth: Math.min(100, process.stdout.columns || 100) });
   for (const child of command.commands) prepare(child);
 }

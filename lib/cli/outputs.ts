@@ -8,6 +8,7 @@ import { isAbsolute, relative, resolve, sep } from "node:path";
 import process from "node:process";
 import { UserError } from "../errors.ts";
 import { describeMachine, machineText } from "../measure/machine.ts";
+import { processNumber } from "../runtime/transports/mpi/launcher.ts";
 import { checkOutputFolder, checkOutputs, writeOutput } from "../output.ts";
 import { page, type Section } from "../report/html.ts";
 import { checkFigurePackages, writeRunFolder } from "../report/run_folder.ts";
@@ -50,6 +51,7 @@ export interface Outputs {
  * @throws {UserError} Names the flag and what is wrong with its path.
  */
 export function openOutputs(paths: OutputPaths): Outputs {
+  if (processNumber() > 0) return { say() {}, results: () => Promise.resolve() }; // the first process of a job writes
   const { json, html, csv, trace, metrics, save, out } = paths;
   checkOutputs({ "--json": json, "--html": html, "--csv": csv, "--trace": trace, "--metrics": metrics });
   if (out !== undefined) {

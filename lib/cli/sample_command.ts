@@ -94,7 +94,7 @@ async function run(flags: SampleFlags): Promise<void> {
   }
   const stop = new AbortController();
   let code = 0;
-  await withDevices(devices, { virtual: flags.virtual, say: note }, async (set) => {
+  await withDevices(devices, { virtual: flags.virtual, inJob: true, say: note }, async (set) => {
     const pipeline = createPipeline(set, model, {
       ...{ optimizer: sgd({ learningRate: 0 }), precision }, // nothing is trained
       ...budget === undefined ? {} : { budget },

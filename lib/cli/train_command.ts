@@ -18,6 +18,7 @@ import { openOutputs } from "./outputs.ts";
 import { rateNames, usualRates } from "./training_optimizer.ts";
 import { runTraining, titleOf } from "./training_run.ts";
 import { expectFits, prepare, type TrainFlags } from "./training_settings.ts";
+import { countDevices } from "../runtime/world.ts";
 import { withDevices } from "./with_devices.ts";
 
 const rates = Object.entries(usualRates).map(([name, rate]) => `${rate} for ${name}`).join(", ");
@@ -89,40 +90,44 @@ async function run(flags: TrainFlags): Promise<void> {
   const out = openOutputs(flags);
   const training = await prepare(flags);
   const { model, schedule, data } = training;
-  const code = await withDevices(schedule.actions.length, { virtual: flags.virtual, say: out.say }, async (set) => {
-    const parts = withRecompute(partition(model, schedule.placement.length), flags.recompute);
-    out.say(titleOf(training, set));
-    out.say(tableText(partitionTable(model, parts)));
-    out.say(`Data: ${data.name}.`);
-    await expectFits(training, set);
-    const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? set.devices.length : 1);
-    const { optimizer } = training, { placement } = schedule, { seed, precision, recompute, sums, budget } = flags;
-    const pipeline = createPipeline(set, model, {
-      ...{ optimizer, placement, seed, precision, recompute, sums },
-      ...budget === undefined ? {} : { budget },
-    });
-    try {
-      if (flags.from !== undefined) loadWeights(pipeline, flags.from);
-      const stop = new AbortController();
-      let code = 0;
-      onNextEnding((given) => {
-        code = given;
-        stop.abort();
+  const code = await withDevices(
+    schedule.actions.length,
+    { virtual: flags.virtual, inJob: true, say: out.say },
+    async (set) => {
+      const parts = withRecompute(partition(model, schedule.placement.length), flags.recompute);
+      out.say(titleOf(training, set));
+      out.say(tableText(partitionTable(model, parts)));
+      out.say(`Data: ${data.name}.`);
+      await expectFits(training, set);
+      const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? countDevices(set) : 1);
+      const { optimizer } = training, { placement } = schedule, { seed, precision, recompute, sums, budget } = flags;
+      const pipeline = createPipeline(set, model, {
+        ...{ optimizer, placement, seed, precision, recompute, sums },
+        ...budget === undefined ? {} : { budget },
       });
-      const { report, failure } = await runTraining(training, {
-        set,
-        pipeline,
-        gflops,
-        signal: stop.signal,
-        say: out.say,
-      });
-      out.say(`\n${report.ended}`);
-      await out.results("train", { title: "Training", report, sections: () => trainingSections(report) });
-      if (failure) throw failure.error;
-      return code;
-    } finally {
-      pipeline.close();
-    }
-  });
+      try {
+        if (flags.from !== undefined) loadWeights(pipeline, flags.from);
+        const stop = new AbortController();
+        let code = 0;
+        onNextEnding((given) => {
+          code = given;
+          stop.abort();
+        });
+        const { report, failure } = await runTraining(training, {
+          set,
+          pipeline,
+          gflops,
+          signal: stop.signal,
+          say: out.say,
+        });
+        out.say(`\n${report.ended}`);
+        await out.results("train", { title: "Training", report, sections: () => trainingSections(report) });
+        if (failure) throw failure.error;
+        return code;
+      } finally {
+        pipeline.close();
+      }
+    },
+  );
   if (code !== 0) process.exit(code);
 }

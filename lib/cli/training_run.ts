@@ -9,6 +9,8 @@ import { progress, type ProgressLine } from "../report/progress.ts";
 import { type EvaluationRecord, rateText, type TrainingReport, type UpdateRecord } from "../report/training.ts";
 import { variantOf } from "../report/variant.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
+import { processNumber } from "../runtime/transports/mpi/launcher.ts";
+import { countDevices, transportOf } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { shown } from "../text.ts";
 import { prefetched } from "../train/prefetch.ts";
@@ -20,11 +22,11 @@ import type { Training } from "./training_settings.ts";
 
 /** One line on what is trained on what. */
 export function titleOf({ model, schedule, flags, samples, unit }: Training, set: DeviceSet): string {
-  const { devices } = set, { microbatches } = sizesOf(schedule);
+  const { microbatches } = sizesOf(schedule);
   const of = unit === "tokens" ? `${flags.samples} x ${model.takes.inputs[0]} tokens` : `${flags.samples} images`;
   const update = samples * flags.accumulate;
   return `${model.name} (${(countParameters(model) / 1e6).toFixed(1)} M parameters), ${variantOf(schedule)} on ` +
-    `${devices.length} ${set.mode} devices (${set.adapter}); ${microbatches} micro-batches of ${of}, ` +
+    `${countDevices(set)} ${set.mode} devices (${set.adapter}); ${microbatches} micro-batches of ${of}, ` +
     `${update} samples an update; ${flags.optimizer}, ${flags.precision}`;
 }
 
@@ -71,11 +73,11 @@ export async function runTraining(training: Training, place: Place): Promise<Tra
       if (line.kind === "update") updates.push(line);
       if (line.kind === "evaluation") evaluations.push(line);
     }
-    metrics = openMetrics(flags.metrics, kept);
+    metrics = openMetrics(processNumber() > 0 ? undefined : flags.metrics, kept);
     metrics.write({ kind: "run", settings, machine: describeMachine() });
     return metrics;
   };
-  const peakBytes = set.devices.map(() => 0);
+  const peakBytes = Array.from({ length: countDevices(set) }, () => 0);
   const start = performance.now();
   let before = start, held = "";
   let result: TrainResult | undefined, failure: { error: unknown } | undefined;
@@ -167,7 +169,8 @@ function settingsOf({ flags, model, schedule, data, samples, optimizer }: Traini
     parameters: countParameters(model),
     data: shown(data.name),
     schedule: variantOf(schedule),
-    devices: `${set.devices.length} ${set.mode}, ${set.adapter}`,
+    devices: `${countDevices(set)} ${set.mode}, ${set.adapter}`,
+    ...transportOf(set),
     stages,
     microbatches,
     ...width > 1 ? { width } : {},

@@ -1,16 +1,46 @@
+import { UserError } from "../errors.ts";
 import { type DeviceSet, openDevices } from "../gpu/devices.ts";
+import { openWorld } from "../runtime/open_world.ts";
+import { joinJob } from "../runtime/transports/mpi/job.ts";
+import { isInJob } from "../runtime/transports/mpi/launcher.ts";
+
+/** How a command wants its devices. */
+export interface DeviceWishes {
+  readonly virtual?: boolean;
+  /** Whether the command can run in several processes, which open some of the devices each, where a launcher has started them. */
+  readonly inJob?: boolean;
+  readonly say: (line: string) => void;
+}
 
 /** Opens the devices of a command, says why they are virtual if nobody asked for that, and closes them whatever happens. */
 export async function withDevices<T>(
   count: number,
-  { virtual, say }: { virtual?: boolean; say: (line: string) => void },
+  { virtual, inJob = false, say }: DeviceWishes,
   run: (set: DeviceSet) => Promise<T>,
 ): Promise<T> {
-  const set = await openDevices(count, { virtual });
+  const set = isInJob() ? await openOfJob(count, virtual, inJob) : await openDevices(count, { virtual });
   try {
     if (set.notice) say(`${set.notice}.`);
     return await run(set);
   } finally {
     set.close();
   }
+}
+
+/** The devices of a process of a job: as many in each. */
+async function openOfJob(count: number, virtual: boolean | undefined, inJob: boolean): Promise<DeviceSet> {
+  const { size } = await joinJob();
+  if (!inJob) {
+    throw new UserError(`This command runs in one process, and a launcher has started ${size}: run it without`);
+  }
+  if (virtual) {
+    throw new UserError("--virtual: devices that take turns are in one process, and a launcher has started several");
+  }
+  if (count % size > 0) {
+    throw new UserError(
+      `${count} ranks cannot be shared out among ${size} processes: give --devices ${size} or a multiple of it, or start ` +
+        `${count} processes`,
+    );
+  }
+  return await openWorld({ devices: count / size });
 }

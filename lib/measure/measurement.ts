@@ -8,6 +8,7 @@ import { countParameters } from "../models/model.ts";
 import { withCandidates } from "../ops/choice.ts";
 import { callback, expectFields, filled, having, optional, positive, type Rules } from "../rules.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
+import { countDevices, ofAllDevices, transportOf } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { type Costs, withHostOverhead, withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
@@ -22,7 +23,7 @@ import {
   updatesAfter,
 } from "./costs.ts";
 import { explainGain } from "./gain.ts";
-import { checkPairs, type MeasuredPair } from "./measured_pairs.ts";
+import { checkPairs, expectOneReplica, type MeasuredPair } from "./measured_pairs.ts";
 import { createRow, finishRow, type Row } from "./measured_row.ts";
 import { measureLinks } from "./overheads.ts";
 import { median } from "./statistics.ts";
@@ -88,7 +89,7 @@ export interface Measurement {
   /** Gives back the pipelines that are open. */
   close(): void;
   /** Whether memory is short for one more pipeline like those that are open. */
-  isCrowded(): boolean;
+  isCrowded(): Promise<boolean>;
   /** What the rounds so far give. */
   report(): ThroughputReport;
 }
@@ -133,7 +134,9 @@ export function startMeasurement(
   const isVirtual = set.mode === "virtual";
   const given = typeof pipeline === "function" ? undefined : pipeline;
   const make = typeof pipeline === "function" ? pipeline : () => pipeline;
-  checkPairs(pairs, set.devices.length, given?.parts.length);
+  if (given) expectOneReplica("measureThroughput", given);
+  const devices = countDevices(set);
+  checkPairs(pairs, devices, given?.parts.length);
   if (isVirtual && !set.devices[0].gpu.info.timestamps) {
     throw new UserError(`${set.adapter} has no timestamps, which virtual devices are composed from`);
   }
@@ -146,7 +149,7 @@ export function startMeasurement(
     recompute: "none",
     sums: "i",
   }));
-  const bytes = () => set.devices.map(({ ledger }) => ledger.total());
+  const bytes = () => ofAllDevices(set, set.devices.map(({ ledger }) => ledger.total()));
   const losses: number[][] = [];
   const unexplained: number[] = [], host: number[] = [];
   const turns: string[][] = [];
@@ -163,13 +166,13 @@ export function startMeasurement(
     const { group } = each;
     const batch = await source.next(samples * sizesOf(schedule).microbatches);
     if (row) collectGarbage();
-    const others = bytes().map((total, rank) => total - group.held[rank]);
+    const others = (await bytes()).map((total, rank) => total - group.held[rank]);
     const result = await withCandidates(
       set.devices.map(({ gpu }) => gpu),
       candidates,
       () => group.pipeline!.step(schedule, batch, stall && !isVirtual ? { stall } : {}),
     );
-    group.held = bytes().map((total, rank) => total - others[rank]);
+    group.held = (await bytes()).map((total, rank) => total - others[rank]);
     if (row) (losses[round] ??= []).push(result.loss);
     onStep?.(result.loss);
     const { intervals, wallMs } = result;
@@ -194,7 +197,7 @@ export function startMeasurement(
     if (result.skipped) skipped++;
     const busy = intervals?.flat().reduce((sum, { start, end }) => sum + end - start, 0) ?? NaN;
     row.stepMs.push(stepMs);
-    row.bubble.push(1 - busy / (set.devices.length * stepMs));
+    row.bubble.push(1 - busy / (devices * stepMs));
     peaks.forEach((total, rank) => row.peakBytes[rank] = Math.max(row.peakBytes[rank] ?? 0, total));
     if (intervals) each.collector!.add(schedule, intervals);
     unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
@@ -210,16 +213,16 @@ export function startMeasurement(
 
   /** Makes the pipeline of a placement, takes its uncounted steps, and measures its messages. */
   async function warmUp(group: Group): Promise<void> {
-    const before = given ? bytes().map(() => 0) : bytes();
+    const held = await bytes(), before = given ? held.map(() => 0) : held;
     const { model, parts, recompute, sums, precision } = group.pipeline = make(group.placement);
-    group.held = bytes().map((total, rank) => total - before[rank]);
+    group.held = (await bytes()).map((total, rank) => total - before[rank]);
     about ??= { model: { name: model.name, parameters: countParameters(model), ...model.configuration }, precision };
     round = 0;
-    const after = updatesAfter(group.pipeline, set.devices.length);
+    const after = updatesAfter(group.pipeline, devices);
     for (const index of group.pairs) {
       const each = measured[index];
       each.after = after;
-      each.collector = createCostCollector(parts.length, set.devices.length, after);
+      each.collector = createCostCollector(parts.length, devices, after);
       each.recompute = recompute;
       each.sums = sums;
       await steps(index);
@@ -266,10 +269,11 @@ export function startMeasurement(
     close() {
       groups.forEach(closeGroup);
     },
-    isCrowded() {
+    async isCrowded() {
       const open = groups.filter(({ pipeline }) => pipeline);
       // A GPU does not say what memory it has left; a software driver's is the machine's.
-      return set.devices[0].gpu.info.software && open.some(({ peak }) => peak > freemem());
+      const isCrowded = set.devices[0].gpu.info.software && open.some(({ peak }) => peak > freemem());
+      return (await ofAllDevices(set, set.devices.map(() => isCrowded))).includes(true);
     },
     report() {
       const hasTimes = !unexplained.some(Number.isNaN);
@@ -278,8 +282,9 @@ export function startMeasurement(
       return {
         schema: 1,
         mode: set.mode,
-        devices: set.devices.length,
+        devices,
         adapter: set.adapter,
+        ...transportOf(set),
         model: about!.model,
         samples,
         precision: about!.precision,

@@ -16,6 +16,7 @@ import {
 } from "../runtime/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../runtime/recompute.ts";
 import { formatSums, type SumsPolicy } from "../runtime/sums.ts";
+import { countDevices, transportOf } from "../runtime/world.ts";
 import { lower } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { anything, callback, expectFields, expectValue, filled, optional, positive, type Rules } from "../rules.ts";
@@ -166,6 +167,10 @@ export interface MemoryReport {
   readonly mode: Mode | "predicted";
   /** Number of ranks. */
   readonly devices: number;
+  /** What carries messages between ranks, "mpi"; absent where all ranks are in one process. */
+  readonly transport?: string;
+  /** Its library, with the version. */
+  readonly library?: string;
   /** The model's name, number of parameters and sizes. */
   readonly model: Readonly<Record<string, string | number>>;
   /** Samples in a micro-batch. */
@@ -217,7 +222,7 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   expectValue("reportMemory: the model", model, { ...callback, right: "a function that makes one" });
   expectFields("reportMemory", options, rules);
   const { schedules, samples, optimizer, recompute = ["none"], sums = ["i"], precision = "f32", set, onRow } = options;
-  const devices = set?.devices.length ?? sizesOf(schedules[0]).devices;
+  const devices = set ? countDevices(set) : sizesOf(schedules[0]).devices;
   const stray = schedules.find((schedule) => sizesOf(schedule).devices !== devices);
   if (stray) {
     throw new UserError(
@@ -262,6 +267,7 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
     schema: 1,
     mode: set?.mode ?? "predicted",
     devices,
+    ...set ? transportOf(set) : {},
     model: { name, parameters: countParameters(model()), ...configuration },
     samples,
     precision,

@@ -2,7 +2,9 @@
 import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { callback, expectFields, expectValue, having, optional, positive, type Rules } from "../rules.ts";
+import { expectOneReplica } from "./measured_pairs.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
+import { countDevices } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { type Costs, withHostOverhead } from "../schedules/price/costs.ts";
 import { weightTime } from "../schedules/price/weight_time.ts";
@@ -64,11 +66,12 @@ export async function measureStepCosts(
   options: StepCostsOptions,
 ): Promise<Costs> {
   expectValue("measureStepCosts: pipeline", pipeline, having("step"));
+  expectOneReplica("measureStepCosts", pipeline);
   expectFields("measureStepCosts", options, rules);
   const { source, samples, repeats = 5, width = 1 } = options;
   const { base, split } = pairOf(schedule, { policy: "end" });
   const wide = width > 1 && split !== schedule ? [pairOf(schedule, { policy: "end", width }).split] : [];
-  const devices = set.devices.length, after = updatesAfter(pipeline, devices);
+  const devices = countDevices(set), after = updatesAfter(pipeline, devices);
   const collector = createCostCollector(pipeline.parts.length, devices, after);
   const host: number[] = [], lengths: number[] = [];
   for (let round = 0; round <= repeats; round++) {

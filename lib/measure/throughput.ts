@@ -45,7 +45,7 @@ export async function measureThroughput(
   };
   try {
     for (let placement = 0; placement < measurement.placements; placement++) {
-      if (measurement.isCrowded()) await finish();
+      if (await measurement.isCrowded()) await finish();
       try {
         await measurement.open(placement);
       } catch (error) {

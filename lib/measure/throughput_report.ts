@@ -42,6 +42,10 @@ export interface ThroughputReport {
   readonly devices: number;
   /** What they are. */
   readonly adapter: string;
+  /** What carries messages between ranks, "mpi"; absent where all ranks are in one process. */
+  readonly transport?: string;
+  /** Its library, with the version. */
+  readonly library?: string;
   /** The model's name, number of parameters and sizes. */
   readonly model: Readonly<Record<string, string | number>>;
   /** Samples in a micro-batch. */

@@ -5,6 +5,7 @@
  */
 import process from "node:process";
 import { SingleBar } from "cli-progress";
+import { processNumber } from "../runtime/transports/mpi/launcher.ts";
 import { display, inNotebook } from "./display.ts";
 
 /** How far something long is, as it is shown. */
@@ -37,6 +38,7 @@ let shown = 0;
  * @param before How many are done already, and say nothing about how long the others take; default none.
  */
 export function progress(total: number, what = "steps", before = 0): ProgressLine {
+  if (processNumber() > 0) return { step() {}, to() {}, done() {} }; // the first process of a job shows it
   return inNotebook() ? inCell(total, what, before) : onStandardError(total, what, before);
 }
 

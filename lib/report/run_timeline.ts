@@ -14,9 +14,11 @@ import { type Timeline, transfersOf } from "./timeline.ts";
  *
  * On virtual devices the measured actions are composed as `simulate()` does. On real ones each device has a clock of its own: a
  * gradient cannot be used before it is made, so every transfer bounds how far two clocks are apart, those of activations from
- * one side and those of gradients from the other. Of several replicas it is the first, with its sums over all: each behind the action
- * that it waited for, as long as the host has seen it take. Clocks within the bounds are taken as one; others are set to the middle, as
+ * one side and those of gradients from the other. Clocks within the bounds are taken as one; others are set to the middle, as
  * NTP does (RFC 5905, section 8), so that a drawing can be off by half the round trip of a message.
+ *
+ * Of several replicas it is the first, on real devices with its sums over all: each behind the action that it waited for, as long as the
+ * host has seen it take.
  *
  * @example
  * ```ts
@@ -39,17 +41,10 @@ export function runTimeline(
   mode: Mode,
   { intervals: all, optimizerAfter, sums = [] }: Pick<StepResult, "intervals" | "optimizerAfter" | "sums">,
   transfer?: TransferTime,
-): (Timeline & { readonly sums?: readonly SumSpan[] }) | undefined {
+): Timeline | undefined {
   if (!all) return undefined;
   const intervals = all.slice(0, schedule.actions.length);
-  const length = (stage: number, rank: number) => {
-    const time = sums[rank].find((each) => each.stage === stage);
-    return time ? time.end - time.begin : 0;
-  };
-  if (mode === "virtual") {
-    const costs = replayCosts(schedule, intervals, transfer, optimizerAfter);
-    return simulate(schedule, sums.length > 0 ? { ...costs, sum: length } : costs);
-  }
+  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer, optimizerAfter));
   const spans = schedule.actions.flatMap((actions, rank) =>
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
   );
@@ -60,11 +55,10 @@ export function runTimeline(
   const ends = intervals.map((list, rank) =>
     list.reduce((most, { end }) => Math.max(most, end), -Infinity) + offsets[rank] - start
   );
-  const summed = sumsAfter(schedule, moved, sums, length);
   return {
     spans: moved,
     makespan: ends.reduce((most, end) => Math.max(most, end)),
-    ...(sums.length > 0 ? { sums: summed } : {}),
+    ...(sums.length > 0 ? { sums: sumsAfter(schedule, moved, sums) } : {}),
   };
 }
 
@@ -73,13 +67,12 @@ function sumsAfter(
   schedule: Schedule,
   spans: readonly Span[],
   sums: readonly (readonly SumTime[])[],
-  length: (stage: number, rank: number) => number,
 ): SumSpan[] {
   return schedule.actions.flatMap((_, rank) =>
-    (sums[rank] ?? []).map(({ stage }) => {
-      const ends = spans.filter(({ action: { kind, stage: own } }) => own === stage && (kind === "W" || kind === "B"));
-      const start = Math.max(...ends.map(({ end }) => end));
-      return { rank, stage, start, end: start + length(stage, rank) };
+    (sums[rank] ?? []).map(({ stage, begin, end }) => {
+      const last = spans.filter(({ action: { kind, stage: own } }) => own === stage && (kind === "W" || kind === "B"));
+      const start = Math.max(...last.map((span) => span.end));
+      return { rank, stage, start, end: start + end - begin };
     })
   );
 }

@@ -1,5 +1,5 @@
 /** Ranks that are in other processes: what they tell of a step, of values, and of the call that they make. */
-import { UserError } from "../errors.ts";
+import { reasonOf, UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { dryDevices } from "../gpu/dry.ts";
 import { type Batch, mapArrays } from "../train/data.ts";
@@ -20,6 +20,45 @@ export async function ofAllPeers<T>({ ranks, world }: Some, own: readonly T[]): 
 /** Whether it is so in any process: what one of them alone has seen, a signal for example, all must act on. */
 export async function anyOf(context: Some, own: boolean): Promise<boolean> {
   return (await ofAllPeers(context, context.ranks.map(() => own))).includes(true);
+}
+
+/** What the processes of a pipeline do together besides its calls: one alone where all ranks are in it. */
+export interface Company {
+  /** Whether this is the process that writes, and prints. */
+  readonly isFirst: boolean;
+  /** Whether it is so in any process. */
+  anyOf(own: boolean): Promise<boolean>;
+  /** Does in the first process what need be done once; where it fails, it throws the same in all. */
+  once(run: () => Promise<void>): Promise<void>;
+}
+
+const worlds = new WeakMap<object, World>();
+
+/** Enters whose pipeline it is. */
+export function enterCompany(pipeline: object, world: World): void {
+  worlds.set(pipeline, world);
+}
+
+/** The company of a pipeline. */
+export function companyOf(pipeline: object): Company {
+  const { exchange, peers: [first] } = worlds.get(pipeline) ?? { peers: [0] };
+  if (!exchange) return { isFirst: true, anyOf: (own) => Promise.resolve(own), once: (run) => run() };
+  const isFirst = first === 0;
+  return {
+    isFirst,
+    anyOf: async (own) => (await exchange(own)).includes(true),
+    async once(run) {
+      let failure: unknown;
+      if (isFirst) await run().catch((error) => failure = error);
+      const [told] = await exchange(
+        failure === undefined ? undefined : { reason: reasonOf(failure), isUsers: failure instanceof UserError },
+      );
+      if (failure !== undefined) throw failure;
+      if (!told) return;
+      const { reason, isUsers } = told as { reason: string; isUsers: boolean };
+      throw isUsers ? new UserError(reason) : new Error(reason);
+    },
+  };
 }
 
 /** A peer, here or elsewhere, in messages. */

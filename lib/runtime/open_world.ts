@@ -43,7 +43,8 @@ const rules: Rules<WorldOptions> = { devices: optional(positive), driver: anythi
  *
  * ```ts ignore
  * // mpirun -n 2 deno run -A train.ts
- * import { adamw, createModel, createPipeline, generate, openWorld, textSource, twoStage } from "twobp";
+ * import { adamw, createModel, createPipeline, generate, textSource, twoStage } from "twobp";
+ * import { openWorld } from "twobp/runtime";
  *
  * const set = await openWorld();
  * const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw() });
@@ -91,7 +92,9 @@ export async function openWorld(options: WorldOptions = {}): Promise<ProcessSet>
       size: processOf.length,
       peers,
       transport: "mpi",
+      library: job.mpi.version,
       connect: overMpi(job, { processOf, placeOf, most: Math.max(...counts) }, peers),
+      exchange: (own) => together(job, own),
     },
     process: rank,
     processes: job.size,

@@ -44,7 +44,7 @@ import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./ev
 import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration } from "./generate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
-import { expectAlike, ofAllProcesses, standIns } from "./elsewhere.ts";
+import { enterCompany, expectAlike, ofAllProcesses, standIns } from "./elsewhere.ts";
 import type { Rank } from "./run.ts";
 import { arraysFor, expectHalves } from "./values.ts";
 import { joined, type OptimizerState, readStretches, resumeOptimizers, savedMoments } from "./optimizer_state.ts";
@@ -375,7 +375,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     const all = [...ranks, ...away()].sort((one, other) => one.peer - other.peer);
     return new Map(savedMoments(all, originals).moments.map(({ name, shape }) => [name, shape]));
   };
-  return {
+  const pipeline: Pipeline = {
     model,
     parts,
     replicas,
@@ -473,6 +473,8 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       ranks.forEach(releaseRank);
     },
   };
+  enterCompany(pipeline, world);
+  return pipeline;
 }
 
 /**

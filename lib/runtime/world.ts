@@ -19,11 +19,21 @@ export interface World {
   readonly peers: readonly number[];
   /** What carries their messages, for tables: "in-process", or that of several processes. */
   readonly transport: string;
+  /**
+   * Makes the transports of a pipeline on these peers.
+   *
+   * @internal
+   */
   readonly connect: Connect;
+  /** What makes it, with its version; absent within one process. */
+  readonly library?: string;
+  /** What each process says, by its number: all call it, each time alike. Absent where all peers are in this process. */
+  readonly exchange?: (own: unknown) => Promise<readonly unknown[]>;
 }
 
 /** Devices of which each belongs to a peer of a world with others in other processes. */
 export interface WorldSet extends DeviceSet {
+  /** All of them, and which are here. */
   readonly world: World;
 }
 
@@ -32,6 +42,23 @@ export function worldOf(set: DeviceSet, connect: Connect = inProcess): World {
   if ("world" in set) return (set as WorldSet).world;
   const { devices } = set;
   return { size: devices.length, peers: [...devices.keys()], transport: "in-process", connect };
+}
+
+/** How many devices there are with those of other processes. */
+export function countDevices(set: DeviceSet): number {
+  return worldOf(set).size;
+}
+
+/** What all devices have, in the order of their peers, of which each that is here has one of `own`. */
+export async function ofAllDevices<T>(set: DeviceSet, own: readonly T[]): Promise<readonly T[]> {
+  const { exchange } = worldOf(set);
+  return exchange ? (await exchange(own) as readonly (readonly T[])[]).flat() : own;
+}
+
+/** What reports say of how messages between processes travel; nothing within one process. */
+export function transportOf(set: DeviceSet): { readonly transport?: string; readonly library?: string } {
+  const { transport, library } = worldOf(set);
+  return library === undefined ? {} : { transport, library };
 }
 
 /** A rank in messages: "Rank 2", or of several replicas "Rank 2 of replica 1". */

@@ -15,6 +15,7 @@ import {
   whole,
 } from "../rules.ts";
 import type { OptimizerState } from "../runtime/optimizer_state.ts";
+import { companyOf } from "../runtime/elsewhere.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { quoted } from "../text.ts";
 import { specFor } from "../train/optimizer_groups.ts";
@@ -103,10 +104,15 @@ export async function saveCheckpoint(
   folder: string,
   options: SaveCheckpointOptions,
 ): Promise<string> {
-  return await (await captureCheckpoint(pipeline, folder, options))();
+  const write = await captureCheckpoint(pipeline, folder, options);
+  await companyOf(pipeline).once(async () => void await write());
+  return checkpointPath(folder, options.step);
 }
 
-/** Reads what {@link saveCheckpoint} writes; what it returns writes that, while the pipeline trains on. */
+/**
+ * Reads what {@link saveCheckpoint} writes; what it returns writes that, while the pipeline trains on: of several processes the first
+ * does.
+ */
 export async function captureCheckpoint(
   pipeline: Pipeline,
   folder: string,
@@ -133,6 +139,7 @@ export async function captureCheckpoint(
   }));
   const { updates, lossScale } = optimizer;
   const description = { format, step, ...settingsOf(pipeline), updates, lossScale, position, own };
+  if (!companyOf(pipeline).isFirst) return () => Promise.resolve(checkpointPath(folder, step));
   return () =>
     writeCheckpoint(
       folder,

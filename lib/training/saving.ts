@@ -2,6 +2,7 @@
 import { UserError } from "../errors.ts";
 import { optional, positive, type Rules, string } from "../rules.ts";
 import { isObject } from "../weights/json.ts";
+import { companyOf } from "../runtime/elsewhere.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import type { SourcePosition } from "../train/position.ts";
 import { captureCheckpoint, type Checkpoint, checkpointOf, findWhole, loadWhole } from "./checkpoint.ts";
@@ -83,11 +84,12 @@ export function savingOf(
   { folder, every, keep = 2 }: SavingOptions,
   options: Fixed & { readonly resume?: boolean },
 ): Saving {
-  prepareFolder(folder);
+  const { isFirst } = companyOf(pipeline);
+  if (isFirst) prepareFolder(folder);
   const { resume = false, samples, accumulate = 1, clip } = options;
   const fixed: Fixed = { samples, accumulate, clip };
   const start = resume ? resumed(pipeline, folder, fixed) : undefined;
-  const [step] = stepsIn(folder);
+  const [step] = isFirst ? stepsIn(folder) : [];
   if (!resume && step !== undefined) {
     throw new UserError(
       `train: ${folder} has a checkpoint of step ${step}: say \`resume: true\` to go on from there, or give another folder`,

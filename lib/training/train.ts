@@ -13,6 +13,7 @@ import {
   real,
   type Rules,
 } from "../rules.ts";
+import { companyOf } from "../runtime/elsewhere.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import type { StepResult } from "../runtime/step.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
@@ -170,6 +171,7 @@ const rules: Rules<TrainOptions> = {
 export async function train(pipeline: Pipeline, options: TrainOptions): Promise<TrainResult> {
   check(pipeline, options);
   const { schedule, steps = Infinity, learningRate = () => 1, clip, evaluation, signal } = options;
+  const company = companyOf(pipeline);
   const saving = options.save && savingOf(pipeline, options.save, options);
   const start = saving?.start, data = await opened(options, start);
   if (saving) expectPosition(data);
@@ -202,10 +204,12 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
     await saving.save({ done, epoch, inEpoch, loss, bad, last, best }, position);
     saved = done;
   };
-  let ended: TrainResult["ended"] = signal?.aborted ? "signal" : "epochs";
+  const isStopped = async () => signal !== undefined && await company.anyOf(signal.aborted);
+  const early = await isStopped();
+  let ended: TrainResult["ended"] = early ? "signal" : "epochs";
   try {
-    for await (const drawn of signal?.aborted ? [] : updatesOf(data, options, { epoch, inEpoch })) {
-      if (signal?.aborted) {
+    for await (const drawn of early ? [] : updatesOf(data, options, { epoch, inEpoch })) {
+      if (await isStopped()) {
         ended = "signal";
         break;
       }
@@ -234,13 +238,13 @@ export async function train(pipeline: Pipeline, options: TrainOptions): Promise<
         ended = "steps";
         break;
       }
-      if (signal?.aborted) { // before a batch is drawn that nobody would train on
+      if (await isStopped()) { // before a batch is drawn that nobody would train on
         ended = "signal";
         break;
       }
       if (saving && done % saving.every === 0) await save();
     }
-    if (evaluation && done > 0 && last?.step !== done && !signal?.aborted) await evaluate(evaluation);
+    if (evaluation && done > 0 && last?.step !== done && !await isStopped()) await evaluate(evaluation);
     await save();
     await saving?.written();
   } finally {

@@ -5,9 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { measureStepCosts } from "../../lib/measure/step_costs.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { bert } from "../../lib/models/bert.ts";
+import { frozenModel } from "../../lib/models/frozen_model.ts";
 import { mamba } from "../../lib/models/mamba.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
@@ -269,6 +271,25 @@ test("what is set is set on all replicas, and what the optimizer keeps goes from
   single.close();
 });
 
+test("a stage that trains nothing has no sum, and an error of a device names rank and replica", async () => {
+  const schedule = split("1f1b-1", { policy: "fill" }, 2);
+  const model = frozenModel(tinyModel(deep), (name) => /embedding|blocks.0/.test(name));
+  const parts = [model.layers.slice(0, 3), model.layers.slice(3)];
+  for (const shardOptimizer of [false, true]) {
+    const pipeline = createPipeline(real, model, { optimizer, replicas: 2, parts, shardOptimizer });
+    assert.deepEqual(pipeline.end.sums, [1]);
+    const { sums } = await pipeline.step(schedule, text(8, 1));
+    assert.deepEqual(sums!.map((times) => times.map(({ stage }) => stage)), [[], [1], [], [1]]);
+    pipeline.close();
+  }
+  const small = createPipeline(real, tinyModel(deep), { optimizer, replicas: 2, budget: 200_000 });
+  await assert.rejects(
+    small.step(schedule, text(64, 1)),
+    /^RankError: Rank [01] of replica [01] failed at \d[FIW]\d: Rank [01] of replica [01] \(.*exceed the budget/,
+  );
+  small.close();
+});
+
 test("replicas that do not fit devices, batch or schedule are refused in one line, before anything runs", async () => {
   const refused = (text: string) => (error: Error) => error.name === "UserError" && error.message === text;
   assert.throws(
@@ -288,6 +309,10 @@ test("replicas that do not fit devices, batch or schedule are refused in one lin
   await assert.rejects(
     pipeline.step(generate("1f1b-1", { devices: 4 }), text(8, 1)),
     refused("Schedule 1f1b-1 is for 4 stages on 4 ranks, the pipeline has 2 on 2"),
+  );
+  await assert.rejects(
+    measureStepCosts(real, pipeline, schedule, { source: { next: (samples) => text(samples, 1) }, samples: 2 }),
+    refused("measureStepCosts: this pipeline has 2 replicas; what is measured is a pipeline of one"),
   );
   pipeline.close();
 });

@@ -1,5 +1,5 @@
 /** This process's part in an MPI job: joined once, and left when the process ends. */
-import { readlinkSync } from "node:fs";
+import { readlinkSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import process from "node:process";
 import { UserError } from "../../../errors.ts";
@@ -35,16 +35,6 @@ export interface Job {
 }
 
 let joined: Promise<Job> | undefined;
-
-/** Whether this process is one of several, as a launcher says. */
-export function isInJob(): boolean {
-  return (launcherOf()?.size ?? 1) > 1;
-}
-
-/** Which of the job's processes this is, as its launcher says; 0 without one. */
-export function processNumber(): number {
-  return launcherOf()?.rank ?? 0;
-}
 
 /**
  * The job that this process is part of; joined at the first call.
@@ -126,7 +116,7 @@ async function join(): Promise<Job> {
  * Leaves the job with the process, once all others do. One that ends with an error ends the job where another does not follow: it may
  * be in a wait that nothing ends.
  */
-function leave({ mpi, mail, reason }: Job, { others, gone, watch }: Company, code: number): void {
+function leave({ mpi, mail, reason, rank, members }: Job, { others, gone, watch }: Company, code: number): void {
   try {
     for (const to of others) mail.tell(to, "bye", code === 0 ? "" : reason ?? `with exit code ${code}`);
     const start = performance.now(), cell = new Int32Array(new SharedArrayBuffer(4));
@@ -134,7 +124,12 @@ function leave({ mpi, mail, reason }: Job, { others, gone, watch }: Company, cod
       mail.progress.turn();
       watch();
       const waited = performance.now() - start;
-      if (code !== 0 && waited > patienceMs || [...gone.values()].includes("dead")) return mpi.abort(code || 1);
+      const dead = [...gone].find(([, end]) => end === "dead");
+      if (dead && rank < Math.min(...others.filter((at) => !gone.has(at)))) {
+        const [at] = dead, { pid, host } = members[at];
+        writeSync(2, `MPI: process ${at} of the job is gone (${pid} on ${host}): the job ends\n`);
+      }
+      if (dead || code !== 0 && waited > patienceMs) return mpi.abort(code || 1);
       Atomics.wait(cell, 0, 0, Math.min(20, 0.1 + waited / 16));
     }
     mpi.finalize();

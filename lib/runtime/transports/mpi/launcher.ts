@@ -33,3 +33,13 @@ export function launcherOf(environment: Environment = process.env): Launcher | u
   if (pmi) return { name: "MPICH's mpiexec", kind: "MPICH", ...pmi };
   return undefined;
 }
+
+/** Whether this process is one of several, as its launcher says. */
+export function isInJob(): boolean {
+  return (launcherOf()?.size ?? 1) > 1;
+}
+
+/** Which process of its job this is, as its launcher says; 0 without one. */
+export function processNumber(): number {
+  return launcherOf()?.rank ?? 0;
+}

@@ -1,0 +1,124 @@
+/** `deno task bench processes`: ranks in processes of their own, by MPI, against as many in one process, in turn in one job. */
+import { Command } from "commander";
+import { adamw, createModel, createPipeline, openDevices, type Pipeline, type Schedule, UserError } from "twobp";
+import { progress, type Table, tableText } from "twobp/report";
+import { openWorld, partition } from "twobp/runtime";
+import { sizesOf } from "twobp/schedules";
+import * as flag from "../lib/cli/flags.ts";
+import { loadPairs } from "../lib/cli/load_schedule.ts";
+import { main } from "../lib/cli/options.ts";
+import { openOutputs } from "../lib/cli/outputs.ts";
+import { median } from "../lib/measure/statistics.ts";
+import { isInJob } from "../lib/runtime/transports/mpi/launcher.ts";
+import { sourceFor } from "./data.ts";
+
+interface Options {
+  model: string;
+  schedules: string[];
+  repeats: number;
+  samples: number;
+  json?: string;
+}
+
+/** The command line; `bench/main.ts` adds it to the others. */
+export const processes = new Command("processes")
+  .description("Step times of ranks in processes of their own over those of as many in one; started by mpirun.")
+  .addOption(flag.model("llama-tiny"))
+  .addOption(flag.schedules())
+  .addOption(flag.repeats("rounds", 11))
+  .addOption(flag.samples(16))
+  .addOption(flag.json())
+  .action(run);
+
+/** Step times of a schedule in milliseconds, each with that of the other way right beside it. */
+interface Row {
+  readonly schedule: string;
+  readonly twoStage: boolean;
+  readonly oneMs: number[];
+  readonly severalMs: number[];
+}
+
+async function run(options: Options): Promise<void> {
+  const out = openOutputs(options);
+  if (!isInJob()) {
+    throw new UserError(
+      "bench processes is about processes of a job: start it with mpirun -n 2 deno task bench processes",
+    );
+  }
+  const { repeats, samples } = options;
+  const world = await openWorld(), { size, exchange } = world.world;
+  const pairs = loadPairs(options.schedules, size, size);
+  const model = createModel(options.model);
+  for (const { base } of pairs) partition(model, base.placement.length); // explains too many stages
+  // The first process has devices for all ranks besides its own; meanwhile the others wait.
+  const alone = world.process === 0 ? await openDevices(size, { virtual: false }) : undefined;
+  const rows: Row[] = [];
+  const bar = progress(2 * pairs.length * (repeats + 1));
+  try {
+    for (const { base, split } of pairs) {
+      const { placement } = base, how = { optimizer: adamw({ learningRate: 1e-3 }), placement, seed: 1 };
+      const several = createPipeline(world, model, how), one = alone && createPipeline(alone, model, how);
+      const sources = [sourceFor(model, undefined, 1).source, sourceFor(model, undefined, 1).source];
+      const step = async (pipeline: Pipeline, at: number, schedule: Schedule) => {
+        const batch = await sources[at].next(samples * sizesOf(schedule).microbatches);
+        const start = performance.now();
+        await pipeline.step(schedule, batch);
+        return performance.now() - start;
+      };
+      const pair: Row[] = [base, split].map(({ name }, at) => ({
+        schedule: name,
+        twoStage: at > 0,
+        oneMs: [],
+        severalMs: [],
+      }));
+      for (let round = 0; round <= repeats; round++) {
+        for (const [at, schedule] of [base, split].entries()) {
+          const alone = one ? await step(one, 0, schedule) : 0;
+          await exchange!(undefined);
+          const together = await step(several, 1, schedule);
+          bar.step();
+          if (round === 0) continue; // kernels are compiled and buffers made
+          pair[at].oneMs.push(alone);
+          pair[at].severalMs.push(together);
+        }
+      }
+      rows.push(...pair);
+      several.close();
+      one?.close();
+    }
+  } finally {
+    bar.done();
+    alone?.close();
+    world.close();
+  }
+  const { adapter, library } = world;
+  out.say(
+    `\n${model.name} on ${size} devices (${adapter}), micro-batches of ${samples}: ${size} processes (${library}) over one`,
+  );
+  out.say(tableText(tableOf(rows)));
+  if (world.notice) out.say(`${world.notice}.`);
+  await out.results("bench", {
+    title: "Processes",
+    report: { schema: 1, model: model.name, devices: size, adapter, transport: "mpi", library, samples, rows },
+    sections: () => [],
+  });
+}
+
+function tableOf(rows: readonly Row[]): Table {
+  return {
+    columns: ["schedule", "2BP", "one process, ms", "several, ms", "several over one", "from - to"],
+    rows: rows.map(({ schedule, twoStage, oneMs, severalMs }) => {
+      const ratios = severalMs.map((ms, at) => ms / oneMs[at]);
+      return [
+        schedule,
+        twoStage ? "yes" : "no",
+        median(oneMs).toFixed(1),
+        median(severalMs).toFixed(1),
+        median(ratios).toFixed(3),
+        `${Math.min(...ratios).toFixed(2)} - ${Math.max(...ratios).toFixed(2)}`,
+      ];
+    }),
+  };
+}
+
+if (import.meta.main) await main(processes);
