@@ -31,10 +31,9 @@ export async function planReplicated(
   if (shardOptimizer && replicas === 1) {
     throw new UserError("plan: `shardOptimizer` is over replicas, and there is one: set `replicas`");
   }
-  if (replicas !== 1 && !network && !(cluster && clusterNetwork(cluster))) {
-    throw new UserError(
-      "plan: nothing says what sums over replicas take; give `network`, or links and bytes in the cluster",
-    );
+  if ((replicas !== 1 || (options.hosts ?? 1) > 1) && !network && !(cluster && clusterNetwork(cluster))) {
+    const what = replicas === 1 ? "messages between hosts" : "sums over replicas";
+    throw new UserError(`plan: nothing says what ${what} take; give \`network\`, or links and bytes in the cluster`);
   }
   for (const [name, count] of Object.entries({ devices, microbatches })) {
     if (replicas === "auto" || count % replicas === 0) continue;

@@ -43,6 +43,10 @@ test("what a plan with replicas lacks is said in one line", async () => {
   for (
     const [change, message] of [
       [{ network: undefined }, /^plan: nothing says what sums over replicas take; give `network`/],
+      [
+        { network: undefined, replicas: 1, hosts: 2 },
+        /^plan: nothing says what messages between hosts take; give `network`/,
+      ],
       [{ devices: 5 }, /^plan: 2 replicas cannot have equal shares of 5 devices; take a number that divides it$/],
       [{ microbatches: 7 }, /^plan: 2 replicas cannot have equal shares of 7 microbatches/],
       [
