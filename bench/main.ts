@@ -8,6 +8,7 @@ import { memory } from "./memory.ts";
 import { paper } from "./paper.ts";
 import { peers } from "./peers/command.ts";
 import { torch } from "./peers/torch_schedules.ts";
+import { replicas } from "./replicas.ts";
 import { sampling } from "./sampling.ts";
 import { scaling } from "./scaling.ts";
 import { processes } from "./processes.ts";
@@ -25,6 +26,7 @@ await main(
     .addCommand(paper)
     .addCommand(peers)
     .addCommand(processes)
+    .addCommand(replicas)
     .addCommand(sampling)
     .addCommand(scaling)
     .addCommand(schedules)

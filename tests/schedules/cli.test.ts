@@ -164,21 +164,9 @@ test("every mistake on the command line is one line and exit code 2", () => {
     [["validate", file("w.csv", "0F0,0W0,0I0\n")], /it needs the input gradient 0I0 first/],
     [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 ranks/],
     [
-      ["simulate", "gpipe", "--devices", "6", "--replicas", "4"],
-      /--devices 6 cannot be cut into 4 replicas of as many/,
-    ],
-    [
-      ["simulate", "gpipe", "--replicas", "2", "--hosts", "3"],
-      /8 devices \(4 ranks in 2 replicas\) do not fill 3 hosts/,
-    ],
-    [["show", "gpipe", "--sum", "ring"], /--sum is about several replicas; add --replicas/],
-    [["show", "gpipe", "--replicas", "2", "--sum", "star"], /"star" is not one of direct, ring, tree, hierarchical/],
-    [["show", "gpipe", "--replicas", "2", "--network", "width=1"], /"width=1" is not one of latency=NUMBER/],
-    [
       ["show", "gpipe", "--replicas", "2", "--forward-only"],
       /--replicas sums gradients, and --forward-only leaves none/,
     ],
-    [["search", "--devices", "4", "--replicas", "2", "--hosts", "2"], /say with --neighbours ranks or replicas which/],
     [["search", "--cap", "0.5"], /A cap of 0.5 is too small: rank 0 needs 1 /],
     [
       ["show", "gpipe", "--devices", "100", "--microbatches", "200", "--html", join(folder, "x")],
