@@ -4,7 +4,7 @@
  */
 import { Command } from "commander";
 import { adamw, createPipeline } from "twobp";
-import { kept, median, quartiles } from "twobp/measure";
+import { kept, median, medianInterval, quartiles } from "twobp/measure";
 import { countParameters } from "twobp/models";
 import { progress, tableText } from "twobp/report";
 import { partition } from "twobp/runtime";
@@ -126,6 +126,7 @@ async function run(options: Options): Promise<void> {
   const [without, withIt] = measured.begun;
   const same = agreement(without.losses, withIt.losses);
   const ratios = without.ms.map((ms, at) => ms / withIt.ms[at]).slice(warmUpSteps(steps));
+  const interval = medianInterval(ratios);
   const report: TrainingComparison = {
     schema: 1,
     ...{ mode: measured.mode, devices: base.actions.length, adapter: measured.adapter },
@@ -141,7 +142,12 @@ async function run(options: Options): Promise<void> {
     },
     heldOut: measured.heldOut,
     same,
-    gain: { median: median(ratios), quartiles: quartiles(ratios), pairs: ratios.length },
+    gain: {
+      median: median(ratios),
+      quartiles: quartiles(ratios),
+      ...interval ? { interval } : {},
+      pairs: ratios.length,
+    },
     evaluations: withIt.evaluations.map(({ step, loss }, at) => ({
       ...{ step, with: loss, without: without.evaluations[at].loss },
     })),
