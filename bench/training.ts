@@ -76,13 +76,13 @@ export const training = new Command("training")
 async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { devices, virtual, samples, steps, evalEvery, seed, prompt } = options;
-  const model = withLength(options.model, options.length), { vocabulary, inputs: [length] } = model.takes;
+  const model = withLength(options.model, options.length), [length] = model.takes.inputs;
   const [{ base, split }] = loadPairs([options.schedule], devices, 2);
   partition(model, base.placement.length); // explains too many stages
   checkPrompt(model, byteTokenizer().encode(prompt), []);
   const inBatch = samples * sizesOf(base).microbatches;
   const data = await openTrainingData(model, options, 0.1);
-  const pairs = await pairsOf(data, vocabulary!);
+  const pairs = await pairsOf(data);
   const batches = await heldOutBatches(data, evaluated, inBatch);
   const all = await heldOutBatches(data, Math.max(1, Math.floor(pairs.heldOut / (inBatch * length))), inBatch);
   const bar = progress(steps, "updates of each");
@@ -174,8 +174,9 @@ const warmUpSteps = (steps: number) => Math.min(10, Math.floor(steps / 2));
 /** Losses as they are kept: f32 has seven digits. */
 const short = (loss: number) => Number(loss.toPrecision(9));
 
-/** Counts the pairs of an epoch of each part, and scores what is held out by those of the other. */
-async function pairsOf(data: TrainingData, vocabulary: number) {
+/** Counts the pairs of an epoch of each part, and scores what is held out by those of the other. Tokens are bytes, whatever the model has. */
+async function pairsOf(data: TrainingData) {
+  const { vocabulary } = byteTokenizer();
   const train = new Bigrams(vocabulary), held = new Bigrams(vocabulary), all = new Bigrams(vocabulary);
   for (const [source, own] of [[data.source(), train], [data.heldOut(), held]] as const) {
     do {
