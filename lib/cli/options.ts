@@ -9,7 +9,7 @@ import process from "node:process";
 import { CommanderError, InvalidArgumentError } from "commander";
 import { parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
-import { escaped, quoted } from "../text.ts";
+import { escaped, firstLine, quoted } from "../text.ts";
 import { isClosedPipe, outputProblem, watchEndings } from "./endings.ts";
 
 /** Reads a whole number between two bounds; for commander's `option(flags, description, read)`. */
@@ -29,6 +29,15 @@ export function real(least: number, most: number): (text: string) => number {
     const end = most < Number.MAX_VALUE ? `to ${most}` : "up";
     throw new InvalidArgumentError(`It must be a number from ${least} ${end}.`);
   };
+}
+
+/** Reads a regular expression. */
+export function expression(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`It is no regular expression: ${firstLine(error)}.`);
+  }
 }
 
 /** Reads names separated by commas, none twice, each one of `known` where that is given. */
