@@ -9,11 +9,12 @@ import { partition } from "../runtime/partition.ts";
 import { createPipeline } from "../runtime/pipeline.ts";
 import { withRecompute } from "../runtime/recompute.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
+import { saveAdapters } from "../weights/adapters.ts";
 import { loadWeights } from "../weights/checkpoint.ts";
 import { applyConfig } from "./config_file.ts";
 import { onNextEnding } from "./endings.ts";
 import * as flag from "./flags.ts";
-import { bytes, integer, oneOf, real } from "./options.ts";
+import { bytes, expression, integer, oneOf, real } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
 import { rateNames, usualRates } from "./training_optimizer.ts";
 import { runTraining, titleOf } from "./training_run.ts";
@@ -35,6 +36,18 @@ export function trainCommand(): Command {
     .addOption(flag.model(undefined, [], " (default: llama-tiny)"))
     .option("--from <folder>", "a model with its weights, as Hugging Face has them: config.json and safetensors")
     .option("--length <n>", "tokens in a sequence, with --from (default: up to 2048)", integer(1, 2 ** 20))
+    .option("--lora <rank>", "train adapters of this rank alone (LoRA), and freeze the model", integer(1, 65_536))
+    .option(
+      "--lora-alpha <a>",
+      "what adapters are multiplied with, times the rank (default: the rank)",
+      real(1e-9, 1e9),
+    )
+    .option(
+      "--lora-targets <expression>",
+      "projections that have an adapter, by a regular expression in their names (default: all but the head)",
+      expression,
+    )
+    .option("--adapters <folder>", "write the adapters to a folder of their own at the end, as PEFT does")
     .option(
       "--data <path>",
       "a text, JSON lines, Parquet, or a folder of them; for ResNet a folder of class folders " +
@@ -121,6 +134,7 @@ async function run(flags: TrainFlags): Promise<void> {
           say: out.say,
         });
         out.say(`\n${report.ended}`);
+        if (flags.adapters !== undefined && !failure) await saveAdapters(pipeline, flags.adapters);
         await out.results("train", { title: "Training", report, sections: () => trainingSections(report) });
         if (failure) throw failure.error;
         return code;

@@ -4,6 +4,7 @@ import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
+import { loraModel } from "../models/lora_model.ts";
 import type { Model } from "../models/model.ts";
 import { createModel } from "../models/registry.ts";
 import { partition } from "../runtime/partition.ts";
@@ -29,6 +30,10 @@ export interface TrainFlags extends DataFlags, OptimizerFlags {
   config?: string;
   model?: string;
   length?: number;
+  lora?: number;
+  loraAlpha?: number;
+  loraTargets?: RegExp;
+  adapters?: string;
   schedule: string;
   twoStage?: boolean;
   policy?: PolicyText;
@@ -103,7 +108,7 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   }
   checkSaving(flags);
   const earlier = flags.resume ? readMetrics(flags.metrics) : [];
-  if (flags.save !== undefined) prepareFolder(flags.save);
+  for (const folder of [flags.save, flags.adapters]) if (folder !== undefined) prepareFolder(folder);
   return { flags, model, schedule, optimizer, rate, data, samples, heldOut, earlier, unit };
 }
 
@@ -143,7 +148,17 @@ function checkSaving({ save, saveEvery, keep, resume }: TrainFlags): void {
   );
 }
 
-function modelOf({ model, from, length }: TrainFlags): Model {
+/** The model, with adapters where they are asked for. */
+function modelOf(flags: TrainFlags): Model {
+  const { lora: rank, loraAlpha: alpha, loraTargets: targets = /^(?!head$)/ } = flags, base = baseOf(flags);
+  if (rank !== undefined) return loraModel(base, { rank, targets, ...alpha === undefined ? {} : { alpha } });
+  const vain = (["loraAlpha", "loraTargets", "adapters"] as const).find((name) => flags[name] !== undefined);
+  if (vain === undefined) return base;
+  const name = vain.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`);
+  throw new UserError(`--${name} is about adapters; add --lora RANK`);
+}
+
+function baseOf({ model, from, length }: TrainFlags): Model {
   if (model !== undefined && from !== undefined) {
     throw new UserError(`--model ${quoted(model)} and --from ${quoted(from)} are two models: give one of the two`);
   }

@@ -14,8 +14,8 @@ import { referenceModel } from "./families.ts";
 import { openTensorFile, writeTensorFile } from "./safetensors.ts";
 import { alike, readSaid } from "./said.ts";
 
-const modelFile = "adapter_model.safetensors";
-const configurationFile = "adapter_config.json";
+/** The files of a folder, as PEFT names them. */
+export const adapterFiles = { weights: "adapter_model.safetensors", configuration: "adapter_config.json" } as const;
 
 /**
  * Writes a pipeline's adapters (`lora`, `loraModel`) to a folder, as PEFT does: `adapter_model.safetensors` and
@@ -71,8 +71,8 @@ export async function saveAdapters(pipeline: Pipeline, folder: string): Promise<
       inference_mode: true,
     },
   };
-  writeTensorFile(join(folder, modelFile), namedTensors(adapters, values, heldInHalves(pipeline)));
-  writeOutput(join(folder, configurationFile), JSON.stringify(said, null, 2) + "\n");
+  writeTensorFile(join(folder, adapterFiles.weights), namedTensors(adapters, values, heldInHalves(pipeline)));
+  writeOutput(join(folder, adapterFiles.configuration), JSON.stringify(said, null, 2) + "\n");
 }
 
 /**
@@ -86,8 +86,8 @@ export function loadAdapters(pipeline: Pipeline, folder: string): void {
   expectValue("A path", folder, string);
   const { model } = pipeline;
   const kind = kindOf("loadAdapters", model);
-  compare(join(folder, configurationFile), model, kind);
-  const path = join(folder, modelFile), file = openTensorFile(path);
+  compare(join(folder, adapterFiles.configuration), model, kind);
+  const path = join(folder, adapterFiles.weights), file = openTensorFile(path);
   try {
     const values = readTensors(file, path, model, referenceModel(model).adapters, { rename: (name) => name });
     pipeline.setParameters(values, { partial: true });

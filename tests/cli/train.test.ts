@@ -302,6 +302,27 @@ const mistakes: [string, string[], RegExp][] = [
     config("g.json", JSON.stringify({ out: at("o"), save: at("o") })),
     /^--save .* is in the folder of --out/,
   ],
+  ["an alpha without adapters", ["--lora-alpha", "8"], /^--lora-alpha is about adapters; add --lora RANK$/],
+  [
+    "a folder of adapters without any",
+    config("h.json", '{"adapters": "x"}'),
+    /^--adapters is about adapters; add --lora RANK$/,
+  ],
+  [
+    "targets that are no expression",
+    ["--lora", "2", "--lora-targets", "("],
+    /--lora-targets.* It is no regular expression: /,
+  ],
+  [
+    "targets that are none of the model's",
+    ["--lora", "2", "--lora-targets", "q_proj"],
+    /no projection of llama-tiny is a target; it has blocks\.0\.attention\.q, /,
+  ],
+  [
+    "adapters in a folder that is made last",
+    ["--lora", "2", "--adapters", at("o/a"), "--out", at("o")],
+    /^--adapters .* of --out/,
+  ],
   ["a root without a warm-up", ["--lr-schedule", "inverse-square-root"], /needs --warm-up, 1 or more/],
   ["a fall of a constant rate", ["--lr-end", "0.1"], /constant does not/],
   ["patience without evaluations", ["--patience", "3"], /--patience is about evaluations; add --eval-every/],
