@@ -95,13 +95,15 @@ const rules: readonly Rule[] = [
       `There is no cache: ${cache.problem}.`,
       "Without one the bundled driver cannot be unpacked, and --calibrate measures anew each time.",
     ),
-  ({ surroundings: { missingPackages } }) =>
-    missingPackages.length > 0 && missing(
+  ({ surroundings: { missingPackages } }) => {
+    if (missingPackages.length === 0) return undefined;
+    const kind = missingPackages.some(({ name }) => name === "webgpu") ? fault : missing;
+    const names = missingPackages.map(({ name }) => name).join(" ");
+    return kind(
       `Packages cannot be found: ${missingPackages.map(({ name, use }) => `${name} (${use})`).join(", ")}.`,
-      `Install those that you need: npm install ${
-        missingPackages.map(({ name }) => name).join(" ")
-      }; in a checkout, deno task setup.`,
-    ),
+      `Install those that you need: npm install ${names}; in a checkout, deno task setup.`,
+    );
+  },
   ({ devices }) =>
     devices && [
       !devices.f16 && missing(
