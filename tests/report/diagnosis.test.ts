@@ -59,6 +59,8 @@ const kernelFault = {
 
 test("nothing is said of a sound machine, and each fault of another in words with a remedy; the verdict follows from them", () => {
   assert.deepEqual([findingsOf(sound), worksAt(sound)], [[], true]);
+  const deliberate = { ...surroundings, environment: { VK_DRIVER_FILES: "/a.json", TWOBP_DRIVER: "gpu" } };
+  assert.deepEqual(findingsOf({ ...sound, surroundings: deliberate }), [], "settings that do no harm");
   const around = (changed: Partial<Surroundings>) => ({ surroundings: { ...surroundings, ...changed } });
   const on = (changed: Partial<Facts["devices"]>) => ({ devices: { ...devices, ...changed } as Facts["devices"] });
   const noGpu = none("gpu", "there is no Vulkan loader (libvulkan.so.1)");

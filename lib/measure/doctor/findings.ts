@@ -39,12 +39,10 @@ const rules: readonly Rule[] = [
   },
   ({ drivers, surroundings: { environment } }) => {
     const paths = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].filter((name) => environment[name]);
-    const lost = drivers.some(({ driver, adapter }) => !adapter && driver !== "bundled");
-    return lost && paths.map((name) =>
+    const isLost = drivers.every(({ driver, adapter }) => !adapter || driver === "bundled");
+    return isLost && paths.map((name) =>
       missing(
-        `${name} is ${
-          environment[name]
-        }: no driver but those named there is looked for, and not all drivers are found.`,
+        `${name} is ${environment[name]}: drivers are looked for there alone, and none is found.`,
         `Unset ${name}, or have it name the driver's JSON file.`,
       )
     );
