@@ -39,10 +39,11 @@ type Found = { -readonly [Name in keyof Facts]: Facts[Name] };
  *
  * ```ts
  * import { diagnose } from "twobp/measure";
+ * import { diagnosisText } from "twobp/report";
  *
- * const { works, devices, findings } = await diagnose({ depth: "quick" });
- * console.log(works ? `${devices!.mode} devices on ${devices!.adapter}` : "no training here");
- * for (const { kind, what, remedy } of findings) console.log(kind, what, remedy);
+ * const diagnosis = await diagnose({ depth: "quick" });
+ * if (!diagnosis.works) console.log("Training does not work here.");
+ * console.log(diagnosisText(diagnosis, 100));
  * ```
  *
  * @throws {UserError} On an option out of its range, or an unknown one.
