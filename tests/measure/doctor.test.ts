@@ -147,6 +147,19 @@ test("kernels that give zeros, nearly the right numbers or nothing, or do not co
   assert.deepEqual([late.checked, late.left], [2, 1], "what a run takes is looked at however long it takes");
 });
 
+test("a device that is lost fails once, and not for each kernel", async () => {
+  const lost = await openDevices(1), [device] = lost.devices;
+  const problems = await observeProblems(device.gpu, () => {
+    for (const size of [64, 1024, 9000]) fill(empty(device, [size], "workspace"), 1);
+  });
+  device.gpu.device.destroy();
+  const { faults, checked, left } = await checkKernels(device, problems);
+  assert.deepEqual(faults.map(({ reference }) => reference), [true]);
+  assert.match(faults[0].problem, /device lost/);
+  assert.deepEqual([checked, left], [1, 2]);
+  lost.close();
+});
+
 test("kernels of this project are right on this device, those that a run takes of some operations", async () => {
   const { devices: [device] } = await open();
   const problems = (await standardProblems(device.gpu, "f32", "small"))

@@ -173,6 +173,13 @@ test("nothing is said of a sound machine, and each fault of another in words wit
       /Unset/,
       true,
     ],
+    [
+      { failures: [{ what: "Rates", problem: "out of memory" }] },
+      "fault",
+      /^Rates could not be measured: out of memory\.$/,
+      /update/,
+      true,
+    ],
     [{ together: 0.97 }, "slow", /take 0\.97 of the time/, /idle/, true],
     [around({ load: 9.4 }), "slow", /busy: 9\.4 processes want 8 cores/, /idle/, true],
     [around({ memory: { total: 2 ** 34, free: 2 ** 28 } }), "slow", /Only 256 MiB of 16\.0 GiB/, /End other/, true],
@@ -188,6 +195,18 @@ test("nothing is said of a sound machine, and each fault of another in words wit
     );
     assert.equal(worksAt(facts), works, `${what}`);
   }
+});
+
+test("the faults of a kernel are one finding, and of many kernels the first are told", () => {
+  const faults = Array.from({ length: 30 }, (_, i) => ({
+    ...{ ...kernelFault, candidate: `tile${i >> 1}`, problemClass: `${i}` },
+    ...{ usual: false, reference: true },
+  }));
+  const found = findingsOf({ ...sound, kernels: { ...sound.kernels!, faults } });
+  assert.equal(found.length, 9);
+  assert.equal(found[1].what, "Kernel tile1 of matmul (2 and 1 more) fails: wrong by 2.");
+  assert.match(found[1].remedy, /^The other kernels of matmul are compared with it/);
+  assert.equal(found[8].what, "7 more kernels fail.");
 });
 
 test("faults come first, then what is missing, then what is slow", () => {

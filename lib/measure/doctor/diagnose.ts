@@ -5,7 +5,7 @@ import { timeTogether } from "../../gpu/separate.ts";
 import { type Driver, driversHere } from "../../gpu/driver.ts";
 import { type FoundDriver, lookAtDriver } from "../../gpu/survey.ts";
 import { callback, expectFields, oneOf, optional } from "../../rules.ts";
-import { shown } from "../../text.ts";
+import { firstLine, shown } from "../../text.ts";
 import { standardProblems } from "../standard_problems.ts";
 import type { Depth, Diagnosis } from "./diagnosis.ts";
 import { depths } from "./diagnosis.ts";
@@ -103,12 +103,21 @@ async function examine(
   facts.values = await checkValues(first);
   onProgress(shares.step, "training steps");
   facts.step = await checkStep(set);
+  /** What a probe finds; one that fails leaves the others alone. */
+  const attempt = async <T>(what: string, probe: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await probe();
+    } catch (error) {
+      set.devices.forEach((device) => device.abandon());
+      facts.failures = [...facts.failures ?? [], { what, problem: firstLine(error) }];
+    }
+  };
   onProgress(shares.together, "two devices at once");
-  if (set.mode === "real") facts.together = await timeTogether(first, second);
-  facts.passing = await measurePassing(first, second);
+  if (set.mode === "real") facts.together = await attempt("Work at once", () => timeTogether(first, second));
+  facts.passing = await attempt("Transfers", () => measurePassing(first, second));
   if (facts.depth === "quick") return;
   onProgress(shares.rates, "rates");
-  facts.rates = await measureRates(first);
+  facts.rates = await attempt("Rates", () => measureRates(first));
   const problems = await standardProblems(gpu, "f32", "small");
   if (f16) problems.push(...await standardProblems(gpu, "f16", "small"));
   facts.kernels = await checkKernels(first, problems, {

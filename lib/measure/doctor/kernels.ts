@@ -10,7 +10,7 @@ import type { KernelFault, KernelsCheck } from "./diagnosis.ts";
 export interface KernelCheckOptions {
   /** Also candidates that cannot win on such a device and take long to compile. */
   readonly all?: boolean;
-  /** Milliseconds after which no further kernel is compiled but those that a run takes; any number by default. */
+  /** Milliseconds after which no further kernel is compiled but those that a run takes; no limit by default. */
   readonly limitMs?: number;
   /** Called after each problem of each of the two rounds. */
   readonly onProblem?: (done: number, total: number) => void;
@@ -37,8 +37,8 @@ export async function checkKernels(
       const others = supported.slice(1).filter(({ name }) => (name === usual) === (round === "usual"));
       onProblem(++done, 2 * problems.length);
       if (round === "others" && (others.length === 0 || broken.has(observed))) continue; // nothing to compare with
-      if (round === "others" && performance.now() - start > limitMs) {
-        left += others.length;
+      if (device.gpu.lost !== undefined || round === "others" && performance.now() - start > limitMs) {
+        left += others.length + (round === "usual" ? 1 : 0);
         continue;
       }
       const found = await checkOne(device, observed, [supported[0], ...others], round === "usual");
