@@ -122,7 +122,7 @@ test("kernels that give zeros, nearly the right numbers or nothing, or do not co
   }));
   problems.push(...await observeProblems(device.gpu, () => fill(make(), 0))); // zeros that are made of nothing
   let calls = 0;
-  const { faults, checked, left } = await checkKernels(device, problems, { onProblem: () => calls++ });
+  const { faults, checked, left } = await checkKernels(device, problems, { onProblem: () => void calls++ });
   assert.deepEqual(faults.map(({ operation, candidate }) => [operation, candidate]), [
     ["test gives nearly that", "2.001"],
     ["test has zeros for a reference", "zeros"],
