@@ -164,6 +164,7 @@ function settingsOf({ flags, model, schedule, data, samples, optimizer }: Traini
     schedule: variantOf(schedule),
     devices: `${set.devices.length} ${set.mode}, ${set.adapter}`,
     stages,
+    ...flags.layout === undefined ? {} : { layout: flags.layout },
     microbatches,
     ...width > 1 ? { width } : {},
     "samples of an update": samples * flags.accumulate,

@@ -1,8 +1,10 @@
 /** What a training is to be: the flags of `deno task train`, looked at. */
 import { UserError } from "../errors.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
+import type { Layer } from "../layers/layer.ts";
 import type { Model } from "../models/model.ts";
 import { createModel } from "../models/registry.ts";
+import { parseLayout } from "../runtime/layout.ts";
 import { partition } from "../runtime/partition.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { type RecomputeText, withRecompute } from "../runtime/recompute.ts";
@@ -33,6 +35,7 @@ export interface TrainFlags extends DataFlags, OptimizerFlags {
   devices?: number;
   microbatches?: number;
   virtual?: boolean;
+  layout?: string;
   samples: number;
   accumulate: number;
   clip?: number;
@@ -58,6 +61,8 @@ export interface Training {
   readonly flags: TrainFlags;
   readonly model: Model;
   readonly schedule: Schedule;
+  /** The layers of each stage. */
+  readonly parts: readonly (readonly Layer[])[];
   readonly optimizer: OptimizerSpec;
   readonly rate: LearningRate;
   readonly data: TrainingData;
@@ -83,8 +88,8 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
     if (vain) throw new UserError(`--${vain[0]} is about evaluations; add --eval-every`);
   }
   const model = modelOf(flags), optimizer = optimizerOf(model, flags), rate = rateOf(flags);
-  const schedule = await scheduleOf(model, flags, optimizer);
-  withRecompute(partition(model, schedule.placement.length), recompute);
+  const { schedule, parts } = await scheduleOf(model, flags, optimizer);
+  withRecompute(parts, recompute);
   sumsOf(sums, schedule.placement.length);
   const samples = flags.samples * sizesOf(schedule).microbatches;
   const data = await openTrainingData(model, flags, evalEvery === undefined ? 0 : flags.heldOut ?? 0.1);
@@ -96,7 +101,7 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   checkSaving(flags);
   const earlier = flags.resume ? readMetrics(flags.metrics) : [];
   if (flags.save !== undefined) prepareFolder(flags.save);
-  return { flags, model, schedule, optimizer, rate, data, samples, heldOut, earlier, unit };
+  return { flags, model, schedule, parts, optimizer, rate, data, samples, heldOut, earlier, unit };
 }
 
 /** Refuses what would be lost, or do nothing. */
@@ -125,8 +130,12 @@ function modelOf({ model, from, length }: TrainFlags): Model {
   return createModel(model ?? "llama-tiny");
 }
 
-/** The schedule, with 2BP where that is asked for. */
-async function scheduleOf(model: Model, flags: TrainFlags, optimizer: OptimizerSpec): Promise<Schedule> {
+/** The schedule, with 2BP where that is asked for, and the layers of its stages. */
+async function scheduleOf(
+  model: Model,
+  flags: TrainFlags,
+  optimizer: OptimizerSpec,
+): Promise<Pick<Training, "schedule" | "parts">> {
   const { policy, width, samples, recompute, sums, precision } = flags;
   const base = loadSchedule(flags.schedule, { ...flags, devices: flags.devices ?? usualDevices(flags.schedule) });
   if (base.actions.every((list) => list.every(({ kind }) => kind === "F"))) {
@@ -134,20 +143,29 @@ async function scheduleOf(model: Model, flags: TrainFlags, optimizer: OptimizerS
       `${base.name} runs forward passes alone, and learns nothing: give a schedule with backward passes`,
     );
   }
+  const { placement } = base, stages = placement.length;
+  const parts = flags.layout === undefined ? partition(model, stages) : parseLayout(model, flags.layout);
+  if (parts.length !== stages) {
+    throw new UserError(
+      `--layout ${quoted(flags.layout ?? "")} has ${parts.length} stages, and ${base.name} on ${base.actions.length} ` +
+        `ranks has ${stages}`,
+    );
+  }
   if (!flags.twoStage) {
-    if (policy === undefined && width === undefined) return base;
+    if (policy === undefined && width === undefined) return { schedule: base, parts };
     throw new UserError(`--${policy ? "policy" : "width"} says how --two-stage places W; add --two-stage`);
   }
   if (sizesOf(base).split) {
     throw new UserError(`${base.name} is split by itself, and has its own order of W: leave --two-stage out`);
   }
-  if (policy === undefined && width === undefined) return pairOf(base, usualTwoStage(flags.schedule, base)).split;
+  if (policy === undefined && width === undefined) {
+    return { schedule: pairOf(base, usualTwoStage(flags.schedule, base)).split, parts };
+  }
   const how = { ...policy ? { policy } : {}, ...width ? { width } : {} };
-  if (!/^(lean|cap)/.test(policy ?? "")) return pairOf(base, how).split;
-  const { placement } = base;
-  const shape = { placement, samples, optimizer, recompute, sums, precision, ...width ? { width } : {} };
-  const stages = await stageMemories(model, shape);
-  return pairOf(base, { ...how, memory: (stage) => stages[stage] }).split;
+  if (!/^(lean|cap)/.test(policy ?? "")) return { schedule: pairOf(base, how).split, parts };
+  const shape = { placement, parts, samples, optimizer, recompute, sums, precision, ...width ? { width } : {} };
+  const memories = await stageMemories(model, shape);
+  return { schedule: pairOf(base, { ...how, memory: (stage) => memories[stage] }).split, parts };
 }
 
 /** A file of a schedule says itself how many ranks it is for. */
