@@ -5,7 +5,6 @@ import { measurePeak } from "../measure/peak.ts";
 import { partitionTable } from "../report/partition.ts";
 import { tableText } from "../report/table.ts";
 import { trainingSections } from "../report/training.ts";
-import { partition } from "../runtime/partition.ts";
 import { createPipeline } from "../runtime/pipeline.ts";
 import { withRecompute } from "../runtime/recompute.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
@@ -62,6 +61,10 @@ export function trainCommand(): Command {
     .addOption(flag.devices(1, 16, 2))
     .addOption(flag.microbatches(1024, "the schedule's usual number"))
     .addOption(flag.virtual("run all ranks on one device, in turn"))
+    .option(
+      "--layout <text>",
+      "layers of each stage, as Megatron-LM writes them: Et*3|t*4,L with t a block (default: of even work)",
+    )
     .addOption(flag.samples(4))
     .option("--accumulate <k>", "batches that make one update, 1 to 65536", integer(1, 65_536), 1)
     .option("--steps <n>", "updates", steps, 200)
@@ -102,6 +105,7 @@ export function trainCommand(): Command {
 async function run(flags: TrainFlags): Promise<void> {
   const out = openOutputs(flags);
   const training = await prepare(flags);
+<<<<<<< HEAD
   const { model, schedule, data } = training;
   const code = await withDevices(
     schedule.actions.length,
@@ -117,6 +121,27 @@ async function run(flags: TrainFlags): Promise<void> {
       const pipeline = createPipeline(set, model, {
         ...{ optimizer, placement, seed, precision, recompute, sums },
         ...budget === undefined ? {} : { budget },
+=======
+  const { model, schedule, parts: plain, data } = training;
+  const code = await withDevices(schedule.actions.length, { virtual: flags.virtual, say: out.say }, async (set) => {
+    const parts = withRecompute(plain, flags.recompute);
+    out.say(titleOf(training, set));
+    out.say(tableText(partitionTable(model, parts)));
+    out.say(`Data: ${data.name}.`);
+    const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? set.devices.length : 1);
+    const { optimizer } = training, { placement } = schedule, { seed, precision, recompute, sums, budget } = flags;
+    const pipeline = createPipeline(set, model, {
+      ...{ optimizer, placement, parts: plain, seed, precision, recompute, sums },
+      ...budget === undefined ? {} : { budget },
+    });
+    try {
+      if (flags.from !== undefined) loadWeights(pipeline, flags.from);
+      const stop = new AbortController();
+      let code = 0;
+      onNextEnding((given) => {
+        code = given;
+        stop.abort();
+>>>>>>> zoo
       });
       try {
         if (flags.from !== undefined) loadWeights(pipeline, flags.from);

@@ -4,9 +4,14 @@ import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
+<<<<<<< HEAD
 import { loraModel } from "../models/lora_model.ts";
+=======
+import type { Layer } from "../layers/layer.ts";
+>>>>>>> zoo
 import type { Model } from "../models/model.ts";
 import { createModel } from "../models/registry.ts";
+import { parseLayout } from "../runtime/layout.ts";
 import { partition } from "../runtime/partition.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { type RecomputeText, withRecompute } from "../runtime/recompute.ts";
@@ -41,6 +46,7 @@ export interface TrainFlags extends DataFlags, OptimizerFlags {
   devices?: number;
   microbatches?: number;
   virtual?: boolean;
+  layout?: string;
   samples: number;
   accumulate: number;
   clip?: number;
@@ -66,6 +72,8 @@ export interface Training {
   readonly flags: TrainFlags;
   readonly model: Model;
   readonly schedule: Schedule;
+  /** The layers of each stage. */
+  readonly parts: readonly (readonly Layer[])[];
   readonly optimizer: OptimizerSpec;
   readonly rate: LearningRate;
   readonly data: TrainingData;
@@ -91,6 +99,7 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
     if (vain) throw new UserError(`--${vain[0]} is about evaluations; add --eval-every`);
   }
   const model = modelOf(flags), optimizer = optimizerOf(model, flags), rate = rateOf(flags);
+<<<<<<< HEAD
   const schedule = await scheduleOf(model, flags, optimizer);
   withRecompute(partition(model, schedule.placement.length), recompute);
   const makers = sumsOf(sums, schedule.placement.length);
@@ -99,6 +108,11 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
       `--sums ${formatSums(sums)}: ${schedule.name} has no delayed W that could make them; add --two-stage`,
     );
   }
+=======
+  const { schedule, parts } = await scheduleOf(model, flags, optimizer);
+  withRecompute(parts, recompute);
+  sumsOf(sums, schedule.placement.length);
+>>>>>>> zoo
   const samples = flags.samples * sizesOf(schedule).microbatches;
   const data = await openTrainingData(model, flags, evalEvery === undefined ? 0 : flags.heldOut ?? 0.1);
   const heldOut = evalEvery === undefined ? [] : await heldOutBatches(data, evalBatches, samples);
@@ -108,8 +122,13 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   }
   checkSaving(flags);
   const earlier = flags.resume ? readMetrics(flags.metrics) : [];
+<<<<<<< HEAD
   for (const folder of [flags.save, flags.adapters]) if (folder !== undefined) prepareFolder(folder);
   return { flags, model, schedule, optimizer, rate, data, samples, heldOut, earlier, unit };
+=======
+  if (flags.save !== undefined) prepareFolder(flags.save);
+  return { flags, model, schedule, parts, optimizer, rate, data, samples, heldOut, earlier, unit };
+>>>>>>> zoo
 }
 
 /**
@@ -167,8 +186,12 @@ function baseOf({ model, from, length }: TrainFlags): Model {
   return createModel(model ?? "llama-tiny");
 }
 
-/** The schedule, with 2BP where that is asked for. */
-async function scheduleOf(model: Model, flags: TrainFlags, optimizer: OptimizerSpec): Promise<Schedule> {
+/** The schedule, with 2BP where that is asked for, and the layers of its stages. */
+async function scheduleOf(
+  model: Model,
+  flags: TrainFlags,
+  optimizer: OptimizerSpec,
+): Promise<Pick<Training, "schedule" | "parts">> {
   const { policy, width, samples, recompute, sums, precision } = flags;
   const base = loadSchedule(flags.schedule, { ...flags, devices: flags.devices ?? usualDevices(flags.schedule) });
   if (base.actions.every((list) => list.every(({ kind }) => kind === "F"))) {
@@ -176,20 +199,29 @@ async function scheduleOf(model: Model, flags: TrainFlags, optimizer: OptimizerS
       `${base.name} runs forward passes alone, and learns nothing: give a schedule with backward passes`,
     );
   }
+  const { placement } = base, stages = placement.length;
+  const parts = flags.layout === undefined ? partition(model, stages) : parseLayout(model, flags.layout);
+  if (parts.length !== stages) {
+    throw new UserError(
+      `--layout ${quoted(flags.layout ?? "")} has ${parts.length} stages, and ${base.name} on ${base.actions.length} ` +
+        `ranks has ${stages}`,
+    );
+  }
   if (!flags.twoStage) {
-    if (policy === undefined && width === undefined) return base;
+    if (policy === undefined && width === undefined) return { schedule: base, parts };
     throw new UserError(`--${policy ? "policy" : "width"} says how --two-stage places W; add --two-stage`);
   }
   if (sizesOf(base).split) {
     throw new UserError(`${base.name} is split by itself, and has its own order of W: leave --two-stage out`);
   }
-  if (policy === undefined && width === undefined) return pairOf(base, usualTwoStage(flags.schedule, base)).split;
+  if (policy === undefined && width === undefined) {
+    return { schedule: pairOf(base, usualTwoStage(flags.schedule, base)).split, parts };
+  }
   const how = { ...policy ? { policy } : {}, ...width ? { width } : {} };
-  if (!/^(lean|cap)/.test(policy ?? "")) return pairOf(base, how).split;
-  const { placement } = base;
-  const shape = { placement, samples, optimizer, recompute, sums, precision, ...width ? { width } : {} };
-  const stages = await stageMemories(model, shape);
-  return pairOf(base, { ...how, memory: (stage) => stages[stage] }).split;
+  if (!/^(lean|cap)/.test(policy ?? "")) return { schedule: pairOf(base, how).split, parts };
+  const shape = { placement, parts, samples, optimizer, recompute, sums, precision, ...width ? { width } : {} };
+  const memories = await stageMemories(model, shape);
+  return { schedule: pairOf(base, { ...how, memory: (stage) => memories[stage] }).split, parts };
 }
 
 /** A file of a schedule says itself how many ranks it is for. */

@@ -6,6 +6,7 @@ import { fileProblem } from "../files.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import { writeOutput } from "../output.ts";
 import { expectValue, string } from "../rules.ts";
+import { companyOf } from "../runtime/elsewhere.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { shown } from "../text.ts";
 import { adaptersOf } from "./adapter_values.ts";
@@ -49,11 +50,6 @@ export async function saveAdapters(pipeline: Pipeline, folder: string): Promise<
     [...await pipeline.parameters()].filter(([name]) => adapters.some((each) => each.parameter === name)),
   );
   const values = finite([named], folder, model);
-  try {
-    mkdirSync(folder, { recursive: true });
-  } catch (error) {
-    throw new UserError(`Cannot write ${folder}: ${fileProblem(error)}`);
-  }
   const modules = adapters.map(({ name }) => name.replace(/^base_model\.model\.|\.lora_[AB]\.weight$/g, ""));
   const said = {
     peft_type: "LORA",
@@ -71,8 +67,18 @@ export async function saveAdapters(pipeline: Pipeline, folder: string): Promise<
       inference_mode: true,
     },
   };
-  writeTensorFile(join(folder, adapterFiles.weights), namedTensors(adapters, values, heldInHalves(pipeline)));
-  writeOutput(join(folder, adapterFiles.configuration), JSON.stringify(said, null, 2) + "\n");
+  const tensors = namedTensors(adapters, values, heldInHalves(pipeline));
+  await companyOf(pipeline).once(() =>
+    Promise.resolve().then(() => {
+      try {
+        mkdirSync(folder, { recursive: true });
+      } catch (error) {
+        throw new UserError(`Cannot write ${folder}: ${fileProblem(error)}`);
+      }
+      writeTensorFile(join(folder, adapterFiles.weights), tensors);
+      writeOutput(join(folder, adapterFiles.configuration), JSON.stringify(said, null, 2) + "\n");
+    })
+  );
 }
 
 /**
