@@ -105,13 +105,12 @@ export function trainCommand(): Command {
 async function run(flags: TrainFlags): Promise<void> {
   const out = openOutputs(flags);
   const training = await prepare(flags);
-<<<<<<< HEAD
-  const { model, schedule, data } = training;
+  const { model, schedule, parts: plain, data } = training;
   const code = await withDevices(
     schedule.actions.length,
     { virtual: flags.virtual, inJob: true, say: out.say },
     async (set) => {
-      const parts = withRecompute(partition(model, schedule.placement.length), flags.recompute);
+      const parts = withRecompute(plain, flags.recompute);
       out.say(titleOf(training, set));
       out.say(tableText(partitionTable(model, parts)));
       out.say(`Data: ${data.name}.`);
@@ -119,29 +118,8 @@ async function run(flags: TrainFlags): Promise<void> {
       const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? countDevices(set) : 1);
       const { optimizer } = training, { placement } = schedule, { seed, precision, recompute, sums, budget } = flags;
       const pipeline = createPipeline(set, model, {
-        ...{ optimizer, placement, seed, precision, recompute, sums },
+        ...{ optimizer, placement, parts: plain, seed, precision, recompute, sums },
         ...budget === undefined ? {} : { budget },
-=======
-  const { model, schedule, parts: plain, data } = training;
-  const code = await withDevices(schedule.actions.length, { virtual: flags.virtual, say: out.say }, async (set) => {
-    const parts = withRecompute(plain, flags.recompute);
-    out.say(titleOf(training, set));
-    out.say(tableText(partitionTable(model, parts)));
-    out.say(`Data: ${data.name}.`);
-    const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? set.devices.length : 1);
-    const { optimizer } = training, { placement } = schedule, { seed, precision, recompute, sums, budget } = flags;
-    const pipeline = createPipeline(set, model, {
-      ...{ optimizer, placement, parts: plain, seed, precision, recompute, sums },
-      ...budget === undefined ? {} : { budget },
-    });
-    try {
-      if (flags.from !== undefined) loadWeights(pipeline, flags.from);
-      const stop = new AbortController();
-      let code = 0;
-      onNextEnding((given) => {
-        code = given;
-        stop.abort();
->>>>>>> zoo
       });
       try {
         if (flags.from !== undefined) loadWeights(pipeline, flags.from);

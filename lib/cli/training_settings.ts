@@ -4,11 +4,8 @@ import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
-<<<<<<< HEAD
-import { loraModel } from "../models/lora_model.ts";
-=======
 import type { Layer } from "../layers/layer.ts";
->>>>>>> zoo
+import { loraModel } from "../models/lora_model.ts";
 import type { Model } from "../models/model.ts";
 import { createModel } from "../models/registry.ts";
 import { parseLayout } from "../runtime/layout.ts";
@@ -99,20 +96,14 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
     if (vain) throw new UserError(`--${vain[0]} is about evaluations; add --eval-every`);
   }
   const model = modelOf(flags), optimizer = optimizerOf(model, flags), rate = rateOf(flags);
-<<<<<<< HEAD
-  const schedule = await scheduleOf(model, flags, optimizer);
-  withRecompute(partition(model, schedule.placement.length), recompute);
+  const { schedule, parts } = await scheduleOf(model, flags, optimizer);
+  withRecompute(parts, recompute);
   const makers = sumsOf(sums, schedule.placement.length);
   if (makers.includes("w") && !sizesOf(schedule).split) {
     throw new UserError(
       `--sums ${formatSums(sums)}: ${schedule.name} has no delayed W that could make them; add --two-stage`,
     );
   }
-=======
-  const { schedule, parts } = await scheduleOf(model, flags, optimizer);
-  withRecompute(parts, recompute);
-  sumsOf(sums, schedule.placement.length);
->>>>>>> zoo
   const samples = flags.samples * sizesOf(schedule).microbatches;
   const data = await openTrainingData(model, flags, evalEvery === undefined ? 0 : flags.heldOut ?? 0.1);
   const heldOut = evalEvery === undefined ? [] : await heldOutBatches(data, evalBatches, samples);
@@ -122,13 +113,8 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   }
   checkSaving(flags);
   const earlier = flags.resume ? readMetrics(flags.metrics) : [];
-<<<<<<< HEAD
   for (const folder of [flags.save, flags.adapters]) if (folder !== undefined) prepareFolder(folder);
-  return { flags, model, schedule, optimizer, rate, data, samples, heldOut, earlier, unit };
-=======
-  if (flags.save !== undefined) prepareFolder(flags.save);
   return { flags, model, schedule, parts, optimizer, rate, data, samples, heldOut, earlier, unit };
->>>>>>> zoo
 }
 
 /**
@@ -136,11 +122,11 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
  *
  * @throws {UserError} When it does not: what the rank that needs most needs.
  */
-export async function expectFits({ flags, model, schedule, optimizer }: Training, { devices }: DeviceSet) {
+export async function expectFits({ flags, model, schedule, parts, optimizer }: Training, { devices }: DeviceSet) {
   const { budget, samples, precision, recompute, sums } = flags;
   if (budget === undefined) return;
   const { software, subgroupSize } = devices[0].gpu.info;
-  const kind = { optimizer, precision, recompute, sums, software, subgroupSize };
+  const kind = { optimizer, parts, precision, recompute, sums, software, subgroupSize };
   const needed = (await predictMemory(model, schedule, samples, kind)).map((peak) => peak.needed);
   const most = Math.max(...needed);
   if (most <= budget) return;
