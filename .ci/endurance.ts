@@ -1,16 +1,20 @@
 /**
- * Whether a process grows that opens and closes all day: 1,000 steps, 200 models of different shapes, 60 pipelines of one, 50
- * sets of devices, in one process. Prints resident memory, descriptors, threads and mappings, and fails where the last third
- * ends with more than the one before. `deno run -A --no-check .ci/endurance.ts [share of the numbers, 1 by default]`; in Node
- * `npx tsx`. Linux only: elsewhere there is nothing to count.
+ * Whether a process grows that opens and closes all day: 1,000 steps, 2,000 updates of `train()`, 200 models of different shapes, 60
+ * pipelines of one, 50 sets of devices, in one process. Prints resident memory, descriptors, threads and mappings, and fails where
+ * the last third ends with more than the one before. `deno run -A --no-check .ci/endurance.ts [share of the numbers, 1 by default]
+ * [a file for the figures, as JSON] [one of steps, updates, models, pipelines, "sets of devices" alone]`; in Node `npx tsx`.
+ * Linux only: elsewhere there is nothing to count.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
+import { openOutputs } from "../lib/cli/outputs.ts";
 import { collectGarbage } from "../lib/gpu/garbage.ts";
 import { adamw, createPipeline, type DeviceSet, generate, openDevices, textSource, twoStage } from "twobp";
 import { llama } from "twobp/models";
+import { train as trainLoop } from "twobp/train";
 
-const share = Number(process.argv[2] ?? 1);
+const [given = "1", json, only] = process.argv.slice(2), share = Number(given);
+const out = openOutputs(json === undefined ? {} : { json });
 const schedule = twoStage(generate("1f1b-1", { devices: 2 }));
 const bytes = new TextEncoder().encode("to be or not to be, that is the question. ".repeat(50));
 const source = (length: number) => textSource(bytes, { length, seed: 1 });
@@ -46,16 +50,30 @@ const allowed = { residentMB: 60, descriptors: 3, threads: 3, mappings: 1500 };
 const thirdOf = (count: number) => Math.max(2, Math.round(count * share / 3));
 
 type Counts = Awaited<ReturnType<typeof look>>;
-const grown: string[] = [];
+const grown: string[] = [], rows: { times: number; what: string; counts: Counts[] }[] = [];
 
 /** Does something so many times, looks a third of the way, at two thirds and at the end, and says what grew from the second to the third. */
-async function repeat(what: string, count: number, body: (index: number) => Promise<void>) {
+const repeat = (what: string, count: number, body: (index: number) => Promise<void>) =>
+  watch(what, count, async (times, each) => {
+    for (let index = 0; index < times; index++) {
+      await body(index);
+      await each(index);
+    }
+  });
+
+/** The same with what does it so many times by itself, and says after each that it has been done. */
+async function watch(
+  what: string,
+  count: number,
+  run: (times: number, each: (index: number) => Promise<void>) => Promise<void>,
+) {
+  if (only !== undefined && only !== what) return;
   const third = thirdOf(count);
   const looks: Counts[] = [];
-  for (let index = 0; index < 3 * third; index++) {
-    await body(index);
+  await run(3 * third, async (index) => {
     if ((index + 1) % third === 0) looks.push(await look());
-  }
+  });
+  rows.push({ times: 3 * third, what, counts: looks });
   for (const name of Object.keys(allowed) as (keyof Counts)[]) {
     const values = looks.map((each) => each[name]);
     console.log(
@@ -74,6 +92,14 @@ if (process.platform === "linux") {
   const pipeline = createPipeline(set, model(), { optimizer: adamw() });
   const text = source(32);
   await repeat("steps", 1000, async () => void await pipeline.step(schedule, text.next(4)));
+  // With the rates, clipping and evaluations that a training has.
+  await watch("updates", 2000, async (steps, each) => {
+    await trainLoop(pipeline, {
+      ...{ schedule, data: text, samples: 4, steps, learningRate: () => 0.1, clip: 1 },
+      evaluation: { every: 50, batches: [text.next(4)] },
+      onStep: ({ step }) => each(step),
+    });
+  });
   pipeline.close();
   // Compiled kernels are kept up to a number: where fewer shapes than that come, each third has the same.
   const shapes = share < 1 ? thirdOf(200) : 200;
@@ -84,6 +110,11 @@ if (process.platform === "linux") {
     const each = await openDevices(2);
     await train(each, 1);
     each.close();
+  });
+  await out.results(".ci/endurance.ts", {
+    title: "Growth of a process",
+    report: { schema: 1, share, allowed, rows, grown },
+    sections: () => [],
   });
   console.log(grown.length ? `It grows: ${grown.join("; ")}` : "Nothing grows.");
 }

@@ -46,6 +46,8 @@ for (
     "lib/cli/schedule.ts",
     "lib/cli/train.ts",
     "lib/cli/sample.ts",
+    "lib/cli/doctor.ts",
+    "lib/cli/doctor_inside.ts",
   ]
 ) {
   const graph: Graph = JSON.parse(

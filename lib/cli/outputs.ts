@@ -4,19 +4,21 @@
  *
  * @module
  */
+import { isAbsolute, relative, resolve, sep } from "node:path";
 import process from "node:process";
+import { UserError } from "../errors.ts";
 import { describeMachine, machineText } from "../measure/machine.ts";
 import { processNumber } from "../runtime/transports/mpi/launcher.ts";
 import { checkOutputFolder, checkOutputs, writeOutput } from "../output.ts";
 import { page, type Section } from "../report/html.ts";
 import { checkFigurePackages, writeRunFolder } from "../report/run_folder.ts";
-import { escaped } from "../text.ts";
+import { escaped, shown } from "../text.ts";
 
 /** The flags that name files, and the names that these have in the folder of `--out`. */
 const names = { json: "report.json", html: "index.html", csv: "schedule.csv", trace: "trace.json" } as const;
 
 /** What the flags that name outputs were given. */
-export type OutputPaths = { readonly [flag in keyof typeof names | "out" | "metrics"]?: string };
+export type OutputPaths = { readonly [flag in keyof typeof names | "out" | "metrics" | "save"]?: string };
 
 /** What a run gives. */
 export interface Results {
@@ -50,10 +52,16 @@ export interface Outputs {
  */
 export function openOutputs(paths: OutputPaths): Outputs {
   if (processNumber() > 0) return { say() {}, results: () => Promise.resolve() }; // the first process of a job writes
-  const { json, html, csv, trace, metrics, out } = paths;
+  const { json, html, csv, trace, metrics, save, out } = paths;
   checkOutputs({ "--json": json, "--html": html, "--csv": csv, "--trace": trace, "--metrics": metrics });
   if (out !== undefined) {
     checkOutputFolder("--out", out);
+    for (const [flag, path] of Object.entries({ json, html, csv, trace, metrics, save })) {
+      if (path === undefined || path === "-" || !isWithin(path, out)) continue;
+      throw new UserError(
+        `--${flag} ${shown(path)} is in the folder of --out, which is made whole and last: give it another place`,
+      );
+    }
     checkFigurePackages();
   }
   const aside = [json, html, csv, trace, metrics].includes("-");
@@ -82,6 +90,12 @@ export function openOutputs(paths: OutputPaths): Outputs {
       await writeRunFolder(out, { title, sections, about, files: Object.fromEntries(files) });
     },
   };
+}
+
+/** Whether a path is a folder, or leads into it. */
+function isWithin(path: string, folder: string): boolean {
+  const way = relative(resolve(folder), resolve(path));
+  return !isAbsolute(way) && way.split(sep)[0] !== "..";
 }
 
 /** JSON with a line for each field, but for what is short and for lists of plain values: samples are many. */

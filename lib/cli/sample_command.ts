@@ -10,6 +10,7 @@ import { createModel, modelNames } from "../models/registry.ts";
 import { writeOutput } from "../output.ts";
 import { checkGenerates, checkPrompt } from "../runtime/generate.ts";
 import { createPipeline, type Precision } from "../runtime/pipeline.ts";
+import { NotFiniteError } from "../runtime/transport.ts";
 import { quoted, shown } from "../text.ts";
 import { sgd } from "../train/optimizers.ts";
 import { byteTokenizer, loadTokenizer, type Tokenizer } from "../train/tokenizer.ts";
@@ -118,6 +119,12 @@ async function run(flags: SampleFlags): Promise<void> {
         ...tokens === undefined ? {} : { tokens },
         ...topK === undefined ? {} : { topK },
         ...topP === undefined ? {} : { topP },
+      }).catch((error) => {
+        if (!(error instanceof NotFiniteError)) throw error;
+        const remedy = precision === "mixed"
+          ? "try --precision f32"
+          : "the weights are of a training that has diverged";
+        throw new UserError(`${model.name} gives no numbers: ${error.message}; ${remedy}`, { cause: error });
       });
       write("\n");
       note(endedText(made, model));

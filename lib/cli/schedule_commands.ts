@@ -13,6 +13,7 @@ import {
   criticalPathText,
   type Priced,
   priceOf,
+  replicasText,
   scheduleJson,
   scheduleSections,
   scheduleTable,
@@ -27,10 +28,14 @@ import { type Costs, stageCosts, withHostOverhead } from "../schedules/price/cos
 import { toCsv } from "../schedules/csv/csv.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
+import { linearPlacement } from "../schedules/generators/placement.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
+import { type ReplicaOptions, withReplicas } from "../schedules/price/replicas.ts";
+import { simulate } from "../schedules/price/simulate.ts";
 import { search, type SearchResult } from "../schedules/search/search.ts";
 import { forwardOnly } from "../schedules/transforms/forward_only.ts";
+import { plainMakespan } from "../schedules/transforms/plain.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { onNextInterrupt } from "./endings.ts";
 import { type ExportFlags, exportFlags, exportTo } from "./export_command.ts";
@@ -42,6 +47,7 @@ import { importCommand } from "./import_command.ts";
 import { loadCluster } from "./load_cluster.ts";
 import { openOutputs, type Outputs } from "./outputs.ts";
 import { planCommand } from "./plan_command.ts";
+import { ranksOf, type ReplicaFlags, replicaFlags, replicasGiven } from "./replica_flags.ts";
 import { warnOfWideCsv } from "./wide_csv.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
@@ -57,7 +63,7 @@ interface Sizes {
   stages: number;
 }
 
-interface Flags {
+interface Flags extends ReplicaFlags {
   devices?: number;
   microbatches?: number;
   chunks?: number;
@@ -101,6 +107,7 @@ export function scheduleCommand(): Command {
       for (const { schedule, simulation } of rows) {
         sayLines(out, title(schedule), ganttText(schedule, simulation, { width, colour }), slowerText(schedule));
       }
+      sayLines(out, replicasText(rows[rows.length - 1]));
     });
   });
   transforms(sub("validate", "Check that a schedule is complete, in order, and cannot deadlock."))
@@ -118,7 +125,7 @@ export function scheduleCommand(): Command {
       await write(out, flags, rows, () => {
         const { schedule, simulation } = rows[rows.length - 1];
         sayLines(out, `${title(schedule)} (simulated)`, tableText(scheduleTable(rows)), criticalPathText(simulation));
-        sayLines(out, slowerText(schedule));
+        sayLines(out, slowerText(schedule), replicasText(rows[rows.length - 1]));
       });
     });
   sub(
@@ -144,8 +151,8 @@ export function scheduleCommand(): Command {
 }
 
 function sizes(command: Command): Command {
-  return command
-    .addOption(flag.devices(1, 1024, 4))
+  return replicaFlags(command)
+    .addOption(flag.devices(1, 4096, 4))
     .addOption(flag.microbatches(65_536, "the schedule's usual number"))
     .option("--chunks <v>", `stages on each rank, for ${chunked}`, integer(1, 64))
     .option(
@@ -213,7 +220,42 @@ function clusterGiven({ cluster, costs }: Flags): Cluster | undefined {
 /** The schedule of a name or file; on as many ranks as the cluster has, where nobody says. */
 function scheduleOf(name: string, flags: Flags, cluster: Cluster | undefined): Schedule {
   const usual = scheduleNames.includes(name) ? cluster?.ranks : undefined;
-  return loadSchedule(name, { ...flags, devices: flags.devices ?? usual });
+  return loadSchedule(name, { ...flags, devices: ranksOf(flags.devices, flags) ?? usual });
+}
+
+/** The costs of replicas, one for each way to place them that is to be tried; those of the pipeline where there is one. */
+function replicatedCosts(
+  flags: Flags,
+  cluster: Cluster | undefined,
+  costs: Costs,
+  placement: readonly number[],
+): { costs: Costs; options?: ReplicaOptions }[] {
+  const given = replicasGiven(flags, cluster);
+  if (given.length === 0) return [{ costs }];
+  return given.map((options) => ({ costs: withReplicas(costs, placement, options), options }));
+}
+
+/** A priced schedule with what its replicas add. */
+function withReplicated(row: Priced, costs: Costs, options: ReplicaOptions | undefined): Priced {
+  if (!options || options.replicas === 1) return row;
+  const { replicas, hosts = 1, neighbours = "ranks", way = "direct", shardOptimizer = false } = options;
+  const { sum: _, ...rest } = costs;
+  const replicated = {
+    replicas,
+    hosts,
+    neighbours,
+    way,
+    shardOptimizer,
+    withoutSums: simulate(row.schedule, rest).makespan,
+    plain: plainMakespan(row.schedule, costs),
+  };
+  return { ...row, replicated };
+}
+
+/** The rows of the way to place replicas whose last row is shortest. */
+function shortest(tried: readonly Priced[][]): Priced[] {
+  const lengthOf = (rows: readonly Priced[]) => rows[rows.length - 1].simulation.makespan;
+  return tried.reduce((best, rows) => lengthOf(rows) < lengthOf(best) * (1 - 1e-9) ? rows : best);
 }
 
 function memoryOf({ memory = defaultMemory }: Flags): Memory {
@@ -234,10 +276,17 @@ function price(name: string, flags: Flags): Priced[] {
   if (!flags.twoStage && (policy || width)) {
     throw new UserError(`${policy ? "--policy" : "--width"} says how --two-stage places W; add --two-stage`);
   }
-  const costs = costsOf(flags, cluster, base.name, sizesOf(base));
+  const own = costsOf(flags, cluster, base.name, sizesOf(base));
   const memory = memoryOf(flags);
-  const schedules = flags.twoStage ? [base, twoStage(base, { policy, width, costs, memory })] : [base];
-  return schedules.map((schedule) => priceOf(schedule, costs, memory));
+  if (flags.forwardOnly && (flags.replicas ?? 1) > 1) {
+    throw new UserError("--replicas sums gradients, and --forward-only leaves none: give one of the two");
+  }
+  return shortest(
+    replicatedCosts(flags, cluster, own, base.placement).map(({ costs, options }) => {
+      const schedules = flags.twoStage ? [base, twoStage(base, { policy, width, costs, memory })] : [base];
+      return schedules.map((schedule) => withReplicated(priceOf(schedule, costs, memory), costs, options));
+    }),
+  );
 }
 
 function outputsOf(flags: Flags): Outputs {
@@ -295,10 +344,15 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
       `search plans one stage a rank, and ${base.name} has ${sizes.stages} stages on ${sizes.devices} ranks`,
     );
   }
-  const devices = sizes?.devices ?? flags.devices ?? cluster?.ranks ?? 4;
+  const devices = sizes?.devices ?? ranksOf(flags.devices, flags) ?? cluster?.ranks ?? 4;
   const microbatches = sizes?.microbatches ?? flags.microbatches ?? 2 * devices;
   const memory = memoryOf(flags);
-  const costs = costsOf(flags, cluster, "the search", { devices, stages: devices });
+  const own = costsOf(flags, cluster, "the search", { devices, stages: devices });
+  const tried = replicatedCosts(flags, cluster, own, linearPlacement(devices));
+  if (tried.length > 1) {
+    throw new UserError("A search is for one place of the replicas: say with --neighbours ranks or replicas which");
+  }
+  const [{ costs, options }] = tried;
   const stop = new AbortController();
   // The first Ctrl-C ends the search and keeps the best so far; the next one ends the process as always.
   onNextInterrupt(() => stop.abort());
@@ -317,9 +371,10 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
     },
   }).finally(() => bar?.done());
   const rows = (base ? [base, result.schedule] : [result.schedule])
-    .map((schedule) => priceOf(schedule, costs, memory));
+    .map((schedule) => withReplicated(priceOf(schedule, costs, memory), costs, options));
   await write(out, flags, rows, () => {
     sayLines(out, `${title(result.schedule)} (simulated)`, tableText(scheduleTable(rows)));
+    sayLines(out, replicasText(rows[rows.length - 1]));
     sayLines(out, verdict(result, stop.signal.aborted), criticalPathText(rows[rows.length - 1].simulation));
   });
 }

@@ -17,7 +17,7 @@ import { bytes, integer, oneOf, real } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
 import { rateNames, usualRates } from "./training_optimizer.ts";
 import { runTraining, titleOf } from "./training_run.ts";
-import { prepare, type TrainFlags } from "./training_settings.ts";
+import { expectFits, prepare, type TrainFlags } from "./training_settings.ts";
 import { countDevices } from "../runtime/world.ts";
 import { withDevices } from "./with_devices.ts";
 
@@ -98,6 +98,7 @@ async function run(flags: TrainFlags): Promise<void> {
       out.say(titleOf(training, set));
       out.say(tableText(partitionTable(model, parts)));
       out.say(`Data: ${data.name}.`);
+      await expectFits(training, set);
       const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? countDevices(set) : 1);
       const { optimizer } = training, { placement } = schedule, { seed, precision, recompute, sums, budget } = flags;
       const pipeline = createPipeline(set, model, {

@@ -46,6 +46,9 @@ async function texts(model: Model, flags: DataFlags, heldOut: number): Promise<T
   const path = flags.tokenizer ?? (ofModel !== undefined && existsSync(ofModel) ? ofModel : undefined);
   const tokenizer = path === undefined ? byteTokenizer() : await loadTokenizer(path);
   const corpus = await openCorpus(data ?? ownSources(), { heldOut, ...field === undefined ? {} : { field } });
+  if (field !== undefined && !corpus.files.some((file) => /\.(jsonl|ndjson|parquet)$/i.test(file))) {
+    throw new UserError(`--field is for JSON lines and Parquet, and ${data ?? "the project's sources"} has none`);
+  }
   const common = { model, seed, tokenizer };
   const made: TrainingData = {
     name:

@@ -68,10 +68,12 @@ export function rateOf(flags: OptimizerFlags): LearningRate {
     throw new UserError(`--lr-end is for a learning rate that falls to an end, and ${form} does not`);
   }
   if (isRoot && warmUp === 0) throw new UserError("--lr-schedule inverse-square-root needs --warm-up, 1 or more");
-  const length = warmUp + (isStable ? decay : 1);
-  if (form !== "constant" && !isRoot && length > steps) {
+  // One that falls needs at least one update to fall in.
+  const length = warmUp + (isStable ? decay : form === "constant" || isRoot ? 0 : 1);
+  if (length > steps) {
     throw new UserError(
-      `--warm-up ${warmUp}${isStable ? ` and --lr-decay ${decay}` : ""} do not fit into --steps ${steps}`,
+      `--warm-up ${warmUp}${isStable ? ` and --lr-decay ${decay} do` : " does"} not fit into --steps ${steps}` +
+        (isStable || length === warmUp ? "" : `: ${form} needs at least one update to fall in`),
     );
   }
   if (form === "constant") return constantRate({ warmUp });

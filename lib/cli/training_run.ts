@@ -14,9 +14,10 @@ import { countDevices, transportOf } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { shown } from "../text.ts";
 import { prefetched } from "../train/prefetch.ts";
-import { checkpointPath } from "../training/checkpoint_folder.ts";
+import { checkpointPath, stepsIn } from "../training/checkpoint_folder.ts";
 import { train, type TrainResult } from "../training/train.ts";
 import { type Metrics, openMetrics, upTo } from "./metrics_file.ts";
+import { explained } from "./training_failure.ts";
 import type { Training } from "./training_settings.ts";
 
 /** One line on what is trained on what. */
@@ -115,8 +116,12 @@ export async function runTraining(training: Training, place: Place): Promise<Tra
       },
     });
   } catch (error) {
-    if (!metrics) throw error;
-    failure = { error };
+    const made = updates.at(-1)?.step ?? (flags.resume ? stepsIn(save!)[0] : undefined) ?? 0;
+    const isDue = evalEvery !== undefined && made > 0 && (made % evalEvery === 0 || made === steps);
+    const evaluating = isDue && evaluations.at(-1)?.step !== made;
+    const said = explained(error, flags, { made, evaluating, learningRate: training.optimizer.learningRate });
+    if (!metrics) throw said;
+    failure = { error: said };
   } finally {
     bar?.done();
   }

@@ -1,12 +1,15 @@
 /** What a training is to be: the flags of `deno task train`, looked at. */
+import { formatBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
+import type { DeviceSet } from "../gpu/devices.ts";
+import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
 import type { Model } from "../models/model.ts";
 import { createModel } from "../models/registry.ts";
 import { partition } from "../runtime/partition.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { type RecomputeText, withRecompute } from "../runtime/recompute.ts";
-import { sumsOf, type SumsPolicy } from "../runtime/sums.ts";
+import { formatSums, sumsOf, type SumsPolicy } from "../runtime/sums.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { PolicyText, Schedule } from "../schedules/schedule.ts";
 import { pairOf, usualTwoStage } from "../schedules/transforms/pair.ts";
@@ -85,7 +88,12 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   const model = modelOf(flags), optimizer = optimizerOf(model, flags), rate = rateOf(flags);
   const schedule = await scheduleOf(model, flags, optimizer);
   withRecompute(partition(model, schedule.placement.length), recompute);
-  sumsOf(sums, schedule.placement.length);
+  const makers = sumsOf(sums, schedule.placement.length);
+  if (makers.includes("w") && !sizesOf(schedule).split) {
+    throw new UserError(
+      `--sums ${formatSums(sums)}: ${schedule.name} has no delayed W that could make them; add --two-stage`,
+    );
+  }
   const samples = flags.samples * sizesOf(schedule).microbatches;
   const data = await openTrainingData(model, flags, evalEvery === undefined ? 0 : flags.heldOut ?? 0.1);
   const heldOut = evalEvery === undefined ? [] : await heldOutBatches(data, evalBatches, samples);
@@ -97,6 +105,25 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   const earlier = flags.resume ? readMetrics(flags.metrics) : [];
   if (flags.save !== undefined) prepareFolder(flags.save);
   return { flags, model, schedule, optimizer, rate, data, samples, heldOut, earlier, unit };
+}
+
+/**
+ * Looks whether a step fits into `--budget`, by one on dry devices of the same kind.
+ *
+ * @throws {UserError} When it does not: what the rank that needs most needs.
+ */
+export async function expectFits({ flags, model, schedule, optimizer }: Training, { devices }: DeviceSet) {
+  const { budget, samples, precision, recompute, sums } = flags;
+  if (budget === undefined) return;
+  const { software, subgroupSize } = devices[0].gpu.info;
+  const kind = { optimizer, precision, recompute, sums, software, subgroupSize };
+  const needed = (await predictMemory(model, schedule, samples, kind)).map((peak) => peak.needed);
+  const most = Math.max(...needed);
+  if (most <= budget) return;
+  throw new UserError(
+    `--budget ${formatBytes(budget)}: an update needs ${formatBytes(most)} on rank ${needed.indexOf(most)}; ` +
+      "give fewer --samples or --microbatches, more --devices, --recompute, or another --schedule",
+  );
 }
 
 /** Refuses what would be lost, or do nothing. */

@@ -12,6 +12,7 @@ import process from "node:process";
 import { UserError } from "../errors.ts";
 import { optional } from "../optional.ts";
 import { described } from "../rules.ts";
+import { firstLine } from "../text.ts";
 import { bundledDriver } from "./bundled.ts";
 import { withEnvironment } from "./environment.ts";
 import { type Dawn, parkInstance, takeInstance } from "./instances.ts";
@@ -49,31 +50,56 @@ export function expectDriver(value: unknown, name: string): void {
  * GPU to use where there are several.
  */
 export async function openAdapter(rank: number, wanted?: Driver, card?: string): Promise<OpenAdapter> {
-  const dawn = await optional("webgpu", "Devices are opened through", () => import("webgpu"));
-  installPolling();
-  Object.assign(globalThis, dawn.globals);
-  const candidates = wanted ? [wanted] : process.platform === "linux" ? drivers : drivers.slice(0, 1);
+  const dawn = await loadDawn();
+  const candidates = wanted ? [wanted] : driversHere();
+  const failures: string[] = [];
   for (const driver of candidates) {
     const opened = await tryDriver(dawn, driver, rank, card);
-    if (opened) return opened;
+    if ("adapter" in opened) return opened;
+    failures.push(`${driver}: ${opened.missing}`);
+    if (wanted) throw new UserError(`No device on the driver "${wanted}": ${opened.missing}. ${remedies[wanted]}`);
   }
   throw new UserError(
-    wanted
-      ? `No device on the driver "${wanted}". ${remedies[wanted]}`
-      : "No WebGPU device: no GPU, no software Vulkan driver, and the bundled one is not installed (npm package " +
-        "@sparticuz/chromium). Install a Vulkan driver, or that package.",
+    `No WebGPU device, ${failures.join("; ")}. Install a Vulkan driver, or the npm package @sparticuz/chromium`,
   );
 }
 
-const remedies: Record<Driver, string> = {
-  gpu: "No GPU with a Vulkan, Metal or D3D12 driver was found; unset TWOBP_DRIVER to take a software driver.",
-  system:
-    "No software Vulkan driver was found; on Debian or Ubuntu it is the package mesa-vulkan-drivers (Mesa 24 or newer).",
-  bundled: "The bundled driver needs Linux x86-64 and the npm package @sparticuz/chromium.",
+/** The package that computes, with its names as globals; loaded once. */
+export async function loadDawn(): Promise<Dawn> {
+  const dawn = await optional("webgpu", "Devices are opened through", () => import("webgpu"));
+  installPolling();
+  Object.assign(globalThis, dawn.globals);
+  return dawn;
+}
+
+/** The drivers that this platform may have, the preferred one first. */
+export function driversHere(): readonly Driver[] {
+  return process.platform === "linux" ? drivers : drivers.slice(0, 1);
+}
+
+/** What to do for a driver that is missing. */
+export const remedies: Readonly<Record<Driver, string>> = {
+  gpu: "Install the GPU's driver (Vulkan on Linux), or unset TWOBP_DRIVER to take a software driver",
+  system: "On Debian or Ubuntu the software driver is the package mesa-vulkan-drivers (Mesa 24 or newer)",
+  bundled: "The bundled driver needs Linux x86-64 and the npm package @sparticuz/chromium",
 };
 
-async function tryDriver(dawn: Dawn, driver: Driver, rank: number, card?: string): Promise<OpenAdapter | undefined> {
-  if (process.platform === "linux" && driver !== "bundled" && !loadLibrary("libvulkan.so.1")) return undefined;
+/**
+ * Opens a device on one driver, or says why there is none. What the driver and its loader write on standard error is given to
+ * `hear`, where that is given.
+ *
+ * @throws {UserError} When there is an adapter and it gives no device, or there is no place for the bundled driver.
+ */
+export async function tryDriver(
+  dawn: Dawn,
+  driver: Driver,
+  rank: number,
+  card?: string,
+  hear?: (text: string) => void,
+): Promise<OpenAdapter | { readonly missing: string }> {
+  if (process.platform === "linux" && driver !== "bundled" && !loadLibrary("libvulkan.so.1")) {
+    return { missing: "there is no Vulkan loader (libvulkan.so.1)" };
+  }
   const variables: Record<string, string | undefined> = {
     // Without a runtime folder Mesa prints a warning for each instance.
     XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR || tmpdir(),
@@ -87,7 +113,7 @@ async function tryDriver(dawn: Dawn, driver: Driver, rank: number, card?: string
   let folder: string | undefined; // SwiftShader looks for its configuration in the working directory only
   if (driver === "bundled") {
     const bundled = await bundledDriver(rank);
-    if (!bundled) return undefined;
+    if (!bundled) return { missing: "it is not installed, or not for this platform" };
     variables.VK_DRIVER_FILES = bundled.icd;
     folder = bundled.folder;
   }
@@ -96,31 +122,38 @@ async function tryDriver(dawn: Dawn, driver: Driver, rank: number, card?: string
   const { instance, fresh } = takeInstance(dawn, variables, folder, within);
   const adapter = await within(() => {
     const request = () => instance.requestAdapter({ powerPreference: "high-performance" });
-    return fresh ? withoutLimitWarnings(request) : request();
+    return fresh || hear ? withoutLimitWarnings(request, hear) : request();
   });
-  if (!adapter) return undefined;
+  if (!adapter) return { missing: "Dawn finds no adapter that it can use" };
   if (adapter.info.isFallbackAdapter === (driver === "gpu")) {
     parkInstance(instance);
-    return undefined;
+    const name = adapter.info.description || adapter.info.device;
+    return { missing: `there is ${name} only, ${driver === "gpu" ? "which computes on the processor" : "a GPU"}` };
   }
-  const device = await within(() =>
-    adapter.requestDevice({
-      label: `rank ${rank}`,
-      requiredFeatures: usedFeatures.filter((feature) => adapter.features.has(feature)),
-      requiredLimits: Object.fromEntries(usedLimits.map((name) => [name, adapter.limits[name] as number])),
-    })
-  );
-  return { driver, instance, adapter, device };
+  try {
+    const device = await within(() =>
+      adapter.requestDevice({
+        label: `rank ${rank}`,
+        requiredFeatures: usedFeatures.filter((feature) => adapter.features.has(feature)),
+        requiredLimits: Object.fromEntries(usedLimits.map((name) => [name, adapter.limits[name] as number])),
+      })
+    );
+    return { driver, instance, adapter, device };
+  } catch (error) {
+    const name = adapter.info.description || adapter.info.device;
+    throw new UserError(`The driver "${driver}" has ${name}, which gives no device: ${firstLine(error)}`);
+  }
 }
 
-const usedFeatures = [
+/** Features that kernels and timing use where a device has them. */
+export const usedFeatures = [
   "timestamp-query",
   "subgroups",
   "shader-f16",
   "chromium-experimental-subgroup-matrix",
 ] as GPUFeatureName[]; // the last is no part of WebGPU yet
 /** Limits asked for at the adapter's best; the defaults (16 KiB of workgroup memory, say) are made for the web. */
-const usedLimits = [
+export const usedLimits = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
   "maxComputeWorkgroupStorageSize",
@@ -130,7 +163,8 @@ const usedLimits = [
   "maxStorageBuffersPerShaderStage",
 ] as const;
 
-const pciVendors: Record<string, string> = { "0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel" };
+/** Makers of GPUs by their number on the PCI bus. */
+export const pciVendors: Readonly<Record<string, string>> = { "0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel" };
 
 /**
  * PCI addresses ("0000:65:00.0") of this machine's GPUs by the adapter's vendor, as Linux lists them under

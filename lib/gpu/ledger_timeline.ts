@@ -4,7 +4,7 @@ import type { Ledger } from "./ledger.ts";
 
 /** What is in use from one change to the next. */
 export interface LedgerPoint {
-  /** What ran when it changed: an action as in "0F3", "start" before the first and "optimizer" after the last. */
+  /** What ran when it changed: an action as in "0F3", "start" before the first, "optimizer" after the last, "sum 1" where that of stage 1 began. */
   readonly action: string;
   /** Bytes in use, all categories. */
   readonly total: number;

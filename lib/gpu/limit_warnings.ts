@@ -11,9 +11,9 @@ const SEEK_SET = 0;
 
 /**
  * Runs `call`, which must not be asynchronous, and gives to standard error what was written there meanwhile, without those
- * lines.
+ * lines; or to `hear`, where that is given.
  */
-export function withoutLimitWarnings<T>(call: () => T): T {
+export function withoutLimitWarnings<T>(call: () => T, hear?: (text: string) => void): T {
   const { dup, dup2, close, memfd_create, lseek, read, write } = libc();
   if (!dup || !dup2 || !close || !memfd_create || !lseek || !read || !write) return call();
   const kept = dup(standardError);
@@ -37,7 +37,8 @@ export function withoutLimitWarnings<T>(call: () => T): T {
     }
     // Latin-1, so that bytes stay as they are.
     const rest = Buffer.from(Buffer.concat(pieces).toString("latin1").replace(warnings, ""), "latin1");
-    for (let at = 0; at < rest.length;) {
+    if (hear) hear(rest.toString("utf8"));
+    for (let at = 0; !hear && at < rest.length;) {
       const length = write(standardError, rest.subarray(at), rest.length - at);
       if (length <= 0) break; // nobody reads it
       at += length;

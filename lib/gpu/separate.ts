@@ -11,13 +11,18 @@ const probe = kernel("probe", "spin");
 /** Long against a submission (tens of microseconds), short against the patience of whoever opens devices. */
 const targetMs = 20;
 /** Both at once take 0.5 of the sum of each alone on separate hardware, 1 on shared. */
-const threshold = 0.8;
+export const threshold = 0.8;
 
 /** Odd, so that one of them is the median. */
 const turns = 5;
 
-/** Measures for about half a second; the devices must be idle. */
+/** Whether two devices share their hardware. Measures for about half a second; the devices must be idle. */
 export async function shareHardware(a: Device, b: Device): Promise<boolean> {
+  return await timeTogether(a, b) > threshold;
+}
+
+/** How long work takes that is given to both at once, as a share of what it takes one after the other: 0.5 at best, 1 where they share. */
+export async function timeTogether(a: Device, b: Device): Promise<number> {
   let rounds = 64;
   while (await timed(rounds, a) < targetMs && rounds < 2 ** 24) rounds *= 2;
   await timed(rounds, b);
@@ -27,7 +32,7 @@ export async function shareHardware(a: Device, b: Device): Promise<boolean> {
     const both = await timed(rounds, a, b);
     ratios.push(both / (await timed(rounds, a) + await timed(rounds, b)));
   }
-  return ratios.sort((x, y) => x - y)[(turns - 1) / 2] > threshold;
+  return ratios.sort((x, y) => x - y)[(turns - 1) / 2];
 }
 
 async function timed(rounds: number, ...devices: Device[]): Promise<number> {

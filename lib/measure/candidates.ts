@@ -1,5 +1,6 @@
 /** The candidates of an operation on one problem: which of them are right, and how long they take. */
 import type { Device } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/gpu.ts";
 import type { Candidate, Observed } from "../ops/choice.ts";
 import { copyProblem, type ProblemCopy } from "./problem_copy.ts";
 import { type Patience, race, type Times } from "./stopwatch.ts";
@@ -40,6 +41,54 @@ const clearly = 0.95;
 /** Largest deviation from the reference, against the largest number of a result: sums may be taken in any order. */
 const tolerance = { f16: 4e-3, f32: 2e-4, u32: 0 };
 
+/** Which candidates of a problem are right. */
+export interface Checked {
+  /** The reference, and those that agree with it. */
+  readonly right: readonly Candidate<unknown>[];
+  /** Why each of the others is not. */
+  readonly dropped: ReadonlyMap<string, string>;
+  /** What the reference gives. */
+  readonly expected: readonly ArrayLike<number>[];
+}
+
+/** The candidates that support a problem on a device, the reference first; the hopeless ones only if `all` are wanted. */
+export function candidatesFor(
+  { info }: Gpu,
+  { operation, problem }: Observed,
+  all = false,
+): readonly Candidate<unknown>[] {
+  return operation.candidates.filter((each: Candidate<unknown>) =>
+    each.supports(info, problem) && (all || !each.hopeless?.(info, problem))
+  );
+}
+
+/**
+ * Runs each of `supported`, the reference first, once on `copy`, whose tensors are on `device`, and compares the others with the
+ * reference. Throws where the reference itself fails.
+ */
+export async function checkCandidates(
+  device: Device,
+  observed: Observed,
+  copy: ProblemCopy,
+  supported: readonly Candidate<unknown>[],
+): Promise<Checked> {
+  const [reference, ...others] = supported;
+  const expected = await resultsOf(device, reference, copy);
+  const right = [reference];
+  const dropped = new Map<string, string>();
+  for (const candidate of others) {
+    try {
+      const wrong = deviation(await resultsOf(device, candidate, copy), expected, copy, observed);
+      if (wrong) dropped.set(candidate.name, wrong);
+      else right.push(candidate);
+    } catch (error) {
+      device.abandon();
+      dropped.set(candidate.name, (error as Error).message.split("\n")[0]);
+    }
+  }
+  return { right, dropped, expected };
+}
+
 /**
  * Checks and times every candidate of a problem on copies of its tensors on `device`; the hopeless ones only if `all` are
  * wanted. Throws where the reference itself fails.
@@ -54,23 +103,8 @@ export async function measureCandidates(
   try {
     const { gpu } = device;
     const { problem } = copy;
-    const supported: Candidate<unknown>[] = operation.candidates.filter((each: Candidate<unknown>) =>
-      each.supports(gpu.info, problem) && (all || !each.hopeless?.(gpu.info, problem))
-    );
-    const [reference, ...others] = supported;
-    const expected = await resultsOf(device, reference, copy);
-    const right = [reference];
-    const dropped = new Map<string, string>();
-    for (const candidate of others) {
-      try {
-        const wrong = deviation(await resultsOf(device, candidate, copy), expected, copy, observed);
-        if (wrong) dropped.set(candidate.name, wrong);
-        else right.push(candidate);
-      } catch (error) {
-        device.abandon();
-        dropped.set(candidate.name, (error as Error).message.split("\n")[0]);
-      }
-    }
+    const supported = candidatesFor(gpu, { operation, problem }, all);
+    const { right, dropped } = await checkCandidates(device, observed, copy, supported);
     const usual = operation.usual(gpu.info, problem).name;
     const favourite = right.findIndex(({ name }) => name === usual);
     const times = await race(device, right.map((candidate) => () => candidate.record(problem)), patience, favourite);

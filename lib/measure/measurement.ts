@@ -23,7 +23,7 @@ import {
   updatesAfter,
 } from "./costs.ts";
 import { explainGain } from "./gain.ts";
-import { checkPairs, type MeasuredPair } from "./measured_pairs.ts";
+import { checkPairs, expectOneReplica, type MeasuredPair } from "./measured_pairs.ts";
 import { createRow, finishRow, type Row } from "./measured_row.ts";
 import { measureLinks } from "./overheads.ts";
 import { median } from "./statistics.ts";
@@ -134,6 +134,7 @@ export function startMeasurement(
   const isVirtual = set.mode === "virtual";
   const given = typeof pipeline === "function" ? undefined : pipeline;
   const make = typeof pipeline === "function" ? pipeline : () => pipeline;
+  if (given) expectOneReplica("measureThroughput", given);
   const devices = countDevices(set);
   checkPairs(pairs, devices, given?.parts.length);
   if (isVirtual && !set.devices[0].gpu.info.timestamps) {

@@ -49,6 +49,22 @@ export { medianInterval } from "./bootstrap.ts";
 export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./calibrate.ts";
 export type { CandidateResult, ProblemResult } from "./candidates.ts";
 export type { MeasuredCosts, MeasuredStage, Transfer } from "./costs.ts";
+export { diagnose, type DiagnoseOptions } from "./doctor/diagnose.ts";
+export type {
+  Depth,
+  Diagnosis,
+  Finding,
+  FoundRuntime,
+  KernelFault,
+  KernelsCheck,
+  PassingTimes,
+  Rates,
+  StepCheck,
+  Surroundings,
+  TriedDevices,
+  ValueCheck,
+} from "./doctor/diagnosis.ts";
+export type { FoundAdapter, FoundDriver } from "../gpu/survey.ts";
 export type { Epoch } from "./paper/epoch.ts";
 export type { Cause, ExplainedWait, RankAccount, Segment, SegmentKind, StepAccount } from "./explain/account.ts";
 export { type Alternative, type ExplainOptions, explainProfile, type Explanation } from "./explain/explain.ts";

@@ -12,6 +12,8 @@ export interface ProblemCopy {
   reset(): void;
   /** What the tensors that are written hold now, one after the other. */
   results(): Promise<ArrayLike<number>[]>;
+  /** Tensors that are only read. */
+  readonly reads: number;
   /** Bytes of all tensors, each once. */
   readonly bytes: number;
   /** Frees the tensors. */
@@ -50,6 +52,7 @@ export function copyProblem(device: Device, { operation, problem }: Observed): P
     problem: copy,
     reset,
     results: () => Promise.all([...written].map(numbersOf)),
+    reads: tensors.filter((tensor) => !written.has(tensor)).length,
     bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
     release: () => release(...tensors),
   };

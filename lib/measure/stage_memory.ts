@@ -59,16 +59,20 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   const pipeline = dryPipeline(model, devices, { ...options, parts, placement });
   let timelines: readonly (readonly LedgerPoint[])[];
   try {
-    const batch = blankBatch(model, microbatches * samples);
-    timelines = (await pipeline.step(schedule, batch, { timeline: true })).timeline!;
+    const batch = blankBatch(model, microbatches * samples * pipeline.replicas);
+    // Replicas are alike, but for pieces of a sharded optimizer, of which the last has the largest.
+    timelines = (await pipeline.step(schedule, batch, { timeline: true })).timeline!.slice(-devices);
   } finally {
     pipeline.close();
   }
   const taken = takenIn(timelines);
   const handed = handedOver(placement, taken, tried);
   const inputs = inputsOf(model, parts, options);
+  const sums = placement.map((rank, stage) => heldForSum(timelines[rank], stage));
+  const heldBy = (rank: number) => placement.reduce((all, each, stage) => each === rank ? all + sums[stage] : all, 0);
   return placement.map((rank, stage) => ({
-    ...(placement.indexOf(rank) === stage ? atRest(timelines[rank]) : {}),
+    ...(placement.indexOf(rank) === stage ? atRest(timelines[rank], heldBy(rank)) : {}),
+    ...(sums[stage] > 0 ? { sum: sums[stage] } : {}),
     ...(stage === placement.length - 1
       ? { losses: taken(stage, "F", tried.alone).before.workspace / microbatches }
       : {}),
@@ -81,11 +85,17 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   }));
 }
 
-/** What is there before the first action of a rank, and what the end of its step needs. */
-function atRest(timeline: readonly LedgerPoint[]): Partial<StageMemory> {
+/** What the sum of a stage's gradients over replicas takes when it begins; it holds it until the step ends. */
+function heldForSum(timeline: readonly LedgerPoint[], stage: number): number {
+  const points = timeline.filter(({ action }) => action === `sum ${stage}`);
+  return points.length > 0 ? points[points.length - 1].needed - points[0].needed : 0;
+}
+
+/** What is there before the first action of a rank, and what the end of its step needs, with so much that sums hold when that begins. */
+function atRest(timeline: readonly LedgerPoint[], sums: number): Partial<StageMemory> {
   const { parameters, gradients, optimizer } = timeline[0].categories;
   const ending = timeline.filter(({ action }) => action === "optimizer");
-  const update = Math.max(...ending.map(({ needed }) => needed)) - ending[0].needed;
+  const update = Math.max(...ending.map(({ needed }) => needed)) - ending[0].needed + sums;
   return { parameters, gradients, optimizer, update };
 }
 

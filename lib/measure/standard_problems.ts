@@ -41,24 +41,67 @@ import { adamw, lion, sgd } from "../train/optimizers.ts";
 /** Makes tensors that nothing is in: of the element type that is measured, unless another is given. */
 type Make = (shape: readonly number[], dtype?: DType) => Tensor;
 
+/** How large the standard problems are. */
+interface Sizes {
+  /** Rows and columns of square matrices. */
+  readonly side: number;
+  /** Rows of activations, and their width. */
+  readonly rows: number;
+  readonly width: number;
+  /** Rows of an embedding. */
+  readonly words: number;
+  /** Sequences that are attended to, their length where they are long, and heads. */
+  readonly attended: number;
+  readonly length: number;
+  readonly heads: number;
+  /** Images, the side of one, and its channels. */
+  readonly images: number;
+  readonly pixels: number;
+  readonly channels: number;
+  /** Sequences that are scanned, their length, and channels. */
+  readonly scanned: number;
+  readonly tokens: number;
+  readonly inner: number;
+  /** Parameters. */
+  readonly parameters: number;
+}
+
+const large = { rows: 2048, width: 1024, words: 32_000, length: 256, heads: 8, pixels: 32, channels: 64 };
+const largeScans = { tokens: 256, inner: 512, parameters: 2 ** 21 };
+/** To be timed: small enough for a processor, large enough for a GPU. */
+const timed: Readonly<Record<"software" | "hardware", Sizes>> = {
+  software: { ...large, ...largeScans, side: 512, attended: 4, images: 4, scanned: 4 },
+  hardware: { ...large, ...largeScans, side: 4096, attended: 16, images: 64, scanned: 32 },
+};
+/** To be computed once: as small as they can be while every candidate that the others have still supports them. */
+const small: Sizes = {
+  ...{ side: 64, rows: 64, width: 256, words: 100, attended: 1, length: 64, heads: 4 },
+  ...{ images: 1, pixels: 8, channels: 16, scanned: 1, tokens: 64, inner: 64, parameters: 2 ** 12 },
+};
+
 /**
- * The standard problems for a device like this one, every operation at least once: small enough for a processor, large enough
- * for a GPU. Activations and parameters are `dtype`; gradients of parameters, statistics and the like f32, as in training.
+ * The standard problems for a device like this one, every operation at least once: of a size to be timed, or `small` ones to be
+ * computed once. Activations and parameters are `dtype`; gradients of parameters, statistics and the like f32, as in training.
  */
-export function standardProblems({ info }: Gpu, dtype: DType = "f32"): Promise<Observed[]> {
+export function standardProblems(
+  { info }: Gpu,
+  dtype: DType = "f32",
+  size: "timed" | "small" = "timed",
+): Promise<Observed[]> {
   const [device] = dryDevices(1, info);
   const make: Make = (shape, type = dtype) => empty(device, shape, "workspace", type);
+  const sizes = size === "small" ? small : timed[info.software ? "software" : "hardware"];
   return observeProblems(device.gpu, () => {
-    products(make, info.software ? 512 : 4096);
-    rows(make);
-    attentions(make, device, info.software ? 4 : 16);
-    images(make, info.software ? 4 : 64);
-    scans(make, info.software ? 4 : 32);
-    updates(make);
+    products(make, sizes);
+    rows(make, sizes);
+    attentions(make, device, sizes);
+    images(make, sizes);
+    scans(make, sizes);
+    updates(make, sizes);
   });
 }
 
-function products(make: Make, side: number) {
+function products(make: Make, { side }: Sizes) {
   const square = () => make([side, side]);
   matmul(square(), square(), square());
   matmul(square(), square(), square(), { transposeB: true });
@@ -69,11 +112,10 @@ function products(make: Make, side: number) {
   matmul(make([side / 4, side / 4], "f32"), many(), many(), { transposeA: true, accumulate: true });
 }
 
-function rows(make: Make) {
-  const R = 2048, D = 1024;
+function rows(make: Make, { rows: R, width: D, words, length, heads }: Sizes) {
   const wide = () => make([R, D]), twice = () => make([R, 2 * D]), gain = () => make([D]);
   const perRow = () => make([R], "f32"), pairs = () => make([R, 2], "f32"), perColumn = () => make([D], "f32");
-  const targets = make([R], "u32"), ids = make([2, R], "u32"), words = 32_000;
+  const targets = make([R], "u32"), ids = make([2, R], "u32");
   rmsNorm(wide(), perRow(), wide(), gain());
   rmsNormBackwardInput(wide(), wide(), wide(), perRow(), gain());
   rmsNormSums(perColumn(), wide(), wide(), perRow());
@@ -103,15 +145,15 @@ function rows(make: Make) {
   relu(wide(), wide());
   addRelu(wide(), wide(), wide());
   reluBackward(wide(), wide(), wide());
-  rope(wide(), { length: 256, heads: 8, headSize: 64, rowStride: D });
-  dropout(wide(), wide(), { rate: 0.1, seed: make([2], "u32"), salt: 1 }, 256);
+  rope(wide(), { length, heads, headSize: 64, rowStride: D });
+  dropout(wide(), wide(), { rate: 0.1, seed: make([2], "u32"), salt: 1 }, length);
 }
 
-function attentions(make: Make, device: Device, sequences: number) {
+function attentions(make: Make, device: Device, { attended: sequences, length, heads }: Sizes) {
   const shapes: AttentionShape[] = [
-    { sequences, length: 256, heads: 8, headSize: 64 },
-    { sequences, length: 256, heads: 8, kvHeads: 2, headSize: 64 },
-    { sequences, length: 128, heads: 4, headSize: 32, causal: false },
+    { sequences, length, heads, headSize: 64 },
+    { sequences, length, heads, kvHeads: 2, headSize: 64 },
+    { sequences, length: length / 2, heads: heads / 2, headSize: 32, causal: false },
   ];
   const both = (shape: AttentionShape) => {
     const { length, heads, headSize } = shape;
@@ -123,8 +165,8 @@ function attentions(make: Make, device: Device, sequences: number) {
     attention(out, kept, qkv, shape);
     attentionBackward(packed(), wide(), out, qkv, kept, shape);
   };
-  hideDocuments(make([sequences, 8, 256, 256]), make([sequences, 256], "u32"), shapes[0]);
-  const [, cached] = shapes, before = make([1], "u32"), keys = make([1024, keptWidth(cached)]);
+  hideDocuments(make([sequences, heads, length, length]), make([sequences, length], "u32"), shapes[0]);
+  const [, cached] = shapes, before = make([1], "u32"), keys = make([4 * length, keptWidth(cached)]);
   const next = make([1, qkvWidth(cached)]);
   appendKeys(keys, next, before, cached);
   cachedAttention(make([1, cached.heads * cached.headSize]), next, keys, before, cached);
@@ -132,9 +174,10 @@ function attentions(make: Make, device: Device, sequences: number) {
   for (const shape of shapes) withCandidate(device.gpu, "composed", () => both(shape));
 }
 
-function images(make: Make, samples: number) {
-  const channels = 64, window = { size: 3, stride: 2, padding: 1 };
-  const whole = () => make([samples, 32, 32, channels]), half = () => make([samples, 16, 16, channels]);
+function images(make: Make, { images: samples, pixels, channels }: Sizes) {
+  const window = { size: 3, stride: 2, padding: 1 };
+  const image = (side: number, dtype?: DType) => make([samples, side, side, channels], dtype);
+  const whole = () => image(pixels), half = () => image(pixels / 2);
   for (const [small, stride] of [[whole, 1], [half, 2]] as const) {
     const options = { stride, padding: 1 };
     conv2d(small(), whole(), make([3, 3, channels, channels]), options);
@@ -148,15 +191,15 @@ function images(make: Make, samples: number) {
   batchNormRunning(whole(), running, whole(), gain(), gain());
   batchNormSums(perChannel(), perChannel(), whole(), whole(), statistics, gain(), gain());
   batchNormBackwardInput(whole(), whole(), whole(), statistics, gain(), gain(), perChannel(), perChannel());
-  const taps = make([samples, 16, 16, channels], "u32");
+  const taps = image(pixels / 2, "u32");
   maxPool(half(), taps, whole(), window);
   maxPoolBackward(whole(), half(), taps, window);
   averagePool(make([samples, channels]), whole());
   averagePoolBackward(whole(), make([samples, channels]));
 }
 
-function scans(make: Make, sequences: number) {
-  const length = 256, channels = 512, state = 16, R = sequences * length;
+function scans(make: Make, { scanned: sequences, tokens: length, inner: channels }: Sizes) {
+  const state = 16, R = sequences * length;
   const wide = () => make([R, channels]), twice = () => make([R, 2 * channels]);
   const projection = () => make([R, 16 + 2 * state]);
   const scan = { x: wide(), dtRaw: wide(), projection: projection(), gate: twice() };
@@ -184,15 +227,14 @@ function scans(make: Make, sequences: number) {
   causalConvBackwardInput(twice(), dweight, dbias, wide(), make([channels, 4]), make([channels]), length);
 }
 
-function updates(make: Make) {
-  const count = 2 ** 21;
+function updates(make: Make, { parameters: count, length }: Sizes) {
   const flat = () => make([count], "f32");
   for (const spec of [sgd({ learningRate: 0.1 }), sgd({ learningRate: 0.1, momentum: 0.9 }), adamw(), lion()]) {
     const copy = make([count]);
     spec.create(flat(), flat(), count, copy.dtype === "f16" ? copy : undefined).step();
   }
-  const shapes = [{ start: 0, shape: [256, 128] }],
-    [values, moved, half] = ["f32", "f32", undefined].map((dtype) => make([256 * 128], dtype as "f32"));
-  muon().create(values, moved, 256 * 128, half.dtype === "f16" ? half : undefined, shapes).step();
+  const matrix = [length, length / 2], size = length * length / 2, shapes = [{ start: 0, shape: matrix }];
+  const [values, moved, half] = ["f32", "f32", undefined].map((dtype) => make([size], dtype as "f32"));
+  muon().create(values, moved, size, half.dtype === "f16" ? half : undefined, shapes).step();
   look(make([4], "u32"), flat());
 }

@@ -2,6 +2,7 @@
 import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { callback, expectFields, expectValue, having, optional, positive, type Rules } from "../rules.ts";
+import { expectOneReplica } from "./measured_pairs.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { countDevices } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
@@ -65,6 +66,7 @@ export async function measureStepCosts(
   options: StepCostsOptions,
 ): Promise<Costs> {
   expectValue("measureStepCosts: pipeline", pipeline, having("step"));
+  expectOneReplica("measureStepCosts", pipeline);
   expectFields("measureStepCosts", options, rules);
   const { source, samples, repeats = 5, width = 1 } = options;
   const { base, split } = pairOf(schedule, { policy: "end" });

@@ -83,7 +83,7 @@ export function fit(
   recipe: Recipe,
   levels: readonly (readonly Level[])[],
   budget: number,
-  price: (stages: readonly StageCost[]) => Costs = stageCosts,
+  price: (stages: readonly StageCost[], placement: readonly number[]) => Costs = (stages) => stageCosts(stages),
 ): Fit | undefined {
   const { placement } = recipe.base;
   const choices = choicesOf(recipe, levels).map(({ order, least }) => order.filter((index) => least[index] <= budget));
@@ -93,7 +93,7 @@ export function fit(
     make = (costs: Costs, memory: Memory) => follow(recipe, costs, memory, budget),
   ): Fit | undefined => {
     const at = placement.map((rank, stage) => levels[stage][chosen[rank]]);
-    const costs = price(at.map(({ cost }) => cost)), memory = memoryOf(at);
+    const costs = price(at.map(({ cost }) => cost), placement), memory = memoryOf(at);
     const schedule = make(costs, memory);
     if (!schedule) return undefined;
     const { makespan, peak } = simulate(schedule, costs, memory);

@@ -13,5 +13,6 @@
  */
 export { chooseSums, type ChooseSumsOptions } from "./choose_sums.ts";
 export type { LeftOut } from "./cluster_levels.ts";
-export { plan, type PlanOptions, type TrainingPlan } from "./plan.ts";
+export type { PlanOptions, TrainingPlan } from "./options.ts";
+export { plan } from "./plan.ts";
 export { stageWork, type StageWorkOptions } from "./stage_work.ts";

@@ -2,71 +2,34 @@
 import { formatBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
-import type { Sums } from "../layers/sums.ts";
 import { predictMemory } from "../measure/memory.ts";
+import { stageMemories } from "../measure/stage_memory.ts";
+import type { PlanOptions, TrainingPlan } from "./options.ts";
 import { expectModel, type Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
-import { budgetRule, type Precision, precisionRule } from "../runtime/pipeline.ts";
-import type { RecomputeText } from "../runtime/recompute.ts";
+import { budgetRule, precisionRule } from "../runtime/pipeline.ts";
 import { anything, callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
-import type { Cluster } from "../schedules/price/cluster.ts";
-import type { Schedule } from "../schedules/schedule.ts";
-import { adamw, optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
-import { clusterLevels, clusterPrice, clusterRecipes, type LeftOut } from "./cluster_levels.ts";
+import { type StageCost, stageCosts } from "../schedules/price/costs.ts";
+import { withReplicas } from "../schedules/price/replicas.ts";
+import { simulate } from "../schedules/price/simulate.ts";
+import { plainMakespan } from "../schedules/transforms/plain.ts";
+import { adamw, optimizerRule } from "../train/optimizers.ts";
+import { clusterLevels, clusterPrice, clusterRecipes } from "./cluster_levels.ts";
 import { type Fit, fit, leastBudget, type Level } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
-
-/** What a plan is for. */
-export interface PlanOptions {
-  /** Number of ranks. */
-  readonly devices: number;
-  /** Micro-batches in a step. */
-  readonly microbatches: number;
-  /** Bytes of each device: what `createPipeline` may be given as its budget. Infinity for no limit. */
-  readonly budget: number;
-  /** Samples in a micro-batch, 1 by default. */
-  readonly samples?: number;
-  /** AdamW by default: its moments take memory too. */
-  readonly optimizer?: OptimizerSpec;
-  /** f32 by default. */
-  readonly precision?: Precision;
-  /** Whether the devices are software drivers, and the lanes of their subgroups: other kernels need other workspaces. */
-  readonly software?: boolean;
-  /** 0, where they differ or are not known, by default. */
-  readonly subgroupSize?: number;
-  /**
-   * What the stages, messages, hosts and ends of steps of these devices take, in place of counted work: of the same model, cut as
-   * the plan cuts it, in the same precision, with as many samples in a micro-batch.
-   */
-  readonly cluster?: Cluster;
-  /** Called with the share of the stages' memory models that are made, from 0 to 1: what takes the time. */
-  readonly onProgress?: (share: number) => void;
-}
-
-/** What to run, and what it gives up. */
-export interface TrainingPlan {
-  /** For `pipeline.step`. */
-  readonly schedule: Schedule;
-  /** The layers of each stage, for `createPipeline`. */
-  readonly parts: readonly (readonly Layer[])[];
-  /** What each stage recomputes, for `createPipeline`. */
-  readonly recompute: readonly RecomputeText[];
-  /** Who makes the sums of each stage that only a delayed W reads, for `createPipeline`. */
-  readonly sums: readonly Sums[];
-  /** Simulated time of a step, in floating-point operations of one device; in milliseconds where a cluster was given. */
-  readonly makespan: number;
-  /** Bytes that each rank needs, as predicted: see `RankPeak.needed`. */
-  readonly peak: readonly number[];
-  /** The fastest plan without a budget. */
-  readonly unlimited: { readonly schedule: Schedule; readonly makespan: number; readonly peak: readonly number[] };
-  /** What was not tried, since the cluster that was given has no times for it. */
-  readonly leftOut: readonly LeftOut[];
-}
+import { mostOnShapes, planReplicated, replicaOptions, sidesOf, withReplicaSums } from "./replicas.ts";
 
 const rules: Rules<PlanOptions> = {
   devices: positive,
   microbatches: positive,
+  replicas: {
+    right: 'a whole number, 1 or more, or "auto"',
+    accepts: (value) => value === undefined || value === "auto" || positive.accepts(value),
+  },
+  hosts: optional(positive),
+  network: anything, // by `withReplicas`
+  shardOptimizer: optional(flag),
   budget: budgetRule,
   samples: optional(positive),
   optimizer: optional(optimizerRule),
@@ -83,6 +46,10 @@ const rules: Rules<PlanOptions> = {
  * gains, transfers or memory-bound layers). Every schedule of the zoo that is defined for these sizes is tried, with and without
  * 2BP; within a schedule each rank recomputes as little as it takes. Not an exhaustive search: all stages of a rank recompute
  * alike, in steps of a quarter of their layers.
+ *
+ * With `replicas`, the devices are cut into so many pipelines, `makespan` has the sums over them, and the schedule is chosen that hides
+ * most of them where that makes the step shortest; on several `hosts`, ranks of a replica are neighbours, or replicas of a rank,
+ * whichever is shorter. Memory is that of a step on shapes of all replicas.
  *
  * With a `cluster`, time is what its stages, messages, hosts and tails take. Only schedules of its number of stages are tried then,
  * and of these the ones whose kinds of action it knows; `leftOut` names the others. A stage takes the same on whichever rank a
@@ -108,9 +75,16 @@ const rules: Rules<PlanOptions> = {
 export async function plan(model: Model, options: PlanOptions): Promise<TrainingPlan> {
   expectModel("plan", model);
   expectFields("plan", options, rules);
-  const { devices, microbatches, budget, samples = 1, optimizer = adamw() } = options;
+  return await planReplicated(options, (one, replicas) => planOne(model, one, replicas));
+}
+
+/** A plan for one number of replicas: `options` say what each of them has. */
+async function planOne(model: Model, options: PlanOptions, replicas: number): Promise<TrainingPlan> {
+  const { devices, microbatches, budget, samples = 1, optimizer = adamw(), shardOptimizer = false } = options;
   const { precision = "f32", software = false, subgroupSize = 0, cluster } = options;
   const kind = { optimizer, precision, software, subgroupSize };
+  // More than a few on shapes would take as many times as long, and are alike.
+  const copies = { replicas: Math.min(replicas, mostOnShapes), ...replicas > 1 && { shardOptimizer } };
   const { recipes, leftOut } = cluster !== undefined
     ? clusterRecipes(model, cluster, devices, microbatches)
     : { recipes: recipesFor(devices, microbatches, model.layers.length), leftOut: [] };
@@ -123,13 +97,29 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   for (const [name, placement] of placements) {
     const parts = partition(model, placement.length), made = stagings.size;
     const tell = (done: number, all: number) => options.onProgress?.((made + done / all) / placements.size);
-    const levels = await levelsOf(model, parts, { samples, placement, ...kind }, tell);
-    stagings.set(name, { parts, levels: cluster ? clusterLevels(levels, cluster) : levels });
+    const counted = await levelsOf(model, parts, { samples, placement, ...kind }, tell);
+    const levels = cluster ? clusterLevels(counted, cluster) : counted;
+    if (replicas === 1) stagings.set(name, { parts, levels });
+    else {
+      const shared = await stageMemories(model, { ...kind, ...copies, parts, placement, samples });
+      stagings.set(name, { parts, levels: withReplicaSums(levels, shared, placement, replicas, shardOptimizer) });
+    }
   }
   const stagingOf = ({ base: { placement } }: Recipe) => stagings.get(placement.join())!;
-  const price = cluster && clusterPrice(cluster);
+  const priceOne = cluster ? clusterPrice(cluster) : (stages: readonly StageCost[]) => stageCosts(stages);
+  const sides = sidesOf(options, replicas);
   const fitted = (bytes: number) =>
-    recipes.flatMap((recipe) => fit(recipe, stagingOf(recipe).levels, bytes, price) ?? []).sort(byMakespan);
+    recipes.flatMap((recipe) =>
+      sides.flatMap((side) => {
+        const staging = stagingOf(recipe);
+        const price = side
+          ? (stages: readonly StageCost[], placement: readonly number[]) =>
+            withReplicas(priceOne(stages), placement, replicaOptions(options, replicas, side, staging))
+          : priceOne;
+        const one = fit(recipe, staging.levels, bytes, price);
+        return one ? [{ ...one, side, price }] : [];
+      })
+    ).sort(byMakespan);
   const [fastest] = fitted(Infinity);
   const [found] = fitted(budget);
   if (!found) {
@@ -145,12 +135,14 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   const { parts } = stagingOf(recipe), recompute = levels.map((level) => level.recompute);
   const sums = levels.map((level) => level.sums);
   // What the stages hold, and what the whole step needs on shapes, are one truth: the plan is held against it once.
-  const whole = await predictMemory(model, schedule, samples, { ...kind, parts, recompute, sums });
-  for (const [rank, { needed }] of whole.entries()) {
+  const whole = await predictMemory(model, schedule, samples, { ...kind, ...copies, parts, recompute, sums });
+  for (const [peer, { needed }] of whole.entries()) {
+    const rank = peer % devices;
     if (needed <= peak[rank]) continue;
     throw new Error(`Rank ${rank} needs ${needed} bytes in a step of ${schedule.name}, and ${peak[rank]} were planned`);
   }
   const { schedule: first, makespan: shortest, peak: most } = fastest;
+  const costs = found.price(levels.map(({ cost }) => cost), schedule.placement), { sum: _, ...rest } = costs;
   return {
     schedule,
     parts,
@@ -159,6 +151,10 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
     makespan,
     peak,
     unlimited: { schedule: first, makespan: shortest, peak: most },
+    replicas,
+    ...found.side && replicas > 1 && (options.hosts ?? 1) > 1 && { neighbours: found.side },
+    exposedSums: Math.max(0, makespan - simulate(schedule, rest).makespan),
+    plain: plainMakespan(schedule, costs),
     leftOut,
   };
 }

@@ -5,7 +5,7 @@ import type { MemoryPoint, RankMemory } from "../schedules/price/memory_timeline
 import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
 import { lower } from "../schedules/program.ts";
-import { type Figure, kindColours, kindNames, kindTextColours, memoryColours } from "./style.ts";
+import { type Figure, kindColours, kindNames, kindTextColours, memoryColours, sumColour } from "./style.ts";
 import type { Timeline } from "./timeline.ts";
 import { variantOf } from "./variant.ts";
 
@@ -33,7 +33,7 @@ const onePanelPixels = 220;
 
 /**
  * A step as a figure: a row of bars for each rank, kinds by colour, later stages of a rank
- * paler, micro-batches as text, details on hover; the critical
+ * paler, micro-batches as text, details on hover; sums over replicas on a thinner track below their rank's; the critical
  * path outlined and joined by a line; and under the bars what each rank holds over time, by category.
  *
  * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
@@ -105,7 +105,13 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   return { data, layout };
 }
 
-function bars(schedule: Schedule, { spans, criticalPath = [] }: Timeline, unit: string): Record<string, unknown>[] {
+function bars(
+  schedule: Schedule,
+  { spans, sums = [], criticalPath = [] }: Timeline,
+  unit: string,
+): Record<string, unknown>[] {
+  // Where there are sums, a rank's row is shared: three quarters for its actions, the rest for them.
+  const track = sums.length > 0 ? { at: -0.1, width: 0.6 } : { at: 0, width: 0.82 };
   const critical = new Set(criticalPath);
   const first = schedule.actions.map((_, rank) => schedule.placement.indexOf(rank));
   const traces = (["F", "I", "W", "B"] as Kind[]).map((kind) => {
@@ -114,10 +120,10 @@ function bars(schedule: Schedule, { spans, criticalPath = [] }: Timeline, unit: 
       type: "bar",
       orientation: "h",
       name: kindNames[kind],
-      y: own.map(({ rank }) => rank),
+      y: own.map(({ rank }) => rank + track.at),
       base: own.map(({ start }) => start),
       x: own.map(({ start, end }) => end - start),
-      width: 0.82,
+      width: track.width,
       text: own.map(label),
       textposition: "inside",
       insidetextanchor: "middle",
@@ -140,13 +146,31 @@ function bars(schedule: Schedule, { spans, criticalPath = [] }: Timeline, unit: 
     }];
   });
   const data: Record<string, unknown>[] = traces.flat();
+  if (sums.length > 0) {
+    data.push({
+      type: "bar",
+      orientation: "h",
+      name: "sum over replicas",
+      y: sums.map(({ rank }) => rank + 0.32),
+      base: sums.map(({ start }) => start),
+      x: sums.map(({ start, end }) => end - start),
+      width: 0.18,
+      marker: { color: sumColour, line: { color: "#ffffff", width: 0.5 } },
+      customdata: sums.map(({ stage, start, end }) => [stage, round(start), round(end), round(end - start)]),
+      hovertemplate:
+        `sum of stage %{customdata[0]}<br>%{customdata[1]} to %{customdata[2]}: %{customdata[3]} ${unit}<extra></extra>`,
+    });
+  }
   if (criticalPath.length > 0) {
     data.push({
       type: "scatter",
       mode: "lines",
       name: "critical path",
       x: criticalPath.flatMap(({ start, end }) => [start, end]),
-      y: criticalPath.flatMap(({ rank }) => [rank + 0.41, rank + 0.41]),
+      y: criticalPath.flatMap(({ rank }) => {
+        const edge = rank + track.at + track.width / 2;
+        return [edge, edge];
+      }),
       line: { color: "#000000", width: 1.5 },
       hoverinfo: "skip",
     });

@@ -1,5 +1,5 @@
 import type { Action, Schedule } from "../schedules/schedule.ts";
-import type { Span } from "../schedules/price/simulate.ts";
+import type { Span, SumSpan } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
 import { lower } from "../schedules/program.ts";
 import type { Timeline } from "./timeline.ts";
@@ -14,12 +14,13 @@ export interface GanttTextOptions {
   until?: number;
 }
 
-/** Foreground and background in the 256 colours of a terminal, near those of the figures. */
+/** Foreground and background in the 256 colours of a terminal, near those of the figures; the last of sums. */
+const ansiOfSums = "38;5;231;48;5;59";
 const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72", B: "38;5;16;48;5;175" };
 
 /**
  * A step as lines of text: one line a rank, each action its kind and micro-batch over its time, blanks where the rank
- * idles, and a scale below. Where there is no room for names, kinds alone remain, in lower case for any but the first
+ * idles, and a scale below. Sums over replicas stand in a line of their own below their rank's, each S and its stage. Where there is no room for names, kinds alone remain, in lower case for any but the first
  * stage of a rank.
  *
  * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
@@ -41,7 +42,13 @@ export function ganttText(schedule: Schedule, timeline: Timeline, options: Gantt
   const columns = Math.max(1, Math.round(timeline.makespan * perUnit));
   const lines: Span[][] = Array.from({ length: schedule.actions.length }, () => []);
   for (const span of timeline.spans) lines[span.rank].push(span);
-  const drawn = lines.map((spans, rank) => label(rank) + line(schedule, spans, perUnit, columns, colour));
+  const { sums = [] } = timeline;
+  const drawn = lines.flatMap((spans, rank) => {
+    const own = sums.filter((sum) => sum.rank === rank);
+    const actions = label(rank) + line(barsOf(schedule, spans), perUnit, columns, colour);
+    if (sums.length === 0) return [actions];
+    return [actions, "sums ".padStart(label(0).length) + line(own.map(barOfSum), perUnit, columns, colour)];
+  });
   return `${[...drawn, " ".repeat(label(0).length) + axis(columns, perUnit)].join("\n")}\n`;
 }
 
@@ -65,21 +72,39 @@ function name(schedule: Schedule, { kind, stage, microbatches }: Action): string
   return `${schedule.placement.length > schedule.actions.length ? stage : ""}${kind}${numbers}`;
 }
 
-function line(schedule: Schedule, spans: readonly Span[], perUnit: number, columns: number, colour: boolean): string {
+/** What is drawn over a time: the longest of its names for which there is room, or the last. */
+interface Bar {
+  readonly start: number;
+  readonly end: number;
+  readonly names: readonly string[];
+  readonly ansi: string;
+}
+
+function barsOf(schedule: Schedule, spans: readonly Span[]): Bar[] {
   const first = spans.reduce((least, { action }) => Math.min(least, action.stage), Infinity);
+  return spans.map(({ action, start, end }) => {
+    const short = action.stage === first ? action.kind : action.kind.toLowerCase();
+    const some = action.microbatches.length > 1 ? `${short}${action.microbatches[0]}+` : short;
+    return { start, end, names: [name(schedule, action), some, short], ansi: ansi[action.kind] };
+  });
+}
+
+const barOfSum = ({ stage, start, end }: SumSpan): Bar => ({ start, end, names: [`S${stage}`, "S"], ansi: ansiOfSums });
+
+function line(bars: readonly Bar[], perUnit: number, columns: number, colour: boolean): string {
   let text = "";
   let at = 0;
-  for (const { action, start, end } of spans) {
+  for (const { start, end, names, ansi } of bars) {
     const from = Math.max(at, Math.round(start * perUnit));
     const to = Math.min(columns, Math.round(end * perUnit));
     if (to <= from) continue;
     // The last column stays free, so that neighbours of one kind can be told apart.
     const space = to - from > 1 ? to - from - 1 : 1;
-    const full = name(schedule, action);
-    const short = action.stage === first ? action.kind : action.kind.toLowerCase();
-    const some = action.microbatches.length > 1 ? `${short}${action.microbatches[0]}+` : short;
-    const shown = ([full, some].find((text) => text.length <= space) ?? short).padEnd(space, colour ? " " : "-");
-    text += " ".repeat(from - at) + (colour ? `\x1b[${ansi[action.kind]}m${shown}\x1b[0m` : shown) +
+    const shown = (names.find((text) => text.length <= space) ?? names[names.length - 1]).padEnd(
+      space,
+      colour ? " " : "-",
+    );
+    text += " ".repeat(from - at) + (colour ? `\x1b[${ansi}m${shown}\x1b[0m` : shown) +
       " ".repeat(to - from - space);
     at = to;
   }

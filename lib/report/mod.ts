@@ -26,6 +26,7 @@ export {
 } from "./ablation.ts";
 export { agreementIntervals, agreementNotes, agreementSections, agreementTable, agreementTitle } from "./agreement.ts";
 export { certaintyNotes, type MeasuredRatio, rangeText } from "./certainty.ts";
+export { diagnosisText } from "./diagnosis.ts";
 export { type Bundle, display, type DisplayOptions } from "./display.ts";
 export {
   accountTable,

@@ -1,7 +1,7 @@
 /** Plans as tables, sentences and JSON. */
 import { formatBytes } from "../bytes.ts";
 import { countParameters, type Model } from "../models/model.ts";
-import type { PlanOptions, TrainingPlan } from "../planning/plan.ts";
+import type { PlanOptions, TrainingPlan } from "../planning/options.ts";
 import { formatAction } from "../schedules/schedule.ts";
 import type { Table } from "./html.ts";
 import { variantOf } from "./variant.ts";
@@ -36,6 +36,18 @@ export function gaveUp({ schedule, recompute, makespan, unlimited }: TrainingPla
     `${recomputing > 0 ? `; ${recomputing} of ${recompute.length} stages recompute` : ""}. Times are simulated.`;
 }
 
+/** Where replicas are, and what their sums add to the step, in a sentence; empty where there is one. */
+export function planReplicas({ replicas, neighbours, exposedSums, makespan, plain }: TrainingPlan): string {
+  if (replicas === 1) return "";
+  const beside = neighbours === undefined
+    ? ""
+    : `, neighbours on a host are ${neighbours === "ranks" ? "ranks of a replica" : "replicas of a rank"}`;
+  return `${replicas} replicas${beside}: their sums make the step ${
+    (100 * exposedSums / makespan).toFixed(1)
+  } % of itself longer. ` +
+    `Plain 1F1B with its sums after it takes ${(plain / makespan).toFixed(3)} times as long.`;
+}
+
 /** What a step takes with the times of a cluster file, and what was not tried for want of times. */
 export function clusterLines({ makespan, leftOut }: TrainingPlan, file: string): string[] {
   const reasons = new Map<string, string[]>();
@@ -55,6 +67,7 @@ export function planJson(
 ): Record<string, unknown> {
   const { devices, microbatches, samples = 1, budget, precision = "f32" } = options;
   const { schedule, parts, recompute, sums, makespan, peak, unlimited, leftOut } = result;
+  const { replicas, neighbours, exposedSums, plain } = result, { hosts = 1, shardOptimizer = false } = options;
   return {
     schema: 1,
     mode: "predicted",
@@ -65,6 +78,10 @@ export function planJson(
     precision,
     budget,
     ...file !== undefined && { cluster: file, leftOut },
+    ...(replicas > 1 || hosts > 1) && {
+      replicated: { replicas, hosts, neighbours: neighbours ?? null, shardOptimizer, exposedSums },
+    },
+    plain,
     schedule: variantOf(schedule),
     placement: schedule.placement,
     layers: parts.map((layers) => layers.length),

@@ -2,9 +2,10 @@
 import type { Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
+import type { SumTime } from "../runtime/replica_sums.ts";
 import type { StepResult } from "../runtime/step.ts";
 import type { Schedule } from "../schedules/schedule.ts";
-import { simulate, type Span } from "../schedules/price/simulate.ts";
+import { simulate, type Span, type SumSpan } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { type Timeline, transfersOf } from "./timeline.ts";
 
@@ -15,6 +16,9 @@ import { type Timeline, transfersOf } from "./timeline.ts";
  * gradient cannot be used before it is made, so every transfer bounds how far two clocks are apart, those of activations from
  * one side and those of gradients from the other. Clocks within the bounds are taken as one; others are set to the middle, as
  * NTP does (RFC 5905, section 8), so that a drawing can be off by half the round trip of a message.
+ *
+ * Of several replicas it is the first, on real devices with its sums over all: each behind the action that it waited for, as long as the
+ * host has seen it take.
  *
  * @example
  * ```ts
@@ -35,10 +39,11 @@ import { type Timeline, transfersOf } from "./timeline.ts";
 export function runTimeline(
   schedule: Schedule,
   mode: Mode,
-  { intervals, optimizerAfter }: Pick<StepResult, "intervals" | "optimizerAfter">,
+  { intervals: all, optimizerAfter, sums = [] }: Pick<StepResult, "intervals" | "optimizerAfter" | "sums">,
   transfer?: TransferTime,
 ): Timeline | undefined {
-  if (!intervals) return undefined;
+  if (!all) return undefined;
+  const intervals = all.slice(0, schedule.actions.length);
   if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer, optimizerAfter));
   const spans = schedule.actions.flatMap((actions, rank) =>
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
@@ -50,7 +55,26 @@ export function runTimeline(
   const ends = intervals.map((list, rank) =>
     list.reduce((most, { end }) => Math.max(most, end), -Infinity) + offsets[rank] - start
   );
-  return { spans: moved, makespan: ends.reduce((most, end) => Math.max(most, end)) };
+  return {
+    spans: moved,
+    makespan: ends.reduce((most, end) => Math.max(most, end)),
+    ...(sums.length > 0 ? { sums: sumsAfter(schedule, moved, sums) } : {}),
+  };
+}
+
+/** The sums over replicas, which the host has timed, behind the actions that they waited for: the two clocks are not one. */
+function sumsAfter(
+  schedule: Schedule,
+  spans: readonly Span[],
+  sums: readonly (readonly SumTime[])[],
+): SumSpan[] {
+  return schedule.actions.flatMap((_, rank) =>
+    (sums[rank] ?? []).map(({ stage, begin, end }) => {
+      const last = spans.filter(({ action: { kind, stage: own } }) => own === stage && (kind === "W" || kind === "B"));
+      const start = Math.max(...last.map((span) => span.end));
+      return { rank, stage, start, end: start + end - begin };
+    })
+  );
 }
 
 const shift = ({ start, end }: Interval, by: number): Interval => ({ start: start + by, end: end + by });

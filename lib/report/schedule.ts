@@ -10,12 +10,31 @@ import type { Costs } from "../schedules/price/costs.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { peakMemory } from "../schedules/price/peak_memory.ts";
 import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
+import type { Neighbours, SumWay } from "../schedules/price/replicas.ts";
 import { simulate, type Simulation } from "../schedules/price/simulate.ts";
 import { ganttFigure } from "./gantt.ts";
 import type { Section, Table } from "./html.ts";
 import { variantOf } from "./variant.ts";
 
 export { variantOf };
+
+/** What there is to say of a pipeline with replicas. */
+export interface Replicated {
+  /** How many there are. */
+  readonly replicas: number;
+  /** Hosts that their devices are on. */
+  readonly hosts: number;
+  /** What neighbours on a host are. */
+  readonly neighbours: Neighbours;
+  /** How gradients are summed. */
+  readonly way: SumWay;
+  /** Whether each replica updates a part of the parameters alone. */
+  readonly shardOptimizer: boolean;
+  /** The step without the time of sums: it is longer by what of them is exposed. */
+  readonly withoutSums: number;
+  /** The step by plain 1F1B with its sums after each rank's last action. */
+  readonly plain: number;
+}
 
 /** A schedule and what it costs. */
 export interface Priced {
@@ -25,6 +44,8 @@ export interface Priced {
   simulation: Simulation;
   /** The most activations that each rank holds at once, which is what papers compare. */
   peakActivations: readonly number[];
+  /** Where there are several replicas. */
+  replicated?: Replicated;
 }
 
 /**
@@ -45,7 +66,7 @@ const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 const time = (value: number) => String(Number(value.toPrecision(6)));
 
 /** The project's JSON of a simulated schedule, version 1; actions carry their times. */
-export function scheduleJson({ schedule, simulation, peakActivations }: Priced): Record<string, unknown> {
+export function scheduleJson({ schedule, simulation, peakActivations, replicated }: Priced): Record<string, unknown> {
   const { name, placement, policy = null, slower = null } = schedule;
   const { devices, stages, microbatches, split: twoStage, width } = sizesOf(schedule);
   const { makespan, bubbleRatio, steadyBubbleRatio, spans, busy, peak, criticalPath } = simulation;
@@ -71,11 +92,37 @@ export function scheduleJson({ schedule, simulation, peakActivations }: Priced):
     peakActivations,
     criticalPath: criticalPath.map(({ action }) => formatAction(action)),
     actions,
+    ...replicated && { replicated, sums: simulation.sums },
   };
+}
+
+/** The sums of the rank that has most of them, and of these what the step is longer by. */
+export function sumsOf({ simulation: { sums, makespan }, replicated }: Priced): { time: number; exposed: number } {
+  const byRank = new Map<number, number>();
+  for (const { rank, start, end } of sums) byRank.set(rank, (byRank.get(rank) ?? 0) + end - start);
+  const exposed = replicated ? Math.max(0, makespan - replicated.withoutSums) : 0;
+  return { time: Math.max(0, ...byRank.values()), exposed: exposed > 1e-9 * makespan ? exposed : 0 };
+}
+
+/** Where replicas are, and what their sums add to a step, in sentences; empty where there is one. */
+export function replicasText(priced: Priced): string {
+  const { replicated, simulation: { makespan } } = priced;
+  if (!replicated) return "";
+  const { replicas, hosts, neighbours, way, shardOptimizer, plain } = replicated;
+  const { time: sums, exposed } = sumsOf(priced);
+  const beside = neighbours === "ranks" ? "ranks of a replica" : "replicas of a rank";
+  const place = hosts > 1 ? ` on ${hosts} hosts, neighbours on a host are ${beside}` : "";
+  const what = shardOptimizer ? "sums, to a part for each replica's optimizer," : "sums";
+  const hidden = sums > 0 ? ` (${percent(Math.max(0, 1 - exposed / sums))} hidden)` : "";
+  return `${replicas} replicas${place}; ${what} ${way}: up to ${time(sums)} a rank, the step is longer by ${
+    time(exposed)
+  }${hidden}. ` +
+    `Plain 1F1B with its sums after it takes ${time(plain)}: ${(plain / makespan).toFixed(3)} times as long`;
 }
 
 /** One line a schedule; speed-ups are against the first. */
 export function scheduleTable(rows: readonly Priced[]): Table {
+  const isSummed = rows.some(({ replicated }) => replicated);
   return {
     columns: [
       "schedule",
@@ -83,15 +130,19 @@ export function scheduleTable(rows: readonly Priced[]): Table {
       "speed-up",
       "bubble",
       "steady bubble",
+      ...isSummed ? ["sums", "exposed"] : [],
       "peak memory by rank",
       "activations alone",
     ],
-    rows: rows.map(({ schedule, simulation, peakActivations }) => [
+    rows: rows.map((row) => [row, sumsOf(row)] as const).map((
+      [{ schedule, simulation, peakActivations }, { time: sums, exposed }],
+    ) => [
       variantOf(schedule),
       time(simulation.makespan),
       simulation.makespan > 0 ? (rows[0].simulation.makespan / simulation.makespan).toFixed(3) : "-",
       percent(simulation.bubbleRatio),
       percent(simulation.steadyBubbleRatio),
+      ...isSummed ? [time(sums), time(exposed)] : [],
       peaks(simulation.peak),
       peaks(peakActivations),
     ]),
@@ -105,7 +156,7 @@ function peaks(peak: readonly number[]): string {
 }
 
 /** What the critical path consists of, in one sentence. */
-export function criticalPathText({ criticalPath, makespan }: Simulation): string {
+export function criticalPathText({ criticalPath, makespan, sums: summed }: Simulation): string {
   const sums: Partial<Record<Kind, number>> = {};
   let busy = 0;
   for (const { action, start, end } of criticalPath) {
@@ -115,7 +166,9 @@ export function criticalPathText({ criticalPath, makespan }: Simulation): string
   const parts = (["F", "I", "W", "B"] as Kind[]).filter((kind) => sums[kind]).map((kind) =>
     `${kind} ${time(sums[kind]!)}`
   );
-  if (makespan - busy > 1e-9 * makespan) parts.push(`transfers and tail ${time(makespan - busy)}`);
+  if (makespan - busy > 1e-9 * makespan) {
+    parts.push(`transfers${summed.length > 0 ? ", sums" : ""} and tail ${time(makespan - busy)}`);
+  }
   return [`Critical path: ${criticalPath.length} actions`, ...parts].join(", ");
 }
 
@@ -130,10 +183,12 @@ export function slowerText({ policy, slower }: Schedule): string {
 export function scheduleSections(rows: readonly Priced[], memory: Memory): Section[] {
   const until = Math.max(...rows.map(({ simulation }) => simulation.makespan));
   const memoryUntil = Math.max(...rows.flatMap(({ simulation }) => simulation.peak));
-  const sections = rows.map(({ schedule, simulation }) => ({
+  const sections = rows.map((row) => [row, row.schedule, row.simulation] as const).map((
+    [row, schedule, simulation],
+  ) => ({
     heading: `${variantOf(schedule)}: ${time(simulation.makespan)} units, bubble ${percent(simulation.bubbleRatio)}`,
     name: variantOf(schedule),
-    text: criticalPathText(simulation),
+    text: [replicasText(row), criticalPathText(simulation)].filter(Boolean).join(". "),
     figure: ganttFigure(schedule, simulation, {
       memory: memoryTimeline(schedule, simulation.spans, memory),
       until,

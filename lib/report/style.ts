@@ -29,6 +29,9 @@ export const kindNames: Readonly<Record<Kind, string>> = {
   B: "B: full backward",
 };
 
+/** Colour of sums over replicas, grey: they are no work of the rank's. */
+export const sumColour = "#6b6b6b";
+
 /** Colours for anything else that comes in series. */
 export const seriesColours: readonly string[] = [
   "#0072b2",

@@ -1,4 +1,4 @@
-import type { Span } from "../schedules/price/simulate.ts";
+import type { Span, SumSpan } from "../schedules/price/simulate.ts";
 import { isMessage, type Program } from "../schedules/program.ts";
 
 /** What drawings need of a step, simulated or measured: `simulate()` returns it, and a run can. */
@@ -7,6 +7,8 @@ export interface Timeline {
   readonly spans: readonly Span[];
   /** End of the slowest rank. */
   readonly makespan: number;
+  /** Sums of gradients over replicas, where there are several: drawn on a track of their own under their rank's. */
+  readonly sums?: readonly SumSpan[];
   /** Chain of actions that sets the makespan, first to last. */
   readonly criticalPath?: readonly Span[];
 }

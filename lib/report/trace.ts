@@ -18,7 +18,7 @@ export interface TraceOptions {
 
 /**
  * A step as a trace in Chrome's JSON format, which Perfetto (ui.perfetto.dev) and chrome://tracing open: one track a
- * rank with every action at its real duration, a flow arrow for every transfer between ranks, and memory counters.
+ * rank with every action at its real duration, one below it for its sums over replicas, a flow arrow for every transfer between ranks, and memory counters.
  * Simulated and measured steps are written alike.
  *
  * Times are whole nanoseconds, in microseconds of three decimals: starts and ends are rounded, a duration is their
@@ -59,9 +59,19 @@ function eventsOf({ schedule, timeline, ...options }: ComparedStep, pid: number)
   const { microseconds = 1000, memory, title = schedule.name } = options;
   const nanoseconds = (time: number) => Math.round(time * microseconds * 1000);
   const events: Record<string, unknown>[] = [{ ph: "M", pid, name: "process_name", args: { name: title } }];
-  for (let rank = 0; rank < schedule.actions.length; rank++) {
-    events.push({ ph: "M", pid, tid: rank, name: "thread_name", args: { name: `rank ${rank}` } });
-    events.push({ ph: "M", pid, tid: rank, name: "thread_sort_index", args: { sort_index: rank } });
+  const { sums = [] } = timeline, ranks = schedule.actions.length;
+  const trackOf = (tid: number, name: string, sort_index: number) => {
+    events.push({ ph: "M", pid, tid, name: "thread_name", args: { name } });
+    events.push({ ph: "M", pid, tid, name: "thread_sort_index", args: { sort_index } });
+  };
+  for (let rank = 0; rank < ranks; rank++) {
+    trackOf(rank, `rank ${rank}`, sums.length > 0 ? 2 * rank : rank);
+    if (sums.length > 0) trackOf(ranks + rank, `sums of rank ${rank}`, 2 * rank + 1);
+  }
+  for (const { rank, stage, start, end } of sums) {
+    const ts = nanoseconds(start), dur = Math.max(nanoseconds(end), ts + 1) - ts;
+    const name = `sum of stage ${stage}`;
+    events.push({ ph: "X", pid, tid: ranks + rank, ts: ts / 1000, dur: dur / 1000, name, cat: "sum", args: { stage } });
   }
   const transfers = transfersOf(program, timeline.spans);
   const slices = slicesOf(program, timeline.spans, transfers, nanoseconds);

@@ -9,7 +9,7 @@ import { actionAt, awaited, endStay, given, incoming, outgoing, passOn, savedOf,
 import { recordPass } from "./pass.ts";
 import type { Rank, Run } from "./run.ts";
 import { standStill } from "./stall.ts";
-import { RankError } from "./transport.ts";
+import { NotFiniteError } from "./transport.ts";
 import { nameOf, peerOf } from "./world.ts";
 
 /** An action that can be recorded: its memory is there, and what comes from the host is uploaded; see `recordPass`. */
@@ -159,7 +159,7 @@ async function sumOfLosses({ program, rank }: Run, read: Promise<ArrayBuffer>): 
   for (let microbatch = 0; microbatch < program.microbatches; microbatch++) {
     const loss = losses[microbatch * alignment / 4];
     if (!Number.isFinite(loss)) {
-      throw new RankError(
+      throw new NotFiniteError(
         `${nameOf(rank)} failed at ${program.stages - 1}F${microbatch}: the loss of the micro-batch is ${loss}`,
       );
     }

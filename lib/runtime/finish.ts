@@ -11,7 +11,7 @@ import { type MeanOfState, meanOfState } from "./replica_state.ts";
 import type { Rank, Run, StepInput } from "./run.ts";
 import { clearOthers } from "./sharded.ts";
 import { endStageSums } from "./stage_sums.ts";
-import { RankError, type Reduction } from "./transport.ts";
+import { NotFiniteError, type Reduction } from "./transport.ts";
 import { sumInto } from "./transports/reduce.ts";
 import { nameOf, peerOf, placeOf } from "./world.ts";
 
@@ -87,7 +87,7 @@ interface End {
  * Finds out with the other ranks whether the step stands, and returns what is to be submitted then: the update, or where gradients
  * have overflowed what makes the step undone. Until then nothing is submitted that could not be taken back.
  *
- * @throws {RankError} Where the step fails: a loss or, unless a smaller loss scale may help, a gradient is not finite.
+ * @throws {NotFiniteError} Where the step fails: a loss or, unless a smaller loss scale may help, a gradient is not finite.
  */
 export async function finish(run: Run): Promise<End> {
   const { rank, optimize, lossScale, program, clip } = run;
@@ -141,7 +141,7 @@ export async function finish(run: Run): Promise<End> {
   const scaled = lossScale
     ? `, although the loss is scaled by no more than ${lossScale.value}: the training has diverged`
     : "";
-  throw new RankError(
+  throw new NotFiniteError(
     `${
       nameOf({ number: found.rank, replica: found.replica ?? 0, replicas })
     } failed at ${device.activity}: the gradient of "${found.parameter}" is not finite${scaled}`,

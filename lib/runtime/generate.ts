@@ -10,7 +10,7 @@ import type { Piece, StepInput } from "./run.ts";
 import { sampleToken, type SamplingOptions, samplingRules } from "./sampling.ts";
 import { forgetSequence, releaseSequence } from "./sequence.ts";
 import { expectNoError, runAll } from "./step.ts";
-import { RankError } from "./transport.ts";
+import { NotFiniteError, RankError } from "./transport.ts";
 import { undoEvaluation } from "./undo.ts";
 
 /** A token that has been drawn. */
@@ -166,7 +166,7 @@ function drawn(logits: Float32Array, sampling: SamplingOptions, random: Generato
   try {
     return sampleToken(logits, sampling, random);
   } catch (error) {
-    throw new Error(`generate: at position ${position} ${reasonOf(error)}`, { cause: error });
+    throw new NotFiniteError(`generate: at position ${position} ${reasonOf(error)}`, { cause: error });
   }
 }
 

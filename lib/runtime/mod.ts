@@ -36,6 +36,7 @@ export { openWorld, type ProcessSet, type WorldOptions } from "./open_world.ts";
 export { partition } from "./partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./pipeline.ts";
 export type { RankPeak } from "./rank.ts";
+export type { SumTime } from "./replica_sums.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText, withRecompute } from "./recompute.ts";
 export type { SamplingOptions } from "./sampling.ts";
 export type { Stall } from "./run.ts";

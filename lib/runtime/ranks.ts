@@ -13,7 +13,7 @@ import { placedOrUndone, placeStage } from "./placed.ts";
 import type { Rank } from "./run.ts";
 import { type Share, sharesOf, type Sharing, updatedPiece } from "./shares.ts";
 import type { Tie } from "./ties.ts";
-import { placeOf, type World } from "./world.ts";
+import { nameOf, placeOf, type World } from "./world.ts";
 
 /** What is placed, and where. */
 export interface Placement {
@@ -56,8 +56,11 @@ export function placeRanks(
   const dtype = mixed ? "f16" : "f32";
   /** A tied copy is treated as its original, or the two would part. */
   const kindOf = (name: string) => specFor(optimizer, originals.get(name) ?? name);
-  const places = world.peers.map((peer) => ({ peer, ...placeOf(peer, size) }));
   const replicas = world.size / size;
+  const places = world.peers.map((peer) => {
+    const place = placeOf(peer, size);
+    return { peer, ...place, replicas: Array.from({ length: replicas }, (_, at) => at * size + place.number) };
+  });
   const specOf = ({ parameters: [first] }: ParameterBlock) => kindOf(first.name);
   const sharing: Sharing = {
     ...{ replicas, specOf, sharded: shardOptimizer },
@@ -67,6 +70,7 @@ export function placeRanks(
   const placed = placedOrUndone(devices, () =>
     devices.map((device, at) => {
       const { number, replica } = places[at];
+      device.place = nameOf(places[at]);
       const own = [...placement.keys()].filter((stage) => placement[stage] === number);
       const stages = new Map(
         own.map((stage) => [stage, placeStage(layers[stage], sums[stage], device, { seed, originals, dtype, kindOf })]),
@@ -83,10 +87,8 @@ export function placeRanks(
   const transports = world.connect(devices);
   return devices.map((device, at) => {
     const timer = createTimer(device), transport = transports[at];
-    const twins = Array.from({ length: replicas }, (_, replica) => replica * size + places[at].number);
     return {
       ...places[at],
-      replicas: twins,
       device,
       model,
       dtype,

@@ -16,7 +16,11 @@ export interface Transport {
    * once. `id` is unique among the messages of a step from this rank to rank `to`.
    */
   send(to: number, id: number, tensor: Tensor): () => void;
-  /** Waits for the message, then writes it into `target`, ahead of whatever is submitted to its device afterwards. */
+  /**
+   * Waits for the message, then writes it into `target`, ahead of whatever is submitted to its device afterwards. Nothing is allocated on
+   * that device: sums over replicas wait beside the rank's actions. A rank may have several waits open, those of its sums, when
+   * it fails itself: after `recover` nothing is written for them any more.
+   */
   receive(from: number, id: number, target: Tensor): Promise<void>;
   /**
    * Begins the sum of `tensor` over `ranks`, of which this is one; all call it with the same ranks in the same order, and get the
@@ -52,3 +56,6 @@ export interface Reduction {
 export class RankError extends Error {
   override name = "RankError";
 }
+
+/** A loss, a gradient or a logit that is no finite number: nothing is broken, but for the values. */
+export class NotFiniteError extends RankError {}

@@ -32,7 +32,14 @@
 export { formatBytes, parseBytes } from "../bytes.ts";
 export { UserError } from "../errors.ts";
 
-export { type Cluster, clusterCosts, type ClusterStage, readCluster } from "./price/cluster.ts";
+export {
+  type Cluster,
+  clusterCosts,
+  type ClusterLink,
+  clusterNetwork,
+  type ClusterStage,
+  readCluster,
+} from "./price/cluster.ts";
 export {
   type Costs,
   type Link,
@@ -74,6 +81,7 @@ export { forwardOnly } from "./transforms/forward_only.ts";
 export { mergeBackward } from "./transforms/merge.ts";
 export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./transforms/pair.ts";
 export { formatPolicy, parsePolicy, policies, type Policy, type PolicyKind } from "./transforms/policy.ts";
+export { plainMakespan } from "./transforms/plain.ts";
 export { twoStage, type TwoStageOptions } from "./transforms/two_stage.ts";
 export { wholeBackward } from "./transforms/whole.ts";
 

@@ -152,7 +152,8 @@ export async function openCorpus(path: string | readonly string[], options: Corp
   expectPart("documents", all, all - held, "train", heldOut);
   const bytes = blocks.reduce((sum, block) => sum + block.bytes, 0);
   const sizes = files.map((file) => `${basename(file)} ${sizeOfFile(file)}`);
-  const contents = hash(sizes.join("\n")).toString(16);
+  const digests = blocks.flatMap(({ digest }) => digest ?? []);
+  const contents = hash([...sizes, ...digests].join("\n")).toString(16);
   const part = (part: Part) => (options: CorpusBatches) => {
     expectPart("documents", all, part === "train" ? all - held : held, part, heldOut);
     const identity = { files: contents, part, heldOut, field };

@@ -1,5 +1,6 @@
 /** Files that are larger than memory, read block by block. */
 import { isUtf8 } from "node:buffer";
+import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { UserError } from "../errors.ts";
 import { fileProblem } from "../files.ts";
@@ -11,12 +12,29 @@ export interface Block {
   readonly bytes: number;
   /** How many documents begin here, and end. */
   readonly documents: number;
+  /** Tells what stands in it from anything else, where it has been looked through. */
+  readonly digest?: string;
   /**
    * Reads it; what it returns gives each document by its number in here, and may be called in any order.
    *
    * @throws {UserError} When the file cannot be read any more, or has changed.
    */
   read(): Promise<(document: number) => string>;
+}
+
+/** A stretch of a file, with its bytes. */
+export interface Stretch {
+  /** Where it begins in the file. */
+  readonly start: number;
+  readonly bytes: Uint8Array;
+  /** Tells its bytes from any others. */
+  readonly digest: string;
+  /**
+   * Reads its bytes anew.
+   *
+   * @throws {UserError} When they cannot be read any more, or are others.
+   */
+  again(): Promise<Uint8Array>;
 }
 
 /** What is read at a time. */
@@ -37,7 +55,7 @@ export async function* stretches(
   size: number,
   cut: (bytes: Uint8Array) => number,
   what: string,
-): AsyncGenerator<{ start: number; bytes: Uint8Array }> {
+): AsyncGenerator<Stretch> {
   const { length, read, close } = await reading(path);
   try {
     if (length === 0) throw new UserError(`${shown(path)} is empty`);
@@ -53,13 +71,32 @@ export async function* stretches(
           );
         }
       }
-      yield { start, bytes: bytes.subarray(0, end) };
+      yield stretchOf(path, start, bytes.subarray(0, end));
       start += end;
     }
   } finally {
     await close();
   }
 }
+
+/** Keeps the digest of its bytes, and not these. */
+function stretchOf(path: string, start: number, bytes: Uint8Array): Stretch {
+  const { length } = bytes, digest = digestOf(bytes);
+  return {
+    ...{ start, bytes, digest },
+    again: async () => {
+      const now = await readStretch(path, start, length);
+      if (digestOf(now) !== digest) throw changed(path);
+      return now;
+    },
+  };
+}
+
+const digestOf = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("base64");
+
+/** A file is no longer what its documents were counted in: to go on would train on pieces of others. */
+export const changed = (path: string): UserError =>
+  new UserError(`${shown(path)} has changed while it was in use: leave it as it is for as long as it is read`);
 
 /**
  * So many bytes of a file, from `start` on.

@@ -156,14 +156,25 @@ function keeping(read: (index: number) => Promise<Image>): (index: number) => Pr
   };
 }
 
-/** What `work` makes of each item, in their order; a few of them are worked on at a time. */
+/**
+ * What `work` makes of each item, in their order; a few of them are worked on at a time. Where one fails, no other is begun, and
+ * none is still under way when that is said.
+ */
 async function inTurns<Item, Result>(items: readonly Item[], work: (item: Item) => Promise<Result>): Promise<Result[]> {
-  const results: Result[] = [];
+  const results: Result[] = [], failures: unknown[] = [];
   const waiting = items.entries();
   const turns = Array.from({ length: mostAtOnce }, async () => {
-    for (const [index, item] of waiting) results[index] = await work(item);
+    try {
+      for (const [index, item] of waiting) {
+        if (failures.length > 0) return;
+        results[index] = await work(item);
+      }
+    } catch (error) {
+      failures.push(error);
+    }
   });
   await Promise.all(turns);
+  if (failures.length > 0) throw failures[0];
   return results;
 }
 

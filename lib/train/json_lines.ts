@@ -2,7 +2,7 @@
 import { UserError } from "../errors.ts";
 import { described } from "../rules.ts";
 import { firstLine, quoted, shown } from "../text.ts";
-import { type Block, blockBytes, readStretch, stretches, textOf } from "./file_blocks.ts";
+import { type Block, blockBytes, stretches, textOf } from "./file_blocks.ts";
 
 const newline = 0x0a;
 
@@ -15,8 +15,8 @@ export async function jsonLineBlocks(path: string, field: string, size: number =
   const blocks: Block[] = [];
   let before = 0; // lines
   const cut = (bytes: Uint8Array) => bytes.lastIndexOf(newline) + 1;
-  for await (const { start, bytes } of stretches(path, size, cut, "a line")) {
-    const { length } = bytes, first = before + 1;
+  for await (const { start, bytes, digest, again } of stretches(path, size, cut, "a line")) {
+    const first = before + 1;
     const open = (bytes: Uint8Array) => {
       const lines = linesOf(bytes);
       return { lines, text: (line: Line) => documentOf(path, field, bytes, line, start, first) };
@@ -27,11 +27,9 @@ export async function jsonLineBlocks(path: string, field: string, size: number =
     const documents = lines.length;
     if (documents === 0) continue;
     blocks.push({
-      bytes: length,
-      documents,
+      ...{ bytes: bytes.length, documents, digest },
       async read() {
-        const { lines, text } = open(await readStretch(path, start, length));
-        if (lines.length !== documents) throw new UserError(`${shown(path)} has changed while it was in use`);
+        const { lines, text } = open(await again());
         return (document) => text(lines[document]);
       },
     });

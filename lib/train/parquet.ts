@@ -3,7 +3,7 @@ import { UserError } from "../errors.ts";
 import { formatBytes } from "../bytes.ts";
 import { optional } from "../optional.ts";
 import { firstLine, quoted, shown } from "../text.ts";
-import { type Block, readStretch } from "./file_blocks.ts";
+import { type Block, changed, readStretch } from "./file_blocks.ts";
 import { stat } from "node:fs/promises";
 
 /** The most text that a row group may hold, since it is read whole. */
@@ -28,6 +28,13 @@ export async function parquetBlocks(path: string, column: string): Promise<Block
   const size = await stat(path).catch((error) => {
     throw refused(error);
   });
+  /** Rows are not read before they are drawn: what the system says of the file tells whether it is still the same. */
+  const expectSame = async () => {
+    const now = await stat(path).catch((error) => {
+      throw refused(error);
+    });
+    if (now.size !== size.size || now.mtimeMs !== size.mtimeMs) throw changed(path);
+  };
   const file = {
     byteLength: size.size,
     slice: async (start: number, end: number = size.size) => (await readStretch(path, start, end - start)).buffer,
@@ -74,8 +81,8 @@ export async function parquetBlocks(path: string, column: string): Promise<Block
           parsers: { stringFromBytes: (bytes: Uint8Array | undefined) => bytes && decoded(decoder, bytes) },
         }).catch((error) => {
           throw refused(error);
-        });
-        if (values.length !== rows) throw new UserError(`${shown(path)} has changed while it was in use`);
+        }).finally(expectSame); // and if it is not, that is why
+        if (values.length !== rows) throw changed(path);
         const texts: unknown[] = values.map((row) => row[column]);
         return (document) => {
           const text = texts[document];

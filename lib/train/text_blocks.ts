@@ -1,7 +1,5 @@
 /** Plain text: files are cut into passages, which are documents. */
-import { UserError } from "../errors.ts";
-import { shown } from "../text.ts";
-import { type Block, blockBytes, characterStart, expectUtf8, readStretch, stretches, textOf } from "./file_blocks.ts";
+import { type Block, blockBytes, characterStart, expectUtf8, stretches, textOf } from "./file_blocks.ts";
 
 /** The most bytes of a passage. */
 export const passageBytes = 2 ** 14;
@@ -16,16 +14,13 @@ const newline = 0x0a, space = 0x20;
  */
 export async function textBlocks(path: string, size: number = blockBytes): Promise<Block[]> {
   const blocks: Block[] = [];
-  for await (const { start, bytes } of stretches(path, size, (bytes) => cutAt(bytes, bytes.length), "a text")) {
+  const cut = (bytes: Uint8Array) => cutAt(bytes, bytes.length);
+  for await (const { start, bytes, digest, again } of stretches(path, size, cut, "a text")) {
     expectUtf8(path, bytes, start);
-    const { length } = bytes, documents = passages(bytes).length;
     blocks.push({
-      bytes: length,
-      documents,
+      ...{ bytes: bytes.length, documents: passages(bytes).length, digest },
       async read() {
-        const bytes = await readStretch(path, start, length);
-        const ends = passages(bytes);
-        if (ends.length !== documents) throw new UserError(`${shown(path)} has changed while it was in use`);
+        const bytes = await again(), ends = passages(bytes);
         return (document) => {
           const from = document === 0 ? 0 : ends[document - 1];
           return textOf(path, bytes.subarray(from, ends[document]), start + from);

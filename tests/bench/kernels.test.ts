@@ -17,7 +17,7 @@ function bench(...args: string[]) {
   return spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", "kernels", ...args], {
     cwd: root,
     encoding: "utf8",
-    timeout: 120_000,
+    timeout: 300_000, // other tests may run beside it
   });
 }
 

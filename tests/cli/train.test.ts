@@ -8,6 +8,9 @@ import { adamw, createModel, createPipeline, generate, loadWeights, openDevices,
 import { openCorpus } from "twobp/train";
 import { readMetrics } from "../../lib/cli/metrics_file.ts";
 import { trainCommand } from "../../lib/cli/train_command.ts";
+import { explained } from "../../lib/cli/training_failure.ts";
+import type { TrainFlags } from "../../lib/cli/training_settings.ts";
+import { NotFiniteError } from "../../lib/runtime/transport.ts";
 import { start } from "../spawn.ts";
 
 const root = mkdtempSync(join(tmpdir(), "twobp-train-"));
@@ -147,15 +150,50 @@ test("a model of Hugging Face's files is trained on from its weights, and saved 
   set.close();
 });
 
-test("a training that fails says why, and leaves what it has found out", async () => {
-  const metrics = at("failed.jsonl"), json = at("failed.json");
+test("a training that diverges says in one line where, what is left and what may help, and leaves what it has found out", async () => {
+  const metrics = at("failed.jsonl"), json = at("failed.json"), save = at("failed");
   const flags = ["--optimizer", "sgd", "--lr", "100000", "--steps", "20", "--metrics", metrics, "--json", json];
-  const { code, stderr, stdout } = await trainProgram(...small, ...flags).done;
-  assert.equal(code, 1);
-  assert.match(stderr, /RankError: Rank \d failed at /);
+  const { code, stderr, stdout } = await trainProgram(...small, ...flags, "--save", save, "--save-every", "1").done;
+  assert.equal(code, 2);
   const [{ ended, steps }] = linesOf(metrics, "end"), { updates } = JSON.parse(readFileSync(json, "utf8"));
   assert.deepEqual([ended, steps], ["failure", updates.length]);
-  assert.match(stdout, /updates in [\d.]+ s, and then it failed: Rank \d failed at /);
+  const [last] = readdirSync(save).sort().toReversed(), path = join(save, last);
+  assert.equal(last, `step-${String(steps).padStart(6, "0")}`);
+  const line = stderr.split("\n").filter((text) => text.startsWith("train: "));
+  assert.equal(line.length, 1, stderr);
+  const said = `train: Update ${Number(steps) + 1} of 20 failed, the training has diverged: Rank 1 failed at `;
+  assert.ok(line[0].startsWith(said), line[0]);
+  const left = `; the last checkpoint is ${path}. Try a --lr below 100000, a --warm-up or --clip 1`;
+  assert.ok(line[0].endsWith(left), line[0]);
+  assert.ok(stderr.endsWith(`${line[0]}\n`), stderr); // nothing comes behind it
+  assert.match(stdout, /updates in [\d.]+ s, and then it failed: Update \d+ of 20 failed, /);
+});
+
+test("what to say of a failure depends on what had been asked for; another failure is left as it is", () => {
+  const found = new NotFiniteError("Rank 1 failed at 1F0: the loss of the micro-batch is NaN");
+  const flags = { steps: 9, warmUp: 3, clip: 2, precision: "mixed", save: at("nowhere") } as unknown as TrainFlags;
+  const text = (own: object, evaluating = false) =>
+    String(explained(found, { ...flags, ...own }, { made: 4, evaluating, learningRate: 0.01 }));
+  assert.equal(
+    text({}),
+    `UserError: Update 5 of 9 failed, the training has diverged: ${found.message}; there is no checkpoint yet. ` +
+      "Try a --lr below 0.01, a --warm-up longer than 3, a --clip below 2 or --precision f32",
+  );
+  assert.match(
+    text({ save: undefined }, true),
+    /^UserError: The evaluation after update 4 failed, .*; nothing was saved/,
+  );
+  const other = new Error("the device is lost");
+  assert.equal(explained(other, flags, { made: 4, evaluating: false, learningRate: 1 }), other);
+});
+
+test("a step that needs more than the budget is refused before the first, with what it would need", async () => {
+  const { code, stderr } = await trainProgram(...small, "--microbatches", "8", "--budget", "6MiB").done;
+  assert.equal(code, 2, stderr);
+  assert.match(
+    stderr,
+    /^train: --budget 6\.00 MiB: an update needs [\d.]+ MiB on rank [01]; give fewer --samples [^\n]*\n$/,
+  );
 });
 
 test("killed without a word and resumed, it ends with the metrics of an undisturbed run, bit for bit", {
@@ -231,7 +269,38 @@ const mistakes: [string, string[], RegExp][] = [
   [
     "a warm-up as long as the training",
     ["--lr-schedule", "linear", "--warm-up", "200"],
-    /--warm-up 200 do not fit into --steps 200/,
+    /^--warm-up 200 does not fit into --steps 200: linear needs at least one update to fall in$/,
+  ],
+  ["a warm-up longer than the training", ["--warm-up", "201"], /^--warm-up 201 does not fit into --steps 200$/],
+  [
+    "a warm-up longer than the training, of a root",
+    ["--lr-schedule", "inverse-square-root", "--warm-up", "300"],
+    /^--warm-up 300 does not fit into --steps 200$/,
+  ],
+  [
+    "such a warm-up in settings",
+    config("f.json", '{"steps": 5, "warm-up": 6}'),
+    /^--warm-up 6 does not fit into --steps 5$/,
+  ],
+  [
+    "a field of a text without fields",
+    ["--data", text, "--field", "body"],
+    /^--field is for JSON lines and Parquet, and /,
+  ],
+  [
+    "makers of sums for a W that nobody delays",
+    ["--sums", "w"],
+    /^--sums w: 1f1b-1 has no delayed W .* add --two-stage$/,
+  ],
+  [
+    "checkpoints in a folder that is made last",
+    ["--out", at("o"), "--save", at("o/run")],
+    /^--save .* is in the folder of --out/,
+  ],
+  [
+    "the same from settings",
+    config("g.json", JSON.stringify({ out: at("o"), save: at("o") })),
+    /^--save .* is in the folder of --out/,
   ],
   ["a root without a warm-up", ["--lr-schedule", "inverse-square-root"], /needs --warm-up, 1 or more/],
   ["a fall of a constant rate", ["--lr-end", "0.1"], /constant does not/],

@@ -100,6 +100,30 @@ for (const model of tiny) {
   });
 }
 
+test("of two replicas it is what a step needs with their sums, to the byte", async () => {
+  const tried = { "llama-tiny": ["1f1b-1", "interleaved-1f1b", "zb-v"], "resnet-tiny": ["interleaved-1f1b"] };
+  for (const [model, names] of Object.entries(tried)) {
+    for (const name of names) {
+      const base = generate(name, { devices: 2 }), { placement } = base;
+      const all = { ...shape, replicas: 2, shardOptimizer: model === "resnet-tiny", placement };
+      const stages = await stageMemories(createModel(model), all), memory = (stage: number) => stages[stage];
+      assert.ok(stages.every(({ sum = 0 }) => sum > 0));
+      const pipeline = dryPipeline(createModel(model), 2, all);
+      for (const schedule of variants(base, [1], memory, ["fill", "end"])) {
+        const batch = blankBatch(createModel(model), 2 * shape.samples * sizesOf(schedule).microbatches);
+        const needed = (await pipeline.step(schedule, batch)).peaks.map((peak) => peak.needed);
+        const predicted = peakMemory(schedule, memory);
+        assert.deepEqual(predicted, needed.slice(2), described({ model }, schedule));
+        assert.ok(
+          needed.slice(0, 2).every((bytes, rank) => bytes <= predicted[rank]),
+          "the first replica needs no more",
+        );
+      }
+      pipeline.close();
+    }
+  }
+});
+
 test("so it is with frozen parameters, on stages that train nothing, some or all of theirs", async () => {
   const choices = {
     "llama-tiny": (name: string) => /embedding|blocks\.[01]/.test(name),

@@ -5,7 +5,7 @@ import type { Layer } from "../../lib/layers/layer.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
 import { partition } from "../../lib/runtime/partition.ts";
-import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { createPipeline, type PipelineOptions } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -14,7 +14,13 @@ import { adamw } from "../../lib/train/optimizers.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
 import { deep, randomBatch, tinyModel } from "../runtime/support.ts";
 
-type Case = readonly [model: Model, schedules: readonly Schedule[], batchOf: (seed: number) => Batch];
+type Case = readonly [
+  ...[model: Model, schedules: readonly Schedule[], batchOf: (seed: number) => Batch],
+  options?: Pick<PipelineOptions, "replicas" | "shardOptimizer">,
+];
+
+const images = () => resnet("r", { block: "basic", blocks: [1, 1], width: 4, stem: "3x3", size: 8, classes: 3 });
+const pictures = (seed: number) => syntheticImages({ size: 8, classes: 3, seed }).next(4);
 
 const cases = (): readonly Case[] => [
   [
@@ -26,18 +32,23 @@ const cases = (): readonly Case[] => [
     (seed) => randomBatch(deep, 8, seed),
   ],
   [
-    resnet("r", { block: "basic", blocks: [1, 1], width: 4, stem: "3x3", size: 8, classes: 3 }),
+    images(),
     [generate("1f1b-1", { devices: 2 }), twoStage(generate("1f1b-2", { devices: 2 }))],
-    (seed) => syntheticImages({ size: 8, classes: 3, seed }).next(4),
+    pictures,
   ],
+  // A replica in each process.
+  [images(), [twoStage(generate("gpipe", { devices: 1, microbatches: 2 }))], pictures, { replicas: 2 }],
+  [tinyModel(deep), [generate("naive", { devices: 1 })], (seed) => randomBatch(deep, 8, seed), {
+    ...{ replicas: 2, shardOptimizer: true },
+  }],
 ];
 
-/** A layer that fails in its next forward, when it is told to. */
+/** A layer that fails in its next forward, when it is told to; of several replicas the second's. */
 function fragile(layer: Layer, isBroken: () => boolean): Layer {
   return {
     ...layer,
     forward(y, x, saved) {
-      if (isBroken()) throw new Error("the layer is broken");
+      if (isBroken() && !y.device.place.endsWith("replica 0")) throw new Error("the layer is broken");
       layer.forward(y, x, saved);
     },
   };
@@ -52,17 +63,23 @@ const hashOf = (values: ReadonlyMap<string, Float32Array>) => {
 };
 
 /**
- * Trains, fails, trains on, and saves and sets what there is, for two models and two schedules each; the last stage is the one that
- * fails, on one rank alone.
+ * Trains, fails, trains on, and saves and sets what there is, for two models and two schedules each, and in two replicas; the last
+ * stage is the one that fails, on one rank alone.
  */
 export async function workload(set: DeviceSet): Promise<unknown[]> {
   const results: unknown[] = [];
-  for (const [model, schedules, batchOf] of cases()) {
+  for (const [model, schedules, batchOf, copies] of cases()) {
     for (const schedule of schedules) {
       let isBroken = false;
       const parts = partition(model, schedule.placement.length), last = parts[parts.length - 1];
       last[0] = fragile(last[0], () => isBroken);
-      const options = { optimizer: adamw({ learningRate: 0.01 }), placement: schedule.placement, parts, seed: 3 };
+      const options = {
+        optimizer: adamw({ learningRate: 0.01 }),
+        placement: schedule.placement,
+        parts,
+        seed: 3,
+        ...copies,
+      };
       const pipeline = createPipeline(set, model, options);
       const { loss, gradientNorm, peaks } = await pipeline.step(schedule, batchOf(1), { clip: 1 });
       isBroken = true;

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { ganttText } from "../../lib/report/gantt_text.ts";
+import { chromeTrace } from "../../lib/report/trace.ts";
 import { runTimeline } from "../../lib/report/run_timeline.ts";
 import { transfersOf } from "../../lib/report/timeline.ts";
 import { unitCosts } from "../../lib/schedules/price/costs.ts";
@@ -57,4 +59,27 @@ test("a virtual step with tied parameters is over when the gradients of the twin
 
 test("a run without timestamps has no timeline", () => {
   assert.equal(runTimeline(schedule, "real", {}), undefined);
+});
+
+test("of two replicas the first is drawn, its sums behind the last W or B of their stages, in drawings and traces", () => {
+  const devices = schedule.actions.length;
+  const sums = Array.from({ length: 2 * devices }, (_, peer) => [
+    { stage: peer % devices, begin: 100 + peer, end: 103.5 + peer },
+  ]);
+  const clocks = Array.from({ length: devices }, () => 42);
+  const intervals = [...intervalsWith(clocks), ...intervalsWith(clocks.map(() => 9000))];
+  const timeline = runTimeline(schedule, "real", { intervals, sums })!;
+  const alone = runTimeline(schedule, "real", { intervals: intervalsWith(clocks) })!;
+  assert.deepEqual(timeline.spans, alone.spans);
+  assert.equal(timeline.makespan, alone.makespan);
+  assert.equal(alone.sums, undefined);
+  assert.deepEqual(
+    timeline.sums,
+    schedule.placement.map((rank, stage) => {
+      const last = timeline.spans.filter(({ action }) => action.stage === stage && /[WB]/.test(action.kind)).at(-1)!;
+      return { rank, stage, start: last.end, end: last.end + 3.5 };
+    }),
+  );
+  assert.match(ganttText(schedule, timeline), /sums/);
+  assert.match(chromeTrace(schedule, timeline), /sums/);
 });

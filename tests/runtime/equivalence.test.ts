@@ -54,8 +54,13 @@ async function assertEqualsFullBatch(
 }
 
 for (const [mode, devices] of [["real", 2], ["virtual", 4]] as const) {
-  for (const [sizes, configuration] of [["odd", tiny], ["touching", aligned]] as const) {
-    test(`every schedule, policy and width equals one full-batch pass on ${devices} ${mode} devices, ${sizes} slots`, async () => {
+  for (const [half, [sizes, configuration]] of ([["odd", tiny], ["touching", aligned]] as const).entries()) {
+    // On four devices each order is run with one of the two sizes, on two with both.
+    const isRun = (index: number) => devices === 2 || index % 2 === half;
+    const which = devices === 2
+      ? "every schedule, policy and width"
+      : `every schedule, half of the policies and widths`;
+    test(`${which} equals one full-batch pass on ${devices} ${mode} devices, ${sizes} slots`, async () => {
       const set = sets[mode];
       const sequences = 2 * devices;
       const expected = await fullBatch(configuration, sequences);
@@ -64,7 +69,7 @@ for (const [mode, devices] of [["real", 2], ["virtual", 4]] as const) {
       for (const name of names) {
         const base = generate(name, { devices });
         const widths = Array.from({ length: sizesOf(base).microbatches }, (_, before) => before + 1);
-        for (const schedule of [base, ...everySplit(base, widths)]) {
+        for (const schedule of [base, ...everySplit(base, widths).filter((_, index) => isRun(index))]) {
           await assertEqualsFullBatch(pipeline, configuration, sequences, schedule, expected);
           assert.deepEqual(
             set.devices.map(({ ledger }) => ledger.total()),

@@ -1,13 +1,19 @@
 /** Copies of a pipeline that share each batch: what they make of it is what one pipeline makes of the whole. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
+import { measureStepCosts } from "../../lib/measure/step_costs.ts";
+import { predictMemory } from "../../lib/measure/memory.ts";
 import { linear } from "../../lib/layers/linear.ts";
 import { bert } from "../../lib/models/bert.ts";
+import { frozenModel } from "../../lib/models/frozen_model.ts";
 import { mamba } from "../../lib/models/mamba.ts";
 import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
-import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { createPipeline, type PipelineOptions } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -15,6 +21,7 @@ import { toArray } from "../../lib/tensor.ts";
 import { type Batch, microbatchOf } from "../../lib/train/data.ts";
 import { adamw, sgd } from "../../lib/train/optimizers.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
+import { train, type TrainOptions } from "../../lib/training/train.ts";
 import { assertSameGradients, deep, type Gradients, randomBatch, spied, tinyModel } from "./support.ts";
 
 let one: DeviceSet, two: DeviceSet, real: DeviceSet, virtual: DeviceSet;
@@ -264,6 +271,25 @@ test("what is set is set on all replicas, and what the optimizer keeps goes from
   single.close();
 });
 
+test("a stage that trains nothing has no sum, and an error of a device names rank and replica", async () => {
+  const schedule = split("1f1b-1", { policy: "fill" }, 2);
+  const model = frozenModel(tinyModel(deep), (name) => /embedding|blocks.0/.test(name));
+  const parts = [model.layers.slice(0, 3), model.layers.slice(3)];
+  for (const shardOptimizer of [false, true]) {
+    const pipeline = createPipeline(real, model, { optimizer, replicas: 2, parts, shardOptimizer });
+    assert.deepEqual(pipeline.end.sums, [1]);
+    const { sums } = await pipeline.step(schedule, text(8, 1));
+    assert.deepEqual(sums!.map((times) => times.map(({ stage }) => stage)), [[], [1], [], [1]]);
+    pipeline.close();
+  }
+  const small = createPipeline(real, tinyModel(deep), { optimizer, replicas: 2, budget: 200_000 });
+  await assert.rejects(
+    small.step(schedule, text(64, 1)),
+    /^RankError: Rank [01] of replica [01] failed at \d[FIW]\d: Rank [01] of replica [01] \(.*exceed the budget/,
+  );
+  small.close();
+});
+
 test("replicas that do not fit devices, batch or schedule are refused in one line, before anything runs", async () => {
   const refused = (text: string) => (error: Error) => error.name === "UserError" && error.message === text;
   assert.throws(
@@ -284,5 +310,52 @@ test("replicas that do not fit devices, batch or schedule are refused in one lin
     pipeline.step(generate("1f1b-1", { devices: 4 }), text(8, 1)),
     refused("Schedule 1f1b-1 is for 4 stages on 4 ranks, the pipeline has 2 on 2"),
   );
+  await assert.rejects(
+    measureStepCosts(real, pipeline, schedule, { source: { next: (samples) => text(samples, 1) }, samples: 2 }),
+    refused("measureStepCosts: this pipeline has 2 replicas; what is measured is a pipeline of one"),
+  );
+  pipeline.close();
+});
+
+test("train() gives each replica its share of every batch, and its checkpoints go on with another number of replicas", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "twobp-replicas-"));
+  const schedule = split("1f1b-1", { policy: "fill" }, 2);
+  const run = async (set: DeviceSet, options: Partial<PipelineOptions>, training: Partial<TrainOptions>) => {
+    const pipeline = createPipeline(set, tinyModel(deep), { optimizer, seed: 9, ...options });
+    const losses: number[] = [];
+    await train(pipeline, {
+      schedule,
+      data: (epoch) => [0, 1].map((at) => text(8, 2 * epoch + at)),
+      accumulate: 2,
+      evaluation: { every: 2, batches: [text(8, 99)] },
+      ...training,
+      onStep: ({ loss }) => losses.push(loss),
+      onEvaluation: ({ loss }) => losses.push(loss),
+    });
+    pipeline.close();
+    return losses;
+  };
+  const save = { folder, every: 1 };
+  const expected = await run(two, {}, { epochs: 4 });
+  const first = await run(real, { replicas: 2, shardOptimizer: true }, { epochs: 2, save });
+  const second = await run(two, {}, { epochs: 3, save, resume: true });
+  const third = await run(virtual, { replicas: 2 }, { epochs: 4, save, resume: true });
+  rmSync(folder, { recursive: true });
+  // The training that ends after three updates evaluates then too.
+  near([...first, second[0], ...third], expected);
+});
+
+test("what a step of replicas needs is no more than was predicted, and what its sums hold is just that", async () => {
+  const schedule = split("interleaved-1f1b", { policy: "end" }), { software, subgroupSize } = real.devices[0].gpu.info;
+  const options = { optimizer, replicas: 2 };
+  const predicted = await predictMemory(tinyModel(deep), schedule, 2, { ...options, software, subgroupSize });
+  const pipeline = createPipeline(real, tinyModel(deep), { ...options, placement: schedule.placement });
+  const { peaks } = await pipeline.step(schedule, text(16, 1));
+  for (const [peer, { needed, categories }] of peaks.entries()) {
+    const { needed: expected, categories: { workspace } } = predicted[peer];
+    assert.equal(categories.workspace, workspace);
+    assert.ok(needed <= expected, `${needed}, predicted ${expected}`); // messages are on their way for as long as they may
+    assert.ok(needed > 0.95 * expected, `${needed}, predicted ${expected}`);
+  }
   pipeline.close();
 });

@@ -12,6 +12,7 @@ import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { type Calls, countCalls } from "./calls.ts";
+import { deep, randomBatch, tinyModel } from "./support.ts";
 
 let set: DeviceSet;
 let counted: () => Calls;
@@ -79,3 +80,27 @@ for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
     }
   });
 }
+
+test("a steady step of two replicas makes nothing new for its sums either", async () => {
+  const four = await openDevices(4, { virtual: false }), count = countCalls(four);
+  const schedule = schedules[1], { microbatches } = sizesOf(schedule);
+  const messages = 2 * 2 * microbatches; // activations and gradients, in each replica
+  const sums = 4 * 2; // of each device's one block: a half to the other, and the sum of its own half, or the parameters
+  const reads = 2 + 4 + (four.devices[0].gpu.info.timestamps ? 4 : 0); // losses of each replica, looks, times
+  const wanted = { buffers: 0, bindGroups: 0, compiled: 0, maps: messages + sums + reads };
+  for (const shardOptimizer of [false, true]) {
+    const pipeline = createPipeline(four, tinyModel(deep), { optimizer: adamw(), replicas: 2, shardOptimizer });
+    const seen: Partial<Calls>[] = [];
+    // How many messages are on their way at once, and need a buffer each, is a matter of time: one step that needs no more will do.
+    while (seen.length < 12) {
+      count();
+      await pipeline.step(schedule, randomBatch(deep, 2 * microbatches, seen.length));
+      const { buffers, bindGroups, compiled, maps } = count();
+      seen.push({ buffers, bindGroups, compiled, maps });
+      if (buffers === 0) break;
+    }
+    assert.deepEqual(seen.at(-1), wanted);
+    pipeline.close();
+  }
+  four.close();
+});

@@ -40,7 +40,7 @@ async function gradients(
   options: { recompute?: RecomputePolicy; precision?: "mixed" } = {},
 ) {
   const model = createModel(name);
-  const batch = await sourceFor(model, undefined, 3).source.next(2 * microbatches);
+  const batch = await sourceFor(model, undefined, 3).source.next(microbatches);
   const pipeline = createPipeline(set, model, { optimizer, seed: 2, sums, ...options });
   assert.equal(pipeline.sums, formatSums(sums));
   const held = set.devices.map(({ ledger }) => ledger.total());

@@ -263,7 +263,7 @@ test("sums over replicas are made in pieces and buckets, the same bits on all of
           sums.push(beginSums({ replica, replicas, transport: ends[replica] }, summands, 128));
           inUse.push(devices[replica].ledger.live.workspace);
         }
-        await Promise.all(sums.map(({ over }) => over));
+        await Promise.all(sums.map((each) => each.ended()));
         devices.forEach(({ ledger }, at) => assert.equal(ledger.live.workspace, inUse[at], "taken at the beginning"));
         sums.forEach((each) => each.release());
         const results = await Promise.all(tensors.map((own) => Promise.all(own.map(toArray))));
@@ -305,7 +305,7 @@ test("a sum comes to its end while the rank waits with a recording that has give
         }
         return { own, commands: device.finish() };
       });
-      await Promise.all(sums.map(({ own }) => own.over));
+      await Promise.all(sums.map(({ own }) => own.ended()));
       devices.forEach((device, at) => device.submit(sums[at].commands));
       sums.forEach(({ own }) => own.release());
       for (const tensor of tensors) {

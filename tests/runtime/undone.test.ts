@@ -9,7 +9,7 @@ import type { Model } from "../../lib/models/model.ts";
 import { resnet } from "../../lib/models/resnet.ts";
 import { partition } from "../../lib/runtime/partition.ts";
 import { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "../../lib/runtime/pipeline.ts";
-import { formatAction, type Schedule } from "../../lib/schedules/schedule.ts";
+import { type Action, formatAction, type Schedule } from "../../lib/schedules/schedule.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -141,7 +141,10 @@ for (const [name, microbatches] of [["1f1b-1", 2], ["zb-v", 4]] as const) {
       for (const [model, batch] of name === "1f1b-1" ? models : models.slice(precision === "f32" ? 1 : 0).slice(0, 1)) {
         const make = () => build(model(), schedule, { precision });
         const batchOf = (seed: number) => batch(2 * microbatches, seed);
-        const places = [...schedule.actions.flat().map(formatAction), "optimizer 0", "optimizer 1"];
+        // Of zb-v's many actions each kind of each stage in either precision, but of other micro-batches.
+        const isMet = ({ stage, microbatches: [first] }: Action) =>
+          name === "1f1b-1" || (stage + first) % 2 === Number(precision === "f32");
+        const places = [...schedule.actions.flat().filter(isMet).map(formatAction), "optimizer 0", "optimizer 1"];
         const expected = await undisturbed(make, schedule, batchOf, places.length + 1);
         const pipeline = make();
         for (const [index, at] of places.entries()) {

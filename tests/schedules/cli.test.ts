@@ -140,7 +140,7 @@ test("every mistake on the command line is one line and exit code 2", () => {
     [["show", "foo"], /Unknown schedule "foo", and no file of that name; the schedules are naive, gpipe/],
     [["show", "foo.csv"], /There is no file foo\.csv/],
     [["show", folder], /is not a file/],
-    [["show", "gpipe", "--devices", "0"], /argument '0' is invalid\. It must be a whole number from 1 to 1024/],
+    [["show", "gpipe", "--devices", "0"], /argument '0' is invalid\. It must be a whole number from 1 to 4096/],
     [["show", "gpipe", "--bogus"], /unknown option '--bogus'/],
     [["show", "gpipe", "--forward-only", "--two-stage"], /--two-stage splits backward passes, and --forward-only/],
     [["show", "gpipe", "--width", "2"], /--width says how --two-stage places W; add --two-stage/],
@@ -163,6 +163,10 @@ test("every mistake on the command line is one line and exit code 2", () => {
     [["validate", file("z.csv", "0F0,0Z0\n")], /CSV row 1, column 2: unknown action "Z"/],
     [["validate", file("w.csv", "0F0,0W0,0I0\n")], /it needs the input gradient 0I0 first/],
     [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 ranks/],
+    [
+      ["show", "gpipe", "--replicas", "2", "--forward-only"],
+      /--replicas sums gradients, and --forward-only leaves none/,
+    ],
     [["search", "--cap", "0.5"], /A cap of 0.5 is too small: rank 0 needs 1 /],
     [
       ["show", "gpipe", "--devices", "100", "--microbatches", "200", "--html", join(folder, "x")],
@@ -187,6 +191,35 @@ test("--help explains every command and flag with exit code 0", () => {
       assert.match(line, /^ {2}--\S+( <\w+>)? {2,}\S/);
     }
   }
+});
+
+test("--replicas cuts the devices into pipelines, chooses what is beside what on a host, and says what sums add", () => {
+  const how = ["1f1b-1", "--devices", "256", "--hosts", "32", "--two-stage"];
+  const network = ["--network", "gradients=10,message=1,betweenBandwidth=0.5"];
+  const run = (...more: string[]) =>
+    schedule("simulate", ...how, "--replicas", "8", ...network, ...more, "--json", "-");
+  const { devices, replicated, sums, makespan } = JSON.parse(run().stdout);
+  assert.deepEqual([devices, replicated.replicas, replicated.hosts, sums.length], [32, 8, 32, 32]);
+  const other = JSON.parse(run("--neighbours", replicated.neighbours === "ranks" ? "replicas" : "ranks").stdout);
+  assert.ok(makespan < other.makespan, `${makespan}, not ${other.makespan}`);
+  // Messages between hosts take twice those inside, and eight sums at once over them 35.
+  assert.equal(replicated.neighbours, "ranks");
+  assert.ok(Math.abs(sums[0].end - sums[0].start - 35) < 1e-9);
+  const { stdout } = schedule(
+    "simulate",
+    "interleaved-1f1b",
+    "--devices",
+    "8",
+    "--replicas",
+    "2",
+    "--network",
+    "gradients=6",
+  );
+  assert.match(stdout, /│ sums │ exposed │/);
+  assert.match(
+    stdout,
+    /\n2 replicas; sums direct: up to 12 a rank, the step is longer by 6 \(50.0 % hidden\). Plain 1F1B/,
+  );
 });
 
 test("nothing that a terminal obeys comes out of a file, its name or an argument", () => {

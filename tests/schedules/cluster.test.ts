@@ -3,6 +3,7 @@ import { test } from "node:test";
 import {
   type Cluster,
   clusterCosts,
+  clusterNetwork,
   generate,
   readCluster,
   simulate,
@@ -10,6 +11,7 @@ import {
   twoStage,
   UserError,
   withHostOverhead,
+  withReplicas,
 } from "../../lib/schedules/mod.ts";
 
 const stages = [{ f: 2, i: 0.5, w: 3, b: 3 }, { f: 2, i: 3, w: 2, b: 4 }, { f: 1, i: 2, w: 2, b: 5 }];
@@ -58,11 +60,15 @@ test("a time that a cluster does not have is asked for by name", () => {
 });
 
 test("what is wrong in a cluster file is said in a line, and what import adds is passed over", () => {
+  const linked = { links: { inside: { latency: 0.5, bandwidth: 2 } } };
   const right = { schema: 1, ranks: 2, stages: [{ stage: 0, f: 1 }, { f: 1, w: { "2": 1 } }], steps: 3, machine: {} };
   assert.deepEqual(readCluster(right), { ranks: 2, stages: [{ f: 1 }, { f: 1, w: { 2: 1 } }] });
   const wrong: [object, RegExp][] = [
     [{ schema: undefined }, /has schema: 1, and this one undefined$/],
-    [{ rank: 2 }, /^A cluster file has no "rank"; there are schema, ranks, stages, messages, comm, hosts, tails$/],
+    [
+      { rank: 2 },
+      /^A cluster file has no "rank"; there are schema, ranks, stages, messages, comm, hosts, tails, links, bytes$/,
+    ],
     [{ ranks: 0 }, /^ranks must be a whole number from 1 to 65536, not 0$/],
     [{ ranks: 3 }, /^stages: 3 ranks have 3 stages or more, and there are 2$/],
     [{ stages: {} }, /^stages must be a list, not an object$/],
@@ -85,6 +91,22 @@ test("what is wrong in a cluster file is said in a line, and what import adds is
     [{ comm: "1" }, /^comm must be a time/],
     [{ hosts: [1] }, /^hosts must be a list of 2, one for each rank, and has 1$/],
     [{ tails: [1, "x"] }, /^tails\[1\] must be a time/],
+    [{ links: { inside: { latency: 0, bandwidth: 1 } } }, /^A cluster file with links needs bytes too$/],
+    [{ bytes: { gradients: 1 } }, /^A cluster file with bytes needs links too$/],
+    [
+      { links: { inside: { latency: 0, bandwidth: 0 } }, bytes: {} },
+      /^links\.inside\.bandwidth must be gigabytes in a second/,
+    ],
+    [{ links: { within: {} }, bytes: {} }, /^links has no "within"; there are inside, between$/],
+    [
+      { ...linked, bytes: { gradients: [1] } },
+      /^bytes\.gradients must be one number, or a list of 2, one for each stage, and has 1$/,
+    ],
+    [
+      { ...linked, bytes: { gradients: [1, -1] } },
+      /^bytes\.gradients\[1\] must be a number of bytes, 0 or more, not -1$/,
+    ],
+    [{ ...linked, bytes: { gradients: 1, message: 8 }, comm: 1 }, /^bytes\.message and messages or comm both say/],
   ];
   for (const [change, message] of wrong) {
     assert.throws(() => readCluster({ ...right, ...change }), (error: Error) => {
@@ -94,4 +116,24 @@ test("what is wrong in a cluster file is said in a line, and what import adds is
     });
   }
   for (const value of [null, 3, [], "x"]) assert.throws(() => readCluster(value), UserError);
+});
+
+test("links and bytes of a cluster are milliseconds and bytes, and say what messages take where they have a size", () => {
+  const links = { inside: { latency: 0.5, bandwidth: 2 }, between: { latency: 1, bandwidth: 0.5 } };
+  const file = { schema: 1, ranks: 2, stages: [{ f: 1, b: 2 }, { f: 1, b: 2 }], links };
+  const cluster = readCluster({ ...file, bytes: { gradients: [4e6, 8e6], message: 3e6 } });
+  const network = clusterNetwork(cluster)!;
+  assert.deepEqual(network, {
+    network: { inside: { latency: 0.5, bandwidth: 2e6 }, between: { latency: 1, bandwidth: 5e5 } },
+    gradients: [4e6, 8e6],
+    message: 3e6,
+  });
+  const costs = clusterCosts(cluster);
+  assert.equal(costs.transfer!(0, 1, "F"), 0.5 + 1.5);
+  // Two replicas on a host each: twice a latency and half of the bytes over half a gigabyte a second.
+  const replicated = withReplicas(costs, [0, 1], { replicas: 2, hosts: 2, ...network });
+  assert.deepEqual([0, 1].map((stage) => replicated.sum!(stage, stage)), [2 * (1 + 4), 2 * (1 + 8)]);
+  const timed = readCluster({ ...file, bytes: { gradients: 1 }, comm: 7 });
+  assert.equal(clusterCosts(timed).transfer!(0, 1, "F"), 7);
+  assert.equal(clusterNetwork({ ranks: 1, stages: [{ f: 1 }] }), undefined);
 });

@@ -48,6 +48,29 @@ test("the terminal drawing keeps to its width for any schedule, and every line i
   }
 });
 
+test("sums over replicas are drawn on tracks of their own, below their rank's", () => {
+  const costs = { ...unitCosts(), sum: () => 2 };
+  const one = generate("interleaved-1f1b", { devices: 2, microbatches: 2 }), simulation = simulate(one, costs);
+  const lines = ganttText(one, simulation, { width: 120 }).split("\n");
+  assert.deepEqual(lines.map((line) => line.slice(0, 7)), ["rank 0 ", "  sums ", "rank 1 ", "  sums ", "       ", ""]);
+  // Stage 2 of rank 0 ends before stage 0 does.
+  assert.match(lines[1], /^ {2}sums +S2-+ +S0-+ *$/);
+  assert.match(lines[3], /^ {2}sums +S3-+ +S1-+ *$/);
+  const { data } = ganttFigure(one, simulation);
+  const bars = data.find(({ name }) => name === "sum over replicas")!;
+  assert.deepEqual(bars.base, simulation.sums.map(({ start }) => start));
+  assert.deepEqual(bars.x, [2, 2, 2, 2]);
+  type Event = { ph: string; tid: number; name: string; ts: number; dur: number; args: { name: string } };
+  const { traceEvents }: { traceEvents: Event[] } = JSON.parse(chromeTrace(one, simulation));
+  const tracks = traceEvents.filter(({ name }) => name === "thread_name").map(({ tid, args }) => [tid, args.name]);
+  assert.deepEqual(tracks, [[0, "rank 0"], [2, "sums of rank 0"], [1, "rank 1"], [3, "sums of rank 1"]]);
+  const drawn = traceEvents.filter(({ ph, tid }) => ph === "X" && tid >= 2);
+  assert.deepEqual(
+    drawn.map(({ name, ts, dur }) => [name, ts, dur]),
+    simulation.sums.map(({ stage, start, end }) => [`sum of stage ${stage}`, 1000 * start, 1000 * (end - start)]),
+  );
+});
+
 test("colours are only added, never needed: without them the drawing is the same text", () => {
   const plain = ganttText(split, simulate(split), { width: 120 });
   // deno-lint-ignore no-control-regex

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
@@ -211,8 +211,39 @@ test("a file that changes while it is read is noticed", async () => {
       error(new RegExp(`${name} has become shorter while it was in use$`)),
     );
   }
-  const path = file("b.jsonl", '{"text": "some text"}\n'.repeat(20));
+  const line = '{"text": "some text"}\n',
+    changes: [string, string, string, string][] = [
+      ["a line is gone", "b.jsonl", line.repeat(20), line.repeat(19) + "\n".repeat(line.length)],
+      ["as many lines of the same length", "c.jsonl", line.repeat(20), line.replace("some", "more").repeat(20)],
+      ["a text of the same length", "c.txt", "some text\n".repeat(500), "some test\n".repeat(500)],
+    ];
+  for (const [what, name, before, after] of changes) {
+    assert.equal(before.length, after.length);
+    const path = file(name, before), corpus = await openCorpus(path), source = corpus.train({ model, seed: 1 });
+    const from = source.position();
+    writeFileSync(path, after);
+    const changed = error(
+      new RegExp(`${name} has changed while it was in use: leave it as it is for as long as it is`),
+    );
+    await assert.rejects(source.next(1), changed, what);
+    // And whoever would go on with it later is told.
+    const later = await openCorpus(path);
+    assert.throws(() => later.train({ model, seed: 1, from }), error(/the position to go on from is of files "/), what);
+    writeFileSync(path, before);
+    await source.next(1); // nothing was drawn of the other one
+    (await openCorpus(path)).train({ model, seed: 1, from });
+  }
+});
+
+test("a Parquet file that is replaced by one of the same rows is noticed", async () => {
+  const path = join(folder, "a.parquet");
+  copyFileSync(fixture("parquet/plain.parquet"), path);
+  utimesSync(path, 1, 1);
   const corpus = await openCorpus(path);
-  writeFileSync(path, "\n".repeat(22 * 20));
-  await assert.rejects(corpus.train({ model, seed: 1 }).next(1), error(/b\.jsonl has changed while it was in use$/));
+  await corpus.train({ model, seed: 1 }).next(1);
+  copyFileSync(fixture("parquet/plain.parquet"), path); // as long, and later
+  await assert.rejects(
+    corpus.train({ model, seed: 1 }).next(1),
+    error(/a\.parquet has changed while it was in use: leave it as it is/),
+  );
 });

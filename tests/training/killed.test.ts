@@ -13,7 +13,7 @@ after(() => rmSync(root, { recursive: true, force: true }));
 const program = "tests/training/killed_program.ts";
 const endOf = (stdout: string) => /end (\w+)/.exec(stdout)![1];
 
-test("a training that is killed at 20 random moments ends with the bits of one that never was", {
+test("a training that is killed at random moments ends with the bits of one that never was", {
   skip: process.platform === "win32",
 }, async () => {
   const steps = "120", random = generator("kills");
@@ -21,7 +21,8 @@ test("a training that is killed at 20 random moments ends with the bits of one t
   assert.equal(undisturbed.code, 0, undisturbed.stderr);
   const folder = join(root, "killed");
   let before = 0, unfinished = 0;
-  for (let kill = 0; kill < 20; kill++) {
+  // Until two kills have come while a checkpoint was written: the others prove less.
+  for (let kill = 0; kill < 6 || (unfinished < 2 && kill < 30); kill++) {
     const { child, said, done } = start(program, [folder, steps]);
     await said(`step ${before + random.integer(4)}\n`);
     await new Promise((later) => setTimeout(later, 60 * random.uniform()));
@@ -34,7 +35,7 @@ test("a training that is killed at 20 random moments ends with the bits of one t
     assert.deepEqual(damaged, [], "what has the name of a checkpoint is whole");
     unfinished += readdirSync(folder).filter((name) => name.endsWith(".tmp")).length;
   }
-  assert.ok(unfinished > 0, "no kill has come while a checkpoint was written, which would prove nothing");
+  assert.ok(unfinished > 1, "hardly a kill has come while a checkpoint was written, which would prove nothing");
   const last = await start(program, [folder, steps]).done;
   assert.equal(last.code, 0, last.stderr);
   assert.match(last.stdout, new RegExp(`resumed ${before}, damaged 0\n`));

@@ -3,6 +3,7 @@ import { UserError } from "../../errors.ts";
 import { described } from "../../rules.ts";
 import type { Action, Kind } from "../schedule.ts";
 import type { Costs } from "./costs.ts";
+import type { ReplicaOptions } from "./replicas.ts";
 import { weightTime } from "./weight_time.ts";
 
 /** What the actions of a stage take, in milliseconds; a kind that is not known is absent. */
@@ -36,6 +37,18 @@ export interface Cluster {
   readonly hosts?: readonly (number | null)[];
   /** By rank what it takes after its last action; 0 by default. */
   readonly tails?: readonly (number | null)[];
+  /** Links between devices of one host, and of different hosts, which are the same by default: for sums over replicas. */
+  readonly links?: { readonly inside: ClusterLink; readonly between?: ClusterLink };
+  /** Bytes that go over them: of each stage's gradients, and of a message, in place of the times of messages. */
+  readonly bytes?: { readonly gradients: number | readonly number[]; readonly message?: number };
+}
+
+/** A link of a cluster. */
+export interface ClusterLink {
+  /** Milliseconds until the first byte arrives. */
+  readonly latency: number;
+  /** Gigabytes (1e9) in a second. */
+  readonly bandwidth: number;
 }
 
 /** What else `schedule import --json` writes. */
@@ -52,11 +65,11 @@ const passedOver = [
   "command",
   "machine",
 ];
-const fields = ["schema", "ranks", "stages", "messages", "comm", "hosts", "tails"];
+const fields = ["schema", "ranks", "stages", "messages", "comm", "hosts", "tails", "links", "bytes"];
 
 /**
- * Checks the contents of a cluster file: `{ schema: 1, ranks, stages: [{ f, i, w, b }], messages, comm, hosts, tails }`, all times in
- * milliseconds, as `deno task schedule import --json` writes it, or written by hand.
+ * Checks the contents of a cluster file: `{ schema: 1, ranks, stages: [{ f, i, w, b }], messages, comm, hosts, tails, links, bytes }`, all
+ * times in milliseconds, as `deno task schedule import --json` writes it, or written by hand.
  *
  * @throws {UserError} Says which field is wrong, and what would be right.
  */
@@ -83,9 +96,14 @@ export function readCluster(value: unknown): Cluster {
     }
   });
   const [hosts, tails] = (["hosts", "tails"] as const).map((name) => byRank(name, file[name], ranks));
+  const network = networkOf(file.links, file.bytes, stages.length);
+  if (network.bytes?.message !== undefined && (messages || comm !== undefined)) {
+    throw new UserError("bytes.message and messages or comm both say what messages take; give one of them");
+  }
   return {
     ranks,
     stages,
+    ...network,
     ...(messages && { messages }),
     ...(comm !== undefined && { comm: comm as number }),
     ...(hosts && { hosts }),
@@ -109,7 +127,10 @@ export function readCluster(value: unknown): Cluster {
  * @throws {UserError} When a time is asked for that the cluster does not have, of a stage, a rank or a kind of action.
  */
 export function clusterCosts(cluster: Cluster): Costs {
-  const { ranks, stages, messages = [], comm = 0, hosts = [], tails = [] } = cluster;
+  const { ranks, stages, messages = [], hosts = [], tails = [] } = cluster;
+  const network = clusterNetwork(cluster), message = network?.message;
+  const { latency, bandwidth } = network?.network.inside ?? { latency: 0, bandwidth: Infinity };
+  const comm = message === undefined ? cluster.comm ?? 0 : latency + message / bandwidth;
   const times = new Map<string, number>();
   for (const { from, to, what, time } of messages) {
     for (const kind of what ? [what] : ["F", "I"]) times.set(`${from} ${to} ${kind}`, time);
@@ -124,6 +145,22 @@ export function clusterCosts(cluster: Cluster): Costs {
     },
     transfer: (from, to, kind) => from === to ? 0 : times.get(`${from} ${to} ${kind}`) ?? comm,
     tail: (rank) => tails[rank] ?? 0,
+  };
+}
+
+/**
+ * The links of a cluster and what goes over them, in milliseconds and bytes: what `withReplicas()` takes. Undefined where the cluster
+ * has none.
+ */
+export function clusterNetwork(
+  { links, bytes }: Cluster,
+): Pick<ReplicaOptions, "network" | "gradients" | "message"> | undefined {
+  if (!links || !bytes) return undefined;
+  const linkOf = ({ latency, bandwidth }: ClusterLink) => ({ latency, bandwidth: 1e6 * bandwidth });
+  return {
+    network: { inside: linkOf(links.inside), between: linkOf(links.between ?? links.inside) },
+    gradients: bytes.gradients,
+    ...bytes.message !== undefined && { message: bytes.message },
   };
 }
 
@@ -153,11 +190,13 @@ function weightTimeOf(w: ClusterStage["w"], width: number): number | undefined {
 
 function objectOf(what: string, value: unknown, names: readonly string[]): Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UserError(`${what} is an object with ${names.slice(0, 7).join(", ")}, not ${described(value)}`);
+    throw new UserError(
+      `${what} is an object with ${names.slice(0, fields.length).join(", ")}, not ${described(value)}`,
+    );
   }
   const unknown = Object.keys(value).find((name) => !names.includes(name));
   if (unknown !== undefined) {
-    throw new UserError(`${what} has no ${described(unknown)}; there are ${names.slice(0, 7).join(", ")}`);
+    throw new UserError(`${what} has no ${described(unknown)}; there are ${names.slice(0, fields.length).join(", ")}`);
   }
   return value as Record<string, unknown>;
 }
@@ -212,6 +251,47 @@ function messageOf(value: unknown, at: number, ranks: number): NonNullable<Clust
     throw new UserError(`messages[${at}].what must be "F" or "I", not ${described(what)}`);
   }
   return { from, to, ...(what && { what }), time: time(`messages[${at}].time`, message.time) };
+}
+
+/** Links and the bytes that go over them: both or neither. */
+function networkOf(links: unknown, bytes: unknown, stages: number): Pick<Cluster, "links" | "bytes"> {
+  if (links === undefined && bytes === undefined) return {};
+  if (links === undefined || bytes === undefined) {
+    const [given, absent] = links === undefined ? ["bytes", "links"] : ["links", "bytes"];
+    throw new UserError(`A cluster file with ${given} needs ${absent} too`);
+  }
+  const { inside, between } = objectOf("links", links, ["inside", "between"]);
+  const { gradients, message } = objectOf("bytes", bytes, ["gradients", "message"]);
+  if (Array.isArray(gradients) && gradients.length !== stages) {
+    throw new UserError(
+      `bytes.gradients must be one number, or a list of ${stages}, one for each stage, and has ${gradients.length}`,
+    );
+  }
+  return {
+    links: {
+      inside: linkOf("links.inside", inside),
+      ...between !== undefined && { between: linkOf("links.between", between) },
+    },
+    bytes: {
+      gradients: Array.isArray(gradients)
+        ? gradients.map((each, stage) => sizeOf(`bytes.gradients[${stage}]`, each))
+        : sizeOf("bytes.gradients", gradients),
+      ...message !== undefined && { message: sizeOf("bytes.message", message) },
+    },
+  };
+}
+
+function linkOf(what: string, value: unknown): ClusterLink {
+  const { latency, bandwidth } = objectOf(what, value, ["latency", "bandwidth"]);
+  if (typeof bandwidth !== "number" || !(bandwidth > 0 && bandwidth < Infinity)) {
+    throw new UserError(`${what}.bandwidth must be gigabytes in a second, above 0, not ${described(bandwidth)}`);
+  }
+  return { latency: time(`${what}.latency`, latency), bandwidth };
+}
+
+function sizeOf(what: string, value: unknown): number {
+  if (typeof value === "number" && value >= 0 && value < Infinity) return value;
+  throw new UserError(`${what} must be a number of bytes, 0 or more, not ${described(value)}`);
 }
 
 function byRank(name: string, value: unknown, ranks: number): (number | null)[] | undefined {

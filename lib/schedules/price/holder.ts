@@ -118,7 +118,11 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
     held.workspace += losses * microbatches;
     if (!forwardOnly) update += amounts.update ?? 0;
   }
-  const { workspace: standing, transfer: rest } = held;
+  const { transfer: rest } = held;
+  /** Of the workspace what stays from action to action: losses, and what sums over replicas need that have begun. */
+  let standing = held.workspace;
+  /** Of each stage the micro-batches whose stay is over. */
+  const over = new Int32Array(stages.length);
   const last = first[rank + 1] - 1;
   const atEnd = totalHeld(held) + update + (staged && last >= first[rank] ? staged[last] : 0);
   /** Groups whose slabs are there: of activations and derivatives, and of inputs that are made before. */
@@ -160,6 +164,7 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
     preview(action) {
       const { activations, derivatives, transfer, workspace } = held; // the others do not change
       const sent = underway, before = waiting, back = shared.mark();
+      const stood = standing, ended = over[action.stage];
       holder.start(action);
       const during = totalHeld(held);
       holder.end(action);
@@ -167,6 +172,8 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       Object.assign(held, { activations, derivatives, transfer, workspace });
       underway = sent;
       waiting = before;
+      standing = stood;
+      over[action.stage] = ended;
       back();
       return { during, after };
     },
@@ -201,6 +208,10 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       const { kind, stage, microbatches: members } = action;
       const memory = stages[stage], cell = cellOf(action, stage);
       const passes = kind === "F" ? "F" : "I";
+      if (kind === "W" || kind === "B") {
+        over[stage] += members.length;
+        if (over[stage] === microbatches) standing += memory.sum ?? 0;
+      }
       held.workspace = standing;
       underway = kind !== "W" && ways[stage][passes].isSent ? memory.messages?.[passes] ?? 0 : 0;
       if (staged && kind !== "W") waiting = staged[(kind === "F" ? forward : backward)[cell]];

@@ -44,6 +44,8 @@ export interface StageMemory {
   transfer?: number;
   /** Held all the time for each micro-batch of the step. */
   losses?: number;
+  /** Held from the stage's last W or B until the step ends, for the sum of its gradients over replicas. */
+  sum?: number;
   /** Held only while the step ends: gradients are looked at and summed up, parameters updated. */
   update?: number;
 }

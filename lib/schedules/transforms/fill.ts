@@ -8,6 +8,7 @@ import { peaksOf } from "../price/peak_memory.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
 import { timesOf } from "../price/simulate.ts";
 import { lower, type Program } from "../program.ts";
+import { bestOrdered, isSummed, type StageOrder, stageOrders } from "./sum_order.ts";
 
 /** Limits on what the ranks hold. */
 export interface Cap {
@@ -34,15 +35,34 @@ export interface Filled {
  * input gradient and miss the floor that a search finds.
  *
  * @param program Of a schedule of F and B, each B of which becomes its I.
+ * @param order Which stage's W go first; by default those that have waited longest.
  * @returns For each rank its list of F, I and W; undefined where a cap cannot be kept.
  */
-export function fillIdle(program: Program, width: number, costs: Costs): Action[][];
-export function fillIdle(program: Program, width: number, costs: Costs, cap?: Cap): Action[][] | undefined;
-export function fillIdle(program: Program, width: number, costs: Costs, cap?: Cap): Action[][] | undefined {
+export function fillIdle(
+  program: Program,
+  width: number,
+  costs: Costs,
+  cap?: undefined,
+  order?: StageOrder,
+): Action[][];
+export function fillIdle(
+  program: Program,
+  width: number,
+  costs: Costs,
+  cap?: Cap,
+  order?: StageOrder,
+): Action[][] | undefined;
+export function fillIdle(
+  program: Program,
+  width: number,
+  costs: Costs,
+  cap?: Cap,
+  order?: StageOrder,
+): Action[][] | undefined {
   const { schedule, devices, first, rank: rankOf, waits, from, what, to, output } = program;
   const count = first[devices];
   const result: Action[][] = Array.from({ length: devices }, () => []);
-  const pending: Pending[] = Array.from({ length: devices }, pendingWeights);
+  const pending: Pending[] = Array.from({ length: devices }, () => pendingWeights(order));
   const overCap = cap ? capKeeper(program, cap) : undefined;
   /** Of each rank the node that it comes to next. */
   const next = first.slice(0, devices);
@@ -142,12 +162,13 @@ export function fillUnderCap(
   width: number,
   costs: Costs,
   cap: Cap,
+  order?: StageOrder,
 ): (Filled & { peaks: number[] }) | undefined {
   const exceeds = (amount: number, rank: number) => amount > cap.bytes[rank] * (1 + 1e-12);
   if (holdersOf(program, cap.memory).some(({ atEnd }, rank) => exceeds(atEnd, rank))) return undefined;
   const inner = [...cap.bytes];
   for (;;) {
-    const actions = fillIdle(program, width, costs, { bytes: inner, memory: cap.memory });
+    const actions = fillIdle(program, width, costs, { bytes: inner, memory: cap.memory }, order);
     if (!actions) return undefined;
     const filled = lowered(program, actions, costs), peaks = peaksOf(filled.program, cap.memory);
     if (!peaks.some(exceeds)) return { ...filled, peaks };
@@ -170,18 +191,26 @@ export function splitInPlace({ schedule }: Program): Action[][] {
 /**
  * {@link fillIdle}, or where that takes longer than the schedule itself (a W that is not done when an input gradient arrives
  * delays it, and a full backward may cost less than its halves), the shortest of what else there is: single weight gradients in
- * idle slots, and each at once, which is never longer where a B costs no less than its I and W.
+ * idle slots, and each at once, which is never longer where a B costs no less than its I and W. Where gradients are summed over
+ * replicas, each is the best of several orders of a rank's stages, see {@link stageOrders}.
  */
-export function fillFast(program: Program, width: number, costs: Costs): Filled & { makespan: number } {
+export function fillFast(
+  program: Program,
+  width: number,
+  costs: Costs,
+): Filled & { makespan: number; order?: StageOrder } {
+  const orders = stageOrders(program, costs);
+  const ordered = (width: number) =>
+    bestOrdered(orders, costs, (order) => lowered(program, fillIdle(program, width, costs, undefined, order), costs))!;
   const timed = (actions: Action[][]) => {
     const filled = lowered(program, actions, costs);
     return { ...filled, makespan: timesOf(filled.program, costs).makespan };
   };
-  let best = timed(fillIdle(program, width, costs));
+  let best: Filled & { makespan: number; order?: StageOrder } = ordered(width);
   const limit = timesOf(program, costs).makespan;
-  if (best.makespan <= limit * (1 + 1e-9)) return best; // sums of the same costs in another order differ in their last bits
-  for (const actions of [...(width > 1 ? [fillIdle(program, 1, costs)] : []), splitInPlace(program)]) {
-    const other = timed(actions);
+  // What is shortest without sums need not be with them, so there all are looked at.
+  if (!isSummed(program) && best.makespan <= limit * (1 + 1e-9)) return best; // sums of the same costs in another order differ in their last bits
+  for (const other of [...(width > 1 ? [ordered(1)] : []), timed(splitInPlace(program))]) {
     if (other.makespan < best.makespan) best = other;
   }
   return best;
@@ -195,8 +224,12 @@ export function fillFast(program: Program, width: number, costs: Costs): Filled 
 export function fillCapped(program: Program, width: number, costs: Costs, bytes: number, memory: Memory): Action[][] {
   const { schedule: { name, actions } } = program;
   const cap = { bytes: actions.map(() => bytes), memory };
-  const filled = fillUnderCap(program, width, costs, cap) ??
-    (width > 1 ? fillUnderCap(program, 1, costs, cap) : undefined);
+  const orders = stageOrders(program, costs);
+  const ordered = (width: number) => {
+    const under = (order?: StageOrder) => fillUnderCap(program, width, costs, cap, order);
+    return orders.length > 0 ? bestOrdered(orders, costs, under) : under();
+  };
+  const filled = ordered(width) ?? (width > 1 ? ordered(1) : undefined);
   if (filled) return filled.actions;
   const least = leastCaps(program, memory);
   const most = Math.max(...least);

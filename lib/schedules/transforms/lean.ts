@@ -29,7 +29,7 @@ export function fillLean(program: Program, width: number, costs: Costs, memory: 
   const least = leastCaps(program, memory).map((bytes, rank) => Math.min(bytes, caps[rank]));
 
   const accept = (bytes: number[]): boolean => {
-    const found = fillUnderCap(program, width, costs, { bytes, memory });
+    const found = fillUnderCap(program, width, costs, { bytes, memory }, filled.order);
     if (!found || timesOf(found.program, costs).makespan > goal) return false;
     best = found.actions;
     caps = found.peaks;

@@ -3,6 +3,7 @@ import { type Costs, delayOf, durationOf, sumOf, tailOf } from "../price/costs.t
 import { B, type Program } from "../program.ts";
 import type { Action } from "../schedule.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
+import type { StageOrder } from "./sum_order.ts";
 
 /** Which backwards are split, and how their weight gradients are placed. */
 export interface Choice {
@@ -15,6 +16,8 @@ export interface Choice {
   readonly patience: Float64Array;
   /** Micro-batches that one W takes at most. */
   readonly width: number;
+  /** By stage which one's W go first; those that have waited longest by default. */
+  readonly order?: StageOrder;
 }
 
 /** What a choice takes. */
@@ -87,13 +90,15 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
   /** Of each stage when the last of its W and B so far has ended, and what its rank had run before that. */
   const closed = new Float64Array(stages), closedBy = new Int32Array(stages);
 
-  /** The stage of the rank whose W is next: that has waited longest among those of so many. */
-  const oldest = (rank: number, least: number): number => {
-    let chosen = -1, earliest = Infinity;
+  /** The stage of the rank whose W is next: the first, and of those the one that has waited longest, among those of so many. */
+  const nextStage = (rank: number, least: number, order?: StageOrder): number => {
+    let chosen = -1, earliest = Infinity, first = Infinity;
     for (const stage of own[rank]) {
-      if (made[stage] - taken[stage] < least) continue;
+      const comes = order?.[stage] ?? 0;
+      if (made[stage] - taken[stage] < least || comes > first) continue;
       const at = since[stage * microbatches + taken[stage]];
-      if (at < earliest) [chosen, earliest] = [stage, at];
+      if (comes === first && at >= earliest) continue;
+      [chosen, earliest, first] = [stage, at, comes];
     }
     return chosen;
   };
@@ -118,9 +123,9 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
     }
   };
 
-  function pass({ split, patience, width }: Choice, lists?: Action[][]): Score {
+  function pass({ split, patience, width, order: stageOrder }: Choice, lists?: Action[][]): Score {
     let busy = 0, splits = 0;
-    const pending = lists?.map((): Pending => pendingWeights());
+    const pending = lists?.map((): Pending => pendingWeights(stageOrder));
     free.fill(0);
     previous.fill(-1);
     made.fill(0);
@@ -142,7 +147,7 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
         for (;;) {
           const now = free[rank];
           if (ready <= now + 1e-9 * (1 + now)) break;
-          const stage = oldest(rank, width);
+          const stage = nextStage(rank, width, stageOrder);
           if (stage < 0 || (patience[rank] > 0 && ready - now < patience[rank] * weight(stage, width))) break;
           take(rank, stage);
         }
@@ -168,7 +173,9 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
       pending?.[rank].add(stage[node], microbatch[node]);
     }
     for (let rank = 0; rank < devices; rank++) {
-      for (let stage = oldest(rank, 1); stage >= 0; stage = oldest(rank, 1)) take(rank, stage);
+      for (let stage = nextStage(rank, 1, stageOrder); stage >= 0; stage = nextStage(rank, 1, stageOrder)) {
+        take(rank, stage);
+      }
       if (first[rank + 1] > first[rank]) ends[first[rank + 1] - 1] = free[rank]; // what the others' ends wait for
       if (sums > 0) sumUp(rank);
     }

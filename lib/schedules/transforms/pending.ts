@@ -5,16 +5,20 @@ export interface Pending {
   /** Notes that the I of a micro-batch has run. */
   add(stage: number, microbatch: number): void;
   /**
-   * Takes out the next W of at most `width` micro-batches: of the stage that has waited longest among those with at
-   * least `least` pending. Undefined when there is none.
+   * Takes out the next W of at most `width` micro-batches: of the stage that comes first, and of those the one that has waited
+   * longest, among those with at least `least` pending. Undefined when there is none.
    */
   next(width: number, least?: number): Action | undefined;
   /** Stages that have any. */
   stages(): number[];
 }
 
-/** Starts with nothing pending. */
-export function pendingWeights(): Pending {
+/**
+ * Starts with nothing pending.
+ *
+ * @param order By stage which comes first, the least; all alike by default.
+ */
+export function pendingWeights(order?: ArrayLike<number>): Pending {
   // Taken ones stay in front of `head`: shifting an array of thousands for each W would dominate the whole filling.
   const queues = new Map<number, { microbatches: number[]; since: number[]; head: number }>();
   let now = 0;
@@ -28,10 +32,11 @@ export function pendingWeights(): Pending {
     },
     next(width, least = 1) {
       let chosen = -1;
-      let oldest = Infinity;
+      let oldest = Infinity, first = Infinity;
       for (const [stage, { since, head }] of queues) {
-        if (since.length - head < least || !(since[head] < oldest)) continue;
-        [chosen, oldest] = [stage, since[head]];
+        const own = order?.[stage] ?? 0;
+        if (since.length - head < least || own > first || (own === first && !(since[head] < oldest))) continue;
+        [chosen, oldest, first] = [stage, since[head], own];
       }
       if (chosen < 0) return undefined;
       const queue = queues.get(chosen)!;

@@ -3,8 +3,9 @@ import { type Costs, endOf } from "../price/costs.ts";
 import { timesOf } from "../price/simulate.ts";
 import { B, lower, type Program } from "../program.ts";
 import type { Action } from "../schedule.ts";
-import { type Filled, splitInPlace } from "./fill.ts";
+import { type Filled, fillFast, splitInPlace } from "./fill.ts";
 import { type Choice, type Mixer, mixerOf, type Score } from "./mixed.ts";
+import { isSummed, type StageOrder, stageOrders } from "./sum_order.ts";
 
 /** Nodes that are looked at in all, each choice taking all of a schedule's. */
 const usualEffort = 1e7;
@@ -24,16 +25,21 @@ const patiences = [0, 1, 0.5];
  * splits and makes whole blocks of stages times micro-batches, from all of them down to single ones, as long as something
  * is gained and the effort lasts. Of equal lengths the one with less busy time, then the one of fewer splits.
  *
- * Never longer than the schedule itself, nor than `fillFast` makes it.
+ * Where gradients are summed over replicas, the orders of {@link stageOrders} are tried too, rank by rank.
+ *
+ * Never longer than the schedule itself, nor than `fillFast` makes it, nor than what is found without looking at sums.
  *
  * @param effort Nodes that are looked at in all, each choice taking all of the schedule's; at least two dozen choices are.
  */
 export function fillSelected(program: Program, width: number, costs: Costs, effort = usualEffort): Filled {
-  const mixer = mixerOf(program, costs), climb = climber(program, mixer, effort);
+  const orders = stageOrders(program, costs);
+  const mixer = mixerOf(program, costs), climb = climber(program, mixer, effort, orders);
   for (const patience of patiences) {
     for (const each of width > 1 ? [width, 1] : [1]) {
       for (const split of startsOf(program)) {
-        climb.start({ split, patience: new Float64Array(program.devices).fill(patience), width: each });
+        for (const order of [undefined, ...orders]) {
+          climb.start({ split, patience: new Float64Array(program.devices).fill(patience), width: each, order });
+        }
       }
     }
   }
@@ -48,7 +54,16 @@ export function fillSelected(program: Program, width: number, costs: Costs, effo
     program,
     makespan: timesOf(program, costs).makespan,
   };
-  for (const actions of [mixer.build(climb.best().choice), splitInPlace(program)]) {
+  const others = [splitInPlace(program)];
+  if (isSummed(program)) {
+    // The climb is a heuristic: what it finds without the sums may be shorter with them than what it finds with them.
+    const { sum: _, ...rest } = costs, { schedule } = program;
+    others.push(
+      fillFast(program, width, costs).actions,
+      fillSelected(lower(schedule, endOf(rest, schedule)), width, rest, effort).actions,
+    );
+  }
+  for (const actions of [mixer.build(climb.best().choice), ...others]) {
     const other = timed(actions);
     if (other.makespan < best.makespan * (1 - 1e-9)) best = other;
   }
@@ -83,8 +98,8 @@ interface Scored {
 }
 
 /** Looks for better choices until the effort is spent. */
-function climber(program: Program, mixer: Mixer, effort: number) {
-  const { nodes, devices, stages, microbatches, rank, kind, backward } = program;
+function climber(program: Program, mixer: Mixer, effort: number, orders: readonly StageOrder[]) {
+  const { nodes, devices, stages, microbatches, rank, kind, backward, schedule: { placement } } = program;
   const most = Math.max(effort, leastChoices * nodes);
   let left = most;
   /** The best ends of all chains and sweeps, the best first. */
@@ -126,7 +141,8 @@ function climber(program: Program, mixer: Mixer, effort: number) {
   };
 
   /** Tries changes of a choice, large ones first, until none is better. */
-  const sweep = ({ choice, score: current }: Scored) => {
+  const sweep = ({ choice: start, score: current }: Scored) => {
+    let choice = start;
     const isGain = (): boolean => {
       const score = scored(choice);
       if (!isBetter(score, current)) return false;
@@ -149,8 +165,18 @@ function climber(program: Program, mixer: Mixer, effort: number) {
       if (!gained) choice.patience[rank] = before;
       return gained;
     };
+    const tryOrder = (own: number, wanted: StageOrder): boolean => {
+      const before = choice.order ?? new Float64Array(stages);
+      const order = before.map((each, stage) => placement[stage] === own ? wanted[stage] : each);
+      if (left <= 0 || order.every((each, stage) => each === before[stage])) return false;
+      choice = { ...choice, order };
+      const gained = isGain();
+      if (!gained) choice = { ...choice, order: before };
+      return gained;
+    };
     for (let gained = true; gained && left > 0;) {
       gained = false;
+      for (const order of orders) for (let r = 0; r < devices; r++) if (tryOrder(r, order)) gained = true;
       for (const high of halvings(stages)) {
         for (const wide of halvings(microbatches)) {
           for (let stage = 0; stage < stages && left > 0; stage += high) {
@@ -194,10 +220,11 @@ function halvings(most: number): number[] {
   return most === 1 ? [1] : [most, ...halvings(Math.ceil(most / 2))];
 }
 
-const copyOf = ({ split, patience, width }: Choice): Choice => ({
+const copyOf = ({ split, patience, width, order }: Choice): Choice => ({
   split: split.slice(),
   patience: patience.slice(),
   width,
+  order: order?.slice(),
 });
 
 /** Sums of the same costs in another order differ in their last bits. */

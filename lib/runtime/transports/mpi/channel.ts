@@ -1,5 +1,5 @@
 /** What the ranks of a pipeline in this process share of its way to those in others: failures, agreements, and what was sent. */
-import { RankError } from "../../transport.ts";
+import { NotFiniteError, RankError } from "../../transport.ts";
 import type { Job } from "./job.ts";
 import type { Memory } from "./library.ts";
 import type { Receipt } from "./progress.ts";
@@ -77,8 +77,8 @@ export function createChannel(job: Job, layout: Layout, own: readonly number[]):
   }
 
   const onFailure = (news: unknown) => {
-    const { epoch: of, message } = news as { epoch: number; message: string };
-    if (of === epoch) end(new RankError(message));
+    const { epoch: of, message, notFinite } = news as { epoch: number; message: string; notFinite: boolean };
+    if (of === epoch) end(notFinite ? new NotFiniteError(message) : new RankError(message));
   };
   mail.onNews(`${number} failed`, (_, news) => onFailure(news));
   const unlisten = job.onLoss((process, why) => {
@@ -180,7 +180,8 @@ export function createChannel(job: Job, layout: Layout, own: readonly number[]):
     fail(error) {
       if (failure) return;
       end(error);
-      for (const to of processes) if (to !== rank) mail.tell(to, `${number} failed`, { epoch, message: error.message });
+      const news = { epoch, message: error.message, notFinite: error instanceof NotFiniteError };
+      for (const to of processes) if (to !== rank) mail.tell(to, `${number} failed`, news);
     },
     async recover() {
       recovering ??= recoverAll();

@@ -1,0 +1,117 @@
+/** The flags of replicas: how many, on which hosts, what connects them, and how their gradients are summed. */
+import type { Command } from "commander";
+import { UserError } from "../errors.ts";
+import { type Cluster, clusterNetwork } from "../schedules/price/cluster.ts";
+import { type Neighbours, neighbours, type ReplicaOptions, type SumWay, sumWays } from "../schedules/price/replicas.ts";
+import { integer, oneOf, pairs } from "./options.ts";
+
+const defaultNetwork = {
+  latency: 0,
+  bandwidth: 1,
+  betweenLatency: NaN,
+  betweenBandwidth: NaN,
+  message: NaN,
+  gradients: 1,
+};
+
+/** What the flags say. */
+export interface ReplicaFlags {
+  replicas?: number;
+  hosts?: number;
+  neighbours?: Neighbours;
+  network?: typeof defaultNetwork;
+  sum?: SumWay;
+  shardOptimizer?: boolean;
+}
+
+/** Adds the flags to a command. */
+export function replicaFlags(command: Command): Command {
+  return command
+    .option(
+      "--replicas <r>",
+      "copies of the pipeline, each with its share of the batch: devices are cut into so many pipelines (default: 1)",
+      integer(1, 4096),
+    )
+    .option("--hosts <h>", "machines that the devices are on, as many on each (default: 1)", integer(1, 4096))
+    .option(
+      "--neighbours <which>",
+      "what neighbours on a host are: ranks of a replica, so that sums cross hosts, or replicas of a rank, so that messages do " +
+        "(default: what makes the step shorter)",
+      oneOf(neighbours),
+    )
+    .option(
+      "--network <pairs>",
+      "links inside a host and between hosts, and sizes: of a stage's gradients, and of a message, which takes comm without. Times " +
+        "are in the unit of --costs, bandwidths in sizes in such a time (default: latency=0,bandwidth=1,gradients=1, between as inside)",
+      pairs(defaultNetwork),
+    )
+    .option(
+      "--sum <way>",
+      `how gradients are summed over replicas: ${sumWays.join(", ")} (default: direct)`,
+      oneOf(sumWays),
+    )
+    .option(
+      "--shard-optimizer",
+      "each replica updates a part of the parameters and sends it to the others (ZeRO, stage 1)",
+    );
+}
+
+/**
+ * Ranks of each pipeline when so many devices are cut into replicas; undefined where nobody says how many devices.
+ *
+ * @throws {UserError} Where they cannot be cut evenly.
+ */
+export function ranksOf(devices: number | undefined, { replicas = 1 }: ReplicaFlags): number | undefined {
+  if (devices === undefined) return undefined;
+  if (devices % replicas === 0) return devices / replicas;
+  throw new UserError(
+    `--devices ${devices} cannot be cut into ${replicas} replicas of as many ranks; take a number of devices that ${replicas} divides`,
+  );
+}
+
+/**
+ * The options that the flags stand for, one for each way to place replicas on hosts that is to be tried; none where there is one
+ * pipeline and nothing is said of links.
+ *
+ * @throws {UserError} For flags that say how without --replicas, links given twice, and a cluster file that has none.
+ */
+export function replicasGiven(flags: ReplicaFlags, cluster: Cluster | undefined): ReplicaOptions[] {
+  const { replicas = 1, hosts = 1, network, sum: way, shardOptimizer } = flags;
+  const idle = flags.neighbours ? "--neighbours" : way ? "--sum" : shardOptimizer ? "--shard-optimizer" : undefined;
+  if (idle && replicas === 1) throw new UserError(`${idle} is about several replicas; add --replicas`);
+  if (network && cluster) {
+    throw new UserError(
+      "--network and --cluster both say what links take; write links and bytes into the cluster file",
+    );
+  }
+  if (replicas === 1 && hosts === 1 && !network) return [];
+  const links = cluster ? clusterLinks(cluster) : linksOf(network ?? defaultNetwork);
+  const sides = replicas === 1 || hosts === 1 ? ["ranks" as const] : neighbours;
+  return (flags.neighbours ? [flags.neighbours] : sides).map((each) => ({
+    replicas,
+    hosts,
+    neighbours: each,
+    ...links,
+    ...way && { way },
+    ...shardOptimizer && { shardOptimizer },
+  }));
+}
+
+function linksOf(given: typeof defaultNetwork): Pick<ReplicaOptions, "network" | "gradients" | "message"> {
+  const { latency, bandwidth, betweenLatency, betweenBandwidth, message, gradients } = given;
+  const or = (value: number, otherwise: number) => Number.isNaN(value) ? otherwise : value;
+  const between = { latency: or(betweenLatency, latency), bandwidth: or(betweenBandwidth, bandwidth) };
+  return {
+    network: { inside: { latency, bandwidth }, between },
+    gradients,
+    ...!Number.isNaN(message) && { message },
+  };
+}
+
+function clusterLinks(cluster: Cluster) {
+  const links = clusterNetwork(cluster);
+  if (links) return links;
+  throw new UserError(
+    "The cluster file does not say what sums over replicas take, nor messages between hosts: add links and bytes to it",
+  );
+}

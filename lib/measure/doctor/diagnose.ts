@@ -1,0 +1,117 @@
+/** Looks a machine over: what there is, what works, how fast it is. */
+import { reasonOf } from "../../errors.ts";
+import { type DeviceSet, openDevices } from "../../gpu/devices.ts";
+import { timeTogether } from "../../gpu/separate.ts";
+import { type Driver, driversHere } from "../../gpu/driver.ts";
+import { type FoundDriver, lookAtDriver } from "../../gpu/survey.ts";
+import { callback, expectFields, oneOf, optional } from "../../rules.ts";
+import { shown } from "../../text.ts";
+import { standardProblems } from "../standard_problems.ts";
+import type { Depth, Diagnosis } from "./diagnosis.ts";
+import { depths } from "./diagnosis.ts";
+import { type Facts, findingsOf, worksAt } from "./findings.ts";
+import { checkKernels } from "./kernels.ts";
+import { measurePassing } from "./passing.ts";
+import { measureRates } from "./rates.ts";
+import { checkStep } from "./step.ts";
+import { lookAround } from "./surroundings.ts";
+import { checkValues } from "./values.ts";
+
+/** How to look. */
+export interface DiagnoseOptions {
+  /** How much: "usual" by default. */
+  readonly depth?: Depth;
+  /** Called when something is about to be looked at: how much is done, 0 to 1, and what it is. */
+  readonly onProgress?: (done: number, doing: string) => void;
+}
+
+/** Kernels that a run does not take are compiled for so long at most, unless all are asked for. */
+const kernelsMs = 30_000;
+/** What is done when each begins, about, by the time it takes; kernels go from theirs to 1. */
+const shares = { surroundings: 0, drivers: 0.01, values: 0.03, step: 0.06, together: 0.16, rates: 0.2, kernels: 0.3 };
+
+type Found = { -readonly [Name in keyof Facts]: Facts[Name] };
+
+/**
+ * Finds out what runs on this machine and how well: runtimes, drivers, devices, numbers, kernels, a training step of a pipeline,
+ * times; and what to do about what is missing or slow. What `deno task doctor` prints. It takes seconds where `depth` is
+ * "quick", else about half a minute, and does not throw where something is wrong with the machine.
+ *
+ * ```ts
+ * import { diagnose } from "twobp/measure";
+ *
+ * const { works, devices, findings } = await diagnose({ depth: "quick" });
+ * console.log(works ? `${devices!.mode} devices on ${devices!.adapter}` : "no training here");
+ * for (const { kind, what, remedy } of findings) console.log(kind, what, remedy);
+ * ```
+ *
+ * @throws {UserError} On an option out of its range, or an unknown one.
+ */
+export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
+  expectFields("diagnose", options, { depth: optional(oneOf(depths)), onProgress: optional(callback) });
+  const { depth = "usual", onProgress = () => {} } = options;
+  const start = performance.now();
+  onProgress(shares.surroundings, "runtimes and packages");
+  const surroundings = await lookAround();
+  const drivers: FoundDriver[] = [];
+  const look = async (which: readonly Driver[]) => {
+    for (const driver of which) {
+      onProgress(shares.drivers, `the driver "${driver}"`);
+      drivers.push(await lookAtDriver(driver));
+    }
+  };
+  const facts: Found = { depth, surroundings, drivers };
+  let set: DeviceSet | undefined;
+  try {
+    await look(driversHere().filter((driver) => driver !== "bundled"));
+    onProgress(shares.drivers, "two devices");
+    set = await openTwo().finally(() => look(driversHere().filter((driver) => driver === "bundled")));
+    await examine(set, facts, onProgress);
+  } catch (error) {
+    facts.problem = shown(reasonOf(error).split("\n", 1)[0], 1000).replace(/\.$/, "");
+  } finally {
+    set?.close();
+  }
+  return { schema: 1, works: worksAt(facts), ...facts, findings: findingsOf(facts), ms: performance.now() - start };
+}
+
+/** Two devices, virtual ones where real ones are refused. */
+async function openTwo(): Promise<DeviceSet> {
+  try {
+    return await openDevices(2);
+  } catch (error) {
+    const set = await openDevices(2, { virtual: true }).catch(() => {
+      throw error;
+    });
+    return { ...set, notice: reasonOf(error) };
+  }
+}
+
+async function examine(
+  set: DeviceSet,
+  facts: Found,
+  onProgress: (done: number, doing: string) => void,
+): Promise<void> {
+  const [first, second] = set.devices, { gpu } = first;
+  const { software, f16, timestamps, subgroupSize } = gpu.info;
+  facts.devices = {
+    ...{ driver: set.driver, adapter: set.adapter, mode: set.mode, software, f16, timestamps, subgroupSize },
+    ...set.notice === undefined ? {} : { notice: set.notice },
+  };
+  onProgress(shares.values, "numbers");
+  facts.values = await checkValues(first);
+  onProgress(shares.step, "training steps");
+  facts.step = await checkStep(set);
+  onProgress(shares.together, "two devices at once");
+  if (set.mode === "real") facts.together = await timeTogether(first, second);
+  facts.passing = await measurePassing(first, second);
+  if (facts.depth === "quick") return;
+  onProgress(shares.rates, "rates");
+  facts.rates = await measureRates(first);
+  const problems = await standardProblems(gpu, "f32", "small");
+  if (f16) problems.push(...await standardProblems(gpu, "f16", "small"));
+  facts.kernels = await checkKernels(first, problems, {
+    ...facts.depth === "all" ? { all: true } : { limitMs: kernelsMs },
+    onProblem: (done, total) => onProgress(shares.kernels + (1 - shares.kernels) * done / total, "kernels"),
+  });
+}
