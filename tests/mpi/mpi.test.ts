@@ -21,7 +21,7 @@ interface Mpi {
 const launchers: readonly Mpi[] = ["mpirun.openmpi", "mpiexec.hydra", "mpirun"].flatMap((command) => {
   try {
     const said = execFileSync(command, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
-    if (/open mpi/i.test(said)) {
+    if (/open.?mpi|openrte/i.test(said)) {
       return [{ name: "Open MPI", command: [command, "-n", "2", "--bind-to", "none", "--oversubscribe"] }];
     }
     return [{ name: "MPICH", command: [command, "-n", "2"] }];
