@@ -1,7 +1,7 @@
 /** `deno task bench loop`: what `train()` costs over `pipeline.step()` in a loop, without evaluations and checkpoints. */
 import { Command } from "commander";
 import { adamw, createModel, createPipeline } from "twobp";
-import { kept, median, quartiles } from "twobp/measure";
+import { kept, median, medianInterval, quartiles } from "twobp/measure";
 import { countParameters } from "twobp/models";
 import { progress } from "twobp/report";
 import { partition } from "twobp/runtime";
@@ -13,7 +13,7 @@ import { main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
-import { inTurns, steppedTraining, type Stepper, type TimedStep } from "./in_turns.ts";
+import { clock, inTurns, steppedTraining, type Stepper, type TimedStep } from "./in_turns.ts";
 
 interface Options {
   model: string;
@@ -67,44 +67,66 @@ async function run(options: Options): Promise<void> {
     const byHand: Stepper = {
       async next(): Promise<TimedStep | undefined> {
         if (step === steps) return undefined;
-        const from = performance.now();
+        const since = clock();
         const batch = await own.next(inBatch);
         const { loss } = await pipelines[1].step(schedule, batch, { rate: learningRate(step), clip });
         step++;
-        return { loss, ms: performance.now() - from };
+        return { loss, ...since() };
       },
     };
-    const ms: [train: number[], step: number[]] = [[], []];
+    const times: [train: TimedStep[], step: TimedStep[]] = [[], []];
     try {
       await inTurns([byTrain, byHand], (made, round) => {
         if (made[0].loss !== made[1].loss) {
           throw new Error(`In round ${round} train() has a loss of ${made[0].loss}, the loop one of ${made[1].loss}`);
         }
-        if (round >= warmUp) made.forEach((each, at) => ms[at].push(each.ms));
+        if (round >= warmUp) made.forEach((each, at) => times[at].push(each));
         bar.step(`loss ${made[0].loss.toFixed(3)}`);
       });
     } finally {
       pipelines.forEach((pipeline) => pipeline.close());
     }
-    const ratios = ms[0].map((each, at) => each / ms[1][at]);
     return {
       schema: 1,
       ...{ mode: set.mode, devices: set.devices.length, adapter: set.adapter },
       model: { name: model.name, parameters: countParameters(model), ...model.configuration },
       ...{ schedule: schedule.name, twoStage: true, samples, seed, data },
-      ratio: { median: median(ratios), quartiles: quartiles(ratios), pairs: ratios.length },
-      perSecond: { train: 1000 / median(ms[0]), step: 1000 / median(ms[1]) },
-      ms: { train: kept(ms[0]), step: kept(ms[1]) },
+      ...{ ms: compared(times, "ms"), cpuMs: compared(times, "cpuMs") },
     };
   }).finally(bar.done);
-  const { ratio: { median: middle, quartiles: [low, high], pairs }, perSecond } = report;
+  const line = (what: string, { train, step, ratio }: Compared) =>
+    `${what}: train() ${median(train).toFixed(2)} ms, pipeline.step() ${median(step).toFixed(2)} ms; ratio of pairs ` +
+    `${ratio.median.toFixed(3)} (${ratio.quartiles.map((each) => each.toFixed(3)).join(" to ")})` +
+    (ratio.interval
+      ? `, 95 % interval of the median ${ratio.interval.map((each) => each.toFixed(3)).join(" to ")}`
+      : "");
   out.say(
-    `\n${model.name}, ${schedule.name} with 2BP on ${report.devices} ${report.mode} devices (${report.adapter}); ${samples} ` +
-      `samples in a micro-batch.\ntrain() ${perSecond.train.toFixed(1)} updates a second, pipeline.step() in a loop ` +
-      `${perSecond.step.toFixed(1)}; time of an update over that of the loop ${middle.toFixed(3)} ` +
-      `(${low.toFixed(3)} to ${high.toFixed(3)}), ${pairs} pairs; the same losses to the bit.`,
+    `\n${model.name}, ${schedule.name} with 2BP on ${report.devices} ${report.mode} devices (${report.adapter}); ` +
+      `${samples} samples in a micro-batch; ${repeats} pairs of updates, the same losses to the bit.`,
   );
+  out.say(line("Time of an update", report.ms));
+  out.say(line("Processor time of an update", report.cpuMs));
   await out.results("bench", { title: "train() over pipeline.step() in a loop", report, sections: () => [] });
+}
+
+/** A time of both ways. */
+interface Compared {
+  readonly train: readonly number[];
+  readonly step: readonly number[];
+  /** The first over the second, of pairs; the interval is that of the median, of 6 pairs or more. */
+  readonly ratio: {
+    readonly median: number;
+    readonly quartiles: readonly [number, number];
+    readonly interval?: readonly [number, number];
+  };
+}
+
+function compared([train, step]: readonly (readonly TimedStep[])[], of: "ms" | "cpuMs"): Compared {
+  const ratios = train.map((each, at) => each[of] / step[at][of]), interval = medianInterval(ratios);
+  return {
+    ...{ train: kept(train.map((each) => each[of])), step: kept(step.map((each) => each[of])) },
+    ratio: { median: median(ratios), quartiles: quartiles(ratios), ...interval ? { interval } : {} },
+  };
 }
 
 if (import.meta.main) await main(loop);

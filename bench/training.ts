@@ -4,7 +4,7 @@
  */
 import { Command } from "commander";
 import { adamw, createPipeline } from "twobp";
-import { kept, median, quartiles } from "twobp/measure";
+import { kept, median, medianInterval, quartiles } from "twobp/measure";
 import { countParameters } from "twobp/models";
 import { progress, tableText } from "twobp/report";
 import { partition } from "twobp/runtime";
@@ -76,13 +76,13 @@ export const training = new Command("training")
 async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { devices, virtual, samples, steps, evalEvery, seed, prompt } = options;
-  const model = withLength(options.model, options.length), { vocabulary, inputs: [length] } = model.takes;
+  const model = withLength(options.model, options.length), [length] = model.takes.inputs;
   const [{ base, split }] = loadPairs([options.schedule], devices, 2);
   partition(model, base.placement.length); // explains too many stages
   checkPrompt(model, byteTokenizer().encode(prompt), []);
   const inBatch = samples * sizesOf(base).microbatches;
   const data = await openTrainingData(model, options, 0.1);
-  const pairs = await pairsOf(data, vocabulary!);
+  const pairs = await pairsOf(data);
   const batches = await heldOutBatches(data, evaluated, inBatch);
   const all = await heldOutBatches(data, Math.max(1, Math.floor(pairs.heldOut / (inBatch * length))), inBatch);
   const bar = progress(steps, "updates of each");
@@ -126,6 +126,7 @@ async function run(options: Options): Promise<void> {
   const [without, withIt] = measured.begun;
   const same = agreement(without.losses, withIt.losses);
   const ratios = without.ms.map((ms, at) => ms / withIt.ms[at]).slice(warmUpSteps(steps));
+  const interval = medianInterval(ratios);
   const report: TrainingComparison = {
     schema: 1,
     ...{ mode: measured.mode, devices: base.actions.length, adapter: measured.adapter },
@@ -141,7 +142,12 @@ async function run(options: Options): Promise<void> {
     },
     heldOut: measured.heldOut,
     same,
-    gain: { median: median(ratios), quartiles: quartiles(ratios), pairs: ratios.length },
+    gain: {
+      median: median(ratios),
+      quartiles: quartiles(ratios),
+      ...interval ? { interval } : {},
+      pairs: ratios.length,
+    },
     evaluations: withIt.evaluations.map(({ step, loss }, at) => ({
       ...{ step, with: loss, without: without.evaluations[at].loss },
     })),
@@ -168,8 +174,9 @@ const warmUpSteps = (steps: number) => Math.min(10, Math.floor(steps / 2));
 /** Losses as they are kept: f32 has seven digits. */
 const short = (loss: number) => Number(loss.toPrecision(9));
 
-/** Counts the pairs of an epoch of each part, and scores what is held out by those of the other. */
-async function pairsOf(data: TrainingData, vocabulary: number) {
+/** Counts the pairs of an epoch of each part, and scores what is held out by those of the other. Tokens are bytes, whatever the model has. */
+async function pairsOf(data: TrainingData) {
+  const { vocabulary } = byteTokenizer();
   const train = new Bigrams(vocabulary), held = new Bigrams(vocabulary), all = new Bigrams(vocabulary);
   for (const [source, own] of [[data.source(), train], [data.heldOut(), held]] as const) {
     do {

@@ -46,7 +46,13 @@ export interface TrainingComparison {
     readonly firstBeyond: Readonly<Record<string, number | undefined>>;
   };
   /** Time of an update without 2BP over that with it, in turns. */
-  readonly gain: { readonly median: number; readonly quartiles: readonly [number, number]; readonly pairs: number };
+  readonly gain: {
+    readonly median: number;
+    readonly quartiles: readonly [number, number];
+    /** Of the median, 95 %; of 6 pairs or more. */
+    readonly interval?: readonly [number, number];
+    readonly pairs: number;
+  };
   readonly evaluations: readonly ({ readonly step: number } & Both)[];
   /** What the model with 2BP makes in the end. */
   readonly texts: readonly string[];

@@ -5,14 +5,9 @@ import type { Tensor } from "../tensor.ts";
  * One rank's way to the others. What is sent in a step is received in it: whoever sends knows the receiver's rank and the number
  * of the edge in the step's `Program`, and the receiver knows both too. So there are no other names, and nothing is looked up.
  *
- * Over MPI: `send` copies into a staging buffer, and what it returns maps that and calls MPI_Isend on the mapped range,
- * with the edge as its tag; the buffer is free again when the request has completed. `receive` calls MPI_Irecv into the range of
- * a buffer that was created mapped, and when it has completed unmaps it and copies it to the target on the rank's own queue. `reduce`
- * is made of both, see `reduceByMessages`. In `agree` each rank sends its record to every other; it is no MPI_Iallgather, and
- * `reduce` no MPI_Iallreduce, since these cannot be called off when a rank fails. `fail` is a small message to every other rank
- * on a tag of its own, for which each has a receive open at all times. All requests are tested where the process polls
- * for its GPU. `recover` is an MPI_Alltoall of how many messages each rank has sent to each in the step that failed: those that
- * have not been received are received, and dropped.
+ * In one process it is `transports/in_process.ts`, between processes `transports/mpi`, which sends from mapped staging buffers with
+ * the edge in the tag. There, too, an agreement is records from each to each and a sum is messages, see `reduceByMessages`, since
+ * collective calls of MPI cannot be called off when a rank fails.
  */
 export interface Transport {
   /**

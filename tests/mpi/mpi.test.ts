@@ -5,6 +5,8 @@ import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
+import { openWorld } from "../../lib/runtime/open_world.ts";
+import { launcherOf } from "../../lib/runtime/transports/mpi/launcher.ts";
 import { workload } from "./workload.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -19,7 +21,7 @@ interface Mpi {
 const launchers: readonly Mpi[] = ["mpirun.openmpi", "mpiexec.hydra", "mpirun"].flatMap((command) => {
   try {
     const said = execFileSync(command, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
-    if (/open mpi/i.test(said)) {
+    if (/open.?mpi|openrte/i.test(said)) {
       return [{ name: "Open MPI", command: [command, "-n", "2", "--bind-to", "none", "--oversubscribe"] }];
     }
     return [{ name: "MPICH", command: [command, "-n", "2"] }];
@@ -35,15 +37,13 @@ interface Ended {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
-  readonly ms: number;
 }
 
-/** Runs a job; `onLine` is told what comes, to do something to it meanwhile. */
+/** Runs a job; `onText` is told all that has come so far, to do something to it meanwhile. */
 function run(command: readonly string[], env: Record<string, string> = {}, onText?: (text: string) => void) {
-  const start = performance.now();
   // As root, Open MPI wants to be told twice.
-  const root_ = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
-  const child = spawn(command[0], command.slice(1), { cwd: root, env: { ...process.env, ...root_, ...env } });
+  const twice = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
+  const child = spawn(command[0], command.slice(1), { cwd: root, env: { ...process.env, ...twice, ...env } });
   let stdout = "", stderr = "";
   child.stdout.on("data", (chunk) => {
     stdout += chunk;
@@ -53,9 +53,23 @@ function run(command: readonly string[], env: Record<string, string> = {}, onTex
   return new Promise<Ended>((resolve, reject) =>
     child.once("error", reject).once(
       "close",
-      (code) => resolve({ code, stdout, stderr, ms: performance.now() - start }),
+      (code) => resolve({ code, stdout, stderr }),
     )
   );
+}
+
+let expected: Promise<readonly unknown[]> | undefined;
+
+/** The same in this process, once for all. */
+function inOneProcess(): Promise<readonly unknown[]> {
+  return expected ??= (async () => {
+    const set = await openDevices(2, { virtual: false });
+    try {
+      return await workload(set);
+    } finally {
+      set.close();
+    }
+  })();
 }
 
 for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
@@ -73,16 +87,85 @@ for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
       const { results, library, transport, size, peers } = JSON.parse(stdout);
       assert.match(library, new RegExp(`^${name} \\d`));
       assert.deepEqual({ transport, size, peers }, { transport: "mpi", size: 2, peers: [0] });
-      const set = await openDevices(2, { virtual: false });
-      try {
-        const expected = await workload(set);
-        assert.deepEqual(results, expected);
-        for (const each of expected) {
-          assert.match(JSON.stringify(each), /Rank \d (of replica 1 )?failed at \dF0: the layer is broken/);
-        }
-      } finally {
-        set.close();
+      const expected = await inOneProcess();
+      assert.deepEqual(results, expected);
+      for (const each of expected) {
+        assert.match(JSON.stringify(each), /Rank \d (of replica 1 )?failed at \dF0: the layer is broken/);
       }
     },
   );
 }
+
+const openMpi = find("Open MPI"), train = [...deno, "lib/cli/train.ts"];
+
+test("a process that is killed ends the job within ten seconds, with its rank named and no exit code of 0", {
+  skip: openMpi ? false : "Open MPI is not installed",
+}, async () => {
+  let killed = 0;
+  const { code, stderr } = await run([...openMpi!.command, ...deno, "tests/mpi/endless.ts"], {}, (text) => {
+    const [, pid] = /process 1 is (\d+), and steps\n/.exec(text) ?? [];
+    if (pid === undefined || killed) return;
+    killed = performance.now();
+    process.kill(Number(pid), "SIGKILL");
+  });
+  assert.ok(killed > 0, stderr);
+  const ms = performance.now() - killed;
+  assert.ok(ms < 10_000, `${ms} ms`);
+  assert.notEqual(code, 0);
+  assert.match(stderr, /^.*rank 1 .*(killed|signal 9).*$/im);
+});
+
+test("a mistake that all processes make is said once, with exit code 2", {
+  skip: openMpi ? false : "Open MPI is not installed",
+}, async () => {
+  const { code, stderr } = await run([...openMpi!.command, ...train, "--devices", "3"]);
+  assert.equal(code, 2, stderr);
+  const said = stderr.split("\n").filter((line) => line.startsWith("train: "));
+  assert.deepEqual(said, [
+    "train: 3 ranks cannot be shared out among 2 processes: give --devices 2 or a multiple of it, or start 3 processes",
+  ]);
+});
+
+test("a launcher of one MPI and a library of another are refused in one line, and so is no launcher at all", {
+  skip: openMpi && find("MPICH") ? false : "Open MPI and MPICH are not both installed",
+}, async () => {
+  const mixed = await run([...openMpi!.command, ...train], { TWOBP_MPI: "libmpich.so.12" });
+  assert.equal(mixed.code, 2);
+  const said = mixed.stderr.split("\n").filter((line) => line.startsWith("train: "));
+  assert.equal(said.length, 1, mixed.stderr);
+  assert.match(
+    said[0],
+    /^train: MPI: this process was started by Open MPI's mpirun, and TWOBP_MPI, libmpich\.so\.12, is MPICH [\d.]+: processes of it would each be alone\. Start them with MPICH's own mpiexec, or unset TWOBP_MPI$/,
+  );
+  await assert.rejects(openWorld(), {
+    name: "UserError",
+    message:
+      "MPI: no launcher has started this process: start as many as there are ranks, with mpirun -n 2 and what you have just run",
+  });
+});
+
+test("processes that each see themselves alone, as srun makes them without PMIx, are told how to be started", {
+  skip: openMpi ? false : "Open MPI is not installed",
+}, async () => {
+  const environment = { SLURM_STEP_NUM_TASKS: "4", SLURM_PROCID: "0" };
+  const { code, stderr } = await run(train, environment);
+  assert.equal(code, 2, stderr);
+  assert.match(
+    stderr,
+    /^train: MPI: srun has started 4 processes, and this one sees 1 with (Open MPI|MPICH) [\d.]+: ask srun for .* \(srun --mpi=pmix, .*$/m,
+  );
+});
+
+test("who started a process is read from its environment: Open MPI, MPICH, srun with either, or nobody", () => {
+  const openMpi = { OMPI_COMM_WORLD_SIZE: "2", OMPI_COMM_WORLD_RANK: "1", PMIX_RANK: "1" };
+  assert.deepEqual(launcherOf(openMpi), { name: "Open MPI's mpirun", kind: "Open MPI", size: 2, rank: 1 });
+  const hydra = { PMI_SIZE: "3", PMI_RANK: "0", PMI_FD: "8" };
+  assert.deepEqual(launcherOf(hydra), { name: "MPICH's mpiexec", kind: "MPICH", size: 3, rank: 0 });
+  const step = { SLURM_STEP_NUM_TASKS: "4", SLURM_NTASKS: "4", SLURM_PROCID: "3" };
+  assert.deepEqual(launcherOf(step), { name: "srun", size: 4, rank: 3 });
+  assert.deepEqual(launcherOf({ ...step, PMI_SIZE: "4", PMI_RANK: "3" }), { name: "srun", size: 4, rank: 3 });
+  const withinBatch = { ...step, SLURM_STEP_NUM_TASKS: "1", SLURM_PROCID: "0" };
+  assert.equal(launcherOf({ ...withinBatch, ...hydra })!.name, "MPICH's mpiexec", "mpiexec in a batch script");
+  assert.equal(launcherOf({ SLURM_NTASKS: "4", SLURM_PROCID: "0" }), undefined, "the batch script itself");
+  assert.equal(launcherOf({}), undefined);
+});

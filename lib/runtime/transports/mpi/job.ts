@@ -210,7 +210,7 @@ function spaceOf(): string {
 let exchanges = 0;
 
 /** What each process says, by its number: all call it, each time alike. */
-export async function together({ mail, rank, size }: Job, own: unknown): Promise<readonly unknown[]> {
+export async function together({ mail, size }: Job, own: unknown): Promise<readonly unknown[]> {
   const key = `exchange ${exchanges++}`;
   for (let to = 0; to < size; to++) mail.tell(to, key, own);
   return await Promise.all(Array.from({ length: size }, (_, from) => mail.hear(from, key)));
