@@ -37,7 +37,19 @@ export function stageOrders(program: Program, costs: Costs): StageOrder[] {
   // Those with short W before all others, which the longest of sums keeps apart.
   const longest = Math.max(...summed, ...weights);
   const johnson = weights.map((weight, stage) => weight < summed[stage] ? weight - 2 * longest : -summed[stage]);
-  return [last, summed.map((time) => -time), summed, johnson];
+  return differing([last, summed.map((time) => -time), summed, johnson], placement);
+}
+
+/** Of orders that say the same of the stages of each rank the first, and none that says what waiting says: that all are alike. */
+function differing(orders: readonly StageOrder[], placement: readonly number[]): StageOrder[] {
+  const together = placement.flatMap((rank, a) =>
+    placement.slice(0, a).flatMap((other, b) => other === rank ? [[a, b]] : [])
+  );
+  const seen = new Set([together.map(() => 0).join()]);
+  return orders.filter((order) => {
+    const said = together.map(([a, b]) => Math.sign(order[a] - order[b])).join();
+    return seen.size < seen.add(said).size;
+  });
 }
 
 /**
