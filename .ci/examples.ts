@@ -40,6 +40,9 @@ try {
     cpSync(`tests/fixtures/llama3/${name}`, join(folder, "Llama-3.2-1B", name)); // a tiny one of that kind
   }
   cpSync("tests/fixtures/tokenizers/llama3.json", join(folder, "tokenizer.json"));
+  for (const name of ["finetune", "finetune.txt"]) {
+    cpSync(`tests/fixtures/${name}`, join(folder, "tests/fixtures", name), { recursive: true });
+  }
   cpSync("tests/fixtures/tokenizers/llama3.json", join(folder, "Llama-3.2-1B", "tokenizer.json"));
   const story = (i: number) =>
     `Story ${i}: ${"each rank waits for the one before it, and the last one for all. ".repeat(5)}`;

@@ -33,9 +33,9 @@ async function run({ quick, all, json }: DoctorFlags, tell: (doing: string) => P
   const bar = progress(100, "%");
   const report = await diagnose({
     depth: quick ? "quick" : all ? "all" : "usual",
-    onProgress(done, doing) {
-      void tell(doing);
+    async onProgress(done, doing) {
       bar.to(Math.round(100 * done), doing);
+      await tell(doing);
     },
   }).finally(bar.done);
   out.say(diagnosisText(report, Math.min(120, process.stdout.columns || 80)));

@@ -9,9 +9,10 @@ import { variantOf } from "../report/schedule.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { checkPartition, megatronLayout, torchtitanLines } from "../schedules/csv/frameworks.ts";
+import { blocksOfLayout } from "../schedules/csv/layout.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { shown } from "../text.ts";
-import { integer, oneOf } from "./options.ts";
+import { integer, oneOf, reading } from "./options.ts";
 
 /** The flags of the command itself; the others are those of `show`. */
 export interface ExportFlags {
@@ -29,9 +30,9 @@ export function exportFlags(command: Command): Command {
     .requiredOption("--to <framework>", "whom it is for: torch", oneOf(["torch"]))
     .option(
       "--partition <n,n,...>",
-      "transformer layers of each stage, for Megatron's layout and torchtitan's module names",
+      "transformer layers of each stage, for Megatron's layout and torchtitan's module names; or such a layout: Et*3|t*4,L",
       (text: string) => {
-        const counts = text.split(",").map(layers);
+        const counts = /[EtmL|]/.test(text) ? reading(blocksOfLayout)(text) : text.split(",").map(layers);
         if (counts.some((count) => count > 0)) return counts;
         throw new InvalidArgumentError("It must have a layer somewhere.");
       },

@@ -12,7 +12,7 @@ import { endWithThis } from "./endings.ts";
 export interface GuardedEnd {
   /** Its exit code; undefined where it was ended by something else than itself. */
   readonly code?: number;
-  /** What it was about to do when it crashed. */
+  /** What it was about to do when it crashed; an empty text where it had not said anything yet. */
   readonly crashedDuring?: string;
 }
 
@@ -37,5 +37,5 @@ export async function runGuarded(script: URL, args: readonly string[]): Promise<
   const isOwn = code !== null && (code !== 0 || doing === "") && code < 128;
   const isAsked = code === 130 || code === 143 || code === 129; // Ctrl-C and its like
   if (isOwn || isAsked) return { code };
-  return { crashedDuring: doing || "its start" };
+  return { crashedDuring: doing };
 }

@@ -9,7 +9,7 @@ import process from "node:process";
 import { CommanderError, InvalidArgumentError } from "commander";
 import { parseBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
-import { escaped, quoted } from "../text.ts";
+import { escaped, firstLine, quoted } from "../text.ts";
 import { RankError } from "../runtime/transport.ts";
 import { isFirstToSay } from "../runtime/transports/mpi/last_word.ts";
 import { isInJob, processNumber } from "../runtime/transports/mpi/launcher.ts";
@@ -32,6 +32,15 @@ export function real(least: number, most: number): (text: string) => number {
     const end = most < Number.MAX_VALUE ? `to ${most}` : "up";
     throw new InvalidArgumentError(`It must be a number from ${least} ${end}.`);
   };
+}
+
+/** Reads a regular expression. */
+export function expression(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`It is no regular expression: ${firstLine(error)}.`);
+  }
 }
 
 /** Reads names separated by commas, none twice, each one of `known` where that is given. */

@@ -18,7 +18,7 @@ import { escaped, shown } from "../text.ts";
 const names = { json: "report.json", html: "index.html", csv: "schedule.csv", trace: "trace.json" } as const;
 
 /** What the flags that name outputs were given. */
-export type OutputPaths = { readonly [flag in keyof typeof names | "out" | "metrics" | "save"]?: string };
+export type OutputPaths = { readonly [flag in keyof typeof names | "out" | "metrics" | "save" | "adapters"]?: string };
 
 /** What a run gives. */
 export interface Results {
@@ -52,11 +52,11 @@ export interface Outputs {
  */
 export function openOutputs(paths: OutputPaths): Outputs {
   if (processNumber() > 0) return { say() {}, results: () => Promise.resolve() }; // the first process of a job writes
-  const { json, html, csv, trace, metrics, save, out } = paths;
+  const { json, html, csv, trace, metrics, save, adapters, out } = paths;
   checkOutputs({ "--json": json, "--html": html, "--csv": csv, "--trace": trace, "--metrics": metrics });
   if (out !== undefined) {
     checkOutputFolder("--out", out);
-    for (const [flag, path] of Object.entries({ json, html, csv, trace, metrics, save })) {
+    for (const [flag, path] of Object.entries({ json, html, csv, trace, metrics, save, adapters })) {
       if (path === undefined || path === "-" || !isWithin(path, out)) continue;
       throw new UserError(
         `--${flag} ${shown(path)} is in the folder of --out, which is made whole and last: give it another place`,

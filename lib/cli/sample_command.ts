@@ -17,6 +17,8 @@ import { byteTokenizer, loadTokenizer, type Tokenizer } from "../train/tokenizer
 import { findWhole } from "../training/checkpoint.ts";
 import { stepsIn } from "../training/checkpoint_folder.ts";
 import { type GeneratedText, generateText } from "../training/generate_text.ts";
+import { loraModelFrom } from "../weights/adapted_from.ts";
+import { loadAdapters } from "../weights/adapters.ts";
 import { loadWeights } from "../weights/checkpoint.ts";
 import { modelFrom } from "../weights/model_from.ts";
 import { onNextEnding } from "./endings.ts";
@@ -31,6 +33,7 @@ interface SampleFlags {
   from?: string;
   length?: number;
   load?: string;
+  adapters?: string;
   tokenizer?: string;
   prompt: string;
   tokens?: number;
@@ -57,6 +60,10 @@ export function sampleCommand(): Command {
     .option(
       "--load <path>",
       "its weights: the folder of --save of a training, one of its checkpoints, or a safetensors file",
+    )
+    .option(
+      "--adapters <folder>",
+      "adapters beside its weights (LoRA), a folder of --adapters of a training or of PEFT",
     )
     .option("--tokenizer <path>", "a tokenizer.json, or its folder (default: that of --from, or bytes)")
     .option("--prompt <text>", "what the text begins with", "The ")
@@ -104,10 +111,12 @@ async function run(flags: SampleFlags): Promise<void> {
         `${model.name} (${(countParameters(model) / 1e6).toFixed(1)} M parameters) on ${devices} ${set.mode} ` +
           `device${devices === 1 ? "" : "s"} (${set.adapter}), ${precision}; ` +
           (weights === undefined
-            ? "random weights: give others with --load or --from."
-            : `weights of ${shown(weights)}.`),
+            ? "random weights (give others with --load or --from)"
+            : `weights of ${shown(weights)}`) +
+          (flags.adapters === undefined ? "." : `, adapters of ${shown(flags.adapters)}.`),
       );
       if (weights !== undefined) loadWeights(pipeline, weights);
+      if (flags.adapters !== undefined) loadAdapters(pipeline, flags.adapters);
       onNextEnding((given) => {
         code = given;
         stop.abort();
@@ -171,9 +180,16 @@ function endedText(
 }
 
 /** The file or folder that weights are loaded from; undefined where there is none. */
-function weightsOf({ load, from }: SampleFlags): string | undefined {
+function weightsOf({ load, from, adapters }: SampleFlags): string | undefined {
   if (load === undefined) return from;
   const found = checkpointIn(load);
+  if (adapters === undefined && /\+lora$/.test(nameIn(found) ?? "")) {
+    throw new UserError(
+      `--load ${
+        shown(load)
+      } is of a training with --lora: give what that wrote to its --adapters with --adapters, beside --from`,
+    );
+  }
   if (found) return join(found.path, "model.safetensors");
   if (existsSync(load)) return load;
   throw new UserError(`--load ${shown(load)}: there is no such file or folder`);
@@ -191,22 +207,28 @@ function checkpointIn(load: string) {
 }
 
 /** The model, without anything that it takes to train it. */
-function modelOf({ model, from, length, load }: SampleFlags): Model {
+function modelOf({ model, from, length, load, adapters }: SampleFlags): Model {
   if (model !== undefined && from !== undefined) {
     throw new UserError(`--model ${quoted(model)} and --from ${quoted(from)} are two models: give one of the two`);
   }
   if (length !== undefined && from === undefined) {
     throw new UserError("--length is for a model of --from; those of --model have theirs");
   }
-  if (from !== undefined) return frozenModel(modelFrom(from, length === undefined ? {} : { length }), () => true);
-  return frozenModel(createModel(model ?? trained(load) ?? "llama-tiny"), () => true);
+  const base = from === undefined
+    ? createModel(model ?? trained(load) ?? "llama-tiny")
+    : modelFrom(from, length === undefined ? {} : { length });
+  return frozenModel(adapters === undefined ? base : loraModelFrom(base, adapters), () => true);
+}
+
+function nameIn(checkpoint: ReturnType<typeof checkpointIn>): string | undefined {
+  const name = (checkpoint?.description.model as { name?: unknown } | undefined)?.name;
+  return typeof name === "string" ? name : undefined;
 }
 
 /** The name of the model whose training left a checkpoint. */
 function trained(load: string | undefined): string | undefined {
-  const said = load === undefined ? undefined : checkpointIn(load)?.description.model;
-  const name = (said as { name?: unknown } | undefined)?.name;
-  if (typeof name !== "string") return undefined;
+  const name = load === undefined ? undefined : nameIn(checkpointIn(load))?.replace(/\+lora$/, "");
+  if (name === undefined) return undefined;
   if (modelNames.includes(name)) return name;
   throw new UserError(
     `--load ${shown(load!)} is of a model ${quoted(name)}: give the folder that it came from with --from`,

@@ -5,15 +5,15 @@ import { measurePeak } from "../measure/peak.ts";
 import { partitionTable } from "../report/partition.ts";
 import { tableText } from "../report/table.ts";
 import { trainingSections } from "../report/training.ts";
-import { partition } from "../runtime/partition.ts";
 import { createPipeline } from "../runtime/pipeline.ts";
 import { withRecompute } from "../runtime/recompute.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
+import { saveAdapters } from "../weights/adapters.ts";
 import { loadWeights } from "../weights/checkpoint.ts";
 import { applyConfig } from "./config_file.ts";
 import { onNextEnding } from "./endings.ts";
 import * as flag from "./flags.ts";
-import { bytes, integer, oneOf, real } from "./options.ts";
+import { bytes, expression, integer, oneOf, real } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
 import { rateNames, usualRates } from "./training_optimizer.ts";
 import { runTraining, titleOf } from "./training_run.ts";
@@ -35,6 +35,18 @@ export function trainCommand(): Command {
     .addOption(flag.model(undefined, [], " (default: llama-tiny)"))
     .option("--from <folder>", "a model with its weights, as Hugging Face has them: config.json and safetensors")
     .option("--length <n>", "tokens in a sequence, with --from (default: up to 2048)", integer(1, 2 ** 20))
+    .option("--lora <rank>", "train adapters of this rank alone (LoRA), and freeze the model", integer(1, 65_536))
+    .option(
+      "--lora-alpha <a>",
+      "what adapters are multiplied with, times the rank (default: the rank)",
+      real(1e-9, 1e9),
+    )
+    .option(
+      "--lora-targets <expression>",
+      "projections that have an adapter, by a regular expression in their names (default: all but the head)",
+      expression,
+    )
+    .option("--adapters <folder>", "write the adapters to a folder of their own at the end, as PEFT does")
     .option(
       "--data <path>",
       "a text, JSON lines, Parquet, or a folder of them; for ResNet a folder of class folders " +
@@ -49,6 +61,10 @@ export function trainCommand(): Command {
     .addOption(flag.devices(1, 16, 2))
     .addOption(flag.microbatches(1024, "the schedule's usual number"))
     .addOption(flag.virtual("run all ranks on one device, in turn"))
+    .option(
+      "--layout <text>",
+      "layers of each stage, as Megatron-LM writes them: Et*3|t*4,L with t a block (default: of even work)",
+    )
     .addOption(flag.samples(4))
     .option("--accumulate <k>", "batches that make one update, 1 to 65536", integer(1, 65_536), 1)
     .option("--steps <n>", "updates", steps, 200)
@@ -89,12 +105,12 @@ export function trainCommand(): Command {
 async function run(flags: TrainFlags): Promise<void> {
   const out = openOutputs(flags);
   const training = await prepare(flags);
-  const { model, schedule, data } = training;
+  const { model, schedule, parts: plain, data } = training;
   const code = await withDevices(
     schedule.actions.length,
     { virtual: flags.virtual, inJob: true, say: out.say },
     async (set) => {
-      const parts = withRecompute(partition(model, schedule.placement.length), flags.recompute);
+      const parts = withRecompute(plain, flags.recompute);
       out.say(titleOf(training, set));
       out.say(tableText(partitionTable(model, parts)));
       out.say(`Data: ${data.name}.`);
@@ -102,7 +118,7 @@ async function run(flags: TrainFlags): Promise<void> {
       const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? countDevices(set) : 1);
       const { optimizer } = training, { placement } = schedule, { seed, precision, recompute, sums, budget } = flags;
       const pipeline = createPipeline(set, model, {
-        ...{ optimizer, placement, seed, precision, recompute, sums },
+        ...{ optimizer, placement, parts: plain, seed, precision, recompute, sums },
         ...budget === undefined ? {} : { budget },
       });
       try {
@@ -121,6 +137,7 @@ async function run(flags: TrainFlags): Promise<void> {
           say: out.say,
         });
         out.say(`\n${report.ended}`);
+        if (flags.adapters !== undefined && !failure) await saveAdapters(pipeline, flags.adapters);
         await out.results("train", { title: "Training", report, sections: () => trainingSections(report) });
         if (failure) throw failure.error;
         return code;

@@ -172,6 +172,7 @@ function settingsOf({ flags, model, schedule, data, samples, optimizer }: Traini
     devices: `${countDevices(set)} ${set.mode}, ${set.adapter}`,
     ...transportOf(set),
     stages,
+    ...flags.layout === undefined ? {} : { layout: flags.layout },
     microbatches,
     ...width > 1 ? { width } : {},
     "samples of an update": samples * flags.accumulate,

@@ -4,8 +4,11 @@ import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
+import type { Layer } from "../layers/layer.ts";
+import { loraModel } from "../models/lora_model.ts";
 import type { Model } from "../models/model.ts";
 import { createModel } from "../models/registry.ts";
+import { parseLayout } from "../runtime/layout.ts";
 import { partition } from "../runtime/partition.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { type RecomputeText, withRecompute } from "../runtime/recompute.ts";
@@ -29,6 +32,10 @@ export interface TrainFlags extends DataFlags, OptimizerFlags {
   config?: string;
   model?: string;
   length?: number;
+  lora?: number;
+  loraAlpha?: number;
+  loraTargets?: RegExp;
+  adapters?: string;
   schedule: string;
   twoStage?: boolean;
   policy?: PolicyText;
@@ -36,6 +43,7 @@ export interface TrainFlags extends DataFlags, OptimizerFlags {
   devices?: number;
   microbatches?: number;
   virtual?: boolean;
+  layout?: string;
   samples: number;
   accumulate: number;
   clip?: number;
@@ -61,6 +69,8 @@ export interface Training {
   readonly flags: TrainFlags;
   readonly model: Model;
   readonly schedule: Schedule;
+  /** The layers of each stage. */
+  readonly parts: readonly (readonly Layer[])[];
   readonly optimizer: OptimizerSpec;
   readonly rate: LearningRate;
   readonly data: TrainingData;
@@ -86,8 +96,8 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
     if (vain) throw new UserError(`--${vain[0]} is about evaluations; add --eval-every`);
   }
   const model = modelOf(flags), optimizer = optimizerOf(model, flags), rate = rateOf(flags);
-  const schedule = await scheduleOf(model, flags, optimizer);
-  withRecompute(partition(model, schedule.placement.length), recompute);
+  const { schedule, parts } = await scheduleOf(model, flags, optimizer);
+  withRecompute(parts, recompute);
   const makers = sumsOf(sums, schedule.placement.length);
   if (makers.includes("w") && !sizesOf(schedule).split) {
     throw new UserError(
@@ -103,8 +113,8 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   }
   checkSaving(flags);
   const earlier = flags.resume ? readMetrics(flags.metrics) : [];
-  if (flags.save !== undefined) prepareFolder(flags.save);
-  return { flags, model, schedule, optimizer, rate, data, samples, heldOut, earlier, unit };
+  for (const folder of [flags.save, flags.adapters]) if (folder !== undefined) prepareFolder(folder);
+  return { flags, model, schedule, parts, optimizer, rate, data, samples, heldOut, earlier, unit };
 }
 
 /**
@@ -112,11 +122,11 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
  *
  * @throws {UserError} When it does not: what the rank that needs most needs.
  */
-export async function expectFits({ flags, model, schedule, optimizer }: Training, { devices }: DeviceSet) {
+export async function expectFits({ flags, model, schedule, parts, optimizer }: Training, { devices }: DeviceSet) {
   const { budget, samples, precision, recompute, sums } = flags;
   if (budget === undefined) return;
   const { software, subgroupSize } = devices[0].gpu.info;
-  const kind = { optimizer, precision, recompute, sums, software, subgroupSize };
+  const kind = { optimizer, parts, precision, recompute, sums, software, subgroupSize };
   const needed = (await predictMemory(model, schedule, samples, kind)).map((peak) => peak.needed);
   const most = Math.max(...needed);
   if (most <= budget) return;
@@ -143,7 +153,17 @@ function checkSaving({ save, saveEvery, keep, resume }: TrainFlags): void {
   );
 }
 
-function modelOf({ model, from, length }: TrainFlags): Model {
+/** The model, with adapters where they are asked for. */
+function modelOf(flags: TrainFlags): Model {
+  const { lora: rank, loraAlpha: alpha, loraTargets: targets = /^(?!head$)/ } = flags, base = baseOf(flags);
+  if (rank !== undefined) return loraModel(base, { rank, targets, ...alpha === undefined ? {} : { alpha } });
+  const vain = (["loraAlpha", "loraTargets", "adapters"] as const).find((name) => flags[name] !== undefined);
+  if (vain === undefined) return base;
+  const name = vain.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`);
+  throw new UserError(`--${name} is about adapters; add --lora RANK`);
+}
+
+function baseOf({ model, from, length }: TrainFlags): Model {
   if (model !== undefined && from !== undefined) {
     throw new UserError(`--model ${quoted(model)} and --from ${quoted(from)} are two models: give one of the two`);
   }
@@ -152,8 +172,12 @@ function modelOf({ model, from, length }: TrainFlags): Model {
   return createModel(model ?? "llama-tiny");
 }
 
-/** The schedule, with 2BP where that is asked for. */
-async function scheduleOf(model: Model, flags: TrainFlags, optimizer: OptimizerSpec): Promise<Schedule> {
+/** The schedule, with 2BP where that is asked for, and the layers of its stages. */
+async function scheduleOf(
+  model: Model,
+  flags: TrainFlags,
+  optimizer: OptimizerSpec,
+): Promise<Pick<Training, "schedule" | "parts">> {
   const { policy, width, samples, recompute, sums, precision } = flags;
   const base = loadSchedule(flags.schedule, { ...flags, devices: flags.devices ?? usualDevices(flags.schedule) });
   if (base.actions.every((list) => list.every(({ kind }) => kind === "F"))) {
@@ -161,20 +185,29 @@ async function scheduleOf(model: Model, flags: TrainFlags, optimizer: OptimizerS
       `${base.name} runs forward passes alone, and learns nothing: give a schedule with backward passes`,
     );
   }
+  const { placement } = base, stages = placement.length;
+  const parts = flags.layout === undefined ? partition(model, stages) : parseLayout(model, flags.layout);
+  if (parts.length !== stages) {
+    throw new UserError(
+      `--layout ${quoted(flags.layout ?? "")} has ${parts.length} stages, and ${base.name} on ${base.actions.length} ` +
+        `ranks has ${stages}`,
+    );
+  }
   if (!flags.twoStage) {
-    if (policy === undefined && width === undefined) return base;
+    if (policy === undefined && width === undefined) return { schedule: base, parts };
     throw new UserError(`--${policy ? "policy" : "width"} says how --two-stage places W; add --two-stage`);
   }
   if (sizesOf(base).split) {
     throw new UserError(`${base.name} is split by itself, and has its own order of W: leave --two-stage out`);
   }
-  if (policy === undefined && width === undefined) return pairOf(base, usualTwoStage(flags.schedule, base)).split;
+  if (policy === undefined && width === undefined) {
+    return { schedule: pairOf(base, usualTwoStage(flags.schedule, base)).split, parts };
+  }
   const how = { ...policy ? { policy } : {}, ...width ? { width } : {} };
-  if (!/^(lean|cap)/.test(policy ?? "")) return pairOf(base, how).split;
-  const { placement } = base;
-  const shape = { placement, samples, optimizer, recompute, sums, precision, ...width ? { width } : {} };
-  const stages = await stageMemories(model, shape);
-  return pairOf(base, { ...how, memory: (stage) => stages[stage] }).split;
+  if (!/^(lean|cap)/.test(policy ?? "")) return { schedule: pairOf(base, how).split, parts };
+  const shape = { placement, parts, samples, optimizer, recompute, sums, precision, ...width ? { width } : {} };
+  const memories = await stageMemories(model, shape);
+  return { schedule: pairOf(base, { ...how, memory: (stage) => memories[stage] }).split, parts };
 }
 
 /** A file of a schedule says itself how many ranks it is for. */

@@ -11,14 +11,8 @@ type Rows = (readonly [label: string, text: string])[];
 const labelWidth = 11;
 
 /**
- * What was found, in `width` columns: whether training works, then what there is, then what to know and to do.
- *
- * ```ts
- * import { diagnose } from "twobp/measure";
- * import { diagnosisText } from "twobp/report";
- *
- * console.log(diagnosisText(await diagnose({ depth: "quick" }), 100));
- * ```
+ * What was found, in `width` columns: whether training works, then what there is, then what to know and to do. `diagnose()` shows
+ * its use.
  */
 export function diagnosisText(diagnosis: Diagnosis, width = 80): string {
   const { works, findings, ms, depth } = diagnosis;

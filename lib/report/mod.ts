@@ -49,6 +49,7 @@ export { ganttText, type GanttTextOptions } from "./gantt_text.ts";
 export { gradientTable, keptTable } from "./gradients.ts";
 export { page, type Section, type Table, writePage } from "./html.ts";
 export { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle } from "./kernels.ts";
+export { type LiveFigure, liveFigure } from "./live.ts";
 export { memoryFigure, memoryOverTime, type MemoryOverTimeOptions, memorySections, memoryTable } from "./memory.ts";
 export {
   paperCitation,

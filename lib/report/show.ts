@@ -1,4 +1,4 @@
-import { display, inNotebook } from "./display.ts";
+import { type Bundle, display, inNotebook } from "./display.ts";
 import { figurePng } from "./png.ts";
 import { type Figure, houseLayout } from "./style.ts";
 import { titleOf } from "./title.ts";
@@ -16,12 +16,17 @@ import { titleOf } from "./title.ts";
  * ```
  */
 export async function show(figure: Figure): Promise<void> {
+  await display(await figureBundle(figure));
+}
+
+/** A figure in the forms that front ends know; outside of notebooks its title alone. */
+export async function figureBundle(figure: Figure): Promise<Bundle> {
   const text = { "text/plain": `[figure: ${titleOf(figure) ?? "untitled"}]` };
-  if (!inNotebook()) return await display(text);
+  if (!inNotebook()) return text;
   const { data } = figure;
-  await display({
+  return {
     "application/vnd.plotly.v1+json": { data, layout: houseLayout(figure.layout), config: { displaylogo: false } },
     "image/png": Buffer.from(await figurePng(figure)).toString("base64"),
     ...text,
-  });
+  };
 }

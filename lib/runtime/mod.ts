@@ -32,6 +32,7 @@ export type { EvaluateOptions, EvaluationResult } from "./evaluate.ts";
 export type { GeneratedToken, GenerationOptions, GenerationResult } from "./generate.ts";
 export type { NotFinite } from "./finish.ts";
 export type { OptimizerState } from "./optimizer_state.ts";
+export { formatLayout, parseLayout } from "./layout.ts";
 export { openWorld, type ProcessSet, type WorldOptions } from "./open_world.ts";
 export { partition } from "./partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./pipeline.ts";

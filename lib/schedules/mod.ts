@@ -74,7 +74,7 @@ export {
 } from "./program.ts";
 
 export { generate, type GenerateOptions, scheduleNames } from "./generators/generate.ts";
-export { interleavedPlacement, linearPlacement, vPlacement } from "./generators/placement.ts";
+export { interleavedPlacement, linearPlacement, vPlacement, zigzagPlacement } from "./generators/placement.ts";
 export { type PaperTwoStage, type Published, zoo, type ZooEntry } from "./generators/zoo.ts";
 
 export { forwardOnly } from "./transforms/forward_only.ts";

@@ -6,6 +6,7 @@ import { fileProblem } from "../files.ts";
 import { type Model, parametersOf } from "../models/model.ts";
 import { writeOutput } from "../output.ts";
 import { expectValue, string } from "../rules.ts";
+import { companyOf } from "../runtime/elsewhere.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { shown } from "../text.ts";
 import { adaptersOf } from "./adapter_values.ts";
@@ -14,8 +15,8 @@ import { referenceModel } from "./families.ts";
 import { openTensorFile, writeTensorFile } from "./safetensors.ts";
 import { alike, readSaid } from "./said.ts";
 
-const modelFile = "adapter_model.safetensors";
-const configurationFile = "adapter_config.json";
+/** The files of a folder, as PEFT names them. */
+export const adapterFiles = { weights: "adapter_model.safetensors", configuration: "adapter_config.json" } as const;
 
 /**
  * Writes a pipeline's adapters (`lora`, `loraModel`) to a folder, as PEFT does: `adapter_model.safetensors` and
@@ -49,11 +50,6 @@ export async function saveAdapters(pipeline: Pipeline, folder: string): Promise<
     [...await pipeline.parameters()].filter(([name]) => adapters.some((each) => each.parameter === name)),
   );
   const values = finite([named], folder, model);
-  try {
-    mkdirSync(folder, { recursive: true });
-  } catch (error) {
-    throw new UserError(`Cannot write ${folder}: ${fileProblem(error)}`);
-  }
   const modules = adapters.map(({ name }) => name.replace(/^base_model\.model\.|\.lora_[AB]\.weight$/g, ""));
   const said = {
     peft_type: "LORA",
@@ -71,8 +67,18 @@ export async function saveAdapters(pipeline: Pipeline, folder: string): Promise<
       inference_mode: true,
     },
   };
-  writeTensorFile(join(folder, modelFile), namedTensors(adapters, values, heldInHalves(pipeline)));
-  writeOutput(join(folder, configurationFile), JSON.stringify(said, null, 2) + "\n");
+  const tensors = namedTensors(adapters, values, heldInHalves(pipeline));
+  await companyOf(pipeline).once(() =>
+    Promise.resolve().then(() => {
+      try {
+        mkdirSync(folder, { recursive: true });
+      } catch (error) {
+        throw new UserError(`Cannot write ${folder}: ${fileProblem(error)}`);
+      }
+      writeTensorFile(join(folder, adapterFiles.weights), tensors);
+      writeOutput(join(folder, adapterFiles.configuration), JSON.stringify(said, null, 2) + "\n");
+    })
+  );
 }
 
 /**
@@ -86,8 +92,8 @@ export function loadAdapters(pipeline: Pipeline, folder: string): void {
   expectValue("A path", folder, string);
   const { model } = pipeline;
   const kind = kindOf("loadAdapters", model);
-  compare(join(folder, configurationFile), model, kind);
-  const path = join(folder, modelFile), file = openTensorFile(path);
+  compare(join(folder, adapterFiles.configuration), model, kind);
+  const path = join(folder, adapterFiles.weights), file = openTensorFile(path);
   try {
     const values = readTensors(file, path, model, referenceModel(model).adapters, { rename: (name) => name });
     pipeline.setParameters(values, { partial: true });

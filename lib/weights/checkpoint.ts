@@ -2,6 +2,7 @@
 import { UserError } from "../errors.ts";
 import { isTrained } from "../layers/parameter.ts";
 import { type Model, parametersOf } from "../models/model.ts";
+import { companyOf } from "../runtime/elsewhere.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { sizeOf } from "../tensor.ts";
 import { quoted } from "../text.ts";
@@ -50,7 +51,7 @@ export async function saveWeights(pipeline: Pipeline, path: string, options: Sav
   const values = finite(await Promise.all([pipeline.parameters(), pipeline.state()]), path, model);
   if (merged) addAdapters(values, model);
   const { tensors, metadata } = weightTensors(pipeline, values, merged);
-  writeTensorFile(path, tensors, metadata);
+  await companyOf(pipeline).once(() => Promise.resolve().then(() => writeTensorFile(path, tensors, metadata)));
 }
 
 /** What a file of a pipeline's weights consists of; `merged` values have its adapters already. */

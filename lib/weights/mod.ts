@@ -14,6 +14,7 @@
  *
  * @module
  */
+export { loraModelFrom } from "./adapted_from.ts";
 export { loadAdapters, saveAdapters } from "./adapters.ts";
 export { loadWeights, type SaveOptions, saveWeights } from "./checkpoint.ts";
 export { modelFrom, type ModelFromOptions } from "./model_from.ts";

@@ -61,7 +61,7 @@ test("what torchtitan cannot place is said beside the file", () => {
   const file = join(folder, "consecutive.csv");
   writeFileSync(file, "0F0,1F0,1B0,0B0\n2F0,3F0,3B0,2B0\n");
   const to = join(folder, "consecutive");
-  assert.equal(schedule("export", file, to, "--to", "torch", "--partition", "1,1,1,1").status, 0);
+  assert.equal(schedule("export", file, to, "--to", "torch", "--partition", "Et|(t|)*2tL").status, 0);
   const text = readFileSync(join(to, "README.md"), "utf8");
   assert.match(text, /It does not take this placement: it knows stages dealt out round after round/);
   assert.match(text, /Neither order nor placement: its stages go round the ranks/);

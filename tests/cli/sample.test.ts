@@ -37,6 +37,24 @@ test("the command writes the text that generateText() makes of a checkpoint, of 
   assert.equal(other.stdout, ended.stdout);
 });
 
+test("logits that are no numbers are said in one line, with what to do", async () => {
+  const set = await openDevices(1);
+  const pipeline = createPipeline(set, createModel("llama-tiny"), { optimizer: adamw(), seed: 9 });
+  const [[name, values]] = await pipeline.parameters();
+  pipeline.setParameters(new Map([[name, values.map(() => 3e38)]]), { partial: true });
+  await saveWeights(pipeline, at("huge.safetensors"));
+  pipeline.close();
+  set.close();
+  const ended = await sample("--load", at("huge.safetensors"), "--tokens", "2");
+  assert.equal(ended.code, 2, ended.stderr);
+  const [last] = ended.stderr.trimEnd().split("\n").slice(-1);
+  assert.match(
+    last,
+    /^sample: llama-tiny gives no numbers: generate: at position 4 .*; the weights are of a training that/,
+  );
+  assert.doesNotMatch(ended.stderr, /^ +at /m);
+});
+
 const refused: [string, string[], RegExp][] = [
   ["an unknown flag", ["--heat", "1"], /unknown option '--heat'/],
   ["a temperature below 0", ["--temperature", "-1"], /must be a number from 0/],

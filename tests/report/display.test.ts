@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { display } from "../../lib/report/display.ts";
+import { liveFigure } from "../../lib/report/live.ts";
 import { progress } from "../../lib/report/progress.ts";
 import { show } from "../../lib/report/show.ts";
 import { plainTable, table } from "../../lib/report/show_table.ts";
@@ -50,6 +51,32 @@ test("a figure is shown as plotly's JSON, as a PNG and as text in one bundle", a
   const png = Buffer.from(data["image/png"] as string, "base64");
   assert.equal(png.toString("latin1", 1, 4), "PNG");
   assert.equal(data["text/plain"], "[figure: Bars,  simulated ]");
+});
+
+test("a live figure replaces itself, is drawn no more often than drawing allows, and the last one stays", async () => {
+  let made = 0;
+  const make = () => ({ ...figure, data: [{ type: "scatter", y: Array.from({ length: ++made }, (_, i) => i) }] });
+  const shown = await inTslab(async () => {
+    const [one, other] = [liveFigure(), liveFigure()];
+    for (let i = 0; i < 20; i++) await one.update(make); // the first at once, the others too soon
+    await one.done(make);
+    await other.done(make);
+  });
+  assert.equal(made, 3);
+  const ids = shown.map(({ transient }) => transient.display_id);
+  assert.deepEqual(ids, [ids[0], ids[0], ids[2]]);
+  assert.notEqual(ids[2], ids[0]);
+  assert.deepEqual(shown.map(({ update }) => update), [false, true, false]);
+  const lengths = shown.map(({ data }) =>
+    (data["application/vnd.plotly.v1+json"] as { data: { y: number[] }[] }).data[0].y.length
+  );
+  assert.deepEqual(lengths, [1, 2, 3]);
+  const terminal = await inTerminal(async () => {
+    const live = liveFigure();
+    await live.update(make);
+    await live.done(make);
+  });
+  assert.equal(terminal, "[figure: Bars,  simulated ]\n");
 });
 
 test("the Deno kernel gets the same bundle", async () => {

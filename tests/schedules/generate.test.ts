@@ -16,7 +16,7 @@ test("generate() rejects sizes that are not whole and positive", () => {
     assert.throws(() => generate("gpipe", { devices }), /gpipe needs a whole number of devices, 1 or more/);
   }
   assert.throws(() => generate("gpipe", { devices: 2, microbatches: 0 }), /whole number of micro-batches/);
-  assert.throws(() => generate("gpipe", { devices: 2, chunks: 2 }), /only interleaved-1f1b takes chunks/);
+  assert.throws(() => generate("gpipe", { devices: 2, chunks: 2 }), /only interleaved-1f1b and hanayo take chunks/);
 });
 
 test("the paper's schedules have their usual numbers of micro-batches", () => {

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { generate } from "../../lib/schedules/generators/generate.ts";
-import { interleavedPlacement, linearPlacement, vPlacement } from "../../lib/schedules/generators/placement.ts";
+import {
+  interleavedPlacement,
+  linearPlacement,
+  vPlacement,
+  zigzagPlacement,
+} from "../../lib/schedules/generators/placement.ts";
 import { zoo } from "../../lib/schedules/generators/zoo.ts";
 import type { Memory } from "../../lib/schedules/price/memory.ts";
 import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
@@ -22,12 +27,12 @@ function bubbleOf(schedule: Schedule): number {
   return steadyBubbleRatio / (1 - steadyBubbleRatio) * busy[0];
 }
 
-for (const { name, paper, published, isChunked } of zoo) {
+for (const { name, paper, published, isChunked, placement } of zoo) {
   test(`${name} has its published bubble and peak (${paper})`, () => {
     for (const devices of [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 16]) {
       for (const rounds of isChunked ? [1, 2, 4] : [2, 3, 4]) {
         const microbatches = rounds * devices;
-        for (const chunks of isChunked ? [1, 2, 3, 4] : [undefined]) {
+        for (const chunks of !isChunked ? [undefined] : placement === "zigzag" ? [2, 4, 6] : [1, 2, 3, 4]) {
           const where = `${devices} devices, ${microbatches} micro-batches, ${chunks ?? "its own"} chunks`;
           const one = generate(name, { devices, microbatches, chunks });
           const found = bubbleOf(one), promised = published.bubble(devices, microbatches);
@@ -49,6 +54,8 @@ const figures: Record<string, [bubble: number, peak: number]> = {
   "1f1b-2": [9, 4],
   "1f1b": [9, 4],
   "interleaved-1f1b": [9, 11],
+  "hanayo": [17, 8],
+  "1f1b-v": [18, 6],
   "zb-h1": [3, 4],
   "zb-h2": [0, 7],
   "zb-v": [0, 8],
@@ -70,6 +77,7 @@ test("the table of the zoo says how stages are placed, how many micro-batches ar
     linear: (devices: number) => linearPlacement(devices),
     interleaved: (devices: number, chunks: number) => interleavedPlacement(devices, chunks),
     V: (devices: number) => vPlacement(devices),
+    zigzag: (devices: number, chunks: number) => zigzagPlacement(devices, chunks / 2),
   };
   for (const { name, placement, chunks, microbatches, sameAs } of zoo) {
     for (const devices of [1, 2, 3, 5]) {
@@ -85,10 +93,11 @@ test("the table of the zoo says how stages are placed, how many micro-batches ar
 });
 
 test("the V schedules place the first and the last stage on the first rank", () => {
-  for (const name of ["zb-v", "v-half", "v-min", "dualpipe-v"]) {
+  for (const name of ["1f1b-v", "zb-v", "v-half", "v-min", "dualpipe-v"]) {
     assert.deepEqual(generate(name, { devices: 3 }).placement, [0, 1, 2, 2, 1, 0]);
   }
   assert.deepEqual(generate("interleaved-1f1b", { devices: 3 }).placement, [0, 1, 2, 0, 1, 2]);
+  assert.deepEqual(generate("hanayo", { devices: 3, chunks: 4 }).placement, [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0]);
 });
 
 test("every schedule of the zoo is valid wherever it is defined, from 1 to 7 devices and 1 to 18 micro-batches", () => {
@@ -108,6 +117,28 @@ test("every schedule of the zoo is valid wherever it is defined, from 1 to 7 dev
       }
     }
     assert.ok(valid > 40, name);
+  }
+});
+
+test("hanayo has no more bubble than its paper says of one round, (2N - 2) / (3NW + N - 1) of a step with W waves", () => {
+  for (let devices = 1; devices <= 9; devices++) {
+    for (const waves of [1, 2, 3, 8]) {
+      const { bubbleRatio } = simulate(generate("hanayo", { devices, chunks: 2 * waves }));
+      const paper = (2 * devices - 2) / (3 * devices * waves + devices - 1);
+      assert.ok(bubbleRatio <= paper + 1e-9, `${devices} ranks, ${waves} waves: ${bubbleRatio} of ${paper}`);
+    }
+  }
+  const message = /^UserError: hanayo has two stages a rank for each wave, an even number; got 3\. 4 make 2 waves$/;
+  assert.throws(() => generate("hanayo", { devices: 2, chunks: 3 }), message);
+  assert.throws(() => generate("hanayo", { devices: 2, chunks: 1 }), /got 1\. 2 make 1 wave$/);
+});
+
+test("1f1b-v has at most the bubble of 1F1B and about two thirds of its peak, in half stages", () => {
+  for (let devices = 1; devices <= 16; devices++) {
+    const [v, straight] = ["1f1b-v", "1f1b"].map((name) => generate(name, { devices }));
+    assert.ok(bubbleOf(v) <= 2 * bubbleOf(straight) + 1e-9, `${devices} ranks: bubble`);
+    const peak = Math.max(...peakMemory(v, activations)), two = 2 * Math.max(...peakMemory(straight, activations));
+    assert.ok(peak <= 2 / 3 * two + 2, `${devices} ranks: ${peak} of ${two}`);
   }
 });
 

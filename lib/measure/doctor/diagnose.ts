@@ -5,7 +5,7 @@ import { timeTogether } from "../../gpu/separate.ts";
 import { type Driver, driversHere } from "../../gpu/driver.ts";
 import { type FoundDriver, lookAtDriver } from "../../gpu/survey.ts";
 import { callback, expectFields, oneOf, optional } from "../../rules.ts";
-import { shown } from "../../text.ts";
+import { firstLine, shown } from "../../text.ts";
 import { standardProblems } from "../standard_problems.ts";
 import type { Depth, Diagnosis } from "./diagnosis.ts";
 import { depths } from "./diagnosis.ts";
@@ -21,8 +21,11 @@ import { checkValues } from "./values.ts";
 export interface DiagnoseOptions {
   /** How much: "usual" by default. */
   readonly depth?: Depth;
-  /** Called when something is about to be looked at: how much is done, 0 to 1, and what it is. */
-  readonly onProgress?: (done: number, doing: string) => void;
+  /**
+   * Called, and waited for, when something is about to be looked at: how much is done, 0 to 1, and what it is. A driver may end the
+   * process there.
+   */
+  readonly onProgress?: (done: number, doing: string) => void | Promise<void>;
 }
 
 /** Kernels that a run does not take are compiled for so long at most, unless all are asked for. */
@@ -39,10 +42,11 @@ type Found = { -readonly [Name in keyof Facts]: Facts[Name] };
  *
  * ```ts
  * import { diagnose } from "twobp/measure";
+ * import { diagnosisText } from "twobp/report";
  *
- * const { works, devices, findings } = await diagnose({ depth: "quick" });
- * console.log(works ? `${devices!.mode} devices on ${devices!.adapter}` : "no training here");
- * for (const { kind, what, remedy } of findings) console.log(kind, what, remedy);
+ * const diagnosis = await diagnose({ depth: "quick" });
+ * if (!diagnosis.works) console.log("Training does not work here.");
+ * console.log(diagnosisText(diagnosis, 100));
  * ```
  *
  * @throws {UserError} On an option out of its range, or an unknown one.
@@ -51,12 +55,12 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
   expectFields("diagnose", options, { depth: optional(oneOf(depths)), onProgress: optional(callback) });
   const { depth = "usual", onProgress = () => {} } = options;
   const start = performance.now();
-  onProgress(shares.surroundings, "runtimes and packages");
+  await onProgress(shares.surroundings, "runtimes and packages");
   const surroundings = await lookAround();
   const drivers: FoundDriver[] = [];
   const look = async (which: readonly Driver[]) => {
     for (const driver of which) {
-      onProgress(shares.drivers, `the driver "${driver}"`);
+      await onProgress(shares.drivers, `the driver "${driver}"`);
       drivers.push(await lookAtDriver(driver));
     }
   };
@@ -64,7 +68,7 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
   let set: DeviceSet | undefined;
   try {
     await look(driversHere().filter((driver) => driver !== "bundled"));
-    onProgress(shares.drivers, "two devices");
+    await onProgress(shares.drivers, "two devices");
     set = await openTwo().finally(() => look(driversHere().filter((driver) => driver === "bundled")));
     await examine(set, facts, onProgress);
   } catch (error) {
@@ -90,7 +94,7 @@ async function openTwo(): Promise<DeviceSet> {
 async function examine(
   set: DeviceSet,
   facts: Found,
-  onProgress: (done: number, doing: string) => void,
+  onProgress: (done: number, doing: string) => void | Promise<void>,
 ): Promise<void> {
   const [first, second] = set.devices, { gpu } = first;
   const { software, f16, timestamps, subgroupSize } = gpu.info;
@@ -98,20 +102,30 @@ async function examine(
     ...{ driver: set.driver, adapter: set.adapter, mode: set.mode, software, f16, timestamps, subgroupSize },
     ...set.notice === undefined ? {} : { notice: set.notice },
   };
-  onProgress(shares.values, "numbers");
+  await onProgress(shares.values, "numbers");
   facts.values = await checkValues(first);
-  onProgress(shares.step, "training steps");
+  await onProgress(shares.step, "training steps");
   facts.step = await checkStep(set);
-  onProgress(shares.together, "two devices at once");
-  if (set.mode === "real") facts.together = await timeTogether(first, second);
-  facts.passing = await measurePassing(first, second);
+  /** What a probe finds; one that fails leaves the others alone. */
+  const attempt = async <T>(what: string, probe: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await probe();
+    } catch (error) {
+      set.devices.forEach((device) => device.abandon());
+      facts.failures = [...facts.failures ?? [], { what, problem: firstLine(error) }];
+    }
+  };
+  await onProgress(shares.together, "two devices at once");
+  if (set.mode === "real") facts.together = await attempt("Work at once", () => timeTogether(first, second));
+  facts.passing = await attempt("Transfers", () => measurePassing(first, second));
   if (facts.depth === "quick") return;
-  onProgress(shares.rates, "rates");
-  facts.rates = await measureRates(first);
+  await onProgress(shares.rates, "rates");
+  facts.rates = await attempt("Rates", () => measureRates(first));
   const problems = await standardProblems(gpu, "f32", "small");
   if (f16) problems.push(...await standardProblems(gpu, "f16", "small"));
   facts.kernels = await checkKernels(first, problems, {
     ...facts.depth === "all" ? { all: true } : { limitMs: kernelsMs },
-    onProblem: (done, total) => onProgress(shares.kernels + (1 - shares.kernels) * done / total, "kernels"),
+    onProblem: (share, operation) =>
+      onProgress(shares.kernels + (1 - shares.kernels) * share, `kernels of ${operation}`),
   });
 }

@@ -176,6 +176,8 @@ export interface Diagnosis {
   readonly values?: readonly ValueCheck[];
   /** Training steps. */
   readonly step?: StepCheck;
+  /** What could not be measured, and why: of what follows. */
+  readonly failures?: readonly { readonly what: string; readonly problem: string }[];
   /** How long two devices take at once, as a share of one after the other; of two devices only. */
   readonly together?: number;
   /** What passes between them. */

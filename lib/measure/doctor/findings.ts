@@ -1,7 +1,7 @@
 /** What follows from what doctor found: what does not work, what is missing, what is slow, and what to do about each. */
 import { formatBytes } from "../../bytes.ts";
 import { threshold } from "../../gpu/separate.ts";
-import type { Diagnosis, Finding } from "./diagnosis.ts";
+import type { Diagnosis, Finding, KernelFault } from "./diagnosis.ts";
 
 /** All that was found, but for what follows from it. */
 export type Facts = Omit<Diagnosis, "findings" | "works" | "ms" | "schema">;
@@ -16,6 +16,8 @@ const slow = (what: string, remedy: string): Finding => ({ kind: "slow", what, r
 const oldest: Readonly<Record<string, number>> = { Deno: 2, Node: 20, Bun: 1 };
 /** Below these, work is waited for that is not the step's. */
 const leastMemory = 2 ** 30, leastShare = 0.05;
+/** A broken driver has hundreds of lines to say. */
+const mostKernels = 8;
 const otherDriver = "Take another one: TWOBP_DRIVER=gpu, system or bundled; or update it.";
 
 const rules: readonly Rule[] = [
@@ -39,12 +41,10 @@ const rules: readonly Rule[] = [
   },
   ({ drivers, surroundings: { environment } }) => {
     const paths = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].filter((name) => environment[name]);
-    const lost = drivers.some(({ driver, adapter }) => !adapter && driver !== "bundled");
-    return lost && paths.map((name) =>
+    const isLost = drivers.every(({ driver, adapter }) => !adapter || driver === "bundled");
+    return isLost && paths.map((name) =>
       missing(
-        `${name} is ${
-          environment[name]
-        }: no driver but those named there is looked for, and not all drivers are found.`,
+        `${name} is ${environment[name]}: drivers are looked for there alone, and none is found.`,
         `Unset ${name}, or have it name the driver's JSON file.`,
       )
     );
@@ -80,28 +80,42 @@ const rules: readonly Rule[] = [
     ),
   ],
   ({ kernels }) => {
-    const faults = kernels?.faults ?? [];
-    return faults.map(({ operation, problemClass, candidate, usual, reference, problem }) =>
-      fault(
-        `Kernel ${candidate} of ${operation} (${problemClass}) fails: ${problem}.`,
-        usual || reference
+    const byKernel = new Map<string, KernelFault[]>();
+    for (const each of kernels?.faults ?? []) {
+      const name = `${each.candidate} of ${each.operation}`;
+      byKernel.set(name, [...byKernel.get(name) ?? [], each]);
+    }
+    const told = [...byKernel].slice(0, mostKernels).map(([name, [first, ...more]]) => {
+      const { operation, problemClass, usual, reference, problem } = first;
+      const others = more.length > 0 ? ` and ${more.length} more` : "";
+      return fault(
+        `Kernel ${name} (${problemClass}${others}) fails: ${problem}.`,
+        usual
           ? `Every run that has ${operation} takes it: ${otherDriver.replace("Take", "take")}`
+          : reference
+          ? `The other kernels of ${operation} are compared with it, and are not known to be right. ${otherDriver}`
           : "Runs do not take it unless it is forced, and --calibrate drops it: there is nothing to do.",
-      )
-    );
+      );
+    });
+    const rest = byKernel.size - told.length;
+    return [...told, rest > 0 && fault(`${rest} more kernels fail.`, "--json FILE writes all of them.")];
   },
+  ({ failures = [] }) =>
+    failures.map(({ what, problem }) => fault(`${what} could not be measured: ${problem}.`, otherDriver)),
   ({ surroundings: { cache } }) =>
     cache.problem !== undefined && missing(
       `There is no cache: ${cache.problem}.`,
       "Without one the bundled driver cannot be unpacked, and --calibrate measures anew each time.",
     ),
-  ({ surroundings: { missingPackages } }) =>
-    missingPackages.length > 0 && missing(
+  ({ surroundings: { missingPackages } }) => {
+    if (missingPackages.length === 0) return undefined;
+    const kind = missingPackages.some(({ name }) => name === "webgpu") ? fault : missing;
+    const names = missingPackages.map(({ name }) => name).join(" ");
+    return kind(
       `Packages cannot be found: ${missingPackages.map(({ name, use }) => `${name} (${use})`).join(", ")}.`,
-      `Install those that you need: npm install ${
-        missingPackages.map(({ name }) => name).join(" ")
-      }; in a checkout, deno task setup.`,
-    ),
+      `Install those that you need: npm install ${names}; in a checkout, deno task setup.`,
+    );
+  },
   ({ devices }) =>
     devices && [
       !devices.f16 && missing(

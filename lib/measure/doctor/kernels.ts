@@ -10,10 +10,10 @@ import type { KernelFault, KernelsCheck } from "./diagnosis.ts";
 export interface KernelCheckOptions {
   /** Also candidates that cannot win on such a device and take long to compile. */
   readonly all?: boolean;
-  /** Milliseconds after which no further kernel is compiled but those that a run takes; any number by default. */
+  /** Milliseconds after which no further kernel is compiled but those that a run takes; no limit by default. */
   readonly limitMs?: number;
-  /** Called after each problem of each of the two rounds. */
-  readonly onProblem?: (done: number, total: number) => void;
+  /** Called, and waited for, before each problem of each of the two rounds: how much is done, 0 to 1, and the operation. */
+  readonly onProblem?: (share: number, operation: string) => void | Promise<void>;
 }
 
 /**
@@ -35,10 +35,10 @@ export async function checkKernels(
       const supported = candidatesFor(device.gpu, observed, all);
       const usual = observed.operation.usual(device.gpu.info, observed.problem).name;
       const others = supported.slice(1).filter(({ name }) => (name === usual) === (round === "usual"));
-      onProblem(++done, 2 * problems.length);
+      await onProblem(done++ / (2 * problems.length), observed.operation.name);
       if (round === "others" && (others.length === 0 || broken.has(observed))) continue; // nothing to compare with
-      if (round === "others" && performance.now() - start > limitMs) {
-        left += others.length;
+      if (device.gpu.lost !== undefined || round === "others" && performance.now() - start > limitMs) {
+        left += others.length + (round === "usual" ? 1 : 0);
         continue;
       }
       const found = await checkOne(device, observed, [supported[0], ...others], round === "usual");

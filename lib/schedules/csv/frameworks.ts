@@ -11,6 +11,7 @@ import { UserError } from "../../errors.ts";
 import { sizesOf } from "../check/sizes.ts";
 import { interleavedPlacement, vPlacement } from "../generators/placement.ts";
 import type { Schedule } from "../schedule.ts";
+import { writeLayout } from "./layout.ts";
 
 /**
  * How torchtitan and Megatron-LM would call a placement: `loop` is dealt out round after round, `v` down and up again with
@@ -75,9 +76,5 @@ function modulesOf(layers: readonly number[]): string[][] {
  */
 export function megatronLayout(schedule: Schedule, layers: readonly number[]): string | undefined {
   if (placementStyle(schedule) !== "loop") return undefined;
-  const parts = layers.map((count) => count > 1 ? `t*${count}` : "t".repeat(count));
-  parts[0] = `E${parts[0]}`;
-  const last = parts.length - 1;
-  parts[last] += parts[last] ? ",L" : "L";
-  return parts.join("|");
+  return writeLayout(layers);
 }

@@ -43,7 +43,7 @@ export function generate(name: string, options: GenerateOptions): Schedule {
   checkWhole(name, { "micro-batches": microbatches, chunks: chunks ?? 1 });
   if (chunks !== undefined && !entry.isChunked) {
     const chunked = zoo.filter(({ isChunked }) => isChunked).map((each) => each.name);
-    throw new UserError(`${name} fixes its stages a rank; only ${chunked.join(" and ")} takes chunks`);
+    throw new UserError(`${name} fixes its stages a rank; only ${chunked.join(" and ")} take chunks`);
   }
   checkCells(name, devices * (chunks ?? 1), microbatches);
   return entry.make(devices, microbatches, chunks ?? entry.chunks);

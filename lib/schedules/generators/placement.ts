@@ -1,5 +1,5 @@
 /**
- * The three usual ways to place stages on ranks, as lists from stage to rank.
+ * The usual ways to place stages on ranks, as lists from stage to rank.
  *
  * @module
  */
@@ -20,4 +20,12 @@ export function interleavedPlacement(devices: number, chunks: number): number[] 
  */
 export function vPlacement(devices: number): number[] {
   return Array.from({ length: 2 * devices }, (_, stage) => stage < devices ? stage : 2 * devices - 1 - stage);
+}
+
+/**
+ * `2 * waves` stages a rank, down and up again and again: `0 1 2 2 1 0 0 1 2 2 1 0` (Hanayo, arXiv 2308.15762). With one wave it is
+ * a V.
+ */
+export function zigzagPlacement(devices: number, waves: number): number[] {
+  return Array.from({ length: waves }, () => vPlacement(devices)).flat();
 }

@@ -7,9 +7,11 @@
 import type { Schedule } from "../schedule.ts";
 import { dualPipeV } from "./dualpipe_v.ts";
 import { gpipe } from "./gpipe.ts";
+import { hanayo } from "./hanayo.ts";
 import { interleaved } from "./interleaved.ts";
 import { naive } from "./naive.ts";
 import { oneFOneB } from "./one_f_one_b.ts";
+import { oneFOneBV, peak1F1BV } from "./one_f_one_b_v.ts";
 import { vHalf, vMin, zbV } from "./v_shape.ts";
 import { zbH1, zbH2 } from "./zero_bubble.ts";
 
@@ -43,10 +45,10 @@ export interface ZooEntry {
   microbatches(devices: number): number;
   /** Stages on each rank; the usual number of them where it is `chunked`. */
   readonly chunks: number;
-  /** Whether it takes any number of stages a rank. */
+  /** Whether it takes other numbers of stages a rank. */
   readonly isChunked?: true;
-  /** How stages are placed: one a rank in order, dealt out in turn, or down the ranks and up again. */
-  readonly placement: "linear" | "interleaved" | "V";
+  /** How stages are placed: one a rank in order, dealt out in turn, down the ranks and up again, or that again and again. */
+  readonly placement: "linear" | "interleaved" | "V" | "zigzag";
   /** What its paper promises. */
   readonly published: Published;
   /** What the 2BP paper says of it, where it does. */
@@ -123,6 +125,27 @@ export const zoo: readonly ZooEntry[] = [
     // In units of a chunk: 1F1B's over their number, and its peak times 1 + (N - 1) / (chunks N).
     published: { bubble: (n) => 3 * (n - 1), peak: (n, m, chunks) => Math.min(m * chunks, n * (chunks + 1) - 1) },
     make: interleaved,
+  },
+  {
+    name: "hanayo",
+    paper: "Hanayo, arXiv 2308.15762: two stages a rank for each wave",
+    microbatches: asMany,
+    chunks: 2,
+    isChunked: true,
+    placement: "zigzag",
+    // In units of a chunk: of one round, which the paper's ratio (2N - 2) / (3NW + N - 1) for W waves is above, and of each further one.
+    published: {
+      bubble: (n, m) => n > 1 ? 4 * (n - 1) + (m / n - 1) * (2 * n - 3) : 0,
+      peak: (n, m, chunks) => chunks * Math.min(n, m),
+    },
+    make: hanayo,
+  },
+  {
+    ...onV,
+    name: "1f1b-v",
+    paper: "Controllable Memory, arXiv 2405.15362: two thirds of 1F1B's peak, in halves of a rank's stages",
+    published: { bubble: (n) => 4 * (n - 1) + 6 * Math.floor((n - 1) / 3), peak: peak1F1BV },
+    make: oneFOneBV,
   },
   {
     ...onePerRank,
