@@ -92,7 +92,7 @@ const alone = {
   open: () => Promise.resolve(),
   step: () => assert.fail("a step of no round"),
   close: () => {},
-  isCrowded: () => false,
+  isCrowded: () => Promise.resolve(false),
 };
 
 test("measureAgreement() compares steps of the same round, and takes turns at going first", async () => {
