@@ -108,18 +108,26 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
   const stagingOf = ({ base: { placement } }: Recipe) => stagings.get(placement.join())!;
   const priceOne = cluster ? clusterPrice(cluster) : (stages: readonly StageCost[]) => stageCosts(stages);
   const sides = sidesOf(options, replicas);
+  /** The prices of a recipe with its replicas where its schedule is shorter without 2BP: what W does moves neither links nor bytes. */
+  const placed = new Map(recipes.map((recipe) => {
+    const staging = stagingOf(recipe), { base } = recipe;
+    const cheapest = staging.levels.map(([{ cost }]) => cost);
+    const [best] = sides.map((side) => {
+      const price = side
+        ? (stages: readonly StageCost[], placement: readonly number[]) =>
+          withReplicas(priceOne(stages), placement, replicaOptions(options, replicas, side, staging))
+        : priceOne;
+      const makespan = sides.length > 1 ? simulate(base, price(cheapest, base.placement)).makespan : 0;
+      return { side, price, makespan };
+    }).sort((a, b) => a.makespan - b.makespan);
+    return [recipe, best] as const;
+  }));
   const fitted = (bytes: number) =>
-    recipes.flatMap((recipe) =>
-      sides.flatMap((side) => {
-        const staging = stagingOf(recipe);
-        const price = side
-          ? (stages: readonly StageCost[], placement: readonly number[]) =>
-            withReplicas(priceOne(stages), placement, replicaOptions(options, replicas, side, staging))
-          : priceOne;
-        const one = fit(recipe, staging.levels, bytes, price);
-        return one ? [{ ...one, side, price }] : [];
-      })
-    ).sort(byMakespan);
+    recipes.flatMap((recipe) => {
+      const { side, price } = placed.get(recipe)!;
+      const one = fit(recipe, stagingOf(recipe).levels, bytes, price);
+      return one ? [{ ...one, side, price }] : [];
+    }).sort(byMakespan);
   const [fastest] = fitted(Infinity);
   const [found] = fitted(budget);
   if (!found) {
@@ -138,7 +146,8 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
   const whole = await predictMemory(model, schedule, samples, { ...kind, ...copies, parts, recompute, sums });
   for (const [peer, { needed }] of whole.entries()) {
     const rank = peer % devices;
-    if (needed <= peak[rank]) continue;
+    // Of a sharded optimizer a few replicas have larger shares each than many.
+    if (needed <= peak[rank] || (shardOptimizer && replicas > mostOnShapes)) continue;
     throw new Error(`Rank ${rank} needs ${needed} bytes in a step of ${schedule.name}, and ${peak[rank]} were planned`);
   }
   const { schedule: first, makespan: shortest, peak: most } = fastest;

@@ -4,15 +4,15 @@ import { anything, expectFields, flag, oneOf, optional, positive, type Rule, typ
 import { checkAmount } from "./amounts.ts";
 import { type Costs, type Link, sumOf, tailOf, withLinks } from "./costs.ts";
 
-/** Ways to sum gradients over replicas; {@link withReplicas} says what each takes. */
-export const sumWays = ["direct", "ring", "tree", "hierarchical"] as const;
-/** A way to sum gradients over replicas. */
-export type SumWay = typeof sumWays[number];
+/** A way to sum gradients over replicas; {@link withReplicas} says what each takes. */
+export type SumWay = "direct" | "ring" | "tree" | "hierarchical";
+/** All of them. */
+export const sumWays: readonly SumWay[] = ["direct", "ring", "tree", "hierarchical"];
 
 /** What neighbours on a host are: ranks of one replica, so that sums cross hosts, or replicas of one rank, so that messages do. */
-export const neighbours = ["ranks", "replicas"] as const;
-/** What neighbours on a host are. */
-export type Neighbours = typeof neighbours[number];
+export type Neighbours = "ranks" | "replicas";
+/** Both of them. */
+export const neighbours: readonly Neighbours[] = ["ranks", "replicas"];
 
 /** Links between devices, each device's own: transfers do not slow each other. In the unit of time of the costs. */
 export interface Network {
