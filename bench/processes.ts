@@ -1,6 +1,7 @@
 /** `deno task bench processes`: ranks in processes of their own, by MPI, against as many in one process, in turn in one job. */
 import { Command } from "commander";
-import { adamw, createModel, createPipeline, openDevices, type Pipeline, type Schedule, UserError } from "twobp";
+import { adamw, createModel, createPipeline, openDevices, type Pipeline, type Schedule } from "twobp";
+import { median } from "twobp/measure";
 import { progress, type Table, tableText } from "twobp/report";
 import { openWorld, partition } from "twobp/runtime";
 import { sizesOf } from "twobp/schedules";
@@ -8,8 +9,6 @@ import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
-import { median } from "../lib/measure/statistics.ts";
-import { isInJob } from "../lib/runtime/transports/mpi/launcher.ts";
 import { sourceFor } from "./data.ts";
 
 interface Options {
@@ -40,11 +39,6 @@ interface Row {
 
 async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
-  if (!isInJob()) {
-    throw new UserError(
-      "bench processes is about processes of a job: start it with mpirun -n 2 deno task bench processes",
-    );
-  }
   const { repeats, samples } = options;
   const world = await openWorld(), { size, exchange } = world.world;
   const pairs = loadPairs(options.schedules, size, size);
