@@ -196,7 +196,14 @@ test("diagnose() says what it cannot open, and does not throw; an option that is
   const before = process.env.TWOBP_DRIVER;
   process.env.TWOBP_DRIVER = "vulkan";
   try {
-    const { works, devices, problem, findings: [first] } = await diagnose({ depth: "quick" });
+    const { works, devices, problem, drivers, findings: [first] } = await diagnose({
+      depth: "quick",
+      crashed: ["gpu", "bundled"],
+    });
+    assert.deepEqual(
+      drivers.filter(({ missing = "" }) => /crashed/.test(missing)).map(({ driver }) => driver),
+      drivers.map(({ driver }) => driver).filter((driver) => driver !== "system"),
+    );
     assert.deepEqual([works, devices], [false, undefined]);
     assert.equal(problem, 'TWOBP_DRIVER is "vulkan", but must be one of gpu, system, bundled');
     assert.equal(first.kind, "fault");
