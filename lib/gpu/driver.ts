@@ -22,7 +22,8 @@ import { installPolling } from "./poll.ts";
 
 /** Where a device comes from. `TWOBP_DRIVER` set to one of these forces it. */
 export type Driver = "gpu" | "system" | "bundled";
-const drivers: readonly Driver[] = ["gpu", "system", "bundled"];
+/** All of them, the preferred one first. */
+export const driverNames: readonly Driver[] = ["gpu", "system", "bundled"];
 
 /** An adapter and the Dawn instance it lives in: the instance must stay referenced as long as the device is used. */
 export interface OpenAdapter {
@@ -41,8 +42,8 @@ export function forcedDriver(): Driver | undefined {
 
 /** Throws a {@link UserError} where `value`, given as `name`, is no driver. */
 export function expectDriver(value: unknown, name: string): void {
-  if ((drivers as readonly unknown[]).includes(value)) return;
-  throw new UserError(`${name} is ${described(value)}, but must be one of ${drivers.join(", ")}`);
+  if ((driverNames as readonly unknown[]).includes(value)) return;
+  throw new UserError(`${name} is ${described(value)}, but must be one of ${driverNames.join(", ")}`);
 }
 
 /**
@@ -74,7 +75,7 @@ export async function loadDawn(): Promise<Dawn> {
 
 /** The drivers that this platform may have, the preferred one first. */
 export function driversHere(): readonly Driver[] {
-  return process.platform === "linux" ? drivers : drivers.slice(0, 1);
+  return process.platform === "linux" ? driverNames : driverNames.slice(0, 1);
 }
 
 /** What to do for a driver that is missing. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { FoundDriver } from "../../lib/gpu/survey.ts";
 import type { Diagnosis, Surroundings } from "../../lib/measure/doctor/diagnosis.ts";
-import { type Facts, findingsOf, worksAt } from "../../lib/measure/doctor/findings.ts";
+import { crash, type Facts, findingsOf, worksAt } from "../../lib/measure/doctor/findings.ts";
 import { diagnosisText } from "../../lib/report/diagnosis.ts";
 
 const surroundings: Surroundings = {
@@ -180,6 +180,7 @@ test("nothing is said of a sound machine, and each fault of another in words wit
       /update/,
       true,
     ],
+    [{ drivers: [gpu, none("system", crash)] }, "fault", /^The driver "system" crashes\.$/, /TWOBP_DRIVER/, true],
     [{ together: 0.97 }, "slow", /take 0\.97 of the time/, /idle/, true],
     [around({ load: 9.4 }), "slow", /busy: 9\.4 processes want 8 cores/, /idle/, true],
     [around({ memory: { total: 2 ** 34, free: 2 ** 28 } }), "slow", /Only 256 MiB of 16\.0 GiB/, /End other/, true],

@@ -2,14 +2,14 @@
 import { reasonOf } from "../../errors.ts";
 import { type DeviceSet, openDevices } from "../../gpu/devices.ts";
 import { timeTogether } from "../../gpu/separate.ts";
-import { type Driver, driversHere } from "../../gpu/driver.ts";
+import { type Driver, driverNames, driversHere } from "../../gpu/driver.ts";
 import { type FoundDriver, lookAtDriver } from "../../gpu/survey.ts";
-import { callback, expectFields, oneOf, optional } from "../../rules.ts";
+import { callback, expectFields, oneOf, optional, type Rules } from "../../rules.ts";
 import { firstLine, shown } from "../../text.ts";
 import { standardProblems } from "../standard_problems.ts";
 import type { Depth, Diagnosis } from "./diagnosis.ts";
 import { depths } from "./diagnosis.ts";
-import { type Facts, findingsOf, worksAt } from "./findings.ts";
+import { crash, type Facts, findingsOf, worksAt } from "./findings.ts";
 import { checkKernels } from "./kernels.ts";
 import { measurePassing } from "./passing.ts";
 import { measureRates } from "./rates.ts";
@@ -21,6 +21,8 @@ import { checkValues } from "./values.ts";
 export interface DiagnoseOptions {
   /** How much: "usual" by default. */
   readonly depth?: Depth;
+  /** Drivers that are known to crash the process: they are not tried. */
+  readonly crashed?: readonly Driver[];
   /**
    * Called, and waited for, when something is about to be looked at: how much is done, 0 to 1, and what it is. A driver may end the
    * process there.
@@ -32,6 +34,15 @@ export interface DiagnoseOptions {
 const kernelsMs = 30_000;
 /** What is done when each begins, about, by the time it takes; kernels go from theirs to 1. */
 const shares = { surroundings: 0, drivers: 0.01, values: 0.03, step: 0.06, together: 0.16, rates: 0.2, kernels: 0.3 };
+
+const rules: Rules<DiagnoseOptions> = {
+  depth: optional(oneOf(depths)),
+  crashed: optional({
+    right: `a list of ${driverNames.join(", ")}`,
+    accepts: (value) => Array.isArray(value) && value.every((each) => driverNames.includes(each)),
+  }),
+  onProgress: optional(callback),
+};
 
 type Found = { -readonly [Name in keyof Facts]: Facts[Name] };
 
@@ -52,8 +63,8 @@ type Found = { -readonly [Name in keyof Facts]: Facts[Name] };
  * @throws {UserError} On an option out of its range, or an unknown one.
  */
 export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
-  expectFields("diagnose", options, { depth: optional(oneOf(depths)), onProgress: optional(callback) });
-  const { depth = "usual", onProgress = () => {} } = options;
+  expectFields("diagnose", options, rules);
+  const { depth = "usual", crashed = [], onProgress = () => {} } = options;
   const start = performance.now();
   await onProgress(shares.surroundings, "runtimes and packages");
   const surroundings = await lookAround();
@@ -61,7 +72,7 @@ export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis
   const look = async (which: readonly Driver[]) => {
     for (const driver of which) {
       await onProgress(shares.drivers, `the driver "${driver}"`);
-      drivers.push(await lookAtDriver(driver));
+      drivers.push(crashed.includes(driver) ? { driver, missing: crash, said: [] } : await lookAtDriver(driver));
     }
   };
   const facts: Found = { depth, surroundings, drivers };

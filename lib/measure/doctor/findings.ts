@@ -6,6 +6,9 @@ import type { Diagnosis, Finding, KernelFault } from "./diagnosis.ts";
 /** All that was found, but for what follows from it. */
 export type Facts = Omit<Diagnosis, "findings" | "works" | "ms" | "schema">;
 
+/** Why a driver is not there that was not even tried. */
+export const crash = "it has crashed the process that tried it";
+
 type Rule = (facts: Facts) => Finding | undefined | false | readonly (Finding | undefined | false)[];
 
 const fault = (what: string, remedy: string): Finding => ({ kind: "fault", what, remedy });
@@ -39,6 +42,13 @@ const rules: readonly Rule[] = [
         : remedies.join(" ") || otherDriver,
     );
   },
+  ({ drivers }) =>
+    drivers.filter(({ missing }) => missing === crash).map(({ driver }) =>
+      fault(
+        `The driver "${driver}" crashes.`,
+        "Update it or take it away; until then TWOBP_DRIVER set to one that works keeps away from it.",
+      )
+    ),
   ({ drivers, surroundings: { environment } }) => {
     const paths = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].filter((name) => environment[name]);
     const isLost = drivers.every(({ driver, adapter }) => !adapter || driver === "bundled");
