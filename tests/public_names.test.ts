@@ -63,6 +63,7 @@ test("benches take what everybody can have: beside the command line's own parts 
     ["bench/growth.ts", ["gpu/garbage"]],
     ["bench/peers/compare.ts", ["gpu/garbage"]],
     ["bench/peers/environment.ts", ["gpu/driver", "gpu/poll"]], // the same adapter for other libraries
+    ["bench/training.ts", ["runtime/generate", "training/evaluation"]], // what train() and generateText() do at their ends
   ]);
   for (const file of benches) {
     for (const [, from] of read(file).matchAll(/from "(?:\.\.\/)+lib\/([^"]+)\.ts"/g)) {
