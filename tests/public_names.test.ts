@@ -64,6 +64,7 @@ test("benches take what everybody can have: beside the command line's own parts 
     ["bench/peers/compare.ts", ["gpu/garbage"]],
     ["bench/peers/environment.ts", ["gpu/driver", "gpu/poll"]], // the same adapter for other libraries
     ["bench/training.ts", ["runtime/generate", "training/evaluation"]], // what train() and generateText() do at their ends
+    ["bench/training_report.ts", ["report/style"]], // colours of the library's own figures
   ]);
   for (const file of benches) {
     for (const [, from] of read(file).matchAll(/from "(?:\.\.\/)+lib\/([^"]+)\.ts"/g)) {
