@@ -63,12 +63,13 @@ export async function runEvaluation(
   const program = context.forwardProgramOf(schedule);
   const targets = checkBatch(model, batch, program.microbatches, replicasOf(context));
   ranks.forEach(({ device }) => expectNoError(device));
-  await expectAlike(context, `an evaluation of ${callOf(program, batch)} with ${JSON.stringify(options)}`);
+  const own = withOwnIds(batch); // before anything is waited for
+  await expectAlike(context, () => `an evaluation of ${callOf(program, own)} with ${JSON.stringify(options)}`);
   // What is recorded belongs to what came before, and must not be lost with an evaluation that fails.
   ranks.forEach(({ device }) => device.submit());
   const marks = ranks.map(({ device }) => device.pool.mark());
-  const shapes = shapesOf(context, batch.samples / (program.microbatches * replicasOf(context)));
-  const input = { program, batch: withOwnIds(batch), shapes, targets, optimize: false, timeline, outputs: wanted };
+  const shapes = shapesOf(context, own.samples / (program.microbatches * replicasOf(context)));
+  const input = { program, batch: own, shapes, targets, optimize: false, timeline, outputs: wanted };
   let ended: Awaited<ReturnType<typeof runAll>>;
   try {
     ended = await runAll(context, input);

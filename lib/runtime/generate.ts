@@ -93,19 +93,20 @@ export async function runGeneration(
   if (dry) throw new UserError("generate: dry devices compute nothing; open others with openDevices()");
   ranks.forEach(({ device }) => expectNoError(device));
   const told = JSON.stringify({ ...options, signal: signal !== undefined, onToken: undefined });
-  await expectAlike(context, `a generation from ${Array.from(prompt).join(" ")} with ${told}`);
+  const sequence = Array.from(prompt); // before anything is waited for: the caller may change its own
+  await expectAlike(context, () => `a generation from ${sequence.join(" ")} with ${told}`);
   /** Whether the signal was given, in any process. */
   const isAborted = async () => signal !== undefined && await anyOf(context, signal.aborted);
   // What is recorded belongs to what came before, and must not be lost with a generation that fails.
   ranks.forEach(({ device }) => device.submit());
   const marks = ranks.map(({ device }) => device.pool.mark());
-  const capacity = Math.min(length, prompt.length + most - 1);
+  const capacity = Math.min(length, sequence.length + most - 1);
   const run = passesOf(context, capacity);
-  const sequence = Array.from(prompt), tokenMs: number[] = [];
+  const tokenMs: number[] = [], given = sequence.length;
   let ended: GenerationResult["ended"] = "tokens", promptMs = 0, start = performance.now();
   try {
     if (sequence.length > 1 && !await isAborted()) await run(sequence.slice(0, -1), 0, false);
-    while (sequence.length - prompt.length < most) {
+    while (sequence.length - given < most) {
       if (await isAborted()) {
         ended = "signal";
         break;
@@ -118,7 +119,7 @@ export async function runGeneration(
       const logits = (await run([sequence[position - 1]], position - 1, true))!;
       const token = drawn(logits.subarray(0, vocabulary), sampling, random, position);
       const now = performance.now();
-      if (position === prompt.length) promptMs = now - start;
+      if (position === given) promptMs = now - start;
       else tokenMs.push(now - start);
       start = now;
       if (stop.includes(token)) {
@@ -138,7 +139,7 @@ export async function runGeneration(
     throw error;
   }
   ranks.forEach(({ device }) => device.pool.endStep());
-  return { tokens: Uint32Array.from(sequence.slice(prompt.length)), ended, promptMs, tokenMs };
+  return { tokens: Uint32Array.from(sequence.slice(given)), ended, promptMs, tokenMs };
 }
 
 /** Runs a piece of the sequence through all stages, and gives the outputs of its rows where they are wanted. */

@@ -347,7 +347,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     expectUsable(context);
     return await occupancy.reading(() =>
       inTurn(async () => {
-        await expectAlike(context, what);
+        await expectAlike(context, () => what);
         return await ofAllProcesses(context, await own(), names, isSum);
       })
     );
@@ -397,6 +397,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       return await withinBudget(() => runGeneration(context, prompt, generateOptions));
     },
     async gradients() {
+      occupancy.expectOpen("its gradients");
       if (condition.gradients === "lost") throw new UserError(lostGradients);
       const trained = parametersIn(everywhere(ranks)).filter(isTrained);
       const gradients = await reading(

@@ -141,24 +141,26 @@ export async function runStep(
     );
   }
   if (stall !== undefined) checkStall(stall, program);
+  const held = stall && { ...stall };
   const replicas = replicasOf(context);
   const targets = checkBatch(model, batch, program.microbatches, replicas);
   if (accumulate && condition.gradients === "lost") throw new UserError(lostGradients);
   ranks.forEach(({ device }) => expectNoError(device));
-  await expectAlike(context, `a step of ${callOf(program, batch)} with ${JSON.stringify(options)}`);
+  const own = withOwnIds(batch); // before anything is waited for: its owner may change it
+  await expectAlike(context, () => `a step of ${callOf(program, own)} with ${JSON.stringify(options)}`);
   const marks = ranks.map(({ device }) => device.pool.mark());
   const scale = lossScale?.value;
   const { outputs, wallMs } = await runRanks(context, marks, condition.gradients !== "zero" && !accumulate, {
     program,
-    batch: withOwnIds(batch),
-    shapes: shapesOf(context, batch.samples / (program.microbatches * replicas)),
+    batch: own,
+    shapes: shapesOf(context, own.samples / (program.microbatches * replicas)),
     targets,
     optimize,
     timeline,
     share,
     rate,
     ...(clip === undefined ? {} : { clip }),
-    ...(stall ? { stall: { ...stall } } : {}),
+    ...(held ? { stall: held } : {}),
     ...(lossScale ? { lossScale: { value: lossScale.value, canShrink: lossScale.canShrink } } : {}),
   });
   // The step stands, or all ranks have left it out alike.

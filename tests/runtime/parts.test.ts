@@ -201,7 +201,8 @@ test("createPipeline() takes devices and a model, not what stands for them", () 
 });
 
 test("createPipeline() names options that it does not know or cannot take", () => {
-  const names = "optimizer, placement, parts, seed, precision, lossScale, recompute, sums, budget";
+  const names =
+    "optimizer, placement, replicas, shardOptimizer, parts, seed, precision, lossScale, recompute, sums, budget";
   refused({ precison: "mixed" } as never, `createPipeline: there is no "precison"; there are ${names}`);
   refused({ precision: "half" as never }, 'createPipeline: precision must be one of "f32", "mixed", not "half"');
   for (const seed of [NaN, -1, 0.5]) {

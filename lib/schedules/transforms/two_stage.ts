@@ -9,6 +9,7 @@ import { paperOrder } from "./paper.ts";
 import { formatPolicy, parsePolicy, type Policy } from "./policy.ts";
 import { fillSelected } from "./select.ts";
 import { timesOf } from "../price/simulate.ts";
+import { expectSchedule } from "../check/sizes.ts";
 import { lower } from "../program.ts";
 
 /** How `twoStage()` places the weight gradients. */
@@ -68,6 +69,7 @@ export function twoStage(schedule: Schedule, options: TwoStageOptions = {}): Sch
   if (!Number.isInteger(width) || width < 1) {
     throw new UserError(`A W concatenates a whole number of micro-batches, 1 or more; the width is ${width}`);
   }
+  expectSchedule(schedule);
   const program = lower(schedule, endOf(costs, schedule));
   if (program.forwardOnly) {
     throw new UserError(
