@@ -4,46 +4,26 @@
  * and on 1 and on 4 with the same to 1e-5, in every loss and, by their norm, in the parameters.
  * `deno run -A --no-check .ci/kills.ts [number of kills, 20 by default] [a file for the figures, as JSON]`. Not on Windows.
  */
-import { Buffer } from "node:buffer";
 import { spawn } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { adamw, createPipeline, type DeviceSet, generate, openDevices, textSource, twoStage } from "twobp";
-import { llama } from "twobp/models";
-import { cosineDecay, train, type TrainStep } from "twobp/train";
+import { type DeviceSet, openDevices } from "twobp";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { type Generator, generator } from "../lib/random.ts";
 import { lastWhole } from "../lib/training/checkpoint_folder.ts";
-import { openTensorFile } from "../lib/weights/safetensors.ts";
+import { every, isEqual, trainIn, type Values, valuesOf } from "./killed_training.ts";
 
-const steps = 200, every = 3, bound = 1e-5;
-
-/** The training, which goes on from what is in its folder. */
-async function trainIn(folder: string, set: DeviceSet, onStep: (step: TrainStep) => void) {
-  const text = new TextEncoder().encode("to be or not to be, that is the question. ".repeat(20));
-  const length = 16, sizes = { vocabulary: 256, width: 32, blocks: 2, heads: 2, hidden: 64, length };
-  const pipeline = createPipeline(set, llama("killed", { ...sizes, dropout: 0.1 }), {
-    ...{ optimizer: adamw({ learningRate: 3e-3 }), seed: 3 },
-  });
-  await train(pipeline, {
-    schedule: twoStage(generate("1f1b", { devices: set.devices.length, microbatches: 2 })),
-    data: { open: (from) => textSource(text, { length, seed: 5, from }) },
-    ...{ samples: 4, steps, clip: 1, learningRate: cosineDecay({ steps, warmUp: 10 }) },
-    ...{ resume: true, save: { folder, every, keep: 2 } },
-    onStep,
-  });
-  pipeline.close();
-}
+const steps = 200, bound = 1e-5;
 
 type Losses = Map<number, number>;
 
 /** It on devices of this process: the losses of the updates that it makes. */
 async function lossesOf(folder: string, set: DeviceSet): Promise<Losses> {
   const losses: Losses = new Map();
-  await trainIn(folder, set, ({ step, loss }) => void losses.set(step, loss));
+  await trainIn(folder, set, steps, ({ step, loss }) => void losses.set(step, loss));
   return losses;
 }
 
@@ -74,26 +54,6 @@ function start(folder: string) {
       done.then(() => resolve(), () => resolve());
     });
   return { child, done, made };
-}
-
-/** What it ends with: parameters and what the optimizer keeps, by file and name. */
-function valuesOf(folder: string): Map<string, Float32Array> {
-  const { path } = lastWhole(folder)!, values = new Map<string, Float32Array>();
-  for (const file of ["model", "optimizer"]) {
-    const opened = openTensorFile(join(path, `${file}.safetensors`));
-    for (const name of opened.tensors.keys()) values.set(`${file} ${name}`, opened.read(name));
-    opened.close();
-  }
-  return values;
-}
-
-type Values = ReturnType<typeof valuesOf>;
-
-/** Whether all bits are the same. */
-function isEqual(one: Values, other: Values): boolean {
-  const bytes = (array: Float32Array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength);
-  return one.size === other.size && one.size > 0 &&
-    [...one].every(([name, values]) => other.has(name) && bytes(values).equals(bytes(other.get(name)!)));
 }
 
 /** Norm of the difference of all parameters over the norm of the parameters. */
@@ -193,7 +153,7 @@ async function kills(count: number, json?: string) {
 const [what, ...given] = process.argv.slice(2);
 if (what === "train") {
   const set = await openDevices(2);
-  await trainIn(given[0], set, ({ step }) => process.stdout.write(`step ${step}\n`));
+  await trainIn(given[0], set, steps, ({ step }) => process.stdout.write(`step ${step}\n`));
   process.exit(0);
 }
 process.exit(await kills(Number(what ?? 20), given[0]) > 0 ? 1 : 0);
