@@ -36,8 +36,8 @@ const jobs: readonly Job[] = [
 ];
 
 const longest = [
-  ...["check", "examples of README, docs, docstrings and examples", "bundled driver"],
-  ...["the package in projects of other people", "notebooks"],
+  ...["check", "notebooks", "examples of README, docs, docstrings and examples"],
+  ...["the package in projects of other people", "bundled driver"],
 ];
 const results = await runJobs(chosenOf(sorted(jobs, longest), process.argv.slice(2)));
 process.exit(results.some(({ failed }) => failed) ? 1 : 0);
