@@ -1,6 +1,7 @@
 /** `deno task bench processes`: ranks in processes of their own, by MPI, against as many in one process, in turn in one job. */
+import { availableParallelism, cpus } from "node:os";
 import { Command } from "commander";
-import { adamw, createModel, createPipeline, openDevices, type Pipeline, type Schedule } from "twobp";
+import { adamw, createModel, createPipeline, openDevices, type Pipeline, type Schedule, UserError } from "twobp";
 import { median } from "twobp/measure";
 import { progress, type Table, tableText } from "twobp/report";
 import { openWorld, partition } from "twobp/runtime";
@@ -41,6 +42,13 @@ async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { repeats, samples } = options;
   const world = await openWorld(), { size, exchange } = world.world;
+  // A launcher's binding would hold the one process too, whose ranks then share what one rank has in the other.
+  if (availableParallelism() < cpus().length) {
+    throw new UserError(
+      `This process is held to ${availableParallelism()} of ${cpus().length} cores, and so would be all ranks in one: ` +
+        "mpirun --bind-to none, or srun --cpu-bind=none, compares like with like",
+    );
+  }
   const pairs = loadPairs(options.schedules, size, size);
   const model = createModel(options.model);
   for (const { base } of pairs) partition(model, base.placement.length); // explains too many stages
