@@ -24,6 +24,7 @@ const jobs: readonly Job[] = [
   { name: "check", command: taskOf("check") },
   { name: "bundled driver", command: `${bundled} ${ofDriver.join(" ")}` },
   { name: "Deno's own WebGPU", command: `TWOBP_WEBGPU=deno deno test -A --no-check ${inDeno.join(" ")}` },
+  { name: "headless Chromium", command: "deno run -A --no-check .ci/browser.ts" },
   { name: "examples of README, docs, docstrings and examples", command: "deno run -A .ci/examples.ts", after },
   { name: "docs", command: taskOf("docs"), after },
   { name: "notebooks", command: `TWOBP_SCALE=quick ${taskOf("notebooks")}` },
