@@ -32,7 +32,7 @@ export function drawRows(part: Part, scale: Scale, tabbed: { rank: number; index
   ]).flat();
   const bars = part.bars.flatMap((row) =>
     row.filter(({ start, end }) => end >= view.from && start <= view.to).map((bar) =>
-      drawBar(part, bar, scale, bar.action.stage !== firstOf[bar.rank], isAt(bar, tabbed))
+      drawBar(bar, scale, bar.action.stage !== firstOf[bar.rank], isAt(bar, tabbed))
     )
   );
   const ticks = ticksOf(view, Math.max(2, Math.floor((width - gutter) / 56))).flatMap((at) => [
@@ -53,7 +53,7 @@ export function drawRows(part: Part, scale: Scale, tabbed: { rank: number; index
 
 const isAt = (bar: Bar, place: { rank: number; index: number }) => bar.rank === place.rank && bar.index === place.index;
 
-function drawBar(part: Part, bar: Bar, { x, y }: Scale, later: boolean, tabbed: boolean): SVGElement {
+function drawBar(bar: Bar, { x, y }: Scale, later: boolean, tabbed: boolean): SVGElement {
   const { rank, index, action, start, end, state, critical } = bar;
   const left = x(start), wide = Math.max(x(end) - left, 0.5), gap = wide > 6 ? 0.5 : 0;
   const place = {
@@ -65,7 +65,6 @@ function drawBar(part: Part, bar: Bar, { x, y }: Scale, later: boolean, tabbed: 
   };
   const full = formatAction(action), short = labelOf(action);
   const text = wide > signWidth * full.length + 8 ? full : wide > signWidth * short.length + 2 ? short : "";
-  const { what, because } = whyOf(part, bar);
   return drawn(
     "g",
     {
@@ -74,7 +73,7 @@ function drawBar(part: Part, bar: Bar, { x, y }: Scale, later: boolean, tabbed: 
       "data-index": index,
       tabindex: tabbed ? 0 : -1,
       role: "button",
-      "aria-label": `${what}. ${because}`,
+      "aria-label": `${full} of rank ${rank}, ${state === "runs" ? `${time(start)} to ${time(end)}` : "never starts"}`,
     },
     drawn("rect", { class: "under", ...place }),
     drawn("rect", {
@@ -93,12 +92,21 @@ function drawBar(part: Part, bar: Bar, { x, y }: Scale, later: boolean, tabbed: 
   );
 }
 
-/** A line along the critical path, at the lower edge of its bars, as in the figures of reports. */
+/** From bar to bar of the critical path, which are outlined, the way from rank to rank: between their rows. */
 function criticalLine({ bars }: Part, { x, y }: Scale): SVGElement[] {
   const path = bars.flat().filter(({ critical }) => critical).sort((a, b) => a.start - b.start || a.end - b.end);
-  if (path.length === 0) return [];
-  const points = path.flatMap(({ rank, start, end }) => [start, end].map((at) => `${x(at)},${y(rank) + barHeight}`));
-  return [drawn("polyline", { class: "critical-path", points: points.join(" ") })];
+  return path.slice(1).flatMap((to, index) => {
+    const from = path[index];
+    if (from.rank === to.rank) return [];
+    const [lower, upper] = [barHeight, 0], isDown = to.rank > from.rank;
+    return [drawn("line", {
+      class: "critical-path",
+      x1: x(from.end),
+      y1: y(from.rank) + (isDown ? lower : upper),
+      x2: x(to.start),
+      y2: y(to.rank) + (isDown ? upper : lower),
+    })];
+  });
 }
 
 /** What an action waited for: the gap before it, its cause outlined, and an arrow from there. */

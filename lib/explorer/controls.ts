@@ -11,89 +11,88 @@ interface Group {
   readonly fields: readonly (readonly [field: Field, meaning: string])[];
 }
 
-const perStage = "one for all stages, or one for each: 1,1,2,1";
+const perStage = "one value for all stages, or one for each: 1,1,2,1";
 
 const groups: readonly Group[] = [
   {
     title: "Schedule",
     fields: [
-      ["schedule", "from the literature, or from a file or a search"],
-      ["devices", "ranks in the pipeline, 1 to 64"],
-      ["microbatches", "micro-batches in a step; empty: the schedule's usual number"],
-      ["chunks", "for schedules that leave it open; empty: the usual number"],
+      ["schedule", ""],
+      ["devices", "1 to 64"],
+      ["microbatches", "in a step"],
+      ["chunks", ""],
     ],
   },
   {
     title: "2BP",
-    fields: [
-      ["policy", "when the weight gradients run that 2BP puts off"],
-      ["every", "how many weight gradients are pending when they run, for every:K"],
-      ["width", "micro-batches that one W takes, at most"],
-    ],
+    note: "when the weight gradients run, and how many micro-batches one takes at most",
+    fields: [["policy", ""], ["every", "pending at once"], ["width", ""]],
   },
   {
     title: "Time of actions",
     note: perStage,
-    fields: [
-      ["f", "forward"],
-      ["i", "input gradient"],
-      ["w", "weight gradient"],
-      ["b", "full backward; empty: I + W"],
-    ],
+    fields: [["f", "forward"], ["i", "input gradient"], ["w", "weight gradient"], ["b", "full backward"]],
   },
   {
     title: "Links",
-    note: "one for all, or one for each link from a rank to the next",
-    fields: [
-      ["latency", "time until a message begins to arrive"],
-      ["transfer", "time that it takes from then on"],
-    ],
+    note: "of a message; one value for all, or one for each link from a rank to the next",
+    fields: [["latency", "to its first byte"], ["transfer", "from then on"]],
   },
   {
     title: "Memory",
     note: perStage,
     fields: [
-      ["activations", "kept of a micro-batch from F on"],
-      ["released", "of these what I gives back"],
-      ["derivatives", "kept from I to W"],
-      ["cap", "the most that a rank may hold: drawn, kept by a search and by the policy cap; empty: none"],
+      ["activations", "from F on"],
+      ["released", "of these by I"],
+      ["derivatives", "from I to W"],
+      ["cap", "most a rank may hold"],
     ],
   },
   {
     title: "Search",
     note: "the fastest schedule of one stage a rank under the cap, each backward whole or split",
-    fields: [["budget", "candidates to look at before giving up on a proof"]],
+    fields: [["budget", "looked at, at most"]],
   },
 ];
+
+/** What the form says besides its values. */
+export interface About {
+  /** The name of a schedule from elsewhere. */
+  readonly given?: string;
+  /** A field that is wrong. */
+  readonly wrong?: Field;
+  /** The usual number of micro-batches. */
+  readonly usual?: number;
+  /** Whether the schedule is split by itself, so that no policy applies. */
+  readonly isSplit: boolean;
+}
 
 /** The form on the page. */
 export interface Controls {
   readonly form: HTMLFormElement;
   /** The group of the search, for what belongs to it besides. */
   readonly searchGroup: HTMLElement;
-  /** Shows values; `given` is the name of a schedule from elsewhere, `wrong` a field that is. */
-  show(values: Values, about: { given?: string; wrong?: Field; usual?: number }): void;
+  /** Shows values, and what is to be said of them. */
+  show(values: Values, about: About): void;
 }
 
 /** Makes the form; `change` is told what was chosen. */
 export function makeControls(change: (field: Field, value: string) => void): Controls {
   const inputs = new Map<Field, HTMLInputElement | HTMLSelectElement>();
   const given = element("option", { value: "", hidden: true });
+  const paper = element("p", { class: "note", id: "paper" });
   const isWide = matchMedia("(min-width: 900px)").matches;
   const sections = groups.map(({ title, note, fields }, at) => {
     const rows = fields.map(([field, meaning]) => {
-      const input = inputFor(field, given), hint = `hint-${field}`;
+      const input = inputFor(field, given);
       input.id = `field-${field}`;
-      input.title = meaning;
-      input.setAttribute("aria-describedby", hint);
       input.addEventListener("input", () => change(field, input.value));
       inputs.set(field, input);
       return element(
         "div",
         { class: "field" },
-        element("label", { for: input.id }, labels[field]),
+        element("label", { for: input.id }, labels[field], " ", element("small", {}, meaning)),
         input,
-        element("small", { id: hint }, meaning),
       );
     });
     return element(
@@ -102,6 +101,7 @@ export function makeControls(change: (field: Field, value: string) => void): Con
       element("summary", {}, title),
       ...note ? [element("p", { class: "note" }, note)] : [],
       element("div", { class: "fields" }, ...rows),
+      ...at === 0 ? [paper] : [],
     );
   });
   const form = element("form", { class: "controls", "aria-label": "What to look at" }, ...sections);
@@ -109,7 +109,7 @@ export function makeControls(change: (field: Field, value: string) => void): Con
   return {
     form,
     searchGroup: sections[sections.length - 1],
-    show(values, { given: name, wrong, usual }) {
+    show(values, { given: name, wrong, usual, isSplit }) {
       given.hidden = name === undefined;
       given.textContent = name ?? "";
       for (const [field, input] of inputs) {
@@ -123,8 +123,13 @@ export function makeControls(change: (field: Field, value: string) => void): Con
         every: values.policy === "every",
       };
       for (const field of ["chunks", "every"] as const) inputs.get(field)!.parentElement!.hidden = !isShown[field];
+      paper.textContent = name === undefined ? entry?.paper ?? "" : "From elsewhere: another choice here replaces it";
+      for (const field of ["policy", "every", "width"] as const) inputs.get(field)!.disabled = isSplit;
+      inputs.get("policy")!.title = isSplit ? "This schedule is split by itself: no policy applies" : "";
       inputs.get("microbatches")!.setAttribute("placeholder", usual === undefined ? "" : String(usual));
       inputs.get("chunks")!.setAttribute("placeholder", String(entry?.chunks ?? ""));
+      inputs.get("b")!.setAttribute("placeholder", "I + W");
+      inputs.get("cap")!.setAttribute("placeholder", "none");
     },
   };
 }

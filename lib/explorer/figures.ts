@@ -1,6 +1,5 @@
 /** What the two schedules come to, in numbers: the table of `schedule simulate`, and the gain in a sentence. */
-import { type Priced, scheduleTable } from "../report/schedule.ts";
-import { peakMemory } from "../schedules/price/peak_memory.ts";
+import { scheduleTable } from "../report/schedule.ts";
 import { element } from "./dom.ts";
 import { type Outcome, type Part, titleOf } from "./outcome.ts";
 import { time } from "./why.ts";
@@ -8,7 +7,7 @@ import { time } from "./why.ts";
 /** The sentence and the table. */
 export function figuresOf({ base, split, gain, settings: { cap } }: Outcome): HTMLElement[] {
   const parts = [base, split], running = parts.filter(({ priced }) => priced);
-  const { columns, rows } = scheduleTable(running.map(pricedOf));
+  const { columns, rows } = scheduleTable(running.map(({ priced }) => priced!));
   const cells = parts.map((part) => {
     const row = rows[running.indexOf(part)];
     if (!row) return [titleOf(part), "does not run", ...columns.slice(2).map(() => "-")];
@@ -34,10 +33,9 @@ export function figuresOf({ base, split, gain, settings: { cap } }: Outcome): HT
       ),
     ),
   );
-  const sentence = gain === undefined ? "" : gainText(base, split, gain);
-  const excess = over.length > 0 ? ` Over the cap of ${time(cap!)}: ${over.join("; ")}.` : "";
   return [
-    ...sentence + excess ? [element("p", { class: "gain" }, (sentence + excess).trim())] : [],
+    ...gain === undefined ? [] : [element("p", { class: "gain" }, gainText(base, split, gain))],
+    ...over.length > 0 ? [element("p", { class: "bad" }, `Over the cap of ${time(cap!)}: ${over.join("; ")}.`)] : [],
     element("div", { class: "scrolling", tabindex: 0, role: "region", "aria-label": "Figures" }, table),
   ];
 }
@@ -49,9 +47,4 @@ function gainText(base: Part, split: Part, gain: number): string {
   return gain > 1
     ? `2BP makes the step ${gain.toFixed(3)} times as fast: ${what}.`
     : `2BP makes the step ${(100 * (1 / gain - 1)).toFixed(1)} % slower: ${what}.`;
-}
-
-function pricedOf({ schedule, priced }: Part): Priced {
-  const alone = peakMemory(schedule, () => ({ activations: 1, derivatives: 0 }));
-  return { schedule, simulation: priced!.simulation, peakActivations: alone };
 }

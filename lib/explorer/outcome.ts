@@ -1,12 +1,13 @@
 /** What follows from a state: two schedules, when their actions run, what they take, or why they do not run. */
 import { UserError } from "../errors.ts";
+import { type Priced, priceOf } from "../report/schedule.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { generate } from "../schedules/generators/generate.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
 import { type Costs, durationOf } from "../schedules/price/costs.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { memoryTimeline, type RankMemory } from "../schedules/price/memory_timeline.ts";
-import { simulate, type Simulation, type Times, timesOf } from "../schedules/price/simulate.ts";
+import { type Times, timesOf } from "../schedules/price/simulate.ts";
 import { lowerAsFar, type Program } from "../schedules/program.ts";
 import type { Action, Schedule } from "../schedules/schedule.ts";
 import { pairOf } from "../schedules/transforms/pair.ts";
@@ -50,7 +51,7 @@ export interface Part {
   /** Absent where an action stands before what it needs of its own rank, so that nobody knows who waits for whom. */
   readonly known?: Known;
   /** Absent where it does not run to its end. */
-  readonly priced?: { readonly simulation: Simulation; readonly memory: readonly RankMemory[] };
+  readonly priced?: Priced & { readonly memory: readonly RankMemory[] };
   /** What the validator says of it. */
   readonly fault?: string;
 }
@@ -58,6 +59,8 @@ export interface Part {
 /** What the page shows of a state. */
 export interface Outcome {
   readonly settings: Settings;
+  /** Whether the schedule is split by itself, so that no policy applies. */
+  readonly isSplit: boolean;
   readonly base: Part;
   readonly split: Part;
   /** Step time without 2BP over that with it, where both run. */
@@ -84,7 +87,8 @@ export function outcomeOf({ values, given, edits }: State): Outcome {
   };
   const base = part("base"), split = part("split");
   const [without, with2BP] = [base, split].map(({ priced }) => priced?.simulation.makespan);
-  return { settings, base, split, ...without !== undefined && with2BP && { gain: without / with2BP } };
+  const isSplit = sizesOf(source).split;
+  return { settings, isSplit, base, split, ...without !== undefined && with2BP && { gain: without / with2BP } };
 }
 
 function generated(settings: Settings): Schedule {
@@ -133,14 +137,15 @@ function partOf(variant: Variant, schedule: Schedule, edited: boolean, costs: Co
     const bars = barsAsFar(schedule, costs, known);
     return { ...about, bars, until: Math.max(0, ...bars.map((row) => row.at(-1)?.end ?? 0)), known, fault };
   }
-  const simulation = simulate(schedule, costs, memory), critical = new Set(simulation.criticalPath);
+  const priced = priceOf(schedule, costs, memory), { simulation } = priced;
+  const critical = new Set(simulation.criticalPath);
   const bars: Bar[][] = schedule.actions.map(() => []);
   for (const span of simulation.spans) {
     const { rank, index, action, start, end } = span;
     bars[rank].push({ rank, index, action, start, end, state: "runs", critical: critical.has(span) });
   }
   const timeline = memoryTimeline(schedule, simulation.spans, memory);
-  return { ...about, bars, until: simulation.makespan, known, priced: { simulation, memory: timeline } };
+  return { ...about, bars, until: simulation.makespan, known, priced: { ...priced, memory: timeline } };
 }
 
 /** What runs at its times, and behind it, in the order of the lists, what does not. */

@@ -16,7 +16,7 @@ import { type Frame, type Host, makePartView, type PartView } from "./part_view.
 import { makeSearching } from "./searching.ts";
 import { type Field, labels, read } from "./settings.ts";
 import { fromHash, toHash } from "./share.ts";
-import { first, type State, type Variant, withEdit, withGiven, withValue } from "./state.ts";
+import { first, type State, type Variant, withEdit, withGiven, withoutEdit, withValue } from "./state.ts";
 import { makeTheme } from "./theme.ts";
 import { type View, zoomed } from "./view.ts";
 import { time, whyOf } from "./why.ts";
@@ -25,7 +25,7 @@ import { time, whyOf } from "./why.ts";
 export function openPage(script: string): void {
   let history: History<State> = begin(first), outcome: Outcome | undefined;
   /** Nothing: the whole step, however long it is. */
-  let view: View | undefined;
+  let view: View | undefined, request = 0;
   let inspected: { variant: Variant; bar: Bar } | undefined;
 
   const error = element("p", { class: "fault", role: "alert", id: "error", hidden: true });
@@ -36,6 +36,7 @@ export function openPage(script: string): void {
   const inspector = element("aside", { class: "inspector", "aria-live": "polite" }, what, because, buttons);
 
   const until = () => outcome ? Math.max(outcome.base.until, outcome.split.until) || 1 : 1;
+  const look = (next: View) => view = next.from <= 0 && next.to >= until() ? undefined : next;
   const partOf = (variant: Variant) => outcome![variant];
   const say = (text: string | undefined) => {
     error.hidden = text === undefined;
@@ -63,9 +64,15 @@ export function openPage(script: string): void {
       because.classList.toggle("bad", part.fault !== undefined);
     },
     edit: (variant, lists) => go(withEdit(history.now, variant, lists)),
+    reset: (variant) => go(withoutEdit(history.now, variant)),
     look(next) {
-      view = next.from <= 0 && next.to >= until() ? undefined : next;
+      look(next);
       draw();
+    },
+    glide(change) {
+      look(change(view ?? { from: 0, to: until() }));
+      cancelAnimationFrame(request);
+      request = requestAnimationFrame(draw);
     },
   };
   const parts: Readonly<Record<Variant, PartView>> = {
@@ -94,10 +101,7 @@ export function openPage(script: string): void {
 
   const back = button("Undo", "Undo the last change (Ctrl Z)", () => walk(undo(history)));
   const forth = button("Redo", "Do it again (Ctrl Y)", () => walk(redo(history)));
-  const zoom = (factor: number) => () => {
-    const { from, to } = view ?? { from: 0, to: until() };
-    host.look(zoomed({ from, to }, factor, (from + to) / 2, until()));
-  };
+  const zoom = (factor: number) => () => host.glide((view) => zoomed(view, factor, (view.from + view.to) / 2, until()));
   document.body.append(
     element(
       "header",
@@ -184,7 +188,8 @@ export function openPage(script: string): void {
     const entry = zoo.find(({ name }) => name === state.values.schedule);
     const ranks = Number(state.values.devices);
     const usual = entry && Number.isInteger(ranks) ? entry.microbatches(ranks) : undefined;
-    controls.show(state.values, { given: state.given?.name, wrong, usual });
+    const isSplit = outcome !== undefined && error.hidden && outcome.isSplit;
+    controls.show(state.values, { given: state.given?.name, wrong, usual, isSplit });
     document.body.classList.toggle("stale", !error.hidden);
     inspected = undefined;
     if (outcome && error.hidden) {
@@ -249,7 +254,7 @@ function keepAddress(hash: string): void {
   }
 }
 
-function legendOf({ base, split }: Outcome): HTMLElement[] {
+function legendOf({ base, split, settings: { cap } }: Outcome): HTMLElement[] {
   const kinds = new Set([base, split].flatMap(({ bars }) => bars.flat().map(({ action }) => action.kind)));
   const several = base.schedule.placement.length > base.schedule.actions.length;
   const entry = (colour: string, text: string, name = "swatch") => {
@@ -264,7 +269,9 @@ function legendOf({ base, split }: Outcome): HTMLElement[] {
     ),
     ...several ? [element("span", {}, "paler: a rank's later stages")] : [],
     entry("", "critical path", "swatch line"),
+    ...[base, split].some(({ fault, known }) => fault !== undefined && known) ? [entry("", "hangs", "swatch box")] : [],
     ...usedCategories(memory).map((name) => entry(memoryColours[name], name)),
+    ...cap === undefined ? [] : [entry("", "cap", "swatch line dashed")],
   ];
 }
 

@@ -1,7 +1,7 @@
 /** One of the two schedules on the page: its name, what is wrong with it, its drawing, and what is done on that. */
 import { criticalPathText } from "../report/schedule.ts";
 import { axisHeight, drawCause, drawDrop, drawRows } from "./chart.ts";
-import { drawn, element } from "./dom.ts";
+import { button, drawn, element } from "./dom.ts";
 import { dropAt, moveAction } from "./edit.ts";
 import { placeOf, watchGestures } from "./gestures.ts";
 import { askedBy } from "./keys.ts";
@@ -21,8 +21,12 @@ export interface Host {
   preview(variant: Variant, lists: Lists | undefined): void;
   /** Makes an edit. */
   edit(variant: Variant, lists: Lists): void;
+  /** Makes a schedule again what it was before it was edited. */
+  reset(variant: Variant): void;
   /** Looks at another stretch of time, on both drawings. */
   look(view: View): void;
+  /** The same while a gesture goes on: with the next picture of the screen. */
+  glide(change: (view: View) => View): void;
 }
 
 /** What the drawings have in common. */
@@ -50,10 +54,12 @@ export interface PartView {
 
 /** Makes the section of a schedule. */
 export function makePartView(variant: Variant, host: Host): PartView {
-  const heading = element("h2", { id: `title-${variant}` });
+  const title = element("span", { id: `title-${variant}` });
+  const reset = button("Drop the edits", "What it was before it was edited", () => host.reset(variant));
+  const heading = element("h2", {}, title, reset);
   const fault = element("p", { class: "fault", role: "alert", hidden: true });
   const path = element("p", { class: "note" });
-  const drawing = drawn("svg", { class: "drawing", role: "group", "aria-labelledby": heading.id });
+  const drawing = drawn("svg", { class: "drawing", role: "group", "aria-labelledby": title.id });
   const holder = element("div", { class: "holder" }, drawing);
   const section = element("section", { class: "part", id: variant }, heading, fault, holder, path);
   let part: Part, frame: Frame, scale: Scale, over: SVGGElement, chosen = { rank: 0, index: 0 };
@@ -151,8 +157,14 @@ export function makePartView(variant: Variant, host: Host): PartView {
       host.preview(variant, undefined);
     },
     choose: go,
-    pan: (pixels) => host.look(moved(frame.view, scale.timeAt(pixels) - scale.timeAt(0), frame.until)),
-    zoom: (factor, x) => host.look(zoomed(frame.view, factor, scale.timeAt(x), frame.until)),
+    pan: (pixels) => {
+      const by = scale.timeAt(pixels) - scale.timeAt(0);
+      host.glide((view) => moved(view, by, frame.until));
+    },
+    zoom: (factor, x) => {
+      const about = scale.timeAt(x);
+      host.glide((view) => zoomed(view, factor, about, frame.until));
+    },
   });
   // A drawing has as many pixels as there are, and its texts one size.
   new ResizeObserver(() => part && holder.clientWidth !== scale.width && draw()).observe(holder);
@@ -164,7 +176,8 @@ export function makePartView(variant: Variant, host: Host): PartView {
     show(next, shared) {
       [part, frame] = [next, shared];
       const simulation = part.priced?.simulation;
-      heading.textContent = `${titleOf(part)}: ${simulation ? `${time(simulation.makespan)} units` : "does not run"}`;
+      reset.hidden = !part.edited;
+      title.textContent = `${titleOf(part)}: ${simulation ? `${time(simulation.makespan)} units` : "does not run"}`;
       fault.hidden = part.fault === undefined;
       fault.textContent = part.fault ?? "";
       path.textContent = simulation ? criticalPathText(simulation) : "";

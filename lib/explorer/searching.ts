@@ -6,7 +6,7 @@ import { time } from "./why.ts";
 /** The search on the page. */
 export interface Searching {
   readonly parts: readonly HTMLElement[];
-  /** Ends a search whose question has changed. */
+  /** Ends a search whose question has changed, and says no more of one that has ended. */
   abandon(): void;
 }
 
@@ -55,8 +55,8 @@ export function makeSearching(
     worker.onmessage = ({ data }: { data: Answer }) => {
       if ("refused" in data) return end(data.refused);
       if ("found" in data) {
-        end(foundText(data.found));
-        return found(data.found);
+        found(data.found);
+        return end(foundText(data.found));
       }
       const { done, budget, best, lowerBound } = data.progress;
       bar.value = done / budget;
@@ -72,6 +72,6 @@ export function makeSearching(
 
   return {
     parts: [start, bar, status],
-    abandon: () => worker && end("Stopped: something else is asked for now."),
+    abandon: () => end(worker ? "Stopped: something else is asked for now." : ""),
   };
 }

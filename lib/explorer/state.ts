@@ -37,6 +37,11 @@ export function withGiven(state: State, name: string, lists: Lists, microbatches
   return { values, given: { name, lists }, edits: {} };
 }
 
+/** The state without what was changed by hand in one of its schedules. */
+export function withoutEdit(state: State, variant: Variant): State {
+  return { ...state, edits: { ...state.edits, [variant]: undefined } };
+}
+
 /** The state with a list changed by hand. */
 export function withEdit(state: State, variant: Variant, lists: Lists): State {
   return { ...state, edits: { ...state.edits, [variant]: lists } };

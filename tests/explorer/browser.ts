@@ -38,11 +38,11 @@ export async function openBrowser(address: string, width = 1280, height = 900): 
   await new Promise((resolve, reject) => [socket.onopen, socket.onerror] = [resolve, reject]);
   const waiting = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>();
   const complaints: string[] = [], requests: string[] = [];
-  let last = 0, session: string | undefined;
+  let last = 0, session = "";
   // deno-lint-ignore no-explicit-any -- the protocol is as wide as a browser
   const call = (method: string, params: object = {}): Promise<any> => {
     const id = ++last;
-    socket.send(JSON.stringify({ id, method, params, ...session && { sessionId: session } }));
+    socket.send(JSON.stringify({ id, method, params, ...session ? { sessionId: session } : {} }));
     return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
   };
   socket.onmessage = ({ data }) => {
@@ -60,7 +60,7 @@ export async function openBrowser(address: string, width = 1280, height = 900): 
     } else if (method === "Network.requestWillBeSent") requests.push(params.request.url);
   };
   const { targetId } = await call("Target.createTarget", { url: "about:blank" });
-  ({ sessionId: session } = await call("Target.attachToTarget", { targetId, flatten: true }));
+  session = (await call("Target.attachToTarget", { targetId, flatten: true })).sessionId;
   for (const domain of ["Runtime", "Log", "Network", "Page"]) await call(`${domain}.enable`);
 
   const evaluate: Page["evaluate"] = async (expression) => {
