@@ -143,7 +143,10 @@ export interface Times {
   readonly makespan: number;
 }
 
-/** Runs a Program on paper: {@link simulate} without what else is made of the times. */
+/**
+ * Runs a Program on paper: {@link simulate} without what else is made of the times. What is not in its `order`, since it hangs,
+ * starts at 0 and ends when that would take it.
+ */
 export function timesOf(program: Program, costs: Costs): Times {
   const { devices, nodes, kind, rank, waits, from, what, order } = program;
   const starts = new Float64Array(nodes), ends = lengthsOf(program, costs); // each length until its node has run
@@ -152,7 +155,7 @@ export function timesOf(program: Program, costs: Costs): Times {
   const latest = new Int32Array(devices).fill(-1), latestSum = new Int32Array(devices).fill(-1);
   const busy: number[] = new Array(devices).fill(0);
   const queued = costs.line && queues(program, costs);
-  for (let at = 0; at < nodes; at++) {
+  for (let at = 0; at < order.length; at++) {
     const node = order[at], own = rank[node], isSum = kind[node] === SUM;
     const lane = isSum ? latestSum : latest, before = lane[own];
     let start = before < 0 ? 0 : ends[before];
@@ -170,7 +173,7 @@ export function timesOf(program: Program, costs: Costs): Times {
     queued?.enter(node, ends[node]);
     lane[own] = node;
   }
-  const makespan = latest.reduce((most, node) => Math.max(most, ends[node]), 0);
+  const makespan = latest.reduce((most, node) => node < 0 ? most : Math.max(most, ends[node]), 0);
   if (!(busy.reduce((sum, time) => sum + time, makespan) < Infinity)) {
     throw costsTooLarge();
   }
