@@ -45,13 +45,13 @@ const groups: readonly Group[] = [
       ["activations", "from F on"],
       ["released", "of these by I"],
       ["derivatives", "from I to W"],
-      ["cap", "most a rank may hold"],
+      ["cap", "for each rank"],
     ],
   },
   {
     title: "Search",
     note: "the fastest schedule of one stage a rank under the cap, each backward whole or split",
-    fields: [["budget", "looked at, at most"]],
+    fields: [["budget", "at most"]],
   },
 ];
 
@@ -90,7 +90,7 @@ export function makeControls(change: (field: Field, value: string) => void): Con
       inputs.set(field, input);
       return element(
         "div",
-        { class: "field" },
+        { class: field === "schedule" || field === "policy" ? "field choice" : "field" },
         element("label", { for: input.id }, labels[field], " ", element("small", {}, meaning)),
         input,
       );

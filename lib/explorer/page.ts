@@ -237,8 +237,8 @@ export function openPage(script: string): void {
     );
   }
 
-  show();
   if (location.hash.length > 1) open(location.hash);
+  else show();
 }
 
 /** The field that a message is about: it begins with its name. */
