@@ -237,8 +237,13 @@ export function openPage(script: string): void {
     );
   }
 
-  if (location.hash.length > 1) open(location.hash);
-  else show();
+  try {
+    history = begin(fromHash(location.hash));
+    show();
+  } catch (reason) {
+    show();
+    say(reasonOf(reason));
+  }
 }
 
 /** The field that a message is about: it begins with its name. */
