@@ -53,9 +53,11 @@ export function drawRows(part: Part, scale: Scale, tabbed: { rank: number; index
 
 const isAt = (bar: Bar, place: { rank: number; index: number }) => bar.rank === place.rank && bar.index === place.index;
 
-function drawBar(bar: Bar, { x, y }: Scale, later: boolean, tabbed: boolean): SVGElement {
+function drawBar(bar: Bar, { x, y, width }: Scale, later: boolean, tabbed: boolean): SVGElement {
   const { rank, index, action, start, end, state, critical } = bar;
   const left = x(start), wide = Math.max(x(end) - left, 0.5), gap = wide > 6 ? 0.5 : 0;
+  // What is to be seen of it: its text stands there.
+  const from = Math.max(left, gutter), seen = Math.min(left + wide, width - margin) - from;
   const place = {
     x: left + gap,
     y: y(rank),
@@ -64,11 +66,11 @@ function drawBar(bar: Bar, { x, y }: Scale, later: boolean, tabbed: boolean): SV
     rx: wide > 6 ? 2 : 0,
   };
   const full = formatAction(action), short = labelOf(action);
-  const text = wide > signWidth * full.length + 8 ? full : wide > signWidth * short.length + 2 ? short : "";
+  const text = seen > signWidth * full.length + 8 ? full : seen > signWidth * short.length + 2 ? short : "";
   return drawn(
     "g",
     {
-      class: ["bar", state, critical ? "critical" : ""].filter(Boolean).join(" "),
+      class: ["bar", state, critical ? "critical" : "", wide < 7 ? "thin" : ""].filter(Boolean).join(" "),
       "data-rank": rank,
       "data-index": index,
       tabindex: tabbed ? 0 : -1,
@@ -84,7 +86,7 @@ function drawBar(bar: Bar, { x, y }: Scale, later: boolean, tabbed: boolean): SV
     }),
     ...text
       ? [drawn("text", {
-        x: left + wide / 2,
+        x: from + seen / 2,
         y: y(rank) + barHeight / 2,
         style: `fill: ${later ? dark : kindTextColours[action.kind]}`,
       }, text)]

@@ -76,8 +76,8 @@ export interface Controls {
   show(values: Values, about: About): void;
 }
 
-/** Makes the form; `change` is told what was chosen. */
-export function makeControls(change: (field: Field, value: string) => void): Controls {
+/** Makes the form; `change` is told what was chosen or typed. */
+export function makeControls(change: (field: Field, value: string, typed: boolean) => void): Controls {
   const inputs = new Map<Field, HTMLInputElement | HTMLSelectElement>();
   const given = element("option", { value: "", hidden: true });
   const paper = element("p", { class: "note", id: "paper" });
@@ -86,7 +86,7 @@ export function makeControls(change: (field: Field, value: string) => void): Con
     const rows = fields.map(([field, meaning]) => {
       const input = inputFor(field, given);
       input.id = `field-${field}`;
-      input.addEventListener("input", () => change(field, input.value));
+      input.addEventListener("input", () => change(field, input.value, input instanceof HTMLInputElement));
       inputs.set(field, input);
       return element(
         "div",

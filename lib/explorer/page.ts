@@ -50,9 +50,11 @@ export function openPage(script: string): void {
     },
     preview(variant, lists) {
       if (!lists) return showInspected();
+      if (!error.hidden) return; // what stands in the form has no outcome
       const { [variant]: part } = outcomeOf(withEdit(history.now, variant, lists));
       const change = part.until - partOf(variant).until;
       what.textContent = "Dropped here:";
+      buttons.replaceChildren();
       because.textContent = part.fault ??
         `${time(part.until)} units${
           partOf(variant).fault
@@ -79,7 +81,9 @@ export function openPage(script: string): void {
     base: makePartView("base", host),
     split: makePartView("split", host),
   };
-  const controls: Controls = makeControls((field, value) => go(withValue(history.now, field, value), field));
+  const controls: Controls = makeControls((field, value, typed) =>
+    go(withValue(history.now, field, value), typed ? field : undefined)
+  );
   const searching = makeSearching(
     script,
     () => {

@@ -122,9 +122,10 @@ export function makePartView(variant: Variant, host: Host): PartView {
     const place = placeOf(event.target);
     if (place && event.buttons === 0) host.inspect(variant, barAt(place));
   });
-  drawing.addEventListener("focusin", (event) => {
+  // Not on the drawing: Chromium lets a drawing that listens to the focus have it.
+  holder.addEventListener("focusin", (event) => {
     const place = placeOf(event.target);
-    if (!place || (place.rank === chosen.rank && place.index === chosen.index)) return;
+    if (!place) return;
     chosen = place;
     host.inspect(variant, barAt(place));
   });

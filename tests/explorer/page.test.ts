@@ -59,6 +59,12 @@ test("the page works from a file: another schedule, a deadlock by an edit, undo,
     await page.point(...await middleOf(page, "base", 2, 0));
     assert.match(await says(page, "#because"), /^Rank 2 is idle for 2, from 0: it waits for the activation of stage 1/);
 
+    // The ground does nothing but move what is looked at.
+    const [right, row] = await middleOf(page, "base", 0, 0);
+    await page.drag([right + 300, row], [right + 200, row]);
+    assert.equal(await page.evaluate("document.activeElement === document.body"), true);
+    assert.match(await says(page, "#because"), /^Rank 2 is idle/);
+
     // GPipe's last rank with a backward before its last forward, by dragging; the rank before it by keys.
     const [, y] = await middleOf(page, "base", 3, 3);
     const [x] = await middleOf(page, "base", 3, 7);
