@@ -2,7 +2,6 @@ import type { Mode } from "../gpu/devices.ts";
 import { type Action, formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
 import { categories } from "../memory.ts";
 import type { MemoryPoint, RankMemory } from "../schedules/price/memory_timeline.ts";
-import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
 import { lower } from "../schedules/program.ts";
 import { type Figure, kindColours, kindNames, kindTextColours, memoryColours, sumColour } from "./style.ts";
