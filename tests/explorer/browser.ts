@@ -1,11 +1,10 @@
 /** A headless Chromium, as an npm package brings it along, that opens a page and does what a user does, over its DevTools protocol. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createReadStream, createWriteStream, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { pipeline } from "node:stream/promises";
-import { createBrotliDecompress } from "node:zlib";
+import { brotliDecompressSync } from "node:zlib";
 import { withBundle } from "../../lib/gpu/bundle.ts";
 
 /** An open page. */
@@ -130,7 +129,7 @@ export const hasBrowser = process.platform === "linux" && process.arch === "x64"
 async function start(folder: string): Promise<ChildProcess> {
   const archive = new URL("../bin/chromium.br", import.meta.resolve("@sparticuz/chromium"));
   const program = join(folder, "chromium");
-  await pipeline(createReadStream(archive), createBrotliDecompress(), createWriteStream(program, { mode: 0o700 }));
+  writeFileSync(program, brotliDecompressSync(readFileSync(archive)), { mode: 0o700 });
   const libraries = await withBundle("al2023", ({ folder }) => join(folder, "lib"));
   const fonts = await withBundle("fonts", ({ folder }) => folder);
   const fontsFile = join(folder, "fonts.conf"), cache = join(folder, "fonts");

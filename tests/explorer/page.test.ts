@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 import { explorerPage } from "../../lib/cli/explorer_page.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
+import { toCsv } from "../../lib/schedules/csv/csv.ts";
 import { moveAction } from "../../lib/explorer/edit.ts";
 import { hasBrowser, openBrowser, type Page } from "./browser.ts";
 
@@ -105,6 +106,26 @@ test("the page works from a file: another schedule, a deadlock by an edit, undo,
     await page.evaluate("location.reload()");
     await page.until("document.querySelector('#base .fault')?.hidden === false");
     assert.equal(await says(page, "#base .fault"), shown);
+
+    // A schedule from a file, and the same to a file.
+    const csv = toCsv(generate("zb-h1", { devices: 3, microbatches: 4 }));
+    await page.evaluate(`{
+      const files = new DataTransfer(), input = document.getElementById("file");
+      files.items.add(new File([${JSON.stringify(csv)}], "mine.csv"));
+      input.files = files.files;
+      input.dispatchEvent(new Event("change"));
+    }`);
+    await page.until("document.querySelector('#title-split').textContent === 'mine.csv split: 14 units'");
+    assert.equal(await says(page, "#title-base"), "mine.csv without 2BP: 18 units");
+    const saved = await page.evaluate<string>(`{
+      let saved;
+      const create = URL.createObjectURL;
+      URL.createObjectURL = (blob) => (saved = blob.text(), create(blob));
+      [...document.querySelectorAll("button")].find((each) => each.textContent === "Save with 2BP").click();
+      URL.createObjectURL = create;
+      saved;
+    }`);
+    assert.equal(saved, csv);
 
     // A search in the worker, under a cap that ZB-H1 keeps: its step is the shortest.
     await type(page, "schedule", "1f1b");
