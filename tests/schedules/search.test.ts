@@ -185,9 +185,9 @@ test("search() stops on its signal with the best so far and says it is not prove
   const options = {
     devices: 8,
     microbatches: 24,
-    costs: unitCosts({ comm: 0.5 }),
+    costs: unitCosts({ comm: 0.3 }),
     memory: activations,
-    cap: 6,
+    cap: 3,
     budget: 1e9,
   };
   let lowest = Infinity;

@@ -1,5 +1,7 @@
 import { B, I, W } from "../program.ts";
-import { evaluate, feasible, type Order, type Problem } from "./problem.ts";
+import { feasible } from "./amounts.ts";
+import { codeOf, type Order, type Problem } from "./problem.ts";
+import { evaluate } from "./state.ts";
 
 /** Numbers in [0, 1) from a seed (mulberry32), so that a search can be repeated. */
 export function seededRandom(seed: number): () => number {
@@ -21,20 +23,21 @@ export function* anneal(problem: Problem, start: Order, moves: number): Generato
   let value = evaluate(problem, current);
   let best = value;
   const step = Math.min(...problem.time.flat().filter((time) => time > 0), value);
+  const canJoin = problem.on.map((stages) => stages.some((s) => problem.joins[s]));
   for (let move = 0; move < moves; move++) {
     const rank = Math.floor(next() * problem.devices);
     const list = current[rank];
     const from = Math.floor(next() * list.length);
-    const reach = 1 + Math.floor(next() ** 2 * Math.min(list.length - 1, 3 * problem.devices));
+    const reach = 1 + Math.floor(next() ** 2 * Math.min(list.length - 1, 3 * problem.stages));
     const to = next() < 0.5 ? from - reach : from + reach;
-    const other = problem.joins[rank] && next() < 0.3 ? splitOrJoined(list, from, reach) : undefined;
+    const other = canJoin[rank] && next() < 0.3 ? splitOrJoined(problem, list, from, reach) : undefined;
     if (!other && (to < 0 || to >= list.length || list[from] === list[to])) {
       yield undefined;
       continue;
     }
     const changed = other ?? moved(list, from, to);
     let found: Order | undefined;
-    if (feasible(problem, rank, changed)) {
+    if (feasible(problem, changed)) {
       const candidate = current.map((other, r) => r === rank ? changed : other);
       const makespan = evaluate(problem, candidate);
       const warmth = step * (1 - move / moves);
@@ -52,7 +55,7 @@ export function* anneal(problem: Problem, start: Order, moves: number): Generato
 }
 
 /** A list with one element moved; everything between makes room. */
-function moved(list: Uint8Array, from: number, to: number): Uint8Array {
+function moved(list: Int32Array, from: number, to: number): Int32Array {
   const changed = list.slice();
   if (from < to) changed.copyWithin(from, from + 1, to + 1);
   else changed.copyWithin(to + 1, to, from);
@@ -61,16 +64,17 @@ function moved(list: Uint8Array, from: number, to: number): Uint8Array {
 }
 
 /** A list with the B at a place split, its W so much later, or the I there joined with the next W; undefined where there is neither. */
-function splitOrJoined(list: Uint8Array, at: number, reach: number): Uint8Array | undefined {
-  const kinds = [...list];
-  if (kinds[at] === B) {
-    kinds[at] = I;
-    kinds.splice(Math.min(kinds.length, at + reach), 0, W);
+function splitOrJoined({ joins }: Problem, list: Int32Array, at: number, reach: number): Int32Array | undefined {
+  const codes = [...list], stage = codes[at] >> 2;
+  if (!joins[stage]) return undefined;
+  if ((codes[at] & 3) === B) {
+    codes[at] = codeOf(stage, I);
+    codes.splice(Math.min(codes.length, at + reach), 0, codeOf(stage, W));
   } else {
-    const weight = kinds[at] === I ? kinds.indexOf(W, at) : -1;
+    const weight = (codes[at] & 3) === I ? codes.indexOf(codeOf(stage, W), at) : -1;
     if (weight < 0) return undefined;
-    kinds[at] = B;
-    kinds.splice(weight, 1);
+    codes[at] = codeOf(stage, B);
+    codes.splice(weight, 1);
   }
-  return Uint8Array.from(kinds);
+  return Int32Array.from(codes);
 }
