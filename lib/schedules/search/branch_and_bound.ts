@@ -8,9 +8,9 @@ import { arrivalOf, codesOf, enter, makespanOf, nothingRun, type State } from ".
 const labelsPerState = 48;
 const labelsInAll = 2e6;
 
-/** Whether a problem is small enough that every order might be looked at some day, and its states can be told apart. */
-export function isSmall({ stages, microbatches }: Problem): boolean {
-  return stages * microbatches <= 4096;
+/** Whether a problem is so small that looking at every order may come to an end: by how many states it has. */
+export function canBeProven({ stages, devices, microbatches }: Problem): boolean {
+  return stages * 3 * Math.log2(microbatches + 1) + 4 * devices < 60;
 }
 
 /** Which of F, I, W and B is tried first where all can start at once. */

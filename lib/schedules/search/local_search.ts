@@ -1,7 +1,7 @@
 import { B, I, W } from "../program.ts";
 import { feasible } from "./amounts.ts";
+import { type Critical, evaluator } from "./evaluator.ts";
 import { codeOf, type Order, type Problem } from "./problem.ts";
-import { evaluate } from "./state.ts";
 
 /** Numbers in [0, 1) from a seed (mulberry32), so that a search can be repeated. */
 export function seededRandom(seed: number): () => number {
@@ -13,23 +13,44 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
+/** Share of moves that are made anywhere, not along the longest chain. */
+const anywhere = 0.2;
+
 /**
- * Simulated annealing: moves one action of a rank a few places, or splits a B or joins an I and a W where a B can be better; keeps what
- * is not slower, and now and then what is, less often as it goes on. Yields after every move, with a new best order where it found one.
+ * Simulated annealing: moves one action of a rank a few places, mostly one that the longest chain goes through from the action before,
+ * or that one; or splits a B or joins an I and a W where a B can be better. Keeps what is not slower, and now and then what is, less
+ * often as it goes on. Yields after every move, with a new best order where it found one.
  */
-export function* anneal(problem: Problem, start: Order, moves: number): Generator<Order | undefined, void> {
-  const next = seededRandom(1);
-  let current: Order = start.map((list) => list.slice());
-  let value = evaluate(problem, current);
+export function* anneal(
+  problem: Problem,
+  start: Order,
+  moves: number,
+  { seed = 1, warm = 1 } = {},
+): Generator<Order | undefined, void> {
+  const next = seededRandom(seed);
+  const { makespan: makespanOf, critical } = evaluator(problem);
+  const current: Order = start.map((list) => list.slice());
+  let value = makespanOf(current);
   let best = value;
-  const step = Math.min(...problem.time.flat().filter((time) => time > 0), value);
+  let chain = critical(current);
+  const step = warm * Math.min(...problem.time.flat().filter((time) => time > 0), value);
   const canJoin = problem.on.map((stages) => stages.some((s) => problem.joins[s]));
   for (let move = 0; move < moves; move++) {
-    const rank = Math.floor(next() * problem.devices);
+    let rank: number, from: number, to: number, reach: number;
+    const draw = (most: number) => 1 + Math.floor(next() ** 2 * Math.min(most - 1, 3 * problem.stages));
+    if (chain.length > 0 && next() >= anywhere) {
+      const one: Critical = chain[Math.floor(next() * chain.length)];
+      rank = one.rank;
+      reach = draw(current[rank].length);
+      // Itself to an earlier place, or the one before it to a later one.
+      [from, to] = next() < 0.5 ? [one.at, one.at - reach] : [one.at - 1, one.at - 1 + reach];
+    } else {
+      rank = Math.floor(next() * problem.devices);
+      from = Math.floor(next() * current[rank].length);
+      reach = draw(current[rank].length);
+      to = next() < 0.5 ? from - reach : from + reach;
+    }
     const list = current[rank];
-    const from = Math.floor(next() * list.length);
-    const reach = 1 + Math.floor(next() ** 2 * Math.min(list.length - 1, 3 * problem.stages));
-    const to = next() < 0.5 ? from - reach : from + reach;
     const other = canJoin[rank] && next() < 0.3 ? splitOrJoined(problem, list, from, reach) : undefined;
     if (!other && (to < 0 || to >= list.length || list[from] === list[to])) {
       yield undefined;
@@ -38,17 +59,17 @@ export function* anneal(problem: Problem, start: Order, moves: number): Generato
     const changed = other ?? moved(list, from, to);
     let found: Order | undefined;
     if (feasible(problem, changed)) {
-      const candidate = current.map((other, r) => r === rank ? changed : other);
-      const makespan = evaluate(problem, candidate);
+      current[rank] = changed;
+      const makespan = makespanOf(current);
       const warmth = step * (1 - move / moves);
       if (makespan <= value || next() < Math.exp((value - makespan) / Math.max(warmth, problem.slack))) {
-        current = candidate;
         value = makespan;
-      }
-      if (makespan < best - problem.slack) {
-        best = makespan;
-        found = candidate;
-      }
+        chain = critical(current);
+        if (makespan < best - problem.slack) {
+          best = makespan;
+          found = [...current];
+        }
+      } else current[rank] = list;
     }
     yield found;
   }

@@ -1,7 +1,7 @@
 import { anything, callback, described, expectFields, optional, positive, type Rule, type Rules } from "../../rules.ts";
 import { UserError } from "../../errors.ts";
 import type { Schedule } from "../schedule.ts";
-import { branchAndBound, isSmall } from "./branch_and_bound.ts";
+import { branchAndBound, canBeProven } from "./branch_and_bound.ts";
 import { type Costs, costsRule, costsTooLarge, endOf, unitCosts } from "../price/costs.ts";
 import { fillIdle } from "../transforms/fill.ts";
 import { fillSelected } from "../transforms/select.ts";
@@ -159,23 +159,45 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
     return false;
   };
 
-  let proven = reached();
-  if (!proven) await drive(anneal(problem, best!, Math.ceil(budget / 10)), budget / 10);
-  proven = reached();
-  if (!proven && !options.signal?.aborted) {
-    for (const raised of raise(makespan)) {
-      bound = raised;
-      if (!await goOn()) break;
+  /** Anneals in turns, each from the best so far, until so much of the budget is spent. */
+  const annealed = async (share: number): Promise<void> => {
+    while (done < share * budget && !reached() && !options.signal?.aborted) {
+      const turn = anneal(problem, best!, Math.ceil(budget / 10), turns.next().value);
+      if (!await drive(turn, share * budget)) return;
     }
-    proven = reached();
-  }
-  if (!proven && isSmall(problem) && !options.signal?.aborted) {
+  };
+  /** Raises the bound, by claims about single actions that take so much of the budget. */
+  const raised = async (share: number): Promise<void> => {
+    if (reached() || options.signal?.aborted) return;
+    const price = problem.stages * microbatches / claimsPerPart;
+    for (const { bound: higher, isClaim } of raise(makespan, share * budget / price)) {
+      bound = higher;
+      if (isClaim) done = Math.min(budget, done + price);
+      if (!await goOn()) return;
+    }
+  };
+
+  const isSmall = canBeProven(problem), turns = turnsOf();
+  await annealed(0.1);
+  await raised(0);
+  if (!isSmall) await annealed(0.6);
+  await raised(isSmall ? 0.1 : 0.4);
+  let proven = reached();
+  if (!proven && isSmall && !options.signal?.aborted) {
     const ended = await drive(branchAndBound(problem, makespan), budget);
     // What was passed over may have hidden others, as short, that keep the cap.
     proven = reached() || (ended && excluded >= makespan - problem.slack);
   }
   const schedule = scheduleOf(problem, best!, "search");
   return { schedule, makespan, lowerBound: proven ? makespan : bound, proven };
+}
+
+/** So many candidates take as long as a claim for each of a problem's parts of a kind. */
+const claimsPerPart = 4;
+
+/** How warm one annealing after the other begins: those that begin cold look near the best, the others further away. */
+function* turnsOf(): Generator<{ seed: number; warm: number }, never> {
+  for (let seed = 1;; seed++) yield { seed, warm: [0.3, 1, 0.3, 3, 0.3, 10][(seed - 1) % 6] };
 }
 
 /** The rank of each stage, checked. */
