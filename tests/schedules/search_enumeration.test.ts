@@ -1,4 +1,4 @@
-/** `search()` against trying everything: random costs, links, tails, memory and caps of tiny pipelines. */
+/** `search()` against trying everything: random costs, links, tails, memory and caps of tiny pipelines; `.ci/search_proofs.ts` tries more. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -30,9 +30,9 @@ test("search() finds the least makespan under a cap, with workspace, tails, sums
       } else if (leastTime({ ...tiny, cap: 1e9 }) < leastTime(tiny)) bound++;
       await compare(tiny);
     }),
-    { seed: 12, numRuns: 200 },
+    { seed: 12, numRuns: 80 },
   );
-  assert.ok(refused > 10 && bound > 10, `${refused} refused, ${bound} bound by the cap`);
+  assert.ok(refused > 3 && bound > 3, `${refused} refused, ${bound} bound by the cap`);
 });
 
 test("search() finds the least makespan with several stages a rank, however they are placed", async () => {
@@ -46,9 +46,9 @@ test("search() finds the least makespan with several stages a rank, however they
       } else if (leastTime({ ...tiny, cap: 1e9 }) < leastTime(tiny)) bound++;
       await compare(tiny);
     }),
-    { seed: 15, numRuns: 150 },
+    { seed: 15, numRuns: 80 },
   );
-  assert.ok(refused > 3 && bound > 10, `${refused} refused, ${bound} bound by the cap`);
+  assert.ok(refused > 1 && bound > 3, `${refused} refused, ${bound} bound by the cap`);
 });
 
 test("search() counts messages under way as peakMemory() does", async () => {
@@ -57,7 +57,7 @@ test("search() counts messages under way as peakMemory() does", async () => {
       const least = await leastNamed(tiny);
       await compare(least === undefined ? tiny : { ...tiny, cap: least });
     }),
-    { seed: 13, numRuns: 200 },
+    { seed: 13, numRuns: 60 },
   );
 });
 
@@ -77,7 +77,7 @@ test("where a whole backward has its F keep something else, search() keeps the c
       proven++;
       assert.equal(found.makespan, optimum);
     }),
-    { seed: 14, numRuns: 100 },
+    { seed: 14, numRuns: 60 },
   );
   assert.ok(proven > count / 2, `${proven} of ${count} proven`);
 });

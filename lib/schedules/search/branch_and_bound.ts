@@ -10,7 +10,7 @@ const labelsInAll = 2e6;
 
 /** Whether a problem is so small that looking at every order may come to an end: by how many states it has. */
 export function canBeProven({ stages, devices, microbatches }: Problem): boolean {
-  return stages * 3 * Math.log2(microbatches + 1) + 4 * devices < 60;
+  return stages * 3 * Math.log2(microbatches + 1) + 2 * devices < 53;
 }
 
 /** Which of F, I, W and B is tried first where all can start at once. */
