@@ -3,7 +3,7 @@ import { B, F, I, W } from "../program.ts";
 import type { Problem } from "./problem.ts";
 
 /** Above so many numbers it is not worked out what all must come before an action: only along single chains. */
-const mostCounted = 2e7;
+const mostCounted = 1e7;
 
 /**
  * The k-th F, gradient and rest of a backward of each stage, as *parts*: that of stage s and kind F, I or W is

@@ -26,7 +26,7 @@ export interface SearchOptions {
    * Rank of each stage, or the name of a schedule of the zoo that places them so; one stage a rank, in order, when absent.
    */
   placement?: readonly number[] | string;
-  /** A schedule to start from, and in absence of a placement to take that from. */
+  /** A schedule to start from, and to take the placement from where there is none: the result is no slower, if it keeps the cap. */
   from?: Schedule;
   /** Number of micro-batches. */
   microbatches: number;
@@ -36,7 +36,10 @@ export interface SearchOptions {
   memory?: Memory;
   /** The most that any rank may hold, in the unit of the memory model; no limit when absent. */
   cap?: number;
-  /** How many candidates to look at before giving up on a proof; default a million, some seconds to a minute. */
+  /**
+   * How many candidates to look at before giving up on a proof; default a million, some seconds to a minute or two. Raising the bound
+   * counts as many as take as long.
+   */
   budget?: number;
   /** Called a few times a second. */
   onProgress?: (progress: Progress) => void;
@@ -62,7 +65,7 @@ export interface SearchResult {
   schedule: Schedule;
   /** Its makespan. */
   makespan: number;
-  /** No schedule of one stage a rank is faster than this; the makespan itself once that is proven. */
+  /** No schedule of these stages on these ranks is faster than this; the makespan itself once that is proven. */
   lowerBound: number;
   /** Whether the schedule is proven to be optimal. */
   proven: boolean;
@@ -87,17 +90,18 @@ const rulesOfSearch: Rules<SearchOptions> = {
 };
 
 /**
- * Searches the fastest schedule of F, I, W and B with one stage a rank under a memory cap (each backward whole or split, whichever
- * is better): list scheduling with several
- * priority rules; where that does not reach the lower bound, simulated annealing; and then, for small sizes,
- * branch and bound, which proves what it finds unless the budget ends first. The same options give the same result.
+ * Searches the fastest schedule of F, I, W and B for stages on ranks, one each or several however they are placed, under a memory cap,
+ * each backward whole or split, whichever is better: list scheduling with several priority rules, and the zoo's schedules of that
+ * placement; where none of these reaches the lower bound, simulated annealing along the longest chain; then claims about where in a
+ * step single actions can be, which raise the bound as they are refuted; and for small sizes branch and bound, which proves what it
+ * finds unless the budget ends first. The same options give the same result.
  *
  * "Proven" is exact but for rounding: to 1e-9 of the makespan. It holds for the cap as `peakMemory()` counts, workspace and messages
  * included (`staging` like `messages`: until the next action of the rank has ended), and for the makespan as `simulate()` counts,
- * tails included.
+ * links, tails and sums over replicas included. What is not proven has a `lowerBound` that is.
  *
- * @throws {UserError} For bad sizes, limits, costs and memory, costs that differ between micro-batches, and a cap under which not
- * even one micro-batch fits: it names the least that would do.
+ * @throws {UserError} For bad sizes, placements, limits, costs and memory, costs that differ between micro-batches, and a cap under
+ * which not even one micro-batch fits: it names the least that would do.
  *
  * @example
  * ```ts
@@ -105,6 +109,10 @@ const rulesOfSearch: Rules<SearchOptions> = {
  *
  * const { makespan, proven } = await search({ devices: 3, microbatches: 3 });
  * console.log(makespan, proven); // 11 true
+ *
+ * // Two stages a rank, down and up again, as zb-v places them; a list of ranks would do as well.
+ * const onV = await search({ devices: 2, microbatches: 4, placement: "zb-v" });
+ * console.log(onV.schedule.placement.join(" "), onV.makespan, onV.proven); // 0 1 1 0 25 true
  * ```
  */
 export async function search(options: SearchOptions): Promise<SearchResult> {

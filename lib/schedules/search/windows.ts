@@ -26,6 +26,10 @@ export interface Narrowing {
   shave(windows: Windows, makespan: number): Generator<undefined, boolean>;
 }
 
+/** Above so many pairs of parts on the same rank, windows are those along the waits alone: the rest takes as many steps, again and again. */
+const mostPairs = 1e7;
+/** So many tails at most are tried for a rank's bound. */
+const mostTails = 2000;
 /** Looks at a rank again at most so often: what that brings gets less and less. */
 const mostRounds = 60;
 /** How much of a window is claimed to be where a part is, in one turn after the other. */
@@ -65,7 +69,8 @@ export function narrowing(precedence: Precedence, microbatches: number, slack: n
   const { length, order, first, from, lag, last } = precedence;
   const size = order.length;
   const lengths = Float64Array.from({ length: size }, (_, x) => length[Math.floor(x / microbatches)]);
-  const ranks = precedence.on.map((parts) => rankOf(parts, lengths, precedence));
+  const isLarge = precedence.on.reduce((sum, { length: n }) => sum + n * n, 0) > mostPairs;
+  const ranks = isLarge ? [] : precedence.on.map((parts) => rankOf(parts, lengths, precedence));
   const placed = new Int32Array(size);
   for (const [rank, { parts }] of ranks.entries()) for (const x of parts) placed[x] = rank;
   /** Ranks with parts whose windows have changed since they were looked at. */
@@ -165,11 +170,11 @@ export function narrowing(precedence: Precedence, microbatches: number, slack: n
 
   return {
     all,
-    bound: boundOf(all, lengths, ranks),
+    bound: boundOf(all, lengths, precedence.on),
     narrow,
     *shave(windows, makespan) {
       const { heads, tails } = windows;
-      for (let turn = 0; turn < shares.length;) {
+      for (let turn = isLarge ? shares.length : 0; turn < shares.length;) {
         let changed = false;
         for (const x of order) {
           for (const isEarly of [true, false]) {
@@ -291,12 +296,15 @@ function findEdges(
 }
 
 /** Jackson's bound of all ranks. */
-function boundOf({ heads, tails }: Windows, lengths: Float64Array, ranks: readonly Rank[]): number {
+function boundOf({ heads, tails }: Windows, lengths: Float64Array, on: readonly Int32Array[]): number {
   let bound = 0;
   for (let x = 0; x < lengths.length; x++) bound = Math.max(bound, heads[x] + lengths[x] + tails[x]);
-  for (const { parts } of ranks) {
+  for (const parts of on) {
     const latest = parts.slice().sort((a, b) => heads[b] - heads[a]);
-    for (const tail of Float64Array.from(parts, (x) => tails[x])) {
+    const least = Float64Array.from(parts, (x) => tails[x]).sort();
+    const step = Math.ceil(least.length / mostTails);
+    for (let at = 0; at < least.length; at += step) {
+      const tail = least[at];
       let sum = 0;
       for (const x of latest) {
         if (tails[x] < tail) continue;
