@@ -143,7 +143,10 @@ export interface Times {
   readonly makespan: number;
 }
 
-/** Runs a Program on paper: {@link simulate} without what else is made of the times. */
+/**
+ * Runs a Program on paper: {@link simulate} without what else is made of the times. What is not in its `order`, since it hangs,
+ * starts at 0 and ends when that would take it.
+ */
 export function timesOf(program: Program, costs: Costs): Times {
   const { devices, nodes, kind, rank, waits, from, what, order } = program;
   const starts = new Float64Array(nodes), ends = lengthsOf(program, costs); // each length until its node has run
@@ -152,7 +155,7 @@ export function timesOf(program: Program, costs: Costs): Times {
   const latest = new Int32Array(devices).fill(-1), latestSum = new Int32Array(devices).fill(-1);
   const busy: number[] = new Array(devices).fill(0);
   const queued = costs.line && queues(program, costs);
-  for (let at = 0; at < nodes; at++) {
+  for (let at = 0; at < order.length; at++) {
     const node = order[at], own = rank[node], isSum = kind[node] === SUM;
     const lane = isSum ? latestSum : latest, before = lane[own];
     let start = before < 0 ? 0 : ends[before];
@@ -170,7 +173,7 @@ export function timesOf(program: Program, costs: Costs): Times {
     queued?.enter(node, ends[node]);
     lane[own] = node;
   }
-  const makespan = latest.reduce((most, node) => Math.max(most, ends[node]), 0);
+  const makespan = latest.reduce((most, node) => node < 0 ? most : Math.max(most, ends[node]), 0);
   if (!(busy.reduce((sum, time) => sum + time, makespan) < Infinity)) {
     throw costsTooLarge();
   }
@@ -181,20 +184,20 @@ export function timesOf(program: Program, costs: Costs): Times {
  * Messages on lines, one after the other. All of a line come from the list of one rank, so that they are entered in the order in
  * which they leave; which of them is needed first at the other end does not matter.
  */
-function queues({ devices, rank, to, what, output }: Program, costs: Costs) {
-  /** By line when it is free, and by edge when its message left, where it did not leave at once. */
-  const free = new Map<number, number>(), leaves = new Map<number, number>();
+function queues({ devices, rank, from, to, what, output }: Program, costs: Costs) {
+  /** By line when it is free, and by edge when its message leaves. */
+  const free = new Map<number, number>(), leaves = new Float64Array(from.length);
   return {
     /** A node has ended, and sends what it gives, if that goes to another rank. */
     enter(node: number, end: number): void {
       const edge = output[node];
       if (edge < 0 || rank[to[edge]] === rank[node]) return;
       const line = rank[node] * devices + rank[to[edge]], start = Math.max(end, free.get(line) ?? 0);
-      if (start > end) leaves.set(edge, start);
+      leaves[edge] = start;
       free.set(line, start + lineOf(costs, what[edge], rank[node], rank[to[edge]]));
     },
-    /** When the message along an edge leaves, whose node ended then. */
-    left: (edge: number, end: number) => leaves.get(edge) ?? end,
+    /** When what passes along an edge leaves, whose node ended then: what is no action's output, at once. */
+    left: (edge: number, end: number) => Math.max(leaves[edge], end),
   };
 }
 
