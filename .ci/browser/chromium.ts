@@ -24,6 +24,9 @@ const flags = [
   "--remote-debugging-port=0",
 ];
 
+/** Of the page. */
+const title = "twobp";
+
 /** How long the browser may take to say where it listens, on a machine that is busy. */
 const startMs = 60_000;
 
@@ -46,11 +49,18 @@ export async function openPage(): Promise<Page> {
     const program = join(folder, "chromium"), page = join(folder, "page.html");
     await pipeline(createReadStream(packed), createBrotliDecompress(), createWriteStream(program, { mode: 0o700 }));
     await withBundle("swiftshader", (bundle) => cpSync(bundle.folder, folder, { recursive: true }));
-    writeFileSync(page, "<title>twobp</title>");
+    writeFileSync(page, `<title>${title}</title>`);
     const own = [`--user-data-dir=${join(folder, "user")}`, pathToFileURL(page).href];
     browser = spawn(program, [...flags, ...own], { stdio: ["ignore", "ignore", "pipe"] });
     socket = await connect(await addressOf(browser), pathToFileURL(page).href);
-    return { evaluate: evaluator(socket), close };
+    const evaluate = evaluator(socket);
+    // A page is listed before it is there, and what is evaluated until then is gone with the empty one in its place.
+    const isThere = `document.title === "${title}" && document.readyState === "complete"`;
+    for (let look = 0; !await evaluate(isThere); look++) {
+      if (look > 500) throw new Error("Chromium does not load its page");
+      await new Promise((later) => setTimeout(later, 100));
+    }
+    return { evaluate, close };
   } catch (error) {
     await close();
     throw error;
