@@ -5,9 +5,14 @@ import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
+import { runTimeline } from "../../lib/report/run_timeline.ts";
+import { transfersOf } from "../../lib/report/timeline.ts";
+import { chromeTrace } from "../../lib/report/trace.ts";
+import { type ClockReading, clocksBetween, onFirstClock } from "../../lib/runtime/clocks.ts";
 import { openWorld } from "../../lib/runtime/open_world.ts";
 import { launcherOf } from "../../lib/runtime/transports/mpi/launcher.ts";
-import { workload } from "./workload.ts";
+import { lower } from "../../lib/schedules/program.ts";
+import { tracedSchedule, type tracedStep, workload } from "./workload.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -72,6 +77,37 @@ function inOneProcess(): Promise<readonly unknown[]> {
   })();
 }
 
+/**
+ * Both devices read the machine's clock, which what was measured between the processes must be found to agree with: a message
+ * that was used before it was sent by more than the error would show it, and no trace has one.
+ */
+function expectAligned({ before, intervals, after }: Awaited<ReturnType<typeof tracedStep<ClockReading>>>) {
+  const schedule = tracedSchedule();
+  const exact = clocksBetween(before, after);
+  assert.equal(exact.error, 0);
+  const apart = ({ peers }: ClockReading) => ({ peers: peers.map((each) => ({ ...each, software: false })) });
+  const measured = clocksBetween(apart(before), apart(after));
+  assert.ok(measured.error > 0 && measured.error < 1000, `${measured.error} ms`);
+  const time = (intervals[0][0].start + intervals[1].at(-1)!.end) / 2;
+  const [one, other] = measured.peers.map((clock) => onFirstClock(clock, time));
+  assert.ok(
+    Math.abs(one - other) <= measured.error,
+    `${one} and ${other} are the same moment, within ${measured.error} ms`,
+  );
+  for (const clocks of [exact, measured]) {
+    const timeline = runTimeline(schedule, "real", { intervals, clocks })!;
+    const transfers = transfersOf(lower(schedule), timeline.spans);
+    assert.equal(transfers.length, 8);
+    for (const { from, to } of transfers) {
+      assert.ok(to.start >= from.end - clocks.error - 1e-6, `${from.end} to ${to.start}, within ${clocks.error} ms`);
+    }
+    const { otherData, traceEvents } = JSON.parse(chromeTrace(schedule, timeline));
+    assert.equal(otherData.clocks[0].errorMs, clocks.error);
+    const tracks = (traceEvents as { ph: string; tid: number }[]).filter(({ ph }) => ph === "X").map(({ tid }) => tid);
+    assert.deepEqual([...new Set(tracks)], [0, 1]);
+  }
+}
+
 for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
   const mpi = find(name);
   test(
@@ -84,7 +120,7 @@ for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
     async () => {
       const { code, stdout, stderr } = await run([...mpi!.command, ...runtime, "tests/mpi/program.ts"]);
       assert.equal(code, 0, stderr);
-      const { results, library, transport, size, peers } = JSON.parse(stdout);
+      const { results, traced, library, transport, size, peers } = JSON.parse(stdout);
       assert.match(library, new RegExp(`^${name} \\d`));
       assert.deepEqual({ transport, size, peers }, { transport: "mpi", size: 2, peers: [0] });
       const expected = await inOneProcess();
@@ -92,6 +128,7 @@ for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
       for (const each of expected) {
         assert.match(JSON.stringify(each), /Rank \d (of replica 1 )?failed at \dF0: the layer is broken/);
       }
+      expectAligned(traced);
     },
   );
 }

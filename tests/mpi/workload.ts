@@ -109,3 +109,17 @@ export async function workload(set: DeviceSet): Promise<unknown[]> {
   }
   return JSON.parse(JSON.stringify(results));
 }
+
+/** The schedule of a step whose times are looked at: messages of one rank wait for those of the other all the time. */
+export const tracedSchedule = () => generate("1f1b-2", { devices: 2 });
+
+/** The times of a step, and the clocks before and after it. */
+export async function tracedStep<Reading>(set: DeviceSet, read: () => Promise<Reading>) {
+  const pipeline = createPipeline(set, tinyModel(deep), { optimizer: adamw(), seed: 3 });
+  await pipeline.step(tracedSchedule(), randomBatch(deep, 8, 1)); // compiles
+  const before = await read();
+  const { intervals } = await pipeline.step(tracedSchedule(), randomBatch(deep, 8, 1));
+  const after = await read();
+  pipeline.close();
+  return { before, intervals: intervals!, after };
+}
