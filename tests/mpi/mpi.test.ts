@@ -152,6 +152,28 @@ test("a process that is killed ends the job within ten seconds, with its rank na
   assert.match(stderr, /^.*rank 1 .*(killed|signal 9).*$/im);
 });
 
+test(
+  "bench agreement sets ranks of several processes beside virtual ones of the first, and says what carried the messages",
+  {
+    skip: openMpi ? false : "Open MPI is not installed",
+  },
+  async () => {
+    const flags = ["--schedules", "naive", "--repeats", "1", "--samples", "1", "--json", "-"];
+    const { code, stdout, stderr } = await run([...openMpi!.command, ...deno, "bench/agreement.ts", ...flags]);
+    assert.equal(code, 0, stderr);
+    const { devices, transport, library, rows, real, virtual } = JSON.parse(stdout);
+    assert.deepEqual({ devices, transport }, { devices: 2, transport: "mpi" });
+    assert.match(library, /^Open MPI \d/);
+    assert.deepEqual([real, virtual].map((each) => [each.mode, each.transport]), [["real", "mpi"], [
+      "virtual",
+      undefined,
+    ]]);
+    assert.equal(real.loss.last, virtual.loss.last, "both take the same steps");
+    const [{ uncontended: { step: [{ ratio }] } }] = rows, ms = (each: typeof real) => each.rows[0].stepMs.median;
+    assert.ok(Math.abs(ratio - ms(virtual) / ms(real)) < 1e-3 * ratio, `${ratio}`);
+  },
+);
+
 test("a mistake that all processes make is said once, with exit code 2", {
   skip: openMpi ? false : "Open MPI is not installed",
 }, async () => {
