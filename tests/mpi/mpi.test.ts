@@ -1,6 +1,9 @@
 /** Ranks in several processes: they compute what one process does, to the bit, and a mistake or a failure ends as it should. */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -12,7 +15,7 @@ import { type ClockReading, clocksBetween, onFirstClock } from "../../lib/runtim
 import { openWorld } from "../../lib/runtime/open_world.ts";
 import { launcherOf } from "../../lib/runtime/transports/mpi/launcher.ts";
 import { lower } from "../../lib/schedules/program.ts";
-import { tracedSchedule, type tracedStep, workload } from "./workload.ts";
+import { loadAndTrain, tracedSchedule, type tracedStep, type trainAndSave, workload, written } from "./workload.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -108,6 +111,34 @@ function expectAligned({ before, intervals, after }: Awaited<ReturnType<typeof t
   }
 }
 
+/**
+ * What two processes saved, this one goes on from, with two ranks, one, or two replicas: as the two have gone on, to the bit where sums
+ * over micro-batches and replicas have the same order, else within rounding.
+ */
+async function expectLoadable(folder: string, checkpoints: Awaited<ReturnType<typeof trainAndSave>>[]) {
+  for (const count of [1, 2]) {
+    const set = await openDevices(count, { virtual: false });
+    try {
+      const shapes = count === 1 ? [{ ranks: 1, replicas: 1 }] : written.map(([, shape]) => shape);
+      for (const shape of shapes) {
+        for (const [at, [name, { replicas }]] of written.entries()) {
+          const { losses, parameters } = await loadAndTrain(set, shape, join(folder, name));
+          const how = `${name}, read by ${JSON.stringify(shape)}`, expected = checkpoints[at];
+          if (shape.replicas === replicas) assert.deepEqual({ losses, parameters }, expected, how);
+          losses.forEach((loss, step) => assert.ok(Math.abs(loss - expected.losses[step]) < 1e-4 * loss, how));
+          const values = new Map(expected.parameters);
+          for (const [parameter, own] of parameters) {
+            const off = Math.max(...own.map((value, i) => Math.abs(value - values.get(parameter)![i])));
+            assert.ok(off < 1e-4, `${how}: ${parameter} is off by ${off}`);
+          }
+        }
+      }
+    } finally {
+      set.close();
+    }
+  }
+}
+
 for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
   const mpi = find(name);
   test(
@@ -117,10 +148,12 @@ for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
     {
       skip: mpi ? false : `${name} is not installed`,
     },
-    async () => {
-      const { code, stdout, stderr } = await run([...mpi!.command, ...runtime, "tests/mpi/program.ts"]);
+    async (context) => {
+      const folder = mkdtempSync(join(tmpdir(), "twobp-mpi-"));
+      context.after(() => rmSync(folder, { recursive: true }));
+      const { code, stdout, stderr } = await run([...mpi!.command, ...runtime, "tests/mpi/program.ts", folder]);
       assert.equal(code, 0, stderr);
-      const { results, traced, library, transport, size, peers } = JSON.parse(stdout);
+      const { results, traced, checkpoints, library, transport, size, peers } = JSON.parse(stdout);
       assert.match(library, new RegExp(`^${name} \\d`));
       assert.deepEqual({ transport, size, peers }, { transport: "mpi", size: 2, peers: [0] });
       const expected = await inOneProcess();
@@ -129,6 +162,7 @@ for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
         assert.match(JSON.stringify(each), /Rank \d (of replica 1 )?failed at \dF0: the layer is broken/);
       }
       expectAligned(traced);
+      if (mpi === launchers[0]) await expectLoadable(folder, checkpoints); // who carried messages is not in it
     },
   );
 }
