@@ -49,8 +49,8 @@ function start(folder: string, command: readonly string[]) {
     heard.forEach((each) => each());
   });
   child.stderr.on("data", (chunk) => stderr += chunk);
-  const done = new Promise<{ code: number | null; stderr: string }>((resolve, reject) =>
-    child.once("error", reject).once("close", (code) => resolve({ code, stderr }))
+  const done = new Promise<{ code: number | null; stderr: string; all: string }>((resolve, reject) =>
+    child.once("error", reject).once("close", (code) => resolve({ code, stderr, all: stdout + stderr }))
   );
   /** Waits until something has been said; false where the job ends before. */
   const said = (what: RegExp) =>
@@ -95,14 +95,14 @@ async function kills(count: number, moments: number, launcher: string, json?: st
         await new Promise((later) => setTimeout(later, 40 * random.uniform()));
         const killed = performance.now(), all = pids();
         process.kill(all.get(victim)!, "SIGKILL");
-        const { code, stderr } = await done;
+        const { code, stderr, all: text } = await done;
         // The launcher does not wait for those that it has told to end.
         const left = () => [...all].filter(([, pid]) => isAlive(pid)).map(([at]) => at);
         while (left().length > 0 && performance.now() - killed < boundMs) {
           await new Promise((later) => setTimeout(later, 20));
         }
         const ms = performance.now() - killed;
-        const line = stderr.split("\n").find((each) =>
+        const line = text.split("\n").find((each) =>
           new RegExp(`(rank|process) ${victim} .*(killed|signal 9|gone)|PID ${all.get(victim)} RUNNING AT`, "i").test(
             each,
           )

@@ -10,8 +10,11 @@ export interface ClockSample {
 
 /** What is to be added to a clock's own time `at`, at least and at most, so that it is another's. */
 export interface ClockBounds {
+  /** The time of its own, in milliseconds. */
   readonly at: number;
+  /** The least that is to be added, in milliseconds. */
   readonly low: number;
+  /** The most. */
   readonly high: number;
 }
 
