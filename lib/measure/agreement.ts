@@ -70,12 +70,13 @@ interface Twins {
  * Takes `rounds` counted rounds of each in turn, the one first in one round and the other in the next; schedules of several
  * placements one placement after the other, since a ratio is of one schedule.
  *
- * Where the real ranks are in several processes, one of them has the virtual devices; the others call it without, take their part in the
- * real rounds, and get no report.
+ * Where the real ranks are in several processes, one of them has the virtual devices; the others call it without, and take their part in the
+ * real rounds.
  *
  * @throws {UserError} When `rounds` is no whole number of 1 or more.
  */
 export function measureAgreement(real: Measurement, virtual: Measurement, rounds: number): Promise<AgreementReport>;
+/** The same for processes of which one has the virtual devices: the others give none, and get no report. */
 export function measureAgreement(
   real: Measurement,
   virtual: Measurement | undefined,
