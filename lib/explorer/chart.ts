@@ -46,16 +46,18 @@ export function drawRows(part: Part, scale: Scale, tabbed: { rank: number; index
   ];
   return [
     ...rows,
-    drawn("g", { "clip-path": scale.clip }, ...bars, ...criticalLine(part, scale)),
+    drawn("g", { "clip-path": scale.clip }, ...bars, ...criticalLine(part, scale), ...hanging(part, scale)),
     ...axis,
   ];
 }
 
 const isAt = (bar: Bar, place: { rank: number; index: number }) => bar.rank === place.rank && bar.index === place.index;
 
-function drawBar(bar: Bar, { x, y }: Scale, later: boolean, tabbed: boolean): SVGElement {
+function drawBar(bar: Bar, { x, y, width }: Scale, later: boolean, tabbed: boolean): SVGElement {
   const { rank, index, action, start, end, state, critical } = bar;
   const left = x(start), wide = Math.max(x(end) - left, 0.5), gap = wide > 6 ? 0.5 : 0;
+  // What is to be seen of it: its text stands there.
+  const from = Math.max(left, gutter), seen = Math.min(left + wide, width - margin) - from;
   const place = {
     x: left + gap,
     y: y(rank),
@@ -64,11 +66,11 @@ function drawBar(bar: Bar, { x, y }: Scale, later: boolean, tabbed: boolean): SV
     rx: wide > 6 ? 2 : 0,
   };
   const full = formatAction(action), short = labelOf(action);
-  const text = wide > signWidth * full.length + 8 ? full : wide > signWidth * short.length + 2 ? short : "";
+  const text = seen > signWidth * full.length + 8 ? full : seen > signWidth * short.length + 2 ? short : "";
   return drawn(
     "g",
     {
-      class: ["bar", state, critical ? "critical" : ""].filter(Boolean).join(" "),
+      class: ["bar", state, critical ? "critical" : "", wide < 7 ? "thin" : ""].filter(Boolean).join(" "),
       "data-rank": rank,
       "data-index": index,
       tabindex: tabbed ? 0 : -1,
@@ -84,7 +86,7 @@ function drawBar(bar: Bar, { x, y }: Scale, later: boolean, tabbed: boolean): SV
     }),
     ...text
       ? [drawn("text", {
-        x: left + wide / 2,
+        x: from + seen / 2,
         y: y(rank) + barHeight / 2,
         style: `fill: ${later ? dark : kindTextColours[action.kind]}`,
       }, text)]
@@ -120,15 +122,33 @@ export function drawCause(part: Part, bar: Bar, { x, y }: Scale): SVGElement[] {
     : [];
   if (!cause) return [...gap, outline];
   const from = part.bars[cause.rank][cause.index];
-  const [x1, x2] = [x(from.end), x(bar.start)];
-  const [y1, y2] = [from, bar].map(({ rank }) => y(rank) + barHeight / 2);
-  const bend = Math.max(10, Math.abs(x2 - x1) / 2);
-  const isNeighbour = cause.rank === bar.rank && Math.abs(x2 - x1) < 2;
-  const arrow = isNeighbour ? [] : [
+  const isNeighbour = cause.rank === bar.rank && Math.abs(x(from.end) - x(bar.start)) < 2;
+  return [...gap, outlined("cause", from, x, y), ...isNeighbour ? [] : arrow(from, bar, { x, y }), outline];
+}
+
+/** Where ranks hang, an arrow to each such action from what it waits for, between the rows: a deadlock is a ring of them. */
+function hanging(part: Part, { x, y }: Scale): SVGElement[] {
+  return part.bars.flat().filter(({ state }) => state === "stuck").flatMap((bar) => {
+    const { cause } = whyOf(part, bar);
+    if (!cause || cause.rank === bar.rank) return [];
+    const from = part.bars[cause.rank][cause.index], isBelow = from.rank > bar.rank;
+    const [x1, x2] = [from, bar].map(({ start, end }) => x((start + end) / 2));
+    const y1 = y(from.rank) + (isBelow ? 0 : barHeight), y2 = y(bar.rank) + (isBelow ? barHeight : 0);
+    return [
+      drawn("line", { class: "waits", x1, y1, x2, y2 }),
+      drawn("path", { class: "waits", d: `M${x2},${y2} l-5,${isBelow ? 8 : -8} h10 z` }),
+    ];
+  });
+}
+
+function arrow(from: Bar, to: Bar, { x, y }: Pick<Scale, "x" | "y">): SVGElement[] {
+  const [x1, x2] = [x(from.end), x(to.start)];
+  const [y1, y2] = [from, to].map(({ rank }) => y(rank) + barHeight / 2);
+  const bend = Math.min(Math.max(10, Math.abs(x2 - x1) / 2), 60);
+  return [
     drawn("path", { class: "arrow", d: `M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2 - 3},${y2}` }),
     drawn("path", { class: "head", d: `M${x2},${y2} l-8,-4.5 v9 z` }),
   ];
-  return [...gap, outlined("cause", from, x, y), ...arrow, outline];
 }
 
 function outlined(name: string, { rank, start, end }: Bar, x: Scale["x"], y: Scale["y"]): SVGElement {

@@ -45,13 +45,13 @@ const groups: readonly Group[] = [
       ["activations", "from F on"],
       ["released", "of these by I"],
       ["derivatives", "from I to W"],
-      ["cap", "most a rank may hold"],
+      ["cap", "for each rank"],
     ],
   },
   {
     title: "Search",
     note: "the fastest schedule of one stage a rank under the cap, each backward whole or split",
-    fields: [["budget", "looked at, at most"]],
+    fields: [["budget", "at most"]],
   },
 ];
 
@@ -76,8 +76,8 @@ export interface Controls {
   show(values: Values, about: About): void;
 }
 
-/** Makes the form; `change` is told what was chosen. */
-export function makeControls(change: (field: Field, value: string) => void): Controls {
+/** Makes the form; `change` is told what was chosen or typed. */
+export function makeControls(change: (field: Field, value: string, typed: boolean) => void): Controls {
   const inputs = new Map<Field, HTMLInputElement | HTMLSelectElement>();
   const given = element("option", { value: "", hidden: true });
   const paper = element("p", { class: "note", id: "paper" });
@@ -86,11 +86,11 @@ export function makeControls(change: (field: Field, value: string) => void): Con
     const rows = fields.map(([field, meaning]) => {
       const input = inputFor(field, given);
       input.id = `field-${field}`;
-      input.addEventListener("input", () => change(field, input.value));
+      input.addEventListener("input", () => change(field, input.value, input instanceof HTMLInputElement));
       inputs.set(field, input);
       return element(
         "div",
-        { class: "field" },
+        { class: field === "schedule" || field === "policy" ? "field choice" : "field" },
         element("label", { for: input.id }, labels[field], " ", element("small", {}, meaning)),
         input,
       );

@@ -1,6 +1,7 @@
 /** Schedules from files and to files, and links to what the page shows. */
 import { fromCsv, toCsv } from "../schedules/csv/csv.ts";
 import type { Schedule } from "../schedules/schedule.ts";
+import { shown } from "../text.ts";
 import { button, element } from "./dom.ts";
 import type { Variant } from "./state.ts";
 
@@ -22,7 +23,7 @@ export function makeFiles(files: Files): HTMLElement {
     input.value = ""; // the same file again is a change too
     if (!file) return;
     try {
-      files.load(fromCsv(await file.text(), { name: file.name }));
+      files.load(fromCsv(await file.text(), { name: shown(file.name, 60) }));
     } catch (error) {
       files.fail(error);
     }
@@ -31,7 +32,8 @@ export function makeFiles(files: Files): HTMLElement {
     button(text, `Save the schedule ${variant === "base" ? "without" : "with"} 2BP as PyTorch's CSV`, () => {
       try {
         const schedule = files.scheduleOf(variant);
-        download(`${schedule.name.replace(/\.csv$/, "").replace(/[^\w-]+/g, "-")}.csv`, toCsv(schedule));
+        const name = schedule.name.replace(/\.csv$/, "").replace(/[^\w-]+/g, "-");
+        download(`${name}${variant === "split" ? "-2bp" : ""}.csv`, toCsv(schedule));
       } catch (error) {
         files.fail(error);
       }

@@ -11,6 +11,15 @@ export type Asked =
   /** Zoom by a factor, or see everything. */
   | { readonly zoom: number | "all" };
 
+/** What counts of an event of the keyboard. */
+export interface Pressed {
+  readonly key: string;
+  readonly shiftKey: boolean;
+  readonly ctrlKey: boolean;
+  readonly metaKey: boolean;
+  readonly altKey: boolean;
+}
+
 /** What keys do, for the page to say. */
 export const keyHelp: readonly (readonly [keys: string, meaning: string])[] = [
   ["← →", "the action before or after, on the same rank"],
@@ -25,10 +34,7 @@ export const keyHelp: readonly (readonly [keys: string, meaning: string])[] = [
 
 /** What a key asks for that is pressed on a bar; undefined where it is none of these. */
 export function askedBy(
-  { key, shiftKey, ctrlKey, metaKey, altKey }: Pick<
-    KeyboardEvent,
-    "key" | "shiftKey" | "ctrlKey" | "metaKey" | "altKey"
-  >,
+  { key, shiftKey, ctrlKey, metaKey, altKey }: Pressed,
   part: Part,
   bar: Bar,
 ): Asked | undefined {

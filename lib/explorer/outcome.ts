@@ -10,6 +10,7 @@ import { memoryTimeline, type RankMemory } from "../schedules/price/memory_timel
 import { type Times, timesOf } from "../schedules/price/simulate.ts";
 import { lowerAsFar, type Program } from "../schedules/program.ts";
 import type { Action, Schedule } from "../schedules/schedule.ts";
+import type { Policy } from "../schedules/transforms/policy.ts";
 import { pairOf } from "../schedules/transforms/pair.ts";
 import { type Lists, placementOf } from "./lists.ts";
 import { costsOf, memoryOf } from "./pricing.ts";
@@ -67,8 +68,8 @@ export interface Outcome {
   readonly gain?: number;
 }
 
-/** So many bars can be drawn, and zoomed in time. */
-const mostActions = 20_000;
+/** So many bars can be drawn, and zoomed, in good time; and with so many `lean` gives an answer in seconds. */
+const mostActions = 8192, mostForLean = 3072;
 
 /**
  * Makes the two schedules of a state and prices them.
@@ -77,7 +78,7 @@ const mostActions = 20_000;
  */
 export function outcomeOf({ values, given, edits }: State): Outcome {
   const settings = read(values), { policy, width } = settings;
-  const source = given ? givenOf(given.name, given.lists) : generated(settings);
+  const source = given ? givenOf(given.name, given.lists, policy.kind) : generated(settings);
   const ranks = source.actions.length, stages = source.placement.length;
   const costs = costsOf(settings, stages, ranks), memory = memoryOf(settings, stages);
   const pair = pairOf(source, { policy, width, costs, memory });
@@ -95,12 +96,12 @@ function generated(settings: Settings): Schedule {
   const { schedule: name, devices, chunks: asked } = settings, entry = zoo.find((each) => each.name === name)!;
   const { microbatches = entry.microbatches(devices) } = settings;
   const chunks = asked ?? entry.chunks;
-  expectDrawable(3 * devices * chunks * microbatches);
+  expectFew(3 * devices * chunks * microbatches, settings.policy.kind);
   return generate(name, { devices, microbatches, ...entry.isChunked && { chunks } });
 }
 
-function givenOf(name: string, lists: Lists): Schedule {
-  expectDrawable(lists.reduce((sum, list) => sum + list.length, 0));
+function givenOf(name: string, lists: Lists, policy: Policy["kind"]): Schedule {
+  expectFew(lists.reduce((sum, list) => sum + list.length, 0), policy);
   return { name, placement: placementOf(lists), actions: lists };
 }
 
@@ -117,9 +118,17 @@ function editedOf(schedule: Schedule, lists: Lists): Schedule {
   return { ...rest, actions: lists };
 }
 
-function expectDrawable(actions: number): void {
-  if (actions <= mostActions) return;
-  throw new UserError(`These are some ${actions} actions; at most ${mostActions} are drawn: take fewer micro-batches`);
+function expectFew(actions: number, policy: Policy["kind"]): void {
+  if (actions > mostActions) {
+    throw new UserError(
+      `These are some ${actions} actions; at most ${mostActions} are drawn: take fewer micro-batches`,
+    );
+  }
+  if (policy !== "lean" || actions <= mostForLean) return;
+  throw new UserError(
+    `The policy lean takes too long here for some ${actions} actions; it can have ${mostForLean}: take fewer micro-batches, or ` +
+      "schedule simulate on the command line",
+  );
 }
 
 function partOf(variant: Variant, schedule: Schedule, edited: boolean, costs: Costs, memory: Memory): Part {

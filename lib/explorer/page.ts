@@ -23,7 +23,9 @@ import { time, whyOf } from "./why.ts";
 
 /** Builds the page; `script` is the text of the script that runs, which the search's worker runs too. */
 export function openPage(script: string): void {
-  let history: History<State> = begin(first), outcome: Outcome | undefined;
+  let history: History<State> = begin(first);
+  /** Of the state, or of the last one that was right. */
+  let outcome: Outcome | undefined, isRight = false;
   /** Nothing: the whole step, however long it is. */
   let view: View | undefined, request = 0;
   let inspected: { variant: Variant; bar: Bar } | undefined;
@@ -50,9 +52,11 @@ export function openPage(script: string): void {
     },
     preview(variant, lists) {
       if (!lists) return showInspected();
+      if (!isRight) return;
       const { [variant]: part } = outcomeOf(withEdit(history.now, variant, lists));
       const change = part.until - partOf(variant).until;
       what.textContent = "Dropped here:";
+      buttons.replaceChildren();
       because.textContent = part.fault ??
         `${time(part.until)} units${
           partOf(variant).fault
@@ -79,7 +83,9 @@ export function openPage(script: string): void {
     base: makePartView("base", host),
     split: makePartView("split", host),
   };
-  const controls: Controls = makeControls((field, value) => go(withValue(history.now, field, value), field));
+  const controls: Controls = makeControls((field, value, typed) =>
+    go(withValue(history.now, field, value), typed ? field : undefined)
+  );
   const searching = makeSearching(
     script,
     () => {
@@ -93,7 +99,7 @@ export function openPage(script: string): void {
   controls.form.append(makeFiles({
     load: (schedule) => go(withGiven(history.now, schedule.name, schedule.actions, sizesOf(schedule).microbatches)),
     scheduleOf: (variant) => {
-      if (outcome) return partOf(variant).schedule;
+      if (isRight) return partOf(variant).schedule;
       throw new UserError("There is no schedule to save: what stands in the form is wrong");
     },
     fail: (reason) => say(reason instanceof UserError ? reason.message : `A mistake of this page: ${reasonOf(reason)}`),
@@ -179,8 +185,10 @@ export function openPage(script: string): void {
     let wrong: Field | undefined;
     try {
       outcome = outcomeOf(state);
+      isRight = true;
       say(undefined);
     } catch (reason) {
+      isRight = false;
       if (!(reason instanceof UserError)) throw reason;
       say(reason.message);
       wrong = fieldOf(reason.message);
@@ -188,11 +196,11 @@ export function openPage(script: string): void {
     const entry = zoo.find(({ name }) => name === state.values.schedule);
     const ranks = Number(state.values.devices);
     const usual = entry && Number.isInteger(ranks) ? entry.microbatches(ranks) : undefined;
-    const isSplit = outcome !== undefined && error.hidden && outcome.isSplit;
+    const isSplit = isRight && outcome!.isSplit;
     controls.show(state.values, { given: state.given?.name, wrong, usual, isSplit });
-    document.body.classList.toggle("stale", !error.hidden);
+    document.body.classList.toggle("stale", !isRight);
     inspected = undefined;
-    if (outcome && error.hidden) {
+    if (outcome && isRight) {
       figures.replaceChildren(...figuresOf(outcome));
       legend.replaceChildren(...legendOf(outcome));
       if (view && view.to > until()) view = undefined;
@@ -237,8 +245,13 @@ export function openPage(script: string): void {
     );
   }
 
-  show();
-  if (location.hash.length > 1) open(location.hash);
+  try {
+    history = begin(fromHash(location.hash));
+    show();
+  } catch (reason) {
+    show();
+    say(reasonOf(reason));
+  }
 }
 
 /** The field that a message is about: it begins with its name. */

@@ -77,6 +77,9 @@ export function makePartView(variant: Variant, host: Host): PartView {
     const rows = rowsHeight(ranks) + axisHeight, height = rows + (memory ? memoryHeight(ranks) : 0);
     scale = scaleOf(frame.view, width, `url(#plot-${variant})`);
     if (!barAt(chosen)) chosen = { rank: part.bars.findIndex((row) => row.length > 0), index: 0 };
+    const isSeen = ({ start, end }: Bar) => end >= frame.view.from && start <= frame.view.to;
+    const chosenBar = barAt(chosen);
+    const tabbed = chosenBar && isSeen(chosenBar) ? chosen : part.bars.flat().find(isSeen) ?? chosen;
     const plot = drawn("rect", { x: gutter - 3, y: 0, width: width - gutter - margin + 6, height });
     over = drawn("g", { class: "overlay", "clip-path": scale.clip });
     drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -84,7 +87,7 @@ export function makePartView(variant: Variant, host: Host): PartView {
     drawing.setAttribute("height", String(height));
     drawing.replaceChildren(
       drawn("defs", {}, drawn("clipPath", { id: `plot-${variant}` }, plot)),
-      ...drawRows(part, scale, chosen),
+      ...drawRows(part, scale, tabbed),
       ...memory
         ? drawMemory(memory, scale, { top: rows, most: frame.mostMemory, until: part.until, cap: frame.cap })
         : [],
@@ -122,9 +125,10 @@ export function makePartView(variant: Variant, host: Host): PartView {
     const place = placeOf(event.target);
     if (place && event.buttons === 0) host.inspect(variant, barAt(place));
   });
-  drawing.addEventListener("focusin", (event) => {
+  // Not on the drawing: Chromium lets a drawing that listens to the focus have it.
+  holder.addEventListener("focusin", (event) => {
     const place = placeOf(event.target);
-    if (!place || (place.rank === chosen.rank && place.index === chosen.index)) return;
+    if (!place) return;
     chosen = place;
     host.inspect(variant, barAt(place));
   });

@@ -1,10 +1,10 @@
 /** A headless Chromium, as an npm package brings it along, that opens a page and does what a user does, over its DevTools protocol. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import chromium from "@sparticuz/chromium";
+import { brotliDecompressSync } from "node:zlib";
 import { withBundle } from "../../lib/gpu/bundle.ts";
 
 /** An open page. */
@@ -122,11 +122,23 @@ export async function openBrowser(address: string, width = 1280, height = 900): 
   return page;
 }
 
-/** Starts the browser; libraries that a bare machine lacks come with the package. */
+/** Whether the package's browser runs on this machine. */
+export const hasBrowser = process.platform === "linux" && process.arch === "x64";
+
+/** Unpacks the browser into a folder and starts it, with the libraries and the font of its package: a bare machine has none. */
 async function start(folder: string): Promise<ChildProcess> {
-  const path = await chromium.executablePath();
+  const archive = new URL("../bin/chromium.br", import.meta.resolve("@sparticuz/chromium"));
+  const program = join(folder, "chromium");
+  writeFileSync(program, brotliDecompressSync(readFileSync(archive)), { mode: 0o700 });
   const libraries = await withBundle("al2023", ({ folder }) => join(folder, "lib"));
-  const env = { ...process.env, LD_LIBRARY_PATH: [libraries, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":") };
+  const fonts = await withBundle("fonts", ({ folder }) => folder);
+  const fontsFile = join(folder, "fonts.conf"), cache = join(folder, "fonts");
+  writeFileSync(fontsFile, `<fontconfig><dir>${fonts}</dir><cachedir>${cache}</cachedir></fontconfig>`);
+  const env = {
+    ...process.env,
+    LD_LIBRARY_PATH: [libraries, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":"),
+    FONTCONFIG_FILE: fontsFile,
+  };
   const flags = [
     "--headless=shell",
     "--no-sandbox",
@@ -136,7 +148,7 @@ async function start(folder: string): Promise<ChildProcess> {
     "--no-first-run",
   ];
   const apart = [`--user-data-dir=${folder}`, "--remote-debugging-port=0", "about:blank"];
-  return spawn(path, [...flags, ...apart], { env, stdio: ["ignore", "ignore", "pipe"] });
+  return spawn(program, [...flags, ...apart], { env, stdio: ["ignore", "ignore", "pipe"] });
 }
 
 /** Where the browser says that it listens. */

@@ -44,7 +44,12 @@ test("costs are one for all stages or one for each, and links as slow as the slo
   says({ latency: "1,2,3,4" }, "Latency has 4 values, and there are 3 links: give one for all, or one for each");
   says(
     { schedule: "gpipe", devices: "64", microbatches: "1024" },
-    "These are some 196608 actions; at most 20000 are drawn: take fewer micro-batches",
+    "These are some 196608 actions; at most 8192 are drawn: take fewer micro-batches",
+  );
+  says(
+    { devices: "64", microbatches: "32", policy: "lean" },
+    "The policy lean takes too long here for some 6144 actions; it can have 3072: take fewer micro-batches, or " +
+      "schedule simulate on the command line",
   );
 });
 

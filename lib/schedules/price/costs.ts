@@ -178,7 +178,8 @@ const bandwidthRule: Rule = {
 };
 
 /**
- * Costs whose transfers take latency plus bytes over bandwidth of the link they use. Transfers do not slow each other.
+ * Costs whose transfers take latency plus bytes over bandwidth of the link they use. Messages from one rank to another follow each
+ * other: the next begins when the bytes of the one before it have left. Those of other ranks, and those the other way, do not count.
  *
  * @param link The link from one rank to another.
  * @param bytes Size of an activation (`F`) and of a gradient (`I`).
@@ -192,15 +193,20 @@ export function withLinks(
 ): Costs {
   checkAmount("The size of an activation", bytes.F);
   checkAmount("The size of a gradient", bytes.I);
+  const checked = (from: number, to: number) => {
+    const { latency, bandwidth } = link(from, to);
+    expectValue(`The bandwidth from rank ${from} to rank ${to}`, bandwidth, bandwidthRule);
+    checkAmount(`The latency from rank ${from} to rank ${to}`, latency);
+    return { latency, bandwidth };
+  };
   return {
     ...costs,
     transfer(from, to, kind) {
       if (from === to) return 0;
-      const { latency, bandwidth } = link(from, to);
-      expectValue(`The bandwidth from rank ${from} to rank ${to}`, bandwidth, bandwidthRule);
-      checkAmount(`The latency from rank ${from} to rank ${to}`, latency);
+      const { latency, bandwidth } = checked(from, to);
       return latency + bytes[kind] / bandwidth;
     },
+    line: (from, to, kind) => from === to ? 0 : bytes[kind] / checked(from, to).bandwidth,
   };
 }
 

@@ -184,20 +184,20 @@ export function timesOf(program: Program, costs: Costs): Times {
  * Messages on lines, one after the other. All of a line come from the list of one rank, so that they are entered in the order in
  * which they leave; which of them is needed first at the other end does not matter.
  */
-function queues({ devices, rank, to, what, output }: Program, costs: Costs) {
-  /** By line when it is free, and by edge when its message left, where it did not leave at once. */
-  const free = new Map<number, number>(), leaves = new Map<number, number>();
+function queues({ devices, rank, from, to, what, output }: Program, costs: Costs) {
+  /** By line when it is free, and by edge when its message leaves. */
+  const free = new Map<number, number>(), leaves = new Float64Array(from.length);
   return {
     /** A node has ended, and sends what it gives, if that goes to another rank. */
     enter(node: number, end: number): void {
       const edge = output[node];
       if (edge < 0 || rank[to[edge]] === rank[node]) return;
       const line = rank[node] * devices + rank[to[edge]], start = Math.max(end, free.get(line) ?? 0);
-      if (start > end) leaves.set(edge, start);
+      leaves[edge] = start;
       free.set(line, start + lineOf(costs, what[edge], rank[node], rank[to[edge]]));
     },
-    /** When the message along an edge leaves, whose node ended then. */
-    left: (edge: number, end: number) => leaves.get(edge) ?? end,
+    /** When what passes along an edge leaves, whose node ended then: what is no action's output, at once. */
+    left: (edge: number, end: number) => Math.max(leaves[edge], end),
   };
 }
 
