@@ -3,8 +3,8 @@ import { availableParallelism, cpus } from "node:os";
 import { Command } from "commander";
 import { adamw, createModel, createPipeline, openDevices, type Pipeline, type Schedule, UserError } from "twobp";
 import { median, quartiles } from "twobp/measure";
-import { progress, type Table, tableText } from "twobp/report";
-import { openWorld, partition } from "twobp/runtime";
+import { chromeTraces, type ComparedStep, progress, runTimeline, type Table, tableText } from "twobp/report";
+import { clocksBetween, openWorld, partition, readClocks } from "twobp/runtime";
 import { sizesOf } from "twobp/schedules";
 import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
@@ -18,6 +18,7 @@ interface Options {
   schedules: string[];
   repeats: number;
   samples: number;
+  trace?: string;
   json?: string;
 }
 
@@ -28,6 +29,7 @@ export const processes = new Command("processes")
   .addOption(flag.schedules())
   .addOption(flag.repeats("rounds", 11))
   .addOption(flag.samples(16))
+  .option("--trace <file>", "write a step of each, all processes on one clock, for ui.perfetto.dev")
   .addOption(flag.json())
   .action(run);
 
@@ -58,7 +60,7 @@ async function run(options: Options): Promise<void> {
   for (const { base } of pairs) partition(model, base.placement.length); // explains too many stages
   // The first process has devices for all ranks besides its own; meanwhile the others wait.
   const alone = world.process === 0 ? await openDevices(size, { virtual: false }) : undefined;
-  const rows: Row[] = [];
+  const rows: Row[] = [], traced: ComparedStep[] = [];
   const bar = progress(2 * pairs.length * (repeats + 1));
   try {
     for (const { base, split } of pairs) {
@@ -94,6 +96,18 @@ async function run(options: Options): Promise<void> {
         }
       }
       rows.push(...pair);
+      if (options.trace !== undefined) {
+        for (const [at, schedule] of [base, split].entries()) {
+          const batch = await sources[1].next(samples * sizesOf(schedule).microbatches),
+            before = await readClocks(world);
+          const result = await several.step(schedule, batch);
+          const clocks = clocksBetween(before, await readClocks(world));
+          const timeline = runTimeline(schedule, world.mode, { ...result, clocks });
+          if (timeline) {
+            traced.push({ schedule, timeline, title: `${schedule.name}${at > 0 ? ", 2BP" : ""}, ${size} processes` });
+          }
+        }
+      }
       several.close();
       one?.close();
     }
@@ -110,8 +124,13 @@ async function run(options: Options): Promise<void> {
   if (world.notice) out.say(`${world.notice}.`);
   await out.results("bench", {
     title: "Processes",
-    report: { schema: 1, model: model.name, devices: size, adapter, transport: "mpi", library, samples, rows },
+    report: {
+      ...{ schema: 1, model: model.name, devices: size, adapter, transport: "mpi", library, samples, rows },
+      // How wrong times of two ranks may be in a trace, step by step.
+      ...(traced.length > 0 ? { clockErrorMs: traced.map(({ timeline }) => timeline.clocks!.error) } : {}),
+    },
     sections: () => [],
+    trace: () => chromeTraces(traced),
   });
 }
 

@@ -5,7 +5,7 @@ import type { MemoryPoint, RankMemory } from "../schedules/price/memory_timeline
 import { checkSpans } from "../schedules/check/spans.ts";
 import { lower } from "../schedules/program.ts";
 import { type Figure, kindColours, kindNames, kindTextColours, memoryColours, sumColour } from "./style.ts";
-import type { Timeline } from "./timeline.ts";
+import { clocksText, type Timeline } from "./timeline.ts";
 import { variantOf } from "./variant.ts";
 
 /** How to draw. */
@@ -43,7 +43,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   checkSpans(lower(schedule), timeline.spans);
   const { memory, mode = "simulated", unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
   const memoryUntil = options.memoryUntil ?? Math.max(0, ...(memory ?? []).map(({ peak }) => peak));
-  const devices = schedule.actions.length;
+  const devices = schedule.actions.length, { clocks } = timeline;
   const ranks = Array.from({ length: devices }, (_, rank) => rank);
   const panels = !memory ? 0 : devices > ranksWithPanels ? 1 : devices;
   const barPixels = rowPixels * devices;
@@ -51,7 +51,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   const space = barPixels + panel * panels + (panels > 0 ? 30 : 0);
   const data = bars(schedule, timeline, unit);
   const layout: Record<string, unknown> = {
-    title: { text: `${variantOf(schedule)} on ${devices} ${mode} devices` },
+    title: { text: `${variantOf(schedule)} on ${devices} ${mode} devices${clocks ? `; ${clocksText(clocks)}` : ""}` },
     height: space + 132,
     barmode: "overlay",
     bargap: 0.18,

@@ -2,13 +2,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { unitCosts } from "../../lib/schedules/price/costs.ts";
+import { UserError } from "../../lib/errors.ts";
+import { stageCosts, unitCosts } from "../../lib/schedules/price/costs.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
+import type { Action } from "../../lib/schedules/schedule.ts";
 import type { Memory } from "../../lib/schedules/price/memory.ts";
 import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { search } from "../../lib/schedules/search/search.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
-import { leastTime } from "../reference/every_order.ts";
+import { leastTime, lists, type Step } from "../reference/every_order.ts";
 import { compare, leastNamed, memoryOf, run, type Shape, tinyOf, upTo } from "./search_cases.ts";
+import { random } from "./support.ts";
 
 /** One stage a rank. */
 const linear: Shape[] = [[[0], 1], [[0], 4], [[0, 1], 1], [[0, 1], 2], [[0, 1], 3], [[0, 1, 2], 1], [[0, 1, 2], 2]];
@@ -129,4 +133,46 @@ test("search() proves the same whatever the unit of time and of memory", async (
     );
     assert.ok(Math.max(...peakMemory(schedule, memory)) <= 5 * scale * (1 + 1e-9));
   }
+});
+
+test("search() never claims too much where messages queue for their line and ranks take time to agree", async () => {
+  const next = random(31), draw = (most: number) => 1 + Math.floor(next() * most);
+  const placement = [0, 1], microbatches = 2;
+  const stage = { sum: 0, activations: 0, released: 0, derivatives: 0, workspace: { F: 0, I: 0, W: 0, B: 0 } };
+  const none = { messages: { F: 0, I: 0 }, input: { F: 0, I: 0 }, parameters: 0, losses: 0, held: 0 };
+  const stages = placement.map(() => ({ F: 1, I: 1, W: 1, B: 2, ...stage, ...none }));
+  const ranks = placement.map(() => ({ tail: 0, after: [], down: 0, up: 0 }));
+  const tiny = { microbatches, placement, stages, ranks, together: true, cap: Infinity };
+  /** The k-th of a kind is that of micro-batch k, and a W that of the first whose I waits. */
+  const actionsOf = (list: readonly Step[]) => {
+    const ran = { F: 0, I: 0 }, waiting: number[] = [];
+    return list.map(({ kind, stage }): Action => {
+      const at = kind === "F" ? ran.F++ : kind === "W" ? waiting.shift()! : ran.I++;
+      if (kind === "I") waiting.push(at);
+      return { kind, stage, microbatches: [at] };
+    });
+  };
+  const [first, last] = placement.map((rank) => lists(tiny, rank).map(actionsOf));
+  let queued = 0;
+  for (let turn = 0; turn < 5; turn++) {
+    const base = stageCosts(placement.map(() => ({ f: draw(3), i: draw(3), w: draw(3) })), draw(4));
+    const free = { ...base, tail: () => 1, tailTogether: true };
+    const costs = { ...free, line: () => 1 + turn, agreement: turn % 3 };
+    let least = Infinity;
+    for (const one of first) {
+      for (const other of last) {
+        try {
+          least = Math.min(least, simulate({ name: "tried", placement, actions: [one, other] }, costs).makespan);
+        } catch (error) {
+          if (!(error instanceof UserError)) throw error; // it hangs
+        }
+      }
+    }
+    const { schedule, makespan, lowerBound, proven } = await search({ placement, microbatches, costs });
+    if (makespan > simulate(schedule, free).makespan) queued++;
+    assert.equal(makespan, simulate(schedule, costs).makespan);
+    assert.ok(lowerBound <= least + 1e-9 && makespan >= least - 1e-9, `${lowerBound} to ${makespan}, and ${least}`);
+    assert.ok(!proven || Math.abs(makespan - least) < 1e-9, `${makespan} is proven, and ${least} can be had`);
+  }
+  assert.ok(queued > 2, `${queued}`);
 });

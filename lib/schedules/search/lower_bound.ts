@@ -1,3 +1,11 @@
+/**
+ * Bounds of all orders. A mixed-integer program of the same waits, with a choice for each two parts of a rank, is no better: HiGHS
+ * (1.15, one thread of WebAssembly) took 10 to 30 s for 4 x 4 with random costs, where search took less than one; at 4 x 8 with 1F1B's
+ * memory it was 16 % above the optimum after 100 s, which here is proven in one.
+ *
+ * @module
+ */
+
 import { precedenceOf } from "./precedence.ts";
 import type { Problem } from "./problem.ts";
 import { tailsAfter } from "./remaining.ts";

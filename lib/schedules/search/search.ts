@@ -12,9 +12,11 @@ import { feasible } from "./amounts.ts";
 import { listSchedule, rules } from "./list_scheduling.ts";
 import { anneal } from "./local_search.ts";
 import { bounds } from "./lower_bound.ts";
+import { simulate } from "../price/simulate.ts";
 import { type Memory, unitMemory } from "../price/memory.ts";
 import { lower } from "../program.ts";
-import { type Order, orderOf, type Problem, problemOf, scheduleOf } from "./problem.ts";
+import { type Order, orderOf, type Problem, scheduleOf } from "./problem.ts";
+import { problemOf } from "./setup.ts";
 import { evaluate } from "./state.ts";
 import { checkCells, checkWhole, sizesOf } from "../check/sizes.ts";
 
@@ -98,7 +100,8 @@ const rulesOfSearch: Rules<SearchOptions> = {
  *
  * "Proven" is exact but for rounding: to 1e-9 of the makespan. It holds for the cap as `peakMemory()` counts, workspace and messages
  * included (`staging` like `messages`: until the next action of the rank has ended), and for the makespan as `simulate()` counts,
- * links, tails and sums over replicas included. What is not proven has a `lowerBound` that is.
+ * links, tails and sums over replicas included. What is not proven has a `lowerBound` that is. Where costs have a `line` or an
+ * `agreement`, makespans are with them, and bounds, proofs and the order of trying without.
  *
  * @throws {UserError} For bad sizes, placements, limits, costs and memory, costs that differ between micro-batches, and a cap under
  * which not even one micro-batch fits: it names the least that would do.
@@ -128,8 +131,12 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
   let makespan = Infinity;
   /** The shortest that was passed over because its messages exceed the cap. */
   let excluded = Infinity;
+  // Without lines that messages queue for and without agreements a step is never longer: bounds hold, and so does what is passed over.
+  const isQueued = costs.line !== undefined || costs.agreement !== undefined;
   const consider = (order: Order) => {
-    const value = evaluate(problem, order);
+    let value = evaluate(problem, order);
+    if (value >= makespan) return;
+    if (isQueued) value = simulate(scheduleOf(problem, order, "search"), costs).makespan;
     if (value >= makespan) return;
     if (problem.keepsCap(order)) [best, makespan] = [order, value];
     else excluded = Math.min(excluded, value);
@@ -194,7 +201,7 @@ export async function search(options: SearchOptions): Promise<SearchResult> {
   if (!proven && isSmall && !options.signal?.aborted) {
     const ended = await drive(branchAndBound(problem, makespan), budget);
     // What was passed over may have hidden others, as short, that keep the cap.
-    proven = reached() || (ended && excluded >= makespan - problem.slack);
+    proven = reached() || (ended && !isQueued && excluded >= makespan - problem.slack);
   }
   const schedule = scheduleOf(problem, best!, "search");
   return { schedule, makespan, lowerBound: proven ? makespan : bound, proven };
