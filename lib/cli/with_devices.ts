@@ -2,25 +2,29 @@ import { UserError } from "../errors.ts";
 import { type DeviceSet, openDevices } from "../gpu/devices.ts";
 import { openWorld } from "../runtime/open_world.ts";
 import { joinJob } from "../runtime/transports/mpi/job.ts";
-import { isInJob } from "../runtime/transports/mpi/launcher.ts";
+import { isInJob, launcherOf } from "../runtime/transports/mpi/launcher.ts";
 
 /** How a command wants its devices. */
 export interface DeviceWishes {
   readonly virtual?: boolean;
   /** Whether the command can run in several processes, which open some of the devices each, where a launcher has started them. */
   readonly inJob?: boolean;
+  /** Whether they are of this process alone, whatever job it is part of. */
+  readonly alone?: boolean;
   readonly say: (line: string) => void;
 }
 
 /** Opens the devices of a command, says why they are virtual if nobody asked for that, and closes them whatever happens. */
 export async function withDevices<T>(
   count: number,
-  { virtual, inJob = false, say }: DeviceWishes,
+  { virtual, inJob = false, alone = false, say }: DeviceWishes,
   run: (set: DeviceSet) => Promise<T>,
 ): Promise<T> {
-  const set = isInJob() ? await openOfJob(count, virtual, inJob) : await openDevices(count, { virtual });
+  const set = isInJob() && !alone ? await openOfJob(count, virtual, inJob) : await openDevices(count, { virtual });
   try {
     if (set.notice) say(`${set.notice}.`);
+    const told = alone ? undefined : await numbersOf(count);
+    if (told) say(told);
     return await run(set);
   } finally {
     set.close();
@@ -43,4 +47,18 @@ async function openOfJob(count: number, virtual: boolean | undefined, inJob: boo
     );
   }
   return await openWorld({ devices: count / size });
+}
+
+/**
+ * Which process is which, where the launcher says of one that was killed nothing but its PID: MPICH's kills all the others in the same moment,
+ * and they can say nothing.
+ */
+async function numbersOf(count: number): Promise<string | undefined> {
+  if (!isInJob() || launcherOf()?.kind !== "MPICH") return undefined;
+  const { members } = await joinJob(), each = count / members.length;
+  const names = members.map(({ pid, host }, at) => {
+    const ranks = each === 1 ? `rank ${at} is` : `ranks ${at * each} to ${(at + 1) * each - 1} are`;
+    return `${ranks} ${pid} on ${host}`;
+  });
+  return `Of a process that is killed mpiexec says the PID: ${names.join(", ")}.`;
 }
