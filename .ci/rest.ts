@@ -18,6 +18,7 @@ const ofDriver = [
 /** What another implementation of WebGPU can break: what its compiler makes of the kernels, and a step against float64. */
 const inDeno = ["tests/gpu/deno_webgpu.test.ts", "tests/runtime/reference.test.ts"];
 
+/** In Deno `tests/bench/throughput.test.ts` runs it, and looks at what comes of it. */
 const small = "--repeats 3 --samples 1 --schedules naive,1f1b-1";
 const after = "check"; // they put files into the tree for a while, which it is not to see
 const jobs: readonly Job[] = [
@@ -35,7 +36,6 @@ const jobs: readonly Job[] = [
   { name: "endurance, Node", command: "npx -y tsx@4.23.15 .ci/endurance.ts 0.1" },
   { name: "the package in projects of other people", command: "deno run -A --no-check .ci/consumer.ts" },
   { name: "timed tests, bundled driver", command: `${bundled} tests/gpu/devices.test.ts`, alone: true },
-  { name: "small bench, Deno", command: `${taskOf("bench")} ${small} --json - > /dev/null`, alone: true },
   { name: "small bench, Bun", command: `npx -y bun@1.4.5 bench/throughput.ts ${small}`, alone: true },
   { name: "small bench, Node", command: `npx -y tsx@4.23.15 bench/main.ts ${small}`, alone: true },
 ];

@@ -18,7 +18,7 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
   const out = join(folder, "results");
   const { code, stdout, stderr } = await paper(
     ...["--models", "paper-transformer", "--size", "twin", "--devices", "2", "--ranks", "2,3", "--schedules", "1f1b-1"],
-    ...["--policies", "paper,lean", "--steps", "2", "--repeats", "2", "--out", out],
+    ...["--policies", "paper,lean", "--steps", "1", "--repeats", "1", "--out", out],
   );
   assert.equal(code, 0, stderr);
   const files = readdirSync(out, { recursive: true, encoding: "utf8" });
@@ -38,14 +38,14 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
   assert.deepEqual(
     epochs!.map(({ twoStage, policy, steps, samples }) => [twoStage, policy ?? "none", steps, samples]),
     [
-      [false, "none", 2, 8],
-      [true, "paper", 2, 8],
+      [false, "none", 1, 4],
+      [true, "paper", 1, 4],
     ],
   );
   for (const { samples, ms, samplesPerSecond } of epochs!) {
     assert.ok(Math.abs(samplesPerSecond - samples / ms * 1000) < 1e-9 * samplesPerSecond);
   }
-  assert.deepEqual(throughput!.map(({ samples, gains }) => [samples, gains[0].pairs]), [[2, 2]]);
+  assert.deepEqual(throughput!.map(({ samples, gains }) => [samples, gains[0].pairs]), [[2, 1]]);
   for (const rows of [peaks!, paperPeaks!]) {
     assert.deepEqual(rows.map(({ policy }) => policy ?? "none"), ["none", "paper", "lean"]);
   }
@@ -57,12 +57,12 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
   assert.deepEqual(
     ablation!.map(({ schedule, devices, repeats, rungs }) => [schedule, devices, repeats, rungs.length]),
     [
-      ["1f1b-1", 2, 2, 4], // on two ranks the paper's order has no wide W
+      ["1f1b-1", 2, 1, 4], // on two ranks the paper's order has no wide W
     ],
   );
   const { ms, share } = ablation![0].stall;
   assert.ok(ms > 0 && share > 0.05 && share < 1, `${ms} ms are ${share} of a backward, asked for 0.2`);
-  assert.deepEqual(scaling!.map(({ devices, pairs }) => [devices, pairs]), [[2, 2], [3, 2]]);
+  assert.deepEqual(scaling!.map(({ devices, pairs }) => [devices, pairs]), [[2, 1], [3, 1]]);
   for (const text of [stdout, readFileSync(join(out, "index.md"), "utf8")]) {
     assert.match(text, /1\.70-fold on four GPUs/);
     assert.match(text, /epoch: gain.*pairs: gain.*quartiles.*predicted.*= bubble.*epoch \/ pairs/);
