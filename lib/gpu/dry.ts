@@ -22,17 +22,22 @@ export type GpuKind = Pick<GpuInfo, "software" | "subgroupSize">;
 /** The largest buffer that the common Vulkan drivers bind. */
 const largestBinding = 2 ** 31 - 4;
 
+/**
+ * Large ranges by their size, one for all devices there are: nobody looks into messages, and buffers of megabytes that come and go
+ * with each device cost more in garbage collection than all else that these do.
+ */
+const large = new Map<number, WeakRef<ArrayBuffer>>();
+
+function rangeOf(bytes: number): ArrayBuffer {
+  if (bytes < 2 ** 16) return new ArrayBuffer(bytes);
+  const range = large.get(bytes)?.deref() ?? new ArrayBuffer(bytes);
+  large.set(bytes, new WeakRef(range));
+  return range;
+}
+
 /** The part of WebGPU that this project calls, doing nothing. */
 function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
   const nothing = () => {};
-  // Nobody looks into messages, and large buffers that come and go cost Node seconds of garbage collection.
-  const large = new Map<number, ArrayBuffer>();
-  const rangeOf = (bytes: number) => {
-    if (bytes < 2 ** 16) return new ArrayBuffer(bytes);
-    const range = large.get(bytes) ?? new ArrayBuffer(bytes);
-    large.set(bytes, range);
-    return range;
-  };
   const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
   const buffer = ({ size }: GPUBufferDescriptor) => ({
     // Later than whatever the ranks can record meanwhile, as on a device that is slower than its host: so that messages are

@@ -2,14 +2,15 @@
 import type { Sums } from "../layers/sums.ts";
 import type { RecomputeText } from "../runtime/recompute.ts";
 import type { Schedule } from "../schedules/schedule.ts";
-import { type Costs, type StageCost, stageCosts } from "../schedules/price/costs.ts";
+import { type Costs, endOf, type StageCost, stageCosts } from "../schedules/price/costs.ts";
 import type { Memory, StageMemory } from "../schedules/price/memory.ts";
 import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { leastCaps } from "../schedules/transforms/fill.ts";
 import { follow, type Recipe, select } from "./recipes.ts";
-import { sizesOf } from "../schedules/check/sizes.ts";
+import { expectSchedule, sizesOf } from "../schedules/check/sizes.ts";
+import { leastTime } from "./least_time.ts";
 
 /** One way to run a stage: what is recomputed and who makes the sums, what that costs and holds. */
 export interface Level {
@@ -48,16 +49,18 @@ interface Choice {
 /** Of each rank what there is to choose from. What a rank needs at least depends on its own order and levels only. */
 function choicesOf(recipe: Recipe, levels: readonly (readonly Level[])[]): Choice[] {
   const { placement, actions } = recipe.base, indices = levels[0].map((_, index) => index);
-  const program = lower(recipe.base);
+  const program = lower(recipe.base), isSplit = recipe.split || sizesOf(recipe.base).split;
   const peaks = indices.map((index) => {
     const memory = memoryOf(levels.map((each) => each[index]));
     return recipe.split ? leastCaps(program, memory) : peaksOf(program, memory);
   });
   return actions.map((_, rank) => {
     const stages = placement.flatMap((at, stage) => at === rank ? [stage] : []);
-    const time = (index: number) => stages.reduce((sum, stage) => sum + timeOf(levels[stage][index].cost, recipe), 0);
+    const times = indices.map((index) =>
+      stages.reduce((sum, stage) => sum + timeOf(levels[stage][index].cost, isSplit), 0)
+    );
     return {
-      order: [...indices].sort((a, b) => time(a) - time(b) || a - b),
+      order: [...indices].sort((a, b) => times[a] - times[b] || a - b),
       least: peaks.map((each) => each[rank]),
     };
   });
@@ -74,25 +77,37 @@ export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[
  * Every rank starts with the cheapest of its levels that can do with the budget if each W runs at once: what a rank holds depends on
  * its own order only. Then one rank at a time tries every other level, as long as the step gets shorter: recomputing more can
  * leave room for weight gradients to wait, and a W that has more to do can end later if others wait less for the I. At the levels that are
- * found then, policy `select` is tried: a B beside I and W where the split does not pay.
+ * found then, policy `select` is tried: a B beside I and W where the split does not pay. No level is tried of which {@link leastTime}
+ * says that it cannot shorten the step.
  *
  * @param levels For each stage its levels, the one without recomputation first.
  * @param price Costs of stages that cost this; by default messages and hosts take no time.
+ * @param limit The makespan of another recipe: undefined too where this one cannot be as short.
  */
 export function fit(
   recipe: Recipe,
   levels: readonly (readonly Level[])[],
   budget: number,
   price: (stages: readonly StageCost[], placement: readonly number[]) => Costs = (stages) => stageCosts(stages),
+  limit = Infinity,
 ): Fit | undefined {
   const { placement } = recipe.base;
+  expectSchedule(recipe.base);
   const choices = choicesOf(recipe, levels).map(({ order, least }) => order.filter((index) => least[index] <= budget));
   if (choices.some(({ length }) => length === 0)) return undefined;
+  const isCapped = budget < Infinity;
+  const free = price(levels.map((ways) => leastOf(ways, isCapped)), placement);
+  const program = lower(recipe.base, endOf(free, recipe.base));
+  const floor = leastTime(program, free, recipe.split, true);
+  if (floor > limit * (1 + 1e-6)) return undefined;
+  const levelsAt = (chosen: readonly number[]) => placement.map((rank, stage) => levels[stage][chosen[rank]]);
+  const leastAt = (chosen: readonly number[]) =>
+    leastTime(program, price(levelsAt(chosen).map(({ cost }) => cost), placement), recipe.split, false);
   const attempt = (
     chosen: readonly number[],
     make = (costs: Costs, memory: Memory) => follow(recipe, costs, memory, budget),
   ): Fit | undefined => {
-    const at = placement.map((rank, stage) => levels[stage][chosen[rank]]);
+    const at = levelsAt(chosen);
     const costs = price(at.map(({ cost }) => cost), placement), memory = memoryOf(at);
     const schedule = make(costs, memory);
     if (!schedule) return undefined;
@@ -102,14 +117,16 @@ export function fit(
   let chosen = choices.map(([cheapest]) => cheapest);
   let found = attempt(chosen);
   /** Where there is no budget, nothing is gained by recomputing. */
-  const isTried = (index: number) => budget < Infinity || levels[0][index].recompute === "none";
+  const isTried = (index: number) => isCapped || levels[0][index].recompute === "none";
+  const isShorter = (time: number, slack = 0) => time < found!.makespan * (1 - 1e-9 + slack);
   for (let improved = found !== undefined; improved;) {
     improved = false;
     for (const [rank, indices] of choices.entries()) {
       for (const index of indices.filter(isTried)) {
+        if (index === chosen[rank] || !isShorter(floor, rounding)) continue;
         const trial = chosen.map((each, at) => at === rank ? index : each);
-        const other = index === chosen[rank] ? undefined : attempt(trial);
-        if (!other || other.makespan >= found!.makespan * (1 - 1e-9)) continue;
+        const other = isShorter(leastAt(trial), rounding) ? attempt(trial) : undefined;
+        if (!other || !isShorter(other.makespan)) continue;
         [found, chosen, improved] = [other, trial, true];
       }
     }
@@ -118,13 +135,30 @@ export function fit(
   return selected && selected.makespan < found!.makespan * (1 - 1e-9) ? selected : found;
 }
 
+/** What the same sum in another order may differ by. */
+const rounding = 1e-10;
+
+/** Not more than any level of a stage costs, part by part. */
+function leastOf(ways: readonly Level[], isCapped: boolean): StageCost {
+  const costs = ways.filter(({ recompute }) => isCapped || recompute === "none").map(({ cost }) => cost);
+  const least = (of: (cost: StageCost) => number) => Math.min(...costs.map(of));
+  return { f: least(({ f }) => f), i: least(({ i }) => i), w: least(widthOne), b: least(wholeOf) };
+}
+
+function widthOne({ w }: StageCost): number {
+  return typeof w === "number" ? w : w(1);
+}
+
+function wholeOf(cost: StageCost): number {
+  return cost.b ?? cost.i + widthOne(cost);
+}
+
 /** Memory of stages at these levels. */
 export function memoryOf(levels: readonly Level[]): Memory {
   return (stage) => levels[stage].memory;
 }
 
 /** Time of all the work on one micro-batch. */
-function timeOf(cost: StageCost, { split, base }: Recipe): number {
-  const w = typeof cost.w === "number" ? cost.w : cost.w(1);
-  return cost.f + (split || sizesOf(base).split ? cost.i + w : cost.b ?? cost.i + w);
+function timeOf(cost: StageCost, isSplit: boolean): number {
+  return cost.f + (isSplit ? cost.i + widthOne(cost) : wholeOf(cost));
 }

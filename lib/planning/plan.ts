@@ -122,14 +122,18 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     }).sort((a, b) => a.makespan - b.makespan);
     return [recipe, best] as const;
   }));
-  const fitted = (bytes: number) =>
-    recipes.flatMap((recipe) => {
+  const fitted = (bytes: number) => {
+    let shortest = Infinity;
+    return recipes.flatMap((recipe) => {
       const { side, price } = placed.get(recipe)!;
-      const one = fit(recipe, stagingOf(recipe).levels, bytes, price);
+      const one = fit(recipe, stagingOf(recipe).levels, bytes, price, shortest);
+      shortest = Math.min(shortest, one?.makespan ?? Infinity);
       return one ? [{ ...one, side, price }] : [];
     }).sort(byMakespan);
+  };
   const [fastest] = fitted(Infinity);
-  const [found] = fitted(budget);
+  // What is fastest without a budget is so with one that it keeps.
+  const [found] = fastest.peak.every((bytes) => bytes <= budget) ? [fastest] : fitted(budget);
   if (!found) {
     const least = Math.min(...recipes.map((recipe) => leastBudget(recipe, stagingOf(recipe).levels)));
     throw new UserError(
