@@ -15,11 +15,16 @@ const ofDriver = [
   "tests/runtime/reference.test.ts",
 ];
 
+/** What another implementation of WebGPU can break: what its compiler makes of the kernels, and a step against float64. */
+const inDeno = ["tests/gpu/deno_webgpu.test.ts", "tests/runtime/reference.test.ts"];
+
 const small = "--repeats 3 --samples 1 --schedules naive,1f1b-1";
 const after = "check"; // they put files into the tree for a while, which it is not to see
 const jobs: readonly Job[] = [
   { name: "check", command: taskOf("check") },
   { name: "bundled driver", command: `${bundled} ${ofDriver.join(" ")}` },
+  { name: "Deno's own WebGPU", command: `TWOBP_WEBGPU=deno deno test -A --no-check ${inDeno.join(" ")}` },
+  { name: "headless Chromium", command: "deno run -A --no-check .ci/browser.ts" },
   { name: "examples of README, docs, docstrings and examples", command: "deno run -A .ci/examples.ts", after },
   { name: "docs", command: taskOf("docs"), after },
   { name: "notebooks", command: `TWOBP_SCALE=quick ${taskOf("notebooks")}` },

@@ -120,9 +120,9 @@ test("select splits some backwards, says so in JSON, and search is no slower tha
   assert.match(found.stdout, /Proven optimal: no schedule of one stage a rank is faster than 12\n/);
 });
 
-test("schedule search keeps the placement of the schedule that it is given, and is no slower", () => {
-  const { status, stdout } = schedule("search", "hanayo", "--devices", "2");
-  assert.equal(status, 0);
+test("schedule search keeps the placement of the schedule that it is given, and is no slower", async () => {
+  const { code, stdout, stderr } = await schedule("search", "hanayo", "--devices", "2");
+  assert.equal(code, 0, stderr);
   assert.match(stdout, /search, split on 2 ranks, 4 stages, 2 micro-batches/);
   assert.match(stdout, /Proven optimal: no schedule of these stages on these ranks is faster than \d+\n/);
 });

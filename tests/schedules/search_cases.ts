@@ -7,7 +7,7 @@ import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { branchAndBound } from "../../lib/schedules/search/branch_and_bound.ts";
 import { bounds } from "../../lib/schedules/search/lower_bound.ts";
-import { problemOf } from "../../lib/schedules/search/problem.ts";
+import { problemOf } from "../../lib/schedules/search/setup.ts";
 import { search } from "../../lib/schedules/search/search.ts";
 import { evaluate } from "../../lib/schedules/search/state.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";

@@ -1,34 +1,7 @@
 /** What a search knows of memory: for each stage, what an action adds to what its rank holds, and takes from it. */
 import type { StageMemory } from "../price/memory.ts";
 import { B, F, I, inputOf, isMessage, outputOf, type Program, W } from "../program.ts";
-import type { Each, Problem } from "./problem.ts";
-
-/** By stage, where nothing else is said. */
-export interface Amounts {
-  /** Whether a B can be better than an I and its W at once: it takes less time, or holds less where that counts. */
-  readonly joins: readonly boolean[];
-  /**
-   * What starting an action takes: an input that the same rank made is there before, and one that it makes is there from then on.
-   * An F whose backward may be whole takes the least that either way does.
-   */
-  readonly take: readonly Each[];
-  /** What ending an action gives back; a B is an I and a W. */
-  readonly give: readonly Each[];
-  /** What an F and an I take wherever their inputs come from: of each there is no less than that. */
-  readonly own: readonly { readonly activations: number; readonly derivatives: number }[];
-  /** What an action adds to what a rank holds while it runs, beyond what stays: workspace, and the message that it sends. */
-  readonly workspace: readonly Each[];
-  /** The message of an action, which is held besides until the next action of the rank has ended. */
-  readonly sent: readonly Each[];
-  /** Held from the last W or B of a stage on, for the sum over replicas. */
-  readonly summed: readonly number[];
-  /** By rank the least that the next backward holds while it runs, beyond what is there before it. */
-  readonly room: readonly number[];
-  /** What each rank may hold in activations, derivatives, workspace and messages, with a little for rounding. */
-  readonly cap: readonly number[];
-  /** Whether a rank may hold more than all this adds up to: what depends on more than how many have run is left out. */
-  readonly isRough: boolean;
-}
+import type { Amounts, Each, Problem } from "./problem.ts";
 
 /** A cap with a little for rounding: sums of amounts in another order differ in their last bits. */
 export const rounded = (cap: number) => cap * (1 + 1e-12);

@@ -15,7 +15,8 @@ import { bounds } from "./lower_bound.ts";
 import { simulate } from "../price/simulate.ts";
 import { type Memory, unitMemory } from "../price/memory.ts";
 import { lower } from "../program.ts";
-import { type Order, orderOf, type Problem, problemOf, scheduleOf } from "./problem.ts";
+import { type Order, orderOf, type Problem, scheduleOf } from "./problem.ts";
+import { problemOf } from "./setup.ts";
 import { evaluate } from "./state.ts";
 import { checkCells, checkWhole, sizesOf } from "../check/sizes.ts";
 
