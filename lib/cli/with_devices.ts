@@ -2,7 +2,7 @@ import { UserError } from "../errors.ts";
 import { type DeviceSet, openDevices } from "../gpu/devices.ts";
 import { openWorld } from "../runtime/open_world.ts";
 import { joinJob } from "../runtime/transports/mpi/job.ts";
-import { isInJob, launcherOf } from "../runtime/transports/mpi/launcher.ts";
+import { isInJob } from "../runtime/transports/mpi/launcher.ts";
 
 /** How a command wants its devices. */
 export interface DeviceWishes {
@@ -23,8 +23,6 @@ export async function withDevices<T>(
   const set = isInJob() && !alone ? await openOfJob(count, virtual, inJob) : await openDevices(count, { virtual });
   try {
     if (set.notice) say(`${set.notice}.`);
-    const told = alone ? undefined : await numbersOf(count);
-    if (told) say(told);
     return await run(set);
   } finally {
     set.close();
@@ -47,18 +45,4 @@ async function openOfJob(count: number, virtual: boolean | undefined, inJob: boo
     );
   }
   return await openWorld({ devices: count / size });
-}
-
-/**
- * Which process is which, where the launcher says of one that was killed nothing but its PID: MPICH's kills all the others in the same moment,
- * and they can say nothing.
- */
-async function numbersOf(count: number): Promise<string | undefined> {
-  if (!isInJob() || launcherOf()?.kind !== "MPICH") return undefined;
-  const { members } = await joinJob(), each = count / members.length;
-  const names = members.map(({ pid, host }, at) => {
-    const ranks = each === 1 ? `rank ${at} is` : `ranks ${at * each} to ${(at + 1) * each - 1} are`;
-    return `${ranks} ${pid} on ${host}`;
-  });
-  return `Of a process that is killed mpiexec says the PID: ${names.join(", ")}.`;
 }
