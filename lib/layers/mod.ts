@@ -90,6 +90,7 @@ export type { Reading, Sums } from "./sums.ts";
 // What the signatures above name and other faces are home to.
 export type { Device, TimestampSlot, View } from "../gpu/device.ts";
 export type { Driver } from "../gpu/driver.ts";
+export type { Implementation } from "../gpu/implementation.ts";
 export type { Gpu, GpuInfo } from "../gpu/gpu.ts";
 export type { Kernel } from "../gpu/kernel.ts";
 export type { Ledger } from "../gpu/ledger.ts";

@@ -124,6 +124,7 @@ export { type Window, windowedShape } from "./windows.ts";
 // What the signatures above name and other faces are home to.
 export type { Device, TimestampSlot, View } from "../gpu/device.ts";
 export type { Driver } from "../gpu/driver.ts";
+export type { Implementation } from "../gpu/implementation.ts";
 export type { Gpu, GpuInfo } from "../gpu/gpu.ts";
 export type { Ledger } from "../gpu/ledger.ts";
 export type { Storage } from "../gpu/pool.ts";

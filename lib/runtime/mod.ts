@@ -22,6 +22,7 @@ export { type Bytes, categories, type Category } from "../memory.ts";
 export { Device, type TimestampSlot, type View } from "../gpu/device.ts";
 export { type DeviceSet, type Mode, openDevices } from "../gpu/devices.ts";
 export type { Driver } from "../gpu/driver.ts";
+export type { Implementation } from "../gpu/implementation.ts";
 export { Gpu, type GpuInfo } from "../gpu/gpu.ts";
 export type { Ledger } from "../gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "../gpu/ledger_timeline.ts";
