@@ -24,6 +24,7 @@ const order = [
   "lib/measure",
   "lib/planning",
   "lib/report",
+  "lib/explorer",
   "lib/cli",
   "mod.ts",
   "bench",
@@ -48,6 +49,8 @@ for (
     "lib/cli/sample.ts",
     "lib/cli/doctor.ts",
     "lib/cli/doctor_inside.ts",
+    "lib/cli/explorer.ts",
+    "lib/explorer/main.ts",
   ]
 ) {
   const graph: Graph = JSON.parse(

@@ -1,12 +1,13 @@
 /**
  * Whether a training in several processes survives that one of them is killed: 60 updates with a checkpoint after every third, and
  * of each process in turn one SIGKILL at each of some moments, from before the first update to near the end. Every other process must
- * have ended ten seconds later, with a line that names the rank and no exit code of 0, and the same job started again must end with
+ * have ended ten seconds later, with a line that names the rank (MPICH's launcher kills the others before they can say one, and
+ * names a PID, the killed one's or another's) and no exit code of 0, and the same job started again must end with
  * the bits of one process that nobody killed.
- * `deno run -A --no-check .ci/job_kills.ts [processes, 2 by default] [moments, 10 by default] [a file for the figures, as JSON]`; the launcher is Open MPI's
- * mpirun. Not on Windows.
+ * `deno run -A --no-check .ci/job_kills.ts [processes, 2 by default] [moments, 10 by default] [launcher, mpirun by default] [a file for the figures, as JSON]`;
+ * the launcher is Open MPI's or MPICH's, `mpirun.openmpi` or `mpiexec.hydra` on Debian. Not on Windows.
  */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,15 +23,26 @@ import { every, isEqual, trainIn, valuesOf } from "./killed_training.ts";
 
 const steps = 60, boundMs = 10_000;
 
+/** How a launcher starts so many processes, on as few cores as there are. */
+function launch(launcher: string, count: number) {
+  const said = execFileSync(launcher, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  const isOpen = /open.?mpi|openrte/i.test(said);
+  const [, version] = /(\d+\.\d+\.\d+)/.exec(said) ?? [];
+  return {
+    isOpen,
+    library: `${isOpen ? "Open MPI" : "MPICH"} ${version}`,
+    command: [launcher, "-n", `${count}`, ...isOpen ? ["--bind-to", "none", "--oversubscribe"] : []],
+  };
+}
+
 /** The training as a job of so many processes, each of which says its number and its updates. */
-function start(folder: string, count: number) {
+function start(folder: string, command: readonly string[]) {
   const runtime = process.versions.deno ? ["run", "-A", "--no-check"] : ["--import", "tsx"];
   const own = [process.execPath, ...runtime, fileURLToPath(import.meta.url), "train", folder];
   // As root, Open MPI wants to be told twice.
   const twice = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
-  const child = spawn("mpirun", ["-n", `${count}`, "--bind-to", "none", "--oversubscribe", ...own], {
-    env: { ...process.env, ...twice },
-  });
+  const [launcher, ...before] = command;
+  const child = spawn(launcher, [...before, ...own], { env: { ...process.env, ...twice } });
   let stdout = "", stderr = "";
   const heard = new Set<() => void>();
   child.stdout.on("data", (chunk) => {
@@ -38,8 +50,8 @@ function start(folder: string, count: number) {
     heard.forEach((each) => each());
   });
   child.stderr.on("data", (chunk) => stderr += chunk);
-  const done = new Promise<{ code: number | null; stderr: string }>((resolve, reject) =>
-    child.once("error", reject).once("close", (code) => resolve({ code, stderr }))
+  const done = new Promise<{ code: number | null; stderr: string; all: string }>((resolve, reject) =>
+    child.once("error", reject).once("close", (code) => resolve({ code, stderr, all: stdout + stderr }))
   );
   /** Waits until something has been said; false where the job ends before. */
   const said = (what: RegExp) =>
@@ -62,9 +74,10 @@ function isAlive(pid: number): boolean {
   }
 }
 
-async function kills(count: number, moments: number, json?: string) {
+async function kills(count: number, moments: number, launcher: string, json?: string) {
   const out = openOutputs(json === undefined ? {} : { json });
   const root = mkdtempSync(join(tmpdir(), "twobp-kills-")), random = generator("job kills");
+  const { isOpen, library, command } = launch(launcher, count);
   const wrong: string[] = [], rows: { ms: number }[] = [];
   const set = await openDevices(count, { virtual: false }), { adapter } = set;
   const whole = join(root, "whole");
@@ -75,7 +88,7 @@ async function kills(count: number, moments: number, json?: string) {
     for (let moment = 0; moment < moments; moment++) {
       for (let victim = 0; victim < count; victim++) {
         const folder = join(root, `killed-${moment}-${victim}`), name = `process ${victim} at moment ${moment}`;
-        const { done, said, pids } = start(folder, count);
+        const { done, said, pids } = start(folder, command);
         const after = Math.floor(moment * steps / moments);
         // Every process is known once it has said its number.
         for (let at = 0; at < count; at++) await said(new RegExp(`^process ${at} is \\d+$`, "m"));
@@ -83,24 +96,26 @@ async function kills(count: number, moments: number, json?: string) {
         await new Promise((later) => setTimeout(later, 40 * random.uniform()));
         const killed = performance.now(), all = pids();
         process.kill(all.get(victim)!, "SIGKILL");
-        const { code, stderr } = await done;
+        const { code, stderr, all: text } = await done;
         // The launcher does not wait for those that it has told to end.
         const left = () => [...all].filter(([, pid]) => isAlive(pid)).map(([at]) => at);
         while (left().length > 0 && performance.now() - killed < boundMs) {
           await new Promise((later) => setTimeout(later, 20));
         }
         const ms = performance.now() - killed;
-        const line = stderr.split("\n").find((each) =>
-          new RegExp(`(rank|process) ${victim} .*(killed|signal 9|gone)`, "i").test(each)
+        const line = text.split("\n").find((each) =>
+          new RegExp(`(rank|process) ${victim} .*(killed|signal 9|gone)|PID ${all.get(victim)} RUNNING AT`, "i").test(
+            each,
+          )
         );
         if (ms > boundMs) wrong.push(`${name}: the others ended after ${ms} ms`);
         if (left().length > 0) wrong.push(`${name}: left behind are ${left().join(", ")}`);
         if (code === 0) wrong.push(`${name}: exit code 0`);
-        if (line === undefined) wrong.push(`${name}: nothing names the rank: ${stderr}`);
+        if (line === undefined && isOpen) wrong.push(`${name}: nothing names the rank: ${stderr}`);
         const damaged: string[] = [], from = Number(lastWhole(folder, damaged)?.description.step ?? 0);
         const writing = existsSync(folder) && readdirSync(folder).some((each) => each.endsWith(".tmp"));
         if (damaged.length > 0) wrong.push(`${name}: a checkpoint is not whole: ${damaged.join("; ")}`);
-        const again = await start(folder, count).done;
+        const again = await start(folder, command).done;
         const same = again.code === 0 && isEqual(valuesOf(folder), bits);
         if (!same) wrong.push(`${name}: resumed it ends with code ${again.code} and other bits ${again.stderr}`);
         const row = { moment, victim, ms: Math.round(ms), code, line, writing, resumedFrom: from, same };
@@ -113,7 +128,7 @@ async function kills(count: number, moments: number, json?: string) {
     const figures = { medianMs: median(all), longestMs: Math.max(...all), load: loadavg()[0] };
     await out.results(".ci/job_kills.ts", {
       title: "Killed processes of trainings",
-      report: { schema: 1, adapter, processes: count, steps, every, ...figures, rows, wrong },
+      report: { schema: 1, adapter, library, processes: count, steps, every, ...figures, rows, wrong },
       sections: () => [],
     });
   } finally {
@@ -123,7 +138,7 @@ async function kills(count: number, moments: number, json?: string) {
   return wrong.length;
 }
 
-const [what = "2", given = "10", json] = process.argv.slice(2);
+const [what = "2", given = "10", launcher = "mpirun", json] = process.argv.slice(2);
 if (what === "train") {
   const set = await openWorld();
   process.stdout.write(`process ${set.process} is ${process.pid}\n`);
@@ -136,4 +151,4 @@ if (what === "train") {
   set.close();
   process.exit(0);
 }
-process.exit(await kills(Number(what), Number(given), json) > 0 ? 1 : 0);
+process.exit(await kills(Number(what), Number(given), launcher, json) > 0 ? 1 : 0);

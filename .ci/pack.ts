@@ -20,7 +20,7 @@ const optional = [
 ];
 
 /** What the commands alone need, which are not in the package. */
-const ofCommands = ["commander"];
+const ofCommands = ["commander", "esbuild"];
 
 const folder = resolve(process.argv[2] ?? "out/package");
 const { name, version, description, license, exports, dependencies, overrides } = JSON.parse(

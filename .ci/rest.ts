@@ -15,11 +15,17 @@ const ofDriver = [
   "tests/runtime/reference.test.ts",
 ];
 
+/** What another implementation of WebGPU can break: what its compiler makes of the kernels, and a step against float64. */
+const inDeno = ["tests/gpu/deno_webgpu.test.ts", "tests/runtime/reference.test.ts"];
+
+/** In Deno `tests/bench/throughput.test.ts` runs it, and looks at what comes of it. */
 const small = "--repeats 3 --samples 1 --schedules naive,1f1b-1";
 const after = "check"; // they put files into the tree for a while, which it is not to see
 const jobs: readonly Job[] = [
   { name: "check", command: taskOf("check") },
   { name: "bundled driver", command: `${bundled} ${ofDriver.join(" ")}` },
+  { name: "Deno's own WebGPU", command: `TWOBP_WEBGPU=deno deno test -A --no-check ${inDeno.join(" ")}` },
+  { name: "headless Chromium", command: "deno run -A --no-check .ci/browser.ts" },
   { name: "examples of README, docs, docstrings and examples", command: "deno run -A .ci/examples.ts", after },
   { name: "docs", command: taskOf("docs"), after },
   { name: "notebooks", command: `TWOBP_SCALE=quick ${taskOf("notebooks")}` },
@@ -30,14 +36,13 @@ const jobs: readonly Job[] = [
   { name: "endurance, Node", command: "npx -y tsx@4.23.15 .ci/endurance.ts 0.1" },
   { name: "the package in projects of other people", command: "deno run -A --no-check .ci/consumer.ts" },
   { name: "timed tests, bundled driver", command: `${bundled} tests/gpu/devices.test.ts`, alone: true },
-  { name: "small bench, Deno", command: `${taskOf("bench")} ${small} --json - > /dev/null`, alone: true },
   { name: "small bench, Bun", command: `npx -y bun@1.4.5 bench/throughput.ts ${small}`, alone: true },
   { name: "small bench, Node", command: `npx -y tsx@4.23.15 bench/main.ts ${small}`, alone: true },
 ];
 
 const longest = [
   ...["check", "notebooks", "examples of README, docs, docstrings and examples"],
-  ...["the package in projects of other people", "bundled driver"],
+  ...["the package in projects of other people", "bundled driver", "headless Chromium"],
 ];
 const results = await runJobs(chosenOf(sorted(jobs, longest), process.argv.slice(2)));
 process.exit(results.some(({ failed }) => failed) ? 1 : 0);

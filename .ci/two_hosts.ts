@@ -25,14 +25,19 @@ import {
 } from "twobp";
 import { type Table, tableText } from "twobp/report";
 import { openWorld, type ProcessSet } from "twobp/runtime";
+import type { Costs } from "twobp/schedules";
 import type { BatchSource } from "twobp/train";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { createCostCollector, simulatorCosts, updatesAfter } from "../lib/measure/costs.ts";
 import { median, quartiles } from "../lib/measure/statistics.ts";
+import { createTimer } from "../lib/gpu/timing.ts";
+import { matmul } from "../lib/ops/matmul.ts";
 import { empty, release } from "../lib/tensor.ts";
 
 const links = [{ megabits: 1000, delayMs: 1 }, { megabits: 200, delayMs: 5 }, { megabits: 20, delayMs: 5 }];
 const samples = 4, bytes = samples * 64 * 128 * 4; // of a message: llama-tiny's tokens and width
+/** Rows and columns of the product that devices compute between messages, and about how long an action is. */
+const side = 256, actionMs = 40;
 const base = generate("1f1b-1", { devices: 2 }), schedules = [base, twoStage(base)];
 
 const pipelineOn = (set: DeviceSet) =>
@@ -57,28 +62,52 @@ async function gradientsOn(set: DeviceSet): Promise<string> {
   return hash.digest("hex").slice(0, 16);
 }
 
-/** Half of the time in which a tensor of so many bytes goes to the other host and back, from device to device, in milliseconds. */
+/**
+ * Messages to the other host and back, from device to device. Before each the device that sends has computed for a while, as an action
+ * does: the longer it has, the later its end is noticed.
+ */
 function pingPong({ world, devices: [device], process: own }: ProcessSet) {
-  const [transport] = world.connect([device]);
+  const [transport] = world.connect([device]), other = 1 - own, timer = createTimer(device)!;
+  const [a, b, product] = [0, 0, 0].map(() => empty(device, [side, side], "workspace"));
   let id = 0;
+  const record = (products: number) => {
+    device.beginPass(timer.slot(0));
+    for (let at = 0; at < products; at++) matmul(product, a, b);
+  };
   return {
-    async measure(bytes: number): Promise<number> {
-      const tensor = empty(device, [bytes / 4], "transfer"), other = 1 - own;
+    /** How many products take so many milliseconds. */
+    async productsIn(ms: number): Promise<number> {
+      record(20);
+      device.submit();
+      const [{ start, end }] = await timer.read(1);
+      return Math.max(1, Math.round(20 * ms / (end - start)));
+    },
+    /** The time from the end of what the one computes until the other has the message, one way. */
+    async measure(bytes: number, products: number): Promise<number> {
+      const tensor = empty(device, [bytes / 4], "transfer");
       const send = () => {
+        record(products);
         const post = transport.send(other, id, tensor);
         device.submit();
         post();
       };
+      await world.exchange!(undefined);
       const start = performance.now();
       if (own === 0) send();
       await transport.receive(other, id, tensor);
       if (own === 1) send();
       id++;
-      const ms = (performance.now() - start) / 2;
+      const ms = performance.now() - start;
+      const [busy] = await timer.read(1), mine = busy.end - busy.start;
+      const all = await world.exchange!(mine) as readonly number[];
       release(tensor);
-      return ms;
+      return own === 0 ? (ms - all[0] - all[1]) / 2 : 0; // the other had nothing to do at first
     },
-    close: () => transport.close(),
+    close() {
+      transport.close();
+      timer.close();
+      release(a, b, product);
+    },
   };
 }
 
@@ -95,18 +124,19 @@ interface Figures {
   readonly simulatedMs: readonly number[];
 }
 
-/** A process's part of the measurement: steps of both schedules and messages in turn. */
-async function measure(rounds: number): Promise<void> {
+/** A process's part of the measurement: steps of both schedules and messages in turn, over a link of so many Mbit/s. */
+async function measure(rounds: number, megabits: number): Promise<void> {
   const set = await openWorld(), gradients = await gradientsOn(set);
   const pipeline = pipelineOn(set), data = source(), ping = pingPong(set);
   const collector = createCostCollector(pipeline.parts.length, 2, updatesAfter(pipeline, 2));
   const messageMs: number[] = [], recordMs: number[] = [], stepMs: number[][] = schedules.map(() => []);
+  const products = await ping.productsIn(actionMs);
   for (let round = 0; round <= rounds; round++) {
     for (const [at, schedule] of schedules.entries()) {
       const batch = await data.next(2 * samples);
       await set.world.exchange!(undefined);
       const { intervals, wallMs } = await pipeline.step(schedule, batch);
-      const message = await ping.measure(bytes), record = await ping.measure(4);
+      const message = await ping.measure(bytes, products), record = await ping.measure(4, 1);
       if (round === 0) continue; // kernels are compiled, buffers made, connections opened
       collector.add(schedule, intervals!);
       stepMs[at].push(wallMs);
@@ -114,7 +144,12 @@ async function measure(rounds: number): Promise<void> {
       recordMs.push(record);
     }
   }
-  const transfer = median(messageMs), costs = simulatorCosts(collector.costs(), { transfer: () => transfer });
+  const transfer = median(messageMs), line = bytes * 8 / megabits / 1000;
+  const costs: Costs = {
+    ...simulatorCosts(collector.costs(), { transfer: () => transfer }),
+    line: (from, to) => from === to ? 0 : line,
+    agreement: median(recordMs),
+  };
   const simulatedMs = schedules.map((schedule) => simulate(schedule, costs).makespan);
   const { library, adapter } = set;
   const figures: Figures = { gradients, library, adapter, messageMs, recordMs, stepMs, simulatedMs };
@@ -174,7 +209,7 @@ async function over(link: typeof links[number], rounds: number): Promise<Figures
     const set = (name: string, value: string) => ["--mca", name, value];
     const mpirun = ["mpirun", "--allow-run-as-root", "--host", hosts.join(), "-n", "2", "--bind-to", "none"];
     const ways = ["btl_tcp_if_include", "oob_tcp_if_include"].flatMap((name) => set(name, "10.77.0.0/24"));
-    const own = [process.execPath, ...runtime, fileURLToPath(import.meta.url), "rank", `${rounds}`];
+    const own = [process.execPath, ...runtime, fileURLToPath(import.meta.url), "rank", `${rounds}`, `${link.megabits}`];
     const command = [
       ...mpirun,
       ...set("plm_rsh_agent", fileOf("two_hosts.sh")),
@@ -242,9 +277,9 @@ async function run(rounds: number, json?: string): Promise<number> {
   return wrong.length;
 }
 
-const [what = "15", given] = process.argv.slice(2);
+const [what = "15", given, megabits] = process.argv.slice(2);
 if (what === "rank") {
-  await measure(Number(given));
+  await measure(Number(given), Number(megabits));
   process.exit(0);
 }
 process.exit(await run(Number(what), given) > 0 ? 1 : 0);

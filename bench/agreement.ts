@@ -32,7 +32,9 @@ interface Options {
 
 /** The command line; `bench/main.ts` adds it to the others. */
 export const agreement = new Command("agreement")
-  .description("Step times and gains of virtual devices over those of as many real ones, in interleaved rounds.")
+  .description(
+    "Step times and gains of virtual devices over those of as many real ones, in interleaved rounds; the real ones under mpirun in several processes.",
+  )
   .addOption(flag.model("llama-tiny"))
   .addOption(flag.devices(2, 16, 2))
   .addOption(flag.schedules())
@@ -61,14 +63,16 @@ async function run(options: Options): Promise<void> {
   };
   const report = await withDevices(
     count,
-    { virtual: false, say },
+    { virtual: false, inJob: true, say },
     (real) =>
-      withDevices(
+      // Of several processes the first has the virtual devices, and the others wait for their turns.
+      "process" in real && real.process !== 0 ? measureAgreement(measurementOn(real), undefined, repeats) : withDevices(
         count,
-        { virtual: true, say },
+        { virtual: true, alone: true, say },
         (virtual) => measureAgreement(measurementOn(real), measurementOn(virtual), repeats),
       ),
   ).finally(bar.done);
+  if (!report) return; // the first process says it
   say(`\n${agreementTitle(report)}\n${tableText(agreementTable(report))}\n${tableText(agreementIntervals(report))}`);
   for (const note of agreementNotes(report)) say(note);
   await out.results("bench", {

@@ -22,24 +22,68 @@ export function start(script: string, args: readonly string[] = [], env: Record<
   const environment = Object.fromEntries(
     Object.entries({ ...process.env, ...env }).filter(([, value]) => value !== undefined),
   );
-  const path = fileURLToPath(new URL(`../${script}`, import.meta.url));
-  const child = spawn(process.execPath, [...flags, path, ...args], { env: environment as NodeJS.ProcessEnv });
+  const root = new URL("..", import.meta.url);
+  const child = spawn(process.execPath, [...flags, fileURLToPath(new URL(script, root)), ...args], {
+    cwd: root,
+    env: environment as NodeJS.ProcessEnv,
+  });
   const ended: Ended = { code: null, stdout: "", stderr: "" };
-  child.stdout.on("data", (chunk) => ended.stdout += chunk);
-  child.stderr.on("data", (chunk) => ended.stderr += chunk);
+  child.stdout.setEncoding("utf8").on("data", (chunk) => ended.stdout += chunk);
+  child.stderr.setEncoding("utf8").on("data", (chunk) => ended.stderr += chunk);
   const done = new Promise<Ended>((resolve, reject) =>
     child.once("error", reject).once("close", (code) => resolve({ ...ended, code }))
   );
-  /** Waits until standard output holds `text`. */
-  const said = async (text: string) => {
+  /** Waits until standard output, or the other stream, holds `text`. */
+  const said = async (text: string, stream: "stdout" | "stderr" = "stdout") => {
     const limit = performance.now() + 60_000;
-    while (!ended.stdout.includes(text)) {
+    while (!ended[stream].includes(text)) {
       if (child.exitCode !== null || performance.now() > limit) {
         throw new Error(`"${text}" was not said: ${ended.stderr}`);
       }
       await new Promise((later) => setTimeout(later, 10));
     }
-    return ended.stdout;
+    return ended[stream];
   };
   return { child, done, said };
+}
+
+/**
+ * A program of this project in one process for many command lines, one after the other: most of what a short one takes is the start of its
+ * process. What counts the memory of its process, or looks at how it ends, is for start().
+ */
+export function program(script: string, env: Record<string, string | undefined> = {}) {
+  const { child, done } = start("tests/each_program.ts", [script], env);
+  const texts = { stdout: "", stderr: "" };
+  let heard = () => {};
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].on("data", (chunk) => {
+      texts[name] += chunk;
+      heard();
+    });
+  }
+  const end = /\0(\d+)\0$/; // what each_program.ts writes behind a command line
+  async function ended(args: readonly string[]): Promise<Ended> {
+    texts.stdout = texts.stderr = "";
+    child.stdin.write(`${JSON.stringify(args)}\n`);
+    while (!end.test(texts.stdout) || !end.test(texts.stderr)) {
+      const died = await Promise.race([done, new Promise<void>((resolve) => heard = resolve)]);
+      if (died) throw new Error(`${script} ${args.join(" ")} died, ${died.code}: ${texts.stderr}`);
+    }
+    const [stdout, stderr] = [texts.stdout, texts.stderr].map((text) => text.replace(end, ""));
+    return { code: Number(end.exec(texts.stdout)![1]), stdout, stderr };
+  }
+  let before: Promise<unknown> = Promise.resolve();
+  return {
+    /** What a command line writes, and the code that its process would end with. */
+    run(...args: string[]): Promise<Ended> {
+      const result = before.then(() => ended(args));
+      before = result.catch(() => {});
+      return result;
+    },
+    /** Ends the process. */
+    async close(): Promise<void> {
+      child.stdin.end();
+      await done;
+    },
+  };
 }

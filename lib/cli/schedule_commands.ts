@@ -130,7 +130,8 @@ export function scheduleCommand(): Command {
     });
   sub(
     "search",
-    "Find the fastest schedule with one stage a rank, each backward whole (B) or split (I and W).",
+    "Find the fastest schedule, each backward whole (B) or split (I and W), with stages placed as those of a schedule, " +
+      "or one a rank.",
     "[schedule]",
   )
     .option("--cap <amount>", "most memory a rank may hold, in the unit of --memory", real(0, Number.MAX_VALUE))
@@ -339,16 +340,12 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
   const cluster = clusterGiven(flags);
   const base = name === undefined ? undefined : scheduleOf(name, flags, cluster);
   const sizes = base && sizesOf(base);
-  if (sizes && sizes.stages > sizes.devices) {
-    throw new UserError(
-      `search plans one stage a rank, and ${base.name} has ${sizes.stages} stages on ${sizes.devices} ranks`,
-    );
-  }
   const devices = sizes?.devices ?? ranksOf(flags.devices, flags) ?? cluster?.ranks ?? 4;
   const microbatches = sizes?.microbatches ?? flags.microbatches ?? 2 * devices;
   const memory = memoryOf(flags);
-  const own = costsOf(flags, cluster, "the search", { devices, stages: devices });
-  const tried = replicatedCosts(flags, cluster, own, linearPlacement(devices));
+  const placement = base?.placement ?? linearPlacement(devices);
+  const own = costsOf(flags, cluster, "the search", { devices, stages: placement.length });
+  const tried = replicatedCosts(flags, cluster, own, placement);
   if (tried.length > 1) {
     throw new UserError("A search is for one place of the replicas: say with --neighbours ranks or replicas which");
   }
@@ -359,6 +356,8 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
   let bar: ProgressLine | undefined;
   const result = await search({
     devices,
+    placement,
+    from: base,
     microbatches,
     costs,
     memory,
@@ -379,9 +378,13 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
   });
 }
 
-function verdict({ makespan, lowerBound, proven }: SearchResult, interrupted: boolean): string {
+function verdict({ schedule, makespan, lowerBound, proven }: SearchResult, interrupted: boolean): string {
   if (proven) {
-    return `Proven optimal: no schedule of one stage a rank is faster than ${Number(makespan.toPrecision(6))}`;
+    const { devices, stages } = sizesOf(schedule);
+    return `Proven optimal: no schedule of ${
+      stages === devices ? "one stage a rank" : "these stages on these ranks"
+    } ` +
+      `is faster than ${Number(makespan.toPrecision(6))}`;
   }
   const gap = (100 * (makespan / lowerBound - 1)).toFixed(1);
   return `${interrupted ? "Interrupted; not" : "Not"} proven optimal: no schedule is faster than ` +

@@ -9,16 +9,18 @@ export interface DeviceWishes {
   readonly virtual?: boolean;
   /** Whether the command can run in several processes, which open some of the devices each, where a launcher has started them. */
   readonly inJob?: boolean;
+  /** Whether they are of this process alone, whatever job it is part of. */
+  readonly alone?: boolean;
   readonly say: (line: string) => void;
 }
 
 /** Opens the devices of a command, says why they are virtual if nobody asked for that, and closes them whatever happens. */
 export async function withDevices<T>(
   count: number,
-  { virtual, inJob = false, say }: DeviceWishes,
+  { virtual, inJob = false, alone = false, say }: DeviceWishes,
   run: (set: DeviceSet) => Promise<T>,
 ): Promise<T> {
-  const set = isInJob() ? await openOfJob(count, virtual, inJob) : await openDevices(count, { virtual });
+  const set = isInJob() && !alone ? await openOfJob(count, virtual, inJob) : await openDevices(count, { virtual });
   try {
     if (set.notice) say(`${set.notice}.`);
     return await run(set);

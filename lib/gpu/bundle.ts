@@ -47,7 +47,8 @@ export async function withBundle<T>(name: string, use: (bundle: Bundle) => Promi
   });
 }
 
-function findArchive(file: string): string | undefined {
+/** The path of `bin/FILE` of the package, where it is installed. */
+export function findArchive(file: string): string | undefined {
   try {
     // The package's exports hide its package.json; its main file lies two folders below.
     let folder = dirname(createRequire(import.meta.url).resolve("@sparticuz/chromium"));

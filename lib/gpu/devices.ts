@@ -86,11 +86,13 @@ export async function openPlaced(
     const { info } = gpus[0];
     let notice: string | undefined;
     if (!virtual && all > 1) {
+      // All devices of Deno's WebGPU in a process are on one adapter, and a software driver's threads belong to that.
+      const isOne = info.implementation === "deno" && (count > 1 || !info.software);
       const cards = info.software ? [] : listCards(info.vendor);
-      const available = info.software ? availableParallelism() : Math.max(1, cards.length);
-      const found = `${all} devices asked for, ${available} ${info.software ? "core" : "GPU"}${
-        available === 1 ? "" : "s"
-      } found`;
+      const available = isOne ? 1 : info.software ? availableParallelism() : Math.max(1, cards.length);
+      const found = isOne
+        ? `${all} devices asked for, and Deno's WebGPU has one adapter`
+        : `${all} devices asked for, ${available} ${info.software ? "core" : "GPU"}${available === 1 ? "" : "s"} found`;
       if (available < all && virtual === false && !info.software) throw new UserError(found);
       if (available < all && virtual === undefined) {
         virtual = true;

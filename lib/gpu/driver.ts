@@ -10,24 +10,24 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { UserError } from "../errors.ts";
-import { optional } from "../optional.ts";
 import { described } from "../rules.ts";
 import { firstLine } from "../text.ts";
 import { bundledDriver } from "./bundled.ts";
 import { withEnvironment } from "./environment.ts";
-import { type Dawn, parkInstance, takeInstance } from "./instances.ts";
+import { type Implementation, loadWebGpu, type WebGpu } from "./implementation.ts";
+import { parkInstance } from "./instances.ts";
 import { loadLibrary } from "./library.ts";
 import { withoutLimitWarnings } from "./limit_warnings.ts";
-import { installPolling } from "./poll.ts";
 
 /** Where a device comes from. `TWOBP_DRIVER` set to one of these forces it. */
 export type Driver = "gpu" | "system" | "bundled";
 /** All of them, the preferred one first. */
 export const driverNames: readonly Driver[] = ["gpu", "system", "bundled"];
 
-/** An adapter and the Dawn instance it lives in: the instance must stay referenced as long as the device is used. */
+/** An adapter and the instance it lives in: Dawn's must stay referenced as long as the device is used. */
 export interface OpenAdapter {
   readonly driver: Driver;
+  readonly implementation: Implementation;
   readonly instance: GPU;
   readonly adapter: GPUAdapter;
   readonly device: GPUDevice;
@@ -51,11 +51,11 @@ export function expectDriver(value: unknown, name: string): void {
  * GPU to use where there are several.
  */
 export async function openAdapter(rank: number, wanted?: Driver, card?: string): Promise<OpenAdapter> {
-  const dawn = await loadDawn();
+  const webgpu = await loadWebGpu();
   const candidates = wanted ? [wanted] : driversHere();
   const failures: string[] = [];
   for (const driver of candidates) {
-    const opened = await tryDriver(dawn, driver, rank, card);
+    const opened = await tryDriver(webgpu, driver, rank, card);
     if ("adapter" in opened) return opened;
     failures.push(`${driver}: ${opened.missing}`);
     if (wanted) throw new UserError(`No device on the driver "${wanted}": ${opened.missing}. ${remedies[wanted]}`);
@@ -63,14 +63,6 @@ export async function openAdapter(rank: number, wanted?: Driver, card?: string):
   throw new UserError(
     `No WebGPU device, ${failures.join("; ")}. Install a Vulkan driver, or the npm package @sparticuz/chromium`,
   );
-}
-
-/** The package that computes, with its names as globals; loaded once. */
-export async function loadDawn(): Promise<Dawn> {
-  const dawn = await optional("webgpu", "Devices are opened through", () => import("webgpu"));
-  installPolling();
-  Object.assign(globalThis, dawn.globals);
-  return dawn;
 }
 
 /** The drivers that this platform may have, the preferred one first. */
@@ -92,7 +84,7 @@ export const remedies: Readonly<Record<Driver, string>> = {
  * @throws {UserError} When there is an adapter and it gives no device, or there is no place for the bundled driver.
  */
 export async function tryDriver(
-  dawn: Dawn,
+  webgpu: WebGpu,
   driver: Driver,
   rank: number,
   card?: string,
@@ -108,8 +100,11 @@ export async function tryDriver(
     // the first compilation, and 512 bits, where there are any, gain 3 to 5 % and compile 2.5 times as long.
     LP_NUM_THREADS: process.env.LP_NUM_THREADS ?? "1",
   };
-  // Beside a GPU's driver, lavapipe has to be singled out ("fallback adapter" means SwiftShader alone to Dawn).
-  if (driver === "system" && !process.env.VK_DRIVER_FILES) variables.VK_LOADER_DRIVERS_SELECT = "*lvp*";
+  const { implementation } = webgpu, own = implementation === "deno";
+  // Beside a GPU's driver, lavapipe has to be singled out. Deno, which looks once, is asked for a processor instead.
+  if (driver === "system" && !own && !process.env.VK_DRIVER_FILES) variables.VK_LOADER_DRIVERS_SELECT = "*lvp*";
+  // Deno takes OpenGL's adapters too, of which compute shaders are a part only of some.
+  if (own && process.platform === "linux") variables.DENO_WEBGPU_BACKEND = process.env.DENO_WEBGPU_BACKEND || "vulkan";
   if (card) variables.DRI_PRIME = `pci-${card.replace(/[:.]/g, "_")}`;
   let folder: string | undefined; // SwiftShader looks for its configuration in the working directory only
   if (driver === "bundled") {
@@ -118,14 +113,18 @@ export async function tryDriver(
     variables.VK_DRIVER_FILES = bundled.icd;
     folder = bundled.folder;
   }
-  // Dawn and the drivers read all this before the calls below return; what they return is waited for without it.
+  // WebGPU and the drivers read all this before the calls below return; what they return is waited for without it.
   const within = <T>(call: () => T) => withEnvironment(variables, folder, call);
-  const { instance, fresh } = takeInstance(dawn, variables, folder, within);
+  const taken = webgpu.take(variables, folder, within);
+  if ("missing" in taken) return taken;
+  const { instance, fresh } = taken;
   const adapter = await within(() => {
-    const request = () => instance.requestAdapter({ powerPreference: "high-performance" });
+    // To Dawn "fallback adapter" means SwiftShader alone.
+    const forceFallbackAdapter = own && driver !== "gpu";
+    const request = () => instance.requestAdapter({ powerPreference: "high-performance", forceFallbackAdapter });
     return fresh || hear ? withoutLimitWarnings(request, hear) : request();
   });
-  if (!adapter) return { missing: "Dawn finds no adapter that it can use" };
+  if (!adapter) return { missing: `${own ? "Deno's WebGPU" : "Dawn"} finds no adapter that it can use` };
   if (adapter.info.isFallbackAdapter === (driver === "gpu")) {
     parkInstance(instance);
     const name = adapter.info.description || adapter.info.device;
@@ -139,7 +138,7 @@ export async function tryDriver(
         requiredLimits: Object.fromEntries(usedLimits.map((name) => [name, adapter.limits[name] as number])),
       })
     );
-    return { driver, instance, adapter, device };
+    return { driver, implementation, instance, adapter, device };
   } catch (error) {
     const name = adapter.info.description || adapter.info.device;
     throw new UserError(`The driver "${driver}" has ${name}, which gives no device: ${firstLine(error)}`);

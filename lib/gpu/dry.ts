@@ -65,5 +65,6 @@ function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
   };
   const sizes = { subgroupMinSize: subgroupSize, subgroupMaxSize: subgroupSize };
   const info = { vendor: "", description: "no device, shapes only", isFallbackAdapter: software, ...sizes };
-  return { driver: software ? "system" : "gpu", instance: {}, adapter: { info }, device } as unknown as OpenAdapter;
+  const driver = software ? "system" : "gpu";
+  return { driver, implementation: "dawn", instance: {}, adapter: { info }, device } as unknown as OpenAdapter;
 }

@@ -1,7 +1,8 @@
 /** One opened GPU: its queue, what it can do, its compiled kernels, and the errors it reported. */
 import { reasonOf, UserError } from "../errors.ts";
-import type { Driver, OpenAdapter } from "./driver.ts";
+import { type Driver, type OpenAdapter, pciVendors } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
+import type { Implementation } from "./implementation.ts";
 import { parkInstance } from "./instances.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { kernelError } from "./kernel_errors.ts";
@@ -11,6 +12,8 @@ import { polled } from "./poll.ts";
 export interface GpuInfo {
   /** Which kind of driver this is. */
   readonly driver: Driver;
+  /** Whose WebGPU compiles and computes; of a dry GPU, whose it stands for. */
+  readonly implementation: Implementation;
   /** The adapter's own description, "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)" or "NVIDIA H200". */
   readonly name: string;
   /** All that the adapter says of itself, hardware and driver: the same for two GPUs on which the same kernels are fastest. */
@@ -41,6 +44,12 @@ interface MatrixInfo extends GPUAdapterInfo {
     readonly resultComponentType: string;
   }[];
 }
+
+/** Makers by the numbers that Vulkan has for them: what Deno gives for a name. */
+const makers: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(Object.entries(pciVendors).map(([number, maker]) => [`${Number(number)}`, maker])),
+  ...{ "65541": "mesa", "6880": "google" },
+};
 
 /** A compiled kernel, and when it was used last: counted in calls of {@link Gpu.trimPipelines}. */
 interface Compiled {
@@ -79,22 +88,26 @@ export class Gpu {
 
   /** Takes over an opened adapter; `openDevices` makes these. */
   constructor(opened: OpenAdapter, dry = false) {
-    const { driver, instance, adapter, device } = opened;
-    const info = adapter.info;
+    const { driver, implementation, instance, adapter, device } = opened;
+    const info = adapter.info, own = implementation === "deno";
+    const vendor = makers[info.vendor] ?? info.vendor;
     this.#instance = instance;
     this.#device = device;
     if (!dry) open++;
     this.#queue = device.queue;
     this.info = {
       driver,
+      implementation,
       name: info.description || info.device || info.vendor,
-      identity: [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" "),
-      vendor: info.vendor,
+      identity: [vendor, info.architecture, info.device, info.description, own && "in Deno's WebGPU"].filter(Boolean)
+        .join(" "),
+      vendor,
       software: info.isFallbackAdapter,
       subgroupSize: device.features.has("subgroups") && info.subgroupMinSize === info.subgroupMaxSize
         ? info.subgroupMinSize ?? 0
         : 0,
-      timestamps: device.features.has("timestamp-query"),
+      // Deno hands on ticks of the device's clock and does not say how long one is: of a software driver's, a nanosecond.
+      timestamps: device.features.has("timestamp-query") && (!own || info.isFallbackAdapter),
       f16: device.features.has("shader-f16"),
       matrixUnits: device.features.has("chromium-experimental-subgroup-matrix" as GPUFeatureName) &&
         ((info as MatrixInfo).subgroupMatrixConfigs ?? []).some((each) =>

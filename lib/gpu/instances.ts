@@ -27,16 +27,23 @@ const parked: GPU[] = [];
 /** What each instance was made under. */
 const origins = new WeakMap<GPU, string>();
 
+/** An instance to ask for an adapter. */
+export interface Taken {
+  readonly instance: GPU;
+  /** Whether it has not looked for adapters yet. */
+  readonly fresh: boolean;
+}
+
 /**
  * An instance for the environment, and the working directory, as they will be during the call: one without a device if
- * there is any. `fresh` says that it has not looked for adapters yet.
+ * there is any.
  */
 export function takeInstance(
   { create }: Dawn,
   variables: Readonly<Record<string, string | undefined>>,
   folder: string | undefined,
   within: <T>(call: () => T) => T,
-): { instance: GPU; fresh: boolean } {
+): Taken {
   const environment = Object.entries({ ...process.env, ...variables }).sort(([a], [b]) => a < b ? -1 : 1);
   const origin = JSON.stringify([folder, environment]);
   const known = parked.findIndex((instance) => origins.get(instance) === origin);
@@ -48,7 +55,7 @@ export function takeInstance(
 
 /** Takes back an instance whose device is destroyed, or that gave none. */
 export function parkInstance(instance: GPU): void {
-  if (!origins.has(instance)) return; // of a dry device
+  if (!origins.has(instance)) return; // of a dry device, or Deno's, of which there is one
   parked.push(instance);
   if (parked.length <= mostParked) return;
   parked.shift();

@@ -1,4 +1,4 @@
-/** What Dawn says of a kernel that does not compile, or that is given the wrong buffers, as one line. */
+/** What WebGPU says of a kernel that does not compile, or that is given the wrong buffers, as one line. */
 import type { Kernel } from "./kernel.ts";
 
 /**
@@ -6,6 +6,8 @@ import type { Kernel } from "./kernel.ts";
  * other message stays as it is.
  */
 export function kernelError(message: string, kernelOf: (label: string) => Kernel | undefined): string {
+  const naga = nagaError(message, kernelOf);
+  if (naga) return naga;
   const [, descriptor, label] = /\[(ShaderModule|BindGroup)Descriptor "+(.*?)"+\]/.exec(message) ?? [];
   const kernel = descriptor && kernelOf(label);
   if (!kernel) return message;
@@ -21,4 +23,20 @@ export function kernelError(message: string, kernelOf: (label: string) => Kernel
   const [, line, wrong, code] = /Error while parsing WGSL: :(\d+):\d+ error: (.*)\n(.*)/.exec(message) ?? [];
   const origin = kernel.originOf(Number(line));
   return origin ? `${origin}: ${wrong}: ${code.trim()}` : message;
+}
+
+/** The same of the compiler of Deno's own WebGPU, which shows the line below its message and its label in front of the line's number. */
+function nagaError(message: string, kernelOf: (label: string) => Kernel | undefined): string | undefined {
+  const shown = /^\s*Shader(?: '(.*)')? (?:parsing|validation) error: (.*)\n\s*┌─ (.*):(\d+):\d+\n.*\n\d+ │(.*)/.exec(
+    message,
+  );
+  if (!shown) return undefined;
+  const [, label, said, place, line, code] = shown;
+  const origin = kernelOf(label ?? place)?.originOf(Number(line));
+  if (!origin) return undefined;
+  // What is invalid about an entry point follows behind the line, what it is made of in between.
+  const reason = message.trimEnd().split("\n").findLast((each) =>
+    each.startsWith("  = ") && !/ is invalid$/.test(each)
+  );
+  return `${origin}: ${label === undefined && reason ? reason.slice("  = ".length) : said}: ${code.trim()}`;
 }

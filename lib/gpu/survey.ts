@@ -1,8 +1,9 @@
 /** Which drivers there are, and why others are not. */
 import { reasonOf } from "../errors.ts";
 import { firstLine } from "../text.ts";
-import { type Driver, listCards, loadDawn, remedies, tryDriver, usedFeatures, usedLimits } from "./driver.ts";
+import { type Driver, listCards, remedies, tryDriver, usedFeatures, usedLimits } from "./driver.ts";
 import { Gpu } from "./gpu.ts";
+import { loadWebGpu } from "./implementation.ts";
 
 /** What was found of a driver. */
 export interface FoundDriver {
@@ -46,16 +47,15 @@ export async function lookAtDriver(driver: Driver): Promise<FoundDriver> {
     }
   };
   try {
-    const opened = await tryDriver(await loadDawn(), driver, 0, undefined, hear);
+    const opened = await tryDriver(await loadWebGpu(), driver, 0, undefined, hear);
     if (!("adapter" in opened)) return { driver, missing: opened.missing, remedy: remedies[driver], said };
-    const { adapter: { info, features, limits } } = opened;
-    new Gpu(opened).close();
+    const { adapter: { info, features, limits } } = opened, gpu = new Gpu(opened), { name, vendor } = gpu.info;
+    gpu.close();
     return {
       driver,
       adapter: {
-        name: info.description || info.device || info.vendor,
-        vendor: info.vendor,
-        cards: info.isFallbackAdapter ? [] : listCards(info.vendor),
+        ...{ name, vendor },
+        cards: info.isFallbackAdapter ? [] : listCards(vendor),
         features: usedFeatures.filter((each) => features.has(each)),
         subgroups: [info.subgroupMinSize ?? 0, info.subgroupMaxSize ?? 0],
         limits: Object.fromEntries(usedLimits.map((name) => [name, limits[name] as number])),

@@ -42,6 +42,10 @@ export interface AgreementReport {
   readonly schema: 2;
   /** Number of ranks. */
   readonly devices: number;
+  /** What carries messages between the real ranks, "mpi"; absent where all are in one process. */
+  readonly transport?: string;
+  /** Its library, with the version. */
+  readonly library?: string;
   /**
    * How many times as long an action takes while all other devices are busy: 1 on GPUs of their own, more where devices share
    * memory bandwidth, or cores with the host. Measured by comparing the device times of real steps' actions with those of
@@ -66,20 +70,34 @@ interface Twins {
  * Takes `rounds` counted rounds of each in turn, the one first in one round and the other in the next; schedules of several
  * placements one placement after the other, since a ratio is of one schedule.
  *
+ * Where the real ranks are in several processes, one of them has the virtual devices; the others call it without, and take their part in the
+ * real rounds.
+ *
  * @throws {UserError} When `rounds` is no whole number of 1 or more.
  */
+export function measureAgreement(real: Measurement, virtual: Measurement, rounds: number): Promise<AgreementReport>;
+/** The same for processes of which one has the virtual devices: the others give none, and get no report. */
+export function measureAgreement(
+  real: Measurement,
+  virtual: Measurement | undefined,
+  rounds: number,
+): Promise<AgreementReport | undefined>;
 export async function measureAgreement(
   real: Measurement,
-  virtual: Measurement,
+  virtual: Measurement | undefined,
   rounds: number,
-): Promise<AgreementReport> {
+): Promise<AgreementReport | undefined> {
   expectValue("measureAgreement: rounds", rounds, positive);
   const taken: Twins[][] = []; // by pair of schedules
   try {
     for (let placement = 0; placement < real.placements; placement++) {
       await real.open(placement);
-      await virtual.open(placement);
+      await virtual?.open(placement);
       for (let round = 1; round <= rounds; round++) {
+        if (!virtual) {
+          await real.round();
+          continue;
+        }
         const first = round % 2 ? virtual : real;
         const one = await first.round();
         const other = await (first === real ? virtual : real).round();
@@ -87,17 +105,19 @@ export async function measureAgreement(
         clock.forEach(({ pair, steps }, at) => (taken[pair] ??= []).push({ real: steps, virtual: composed[at].steps }));
       }
       real.close();
-      virtual.close();
+      virtual?.close();
     }
   } finally {
     real.close();
-    virtual.close();
+    virtual?.close();
   }
+  if (!virtual) return undefined;
   const contention = contentionOf(taken.flat());
   const [realReport, virtualReport] = [real.report(), virtual.report()];
   return {
     schema: 2,
     devices: realReport.devices,
+    ...(realReport.library === undefined ? {} : { transport: realReport.transport, library: realReport.library }),
     contention,
     rows: realReport.gains.map(({ schedule }, index) => ({
       schedule,

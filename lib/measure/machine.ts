@@ -6,6 +6,7 @@ import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import type { Implementation } from "../gpu/implementation.ts";
 
 /** What a result names beside its numbers. */
 export interface Machine {
@@ -17,7 +18,7 @@ export interface Machine {
   readonly twobp: string;
   /** Of the sources, "abc1234" or "abc1234 with changes"; absent outside of a checkout, as in an installed package. */
   readonly commit?: string;
-  /** Version of the npm package that computes, or "none" where it is not installed. */
+  /** Version of the npm package that computes, or "none" where it is not installed; "of Deno" where Deno's own WebGPU is asked for. */
   readonly webgpu: string;
   /** ISO 8601, UTC. */
   readonly date: string;
@@ -36,7 +37,7 @@ export function describeMachine(): Machine {
     runtime: deno ? `Deno ${deno}` : bun ? `Bun ${bun}` : `Node ${node}`,
     twobp: version,
     ...(commit ? { commit } : {}),
-    webgpu: webgpuVersion(),
+    webgpu: process.env.TWOBP_WEBGPU === "deno" ? "of Deno" : webGpuVersion("dawn"),
     date: new Date().toISOString(),
   };
 }
@@ -70,7 +71,9 @@ export function commitOf(folder: string): string | undefined {
   }
 }
 
-function webgpuVersion(): string {
+/** The version of what computes: of the npm package, or of the runtime that it is part of; "none" where it is not there. */
+export function webGpuVersion(implementation: Implementation): string {
+  if (implementation === "deno") return process.versions.deno ?? "none";
   try {
     return createRequire(import.meta.url)("webgpu/package.json").version;
   } catch {

@@ -1,4 +1,5 @@
 /** BERT, trained to fill in masked tokens (Devlin et al., arXiv 1810.04805): post-norm encoder blocks, GELU, learned positions. */
+import { made } from "../recipes.ts";
 import { UserError } from "../errors.ts";
 import { selfAttention } from "../layers/attention.ts";
 import { withDropout } from "../layers/dropout.ts";
@@ -150,23 +151,27 @@ export function bert(name: string, configuration: BertConfiguration): Model {
     ),
   ];
   const decoder = linear("head.decoder", width, vocabulary, { bias: true, transposed: true });
-  return defineModel({
-    name,
-    configuration: { ...configuration, epsilon },
-    task: "masked-token",
-    inputs: { shape: [length], vocabulary },
-    sides: { lengths: { type: "u32", shape: [], least: 1, most: length, otherwise: length } },
-    loss: crossEntropy(),
-    layers: [
-      sequential(withDropout("embeddings.dropout", dropping, embeddings, norm("embeddings.norm"))),
-      ...Array.from({ length: blocks }, (_, index) => block(`blocks.${index}`)).flat(),
-      sequential([
-        linear("head.dense", width, width, { bias: true }),
-        gelu(),
-        norm("head.norm"),
-        decoder,
-      ]),
-    ],
-    tied: [[embeddings.table, decoder.parameters[0]]],
-  });
+  return made(
+    "bert",
+    [name, configuration],
+    defineModel({
+      name,
+      configuration: { ...configuration, epsilon },
+      task: "masked-token",
+      inputs: { shape: [length], vocabulary },
+      sides: { lengths: { type: "u32", shape: [], least: 1, most: length, otherwise: length } },
+      loss: crossEntropy(),
+      layers: [
+        sequential(withDropout("embeddings.dropout", dropping, embeddings, norm("embeddings.norm"))),
+        ...Array.from({ length: blocks }, (_, index) => block(`blocks.${index}`)).flat(),
+        sequential([
+          linear("head.dense", width, width, { bias: true }),
+          gelu(),
+          norm("head.norm"),
+          decoder,
+        ]),
+      ],
+      tied: [[embeddings.table, decoder.parameters[0]]],
+    }),
+  );
 }

@@ -1,4 +1,5 @@
 /** LLaMa-like decoder-only transformers (Touvron et al., arXiv 2302.13971): RMSNorm, rotary positions, SwiGLU. */
+import { made } from "../recipes.ts";
 import { UserError } from "../errors.ts";
 import { selfAttention } from "../layers/attention.ts";
 import { withDropout } from "../layers/dropout.ts";
@@ -159,43 +160,49 @@ export function llama(name: string, configuration: LlamaConfiguration): Model {
   };
   const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: tied });
-  return defineModel({
-    name,
-    configuration: {
-      vocabulary,
-      width,
-      blocks,
-      heads,
-      kvHeads,
-      headSize,
-      hidden,
-      length,
-      epsilon,
-      ropeTheta,
-      ...Object.fromEntries(Object.entries(ropeScaling ?? {}).map(([field, value]) => [`ropeScaling.${field}`, value])),
-      ...rate > 0 ? { dropout: rate } : {},
-      ...documents ? { documents: 1 } : {},
-    },
-    task: "next-token",
-    inputs: { shape: [length], vocabulary },
-    ...documents
-      ? { sides: { starts: { type: "u32", shape: [length], least: 0, most: length - 1, otherwise: 0 } } }
-      : {},
-    loss: crossEntropy(),
-    layers: [
-      dropped("embedding", tokens),
-      ...Array.from({ length: blocks }, (_, block) => {
-        const [attention, mlp] = [`blocks.${block}.attention`, `blocks.${block}.mlp`];
-        return [
-          preNorm(
-            normed(attention),
-            dropped(attention, selfAttention(attention, attending)),
-          ),
-          preNorm(normed(mlp), dropped(mlp, swigluMlp(mlp, { width, hidden, outputDeviation }))),
-        ];
-      }).flat(),
-      sequential([rmsNorm("norm", width, epsilon), head]),
-    ],
-    ...tied ? { tied: [[tokens.parameters[0], head.parameters[0]]] } : {},
-  });
+  return made(
+    "llama",
+    [name, configuration],
+    defineModel({
+      name,
+      configuration: {
+        vocabulary,
+        width,
+        blocks,
+        heads,
+        kvHeads,
+        headSize,
+        hidden,
+        length,
+        epsilon,
+        ropeTheta,
+        ...Object.fromEntries(
+          Object.entries(ropeScaling ?? {}).map(([field, value]) => [`ropeScaling.${field}`, value]),
+        ),
+        ...rate > 0 ? { dropout: rate } : {},
+        ...documents ? { documents: 1 } : {},
+      },
+      task: "next-token",
+      inputs: { shape: [length], vocabulary },
+      ...documents
+        ? { sides: { starts: { type: "u32", shape: [length], least: 0, most: length - 1, otherwise: 0 } } }
+        : {},
+      loss: crossEntropy(),
+      layers: [
+        dropped("embedding", tokens),
+        ...Array.from({ length: blocks }, (_, block) => {
+          const [attention, mlp] = [`blocks.${block}.attention`, `blocks.${block}.mlp`];
+          return [
+            preNorm(
+              normed(attention),
+              dropped(attention, selfAttention(attention, attending)),
+            ),
+            preNorm(normed(mlp), dropped(mlp, swigluMlp(mlp, { width, hidden, outputDeviation }))),
+          ];
+        }).flat(),
+        sequential([rmsNorm("norm", width, epsilon), head]),
+      ],
+      ...tied ? { tied: [[tokens.parameters[0], head.parameters[0]]] } : {},
+    }),
+  );
 }

@@ -1,4 +1,5 @@
 /** Mamba language models (Gu and Dao, arXiv 2312.00752): Mamba blocks alone, the output head tied to the embedding. */
+import { made } from "../recipes.ts";
 import { embedding } from "../layers/embedding.ts";
 import { linear } from "../layers/linear.ts";
 import { mambaMixer } from "../layers/mamba.ts";
@@ -54,23 +55,27 @@ export function mamba(name: string, configuration: MambaConfiguration): Model {
   const outputBound = 1 / Math.sqrt(expand * width * blocks);
   const tokens = embedding("embedding", vocabulary, width);
   const head = linear("head", width, vocabulary, { transposed: true });
-  return defineModel({
-    name,
-    configuration: { ...configuration, epsilon },
-    task: "next-token",
-    inputs: { shape: [length], vocabulary },
-    loss: crossEntropy(),
-    layers: [
-      tokens,
-      ...Array.from({ length: blocks }, (_, block) =>
-        preNorm(
-          rmsNorm(`blocks.${block}.norm`, width, epsilon),
-          mambaMixer(`blocks.${block}.mixer`, { width, expand, state, rank, length, outputBound }),
-        )),
-      sequential([rmsNorm("norm", width, epsilon), head]),
-    ],
-    tied: [[tokens.parameters[0], head.parameters[0]]],
-  });
+  return made(
+    "mamba",
+    [name, configuration],
+    defineModel({
+      name,
+      configuration: { ...configuration, epsilon },
+      task: "next-token",
+      inputs: { shape: [length], vocabulary },
+      loss: crossEntropy(),
+      layers: [
+        tokens,
+        ...Array.from({ length: blocks }, (_, block) =>
+          preNorm(
+            rmsNorm(`blocks.${block}.norm`, width, epsilon),
+            mambaMixer(`blocks.${block}.mixer`, { width, expand, state, rank, length, outputBound }),
+          )),
+        sequential([rmsNorm("norm", width, epsilon), head]),
+      ],
+      tied: [[tokens.parameters[0], head.parameters[0]]],
+    }),
+  );
 }
 
 const publicSizes = { vocabulary: 50_280, state: 16, expand: 2, length: 1024 };

@@ -2,6 +2,7 @@
  * Residual networks for images (He et al., arXiv 1512.03385) with the structure, the names and the initial weights of torchvision's,
  * whose blocks have their stride in the 3 x 3 convolution.
  */
+import { made } from "../recipes.ts";
 import { batchNorm } from "../layers/batch_norm.ts";
 import { conv2d } from "../layers/conv2d.ts";
 import type { BatchNormOptions } from "../ops/batch_norm.ts";
@@ -78,14 +79,18 @@ export function resnet(name: string, configuration: ResnetConfiguration): Model 
   // PyTorch starts linear layers with uniform numbers; these are normal, with the same deviation, and no bias.
   const classifier = linear("fc", inputs, classes, { initial: { normal: 1 / Math.sqrt(3 * inputs) }, bias: true });
   layers.push(sequential([averagePool(), classifier]));
-  return defineModel({
-    name,
-    configuration: { blocks: blocks.reduce((sum, count) => sum + count, 0), width, size, classes, ...constants },
-    task: "image",
-    inputs: { shape: [size, size, 3] },
-    loss: crossEntropy(),
-    layers,
-  });
+  return made(
+    "resnet",
+    [name, configuration],
+    defineModel({
+      name,
+      configuration: { blocks: blocks.reduce((sum, count) => sum + count, 0), width, size, classes, ...constants },
+      task: "image",
+      inputs: { shape: [size, size, 3] },
+      loss: crossEntropy(),
+      layers,
+    }),
+  );
 }
 
 /** A convolution and the normalisation of its result, with a ReLU behind it perhaps. */

@@ -6,9 +6,10 @@ import { modeNote } from "./throughput.ts";
 import { joinedNote } from "./variant.ts";
 
 /** One line on what was run on what. */
-export function agreementTitle({ devices, real, rows: [{ gain }] }: AgreementReport): string {
+export function agreementTitle({ devices, library, real, rows: [{ gain }] }: AgreementReport): string {
   const rounds = gain.each ? ` of ${gain.each.length} rounds` : "";
-  return `${real.model.name} on ${devices} devices, ${real.adapter}; virtual over real, median (quartiles)${rounds}`;
+  const where = library === undefined ? "" : `, the real ones in processes of their own, ${library}`;
+  return `${real.model.name} on ${devices} devices, ${real.adapter}${where}; virtual over real, median (quartiles)${rounds}`;
 }
 
 /** Step times and gains of virtual devices over those of real ones, with contention and as if each device were alone. */

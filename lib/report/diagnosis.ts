@@ -62,7 +62,8 @@ function facts(diagnosis: Diagnosis): Rows {
     said.forEach((line) => shown.add(line));
   }
   if (!devices) return rows;
-  const { mode } = devices;
+  const { mode, implementation, version } = devices;
+  rows.push(["WebGPU", implementation === "deno" ? `wgpu and naga, of Deno ${version}` : `Dawn, of webgpu ${version}`]);
   const at = together === undefined ? "" : `; at once they take ${together.toFixed(2)} of one after the other`;
   rows.push(["Devices", `2 ${mode}${at}`]);
   if (values) {

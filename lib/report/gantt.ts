@@ -1,12 +1,11 @@
 import type { Mode } from "../gpu/devices.ts";
-import { formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
+import { type Action, formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
 import { categories } from "../memory.ts";
 import type { MemoryPoint, RankMemory } from "../schedules/price/memory_timeline.ts";
-import type { Span } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
 import { lower } from "../schedules/program.ts";
 import { type Figure, kindColours, kindNames, kindTextColours, memoryColours, sumColour } from "./style.ts";
-import type { Timeline } from "./timeline.ts";
+import { clocksText, type Timeline } from "./timeline.ts";
 import { variantOf } from "./variant.ts";
 
 /** How to draw. */
@@ -27,6 +26,8 @@ export interface GanttOptions {
 
 /** Above this many ranks their memory is drawn as lines in one panel. */
 const ranksWithPanels = 16;
+/** How opaque the bars of a rank's later stages are, besides those of its first. */
+export const laterStageOpacity = 0.6;
 const rowPixels = 44;
 const panelPixels = 74;
 const onePanelPixels = 220;
@@ -42,7 +43,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   checkSpans(lower(schedule), timeline.spans);
   const { memory, mode = "simulated", unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
   const memoryUntil = options.memoryUntil ?? Math.max(0, ...(memory ?? []).map(({ peak }) => peak));
-  const devices = schedule.actions.length;
+  const devices = schedule.actions.length, { clocks } = timeline;
   const ranks = Array.from({ length: devices }, (_, rank) => rank);
   const panels = !memory ? 0 : devices > ranksWithPanels ? 1 : devices;
   const barPixels = rowPixels * devices;
@@ -50,7 +51,7 @@ export function ganttFigure(schedule: Schedule, timeline: Timeline, options: Gan
   const space = barPixels + panel * panels + (panels > 0 ? 30 : 0);
   const data = bars(schedule, timeline, unit);
   const layout: Record<string, unknown> = {
-    title: { text: `${variantOf(schedule)} on ${devices} ${mode} devices` },
+    title: { text: `${variantOf(schedule)} on ${devices} ${mode} devices${clocks ? `; ${clocksText(clocks)}` : ""}` },
     height: space + 132,
     barmode: "overlay",
     bargap: 0.18,
@@ -124,7 +125,7 @@ function bars(
       base: own.map(({ start }) => start),
       x: own.map(({ start, end }) => end - start),
       width: track.width,
-      text: own.map(label),
+      text: own.map(({ action }) => labelOf(action)),
       textposition: "inside",
       insidetextanchor: "middle",
       textangle: 0,
@@ -132,7 +133,7 @@ function bars(
       marker: {
         color: kindColours[kind],
         // Later stages of a rank are paler.
-        opacity: own.map(({ rank, action }) => action.stage === first[rank] ? 1 : 0.6),
+        opacity: own.map(({ rank, action }) => action.stage === first[rank] ? 1 : laterStageOpacity),
         line: {
           color: own.map((span) => critical.has(span) ? "#000000" : "#ffffff"),
           width: own.map((span) => critical.has(span) ? 2 : 0.5),
@@ -178,8 +179,8 @@ function bars(
   return data;
 }
 
-/** Micro-batch, or the first and the last of several. */
-function label({ action: { microbatches } }: Span): string {
+/** What a bar says: its micro-batch, or the first and the last of several. */
+export function labelOf({ microbatches }: Action): string {
   const last = microbatches[microbatches.length - 1];
   return microbatches.length > 1 ? `${microbatches[0]}-${last}` : `${last}`;
 }
@@ -220,8 +221,8 @@ function lines(memory: readonly RankMemory[], until: number, unit: string): Reco
   }));
 }
 
-/** The curve with one point a moment, the last that counts, up to the end of the axis. */
-function steps(points: readonly MemoryPoint[], until: number, value: (point: MemoryPoint) => number) {
+/** The curve of a rank's memory with one point a moment, the last that counts, up to the end of the axis. */
+export function steps(points: readonly MemoryPoint[], until: number, value: (point: MemoryPoint) => number) {
   const x: number[] = [];
   const y: number[] = [];
   for (const point of points) {

@@ -2,7 +2,7 @@ import type { Action, Schedule } from "../schedules/schedule.ts";
 import type { Span, SumSpan } from "../schedules/price/simulate.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
 import { lower } from "../schedules/program.ts";
-import type { Timeline } from "./timeline.ts";
+import { clocksText, type Timeline } from "./timeline.ts";
 
 /** How to draw in a terminal. */
 export interface GanttTextOptions {
@@ -20,7 +20,7 @@ const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72
 
 /**
  * A step as lines of text: one line a rank, each action its kind and micro-batch over its time, blanks where the rank
- * idles, and a scale below. Sums over replicas stand in a line of their own below their rank's, each S and its stage. Where there is no room for names, kinds alone remain, in lower case for any but the first
+ * idles, and a scale below, under it how well clocks of several devices agree, where that is known. Sums over replicas stand in a line of their own below their rank's, each S and its stage. Where there is no room for names, kinds alone remain, in lower case for any but the first
  * stage of a rank.
  *
  * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
@@ -49,7 +49,8 @@ export function ganttText(schedule: Schedule, timeline: Timeline, options: Gantt
     if (sums.length === 0) return [actions];
     return [actions, "sums ".padStart(label(0).length) + line(own.map(barOfSum), perUnit, columns, colour)];
   });
-  return `${[...drawn, " ".repeat(label(0).length) + axis(columns, perUnit)].join("\n")}\n`;
+  const below = [axis(columns, perUnit), ...timeline.clocks ? [clocksText(timeline.clocks)] : []];
+  return `${[...drawn, ...below.map((line) => " ".repeat(label(0).length) + line)].join("\n")}\n`;
 }
 
 /** Columns a unit of time: enough for the names where they fit, else as many whole ones for the shortest as there are. */

@@ -93,5 +93,5 @@ export {
   throughputTitle,
 } from "./throughput.ts";
 export type { Timeline } from "./timeline.ts";
-export { chromeTrace, type TraceOptions } from "./trace.ts";
+export { chromeTrace, chromeTraces, type ComparedStep, type TraceOptions } from "./trace.ts";
 export { joinedNote } from "./variant.ts";

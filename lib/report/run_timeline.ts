@@ -1,8 +1,10 @@
 /** A step as it ran, for drawings. */
+import { UserError } from "../errors.ts";
 import type { Mode } from "../gpu/devices.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { replayCosts, type Transfer as TransferTime } from "../measure/costs.ts";
 import type { SumTime } from "../runtime/replica_sums.ts";
+import { type Clocks, clocksOf, onFirstClock } from "../runtime/clocks.ts";
 import type { StepResult } from "../runtime/step.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { simulate, type Span, type SumSpan } from "../schedules/price/simulate.ts";
@@ -15,7 +17,9 @@ import { type Timeline, transfersOf } from "./timeline.ts";
  * On virtual devices the measured actions are composed as `simulate()` does. On real ones each device has a clock of its own: a
  * gradient cannot be used before it is made, so every transfer bounds how far two clocks are apart, those of activations from
  * one side and those of gradients from the other. Clocks within the bounds are taken as one; others are set to the middle, as
- * NTP does (RFC 5905, section 8), so that a drawing can be off by half the round trip of a message.
+ * NTP does (RFC 5905, section 8), so that a drawing can be off by half the round trip of a message. Clocks that were compared, by
+ * `readClocks` and `clocksBetween` of `twobp/runtime`, are taken as those found them, drift included; then the timeline says how
+ * wrong that may be, and the order of a message's two ends within that is not mended.
  *
  * Of several replicas it is the first, on real devices with its sums over all: each behind the action that it waited for, as long as the
  * host has seen it take.
@@ -39,16 +43,31 @@ import { type Timeline, transfersOf } from "./timeline.ts";
 export function runTimeline(
   schedule: Schedule,
   mode: Mode,
-  { intervals: all, optimizerAfter, sums = [] }: Pick<StepResult, "intervals" | "optimizerAfter" | "sums">,
+  { intervals: all, optimizerAfter, sums = [], clocks }:
+    & Pick<StepResult, "intervals" | "optimizerAfter" | "sums">
+    & { readonly clocks?: Clocks },
   transfer?: TransferTime,
 ): Timeline | undefined {
   if (!all) return undefined;
-  const intervals = all.slice(0, schedule.actions.length);
-  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, intervals, transfer, optimizerAfter));
+  if (clocks && clocks.peers.length !== all.length) {
+    throw new UserError(
+      `runTimeline: the clocks are those of ${clocks.peers.length} devices, and the step is of ${all.length}`,
+    );
+  }
+  const own = all.slice(0, schedule.actions.length);
+  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, own, transfer, optimizerAfter));
+  const intervals = clocks
+    ? own.map((list, rank) =>
+      list.map(({ start, end }): Interval => ({
+        start: onFirstClock(clocks.peers[rank], start),
+        end: onFirstClock(clocks.peers[rank], end),
+      }))
+    )
+    : own;
   const spans = schedule.actions.flatMap((actions, rank) =>
     actions.map((action, index): Span => ({ rank, index, action, ...intervals[rank][index] }))
   );
-  const offsets = clockOffsets(schedule, spans);
+  const offsets = clocks ? intervals.map(() => 0) : clockOffsets(schedule, spans);
   const start = spans.reduce((least, span) => Math.min(least, span.start + offsets[span.rank]), Infinity);
   const moved = spans.map((span) => ({ ...span, ...shift(span, offsets[span.rank] - start) }));
   // A rank's last pass may be its optimizer's, which is no action.
@@ -59,6 +78,7 @@ export function runTimeline(
     spans: moved,
     makespan: ends.reduce((most, end) => Math.max(most, end)),
     ...(sums.length > 0 ? { sums: sumsAfter(schedule, moved, sums) } : {}),
+    ...(clocks ? { clocks: clocksOf(clocks.peers.slice(0, schedule.actions.length)) } : {}),
   };
 }
 

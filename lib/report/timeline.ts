@@ -1,4 +1,5 @@
 import type { Span, SumSpan } from "../schedules/price/simulate.ts";
+import type { Clocks } from "../runtime/clocks.ts";
 import { isMessage, type Program } from "../schedules/program.ts";
 
 /** What drawings need of a step, simulated or measured: `simulate()` returns it, and a run can. */
@@ -11,6 +12,18 @@ export interface Timeline {
   readonly sums?: readonly SumSpan[];
   /** Chain of actions that sets the makespan, first to last. */
   readonly criticalPath?: readonly Span[];
+  /** How the clocks of its ranks were put on one, where they were compared: said in drawings, and in the metadata of traces. */
+  readonly clocks?: Clocks;
+}
+
+/** What drawings say of the clocks of a step's ranks, in a line. */
+export function clocksText({ peers, error }: Clocks): string {
+  if (error === 0) {
+    return peers.length > 1 ? "all ranks read one clock" : "the rank's own clock";
+  }
+  return `clocks of ${1 + Math.max(...peers.map(({ group }) => group))} devices aligned, \u00b1${
+    (error * 1000).toPrecision(3).replace(/\.0+$/, "")
+  } \u00b5s`;
 }
 
 /** An output that one rank makes and another uses. */

@@ -2,9 +2,10 @@ import { formatAction, type Schedule } from "../schedules/schedule.ts";
 import { categories } from "../memory.ts";
 import type { RankMemory } from "../schedules/price/memory_timeline.ts";
 import type { Span } from "../schedules/price/simulate.ts";
+import type { Clocks } from "../runtime/clocks.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
 import { lower, type Program } from "../schedules/program.ts";
-import { type Timeline, type Transfer, transfersOf } from "./timeline.ts";
+import { clocksText, type Timeline, type Transfer, transfersOf } from "./timeline.ts";
 
 /** How to write a trace. */
 export interface TraceOptions {
@@ -21,6 +22,9 @@ export interface TraceOptions {
  * rank with every action at its real duration, one below it for its sums over replicas, a flow arrow for every transfer between ranks, and memory counters.
  * Simulated and measured steps are written alike.
  *
+ * Where the ranks' clocks were compared, that is a label of the process, and under `otherData` in the file: of each rank what was
+ * added to its times, its drift in millionths, and how wrong that may be.
+ *
  * Times are whole nanoseconds, in microseconds of three decimals: starts and ends are rounded, a duration is their
  * difference. Only an action shorter than a nanosecond is drawn one long, at the cost of what follows. An arrow that would
  * point back in time, as clocks of several devices can have it, is left out.
@@ -28,7 +32,7 @@ export interface TraceOptions {
  * @throws {UserError} What `validate()` says of the schedule, and for times of another one.
  */
 export function chromeTrace(schedule: Schedule, timeline: Timeline, options: TraceOptions = {}): string {
-  return traceText(eventsOf({ schedule, timeline, ...options }, 0));
+  return traceText([{ schedule, timeline, ...options }]);
 }
 
 /** A step of several that are to be compared, and how to write it. */
@@ -45,12 +49,28 @@ export interface ComparedStep extends TraceOptions {
  * @throws {UserError} As that does.
  */
 export function chromeTraces(steps: readonly ComparedStep[]): string {
-  return traceText(steps.flatMap((step, pid) => eventsOf(step, pid)));
+  return traceText(steps);
 }
 
-function traceText(events: readonly object[]): string {
+function traceText(steps: readonly ComparedStep[]): string {
+  const events = steps.flatMap((step, pid) => eventsOf(step, pid));
   const lines = events.map((event) => JSON.stringify(event)).join(",\n");
-  return `{"displayTimeUnit":"ms","traceEvents":[\n${lines}\n]}\n`;
+  const clocks = steps.flatMap(({ schedule, title = schedule.name, timeline: { clocks } }) =>
+    clocks ? [{ step: title, ...clocksData(clocks) }] : []
+  );
+  const about = clocks.length > 0 ? `"otherData":${JSON.stringify({ clocks })},` : "";
+  return `{"displayTimeUnit":"ms",${about}"traceEvents":[\n${lines}\n]}\n`;
+}
+
+/** What was done to the times of each rank, in milliseconds. */
+function clocksData(clocks: Clocks) {
+  return {
+    about: clocksText(clocks),
+    errorMs: clocks.error,
+    ranks: clocks.peers.map(({ at, offset, drift, error, group }, rank) => ({
+      ...{ rank, clock: group, at, offsetMs: offset, driftPpm: drift * 1e6, errorMs: error },
+    })),
+  };
 }
 
 function eventsOf({ schedule, timeline, ...options }: ComparedStep, pid: number): Record<string, unknown>[] {
@@ -59,6 +79,9 @@ function eventsOf({ schedule, timeline, ...options }: ComparedStep, pid: number)
   const { microseconds = 1000, memory, title = schedule.name } = options;
   const nanoseconds = (time: number) => Math.round(time * microseconds * 1000);
   const events: Record<string, unknown>[] = [{ ph: "M", pid, name: "process_name", args: { name: title } }];
+  if (timeline.clocks) {
+    events.push({ ph: "M", pid, name: "process_labels", args: { labels: clocksText(timeline.clocks) } });
+  }
   const { sums = [] } = timeline, ranks = schedule.actions.length;
   const trackOf = (tid: number, name: string, sort_index: number) => {
     events.push({ ph: "M", pid, tid, name: "thread_name", args: { name } });

@@ -41,8 +41,8 @@ export function enterCompany(pipeline: object, world: World): void {
 
 /** The company of a pipeline. */
 export function companyOf(pipeline: object): Company {
-  const { exchange, peers: [first] } = worlds.get(pipeline) ?? { peers: [0] };
-  if (!exchange) return { isFirst: true, anyOf: (own) => Promise.resolve(own), once: (run) => run() };
+  const { exchange, lead, peers: [first] } = worlds.get(pipeline) ?? { peers: [0] };
+  if (!exchange || lead) return { isFirst: true, anyOf: (own) => Promise.resolve(own), once: (run) => run() };
   const isFirst = first === 0;
   return {
     isFirst,

@@ -28,6 +28,14 @@ export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "../gpu/
 export type { Storage } from "../gpu/pool.ts";
 export type { Interval } from "../gpu/timing.ts";
 
+export {
+  type Clock,
+  type ClockBounds,
+  type ClockReading,
+  type Clocks,
+  clocksBetween,
+  type PeerReading,
+} from "./clocks.ts";
 export type { EvaluateOptions, EvaluationResult } from "./evaluate.ts";
 export type { GeneratedToken, GenerationOptions, GenerationResult } from "./generate.ts";
 export type { NotFinite } from "./finish.ts";
@@ -37,6 +45,7 @@ export { openWorld, type ProcessSet, type WorldOptions } from "./open_world.ts";
 export { partition } from "./partition.ts";
 export { createPipeline, type Pipeline, type PipelineOptions, type Precision } from "./pipeline.ts";
 export type { RankPeak } from "./rank.ts";
+export { readClocks } from "./read_clocks.ts";
 export type { SumTime } from "./replica_sums.ts";
 export { parseRecompute, type RecomputePolicy, type RecomputeText, withRecompute } from "./recompute.ts";
 export type { SamplingOptions } from "./sampling.ts";

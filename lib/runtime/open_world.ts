@@ -3,8 +3,9 @@ import { availableParallelism, cpus } from "node:os";
 import { reasonOf, UserError } from "../errors.ts";
 import { type DeviceSet, openPlaced } from "../gpu/devices.ts";
 import type { Driver } from "../gpu/driver.ts";
-import { anything, expectFields, optional, positive, type Rules } from "../rules.ts";
-import { joinJob, together } from "./transports/mpi/job.ts";
+import { anything, expectFields, flag, optional, positive, type Rules } from "../rules.ts";
+import { createLead } from "./lead.ts";
+import { type Job, joinJob, together } from "./transports/mpi/job.ts";
 import { overMpi } from "./transports/mpi/transport.ts";
 import type { WorldSet } from "./world.ts";
 
@@ -24,9 +25,17 @@ export interface WorldOptions {
   readonly devices?: number;
   /** As for `openDevices`. */
   readonly driver?: Driver;
+  /**
+   * Whether all other processes are workers, `deno task worker`, which make and join what this one, the first, calls: a notebook, or
+   * another program that is one process. Not by default: every process makes the same calls.
+   */
+  readonly workers?: boolean;
 }
 
-const rules: Rules<WorldOptions> = { devices: optional(positive), driver: anything };
+const rules: Rules<WorldOptions> = { devices: optional(positive), driver: anything, workers: optional(flag) };
+
+/** What a process is among those of its job: one that calls what all call, the one that workers follow, or a worker. */
+type Role = "equal" | "first" | "worker";
 
 /**
  * Opens this process's devices of a pipeline whose ranks are in several processes, on one machine or on many, started by
@@ -58,9 +67,16 @@ const rules: Rules<WorldOptions> = { devices: optional(positive), driver: anythi
  */
 export async function openWorld(options: WorldOptions = {}): Promise<ProcessSet> {
   expectFields("openWorld", options, rules);
+  return (await openAs(options.workers ? "first" : "equal", options)).set;
+}
+
+/** The same, for a process of this role, and the job. */
+export async function openAs(role: Role, options: WorldOptions): Promise<{ set: ProcessSet; job: Job }> {
   const { devices: count = 1, driver } = options;
   const job = await joinJob(), { rank, members } = job;
-  const counts = await together(job, count) as readonly number[];
+  const told = await together(job, { count, role }) as readonly { count: number; role: Role }[];
+  expectRoles(told.map(({ role }) => role));
+  const counts = told.map(({ count }) => count);
   const placeOf = counts.flatMap((many) => Array.from({ length: many }, (_, at) => at));
   const processOf = counts.flatMap((many, process) => new Array<number>(many).fill(process));
   const sum = (processes: readonly number[]) => processes.reduce((all, process) => all + counts[process], 0);
@@ -85,7 +101,9 @@ export async function openWorld(options: WorldOptions = {}): Promise<ProcessSet>
   }
   const peers = Array.from({ length: count }, (_, at) => neighbours.first + at);
   const notice = set.devices[0].gpu.info.software ? coresNotice(neighbours.all) : undefined;
-  return {
+  const lead = role === "first" ? createLead(job) : undefined;
+  const own = set;
+  const world: ProcessSet = {
     ...set,
     ...notice === undefined ? {} : { notice },
     world: {
@@ -94,12 +112,33 @@ export async function openWorld(options: WorldOptions = {}): Promise<ProcessSet>
       transport: "mpi",
       library: job.mpi.version,
       connect: overMpi(job, { processOf, placeOf, most: Math.max(...counts) }, peers),
-      exchange: (own) => together(job, own),
+      ...lead ? { lead } : {},
+      exchange: lead
+        ? () => Promise.reject(new UserError("Workers do not measure: let all processes run the measurement alike"))
+        : (own) => together(job, own),
     },
     process: rank,
     processes: job.size,
     library: job.mpi.version,
+    close() {
+      lead?.end();
+      own.close();
+    },
   };
+  return { set: world, job };
+}
+
+/** @throws {UserError} In all processes, where some would wait for orders that nobody gives. */
+function expectRoles(roles: readonly Role[]): void {
+  const [first, ...others] = roles;
+  const right = first === "first" ? "worker" : "equal";
+  if (first !== "worker" && others.every((role) => role === right)) return;
+  const is = { equal: "calls openWorld()", first: "calls openWorld({ workers: true })", worker: "is a worker" };
+  throw new UserError(
+    `With workers process 0 must call openWorld({ workers: true }), and all others must be \`deno task worker\`: ${
+      roles.map((role, at) => `process ${at} ${is[role]}`).join(", ")
+    }`,
+  );
 }
 
 /** What is to be said where ranks on a software driver have fewer cores than they need. */

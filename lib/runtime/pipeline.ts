@@ -44,6 +44,7 @@ import { type EvaluateOptions, type EvaluationResult, runEvaluation } from "./ev
 import { forwardOf, type GenerationOptions, type GenerationResult, runGeneration } from "./generate.ts";
 import { runStep, type StepOptions, type StepResult } from "./step.ts";
 import { endOf, tiesOf } from "./ties.ts";
+import { type Call, unled } from "./orders.ts";
 import { enterCompany, expectAlike, ofAllProcesses, standIns } from "./elsewhere.ts";
 import type { Rank } from "./run.ts";
 import { arraysFor, expectHalves } from "./values.ts";
@@ -260,6 +261,7 @@ export function createPipeline(set: DeviceSet, model: Model, options: PipelineOp
 export function connectPipeline(set: DeviceSet, model: Model, options: PipelineOptions, world: World): Pipeline {
   expectModel("createPipeline", model);
   expectFields("createPipeline", options, rules);
+  const orders = world.lead?.ordersOf(model, options) ?? unled;
   const { devices } = set, { replicas = 1 } = options;
   const size = sizeOfReplicas(world, replicas);
   if (options.shardOptimizer && replicas === 1) {
@@ -338,6 +340,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   };
   /** What `own` reads here, with that of other processes: in the order of `names`, and added up where `isSum`. */
   const reading = async (
+    call: Call,
     what: string,
     own: () => Promise<ReadonlyMap<string, Float32Array>>,
     names: readonly string[] = [],
@@ -346,14 +349,19 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     occupancy.expectOpen(what);
     expectUsable(context);
     return await occupancy.reading(() =>
-      inTurn(async () => {
-        await expectAlike(context, () => what);
-        return await ofAllProcesses(context, await own(), names, isSum);
-      })
+      orders.call(call, [], () =>
+        inTurn(async () => {
+          await expectAlike(context, () => what);
+          return await ofAllProcesses(context, await own(), names, isSum);
+        }))
     );
   };
-  const read = (tensors: readonly (readonly [string, Tensor])[], what: string, names: readonly string[]) =>
-    reading(what, async () => {
+  const read = (
+    call: "parameters" | "state",
+    tensors: readonly (readonly [string, Tensor])[],
+    names: readonly string[],
+  ) =>
+    reading(call, `its ${call}`, async () => {
       const values = new Map<string, Float32Array>();
       for (const [name, tensor] of tensors) values.set(name, await toArray(tensor));
       return values;
@@ -386,21 +394,32 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     optimizer: options.optimizer,
     async step(schedule, batch, stepOptions) {
       expectFree("another step");
-      return await withinBudget(() => runStep(context, schedule, batch, stepOptions));
+      return await withinBudget(() =>
+        orders.call("step", [schedule, batch, stepOptions] as const, (...given) => runStep(context, ...given))
+      );
     },
     async evaluate(schedule, batch, evaluateOptions) {
       expectFree("an evaluation");
-      return await withinBudget(() => runEvaluation(context, schedule, batch, evaluateOptions));
+      return await withinBudget(() =>
+        orders.call(
+          "evaluate",
+          [schedule, batch, evaluateOptions] as const,
+          (...given) => runEvaluation(context, ...given),
+        )
+      );
     },
     async generate(prompt, generateOptions) {
       expectFree("a generation");
-      return await withinBudget(() => runGeneration(context, prompt, generateOptions));
+      return await withinBudget(() =>
+        orders.generate(prompt, generateOptions, (...given) => runGeneration(context, ...given))
+      );
     },
     async gradients() {
       occupancy.expectOpen("its gradients");
       if (condition.gradients === "lost") throw new UserError(lostGradients);
       const trained = parametersIn(everywhere(ranks)).filter(isTrained);
       const gradients = await reading(
+        "gradients",
         "its gradients",
         async () => {
           const values = new Map<string, Float32Array>();
@@ -429,22 +448,25 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       }
       return gradients;
     },
-    parameters: () =>
-      read(parameters.map(({ name, placed }) => [name, placed.master]), "its parameters", parameterNames),
-    state: () => read(buffers.map(({ name, value }) => [name, value]), "its state", bufferNames),
+    parameters: () => read("parameters", parameters.map(({ name, placed }) => [name, placed.master]), parameterNames),
+    state: () => read("state", buffers.map(({ name, value }) => [name, value]), bufferNames),
     setParameters(values, { partial = false } = {}) {
       expectFree("new parameters");
       const all = parametersIn(everywhere([...ranks, ...away()]));
       const fresh = arraysFor("parameter", model.name, all, values, originals, partial);
       for (const [{ name, placed }, array] of fresh) if (placed.master.dtype === "f16") expectHalves(name, array);
+      orders.expectTold(values);
       for (const [{ placed }, array] of fresh) writeArray(placed.master, array);
       for (const { blocks } of everywhere(ranks)) copyMasters(blocks);
+      orders.set("setParameters", values, { partial });
     },
     setState(values) {
       expectFree("new state");
       const all = buffersIn(everywhere([...ranks, ...away()]));
       const fresh = arraysFor("state buffer", model.name, all, values);
+      orders.expectTold(values);
       for (const [buffer, array] of fresh) writeBuffer(buffer, array);
+      orders.set("setState", values);
     },
     async optimizerState() {
       if (condition.gradients === "summed") {
@@ -454,27 +476,32 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
       }
       const { updates, moments } = savedMoments(ranks, originals);
       const scale = lossScale ? { lossScale: { value: lossScale.value, good: lossScale.good } } : {};
-      const stretches = await reading("its optimizer's state", () => readStretches(moments));
+      const stretches = await reading("optimizerState", "its optimizer's state", () => readStretches(moments));
       return { updates, values: joined(stretches, optimizerShapes()), ...scale };
     },
     optimizerShapes,
     setOptimizerState(state) {
       expectFree("another state of the optimizer");
+      orders.expectTold(state);
       resumeOptimizers(model.name, [...ranks, ...away()], originals, lossScale, state);
       ranks.forEach(clearGradients);
       condition.gradients = "zero";
+      orders.set("setOptimizerState", state);
     },
     clearGradients() {
       expectFree("other gradients");
       ranks.forEach(clearGradients);
       condition.gradients = "zero";
+      orders.set("clearGradients");
     },
     close() {
       if (!occupancy.close()) return;
       ranks.forEach(releaseRank);
+      orders.set("close");
     },
   };
   enterCompany(pipeline, world);
+  orders.made();
   return pipeline;
 }
 

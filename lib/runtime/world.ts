@@ -3,6 +3,7 @@ import type { Device } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import type { Rank } from "./run.ts";
 import type { Transport } from "./transport.ts";
+import type { Lead } from "./orders.ts";
 import { inProcess } from "./transports/in_process.ts";
 
 /** The way of each peer that is here to all others, for peers that have these devices. */
@@ -29,6 +30,12 @@ export interface World {
   readonly library?: string;
   /** What each process says, by its number: all call it, each time alike. Absent where all peers are in this process. */
   readonly exchange?: (own: unknown) => Promise<readonly unknown[]>;
+  /**
+   * Tells the other processes, which are workers, what this one calls; absent where all make the same calls by themselves.
+   *
+   * @internal
+   */
+  readonly lead?: Lead;
 }
 
 /** Devices of which each belongs to a peer of a world with others in other processes. */

@@ -113,6 +113,27 @@ export type Unordered = Omit<Program, "order">;
  * first thing that is wrong, and what would be right.
  */
 export function lower(schedule: Schedule, end: StepEnd = {}): Program {
+  const { program, deadlock } = lowerAsFar(schedule, end);
+  if (deadlock !== undefined) throw new UserError(deadlock);
+  return program;
+}
+
+/** A schedule, lowered, whether it runs to its end or not. */
+export interface Reached {
+  /** Its graph; where it hangs `order` has those nodes alone that can run. */
+  readonly program: Program;
+  /** Of each rank the node that it comes to next, at which it hangs where there is a deadlock. */
+  readonly next: Int32Array;
+  /** Why it hangs; absent where it runs to its end. */
+  readonly deadlock?: string;
+}
+
+/**
+ * {@link lower} for who wants to see of a schedule that hangs what runs nevertheless.
+ *
+ * @throws {UserError} For everything else that is wrong with a schedule.
+ */
+export function lowerAsFar(schedule: Schedule, end: StepEnd = {}): Reached {
   checkPlacement(schedule);
   const listed = listedOf(schedule) ?? explain(schedule);
   const { sizes, forwardOnly } = listed;
@@ -121,7 +142,8 @@ export function lower(schedule: Schedule, end: StepEnd = {}): Program {
   const nodes = withEnd(actions, sizes, sumsOf(last, sizes));
   const edges = edgesOf(nodes, sizes, last);
   const known = { schedule, forwardOnly, ...sizes, ...nodes, ...edges };
-  return { ...known, order: orderOf(known) };
+  const { order, next } = orderOf(known), program = { ...known, order };
+  return order.length === nodes.nodes ? { program, next } : { program, next, deadlock: explainDeadlock(known, next) };
 }
 
 /** Whether what passes along an edge goes from rank to rank. */
@@ -374,8 +396,8 @@ function sendersOf({ reduceFrom }: StepEnd, devices: number): (readonly number[]
   });
 }
 
-/** The order in which the ranks run, each until it waits for another. */
-function orderOf(program: Unordered): Int32Array {
+/** The order in which the ranks run, each until it waits for another, as far as they come. */
+function orderOf(program: Unordered): Pick<Reached, "next"> & Pick<Program, "order"> {
   const { devices, first, nodes, rank, waits, from, to, output } = program, count = first[devices];
   const order = new Int32Array(nodes);
   /** Of each rank the node that it comes to next: those before it are over. */
@@ -395,9 +417,9 @@ function orderOf(program: Unordered): Int32Array {
       if (other !== r && waiting === next[other]) ready.push(other);
     }
   }
-  if (filled < count) throw new UserError(explainDeadlock(program, next));
+  if (filled < count) return { order: order.subarray(0, filled), next };
   for (let node = count; node < nodes; node++) order[filled++] = node; // the end of a step waits for nothing but what is over
-  return order;
+  return { order, next };
 }
 
 /** Says what is wrong with a schedule that has no nodes. */

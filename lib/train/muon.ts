@@ -1,4 +1,5 @@
 /** Muon: matrices move by directions that are made orthogonal; what is no matrix, and what is told, moves by AdamW. */
+import { made } from "../recipes.ts";
 import { UserError } from "../errors.ts";
 import { kernel } from "../gpu/kernel.ts";
 import { fill, scale, strides } from "../ops/elementwise.ts";
@@ -60,7 +61,7 @@ export function muon(options: MuonOptions = {}): OptimizerSpec {
   const { match, ...settings } = others;
   if (match !== undefined) expectValue("muon: others.match", match, matchRule);
   const rest = adamw(settings);
-  return {
+  return made("muon", [options], {
     name: "muon",
     learningRate,
     moments: 1,
@@ -106,7 +107,7 @@ export function muon(options: MuonOptions = {}): OptimizerSpec {
         },
       };
     },
-  };
+  });
 }
 
 /**

@@ -3,6 +3,7 @@
  * creates for a stage holds that stage's moments. The arithmetic is PyTorch's `SGD` and `AdamW`, and that of the paper
  * on Lion.
  */
+import { made } from "../recipes.ts";
 import { kernel } from "../gpu/kernel.ts";
 import type { ParameterValues } from "../gpu/parameters.ts";
 import { fill, strides } from "../ops/elementwise.ts";
@@ -237,10 +238,10 @@ export function sgd(options: SgdOptions): OptimizerSpec {
   expectFields("sgd", options, { learningRate: rate, momentum: optional(share), groups: anything });
   const { learningRate, momentum = 0, groups } = options;
   const groupRules = { match: matchRule, learningRate: optional(rate) };
-  return {
+  return made("sgd", [options], {
     ...sgdOf(learningRate, momentum),
     ...groupsOf("sgd", groups, groupRules, (group) => sgdOf(group.learningRate ?? learningRate, momentum)),
-  };
+  });
 }
 
 function sgdOf(learningRate: number, momentum: number): OptimizerSpec {
@@ -289,7 +290,7 @@ export function adamw(options: AdamWOptions = {}): OptimizerSpec {
   });
   const { groups, ...all } = options;
   const groupRules = { match: matchRule, learningRate: optional(rate), weightDecay: optional(rate) };
-  return {
+  return made("adamw", [options], {
     ...adamwOf(all),
     ...groupsOf(
       "adamw",
@@ -300,7 +301,7 @@ export function adamw(options: AdamWOptions = {}): OptimizerSpec {
           ? adamwOf({ ...all, learningRate })
           : adamwOf({ ...all, learningRate, weightDecay }, true),
     ),
-  };
+  });
 }
 
 /** AdamW of these settings; `everywhere` gains and biases decay too. */
@@ -340,7 +341,7 @@ export function lion(options: LionOptions = {}): OptimizerSpec {
   });
   const { groups, ...all } = options;
   const groupRules = { match: matchRule, learningRate: optional(rate), weightDecay: optional(rate) };
-  return {
+  return made("lion", [options], {
     ...lionOf(all),
     ...groupsOf(
       "lion",
@@ -351,7 +352,7 @@ export function lion(options: LionOptions = {}): OptimizerSpec {
           ? lionOf({ ...all, learningRate })
           : lionOf({ ...all, learningRate, weightDecay }, true),
     ),
-  };
+  });
 }
 
 /** Lion of these settings; `everywhere` gains and biases decay too. */

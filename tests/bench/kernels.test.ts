@@ -1,30 +1,23 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import type { KernelsReport } from "../../lib/measure/kernels.ts";
 import { kernelsNotes, kernelsSections, kernelsTable } from "../../lib/report/kernels.ts";
+import { program } from "../spawn.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "twobp-kernels-"));
 after(() => rmSync(folder, { recursive: true }));
 
-function bench(...args: string[]) {
-  return spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", "kernels", ...args], {
-    cwd: root,
-    encoding: "utf8",
-    timeout: 300_000, // other tests may run beside it
-  });
-}
+const { run, close } = program("bench/main.ts");
+after(close);
+const bench = (...args: string[]) => run("kernels", ...args);
 
-test("bench kernels times every candidate, names the fastest of each problem, and rates it against the device's peak", () => {
+test("bench kernels times every candidate, names the fastest of each problem, and rates it against the device's peak", async () => {
   const json = join(folder, "kernels.json"), html = join(folder, "kernels.html");
   const files = ["--json", json, "--html", html];
-  const { status, stdout, stderr } = bench(
+  const { code, stdout, stderr } = await bench(
     "--operations",
     "rmsNorm,swiglu",
     "--samples",
@@ -33,7 +26,7 @@ test("bench kernels times every candidate, names the fastest of each problem, an
     "2",
     ...files,
   );
-  assert.equal(status, 0, stderr);
+  assert.equal(code, 0, stderr);
   const report: KernelsReport = JSON.parse(readFileSync(json, "utf8"));
   assert.equal(report.schema, 1);
   assert.ok(report.adapter.length > 0 && report.peak.gflops > 0 && report.peak.gigabytes > 0);
@@ -58,15 +51,15 @@ test("bench kernels times every candidate, names the fastest of each problem, an
   assert.match(readFileSync(html, "utf8"), /Share of the device/);
 });
 
-test("bench kernels explains bad arguments in one line with exit code 2", () => {
+test("bench kernels explains bad arguments in one line with exit code 2", async () => {
   const cases: [string[], RegExp][] = [
     [["--operations", "nope"], /"nope" is not one of .*matmul/],
     [["--repeats", "0"], /It must be a whole number from 1 to 1000/],
     [["--json", join(folder, "no", "folder.json")], /Cannot write/],
   ];
   for (const [args, message] of cases) {
-    const { status, stdout, stderr } = bench(...args);
-    assert.deepEqual([status, stdout], [2, ""], stderr);
+    const { code, stdout, stderr } = await bench(...args);
+    assert.deepEqual([code, stdout], [2, ""], stderr);
     assert.match(stderr.trimEnd(), message);
     assert.equal(stderr.trimEnd().split("\n").length, 1, stderr);
   }

@@ -1,33 +1,26 @@
 /** `deno task bench paper`, end to end. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import type { PaperReport } from "../../lib/measure/paper/report.ts";
+import { program } from "../spawn.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "twobp-paper-"));
 after(() => rmSync(folder, { recursive: true }));
 
-function paper(...args: string[]) {
-  return spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", "paper", ...args], {
-    cwd: root,
-    encoding: "utf8",
-    timeout: 300_000, // other tests may run beside it
-  });
-}
+const { run, close } = program("bench/main.ts");
+after(close);
+const paper = (...args: string[]) => run("paper", ...args);
 
-test("bench paper writes one folder: the report, a page, a summary and figures", () => {
+test("bench paper writes one folder: the report, a page, a summary and figures", async () => {
   const out = join(folder, "results");
-  const { status, stdout, stderr } = paper(
+  const { code, stdout, stderr } = await paper(
     ...["--models", "paper-transformer", "--size", "twin", "--devices", "2", "--ranks", "2,3", "--schedules", "1f1b-1"],
-    ...["--policies", "paper,lean", "--steps", "2", "--repeats", "2", "--out", out],
+    ...["--policies", "paper,lean", "--steps", "1", "--repeats", "1", "--out", out],
   );
-  assert.equal(status, 0, stderr);
+  assert.equal(code, 0, stderr);
   const files = readdirSync(out, { recursive: true, encoding: "utf8" });
   for (const file of ["report.json", "index.html", "index.md"]) assert.ok(files.includes(file), file);
   for (const heading of ["gain-of-2bp", "memory-of-2bp", "where-the-gain-comes-from", "ranks"]) {
@@ -45,14 +38,14 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
   assert.deepEqual(
     epochs!.map(({ twoStage, policy, steps, samples }) => [twoStage, policy ?? "none", steps, samples]),
     [
-      [false, "none", 2, 8],
-      [true, "paper", 2, 8],
+      [false, "none", 1, 4],
+      [true, "paper", 1, 4],
     ],
   );
   for (const { samples, ms, samplesPerSecond } of epochs!) {
     assert.ok(Math.abs(samplesPerSecond - samples / ms * 1000) < 1e-9 * samplesPerSecond);
   }
-  assert.deepEqual(throughput!.map(({ samples, gains }) => [samples, gains[0].pairs]), [[2, 2]]);
+  assert.deepEqual(throughput!.map(({ samples, gains }) => [samples, gains[0].pairs]), [[2, 1]]);
   for (const rows of [peaks!, paperPeaks!]) {
     assert.deepEqual(rows.map(({ policy }) => policy ?? "none"), ["none", "paper", "lean"]);
   }
@@ -64,12 +57,12 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
   assert.deepEqual(
     ablation!.map(({ schedule, devices, repeats, rungs }) => [schedule, devices, repeats, rungs.length]),
     [
-      ["1f1b-1", 2, 2, 4], // on two ranks the paper's order has no wide W
+      ["1f1b-1", 2, 1, 4], // on two ranks the paper's order has no wide W
     ],
   );
   const { ms, share } = ablation![0].stall;
   assert.ok(ms > 0 && share > 0.05 && share < 1, `${ms} ms are ${share} of a backward, asked for 0.2`);
-  assert.deepEqual(scaling!.map(({ devices, pairs }) => [devices, pairs]), [[2, 2], [3, 2]]);
+  assert.deepEqual(scaling!.map(({ devices, pairs }) => [devices, pairs]), [[2, 1], [3, 1]]);
   for (const text of [stdout, readFileSync(join(out, "index.md"), "utf8")]) {
     assert.match(text, /1\.70-fold on four GPUs/);
     assert.match(text, /epoch: gain.*pairs: gain.*quartiles.*predicted.*= bubble.*epoch \/ pairs/);
@@ -78,12 +71,12 @@ test("bench paper writes one folder: the report, a page, a summary and figures",
   assert.match(readFileSync(join(out, "index.md"), "utf8"), /!\[Gain of 2BP\]\(gain-of-2bp\.png\)/);
 });
 
-test("bench paper says which size it takes, and why no larger one", () => {
-  const { status, stdout, stderr } = paper(
+test("bench paper says which size it takes, and why no larger one", async () => {
+  const { code, stdout, stderr } = await paper(
     ...["--models", "paper-transformer-16", "--devices", "2", "--schedules", "naive", "--policies", "paper"],
     ...["--parts", "throughput", "--steps", "1", "--repeats", "1", "--memory", "200MB", "--json", "-"],
   );
-  assert.equal(status, 0, stderr);
+  assert.equal(code, 0, stderr);
   const [{ size }] = (JSON.parse(stdout) as PaperReport).models;
   assert.deepEqual(size!.tried.map(({ model, reason }) => [model, reason]), [
     ["paper-transformer-tiny", undefined],
@@ -93,7 +86,7 @@ test("bench paper says which size it takes, and why no larger one", () => {
   assert.match(stderr, /Not paper-transformer-8th: it takes .* \(predicted\), there are 191 MiB\./);
 });
 
-test("bench paper explains bad arguments in one line, with exit code 2 and no folder made", () => {
+test("bench paper explains bad arguments in one line, with exit code 2 and no folder made", async () => {
   const file = join(folder, "file"), made = join(folder, "made");
   writeFileSync(file, "");
   mkdirSync(join(folder, "empty"));
@@ -118,9 +111,9 @@ test("bench paper explains bad arguments in one line, with exit code 2 and no fo
     [["--out", join(file, "below")], /Cannot write .*below: .*file is not a directory$/],
   ];
   for (const [args, message] of cases) {
-    const { status, stderr, stdout } = paper(...args[0] === "--out" ? [] : ["--out", made], ...args);
+    const { code, stderr, stdout } = await paper(...args[0] === "--out" ? [] : ["--out", made], ...args);
     const lines = stderr.split("\n").filter((line) => line && !/^Warning: maxDynamic|^[-=]+ /.test(line));
-    assert.equal(status, 2, `${args.join(" ")}: ${stderr}`);
+    assert.equal(code, 2, `${args.join(" ")}: ${stderr}`);
     assert.equal(lines.length, 1, `${args.join(" ")}: ${stderr}`);
     assert.match(lines[0], message);
     assert.equal(stdout, "");

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
-import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { difference, interleave, ratio, summary } from "../../bench/peers/compare.ts";
 import { gptSizes } from "../../bench/peers/gpt.ts";
+import { program } from "../spawn.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -49,19 +48,16 @@ test("torch.py trains the same model as the others, and multiplies the same size
   assert.ok(script.includes(`SIZES = "${sizes}"`), sizes);
 });
 
-test("bench peers explains bad sizes and missing packages in one line, with exit code 2", () => {
-  const run = (...args: string[]) =>
-    spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", "peers", ...args], {
-      cwd: root,
-      encoding: "utf8",
-    });
+test("bench peers explains bad sizes and missing packages in one line, with exit code 2", async () => {
+  const { run, close } = program("bench/main.ts");
   const cases: [string[], RegExp][] = [[["--sizes", "8x8"], /--sizes.*"8x8" is not a size like 512x384x128\.$/m]];
   if (!existsSync(`${root}/bench/peers/node_modules`)) {
     cases.push([["--repeats", "1"], /The peers are not installed .* run "deno task peers:install" once$/m]);
   }
   for (const [args, message] of cases) {
-    const { status, stderr } = run(...args);
-    assert.equal(status, 2, stderr);
+    const { code, stderr } = await run("peers", ...args);
+    assert.equal(code, 2, stderr);
     assert.match(stderr, message);
   }
+  await close();
 });

@@ -1,26 +1,18 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import process from "node:process";
-import { test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { after, test } from "node:test";
 import type { AgreementReport } from "../../lib/measure/agreement.ts";
 import { closedForm, type ScalingReport } from "../../lib/measure/scaling.ts";
+import { program } from "../spawn.ts";
 
 const file = "tests/schedules/fixtures/ZBVZeroBubble.compute_only.csv"; // on four ranks
-const root = fileURLToPath(new URL("../..", import.meta.url));
 
-function bench(...args: string[]) {
-  return spawnSync(process.execPath, ["run", "-A", "--no-check", "bench/main.ts", ...args], {
-    cwd: root,
-    encoding: "utf8",
-    timeout: 300_000, // other tests may run beside it
-  });
-}
+const { run: bench, close } = program("bench/main.ts");
+after(close);
 
-test("bench scaling writes rows and gains that name their devices and mode, with the closed forms beside them", () => {
+test("bench scaling writes rows and gains that name their devices and mode, with the closed forms beside them", async () => {
   const args = ["--devices", "4,2", "--virtual", "--repeats", "1", "--schedules", "naive,1f1b", "--json", "-"];
-  const { status, stdout, stderr } = bench("scaling", ...args);
-  assert.equal(status, 0, stderr);
+  const { code, stdout, stderr } = await bench("scaling", ...args);
+  assert.equal(code, 0, stderr);
   const report = JSON.parse(stdout) as ScalingReport;
   assert.deepEqual([report.schema, report.model.name], [1, "llama-deep"]);
   assert.deepEqual(
@@ -37,10 +29,10 @@ test("bench scaling writes rows and gains that name their devices and mode, with
   }
 });
 
-test("bench scaling takes a V and a CSV file, which is for as many ranks as it has rows", () => {
+test("bench scaling takes a V and a CSV file, which is for as many ranks as it has rows", async () => {
   const args = ["--schedules", `naive,zb-v,${file}`, "--devices", "2,4", "--virtual", "--repeats", "1", "--json", "-"];
-  const { status, stdout, stderr } = bench("scaling", ...args);
-  assert.equal(status, 0, stderr);
+  const { code, stdout, stderr } = await bench("scaling", ...args);
+  assert.equal(code, 0, stderr);
   const report = JSON.parse(stdout) as ScalingReport;
   const own = "ZBVZeroBubble.compute_only";
   assert.deepEqual(report.gains.map(({ devices, schedule }) => [devices, schedule]), [
@@ -54,19 +46,19 @@ test("bench scaling takes a V and a CSV file, which is for as many ranks as it h
   assert.match(stderr, /zb-v, ZBVZeroBubble\.compute_only are split by themselves/);
 });
 
-test("bench agreement compares schedules of several placements, one placement after the other", () => {
+test("bench agreement compares schedules of several placements, one placement after the other", async () => {
   const args = ["--schedules", "zb-v,naive", "--repeats", "1", "--samples", "1", "--json", "-"];
-  const { status, stdout, stderr } = bench("agreement", ...args);
-  assert.equal(status, 0, stderr);
+  const { code, stdout, stderr } = await bench("agreement", ...args);
+  assert.equal(code, 0, stderr);
   const { rows } = JSON.parse(stdout) as AgreementReport;
   assert.deepEqual(rows.map(({ schedule }) => schedule), ["zb-v", "naive"]);
   for (const { step, gain } of rows) for (const { ratio } of [...step, gain]) assert.ok(ratio > 0);
 });
 
-test("bench scaling takes the largest model that fits, and says why not a larger one", () => {
+test("bench scaling takes the largest model that fits, and says why not a larger one", async () => {
   const args = ["--model", "largest", "--memory", "0.06", "--devices", "2", "--virtual", "--schedules", "naive"];
-  const { status, stdout, stderr } = bench("scaling", ...args, "--repeats", "1");
-  assert.equal(status, 0, stderr);
+  const { code, stdout, stderr } = await bench("scaling", ...args, "--repeats", "1");
+  assert.equal(code, 0, stderr);
   assert.match(
     stdout,
     /llama-7b.*\n[^]*llama-small does not fit: it takes .* GiB in all or more, there are 0\.06 GiB\.\n/,
@@ -74,7 +66,7 @@ test("bench scaling takes the largest model that fits, and says why not a larger
   assert.match(stdout, /llama-tiny fits: it takes .* GiB in all[^]*\nllama-tiny \(/);
 });
 
-test("bench scaling and agreement explain bad arguments in one line, with exit code 2", () => {
+test("bench scaling and agreement explain bad arguments in one line, with exit code 2", async () => {
   const cases: [string[], RegExp][] = [
     [["scaling", "--devices", "2,2"], /--devices.*2 is there twice\.$/],
     [["scaling", "--devices", "2,x"], /--devices.*It must be a whole number from 1 to 64\.$/],
@@ -96,9 +88,9 @@ test("bench scaling and agreement explain bad arguments in one line, with exit c
     [["agreement", "--devices", "1"], /--devices.*It must be a whole number from 2 to 16\.$/],
   ];
   for (const [args, message] of cases) {
-    const { status, stderr } = bench(...args);
+    const { code, stderr } = await bench(...args);
     const lines = stderr.split("\n").filter((line) => line && !line.startsWith("Warning: maxDynamic"));
-    assert.equal(status, 2, `${args.join(" ")}: ${stderr}`);
+    assert.equal(code, 2, `${args.join(" ")}: ${stderr}`);
     assert.equal(lines.length, 1, stderr);
     assert.match(lines[0], message);
   }

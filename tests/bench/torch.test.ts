@@ -1,12 +1,10 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import process from "node:process";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { program } from "../spawn.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-
-test("bench torch explains another model, and a Python that is not there or has no PyTorch, in one line with exit code 2", () => {
+test("bench torch explains another model, and a Python that is not there or has no PyTorch, in one line with exit code 2", async () => {
+  const { run, close } = program("bench/main.ts");
   const cases: [args: string[], message: RegExp][] = [
     [["--model", "gpt"], /--model.*"gpt" is not one of mlp, transformer\.$/m],
     [["--python", "no-such-python"], /no-such-python cannot run the schedules: .*ENOENT; --python names one/],
@@ -14,12 +12,10 @@ test("bench torch explains another model, and a Python that is not there or has 
     [["--python", process.execPath], /cannot run the schedules: .*; --python names one that has PyTorch$/m],
   ];
   for (const [args, message] of cases) {
-    const { status, stderr } = spawnSync(process.execPath, [
-      ...["run", "-A", "--no-check", "bench/main.ts", "torch"],
-      ...args,
-    ], { cwd: root, encoding: "utf8" });
-    assert.equal(status, 2, stderr);
+    const { code, stderr } = await run("torch", ...args);
+    assert.equal(code, 2, stderr);
     assert.match(stderr, message);
     assert.match(stderr, /^[^\n]*\n$/);
   }
+  await close();
 });

@@ -1,12 +1,9 @@
 /** `schedule explain` as a program, on traces of PyTorch and on one of this project. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { chromeTrace } from "../../lib/report/trace.ts";
 import { stageCosts } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
@@ -14,26 +11,24 @@ import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import { program } from "../spawn.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "twobp-explain-"));
 after(() => rmSync(folder, { recursive: true }));
 
-function explain(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const start = "Deno" in globalThis ? ["run", "-A", "--no-check"] : ["--import", "tsx"];
-  const all = [...start, join(root, "lib/cli/schedule.ts"), "explain", ...args];
-  return spawnSync(process.execPath, all, { cwd: root, encoding: "utf8", env: { ...process.env, NO_COLOR: "1" } });
-}
+const { run, close } = program("lib/cli/schedule.ts", { NO_COLOR: "1" });
+after(close);
+const explain = (...args: string[]) => run("explain", ...args);
 
 const traces = (run: string) => [0, 1].map((rank) => `tests/fixtures/traces/${run}.rank${rank}.json.gz`);
 
-test("traces of PyTorch become tables, a page, a trace of both steps, JSON and the fastest schedule", () => {
+test("traces of PyTorch become tables, a page, a trace of both steps, JSON and the fastest schedule", async () => {
   const [page, trace, csv, json] = ["a.html", "a.trace", "a.csv", "a.json"].map((name) => join(folder, name));
-  const { status, stdout, stderr } = explain(
+  const { code, stdout, stderr } = await explain(
     ...[...traces("1f1b-1-2bp"), "--also", ...traces("1f1b-1"), "--html", page, "--trace", trace],
     ...["--csv", csv, "--json", json, "--layers", "4,4"],
   );
-  assert.equal(status, 0, stderr);
+  assert.equal(code, 0, stderr);
   for (const part of ["ms traced (median of 3)", "because, ms", "on the critical path", "2BP select", "Fastest: "]) {
     assert.ok(stdout.includes(part), part);
   }
@@ -58,13 +53,13 @@ test("traces of PyTorch become tables, a page, a trace of both steps, JSON and t
   assert.equal(readFileSync(page, "utf8").match(/Plotly\.newPlot\("figure/g)!.length, 4);
 });
 
-test("a trace of this project is explained by its own numbers", () => {
+test("a trace of this project is explained by its own numbers", async () => {
   const schedule = twoStage(generate("1f1b-2", { devices: 3 }));
   const costs = stageCosts([0, 1, 2].map((stage) => ({ f: 2 + stage, i: 2, w: 3 })), 0.5);
   const simulation = simulate(schedule, costs), path = join(folder, "own.json");
   writeFileSync(path, chromeTrace(schedule, simulation));
-  const { status, stdout } = explain(path, "--json", "-", "--budget", "0");
-  assert.equal(status, 0);
+  const { code, stdout } = await explain(path, "--json", "-", "--budget", "0");
+  assert.equal(code, 0);
   const { steps: [step], error, schedule: name, policy } = JSON.parse(stdout);
   assert.deepEqual([name, policy], ["1f1b-2", "fill"]);
   assert.ok(Math.abs(step.length - simulation.makespan) < 1e-5);
@@ -75,7 +70,7 @@ test("a trace of this project is explained by its own numbers", () => {
   });
 });
 
-test("what is wrong is told in one line with exit code 2, before anything is written", () => {
+test("what is wrong is told in one line with exit code 2, before anything is written", async () => {
   const table = join(folder, "times.csv"), three = join(folder, "three.csv"), page = join(folder, "never.html");
   writeFileSync(three, "stage,kind,ms\n0,F,1\n0,B,2\n1,F,1\n1,B,2\n2,F,1\n2,B,2\n");
   writeFileSync(table, "stage,kind,ms\n0,F,1\n0,B,2\n1,F,1\n1,B,2\n");
@@ -90,8 +85,8 @@ test("what is wrong is told in one line with exit code 2, before anything is wri
     [[...traces("1f1b-1"), "--nonsense"], /unknown option/],
   ];
   for (const [args, message] of wrong) {
-    const { status, stderr, stdout } = explain(...args);
-    assert.equal(status, 2, args.join(" ") + stdout);
+    const { code, stderr, stdout } = await explain(...args);
+    assert.equal(code, 2, args.join(" ") + stdout);
     assert.match(stderr, /^schedule: [^\n]+\n$/);
     assert.match(stderr, message);
   }

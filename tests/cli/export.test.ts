@@ -1,29 +1,26 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
+import { program } from "../spawn.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "twobp-export-"));
 after(() => rmSync(folder, { recursive: true }));
 
-function schedule(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const entry = ["run", "-A", "--no-check", "lib/cli/schedule.ts"];
-  return spawnSync(process.execPath, [...entry, ...args], { cwd: root, encoding: "utf8" });
-}
+const { run: schedule, close } = program("lib/cli/schedule.ts");
+after(close);
 
-test("export writes the plan in both forms, the runner, and what torchtitan and Megatron have to be told", () => {
+test("export writes the plan in both forms, the runner, and what torchtitan and Megatron have to be told", async () => {
   const to = join(folder, "zb-h1");
   const flags = ["--to", "torch", "--devices", "2", "--partition", "5,3"];
-  const { status, stdout, stderr } = schedule("export", "zb-h1", to, ...flags);
+  const { code, stdout, stderr } = await schedule("export", "zb-h1", to, ...flags);
   assert.equal(stderr, "");
-  assert.equal(status, 0);
+  assert.equal(code, 0);
   assert.match(
     stdout,
     /^zb-h1, split on 2 ranks, 2 stages, \d+ micro-batches in .*: plan\.csv, plan\.comms\.csv, run\.py/,
@@ -40,37 +37,37 @@ test("export writes the plan in both forms, the runner, and what torchtitan and 
   assert.match(read("README.md"), /--num-layers 8 .* --pipeline-model-parallel-layout "Et\*5\|t\*3,L"/);
 });
 
-test("export says what is lost of a W of several micro-batches, and show where its CSV has one", () => {
+test("export says what is lost of a W of several micro-batches, and show where its CSV has one", async () => {
   const flags = ["1f1b-1", "--devices", "2", "--two-stage", "--policy", "end", "--width", "2"];
   const to = join(folder, "wide");
   const [name, ...rest] = flags;
-  const { status, stderr } = schedule("export", name, to, "--to", "torch", ...rest);
-  assert.equal(status, 0);
+  const { code, stderr } = await schedule("export", name, to, "--to", "torch", ...rest);
+  assert.equal(code, 0);
   assert.match(
     stderr,
     /^schedule: 2 W of up to 2 micro-batches are written as single W, one after the other: PyTorch has/,
   );
   assert.match(readFileSync(join(to, "README.md"), "utf8"), /2 W of up to 2 micro-batches are written as single W/);
   assert.doesNotMatch(readFileSync(join(to, "plan.csv"), "utf8"), /CONCAT_W/);
-  const shown = schedule("show", ...flags, "--csv", join(folder, "wide.csv"));
+  const shown = await schedule("show", ...flags, "--csv", join(folder, "wide.csv"));
   assert.match(shown.stderr, /^schedule: the CSV has W of several micro-batches \(CONCAT_W\), which PyTorch rejects: /);
   assert.match(readFileSync(join(folder, "wide.csv"), "utf8"), /CONCAT_W/);
 });
 
-test("what torchtitan cannot place is said beside the file", () => {
+test("what torchtitan cannot place is said beside the file", async () => {
   const file = join(folder, "consecutive.csv");
   writeFileSync(file, "0F0,1F0,1B0,0B0\n2F0,3F0,3B0,2B0\n");
   const to = join(folder, "consecutive");
-  assert.equal(schedule("export", file, to, "--to", "torch", "--partition", "Et|(t|)*2tL").status, 0);
+  assert.equal((await schedule("export", file, to, "--to", "torch", "--partition", "Et|(t|)*2tL")).code, 0);
   const text = readFileSync(join(to, "README.md"), "utf8");
   assert.match(text, /It does not take this placement: it knows stages dealt out round after round/);
   assert.match(text, /Neither order nor placement: its stages go round the ranks/);
   assert.doesNotMatch(text, /pipeline_parallel_schedule/);
 });
 
-test("export refuses in one line, before it writes", () => {
+test("export refuses in one line, before it writes", async () => {
   const full = join(folder, "full");
-  schedule("export", "naive", full, "--to", "torch");
+  await schedule("export", "naive", full, "--to", "torch");
   const cases: [args: string[], message: RegExp][] = [
     [["export", "naive", full, "--to", "torch"], /there is something in it; give the name of a new folder/],
     [["export", "naive", join(folder, "a"), "--to", "jax"], /"jax" is not one of torch/],
@@ -86,8 +83,8 @@ test("export refuses in one line, before it writes", () => {
     [["export", "naiv", join(folder, "a"), "--to", "torch"], /Unknown schedule "naiv"/],
   ];
   for (const [args, message] of cases) {
-    const { status, stdout, stderr } = schedule(...args);
-    assert.equal(status, 2, args.join(" "));
+    const { code, stdout, stderr } = await schedule(...args);
+    assert.equal(code, 2, args.join(" "));
     assert.equal(stdout, "");
     assert.match(stderr, message);
     assert.match(stderr, /^schedule: [^\n]*\n$/);

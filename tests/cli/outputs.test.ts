@@ -1,28 +1,23 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { fileNames } from "../../lib/report/run_folder.ts";
-import { flags } from "../spawn.ts";
+import { program } from "../spawn.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "twobp-outputs-"));
 after(() => rmSync(folder, { recursive: true }));
 
-function schedule(...args: string[]) {
-  const command = [...flags, "lib/cli/schedule.ts", ...args];
-  return spawnSync(process.execPath, command, { cwd: root, encoding: "utf8" });
-}
+const { run: schedule, close } = program("lib/cli/schedule.ts");
+after(close);
 
-test("--out writes everything of a run into one folder, and every file says how it came to be", () => {
+test("--out writes everything of a run into one folder, and every file says how it came to be", async () => {
   const out = join(folder, "run");
   mkdirSync(out); // an empty folder is as good as none
-  const { status, stderr } = schedule("show", "1f1b-1", "--devices", "2", "--two-stage", "--out", out);
-  assert.equal(status, 0, stderr);
+  const { code, stderr } = await schedule("show", "1f1b-1", "--devices", "2", "--two-stage", "--out", out);
+  assert.equal(code, 0, stderr);
   const figures = ["1f1b-1", "1f1b-1-2bp-fill"].flatMap((name) =>
     ["pdf", "png", "svg"].map((form) => `${name}.${form}`)
   );
@@ -41,7 +36,7 @@ test("--out writes everything of a run into one folder, and every file says how 
   }
 });
 
-test("--out refuses before anything runs what it could not write or would write over, in one line", () => {
+test("--out refuses before anything runs what it could not write or would write over, in one line", async () => {
   const full = join(folder, "full"), file = join(folder, "file");
   mkdirSync(full);
   writeFileSync(join(full, "a"), "kept");
@@ -54,8 +49,8 @@ test("--out refuses before anything runs what it could not write or would write 
     ["", /--out needs the name of a folder$/],
   ];
   for (const [path, message] of cases) {
-    const { status, stdout, stderr } = schedule("show", "gpipe", "--out", path);
-    assert.deepEqual([status, stdout], [2, ""], path);
+    const { code, stdout, stderr } = await schedule("show", "gpipe", "--out", path);
+    assert.deepEqual([code, stdout], [2, ""], path);
     assert.match(stderr.trimEnd(), message);
   }
   assert.equal(readFileSync(join(full, "a"), "utf8") + readFileSync(file, "utf8"), "keptkept");

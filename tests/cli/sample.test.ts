@@ -5,13 +5,14 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { adamw, createModel, createPipeline, openDevices, saveWeights } from "twobp";
 import { generateText, saveCheckpoint } from "twobp/train";
-import { start } from "../spawn.ts";
+import { program, start } from "../spawn.ts";
 
 const root = mkdtempSync(join(tmpdir(), "twobp-sample-"));
 after(() => rmSync(root, { recursive: true, force: true }));
 const at = (name: string) => join(root, name);
 
-const sample = (...args: string[]) => start("lib/cli/sample.ts", args).done;
+const { run: sample, close } = program("lib/cli/sample.ts");
+after(close);
 
 test("the command writes the text that generateText() makes of a checkpoint, of a file, on two devices and in JSON", async () => {
   const set = await openDevices(1);
@@ -45,7 +46,7 @@ test("logits that are no numbers are said in one line, with what to do", async (
   await saveWeights(pipeline, at("huge.safetensors"));
   pipeline.close();
   set.close();
-  const ended = await sample("--load", at("huge.safetensors"), "--tokens", "2");
+  const ended = await start("lib/cli/sample.ts", ["--load", at("huge.safetensors"), "--tokens", "2"]).done;
   assert.equal(ended.code, 2, ended.stderr);
   const [last] = ended.stderr.trimEnd().split("\n").slice(-1);
   assert.match(

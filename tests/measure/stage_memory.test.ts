@@ -85,14 +85,17 @@ function zoo(): Schedule[] {
   });
 }
 
-for (const model of tiny) {
+for (const [number, model] of tiny.entries()) {
   test(`peakMemory() of the stages of ${model} is what a step needs, to the byte, for every schedule, policy and width`, async () => {
-    for (const base of zoo()) {
+    for (const [at, base] of zoo().entries()) {
       const memory = await memoryOf({ model }, base, 4);
       await stepsOf({ model }, base, async (neededBy) => {
         const isThorough = base.name === "1f1b-2" || base.name === "interleaved-1f1b" && model === "resnet-tiny";
         const [widths, of] = isThorough ? [[1, 2, 4], policies] : [[1, 4], ["lean", "end"] as const];
-        for (const schedule of variants(base, widths, memory, of)) {
+        const [first, ...splits] = variants(base, widths, memory, of);
+        // Of most schedules each policy and width by two models of the four.
+        const isRun = (index: number) => isThorough || (index + number + at) % 2 === 0;
+        for (const schedule of [first, ...splits.filter((_, index) => isRun(index))]) {
           assert.deepEqual(peakMemory(schedule, memory), await neededBy(schedule), described({ model }, schedule));
         }
       });

@@ -119,6 +119,9 @@ test("measureAgreement() compares steps of the same round, and takes turns at go
   assert.equal(row.step[1].ratio, 1);
   assert.equal(row.gain.ratio, 0.9);
   assert.equal(contention, 1); // nothing is known of it without device times
+  order.length = 0;
+  assert.equal(await measureAgreement(fake("r", [[1, 1], [1, 1], [1, 1]]), undefined, 3), undefined);
+  assert.equal(order.join(""), "rrrr", "a process without the virtual devices takes the same steps of the real ones");
 });
 
 test("measureAgreement() finds by how much devices slow each other, and composes virtual steps with it", async () => {

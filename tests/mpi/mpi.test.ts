@@ -1,13 +1,21 @@
 /** Ranks in several processes: they compute what one process does, to the bit, and a mistake or a failure ends as it should. */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
+import { runTimeline } from "../../lib/report/run_timeline.ts";
+import { transfersOf } from "../../lib/report/timeline.ts";
+import { chromeTrace } from "../../lib/report/trace.ts";
+import { type ClockReading, clocksBetween, onFirstClock } from "../../lib/runtime/clocks.ts";
 import { openWorld } from "../../lib/runtime/open_world.ts";
 import { launcherOf } from "../../lib/runtime/transports/mpi/launcher.ts";
-import { workload } from "./workload.ts";
+import { lower } from "../../lib/schedules/program.ts";
+import { loadAndTrain, tracedSchedule, type tracedStep, type trainAndSave, workload, written } from "./workload.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -72,6 +80,65 @@ function inOneProcess(): Promise<readonly unknown[]> {
   })();
 }
 
+/**
+ * Both devices read the machine's clock, which what was measured between the processes must be found to agree with: a message
+ * that was used before it was sent by more than the error would show it, and no trace has one.
+ */
+function expectAligned({ before, intervals, after }: Awaited<ReturnType<typeof tracedStep<ClockReading>>>) {
+  const schedule = tracedSchedule();
+  const exact = clocksBetween(before, after);
+  assert.equal(exact.error, 0);
+  const apart = ({ peers }: ClockReading) => ({ peers: peers.map((each) => ({ ...each, software: false })) });
+  const measured = clocksBetween(apart(before), apart(after));
+  assert.ok(measured.error > 0 && measured.error < 1000, `${measured.error} ms`);
+  const time = (intervals[0][0].start + intervals[1].at(-1)!.end) / 2;
+  const [one, other] = measured.peers.map((clock) => onFirstClock(clock, time));
+  assert.ok(
+    Math.abs(one - other) <= measured.error,
+    `${one} and ${other} are the same moment, within ${measured.error} ms`,
+  );
+  for (const clocks of [exact, measured]) {
+    const timeline = runTimeline(schedule, "real", { intervals, clocks })!;
+    const transfers = transfersOf(lower(schedule), timeline.spans);
+    assert.equal(transfers.length, 8);
+    for (const { from, to } of transfers) {
+      assert.ok(to.start >= from.end - clocks.error - 1e-6, `${from.end} to ${to.start}, within ${clocks.error} ms`);
+    }
+    const { otherData, traceEvents } = JSON.parse(chromeTrace(schedule, timeline));
+    assert.equal(otherData.clocks[0].errorMs, clocks.error);
+    const tracks = (traceEvents as { ph: string; tid: number }[]).filter(({ ph }) => ph === "X").map(({ tid }) => tid);
+    assert.deepEqual([...new Set(tracks)], [0, 1]);
+  }
+}
+
+/**
+ * What two processes saved, this one goes on from, with two ranks, one, or two replicas: as the two have gone on, to the bit where sums
+ * over micro-batches and replicas have the same order, else within rounding.
+ */
+async function expectLoadable(folder: string, checkpoints: Awaited<ReturnType<typeof trainAndSave>>[]) {
+  for (const count of [1, 2]) {
+    const set = await openDevices(count, { virtual: false });
+    try {
+      const shapes = count === 1 ? [{ ranks: 1, replicas: 1 }] : written.map(([, shape]) => shape);
+      for (const shape of shapes) {
+        for (const [at, [name, { replicas }]] of written.entries()) {
+          const { losses, parameters } = await loadAndTrain(set, shape, join(folder, name));
+          const how = `${name}, read by ${JSON.stringify(shape)}`, expected = checkpoints[at];
+          if (shape.replicas === replicas) assert.deepEqual({ losses, parameters }, expected, how);
+          losses.forEach((loss, step) => assert.ok(Math.abs(loss - expected.losses[step]) < 1e-4 * loss, how));
+          const values = new Map(expected.parameters);
+          for (const [parameter, own] of parameters) {
+            const off = Math.max(...own.map((value, i) => Math.abs(value - values.get(parameter)![i])));
+            assert.ok(off < 1e-4, `${how}: ${parameter} is off by ${off}`);
+          }
+        }
+      }
+    } finally {
+      set.close();
+    }
+  }
+}
+
 for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
   const mpi = find(name);
   test(
@@ -81,10 +148,12 @@ for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
     {
       skip: mpi ? false : `${name} is not installed`,
     },
-    async () => {
-      const { code, stdout, stderr } = await run([...mpi!.command, ...runtime, "tests/mpi/program.ts"]);
+    async (context) => {
+      const folder = mkdtempSync(join(tmpdir(), "twobp-mpi-"));
+      context.after(() => rmSync(folder, { recursive: true }));
+      const { code, stdout, stderr } = await run([...mpi!.command, ...runtime, "tests/mpi/program.ts", folder]);
       assert.equal(code, 0, stderr);
-      const { results, library, transport, size, peers } = JSON.parse(stdout);
+      const { results, traced, checkpoints, library, transport, size, peers } = JSON.parse(stdout);
       assert.match(library, new RegExp(`^${name} \\d`));
       assert.deepEqual({ transport, size, peers }, { transport: "mpi", size: 2, peers: [0] });
       const expected = await inOneProcess();
@@ -92,6 +161,8 @@ for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
       for (const each of expected) {
         assert.match(JSON.stringify(each), /Rank \d (of replica 1 )?failed at \dF0: the layer is broken/);
       }
+      expectAligned(traced);
+      if (mpi === launchers[0]) await expectLoadable(folder, checkpoints); // who carried messages is not in it
     },
   );
 }
@@ -114,6 +185,28 @@ test("a process that is killed ends the job within ten seconds, with its rank na
   assert.notEqual(code, 0);
   assert.match(stderr, /^.*rank 1 .*(killed|signal 9).*$/im);
 });
+
+test(
+  "bench agreement sets ranks of several processes beside virtual ones of the first, and says what carried the messages",
+  {
+    skip: openMpi ? false : "Open MPI is not installed",
+  },
+  async () => {
+    const flags = ["--schedules", "naive", "--repeats", "1", "--samples", "1", "--json", "-"];
+    const { code, stdout, stderr } = await run([...openMpi!.command, ...deno, "bench/agreement.ts", ...flags]);
+    assert.equal(code, 0, stderr);
+    const { devices, transport, library, rows, real, virtual } = JSON.parse(stdout);
+    assert.deepEqual({ devices, transport }, { devices: 2, transport: "mpi" });
+    assert.match(library, /^Open MPI \d/);
+    assert.deepEqual([real, virtual].map((each) => [each.mode, each.transport]), [["real", "mpi"], [
+      "virtual",
+      undefined,
+    ]]);
+    assert.equal(real.loss.last, virtual.loss.last, "both take the same steps");
+    const [{ uncontended: { step: [{ ratio }] } }] = rows, ms = (each: typeof real) => each.rows[0].stepMs.median;
+    assert.ok(Math.abs(ratio - ms(virtual) / ms(real)) < 1e-3 * ratio, `${ratio}`);
+  },
+);
 
 test("a mistake that all processes make is said once, with exit code 2", {
   skip: openMpi ? false : "Open MPI is not installed",

@@ -12,6 +12,7 @@ import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import type { Batch } from "../../lib/train/data.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { syntheticImages } from "../../lib/train/synthetic_images.ts";
+import { loadCheckpoint, saveCheckpoint } from "../../lib/training/checkpoint.ts";
 import { deep, randomBatch, tinyModel } from "../runtime/support.ts";
 
 type Case = readonly [
@@ -109,3 +110,64 @@ export async function workload(set: DeviceSet): Promise<unknown[]> {
   }
   return JSON.parse(JSON.stringify(results));
 }
+
+/** The schedule of a step whose times are looked at: messages of one rank wait for those of the other all the time. */
+export const tracedSchedule = () => generate("1f1b-2", { devices: 2 });
+
+/** The times of a step, and the clocks before and after it. */
+export async function tracedStep<Reading>(set: DeviceSet, read: () => Promise<Reading>) {
+  const pipeline = createPipeline(set, tinyModel(deep), { optimizer: adamw(), seed: 3 });
+  await pipeline.step(tracedSchedule(), randomBatch(deep, 8, 1)); // compiles
+  const before = await read();
+  const { intervals } = await pipeline.step(tracedSchedule(), randomBatch(deep, 8, 1));
+  const after = await read();
+  pipeline.close();
+  return { before, intervals: intervals!, after };
+}
+
+/** A pipeline of so many ranks and replicas, on as many devices, whose micro-batches are the same whatever these are. */
+export interface Shape {
+  readonly ranks: number;
+  readonly replicas: number;
+  readonly shardOptimizer?: boolean;
+}
+
+function pipelineOf(set: DeviceSet, { ranks, ...copies }: Shape, seed: number) {
+  const schedule = generate("gpipe", { devices: ranks, microbatches: 4 / copies.replicas });
+  const pipeline = createPipeline(set, tinyModel(deep), { optimizer: adamw({ learningRate: 0.01 }), seed, ...copies });
+  /** Three updates from number `from` on, and what they end with. */
+  const train = async (from: number) => {
+    const losses: number[] = [];
+    for (let step = from; step < from + 3; step++) {
+      losses.push((await pipeline.step(schedule, randomBatch(deep, 8, step), { clip: 1 })).loss);
+    }
+    const parameters = await pipeline.parameters();
+    return { losses, parameters: [...parameters].map(([name, values]) => [name, Array.from(values)] as const) };
+  };
+  return { pipeline, train };
+}
+
+/** Three updates, a checkpoint, and how it goes on. */
+export async function trainAndSave(set: DeviceSet, shape: Shape, folder: string) {
+  const { pipeline, train } = pipelineOf(set, shape, 3);
+  await train(1);
+  await saveCheckpoint(pipeline, folder, { step: 3 });
+  const after = await train(4);
+  pipeline.close();
+  return after;
+}
+
+/** How a pipeline goes on that is given the checkpoint, and the number of updates that this says. */
+export async function loadAndTrain(set: DeviceSet, shape: Shape, folder: string) {
+  const { pipeline, train } = pipelineOf(set, shape, 99);
+  const { step } = loadCheckpoint(pipeline, folder);
+  const after = await train(step + 1);
+  pipeline.close();
+  return after;
+}
+
+/** Pipelines of two processes whose checkpoints are read elsewhere. */
+export const written: readonly (readonly [name: string, shape: Shape])[] = [
+  ["two ranks", { ranks: 2, replicas: 1 }],
+  ["two replicas, the optimizer shared out among them", { ranks: 1, replicas: 2, shardOptimizer: true }],
+];

@@ -279,7 +279,7 @@ test("the rule for matmul() takes workgroup memory on a GPU and registers on a p
   };
   const odd: Problem = { ...even, b: { ...layout, offset: 2 } };
   const gpu: GpuInfo = {
-    ...{ driver: "gpu", name: "a GPU", identity: "a GPU", vendor: "nvidia", software: false },
+    ...{ driver: "gpu", implementation: "dawn", name: "a GPU", identity: "a GPU", vendor: "nvidia", software: false },
     ...{ subgroupSize: 32, timestamps: true, f16: true, matrixUnits: true, dry: false },
   };
   const processor: GpuInfo = { ...gpu, software: true, subgroupSize: 8 };

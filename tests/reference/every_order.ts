@@ -1,103 +1,152 @@
-/** The best schedule of F, I, W and B with one stage a rank, found by trying all of them. */
+/** The best schedule of F, I, W and B for stages placed on ranks, found by trying all of them. */
 
 /** Costs, memory and limits of a tiny pipeline; each micro-batch is like the others. */
 export interface Tiny {
   microbatches: number;
-  /** By rank, whole numbers. */
+  /** Rank of each stage. */
+  placement: readonly number[];
+  /** By stage, whole numbers. */
+  stages: readonly TinyStage[];
+  /** By rank. */
   ranks: readonly {
-    F: number;
-    I: number;
-    W: number;
-    B: number;
-    /** Of an activation to the next rank, and of a gradient to the one before. */
-    down: number;
-    up: number;
     tail: number;
-    /** Of its gradients over replicas, after its last action. */
-    sum: number;
     /** Ranks whose last action, and then a gradient, the tail waits for. */
     after: readonly number[];
-    activations: number;
-    /** What an F keeps in their place where its backward is whole. */
-    whole?: number;
-    released: number;
-    derivatives: number;
-    workspace: { F: number; I: number; W: number; B: number };
-    messages: { F: number; I: number };
-    parameters: number;
-    losses: number;
+    /** Of an activation to any other rank, and of a gradient. */
+    down: number;
+    up: number;
   }[];
   /** Whether no tail starts before all ranks have got what they wait for. */
   together: boolean;
   cap: number;
 }
 
-type Kind = "F" | "I" | "W" | "B";
+/** A stage of it. */
+export interface TinyStage {
+  F: number;
+  I: number;
+  W: number;
+  B: number;
+  /** Time of its gradients over replicas, after its last W or B. */
+  sum: number;
+  activations: number;
+  /** What an F keeps in their place where its backward is whole. */
+  whole?: number;
+  released: number;
+  derivatives: number;
+  workspace: { F: number; I: number; W: number; B: number };
+  messages: { F: number; I: number };
+  /** Of activations and derivatives, what the same rank holds from when it makes the input, if it does. */
+  input: { F: number; I: number };
+  parameters: number;
+  losses: number;
+  /** Held for the sum, from the last W or B on. */
+  held: number;
+}
 
-/** The sequences in which the k-th I or B of so many follows the k-th F, and the k-th W the k-th I. */
-export function sequences(count: number): Kind[][] {
-  const all: Kind[][] = [];
-  /** So many F, backwards, and W that wait. */
-  const extend = (list: Kind[], f: number, i: number, waiting: number) => {
-    if (i === count && waiting === 0) return void all.push(list);
-    if (f < count) extend([...list, "F"], f + 1, i, waiting);
-    if (i < f) extend([...list, "I"], f, i + 1, waiting + 1);
-    if (i < f) extend([...list, "B"], f, i + 1, waiting);
-    if (waiting > 0) extend([...list, "W"], f, i, waiting - 1);
+type Kind = "F" | "I" | "W" | "B";
+/** What a rank does, the k-th time with that stage. */
+export interface Step {
+  kind: Kind;
+  stage: number;
+}
+
+const stagesOn = ({ placement }: Tiny, rank: number) =>
+  [...placement.keys()].filter((stage) => placement[stage] === rank);
+
+/** The lists of a rank in which the k-th I or B of a stage follows its k-th F, and its k-th W its k-th I, that keep the cap. */
+export function lists(tiny: Tiny, rank: number): Step[][] {
+  const { microbatches } = tiny, all: Step[][] = [], stages = stagesOn(tiny, rank);
+  /** By stage so many F, backwards, and W that wait. */
+  const ran = tiny.placement.map(() => ({ f: 0, i: 0, waiting: 0 }));
+  const list: Step[] = [];
+  const extend = () => {
+    if (stages.every((s) => ran[s].i === microbatches && ran[s].waiting === 0)) {
+      if (peakOf(tiny, rank, list) <= tiny.cap) all.push([...list]);
+      return;
+    }
+    for (const stage of stages) {
+      const before = { ...ran[stage] }, { f, i, waiting } = before;
+      const turn = (kind: Kind, after: Partial<typeof before>) => {
+        list.push({ kind, stage });
+        ran[stage] = { ...before, ...after };
+        extend();
+        ran[stage] = before;
+        list.pop();
+      };
+      if (f < microbatches) turn("F", { f: f + 1 });
+      if (i < f) turn("I", { i: i + 1, waiting: waiting + 1 });
+      if (i < f) turn("B", { i: i + 1 });
+      if (waiting > 0) turn("W", { waiting: waiting - 1 });
+    }
   };
-  extend([], 0, 0, 0);
+  extend();
   return all;
 }
 
-/** The most that a rank holds, from a list of what is there. */
-export function peakOf({ ranks, microbatches }: Tiny, rank: number, list: readonly Kind[]): number {
-  const { activations, whole = activations, released, derivatives, workspace, messages, parameters, losses } =
-    ranks[rank];
-  const held = { F: [] as number[], I: [] as number[] };
-  const backwards = list.filter((kind) => kind === "I" || kind === "B");
-  const split = backwards.flatMap((kind, at) => kind === "I" ? [at] : []);
-  const next = { F: 0, I: 0, W: 0 };
-  const total = (amounts: number[]) => amounts.reduce((sum, amount) => sum + (amount ?? 0), 0);
-  const standing = parameters + losses * microbatches;
+/** The most that a rank holds, from a table of what is there. */
+export function peakOf(tiny: Tiny, rank: number, list: readonly Step[]): number {
+  const { placement, stages, microbatches } = tiny, own = stagesOn(tiny, rank);
+  const standing = own.reduce((sum, s) => sum + stages[s].parameters + stages[s].losses * microbatches, 0);
+  const there = new Map<string, number>();
+  const total = () => [...there.values()].reduce((sum, amount) => sum + amount, 0);
+  const backwards = (s: number) => list.filter(({ kind, stage }) => stage === s && (kind === "I" || kind === "B"));
+  const split = stages.map((_, s) => backwards(s).flatMap(({ kind }, at) => kind === "I" ? [at] : []));
+  const next = stages.map(() => ({ F: 0, I: 0, W: 0, over: 0 }));
   let peak = standing, underway = 0;
-  for (const kind of list) {
-    const at = next[kind === "B" ? "I" : kind]++, k = kind === "W" ? split[at] : at;
-    if (kind === "F") held.F[k] = backwards[k] === "B" ? whole : activations;
-    if (kind === "I") held.I[k] = derivatives;
-    const sent = kind === "F" && rank < ranks.length - 1
-      ? messages.F
-      : (kind === "I" || kind === "B") && rank > 0
-      ? messages.I
-      : 0;
-    peak = Math.max(peak, standing + total(held.F) + total(held.I) + workspace[kind] + sent + underway);
+  for (const { kind, stage: s } of list) {
+    const stage = stages[s], { activations, whole = activations } = stage;
+    const at = next[s][kind === "B" ? "I" : kind]++, k = kind === "W" ? split[s][at] : at;
+    const passes = kind === "F" ? "F" : "I", taker = kind === "W" ? undefined : kind === "F" ? s + 1 : s - 1;
+    let sent = 0;
+    if (kind !== "W") there.delete(`input ${passes} ${s} ${k}`);
+    if (kind === "F") there.set(`F ${s} ${k}`, backwards(s)[k].kind === "B" ? whole : activations);
+    if (kind === "I") there.set(`I ${s} ${k}`, stage.derivatives);
+    if (taker !== undefined && placement[taker] === rank) {
+      there.set(`input ${passes} ${taker} ${k}`, stages[taker].input[passes]);
+    } else if (taker !== undefined && taker >= 0 && taker < stages.length) sent = stage.messages[passes];
+    peak = Math.max(peak, standing + total() + stage.workspace[kind] + sent + underway);
     underway = sent;
-    if (kind === "I") held.F[k] -= released;
-    if (kind === "W" || kind === "B") held.F[k] = held.I[k] = 0;
+    if (kind === "I") there.set(`F ${s} ${k}`, activations - stage.released);
+    if (kind === "F" || kind === "I") continue;
+    there.delete(`F ${s} ${k}`);
+    there.delete(`I ${s} ${k}`);
+    if (++next[s].over === microbatches) there.set(`sum ${s}`, stage.held);
   }
   return peak;
 }
 
 /** When the last rank is done, or Infinity where ranks wait for each other. */
-export function timeOf({ ranks, together }: Tiny, lists: readonly (readonly Kind[])[]): number {
-  /** By rank: when it is free, when its k-th activation and gradient are made, and how far it is. */
-  const state = lists.map(() => ({ free: 0, F: [] as number[], I: [] as number[], W: [] as number[], at: 0 }));
+export function timeOf({ placement, stages, ranks, together }: Tiny, all: readonly (readonly Step[])[]): number {
+  const free = ranks.map(() => 0), at = ranks.map(() => 0);
+  /** By stage when its k-th activation and gradient are made, and its last W or B has run. */
+  const made = stages.map(() => ({ F: [] as number[], I: [] as number[], over: 0 }));
   for (let moved = true; moved;) {
     moved = false;
-    for (const [rank, list] of lists.entries()) {
-      const own = state[rank], kind = list[own.at];
-      if (!kind) continue;
-      const from = kind === "F" ? state[rank - 1] : kind === "W" ? undefined : state[rank + 1];
-      const passes = kind === "B" ? "I" : kind, made = from?.[passes][own[passes].length];
-      if (from && made === undefined) continue;
-      const link = kind === "F" ? ranks[rank - 1]?.down : ranks[rank + 1]?.up;
-      own.free = Math.max(own.free, from ? made! + link! : 0) + ranks[rank][kind];
-      own[passes].push(own.free);
-      own.at++;
-      moved = true;
+    for (const [rank, list] of all.entries()) {
+      for (; at[rank] < list.length; at[rank]++) {
+        const { kind, stage } = list[at[rank]], passes = kind === "F" ? "F" : "I";
+        const other = kind === "F" ? stage - 1 : kind === "W" ? -1 : stage + 1;
+        let arrival = 0;
+        if (other >= 0 && other < stages.length) {
+          const end = made[other][passes][made[stage][passes].length];
+          if (end === undefined) break;
+          const from = placement[other];
+          arrival = end + (from === rank ? 0 : kind === "F" ? ranks[from].down : ranks[from].up);
+        }
+        free[rank] = Math.max(free[rank], arrival) + stages[stage][kind];
+        if (kind !== "W") made[stage][passes].push(free[rank]);
+        if (kind === "W" || kind === "B") made[stage].over = free[rank];
+        moved = true;
+      }
     }
   }
-  if (state.some(({ at }, rank) => at < lists[rank].length)) return Infinity;
-  const own = state.map(({ free }, rank) => free + ranks[rank].sum);
+  if (all.some((list, rank) => at[rank] < list.length)) return Infinity;
+  const own = ranks.map((_, rank) => {
+    const over = placement.flatMap((on, s) => on === rank ? [{ at: made[s].over, takes: stages[s].sum }] : []);
+    over.sort((a, b) => a.at - b.at);
+    return Math.max(free[rank], over.reduce((end, { at, takes }) => Math.max(end, at) + takes, 0));
+  });
   const summed = ranks.map(({ after }, rank) =>
     // A gradient to any rank takes what one to the rank before takes.
     Math.max(own[rank], ...after.map((other) => own[other] + ranks[other].up))
@@ -107,11 +156,10 @@ export function timeOf({ ranks, together }: Tiny, lists: readonly (readonly Kind
 
 /** The least time of all orders within the cap; Infinity where there is none. */
 export function leastTime(tiny: Tiny): number {
-  const all = sequences(tiny.microbatches);
-  const choices = tiny.ranks.map((_, rank) => all.filter((list) => peakOf(tiny, rank, list) <= tiny.cap));
+  const choices = tiny.ranks.map((_, rank) => lists(tiny, rank));
   let least = Infinity;
-  const choose = (chosen: Kind[][]) => {
-    if (chosen.length < choices.length) choices[chosen.length].forEach((list) => choose([...chosen, list]));
+  const choose = (chosen: Step[][]) => {
+    if (chosen.length < choices.length) { for (const list of choices[chosen.length]) choose([...chosen, list]); }
     else least = Math.min(least, timeOf(tiny, chosen));
   };
   choose([]);

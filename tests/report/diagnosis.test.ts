@@ -35,7 +35,7 @@ const none = (driver: FoundDriver["driver"], missing: string, remedy?: string): 
 });
 const devices = {
   ...{ driver: "gpu", adapter: "NVIDIA H100 80GB HBM3", mode: "real", software: false } as const,
-  ...{ f16: true, timestamps: true, subgroupSize: 32 },
+  ...{ f16: true, timestamps: true, subgroupSize: 32, implementation: "dawn", version: "0.6.2" } as const,
 };
 /** A machine that nothing is wrong with. */
 const sound: Facts = {
@@ -164,6 +164,12 @@ test("nothing is said of a sound machine, and each fault of another in words wit
       /Add a GPU/,
       true,
     ],
+    [on({ implementation: "deno", subgroupSize: 0 }), "missing", /naga, has no subgroups/, /unset TWOBP_WEBGPU/, true],
+    [
+      on({ implementation: "deno", mode: "virtual", notice: "2 devices asked for, and Deno's WebGPU has one adapter" }),
+      ...["missing", /has one adapter: steps are composed/, /unset TWOBP_WEBGPU/, true] as const,
+    ],
+    [on({ implementation: "deno" }), "slow", /^Deno's WebGPU looks every 10 ms/, /^Unset TWOBP_WEBGPU/, true],
     [on({ driver: "bundled", software: true }), "slow", /bundled driver is in use/, /mesa-vulkan-drivers/, true],
     [on({ driver: "system", software: true }), "slow", /on the processor/, /GPUs/, true],
     [

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { clocksOf } from "../../lib/runtime/clocks.ts";
+import { ganttFigure } from "../../lib/report/gantt.ts";
 import { ganttText } from "../../lib/report/gantt_text.ts";
 import { chromeTrace } from "../../lib/report/trace.ts";
 import { runTimeline } from "../../lib/report/run_timeline.ts";
@@ -82,4 +84,45 @@ test("of two replicas the first is drawn, its sums behind the last W or B of the
   );
   assert.match(ganttText(schedule, timeline), /sums/);
   assert.match(chromeTrace(schedule, timeline), /sums/);
+});
+
+test("clocks that were compared are taken as they were found, drift included, and drawings and traces say how good they are", () => {
+  const [a, b] = [{ offset: 5, rate: 1 }, { offset: -70, rate: 1.001 }];
+  const truth = [a, b, a];
+  const intervals = schedule.actions.map((_, rank) =>
+    simulation.spans.filter((span) => span.rank === rank).map(({ start, end }) => ({
+      start: (start - truth[rank].offset) * truth[rank].rate,
+      end: (end - truth[rank].offset) * truth[rank].rate,
+    }))
+  );
+  const peers = truth.map(({ offset, rate }, rank) => ({
+    at: -offset * rate,
+    offset: offset * rate,
+    drift: 1 / rate - 1,
+    error: rank === 1 ? 0.25 : 0.0125,
+    group: rank === 1 ? 1 : 0,
+  }));
+  const timeline = runTimeline(schedule, "real", { intervals, clocks: { peers, error: 0.2625 } })!;
+  timeline.spans.forEach(({ start }, index) => assert.ok(Math.abs(start - simulation.spans[index].start) < 1e-9));
+  const said = "clocks of 2 devices aligned, ±263 µs";
+  assert.match(ganttText(schedule, timeline), new RegExp(`\n *${said}\n$`));
+  assert.equal(
+    (ganttFigure(schedule, timeline, { mode: "real" }).layout!.title as { text: string }).text,
+    `1f1b-2, 2BP fill on 3 real devices; ${said}`,
+  );
+  const { otherData, traceEvents } = JSON.parse(chromeTrace(schedule, timeline, { title: "a step" }));
+  const [{ step, about, errorMs, ranks }] = otherData.clocks;
+  assert.deepEqual({ step, about, errorMs }, { step: "a step", about: said, errorMs: 0.2625 });
+  assert.ok(Math.abs(ranks[1].driftPpm + 999) < 0.01 && ranks[1].errorMs === 0.25);
+  assert.deepEqual(traceEvents[1], { ph: "M", pid: 0, name: "process_labels", args: { labels: said } });
+  assert.equal("otherData" in JSON.parse(chromeTrace(schedule, simulation)), false);
+  const one = runTimeline(schedule, "real", {
+    intervals,
+    clocks: clocksOf(peers.map((clock) => ({ ...clock, group: 0 }))),
+  })!;
+  assert.match(ganttText(schedule, one), /\n *all ranks read one clock\n$/);
+  assert.throws(() => runTimeline(schedule, "real", { intervals, clocks: clocksOf(peers.slice(1)) }), {
+    name: "UserError",
+    message: "runTimeline: the clocks are those of 2 devices, and the step is of 3",
+  });
 });

@@ -1,21 +1,16 @@
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
+import { program, start } from "../spawn.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-const entry = ["run", "-A", "--no-check", "lib/cli/schedule.ts"];
-
-function schedule(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [...entry, ...args], { cwd: root, encoding: "utf8" });
-}
+const { run: schedule, close } = program("lib/cli/schedule.ts");
+after(close);
 
 const folder = mkdtempSync(join(tmpdir(), "twobp-cli-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -24,7 +19,7 @@ const file = (name: string, text: string) => {
   return join(folder, name);
 };
 
-test("schedule simulate gives the golden makespans as JSON", () => {
+test("schedule simulate gives the golden makespans as JSON", async () => {
   const goldens: [args: string, makespan: number][] = [
     ["naive", 12],
     ["naive --two-stage", 9],
@@ -41,8 +36,8 @@ test("schedule simulate gives the golden makespans as JSON", () => {
     ["naive --costs host=0.5,comm=1", 8 * 0.5 + 12 + 6],
   ];
   for (const [args, makespan] of goldens) {
-    const { status, stdout } = schedule("simulate", ...args.split(" "), "--devices", "4", "--json", "-");
-    assert.equal(status, 0);
+    const { code, stdout } = await schedule("simulate", ...args.split(" "), "--devices", "4", "--json", "-");
+    assert.equal(code, 0);
     const json = JSON.parse(stdout);
     assert.deepEqual([json.schema, json.mode, json.devices, json.makespan], [1, "simulated", 4, makespan], args);
     assert.equal(json.peak.length, 4);
@@ -51,10 +46,20 @@ test("schedule simulate gives the golden makespans as JSON", () => {
   }
 });
 
-test("schedule show writes CSV, trace and page, whole and with nothing beside them", () => {
+test("schedule show writes CSV, trace and page, whole and with nothing beside them", async () => {
   const [csv, trace, html] = ["a.csv", "a.json", "a.html"].map((name) => join(folder, name));
-  const { status, stdout } = schedule("show", "1f1b-2", "--two-stage", "--csv", csv, "--trace", trace, "--html", html);
-  assert.equal(status, 0);
+  const { code, stdout } = await schedule(
+    "show",
+    "1f1b-2",
+    "--two-stage",
+    "--csv",
+    csv,
+    "--trace",
+    trace,
+    "--html",
+    html,
+  );
+  assert.equal(code, 0);
   assert.match(stdout, /rank 3 +F0 I0 F1 I1/);
   assert.equal(sizesOf(fromCsv(readFileSync(csv, "utf8"))).microbatches, 8);
   assert.ok(JSON.parse(readFileSync(trace, "utf8")).traceEvents.length > 96);
@@ -64,46 +69,62 @@ test("schedule show writes CSV, trace and page, whole and with nothing beside th
   assert.deepEqual(readdirSync(folder).sort(), ["a.csv", "a.html", "a.json"]);
 });
 
-test("schedule reads the CSV that it writes, with transfers", () => {
-  const { stdout } = schedule("show", "zb-v", "--devices", "3", "--csv", "-", "--transfers");
+test("schedule reads the CSV that it writes, with transfers", async () => {
+  const { stdout } = await schedule("show", "zb-v", "--devices", "3", "--csv", "-", "--transfers");
   const path = file("zb-v.csv", stdout);
   assert.deepEqual(fromCsv(stdout).actions, generate("zb-v", { devices: 3 }).actions);
-  const { status, stdout: answer } = schedule("validate", path, "--devices", "3");
-  assert.equal(status, 0);
+  const { code, stdout: answer } = await schedule("validate", path, "--devices", "3");
+  assert.equal(code, 0);
   assert.equal(answer, "zb-v, split on 3 ranks, 6 stages, 6 micro-batches: valid, 108 actions\n");
 });
 
-test("schedule show and simulate say that a policy is slower than no 2BP, and by how much", () => {
+test("schedule show and simulate say that a policy is slower than no 2BP, and by how much", async () => {
   const args = ["1f1b-1", "--devices", "2", "--two-stage", "--policy", "end", "--costs", "b=1"];
   for (const command of ["show", "simulate"]) {
-    const { status, stdout } = schedule(command, ...args);
-    assert.equal(status, 0);
+    const { code, stdout } = await schedule(command, ...args);
+    assert.equal(code, 0);
     assert.match(stdout, /^With policy end, 2BP is 33\.3 % slower than without in these costs$/m);
-    assert.doesNotMatch(schedule(command, ...args.with(-1, "b=2")).stdout, /slower/);
+    assert.doesNotMatch((await schedule(command, ...args.with(-1, "b=2"))).stdout, /slower/);
   }
-  const json = JSON.parse(schedule("simulate", ...args, "--json", "-").stdout);
+  const json = JSON.parse((await schedule("simulate", ...args, "--json", "-")).stdout);
   assert.equal(Math.round(json.slower * 1e6), 333333);
-  assert.equal(JSON.parse(schedule("simulate", ...args.with(-1, "b=2"), "--json", "-").stdout).slower, null);
+  assert.equal(JSON.parse((await schedule("simulate", ...args.with(-1, "b=2"), "--json", "-")).stdout).slower, null);
 });
 
-test("schedule search says what it found and that it is proven", () => {
-  const { status, stdout } = schedule("search", "1f1b-2", "--devices", "4", "--cap", "4", "--memory", "derivatives=0");
-  assert.equal(status, 0);
+test("schedule search says what it found and that it is proven", async () => {
+  const { code, stdout } = await schedule(
+    "search",
+    "1f1b-2",
+    "--devices",
+    "4",
+    "--cap",
+    "4",
+    "--memory",
+    "derivatives=0",
+  );
+  assert.equal(code, 0);
   assert.match(stdout, /Proven optimal: no schedule of one stage a rank is faster than 27\n/);
 });
 
-test("select splits some backwards, says so in JSON, and search is no slower than the schedule it is given", () => {
+test("select splits some backwards, says so in JSON, and search is no slower than the schedule it is given", async () => {
   const costs = ["--costs", "f=1,i=1,w=1,b=1.6"];
   const how = ["1f1b-2", "--two-stage", "--policy", "select", ...costs];
-  const shown = schedule("show", ...how);
-  assert.equal(shown.status, 0, shown.stderr);
+  const shown = await schedule("show", ...how);
+  assert.equal(shown.code, 0, shown.stderr);
   assert.match(shown.stdout, /1f1b-2, 2BP select on 4 ranks/);
   for (const kind of ["B\\d", "I\\d", "W\\d"]) assert.match(shown.stdout.split("2BP select")[1], new RegExp(kind));
-  const { policy, slower, makespan } = JSON.parse(schedule("simulate", ...how, "--json", "-").stdout);
+  const { policy, slower, makespan } = JSON.parse((await schedule("simulate", ...how, "--json", "-")).stdout);
   assert.deepEqual([policy, slower], ["select", null]);
   assert.ok(makespan < 28.6, `${makespan}`); // 11 times f + b, without 2BP
-  const found = schedule("search", "1f1b-2", "--devices", "2", "--costs", "f=1,i=1,w=1,b=1.5");
+  const found = await schedule("search", "1f1b-2", "--devices", "2", "--costs", "f=1,i=1,w=1,b=1.5");
   assert.match(found.stdout, /Proven optimal: no schedule of one stage a rank is faster than 12\n/);
+});
+
+test("schedule search keeps the placement of the schedule that it is given, and is no slower", async () => {
+  const { code, stdout, stderr } = await schedule("search", "hanayo", "--devices", "2");
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /search, split on 2 ranks, 4 stages, 2 micro-batches/);
+  assert.match(stdout, /Proven optimal: no schedule of these stages on these ranks is faster than \d+\n/);
 });
 
 test("Ctrl-C ends a search with the best so far", async () => {
@@ -120,20 +141,18 @@ test("Ctrl-C ends a search with the best so far", async () => {
     "--budget",
     "999999999",
   ];
-  const child = spawn(process.execPath, [...entry, ...args], { cwd: root });
-  let output = "";
-  child.stdout.on("data", (data) => output += data);
-  await new Promise((resolve) => setTimeout(resolve, 2500));
+  const { child, done, said } = start("lib/cli/schedule.ts", args);
+  await said("candidates", "stderr"); // it has begun
   process.kill(child.pid!, "SIGINT");
-  const status = await new Promise((resolve) => child.on("close", resolve));
-  assert.equal(status, 0);
+  const { code, stdout, stderr } = await done;
+  assert.equal(code, 0, stderr);
   assert.match(
-    output,
+    stdout,
     /Interrupted; not proven optimal: no schedule is faster than [\d.]+, and this one is [\d.]+ % above/,
   );
 });
 
-test("every mistake on the command line is one line and exit code 2", () => {
+test("every mistake on the command line is one line and exit code 2", async () => {
   const mistakes: [args: string[], message: RegExp][] = [
     [[], /a command is missing; the commands are show, validate, simulate, search/],
     [["draw"], /unknown command 'draw'/],
@@ -174,38 +193,44 @@ test("every mistake on the command line is one line and exit code 2", () => {
     ],
   ];
   for (const [args, message] of mistakes) {
-    const { status, stdout, stderr } = schedule(...args);
-    assert.equal(status, 2, args.join(" "));
+    const { code, stdout, stderr } = await schedule(...args);
+    assert.equal(code, 2, args.join(" "));
     assert.match(stderr, message);
     assert.match(stderr, /^schedule: [^\n]*\n$/, "one line");
     assert.equal(stdout, "");
   }
+  const [[args]] = mistakes.slice(-1);
+  assert.deepEqual(
+    await start("lib/cli/schedule.ts", args).done,
+    await schedule(...args),
+    "in a process of its own too",
+  );
 });
 
-test("--help explains every command and flag with exit code 0", () => {
-  assert.match(schedule("--help").stdout, /show[^]*validate[^]*simulate[^]*search/);
+test("--help explains every command and flag with exit code 0", async () => {
+  assert.match((await schedule("--help")).stdout, /show[^]*validate[^]*simulate[^]*search/);
   for (const command of ["show", "validate", "simulate", "search"]) {
-    const { status, stdout } = schedule(command, "--help");
-    assert.equal(status, 0);
+    const { code, stdout } = await schedule(command, "--help");
+    assert.equal(code, 0);
     for (const line of stdout.split("\n").filter((line) => /^ {2}--/.test(line))) {
       assert.match(line, /^ {2}--\S+( <\w+>)? {2,}\S/);
     }
   }
 });
 
-test("--replicas cuts the devices into pipelines, chooses what is beside what on a host, and says what sums add", () => {
+test("--replicas cuts the devices into pipelines, chooses what is beside what on a host, and says what sums add", async () => {
   const how = ["1f1b-1", "--devices", "256", "--hosts", "32", "--two-stage"];
   const network = ["--network", "gradients=10,message=1,betweenBandwidth=0.5"];
-  const run = (...more: string[]) =>
-    schedule("simulate", ...how, "--replicas", "8", ...network, ...more, "--json", "-");
-  const { devices, replicated, sums, makespan } = JSON.parse(run().stdout);
+  const run = async (...more: string[]) =>
+    JSON.parse((await schedule("simulate", ...how, "--replicas", "8", ...network, ...more, "--json", "-")).stdout);
+  const { devices, replicated, sums, makespan } = await run();
   assert.deepEqual([devices, replicated.replicas, replicated.hosts, sums.length], [32, 8, 32, 32]);
-  const other = JSON.parse(run("--neighbours", replicated.neighbours === "ranks" ? "replicas" : "ranks").stdout);
+  const other = await run("--neighbours", replicated.neighbours === "ranks" ? "replicas" : "ranks");
   assert.ok(makespan < other.makespan, `${makespan}, not ${other.makespan}`);
   // Messages between hosts take twice those inside, and eight sums at once over them 35.
   assert.equal(replicated.neighbours, "ranks");
   assert.ok(Math.abs(sums[0].end - sums[0].start - 35) < 1e-9);
-  const { stdout } = schedule(
+  const { stdout } = await schedule(
     "simulate",
     "interleaved-1f1b",
     "--devices",
@@ -222,7 +247,7 @@ test("--replicas cuts the devices into pipelines, chooses what is beside what on
   );
 });
 
-test("nothing that a terminal obeys comes out of a file, its name or an argument", () => {
+test("nothing that a terminal obeys comes out of a file, its name or an argument", async () => {
   const name = "a\u001b[31m\u009b2J\u202e\u200bb";
   const bare = join(folder, name);
   writeFileSync(`${bare}.csv`, "0F0,0B0\n");
@@ -247,23 +272,23 @@ test("nothing that a terminal obeys comes out of a file, its name or an argument
     [name],
   ];
   for (const args of calls) {
-    const { status, stdout, stderr } = schedule(...args);
-    assert.ok(status === 0 || status === 2, `${status} ${stderr}`);
+    const { code, stdout, stderr } = await schedule(...args);
+    assert.ok(code === 0 || code === 2, `${code} ${stderr}`);
     // deno-lint-ignore no-control-regex
     assert.doesNotMatch(stdout + stderr, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f]/);
     assert.ok(stderr.length < 3000, `${stderr.length}`);
-    if (status === 2) assert.match(stderr, /^[^\n]+\n$/);
+    if (code === 2) assert.match(stderr, /^[^\n]+\n$/);
   }
 });
 
-test("blank rows at the end of a file are no devices, transfers that both ranks would wait in are refused", () => {
+test("blank rows at the end of a file are no devices, transfers that both ranks would wait in are refused", async () => {
   const text = "0F0,0F1,,0B0,0B1\n,1F0,1B0,1F1,1B1\n";
   for (const [name, tail] of [["lines.csv", "\n\n"], ["cells.csv", ",,,,\n"], ["returns.csv", "\r\n\r\n"]]) {
-    const { status, stdout } = schedule("simulate", file(name, text + tail), "--json", "-");
+    const { code, stdout } = await schedule("simulate", file(name, text + tail), "--json", "-");
     const { devices, bubbleRatio } = JSON.parse(stdout);
-    assert.deepEqual([status, devices, bubbleRatio.toFixed(3)], [0, 2, "0.333"]);
+    assert.deepEqual([code, devices, bubbleRatio.toFixed(3)], [0, 2, "0.333"]);
   }
-  const between = schedule("simulate", file("between.csv", "0F0,0B0\n\n1F0,1B0\n"));
-  assert.equal(between.status, 2);
+  const between = await schedule("simulate", file("between.csv", "0F0,0B0\n\n1F0,1B0\n"));
+  assert.equal(between.code, 2);
   assert.match(between.stderr, /^schedule: [^\n]+\.csv: CSV row 2 has no action and row 3 has; [^\n]+\n$/);
 });

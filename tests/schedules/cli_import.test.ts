@@ -1,45 +1,49 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { program } from "../spawn.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-
-function schedule(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const entry = ["run", "-A", "--no-check", "lib/cli/schedule.ts"];
-  return spawnSync(process.execPath, [...entry, ...args], { cwd: root, encoding: "utf8" });
-}
+const { run: schedule, close } = program("lib/cli/schedule.ts");
+after(close);
 
 const folder = mkdtempSync(join(tmpdir(), "twobp-import-"));
 after(() => rmSync(folder, { recursive: true }));
 const traces = (name: string) => [0, 1].map((rank) => `tests/fixtures/traces/${name}.rank${rank}.json.gz`);
 
-test("schedule import says which schedule ran, and its JSON and CSV go into the other commands", () => {
+test("schedule import says which schedule ran, and its JSON and CSV go into the other commands", async () => {
   const [json, csv] = [join(folder, "cluster.json"), join(folder, "ran.csv")];
-  const { status, stdout, stderr } = schedule("import", ...traces("1f1b-1-2bp"), "--json", json, "--csv", csv);
-  assert.equal(status, 0, stderr);
+  const { code, stdout, stderr } = await schedule("import", ...traces("1f1b-1-2bp"), "--json", json, "--csv", csv);
+  assert.equal(code, 0, stderr);
   assert.match(stdout, /^1f1b-1, 2BP fill on 2 ranks, 2 stages, 2 micro-batches, 3 steps \(traced\)$/m);
   assert.match(stdout, /│ +1 │ I +│ +5\.94/);
   assert.match(stdout, /^A step takes 54\.39 ms/m);
   const report = JSON.parse(readFileSync(json, "utf8"));
   assert.deepEqual([report.schema, report.ranks, report.steps, report.schedule], [1, 2, 3, "1f1b-1, 2BP fill"]);
   assert.deepEqual(Object.keys(report.stages[0]), ["stage", "f", "i", "w"]);
-  const ran = schedule("simulate", csv, "--cluster", json, "--json", "-");
-  assert.equal(ran.status, 0, ran.stderr);
+  const ran = await schedule("simulate", csv, "--cluster", json, "--json", "-");
+  assert.equal(ran.code, 0, ran.stderr);
   const { makespan } = JSON.parse(ran.stdout);
   assert.ok(Math.abs(makespan / 54.39 - 1) < 0.03, `${makespan} for 54.39 ms`);
-  const made = schedule("simulate", "1f1b-1", "--microbatches", "2", "--two-stage", "--cluster", json, "--json", "-");
+  const made = await schedule(
+    "simulate",
+    "1f1b-1",
+    "--microbatches",
+    "2",
+    "--two-stage",
+    "--cluster",
+    json,
+    "--json",
+    "-",
+  );
   assert.equal(JSON.parse(made.stdout).makespan, makespan, "the ranks are the cluster's");
-  const found = schedule("search", "--microbatches", "2", "--cluster", json, "--json", "-");
-  assert.equal(found.status, 0, found.stderr);
+  const found = await schedule("search", "--microbatches", "2", "--cluster", json, "--json", "-");
+  assert.equal(found.code, 0, found.stderr);
   assert.ok(JSON.parse(found.stdout).makespan <= makespan);
   const plan = ["plan", "--model", "llama-tiny", "--microbatches", "2", "--budget", "1GiB", "--cluster", json];
-  const planned = schedule(...plan, "--json", "-", "--csv", join(folder, "planned.csv"));
-  assert.equal(planned.status, 0, planned.stderr);
+  const planned = await schedule(...plan, "--json", "-", "--csv", join(folder, "planned.csv"));
+  assert.equal(planned.code, 0, planned.stderr);
   const { cluster, devices, leftOut, makespan: step } = JSON.parse(planned.stdout);
   assert.deepEqual([cluster, devices], ["cluster.json", 2]);
   assert.ok(step <= makespan, `${step} ms planned, ${makespan} ms traced`);
@@ -49,25 +53,25 @@ test("schedule import says which schedule ran, and its JSON and CSV go into the 
   }]);
   assert.match(planned.stderr, /^A step takes [\d.]+ ms with the times of cluster\.json\.$/m);
   assert.match(planned.stderr, /^Left out: .*zb-v.* \(4 stages\)\.$/m);
-  const again = schedule("simulate", join(folder, "planned.csv"), "--cluster", json, "--json", "-");
+  const again = await schedule("simulate", join(folder, "planned.csv"), "--cluster", json, "--json", "-");
   assert.ok(Math.abs(JSON.parse(again.stdout).makespan / step - 1) < 1e-9, `${again.stdout} for ${step}`);
-  for (const command of ["show", "validate"]) assert.equal(schedule(command, csv, "--cluster", json).status, 0);
+  for (const command of ["show", "validate"]) assert.equal((await schedule(command, csv, "--cluster", json)).code, 0);
 });
 
-test("a traced W of several micro-batches is kept in --csv, with a word that PyTorch rejects it", () => {
+test("a traced W of several micro-batches is kept in --csv, with a word that PyTorch rejects it", async () => {
   const [trace, csv] = [join(folder, "wide.trace.json"), join(folder, "wide.csv")];
   const wide = ["--devices", "2", "--two-stage", "--policy", "end", "--width", "2"];
-  assert.equal(schedule("show", "1f1b-1", ...wide, "--trace", trace).status, 0);
+  assert.equal((await schedule("show", "1f1b-1", ...wide, "--trace", trace)).code, 0);
   for (const args of [["import"], ["explain", "--budget", "0"]]) {
-    const { status, stderr } = schedule(...args, trace, "--csv", csv);
-    assert.equal(status, 0, stderr);
+    const { code, stderr } = await schedule(...args, trace, "--csv", csv);
+    assert.equal(code, 0, stderr);
     const isWide = readFileSync(csv, "utf8").includes("CONCAT_W");
     assert.equal(/\(CONCAT_W\), which PyTorch rejects/.test(stderr), isWide, `${args}: ${stderr}`);
     assert.ok(isWide || args[0] === "explain");
   }
 });
 
-test("mistakes are one line and exit code 2", () => {
+test("mistakes are one line and exit code 2", async () => {
   const write = (name: string, text: string) => {
     writeFileSync(join(folder, name), text);
     return join(folder, name);
@@ -120,8 +124,8 @@ test("mistakes are one line and exit code 2", () => {
     ],
   ];
   for (const [args, message] of wrong) {
-    const { status, stdout, stderr } = schedule(...args);
-    assert.equal(status, 2, `${args.join(" ")}: ${stderr}`);
+    const { code, stdout, stderr } = await schedule(...args);
+    assert.equal(code, 2, `${args.join(" ")}: ${stderr}`);
     assert.equal(stdout, "");
     assert.match(stderr, message);
     assert.equal(stderr.trim().split("\n").length, 1, stderr);

@@ -6,6 +6,7 @@ import { search } from "../../lib/schedules/search/search.ts";
 import { type Costs, stageCosts, unitCosts } from "../../lib/schedules/price/costs.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
+import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { random } from "./support.ts";
 
@@ -185,9 +186,9 @@ test("search() stops on its signal with the best so far and says it is not prove
   const options = {
     devices: 8,
     microbatches: 24,
-    costs: unitCosts({ comm: 0.5 }),
+    costs: unitCosts({ comm: 0.3 }),
     memory: activations,
-    cap: 6,
+    cap: 3,
     budget: 1e9,
   };
   let lowest = Infinity;
@@ -228,4 +229,74 @@ test("a search does not blame the cap for costs whose sum is no number", async (
   for (const cap of [Infinity, 100]) {
     await assert.rejects(search({ devices: 2, microbatches: 4, costs, cap }), /^UserError: The costs are too large: /);
   }
+});
+
+test("search() places stages as it is told, and is no slower than the zoo's schedules of that placement", async () => {
+  const costs = unitCosts({ comm: 0.2 });
+  for (
+    const [placement, devices, microbatches] of [["zb-v", 2, 4], ["hanayo", 4, 4], ["interleaved-1f1b", 2, 4]] as const
+  ) {
+    const from = generate(placement, { devices, microbatches });
+    const cap = Math.max(...simulate(from, costs, activations).peak);
+    const options = { microbatches, costs, memory: activations, cap, budget: 20_000 };
+    const found = await search({ devices, placement, ...options });
+    validate(found.schedule);
+    assert.deepEqual(found.schedule.placement, from.placement);
+    const { makespan, peak } = simulate(found.schedule, costs, activations);
+    assert.ok(Math.abs(makespan - found.makespan) < 1e-9 && Math.max(...peak) <= cap);
+    assert.ok(makespan <= simulate(from, costs).makespan * (1 + 1e-9));
+    assert.ok(found.lowerBound <= makespan);
+  }
+});
+
+test("search() is no slower than the schedule that it starts from, and has its placement", async () => {
+  // Stages of one's own: three on two ranks.
+  const placement = [0, 1, 1], own = generate("naive", { devices: 3, microbatches: 3 });
+  const actions = placement.reduce<Schedule["actions"][number][]>(
+    (lists, rank, stage) => lists.with(rank, [...(lists[rank] ?? []), ...own.actions[stage]]),
+    [[], []],
+  );
+  const from = { name: "mine", placement, actions: actions.map((list) => turns(list, 3)) };
+  const found = await search({ from, microbatches: 3, budget: 20_000 });
+  assert.deepEqual(found.schedule.placement, placement);
+  assert.ok(found.proven && found.makespan < simulate(from).makespan);
+});
+
+/** Micro-batch after micro-batch: forwards down, then backwards up again. */
+function turns(list: Schedule["actions"][number], microbatches: number): Schedule["actions"][number] {
+  return Array.from({ length: microbatches }, (_, microbatch) => {
+    const own = list.filter(({ microbatches: [each] }) => each === microbatch);
+    const of = (kind: string) => own.filter((action) => action.kind === kind).sort((a, b) => a.stage - b.stage);
+    return [...of("F"), ...of("B").reverse()];
+  }).flat();
+}
+
+test("search() bounds what it cannot prove to within a percent: 8 x 16 with random costs under caps", async () => {
+  const next = random(7);
+  const draw = () => 0.5 + next();
+  const costs = stageCosts(Array.from({ length: 8 }, () => ({ f: draw(), i: draw(), w: draw() })), 0.1 * draw());
+  for (const cap of [Infinity, 8]) {
+    const found = await search({ devices: 8, microbatches: 16, costs, memory: activations, cap, budget: 50_000 });
+    assert.ok(found.makespan / found.lowerBound < 1.01, `${found.makespan} against ${found.lowerBound}`);
+    assert.ok(Math.abs(simulate(found.schedule, costs).makespan - found.makespan) < 1e-9);
+  }
+});
+
+test("search() refuses placements that leave ranks out, or do not fit to what it starts from", async () => {
+  const from = generate("zb-v", { devices: 2, microbatches: 4 });
+  for (
+    const [options, message] of [
+      [{ placement: [0, 2], microbatches: 1 }, /needs a stage on every rank, and rank 1 has none/],
+      [{ placement: [0, 1.5], microbatches: 1 }, /Stage 1 is placed on rank 1.5/],
+      [{ placement: [0, 2], devices: 2, microbatches: 1 }, /Stage 1 is placed on rank 2; the ranks are 0 to 1/],
+      [{ placement: [], microbatches: 1 }, /A placement is a list with the rank of each stage/],
+      [{ placement: "zb-v", microbatches: 4 }, /the placement of zb-v needs devices/],
+      [{ placement: "zb-w", devices: 2, microbatches: 4 }, /Unknown schedule "zb-w"/],
+      [{ from, microbatches: 5 }, /cannot start from zb-v, which has 4; give as many/],
+      [
+        { from, placement: [0, 1], microbatches: 4 },
+        /starts from a schedule of its own placement, 0,1; zb-v has 0,1,1,0/,
+      ],
+    ] as const
+  ) await assert.rejects(search(options), { name: "UserError", message });
 });

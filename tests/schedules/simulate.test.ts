@@ -23,6 +23,10 @@ function randomCosts(next: () => number, devices: number, stages: number): Costs
     tail: (rank) => tails[rank],
     tailAfter: (rank) => rank === 0 ? [devices - 1] : [], // a tied parameter, one way
     ...(next() < 0.5 ? {} : { sum: (stage) => scale * sums[stage] }),
+    ...(next() < 0.5
+      ? {}
+      : { line: (from, to, kind) => from === to ? 0 : 2 * links[to * devices + from] * (kind === "F" ? 2 : 1) }),
+    ...(next() < 0.5 ? {} : { tailTogether: true, agreement: next() }),
   };
 }
 
@@ -72,6 +76,26 @@ test("tails that begin together wait for the last action of all ranks, and for m
   const last = Math.max(...spans.map(({ end }) => end));
   assert.equal(makespan, last + 4);
   assert.equal(simulate(one, { ...costs, tailAfter: (rank) => rank === 2 ? [0] : [] }).makespan, last + 0.5 + 4);
+});
+
+test("a message leaves when the line is free, and an agreement takes as long as it takes", () => {
+  const one = generate("gpipe", { devices: 2, microbatches: 2 });
+  const costs = unitCosts({ f: 1, i: 1, w: 1, comm: 3 }), { line, ...free } = { ...costs, line: () => 2 };
+  // F0 ends at 1 and leaves, F1 ends at 2 and leaves at 3; the gradients are far enough apart.
+  assert.equal(simulate(one, free).makespan, 15);
+  assert.equal(simulate(one, { ...costs, line }).makespan, 16);
+  const together = { ...costs, line, tail: () => 1, tailTogether: true };
+  assert.equal(simulate(one, together).makespan, 17);
+  // Rank 0 has been the last for long; rank 1 hears of it 2 later.
+  assert.equal(simulate(one, { ...together, agreement: 2 }).makespan, 19);
+  assert.throws(
+    () => simulate(one, { ...costs, line: () => -1 }),
+    /^UserError: The time that a message holds the line from rank 0 to rank 1 must be a finite number, 0 or more, not -1$/,
+  );
+  assert.throws(
+    () => simulate(one, { ...together, agreement: NaN }),
+    /^UserError: The time of an agreement must be a finite number, 0 or more, not NaN$/,
+  );
 });
 
 test("the critical path runs without a gap from the first action to the last, transfers apart", () => {

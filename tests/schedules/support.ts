@@ -56,6 +56,16 @@ export const isSplit = ({ actions }: Schedule): boolean =>
 export function slowMakespan({ actions, placement }: Schedule, costs: Costs): number {
   const stages = placement.length;
   const end = actions.map((list) => list.map(() => 0));
+  /** When the output of an action leaves for another rank: after the messages of those before it in its list that go there too. */
+  const leaves = (from: number, at: number, to: number): number => {
+    let free = 0;
+    for (let index = 0; index < at; index++) {
+      const { kind, stage } = actions[from][index], target = kind === "F" ? stage + 1 : stage - 1;
+      if (kind === "W" || placement[target] !== to) continue;
+      free = Math.max(free, end[from][index]) + (costs.line?.(from, to, kind === "F" ? "F" : "I") ?? 0);
+    }
+    return from === to ? end[from][at] : Math.max(free, end[from][at]);
+  };
   for (let changed = true; changed;) {
     changed = false;
     actions.forEach((list, rank) =>
@@ -70,7 +80,7 @@ export function slowMakespan({ actions, placement }: Schedule, costs: Costs): nu
               other.microbatches[0] === action.microbatches[0];
             if (needed) {
               const kind = action.kind === "F" ? "F" : "I";
-              start = Math.max(start, end[from][at] + (costs.transfer?.(from, rank, kind) ?? 0));
+              start = Math.max(start, leaves(from, at, rank) + (costs.transfer?.(from, rank, kind) ?? 0));
             }
           })
         );
@@ -100,9 +110,10 @@ export function slowMakespan({ actions, placement }: Schedule, costs: Costs): nu
     );
     return Math.max(own, ...gradients);
   });
-  return Math.max(
-    ...summed.map((own, rank) => (costs.tailTogether ? Math.max(...summed) : own) + (costs.tail?.(rank) ?? 0)),
-  );
+  return Math.max(...summed.map((own, rank) => {
+    const others = summed.filter((_, other) => costs.tailTogether && other !== rank);
+    return Math.max(own, ...others.map((each) => each + (costs.agreement ?? 0))) + (costs.tail?.(rank) ?? 0);
+  }));
 }
 
 /** A schedule of F and B with some of its backwards split, drawn at random, and their W of up to so many micro-batches at random places. */

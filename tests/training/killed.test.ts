@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -21,11 +21,15 @@ test("a training that is killed at random moments ends with the bits of one that
   assert.equal(undisturbed.code, 0, undisturbed.stderr);
   const folder = join(root, "killed");
   let before = 0, unfinished = 0;
-  // Until two kills have come while a checkpoint was written: the others prove less.
+  const isWriting = () => existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".tmp"));
+  // Until two kills have come while a checkpoint was written: the others prove less, and half of them wait for that.
   for (let kill = 0; kill < 6 || (unfinished < 2 && kill < 30); kill++) {
     const { child, said, done } = start(program, [folder, steps]);
     await said(`step ${before + random.integer(4)}\n`);
     await new Promise((later) => setTimeout(later, 60 * random.uniform()));
+    for (let wait = 0; kill % 2 > 0 && wait < 5000 && !isWriting(); wait++) {
+      await new Promise((later) => setTimeout(later, 1));
+    }
     process.kill(child.pid!, "SIGKILL");
     const { stdout, stderr } = await done;
     assert.equal(stderr, "");

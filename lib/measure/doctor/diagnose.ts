@@ -6,6 +6,7 @@ import { type Driver, driverNames, driversHere } from "../../gpu/driver.ts";
 import { type FoundDriver, lookAtDriver } from "../../gpu/survey.ts";
 import { callback, expectFields, oneOf, optional, type Rules } from "../../rules.ts";
 import { firstLine, shown } from "../../text.ts";
+import { webGpuVersion } from "../machine.ts";
 import { standardProblems } from "../standard_problems.ts";
 import type { Depth, Diagnosis } from "./diagnosis.ts";
 import { depths } from "./diagnosis.ts";
@@ -108,8 +109,9 @@ async function examine(
   onProgress: (done: number, doing: string) => void | Promise<void>,
 ): Promise<void> {
   const [first, second] = set.devices, { gpu } = first;
-  const { software, f16, timestamps, subgroupSize } = gpu.info;
+  const { implementation, software, f16, timestamps, subgroupSize } = gpu.info;
   facts.devices = {
+    ...{ implementation, version: webGpuVersion(implementation) },
     ...{ driver: set.driver, adapter: set.adapter, mode: set.mode, software, f16, timestamps, subgroupSize },
     ...set.notice === undefined ? {} : { notice: set.notice },
   };

@@ -2,6 +2,7 @@
 import type { FoundDriver } from "../../gpu/survey.ts";
 import type { Mode } from "../../gpu/devices.ts";
 import type { Driver } from "../../gpu/driver.ts";
+import type { Implementation } from "../../gpu/implementation.ts";
 import type { Peak } from "../peak.ts";
 
 /** How much is looked at: `quick` leaves kernels and rates out, `usual` stops with the kernels after a while, `all` does not. */
@@ -130,7 +131,11 @@ export interface StepCheck {
 export interface TriedDevices {
   /** Which driver serves them. */
   readonly driver: Driver;
-  /** Its description. */
+  /** Whose WebGPU compiles their kernels. */
+  readonly implementation: Implementation;
+  /** Its version, or "none" where that is not known. */
+  readonly version: string;
+  /** The driver's description. */
   readonly adapter: string;
   /** Whether they are two. */
   readonly mode: Mode;

@@ -137,12 +137,20 @@ const rules: readonly Rule[] = [
         "Measure on real devices; training is not affected.",
       ),
       devices.subgroupSize === 0 && missing(
-        `${devices.adapter} has no subgroups of a fixed size: kernels that use them are left out.`,
-        "There is nothing to do; products of matrices may be slower for it.",
+        devices.implementation === "deno"
+          ? "Deno's WebGPU, whose compiler is naga, has no subgroups: kernels that use them are left out."
+          : `${devices.adapter} has no subgroups of a fixed size: kernels that use them are left out.`,
+        devices.implementation === "deno"
+          ? "Dawn has them where the driver does: unset TWOBP_WEBGPU. Products of matrices may be slower without."
+          : "There is nothing to do; products of matrices may be slower for it.",
       ),
       devices.notice !== undefined && missing(
         `${devices.notice}: steps are composed of measured times, and nothing runs at once.`,
-        devices.software ? "Give the process at least as many cores as ranks." : "Add a GPU for each rank.",
+        devices.implementation === "deno"
+          ? "Dawn gives each rank a device of its own: unset TWOBP_WEBGPU."
+          : devices.software
+          ? "Give the process at least as many cores as ranks."
+          : "Add a GPU for each rank.",
       ),
     ],
   ({ devices, drivers }) => {
@@ -160,6 +168,11 @@ const rules: readonly Rule[] = [
         "For models of a real size take a machine with GPUs.",
       );
   },
+  ({ devices }) =>
+    devices?.implementation === "deno" && slow(
+      "Deno's WebGPU looks every 10 ms whether work has ended: each wait takes up to that longer, and holds the program up.",
+      "Unset TWOBP_WEBGPU to train or to measure; Dawn is asked more often.",
+    ),
   ({ devices, surroundings: { environment } }) => {
     const threads = environment.LP_NUM_THREADS;
     return devices?.driver === "system" && threads !== undefined && threads !== "1" && slow(

@@ -26,7 +26,14 @@ const packages = {
 
 /** What decides which driver is loaded, and how it computes. */
 const variables = [
-  ...["TWOBP_DRIVER", "VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES", "VK_ICD_FILENAMES"],
+  ...[
+    "TWOBP_DRIVER",
+    "TWOBP_WEBGPU",
+    "DENO_WEBGPU_BACKEND",
+    "VK_DRIVER_FILES",
+    "VK_ADD_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+  ],
   ...["VK_LOADER_DRIVERS_SELECT", "VK_LOADER_DRIVERS_DISABLE", "MESA_VK_DEVICE_SELECT", "DRI_PRIME"],
   ...["LP_NUM_THREADS", "LP_NATIVE_VECTOR_WIDTH", "XDG_CACHE_HOME"],
 ];
@@ -37,7 +44,9 @@ export async function lookAround(): Promise<Surroundings> {
   const cards = Object.values(pciVendors).map((vendor) => [vendor, listCards(vendor)] as const);
   return {
     runtimes: ["Deno", "Node", "Bun"].map(findRuntime),
-    missingPackages: Object.entries(packages).filter(([name]) => !isThere(name)).map(([name, use]) => ({ name, use })),
+    missingPackages: Object.entries(packages).filter(([name]) => isNeeded(name) && !isThere(name)).map((
+      [name, use],
+    ) => ({ name, use })),
     environment: Object.fromEntries(set.map((name) => [name, shown(process.env[name]!)])),
     cores: availableParallelism(),
     load: loadavg()[0],
@@ -62,6 +71,11 @@ function findRuntime(name: string): FoundRuntime {
   } catch {
     return { name, here: false };
   }
+}
+
+/** Deno's own WebGPU stands in for the package. */
+function isNeeded(name: string): boolean {
+  return name !== "webgpu" || process.env.TWOBP_WEBGPU !== "deno";
 }
 
 function isThere(name: string): boolean {

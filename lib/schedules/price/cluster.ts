@@ -144,6 +144,10 @@ export function clusterCosts(cluster: Cluster): Costs {
       return (hosts[rank] ?? 0) + actionTime(stages, action);
     },
     transfer: (from, to, kind) => from === to ? 0 : times.get(`${from} ${to} ${kind}`) ?? comm,
+    // How much of a measured time is the line's nobody knows.
+    ...message !== undefined && {
+      line: (from, to, kind) => from === to || times.has(`${from} ${to} ${kind}`) ? 0 : message / bandwidth,
+    },
     tail: (rank) => tails[rank] ?? 0,
   };
 }

@@ -19,6 +19,11 @@ export interface Costs {
    * occupies neither rank. `F` is an activation, `I` a gradient.
    */
   transfer?(fromRank: number, toRank: number, kind: "F" | "I"): number;
+  /**
+   * How long a message holds the line from one rank to another: the next one in this direction leaves when the line is free. It is the
+   * part of `transfer` that grows with size, bytes over bandwidth. Where it is absent, messages do not slow each other.
+   */
+  line?(fromRank: number, toRank: number, kind: "F" | "I"): number;
   /** Time a rank needs after its last action, for the optimizer step. */
   tail?(rank: number): number;
   /** Other ranks whose last actions, and a message from each, the tail waits for: they have gradients of the same parameters. */
@@ -28,6 +33,8 @@ export interface Costs {
    * they agree that the step stands.
    */
   readonly tailTogether?: boolean;
+  /** Time until what a rank says for that has come to the others; 0 when absent. */
+  readonly agreement?: number;
   /**
    * Time from the end of a stage's last W or B until its gradients are summed over the replicas of the pipeline. A rank's sums run
    * one after the other beside its actions, and its tail waits for them. Absent where there is one replica.
@@ -66,7 +73,21 @@ export function endOf(costs: Costs, { placement }: Schedule): StepEnd {
 
 /** How long what passes along an edge of a Program is under way from rank to rank. */
 export function delayOf(costs: Costs, what: number, from: number, to: number): number {
-  return what === NOTHING ? 0 : transferOf(costs, from, to, what === ACTIVATION ? "F" : "I");
+  if (what !== NOTHING) return transferOf(costs, from, to, what === ACTIVATION ? "F" : "I");
+  const { agreement = 0 } = costs;
+  if (from === to || agreement === 0) return 0;
+  checkAmount("The time of an agreement", agreement);
+  return agreement;
+}
+
+/** How long the message along an edge of a Program holds the line that it goes over, checked, and 0 on the same rank. */
+export function lineOf(costs: Costs, what: number, from: number, to: number): number {
+  if (from === to || !costs.line) return 0;
+  const time = costs.line(from, to, what === ACTIVATION ? "F" : "I");
+  if (!amount.accepts(time)) {
+    checkAmount(`The time that a message holds the line from rank ${from} to rank ${to}`, time);
+  }
+  return time;
 }
 
 /** The time of a rank's tail, checked. */
@@ -157,7 +178,8 @@ const bandwidthRule: Rule = {
 };
 
 /**
- * Costs whose transfers take latency plus bytes over bandwidth of the link they use. Transfers do not slow each other.
+ * Costs whose transfers take latency plus bytes over bandwidth of the link they use. Messages from one rank to another follow each
+ * other: the next begins when the bytes of the one before it have left. Those of other ranks, and those the other way, do not count.
  *
  * @param link The link from one rank to another.
  * @param bytes Size of an activation (`F`) and of a gradient (`I`).
@@ -171,15 +193,20 @@ export function withLinks(
 ): Costs {
   checkAmount("The size of an activation", bytes.F);
   checkAmount("The size of a gradient", bytes.I);
+  const checked = (from: number, to: number) => {
+    const { latency, bandwidth } = link(from, to);
+    expectValue(`The bandwidth from rank ${from} to rank ${to}`, bandwidth, bandwidthRule);
+    checkAmount(`The latency from rank ${from} to rank ${to}`, latency);
+    return { latency, bandwidth };
+  };
   return {
     ...costs,
     transfer(from, to, kind) {
       if (from === to) return 0;
-      const { latency, bandwidth } = link(from, to);
-      expectValue(`The bandwidth from rank ${from} to rank ${to}`, bandwidth, bandwidthRule);
-      checkAmount(`The latency from rank ${from} to rank ${to}`, latency);
+      const { latency, bandwidth } = checked(from, to);
       return latency + bytes[kind] / bandwidth;
     },
+    line: (from, to, kind) => from === to ? 0 : bytes[kind] / checked(from, to).bandwidth,
   };
 }
 

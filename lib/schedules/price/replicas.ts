@@ -14,7 +14,10 @@ export type Neighbours = "ranks" | "replicas";
 /** Both of them. */
 export const neighbours: readonly Neighbours[] = ["ranks", "replicas"];
 
-/** Links between devices, each device's own: transfers do not slow each other. In the unit of time of the costs. */
+/**
+ * Links between devices, each device's own: messages from one rank to another follow each other, and nothing else slows a transfer.
+ * In the unit of time of the costs.
+ */
 export interface Network {
   /** Between devices of one host. */
   readonly inside: Link;

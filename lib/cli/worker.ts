@@ -1,0 +1,5 @@
+/** Entry point of `deno task worker`. */
+import { main } from "./options.ts";
+import { workerCommand } from "./worker_command.ts";
+
+main(workerCommand());

@@ -1,0 +1,23 @@
+/**
+ * `deno run -A tests/explorer/picture.ts`: draws docs/explorer.png anew, the page with what an action waits for.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import sharp from "sharp";
+import { explorerPage } from "../../lib/cli/explorer_page.ts";
+import { openBrowser } from "./browser.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "twobp-picture-")), file = join(folder, "explorer.html");
+writeFileSync(file, await explorerPage());
+const page = await openBrowser(`${pathToFileURL(file).href}#devices=3&latency=0.5&transfer=0.25`, 1240, 1110);
+const [x, y] = await page.evaluate<[number, number]>(`{
+  const { x, y, width, height } = document.querySelector('#split [data-rank="1"][data-index="2"]').getBoundingClientRect();
+  [x + width / 2, y + height / 2];
+}`);
+await page.drag([x, y]);
+await page.evaluate("new Promise(requestAnimationFrame)");
+await sharp(await page.picture()).png({ palette: true, colours: 64, compressionLevel: 9 }).toFile("docs/explorer.png");
+await page.close();
+rmSync(folder, { recursive: true });

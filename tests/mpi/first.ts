@@ -1,0 +1,22 @@
+/** The first process of a job whose others are workers, for `worker.test.ts`: prints a line of JSON. */
+import assert from "node:assert/strict";
+import process from "node:process";
+import { openWorld } from "../../lib/runtime/open_world.ts";
+import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { frozenModel } from "../../lib/models/frozen_model.ts";
+import { adamw } from "../../lib/train/optimizers.ts";
+import { calls, tiny } from "./calls.ts";
+
+const set = await openWorld({ workers: true });
+const results = await calls(set);
+const optimizer = adamw();
+const frozen = frozenModel(tiny(), (name) => name.startsWith("embedding"));
+assert.throws(() => createPipeline(set, frozen, { optimizer }), { name: "UserError", message: /as they are, which/ });
+assert.throws(() => createPipeline(set, tiny(), { optimizer: { ...optimizer } }), { name: "UserError" });
+assert.throws(() => createPipeline(set, tiny(), { optimizer, recompute: () => "both" }), {
+  name: "UserError",
+  message: /a function: give `recompute` as text/,
+});
+process.stdout.write(`${JSON.stringify({ results, library: set.library })}\n`);
+if (process.argv.includes("--unclosed")) process.exit(0);
+set.close();
