@@ -1,0 +1,92 @@
+/** A first process whose others are workers: it gets what one process computes, to the bit, and a worker ends with it. */
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import process from "node:process";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { openDevices } from "../../lib/gpu/devices.ts";
+import { calls } from "./calls.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const deno = [process.execPath, "run", "-A", "--no-check"];
+
+/** What starts processes of unlike programs, where it is installed. */
+function find(command: string, words: RegExp, flags: readonly string[]): readonly string[] | undefined {
+  try {
+    const said = execFileSync(command, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    return words.test(said) ? [command, ...flags] : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const openMpi = find("mpirun.openmpi", /open.?mpi|openrte/i, ["--bind-to", "none", "--oversubscribe"]);
+
+function run(command: readonly string[]) {
+  // As root, Open MPI wants to be told twice.
+  const twice = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
+  const child = spawn(command[0], command.slice(1), { cwd: root, env: { ...process.env, ...twice } });
+  let stdout = "", stderr = "";
+  child.stdout.on("data", (chunk) => stdout += chunk);
+  child.stderr.on("data", (chunk) => stderr += chunk);
+  return new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve, reject) =>
+    child.once("error", reject).once("close", (code) => resolve({ code, stdout, stderr }))
+  );
+}
+
+/** A job of a program and a worker. */
+const withWorker = (launcher: readonly string[], runtime: readonly string[], ...program: readonly string[]) =>
+  run([...launcher, "-n", "1", ...runtime, ...program, ":", "-n", "1", ...runtime, "lib/cli/worker.ts"]);
+
+let expected: Promise<unknown> | undefined;
+
+/** The same calls in this process, once for all. */
+function inOneProcess(): Promise<unknown> {
+  return expected ??= (async () => {
+    const set = await openDevices(2, { virtual: false });
+    try {
+      return JSON.parse(JSON.stringify(await calls(set)));
+    } finally {
+      set.close();
+    }
+  })();
+}
+
+for (const [name, launcher, runtime] of [["Open MPI", openMpi, deno]] as const) {
+  test(
+    `a first process with a worker, by ${name}, gets what one process computes, to the bit, and what cannot be told is refused`,
+    { skip: launcher ? false : `${name} is not installed` },
+    async () => {
+      const { code, stdout, stderr } = await withWorker(launcher!, runtime, "tests/mpi/first.ts");
+      assert.equal(code, 0, stderr);
+      const { results, library } = JSON.parse(stdout);
+      assert.match(library, new RegExp(`^${name} \\d`));
+      const expected = await inOneProcess() as { wrong: string; broken: string };
+      assert.deepEqual(results, expected);
+      assert.match(expected.wrong, /^UserError: The batch has 3 inputs/);
+      assert.equal(expected.broken, "Error: not heard");
+    },
+  );
+}
+
+test("a worker ends, and says so in a line, where the first process ends without closing its devices", {
+  skip: openMpi ? false : "Open MPI is not installed",
+}, async () => {
+  const { code, stderr } = await withWorker(openMpi!, deno, "tests/mpi/first.ts", "--unclosed");
+  assert.notEqual(code, 0);
+  assert.match(stderr, /^worker: Process 0 of the job has ended, and had not closed its devices$/m);
+});
+
+test("a worker beside a first process that has asked for none is refused in both, and so is one without a launcher", {
+  skip: openMpi ? false : "Open MPI is not installed",
+}, async () => {
+  const { code, stderr } = await withWorker(openMpi!, deno, "tests/mpi/program.ts");
+  assert.notEqual(code, 0);
+  assert.match(
+    stderr,
+    /With workers process 0 must call openWorld\(\{ workers: true \}\), and all others must be `deno task worker`: process 0 calls openWorld\(\), process 1 is a worker/,
+  );
+  const alone = await run([...deno, "lib/cli/worker.ts"]);
+  assert.equal(alone.code, 2);
+  assert.match(alone.stderr, /^worker: no launcher has started this process beside a first one: .*$/m);
+});
