@@ -5,21 +5,22 @@ import type { Program } from "../schedules/program.ts";
 import type { Action } from "../schedules/schedule.ts";
 
 /**
- * The makespan of a schedule that is not split: it is what it is. Of one that 2BP is applied to, the longer of two: its F and I in
+ * The makespan of a schedule that is not split: it is what it is (with `mixed`, as if no message waited for another). Of one that 2BP is applied to, the longer of two: its F and I in
  * their order as if W took no time; and of the rank with most to do, all of its work after its first action can begin.
  *
  * @param program Of the schedule before 2BP.
  * @param mixed Whether backwards may stay whole where that takes less.
  */
 export function leastTime(program: Program, costs: Costs, split: boolean, mixed: boolean): number {
-  if (!split) return timesOf(program, costs).makespan;
+  // Where messages wait for one another, a step can get shorter by what takes longer: as if they did not.
+  const { sum, line: _, ...free } = costs;
+  if (!split) return timesOf(program, mixed ? { ...free, sum } : costs).makespan;
   const { schedule: { actions }, first } = program;
   const partOf = (action: Action, kind: "I" | "W", rank: number) =>
     durationOf(costs, { kind, stage: action.stage, microbatches: action.microbatches }, rank, 0);
-  // In another order of W the sums have another order too.
-  const { sum: _, ...rest } = costs;
+  // In another order of W the sums have another order too, so that they are left out.
   const { starts, makespan } = timesOf(program, {
-    ...rest,
+    ...free,
     duration: (action, rank, at) => {
       if (action.kind !== "B") return costs.duration(action, rank, at);
       const i = partOf(action, "I", rank);
