@@ -121,8 +121,8 @@ const rulesOfSearch: Rules<SearchOptions> = {
 export async function search(options: SearchOptions): Promise<SearchResult> {
   expectFields("search", options, rulesOfSearch);
   const { microbatches, costs = unitCosts(), memory = unitMemory, cap = Infinity, budget = 1e6, from } = options;
-  const placement = placementOf(options);
   checkWhole("A search", { "micro-batches": microbatches });
+  const placement = placementOf(options);
   checkCells("A search", placement.length, microbatches);
   const problem = problemOf(placement, microbatches, costs, memory, cap);
   const { bound: simple, raise } = bounds(problem);
