@@ -103,8 +103,8 @@ test("the page works from a file: another schedule, a deadlock by an edit, undo,
 
     // The link to it, in the same page opened again.
     const shown = await says(page, "#base .fault");
-    await page.evaluate("location.reload()");
-    await page.until("document.querySelector('#base .fault')?.hidden === false");
+    await page.evaluate("isOld = true, location.reload()");
+    await page.until("!globalThis.isOld && document.querySelector('#base .fault')?.hidden === false");
     assert.equal(await says(page, "#base .fault"), shown);
 
     // A schedule from a file, and the same to a file.
