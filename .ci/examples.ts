@@ -1,6 +1,6 @@
 /**
- * Runs the examples of README, `docs/`, docstrings and `examples/`, each as a program of its own. A block of `text` right after one
- * is what it prints, and is compared. File names as arguments run the examples of these alone: `.ci/examples.ts docs/tutorial.md`.
+ * Runs the examples of README, `docs/`, docstrings and `examples/`: those of docstrings as modules of one program for each folder,
+ * the others each as a program of its own. A block of `text` right after one is what it prints, and is compared. File names as arguments run the examples of these alone: `.ci/examples.ts docs/tutorial.md`.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -15,6 +15,27 @@ const folder = resolve(mkdtempSync(".ci/examples-")); // inside the tree, where 
 const chosen = process.argv.slice(2);
 const isChosen = (file: string) => chosen.length === 0 || chosen.includes(file);
 let count = 0, compared = 0;
+/** By folder of `lib/` the examples of docstrings: loading the library takes longer than most of them. */
+const together = new Map<string, { file: string; code: string }[]>();
+
+function runTogether(under: string, examples: readonly { file: string; code: string }[]): void {
+  const imports = examples.map(({ file, code }, at) => {
+    const name = `${under}-${at}.ts`;
+    writeFileSync(join(folder, name), code);
+    return `at = ${at}; await import(${JSON.stringify(`./${name}`)});`;
+  });
+  const path = join(folder, `${under}.ts`);
+  const say = 'process.on("exit", (code) => code === 0 || console.error(`\n${at}`));';
+  writeFileSync(path, `import process from "node:process";\nlet at = 0;\n${say}\n${imports.join("\n")}\n`);
+  const { status, stderr } = spawnSync(process.execPath, ["run", "-A", "--no-check", path], {
+    cwd: folder,
+    encoding: "utf8",
+  });
+  count += examples.length;
+  if (status === 0) return;
+  const { file, code } = examples[Number(/\n(\d+)\n$/.exec(stderr)?.[1] ?? 0)];
+  throw new Error(`The example of ${file} fails: ${stderr}\n${code}`);
+}
 
 function run(file: string, code: string, name = `${count + 1}.ts`, expected?: string): void {
   count++;
@@ -53,9 +74,15 @@ try {
     for (const [, block, expected] of blocks) {
       const code = file.endsWith(".md") ? block : block.replace(/^ *\* ?/gm, "");
       if (!/ from "twobp[/"]/.test(code)) continue; // a fragment
+      const under = /^lib\/(\w+)\//.exec(file)?.[1];
+      if (under && expected === undefined) {
+        together.set(under, [...together.get(under) ?? [], { file, code }]);
+        continue;
+      }
       run(file, code, /^\/\/ (\w+\.ts)\n/.exec(code)?.[1], expected); // a named one is a file that later examples import
     }
   }
+  for (const [under, examples] of together) runTogether(under, examples);
   const whole = listed("examples/*.ts");
   if (whole.length === 0) throw new Error("There is nothing in examples");
   for (const file of whole.filter(isChosen)) {
