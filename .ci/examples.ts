@@ -19,7 +19,7 @@ let count = 0, compared = 0;
 const together = new Map<string, { file: string; code: string }[]>();
 
 function runTogether(under: string, examples: readonly { file: string; code: string }[]): void {
-  const imports = examples.map(({ file, code }, at) => {
+  const imports = examples.map(({ code }, at) => {
     const name = `${under}-${at}.ts`;
     writeFileSync(join(folder, name), code);
     return `at = ${at}; await import(${JSON.stringify(`./${name}`)});`;
