@@ -73,9 +73,14 @@ test("one pass over a choice takes what the simulator says of its lists, and wit
       tailAfter: (rank: number) => rank === 0 ? [3] : [],
       tailTogether: true,
     };
-    for (const [width, sum] of [[1, 0], [2, 0], [1, 3], [2, 3]]) {
+    for (const [width, sum, held] of [[1, 0, 0], [2, 0, 0], [1, 3, 0], [2, 3, 0], [1, 0, 2], [2, 3, 1.5]]) {
       const sums = base.placement.map(() => sum * next());
-      const costs: Costs = sum > 0 ? { ...ended, sum: (stage) => sums[stage] } : ended;
+      const costs: Costs = {
+        ...ended,
+        ...(sum > 0 ? { sum: (stage) => sums[stage] } : {}),
+        // Messages queue for their line, and ranks take time to agree.
+        ...(held > 0 ? { line: (from, to) => from === to ? 0 : held, agreement: 0.7 } : {}),
+      };
       const program = lower(base, endOf(costs, base)), mixer = mixerOf(program, costs);
       for (const patience of [0, 0.5, 1]) {
         const split = Uint8Array.from(program.kind, () => next() < 0.5 ? 1 : 0);

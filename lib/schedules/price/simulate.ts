@@ -1,17 +1,7 @@
 import { expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
-import {
-  type Costs,
-  costsRule,
-  costsTooLarge,
-  delayOf,
-  durationOf,
-  endOf,
-  lineOf,
-  sumOf,
-  tailOf,
-  unitCosts,
-} from "./costs.ts";
+import { type Costs, costsRule, costsTooLarge, delayOf, durationOf, endOf, sumOf, tailOf, unitCosts } from "./costs.ts";
+import { linesOf } from "./lines.ts";
 import { type Memory, unitMemory } from "./memory.ts";
 import { peaksOf } from "./peak_memory.ts";
 import { expectSchedule } from "../check/sizes.ts";
@@ -154,7 +144,7 @@ export function timesOf(program: Program, costs: Costs): Times {
   /** Of each rank the node that it ran last, and the sum over replicas. */
   const latest = new Int32Array(devices).fill(-1), latestSum = new Int32Array(devices).fill(-1);
   const busy: number[] = new Array(devices).fill(0);
-  const queued = costs.line && queues(program, costs);
+  const queued = linesOf(program, costs);
   for (let at = 0; at < order.length; at++) {
     const node = order[at], own = rank[node], isSum = kind[node] === SUM;
     const lane = isSum ? latestSum : latest, before = lane[own];
@@ -178,27 +168,6 @@ export function timesOf(program: Program, costs: Costs): Times {
     throw costsTooLarge();
   }
   return { starts, ends, because, busy, makespan };
-}
-
-/**
- * Messages on lines, one after the other. All of a line come from the list of one rank, so that they are entered in the order in
- * which they leave; which of them is needed first at the other end does not matter.
- */
-function queues({ devices, rank, from, to, what, output }: Program, costs: Costs) {
-  /** By line when it is free, and by edge when its message leaves. */
-  const free = new Map<number, number>(), leaves = new Float64Array(from.length);
-  return {
-    /** A node has ended, and sends what it gives, if that goes to another rank. */
-    enter(node: number, end: number): void {
-      const edge = output[node];
-      if (edge < 0 || rank[to[edge]] === rank[node]) return;
-      const line = rank[node] * devices + rank[to[edge]], start = Math.max(end, free.get(line) ?? 0);
-      leaves[edge] = start;
-      free.set(line, start + lineOf(costs, what[edge], rank[node], rank[to[edge]]));
-    },
-    /** When what passes along an edge leaves, whose node ended then: what is no action's output, at once. */
-    left: (edge: number, end: number) => Math.max(leaves[edge], end),
-  };
 }
 
 /** How long each node takes. Asked rank by rank: in the order of time the actions are all over the memory. */

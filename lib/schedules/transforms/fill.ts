@@ -1,6 +1,7 @@
 import { UserError } from "../../errors.ts";
 import type { Action } from "../schedule.ts";
 import { type Costs, delayOf, durationOf, endOf } from "../price/costs.ts";
+import { linesOf } from "../price/lines.ts";
 import { timeQueue } from "../heap.ts";
 import { holdersOf } from "../price/holder.ts";
 import { type Memory, stagesOf } from "../price/memory.ts";
@@ -64,6 +65,7 @@ export function fillIdle(
   const result: Action[][] = Array.from({ length: devices }, () => []);
   const pending: Pending[] = Array.from({ length: devices }, () => pendingWeights(order));
   const overCap = cap ? capKeeper(program, cap) : undefined;
+  const lines = linesOf(program, costs);
   /** Of each rank the node that it comes to next. */
   const next = first.slice(0, devices);
   const ends = new Float64Array(count).fill(NaN);
@@ -82,7 +84,8 @@ export function fillIdle(
   const arrival = (node: number): number => {
     let latest = 0;
     for (let edge = waits[node]; edge < waits[node + 1]; edge++) {
-      latest = Math.max(latest, ends[from[edge]] + delayOf(costs, what[edge], rankOf[from[edge]], rankOf[node]));
+      const end = ends[from[edge]], left = lines ? lines.left(edge, end) : end;
+      latest = Math.max(latest, left + delayOf(costs, what[edge], rankOf[from[edge]], rankOf[node]));
     }
     return latest;
   };
@@ -111,6 +114,7 @@ export function fillIdle(
       continue;
     }
     const end = ends[node] = run(rank, action, Math.max(time, ready));
+    lines?.enter(node, end);
     next[rank]++;
     if (action.kind === "I") pending[rank].add(action.stage, action.microbatches[0]);
     queue.push(end, rank);

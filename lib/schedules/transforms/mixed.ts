@@ -1,5 +1,6 @@
 /** Schedules that split some backwards and not others: what a choice of them takes, and its lists. */
 import { type Costs, delayOf, durationOf, sumOf, tailOf } from "../price/costs.ts";
+import { linesOf } from "../price/lines.ts";
 import { B, type Program } from "../program.ts";
 import type { Action } from "../schedule.ts";
 import { type Pending, pendingWeights } from "./pending.ts";
@@ -81,6 +82,9 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
       0,
     );
 
+  const lines = linesOf(program, costs);
+  /** When what an action waits for leaves. */
+  const leftOf = (edge: number) => lines ? lines.left(edge, ends[from[edge]]) : ends[from[edge]];
   const ends = new Float64Array(nodes), free = new Float64Array(devices);
   /** Of each node the one that its start waited for. */
   const because = new Int32Array(nodes), previous = new Int32Array(devices);
@@ -126,6 +130,7 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
   function pass({ split, patience, width, order: stageOrder }: Choice, lists?: Action[][]): Score {
     let busy = 0, splits = 0;
     const pending = lists?.map((): Pending => pendingWeights(stageOrder));
+    lines?.clear();
     free.fill(0);
     previous.fill(-1);
     made.fill(0);
@@ -142,7 +147,7 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
     for (let at = 0; at < count; at++) {
       const node = order[at], rank = rankOf[node];
       const edge = waits[node]; // an action has one, or none
-      const ready = edge < waits[node + 1] ? ends[from[edge]] + delay[edge] : 0;
+      const ready = edge < waits[node + 1] ? leftOf(edge) + delay[edge] : 0;
       if (ready > free[rank]) {
         for (;;) {
           const now = free[rank];
@@ -161,6 +166,7 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
       free[rank] += time;
       busy += time;
       ends[node] = free[rank];
+      lines?.enter(node, free[rank]);
       previous[rank] = node;
       const action = lists && actions[rank][node - first[rank]];
       if (lists) lists[rank].push(isSplit ? inputOf(action!) : action!);
