@@ -1,5 +1,6 @@
 /** The MPI library, loaded into this process: the calls that are needed here, by the same types whatever its interface. */
 import { createRequire } from "node:module";
+import process from "node:process";
 import { UserError } from "../../../errors.ts";
 import { optional } from "../../../optional.ts";
 import { firstLine } from "../../../text.ts";
@@ -76,6 +77,7 @@ export async function loadMpi(launcher: Launcher, path: string | undefined, more
     "MPI is called through",
     () => createRequire(import.meta.url)("koffi") as Koffi,
   );
+  leaveRuntimeAlone();
   const { kind } = launcher, failures: string[] = [];
   const fitting = abis.filter(({ kinds }) => !kind || kinds.includes(kind));
   const candidates = path === undefined
@@ -114,6 +116,16 @@ export async function loadMpi(launcher: Launcher, path: string | undefined, more
         kind === "MPICH" ? "libmpich12, or run deno task mpi:install" : "libopenmpi3"
       }, or set TWOBP_MPI to its path`,
   );
+}
+
+/**
+ * UCX, which carries the messages of most MPICH, is kept from two things that break a runtime with threads, unless the environment
+ * says otherwise: to find out whether its hooks for memory work it moves the end of the heap up and down while other threads
+ * allocate there, and it takes the signal by which V8 notices a WebAssembly access out of bounds.
+ */
+function leaveRuntimeAlone(): void {
+  process.env.UCX_MEM_EVENTS ??= "no";
+  process.env.UCX_ERROR_SIGNALS ??= "";
 }
 
 /** Name and version of what a library says of itself, which may be pages. */
