@@ -17,6 +17,7 @@ import {
   calibrate,
   type Calibration,
   countSteps,
+  type Exchange,
   type MakePipeline,
   measureStepCosts,
   problemsOf,
@@ -40,6 +41,7 @@ import type { BatchSource } from "twobp/train";
 import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main, real } from "../lib/cli/options.ts";
+import { expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
@@ -51,6 +53,8 @@ const budgetMs = 60_000;
 interface Options {
   model: string;
   devices?: number;
+  replicas?: number;
+  shardOptimizer?: boolean;
   virtual?: boolean;
   schedules: string[];
   policy?: PolicyText;
@@ -75,7 +79,9 @@ const joined = zoo.filter(({ twoStage }) => twoStage?.joined).map(({ name }) => 
 export const throughput = new Command("throughput")
   .description("Step times of pipeline schedules without and with 2BP: gain measured, predicted, and taken apart.")
   .addOption(flag.model("llama-tiny"))
-  .addOption(flag.devices(1, 16, 2))
+  .addOption(flag.devicesOfReplicas(64, 2))
+  .addOption(flag.replicas(64))
+  .addOption(flag.shardOptimizer())
   .addOption(flag.virtual())
   .addOption(flag.schedules())
   .addOption(
@@ -101,58 +107,69 @@ export const throughput = new Command("throughput")
 async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { say } = out;
-  const { repeats, seed, recompute, sums, precision, latency, bandwidth } = options;
-  const usual = loadPairs(options.schedules, options.devices, 2);
+  const { repeats, seed, recompute, sums, precision, latency, bandwidth, replicas = 1, shardOptimizer } = options;
+  expectReplicas(undefined, options);
+  const usual = loadPairs(options.schedules, ranksOf(options.devices, options), 2);
   const model = createModel(options.model);
   const { name: data, source } = sourceFor(model, options.data, seed);
   usual.forEach(({ base: { placement } }) => sumsOf(sums, placement.length)); // refuses makers for other stages
   const cuts = new Map(usual.map(({ base: { placement } }) => [placement.length, partition(model, placement.length)]));
-  await withDevices(usual[0].base.actions.length, { virtual: options.virtual, inJob: true, say }, async (set) => {
-    const given = latency !== undefined || bandwidth !== undefined;
-    if (given && set.mode === "real") {
-      throw new UserError(
-        "--latency and --bandwidth are of links between virtual devices, and these are real: add --virtual",
-      );
-    }
-    const optimizer = adamw({ learningRate: 2e-3 });
-    const make: MakePipeline = (placement) =>
-      createPipeline(set, model, { optimizer, placement, seed, recompute, sums, precision });
-    for (const parts of cuts.values()) say(tableText(partitionTable(model, withRecompute(parts, recompute))));
-    const samples = options.samples ?? await chooseSamples(make, source, usual, repeats, set.mode === "real");
-    const calibration = options.calibrate ? await calibrateFor(set, options, samples, usual) : undefined;
-    if (calibration) say(calibrationNote(calibration));
-    const { policy } = options;
-    const [[first]] = cuts.values();
-    const values = sizeOf(first.reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
-    const bytes = (precision === "mixed" ? 2 : 4) * values;
-    const transferMs = (latency ?? 0) / 1e3 + bytes / ((bandwidth ?? Infinity) * 1e6);
-    const transfer: Transfer | undefined = given ? (from, to) => from === to ? 0 : transferMs : undefined;
-    const pairs = policy === "select"
-      ? await selected(usual, set, make, say, { source, samples, transfer })
-      : policy
-      ? await withPolicy(usual, policy, samples, set, options, calibration?.choices)
-      : usual;
-    const bar = progress(countSteps({ pairs, repeats }));
-    const report = await measureThroughput(set, make, {
-      pairs,
-      source,
-      samples,
-      repeats,
-      ...(transfer ? { transfer } : {}),
-      onStep: (loss) => bar.step(`loss ${loss.toFixed(3)}`),
-    }).finally(bar.done);
-    say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
-    for (const note of throughputNotes(report)) say(note);
-    say(`Data: ${data}.`);
-    await out.results("bench", {
-      title: "2BP throughput",
-      report: { ...report, data, seed },
-      sections: () => throughputSections(report),
-    });
-    if (report.loss.last >= report.loss.first) {
-      say("The loss did not fall: the run is too short, or something is wrong.");
-    }
-  });
+  await withDevices(
+    replicas * usual[0].base.actions.length,
+    { virtual: options.virtual, inJob: true, say },
+    async (set) => {
+      const given = latency !== undefined || bandwidth !== undefined;
+      if (given && set.mode === "real") {
+        throw new UserError(
+          "--latency and --bandwidth are of links between virtual devices, and these are real: add --virtual",
+        );
+      }
+      const optimizer = adamw({ learningRate: 2e-3 });
+      const make: MakePipeline = (placement) =>
+        createPipeline(set, model, {
+          ...{ optimizer, placement, replicas, shardOptimizer, seed, recompute, sums, precision },
+        });
+      for (const parts of cuts.values()) say(tableText(partitionTable(model, withRecompute(parts, recompute))));
+      const samples = options.samples ?? await chooseSamples(make, source, usual, repeats, set.mode === "real");
+      const calibration = options.calibrate ? await calibrateFor(set, options, samples, usual) : undefined;
+      if (calibration) say(calibrationNote(calibration));
+      const { policy } = options;
+      const [[first]] = cuts.values();
+      const values = sizeOf(first.reduce((shape, layer) => layer.outputShape(shape), model.inputShape(samples)));
+      const bytes = (precision === "mixed" ? 2 : 4) * values;
+      const exchange: Exchange | undefined = given
+        ? (bytes) => (latency ?? 0) / 1e3 + bytes / ((bandwidth ?? Infinity) * 1e6)
+        : undefined;
+      const transferMs = exchange?.(bytes) ?? 0;
+      const transfer: Transfer | undefined = given ? (from, to) => from === to ? 0 : transferMs : undefined;
+      const pairs = policy === "select"
+        ? await selected(usual, set, make, say, { source, samples, transfer, exchange })
+        : policy
+        ? await withPolicy(usual, policy, samples, set, options, calibration?.choices)
+        : usual;
+      const bar = progress(countSteps({ pairs, repeats }));
+      const report = await measureThroughput(set, make, {
+        pairs,
+        source,
+        samples,
+        repeats,
+        replicas,
+        ...(transfer ? { transfer, exchange } : {}),
+        onStep: (loss) => bar.step(`loss ${loss.toFixed(3)}`),
+      }).finally(bar.done);
+      say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
+      for (const note of throughputNotes(report)) say(note);
+      say(`Data: ${data}.`);
+      await out.results("bench", {
+        title: "2BP throughput",
+        report: { ...report, data, seed },
+        sections: () => throughputSections(report),
+      });
+      if (report.loss.last >= report.loss.first) {
+        say("The loss did not fall: the run is too short, or something is wrong.");
+      }
+    },
+  );
 }
 
 /** The same schedules with another policy for the weight gradients, where they are not split by themselves. */
@@ -161,11 +178,12 @@ async function withPolicy(
   policy: PolicyText,
   samples: number,
   set: DeviceSet,
-  { model, recompute, sums, precision }: Options,
+  { model, recompute, sums, precision, replicas, shardOptimizer }: Options,
   choices?: Choices,
 ): Promise<SchedulePair[]> {
   const { software, subgroupSize } = set.devices[0].gpu.info;
-  const shape = { samples, optimizer: adamw(), recompute, sums, precision, software, subgroupSize, choices };
+  const kind = { recompute, sums, precision, replicas, shardOptimizer };
+  const shape = { samples, optimizer: adamw(), ...kind, software, subgroupSize, choices };
   const memoryOf = memoryModels(model, shape);
   return await Promise.all(pairs.map(async ({ base, split }) => {
     const memory = await memoryOf(base);
@@ -179,7 +197,7 @@ async function selected(
   set: DeviceSet,
   make: MakePipeline,
   say: (text: string) => void,
-  how: { source: BatchSource; samples: number; transfer?: Transfer },
+  how: { source: BatchSource; samples: number; transfer?: Transfer; exchange?: Exchange },
 ): Promise<SchedulePair[]> {
   const result: SchedulePair[] = [];
   for (const { base, split } of pairs) {
@@ -248,12 +266,12 @@ async function chooseSamples(
   const [{ base: probe }] = pairs;
   const pipeline = make(probe.placement);
   const timed = async (samples: number) =>
-    (await pipeline.step(probe, await source.next(samples * sizesOf(probe).microbatches))).wallMs;
+    (await pipeline.step(probe, await source.next(samples * sizesOf(probe).microbatches * pipeline.replicas))).wallMs;
   /** In shares of a rank's part of the model, whatever the number of its stages. */
   const unitsOf = (schedule: Schedule) => {
     const { makespan, busy } = simulate(schedule);
     const stages = schedule.placement.length / schedule.actions.length;
-    return (parallel ? makespan : busy.reduce((sum, time) => sum + time, 0)) / stages;
+    return (parallel ? makespan : pipeline.replicas * busy.reduce((sum, time) => sum + time, 0)) / stages;
   };
   const units = pairs.reduce((sum, { base, split }) => sum + unitsOf(base) + unitsOf(split), 0) * (repeats + 1);
   try {

@@ -43,6 +43,29 @@ export function devices(least: number, most: number, usual: number): Option {
   return option("--devices <n>", `pipeline ranks, ${least} to ${most} (${otherwise})`, integer(least, most));
 }
 
+/** `--devices`, of commands that have `--replicas` besides. */
+export function devicesOfReplicas(most: number, usual: number): Option {
+  const otherwise = `default: ${usual}, or the rows of a CSV file, for each replica`;
+  return option("--devices <n>", `devices of all replicas, 1 to ${most}, one a rank (${otherwise})`, integer(1, most));
+}
+
+/** `--replicas`. */
+export function replicas(most: number): Option {
+  return option(
+    "--replicas <r>",
+    "copies of the pipeline, each with its share of the batch: devices are cut into so many pipelines (default: 1)",
+    integer(1, most),
+  );
+}
+
+/** `--shard-optimizer`. */
+export function shardOptimizer(): Option {
+  return option(
+    "--shard-optimizer",
+    "each replica updates a part of the parameters and sends it to the others (ZeRO, stage 1)",
+  );
+}
+
 /** `--microbatches`; `usual` says in words what holds without it. */
 export function microbatches(most: number, usual: string): Option {
   return option("--microbatches <m>", `micro-batches in a step, 1 to ${most} (default: ${usual})`, integer(1, most));

@@ -77,10 +77,7 @@ export function planCommand(): Command {
         "TFLOP/s; bandwidth and speed are needed, between hosts it is as inside unless said",
       pairs(defaultNetwork),
     )
-    .option(
-      "--shard-optimizer",
-      "each replica updates a part of the parameters and sends it to the others (ZeRO, stage 1)",
-    )
+    .addOption(flag.shardOptimizer())
     .addOption(flag.microbatches(65_536, "two a rank and replica"))
     .addOption(flag.samples(1))
     .addOption(flag.precision())

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { UserError } from "../errors.ts";
 import { type Cluster, clusterNetwork } from "../schedules/price/cluster.ts";
 import { type Neighbours, neighbours, type ReplicaOptions, type SumWay, sumWays } from "../schedules/price/replicas.ts";
+import * as flag from "./flags.ts";
 import { integer, oneOf, pairs } from "./options.ts";
 
 const defaultNetwork = {
@@ -14,24 +15,24 @@ const defaultNetwork = {
   gradients: 1,
 };
 
-/** What the flags say. */
-export interface ReplicaFlags {
+/** Of the flags those that say how many replicas run, and whether each has a part of the optimizer. */
+export interface ReplicaCount {
   replicas?: number;
+  shardOptimizer?: boolean;
+}
+
+/** What the flags say. */
+export interface ReplicaFlags extends ReplicaCount {
   hosts?: number;
   neighbours?: Neighbours;
   network?: typeof defaultNetwork;
   sum?: SumWay;
-  shardOptimizer?: boolean;
 }
 
 /** Adds the flags to a command. */
 export function replicaFlags(command: Command): Command {
   return command
-    .option(
-      "--replicas <r>",
-      "copies of the pipeline, each with its share of the batch: devices are cut into so many pipelines (default: 1)",
-      integer(1, 4096),
-    )
+    .addOption(flag.replicas(4096))
     .option("--hosts <h>", "machines that the devices are on, as many on each (default: 1)", integer(1, 4096))
     .option(
       "--neighbours <which>",
@@ -50,10 +51,7 @@ export function replicaFlags(command: Command): Command {
       `how gradients are summed over replicas: ${sumWays.join(", ")} (default: direct)`,
       oneOf(sumWays),
     )
-    .option(
-      "--shard-optimizer",
-      "each replica updates a part of the parameters and sends it to the others (ZeRO, stage 1)",
-    );
+    .addOption(flag.shardOptimizer());
 }
 
 /**
@@ -61,12 +59,22 @@ export function replicaFlags(command: Command): Command {
  *
  * @throws {UserError} Where they cannot be cut evenly.
  */
-export function ranksOf(devices: number | undefined, { replicas = 1 }: ReplicaFlags): number | undefined {
+export function ranksOf(devices: number | undefined, { replicas = 1 }: ReplicaCount): number | undefined {
   if (devices === undefined) return undefined;
   if (devices % replicas === 0) return devices / replicas;
   throw new UserError(
     `--devices ${devices} cannot be cut into ${replicas} replicas of as many ranks; take a number of devices that ${replicas} divides`,
   );
+}
+
+/**
+ * Refuses what is about several replicas where there is one: `idle`, and a sharded optimizer.
+ *
+ * @throws {UserError} Names the flag.
+ */
+export function expectReplicas(idle: string | undefined, { replicas = 1, shardOptimizer }: ReplicaCount): void {
+  const vain = idle ?? (shardOptimizer ? "--shard-optimizer" : undefined);
+  if (vain && replicas === 1) throw new UserError(`${vain} is about several replicas; add --replicas`);
 }
 
 /**
@@ -77,8 +85,7 @@ export function ranksOf(devices: number | undefined, { replicas = 1 }: ReplicaFl
  */
 export function replicasGiven(flags: ReplicaFlags, cluster: Cluster | undefined): ReplicaOptions[] {
   const { replicas = 1, hosts = 1, network, sum: way, shardOptimizer } = flags;
-  const idle = flags.neighbours ? "--neighbours" : way ? "--sum" : shardOptimizer ? "--shard-optimizer" : undefined;
-  if (idle && replicas === 1) throw new UserError(`${idle} is about several replicas; add --replicas`);
+  expectReplicas(flags.neighbours ? "--neighbours" : way ? "--sum" : undefined, flags);
   if (network && cluster) {
     throw new UserError(
       "--network and --cluster both say what links take; write links and bytes into the cluster file",

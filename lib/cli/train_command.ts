@@ -58,7 +58,9 @@ export function trainCommand(): Command {
     .addOption(flag.twoStage())
     .addOption(flag.policy(`fill; for ${joined} end in one W`))
     .addOption(flag.width(65_536))
-    .addOption(flag.devices(1, 16, 2))
+    .addOption(flag.devicesOfReplicas(64, 2))
+    .addOption(flag.replicas(64))
+    .addOption(flag.shardOptimizer())
     .addOption(flag.microbatches(1024, "the schedule's usual number"))
     .addOption(flag.virtual("run all ranks on one device, in turn"))
     .option(
@@ -105,9 +107,9 @@ export function trainCommand(): Command {
 async function run(flags: TrainFlags): Promise<void> {
   const out = openOutputs(flags);
   const training = await prepare(flags);
-  const { model, schedule, parts: plain, data } = training;
+  const { model, schedule, parts: plain, data, replicas } = training;
   const code = await withDevices(
-    schedule.actions.length,
+    schedule.actions.length * replicas,
     { virtual: flags.virtual, inJob: true, say: out.say },
     async (set) => {
       const parts = withRecompute(plain, flags.recompute);
@@ -116,9 +118,10 @@ async function run(flags: TrainFlags): Promise<void> {
       out.say(`Data: ${data.name}.`);
       await expectFits(training, set);
       const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? countDevices(set) : 1);
-      const { optimizer } = training, { placement } = schedule, { seed, precision, recompute, sums, budget } = flags;
+      const { optimizer } = training, { placement } = schedule;
+      const { seed, precision, recompute, sums, budget, shardOptimizer } = flags;
       const pipeline = createPipeline(set, model, {
-        ...{ optimizer, placement, parts: plain, seed, precision, recompute, sums },
+        ...{ optimizer, placement, parts: plain, replicas, shardOptimizer, seed, precision, recompute, sums },
         ...budget === undefined ? {} : { budget },
       });
       try {

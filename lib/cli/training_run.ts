@@ -21,12 +21,14 @@ import { explained } from "./training_failure.ts";
 import type { Training } from "./training_settings.ts";
 
 /** One line on what is trained on what. */
-export function titleOf({ model, schedule, flags, samples, unit }: Training, set: DeviceSet): string {
+export function titleOf({ model, schedule, replicas, flags, samples, unit }: Training, set: DeviceSet): string {
   const { microbatches } = sizesOf(schedule);
   const of = unit === "tokens" ? `${flags.samples} x ${model.takes.inputs[0]} tokens` : `${flags.samples} images`;
   const update = samples * flags.accumulate;
   return `${model.name} (${(countParameters(model) / 1e6).toFixed(1)} M parameters), ${variantOf(schedule)} on ` +
-    `${countDevices(set)} ${set.mode} devices (${set.adapter}); ${microbatches} micro-batches of ${of}, ` +
+    `${countDevices(set)} ${set.mode} devices (${set.adapter})${
+      replicas > 1 ? `, ${replicas} replicas, each of` : ";"
+    } ${microbatches} micro-batches of ${of}, ` +
     `${update} samples an update; ${flags.optimizer}, ${flags.precision}`;
 }
 
@@ -54,11 +56,11 @@ export interface Trained {
  */
 export async function runTraining(training: Training, place: Place): Promise<Trained> {
   const { set, pipeline, gflops, signal, say } = place;
-  const { flags, model, schedule, rate, data, samples, heldOut, unit } = training;
+  const { flags, model, schedule, replicas, rate, data, samples, heldOut, unit } = training;
   const { steps, clip, accumulate, evalEvery, patience, save, saveEvery = 100, keep = 2 } = flags;
   const { microbatches } = sizesOf(schedule);
   const work = stageWork(model, { stages: schedule.placement.length, samples: flags.samples });
-  const flops = accumulate * microbatches *
+  const flops = accumulate * replicas * microbatches *
     work.reduce((sum, { f, i, w }) => sum + f + i + (typeof w === "number" ? w : w(1)), 0);
   const perUpdate = accumulate * samples * (unit === "tokens" ? model.takes.inputs[0] : 1);
   const settings = settingsOf(training, set);
@@ -161,7 +163,7 @@ function endedText({ ended, steps, loss, best, resumed }: TrainResult, seconds: 
 }
 
 /** What was asked for, for the page and the metrics. */
-function settingsOf({ flags, model, schedule, data, samples, optimizer }: Training, set: DeviceSet) {
+function settingsOf({ flags, model, schedule, replicas, data, samples, optimizer }: Training, set: DeviceSet) {
   const { microbatches, stages, width } = sizesOf(schedule);
   const { budget, clip } = flags;
   return {
@@ -171,6 +173,7 @@ function settingsOf({ flags, model, schedule, data, samples, optimizer }: Traini
     schedule: variantOf(schedule),
     devices: `${countDevices(set)} ${set.mode}, ${set.adapter}`,
     ...transportOf(set),
+    ...replicas > 1 ? { replicas, ...flags.shardOptimizer ? { "optimizer state": "sharded over replicas" } : {} } : {},
     stages,
     ...flags.layout === undefined ? {} : { layout: flags.layout },
     microbatches,

@@ -13,6 +13,7 @@ import { partition } from "../runtime/partition.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { type RecomputeText, withRecompute } from "../runtime/recompute.ts";
 import { formatSums, sumsOf, type SumsPolicy } from "../runtime/sums.ts";
+import { placeOf } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { PolicyText, Schedule } from "../schedules/schedule.ts";
 import { pairOf, usualTwoStage } from "../schedules/transforms/pair.ts";
@@ -23,6 +24,7 @@ import type { OptimizerSpec } from "../train/optimizers.ts";
 import { prepareFolder, stepsIn } from "../training/checkpoint_folder.ts";
 import { modelFrom } from "../weights/model_from.ts";
 import { loadSchedule } from "./load_schedule.ts";
+import { expectReplicas, ranksOf } from "./replica_flags.ts";
 import { type MetricsLine, readMetrics } from "./metrics_file.ts";
 import { type DataFlags, heldOutBatches, openTrainingData, type TrainingData } from "./training_data.ts";
 import { type OptimizerFlags, optimizerOf, rateOf } from "./training_optimizer.ts";
@@ -41,6 +43,8 @@ export interface TrainFlags extends DataFlags, OptimizerFlags {
   policy?: PolicyText;
   width?: number;
   devices?: number;
+  replicas?: number;
+  shardOptimizer?: boolean;
   microbatches?: number;
   virtual?: boolean;
   layout?: string;
@@ -74,7 +78,9 @@ export interface Training {
   readonly optimizer: OptimizerSpec;
   readonly rate: LearningRate;
   readonly data: TrainingData;
-  /** Samples of a batch. */
+  /** Copies of the pipeline, each with its share of every batch. */
+  readonly replicas: number;
+  /** Samples of a batch, of all replicas together. */
   readonly samples: number;
   readonly heldOut: readonly Batch[];
   /** What the file of metrics has of a training that goes on. */
@@ -88,7 +94,8 @@ export interface Training {
  * @throws {UserError} What is wrong with one, or with what it leads to.
  */
 export async function prepare(flags: TrainFlags): Promise<Training> {
-  const { evalEvery, evalBatches = 4, accumulate, recompute, sums } = flags;
+  const { evalEvery, evalBatches = 4, accumulate, recompute, sums, replicas = 1 } = flags;
+  expectReplicas(undefined, flags);
   if (evalEvery === undefined) {
     const vain =
       ([["eval-batches", flags.evalBatches], ["held-out", flags.heldOut], ["patience", flags.patience]] as const)
@@ -104,7 +111,7 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
       `--sums ${formatSums(sums)}: ${schedule.name} has no delayed W that could make them; add --two-stage`,
     );
   }
-  const samples = flags.samples * sizesOf(schedule).microbatches;
+  const samples = flags.samples * sizesOf(schedule).microbatches * replicas;
   const data = await openTrainingData(model, flags, evalEvery === undefined ? 0 : flags.heldOut ?? 0.1);
   const heldOut = evalEvery === undefined ? [] : await heldOutBatches(data, evalBatches, samples);
   const unit = model.task === "image" ? "images" : "tokens";
@@ -114,7 +121,7 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   checkSaving(flags);
   const earlier = flags.resume ? readMetrics(flags.metrics) : [];
   for (const folder of [flags.save, flags.adapters]) if (folder !== undefined) prepareFolder(folder);
-  return { flags, model, schedule, parts, optimizer, rate, data, samples, heldOut, earlier, unit };
+  return { flags, model, schedule, parts, replicas, optimizer, rate, data, samples, heldOut, earlier, unit };
 }
 
 /**
@@ -122,16 +129,21 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
  *
  * @throws {UserError} When it does not: what the rank that needs most needs.
  */
-export async function expectFits({ flags, model, schedule, parts, optimizer }: Training, { devices }: DeviceSet) {
-  const { budget, samples, precision, recompute, sums } = flags;
+export async function expectFits(
+  { flags, model, schedule, parts, replicas, optimizer }: Training,
+  { devices }: DeviceSet,
+) {
+  const { budget, samples, precision, recompute, sums, shardOptimizer } = flags;
   if (budget === undefined) return;
   const { software, subgroupSize } = devices[0].gpu.info;
-  const kind = { optimizer, parts, precision, recompute, sums, software, subgroupSize };
+  const kind = { optimizer, parts, replicas, shardOptimizer, precision, recompute, sums, software, subgroupSize };
   const needed = (await predictMemory(model, schedule, samples, kind)).map((peak) => peak.needed);
   const most = Math.max(...needed);
   if (most <= budget) return;
+  const { number, replica } = placeOf(needed.indexOf(most), schedule.actions.length);
   throw new UserError(
-    `--budget ${formatBytes(budget)}: an update needs ${formatBytes(most)} on rank ${needed.indexOf(most)}; ` +
+    `--budget ${formatBytes(budget)}: an update needs ${formatBytes(most)} on rank ${number}` +
+      `${replicas > 1 ? ` of replica ${replica}` : ""}; ` +
       "give fewer --samples or --microbatches, more --devices, --recompute, or another --schedule",
   );
 }
@@ -178,8 +190,9 @@ async function scheduleOf(
   flags: TrainFlags,
   optimizer: OptimizerSpec,
 ): Promise<Pick<Training, "schedule" | "parts">> {
-  const { policy, width, samples, recompute, sums, precision } = flags;
-  const base = loadSchedule(flags.schedule, { ...flags, devices: flags.devices ?? usualDevices(flags.schedule) });
+  const { policy, width, samples, recompute, sums, precision, replicas, shardOptimizer } = flags;
+  const devices = ranksOf(flags.devices, flags) ?? usualDevices(flags.schedule);
+  const base = loadSchedule(flags.schedule, { ...flags, devices });
   if (base.actions.every((list) => list.every(({ kind }) => kind === "F"))) {
     throw new UserError(
       `${base.name} runs forward passes alone, and learns nothing: give a schedule with backward passes`,
@@ -205,7 +218,10 @@ async function scheduleOf(
   }
   const how = { ...policy ? { policy } : {}, ...width ? { width } : {} };
   if (!/^(lean|cap)/.test(policy ?? "")) return { schedule: pairOf(base, how).split, parts };
-  const shape = { placement, parts, samples, optimizer, recompute, sums, precision, ...width ? { width } : {} };
+  const shape = {
+    ...{ placement, parts, samples, optimizer, recompute, sums, precision, replicas, shardOptimizer },
+    ...width ? { width } : {},
+  };
   const memories = await stageMemories(model, shape);
   return { schedule: pairOf(base, { ...how, memory: (stage) => memories[stage] }).split, parts };
 }

@@ -40,7 +40,7 @@ async function openOfJob(count: number, virtual: boolean | undefined, inJob: boo
   }
   if (count % size > 0) {
     throw new UserError(
-      `${count} ranks cannot be shared out among ${size} processes: give --devices ${size} or a multiple of it, or start ` +
+      `${count} devices cannot be shared out among ${size} processes: give --devices ${size} or a multiple of it, or start ` +
         `${count} processes`,
     );
   }

@@ -1,7 +1,7 @@
 /** Costs of the actions of each stage, out of the device times of measured steps. */
 import type { Interval } from "../gpu/timing.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
-import type { Costs } from "../schedules/price/costs.ts";
+import { type Costs, sumOf, tailOf } from "../schedules/price/costs.ts";
 import type { Action, Schedule } from "../schedules/schedule.ts";
 import { median } from "./statistics.ts";
 
@@ -25,6 +25,8 @@ export interface MeasuredCosts {
   readonly optimizer: readonly number[];
   /** By rank: the ranks whose tied gradients its optimizer step waits for; see {@link updatesAfter}. */
   readonly optimizerAfter?: readonly (readonly number[])[];
+  /** What sums over replicas take; absent where there is one. */
+  readonly sums?: SumCosts;
 }
 
 /** Collects durations step by step. */
@@ -96,10 +98,10 @@ export type Transfer = (fromRank: number, toRank: number) => number;
  * beyond its I (nothing, where noise makes it less than its I).
  */
 export function simulatorCosts(
-  { stages, optimizer, optimizerAfter }: MeasuredCosts,
+  { stages, optimizer, optimizerAfter, sums }: MeasuredCosts,
   { batching = true, transfer = () => 0 }: { batching?: boolean; transfer?: Transfer } = {},
 ): Costs {
-  return {
+  const costs: Costs = {
     duration({ kind, stage, microbatches: { length } }) {
       const { f, i, b, w } = stages[stage];
       if (kind === "F") return f;
@@ -111,6 +113,24 @@ export function simulatorCosts(
     tail: (rank) => optimizer[rank] || 0,
     tailAfter: (rank) => optimizerAfter?.[rank] ?? [],
     tailTogether: true,
+  };
+  return sums ? withSums(costs, sums) : costs;
+}
+
+/** What the sums of a pipeline's replicas add to the costs of a step. Milliseconds. */
+export interface SumCosts {
+  /** By stage, from the end of its last W or B until the sum of its gradients is there. */
+  readonly sum: readonly number[];
+  /** By rank, what its updated parameters take to the other replicas after the step; nothing unless the optimizer is sharded. */
+  readonly gather?: readonly number[];
+}
+
+/** Costs with these sums. */
+export function withSums(costs: Costs, { sum, gather }: SumCosts): Costs {
+  return {
+    ...costs,
+    sum: (stage, rank) => sumOf(costs, stage, rank) + (sum[stage] || 0),
+    ...gather && { tail: (rank: number) => tailOf(costs, rank) + gather[rank] },
   };
 }
 

@@ -1,6 +1,5 @@
 /** What a measurement compares: pairs of schedules, each without 2BP and with it. */
 import { UserError } from "../errors.ts";
-import type { Pipeline } from "../runtime/pipeline.ts";
 import type { Stall } from "../runtime/run.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { SchedulePair } from "../schedules/transforms/pair.ts";
@@ -14,16 +13,6 @@ export interface MeasuredPair extends SchedulePair {
    * pause the other ranks would go on with the device that they share.
    */
   readonly stall?: Stall;
-}
-
-/**
- * Refuses a pipeline of several replicas: times of its ranks are not those of a schedule's.
- *
- * @throws {UserError} Says how many there are.
- */
-export function expectOneReplica(caller: string, { replicas }: Pick<Pipeline, "replicas">): void {
-  if (!(replicas > 1)) return;
-  throw new UserError(`${caller}: this pipeline has ${replicas} replicas; what is measured is a pipeline of one`);
 }
 
 /**

@@ -22,7 +22,7 @@ export function createRow(schedule: Schedule): Row {
   return { schedule, stepMs: [], bubble: [], peakBytes: [] };
 }
 
-/** The row as the report has it. */
+/** The row as the report has it; `samples` of a micro-batch, of all replicas together. */
 export function finishRow(
   { schedule, stepMs, bubble, peakBytes }: Row,
   samples: number,

@@ -19,14 +19,17 @@ import {
   createCostCollector,
   hostPerAction,
   replayCosts,
+  type SumCosts,
   type Transfer,
   updatesAfter,
+  withSums,
 } from "./costs.ts";
 import { explainGain } from "./gain.ts";
-import { checkPairs, expectOneReplica, type MeasuredPair } from "./measured_pairs.ts";
+import { checkPairs, type MeasuredPair } from "./measured_pairs.ts";
 import { createRow, finishRow, type Row } from "./measured_row.ts";
 import { measureLinks } from "./overheads.ts";
 import { median } from "./statistics.ts";
+import { byReplica, type Exchange, measureSums, medianSums, slowestOf, sumsOfStep } from "./sums.ts";
 import type { ThroughputReport } from "./throughput_report.ts";
 
 /** What to measure. */
@@ -37,8 +40,12 @@ export interface MeasurementOptions {
   readonly source: BatchSource;
   /** Samples in a micro-batch. */
   readonly samples: number;
+  /** How many replicas the pipelines that are made have; 1 by default. One that is given says it itself. */
+  readonly replicas?: number;
   /** Time of a message between virtual devices; by default what it is measured at on the device they share. */
   readonly transfer?: Transfer;
+  /** Time in which a replica sends so many bytes to the others, for the sums of virtual devices; by default what a message of them takes. */
+  readonly exchange?: Exchange;
   /** Called after each step, the uncounted ones included. */
   readonly onStep?: (loss: number) => void;
 }
@@ -47,7 +54,9 @@ const rules: Rules<MeasurementOptions> = {
   pairs: filled,
   source: having("next"),
   samples: positive,
+  replicas: optional(positive),
   transfer: optional(callback),
+  exchange: optional(callback),
   onStep: optional(callback),
 };
 
@@ -106,6 +115,8 @@ interface Group {
   /** The most bytes that a step of it took, all ranks together. */
   peak: number;
   link?: Transfer;
+  /** What sums take, on virtual devices. */
+  sums?: SumCosts;
 }
 
 /** The pairs by the placement that both their schedules have. */
@@ -130,13 +141,16 @@ export function startMeasurement(
   options: MeasurementOptions,
 ): Measurement {
   expectFields("measureThroughput", options, rules);
-  const { pairs, source, samples, transfer, onStep } = options;
+  const { pairs, source, samples, transfer, exchange, onStep } = options;
   const isVirtual = set.mode === "virtual";
   const given = typeof pipeline === "function" ? undefined : pipeline;
   const make = typeof pipeline === "function" ? pipeline : () => pipeline;
-  if (given) expectOneReplica("measureThroughput", given);
-  const devices = countDevices(set);
-  checkPairs(pairs, devices, given?.parts.length);
+  const devices = countDevices(set), replicas = given?.replicas ?? options.replicas ?? 1;
+  if (devices % replicas !== 0) {
+    throw new UserError(`measureThroughput: ${devices} devices cannot be ${replicas} replicas of as many each`);
+  }
+  const ranks = devices / replicas;
+  checkPairs(pairs, ranks, given?.parts.length);
   if (isVirtual && !set.devices[0].gpu.info.timestamps) {
     throw new UserError(`${set.adapter} has no timestamps, which virtual devices are composed from`);
   }
@@ -148,6 +162,7 @@ export function startMeasurement(
     warm: [],
     recompute: "none",
     sums: "i",
+    summed: [],
   }));
   const bytes = () => ofAllDevices(set, set.devices.map(({ ledger }) => ledger.total()));
   const losses: number[][] = [];
@@ -164,7 +179,7 @@ export function startMeasurement(
     { candidates = [], stall }: Pick<MeasuredPair, "candidates" | "stall"> = {},
   ): Promise<StepSample> {
     const { group } = each;
-    const batch = await source.next(samples * sizesOf(schedule).microbatches);
+    const batch = await source.next(samples * sizesOf(schedule).microbatches * replicas);
     if (row) collectGarbage();
     const others = (await bytes()).map((total, rank) => total - group.held[rank]);
     const result = await withCandidates(
@@ -183,14 +198,20 @@ export function startMeasurement(
       return { schedule, ms: NaN };
     }
     const perAction = isVirtual ? hostPerAction(intervals!, wallMs) : 0;
-    const replayed = intervals && withHostOverhead(replayCosts(schedule, intervals, group.link, each.after), perAction);
-    const costs = replayed && stall ? withStall(replayed, stall.rank, stall.ms) : replayed;
-    const simulated = costs && simulate(schedule, costs);
+    const stageSums = result.sums && !isVirtual ? sumsOfStep(result.sums, each.group.placement.length) : undefined;
+    const sums = stageSums ? { sum: stageSums } : group.sums;
+    const replayed = (own: readonly (readonly Interval[])[]) => {
+      const alone = withHostOverhead(replayCosts(schedule, own, group.link, each.after), perAction);
+      const summed = sums ? withSums(alone, sums) : alone;
+      return stall ? withStall(summed, stall.rank, stall.ms) : summed;
+    };
+    const simulated = intervals &&
+      slowestOf(intervals, ranks, replayed, (costs) => simulate(schedule, costs).makespan);
     const stepMs = isVirtual ? simulated!.makespan : wallMs;
     const sample: StepSample = {
       schedule,
       ms: stepMs,
-      ...(intervals ? { intervals, costs } : {}),
+      ...(intervals ? { intervals, costs: simulated!.costs } : {}),
       ...(result.skipped ? { skipped: true } : {}),
     };
     if (!row) return sample;
@@ -199,7 +220,8 @@ export function startMeasurement(
     row.stepMs.push(stepMs);
     row.bubble.push(1 - busy / (devices * stepMs));
     peaks.forEach((total, rank) => row.peakBytes[rank] = Math.max(row.peakBytes[rank] ?? 0, total));
-    if (intervals) each.collector!.add(schedule, intervals);
+    for (const own of byReplica(intervals ?? [], ranks)) each.collector!.add(schedule, own);
+    if (stageSums) each.summed.push(stageSums);
     unexplained.push(1 - (simulated?.makespan ?? NaN) / wallMs);
     host.push(perAction);
     return sample;
@@ -215,14 +237,19 @@ export function startMeasurement(
   async function warmUp(group: Group): Promise<void> {
     const held = await bytes(), before = given ? held.map(() => 0) : held;
     const { model, parts, recompute, sums, precision } = group.pipeline = make(group.placement);
+    if (group.pipeline.replicas !== replicas) {
+      throw new UserError(
+        `measureThroughput: the pipeline has ${group.pipeline.replicas} replicas; give \`replicas\` as many`,
+      );
+    }
     group.held = (await bytes()).map((total, rank) => total - before[rank]);
     about ??= { model: { name: model.name, parameters: countParameters(model), ...model.configuration }, precision };
     round = 0;
-    const after = updatesAfter(group.pipeline, devices);
+    const after = updatesAfter(group.pipeline, ranks);
     for (const index of group.pairs) {
       const each = measured[index];
       each.after = after;
-      each.collector = createCostCollector(parts.length, devices, after);
+      each.collector = createCostCollector(parts.length, ranks, after);
       each.recompute = recompute;
       each.sums = sums;
       await steps(index);
@@ -231,6 +258,9 @@ export function startMeasurement(
     const warm = group.pairs.flatMap((index) => measured[index].warm);
     group.link = transfer;
     if (isVirtual) group.link ??= await measureLinks(set.devices[0], group.pipeline, pairs[first].base, samples, warm);
+    if (isVirtual && replicas > 1) {
+      group.sums = await measureSums(set.devices[0], group.pipeline, group.placement, warm, exchange);
+    }
   }
 
   function closeGroup(group: Group): void {
@@ -277,20 +307,28 @@ export function startMeasurement(
     },
     report() {
       const hasTimes = !unexplained.some(Number.isNaN);
-      const costs = measured.map(({ collector }) => hasTimes ? collector!.costs() : undefined);
+      const costs = measured.map(({ collector, summed, group }) => {
+        if (!hasTimes) return undefined;
+        const sums = summed.length > 0 ? { sum: medianSums(summed) } : group.sums;
+        return { ...collector!.costs(), ...sums ? { sums } : {} };
+      });
       const messageMs = (rank: number) => Math.max(...groups.map(({ link }) => link?.(rank, rank + 1) ?? 0));
       return {
         schema: 1,
         mode: set.mode,
         devices,
+        ...(replicas > 1 ? { replicas } : {}),
         adapter: set.adapter,
         ...transportOf(set),
         model: about!.model,
         samples,
         precision: about!.precision,
         rows: measured.flatMap(({ base, split, recompute, sums }) => [
-          { ...finishRow(base, samples, recompute, "i"), ...(split.schedule.policy ? {} : { joined: true as const }) },
-          finishRow(split, samples, recompute, sums),
+          {
+            ...finishRow(base, samples * replicas, recompute, "i"),
+            ...(split.schedule.policy ? {} : { joined: true as const }),
+          },
+          finishRow(split, samples * replicas, recompute, sums),
         ]),
         gains: pairs.map(({ base, split, stall }, index) => {
           const each = measured[index];
@@ -302,7 +340,7 @@ export function startMeasurement(
           ? {
             overheads: {
               hostMsPerAction: median(host),
-              messageMs: set.devices.slice(1).map((_, rank) => messageMs(rank)),
+              messageMs: Array.from({ length: ranks - 1 }, (_, rank) => messageMs(rank)),
               measured: !transfer,
             },
           }
@@ -329,6 +367,8 @@ interface Measured {
   sums: string;
   /** See {@link updatesAfter}; from when its pipeline is made, as the collector. */
   after?: readonly (readonly number[])[];
+  /** What sums over replicas took in each counted step, by stage; empty on virtual devices. */
+  readonly summed: number[][];
   collector?: CostCollector;
 }
 

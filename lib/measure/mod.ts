@@ -48,7 +48,7 @@ export {
 export { medianInterval } from "./bootstrap.ts";
 export { calibrate, type CalibrateOptions, type Calibration, problemsOf } from "./calibrate.ts";
 export type { CandidateResult, ProblemResult } from "./candidates.ts";
-export type { MeasuredCosts, MeasuredStage, Transfer } from "./costs.ts";
+export type { MeasuredCosts, MeasuredStage, SumCosts, Transfer } from "./costs.ts";
 export { diagnose, type DiagnoseOptions } from "./doctor/diagnose.ts";
 export type {
   Depth,
@@ -122,6 +122,7 @@ export { stageMemories, type StageMemoryOptions } from "./stage_memory.ts";
 export { standardProblems } from "./standard_problems.ts";
 export { kept, median, quantile, quartiles } from "./statistics.ts";
 export { measureStepCosts, type StepCostsOptions } from "./step_costs.ts";
+export type { Exchange } from "./sums.ts";
 export type { Peak } from "./peak.ts";
 export { clusterOf } from "./profile/cluster.ts";
 export { fromTrace, type FromTraceOptions } from "./profile/from_trace.ts";

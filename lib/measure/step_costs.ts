@@ -2,7 +2,6 @@
 import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { callback, expectFields, expectValue, having, optional, positive, type Rules } from "../rules.ts";
-import { expectOneReplica } from "./measured_pairs.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { countDevices } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
@@ -14,6 +13,7 @@ import type { BatchSource } from "../train/data.ts";
 import { createCostCollector, hostPerAction, simulatorCosts, type Transfer, updatesAfter } from "./costs.ts";
 import { measureLinks } from "./overheads.ts";
 import { median } from "./statistics.ts";
+import { byReplica, type Exchange, measureSums, medianSums, sumsOfStep } from "./sums.ts";
 
 /** How to measure costs. */
 export interface StepCostsOptions {
@@ -27,6 +27,8 @@ export interface StepCostsOptions {
   readonly width?: number;
   /** Time of a message in milliseconds; by default on virtual devices what it is measured at, on real ones nothing. */
   readonly transfer?: Transfer;
+  /** As in `MeasurementOptions`. */
+  readonly exchange?: Exchange;
 }
 
 const rules: Rules<StepCostsOptions> = {
@@ -35,12 +37,13 @@ const rules: Rules<StepCostsOptions> = {
   repeats: optional(positive),
   width: optional(positive),
   transfer: optional(callback),
+  exchange: optional(callback),
 };
 
 /**
  * What the actions of a schedule's stages take on these devices, in milliseconds: F, B, and I and W of their own, medians of a few
- * training steps as it is and as many with 2BP, which take turns; with messages and, on virtual devices, the host's time for each
- * action. It is what policy `select` chooses by: whether a B costs less than its I and W depends on model, device and driver.
+ * training steps as it is and as many with 2BP, which take turns; with messages, sums over replicas and, on virtual devices, the
+ * host's time for each action. It is what policy `select` chooses by: whether a B costs less than its I and W depends on model, device and driver.
  *
  * ```ts
  * import { adamw, createModel, createPipeline, generate, openDevices, textSource, twoStage } from "twobp";
@@ -66,25 +69,26 @@ export async function measureStepCosts(
   options: StepCostsOptions,
 ): Promise<Costs> {
   expectValue("measureStepCosts: pipeline", pipeline, having("step"));
-  expectOneReplica("measureStepCosts", pipeline);
   expectFields("measureStepCosts", options, rules);
   const { source, samples, repeats = 5, width = 1 } = options;
   const { base, split } = pairOf(schedule, { policy: "end" });
   const wide = width > 1 && split !== schedule ? [pairOf(schedule, { policy: "end", width }).split] : [];
-  const devices = countDevices(set), after = updatesAfter(pipeline, devices);
-  const collector = createCostCollector(pipeline.parts.length, devices, after);
-  const host: number[] = [], lengths: number[] = [];
+  const { replicas, parts: { length: stages } } = pipeline;
+  const ranks = countDevices(set) / replicas, after = updatesAfter(pipeline, ranks);
+  const collector = createCostCollector(stages, ranks, after);
+  const host: number[] = [], lengths: number[] = [], summed: number[][] = [];
   for (let round = 0; round <= repeats; round++) {
     for (const each of [base, split, ...wide]) {
-      const batch = await source.next(samples * sizesOf(each).microbatches);
-      const { intervals, wallMs } = await pipeline.step(each, batch);
+      const batch = await source.next(samples * sizesOf(each).microbatches * replicas);
+      const { intervals, wallMs, sums } = await pipeline.step(each, batch);
       if (!intervals) {
         throw new UserError(
           "What actions take is read from device timestamps, which these devices do not have: give costs of your own",
         );
       }
       if (round === 0) continue; // kernels are compiled and buffers made
-      collector.add(each, intervals);
+      for (const own of byReplica(intervals, ranks)) collector.add(each, own);
+      if (sums) summed.push(sumsOfStep(sums, stages));
       host.push(hostPerAction(intervals, wallMs));
       lengths.push(...intervals.flat().map(({ start, end }) => end - start));
     }
@@ -92,7 +96,12 @@ export async function measureStepCosts(
   const isVirtual = set.mode === "virtual";
   const transfer = options.transfer ??
     (isVirtual ? await measureLinks(set.devices[0], pipeline, base, samples, lengths) : undefined);
-  const measured = collector.costs();
+  const sums = replicas === 1
+    ? undefined
+    : isVirtual
+    ? await measureSums(set.devices[0], pipeline, base.placement, lengths, options.exchange)
+    : { sum: medianSums(summed) };
+  const measured = { ...collector.costs(), ...sums ? { sums } : {} };
   const costs = simulatorCosts(measured, { transfer });
   const known = new Set(Object.keys(measured.stages[0].w).map(Number));
   const priced: Costs = {

@@ -12,7 +12,7 @@ export interface ThroughputRow extends Variant {
   readonly recompute: string;
   /** Who made the sums that only a delayed W reads, as the command line says it. */
   readonly sums: string;
-  /** Micro-batches in a step. */
+  /** Micro-batches in a step, of each replica. */
   readonly microbatches: number;
   /** Step times: wall clock on real devices, composed on virtual ones. */
   readonly stepMs: {
@@ -38,8 +38,10 @@ export interface ThroughputReport {
   readonly schema: 1;
   /** Real or virtual devices. */
   readonly mode: Mode;
-  /** Number of ranks. */
+  /** Number of devices: ranks times replicas. */
   readonly devices: number;
+  /** Copies of the pipeline, each with its share of the batch; absent where there is one. */
+  readonly replicas?: number;
   /** What they are. */
   readonly adapter: string;
   /** What carries messages between ranks, "mpi"; absent where all ranks are in one process. */

@@ -7,13 +7,13 @@ import { apartNote, howOf, joinedNote } from "./variant.ts";
 
 /** One line on what was run on what. */
 export function throughputTitle(report: ThroughputReport): string {
-  const { mode, devices, adapter, library, model, samples, precision, rows } = report;
+  const { mode, devices, replicas, adapter, library, model, samples, precision, rows } = report;
   const { name, parameters, length } = model;
   const [{ recompute }] = rows, { sums } = rows[1];
   const size = length ? `${samples} x ${length} tokens` : `${samples} images`;
-  return `${name} (${millions(Number(parameters))} parameters) on ${devices} ${mode} devices, ${adapter}${
-    library === undefined ? "" : `, a process each or several, ${library}`
-  }; ` +
+  return `${name} (${millions(Number(parameters))} parameters) on ${devices} ${mode} devices${
+    replicas === undefined ? "" : `, ${replicas} replicas`
+  }, ${adapter}${library === undefined ? "" : `, a process each or several, ${library}`}; ` +
     `micro-batches of ${size}${precision === "f32" ? "" : `; ${precision} precision`}${
       recompute === "none" ? "" : `; recomputed: ${recompute}`
     }${sums === "i" ? "" : `; sums in ${sums.toUpperCase()}`}`;

@@ -146,6 +146,8 @@ export interface Pipeline {
   readonly parts: readonly (readonly Layer[])[];
   /** How many copies of the pipeline there are, each with a share of the batch. */
   readonly replicas: number;
+  /** Whether each replica has a part of the optimizer, as {@link PipelineOptions.shardOptimizer} says. */
+  readonly shardOptimizer: boolean;
   /** How its steps end, beyond what schedules say: which ranks add up gradients, and that all update their parameters, or none. */
   readonly end: StepEnd;
   /** What is recomputed, in a word for tables: "both:2", or by stage "both/none", or "by layer". */
@@ -387,6 +389,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
     model,
     parts,
     replicas,
+    shardOptimizer: options.shardOptimizer ?? false,
     end,
     recompute: formatRecompute(options.recompute),
     sums: formatSums(options.sums),

@@ -103,6 +103,50 @@ test("2BP, other schedules and a file of settings train alike", async () => {
   for (const other of losses.slice(1)) other.forEach((loss, i) => assert.ok(Math.abs(loss - losses[0][i]) < 1e-5));
 });
 
+test("replicas train as one pipeline with as large a batch does, each with its part of the optimizer, and reports say so", async () => {
+  const reports = [];
+  for (
+    const [name, ...args] of [
+      ["one", "--devices", "2", "--samples", "2"],
+      ["two", "--devices", "4", "--replicas", "2", "--shard-optimizer"],
+    ]
+  ) {
+    const json = at(`replicas-${name}.json`), checked = ["--eval-every", "2", "--eval-batches", "1", "--clip", "1"];
+    const ended = await trainProgram(...small, ...args, ...checked, "--two-stage", "--virtual", "--json", json).done;
+    assert.equal(ended.code, 0, ended.stderr);
+    if (name === "two") {
+      assert.match(ended.stdout, /on 4 virtual devices .*, 2 replicas, each of 2 micro-batches of 1 x 64/);
+    }
+    reports.push(JSON.parse(readFileSync(json, "utf8")));
+  }
+  const [one, two] = reports;
+  for (const what of ["updates", "evaluations"]) {
+    const [expected, found] = [one, two].map((report) => report[what].map(({ loss }: { loss: number }) => loss));
+    assert.equal(found.length, what === "updates" ? 4 : 2);
+    found.forEach((loss: number, i: number) => assert.ok(Math.abs(loss - expected[i]) < 1e-4 * loss, `${what} ${i}`));
+  }
+  const { settings, peakBytes } = two;
+  assert.deepEqual(
+    [settings.replicas, settings["optimizer state"], settings["samples of an update"], settings.microbatches],
+    [2, "sharded over replicas", 4, 2],
+  );
+  assert.equal(peakBytes.length, 4);
+  for (
+    const [args, said] of [
+      [["--devices", "4", "--replicas", "3"], /^train: --devices 4 cannot be cut into 3 replicas/m],
+      [["--shard-optimizer"], /^train: --shard-optimizer is about several replicas; add --replicas$/m],
+      [
+        ["--devices", "4", "--replicas", "2", "--virtual", "--budget", "3MB"],
+        /^train: --budget 2\.86 MiB: an update needs .* on rank \d of replica \d; /m,
+      ],
+    ] as const
+  ) {
+    const { code, stderr } = await trainProgram(...small, ...args).done;
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, said);
+  }
+});
+
 for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
   test(`${signal} ends the training after the update that is under way, and what was asked for is written`, {
     skip: process.platform === "win32",

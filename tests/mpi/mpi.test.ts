@@ -215,7 +215,7 @@ test("a mistake that all processes make is said once, with exit code 2", {
   assert.equal(code, 2, stderr);
   const said = stderr.split("\n").filter((line) => line.startsWith("train: "));
   assert.deepEqual(said, [
-    "train: 3 ranks cannot be shared out among 2 processes: give --devices 2 or a multiple of it, or start 3 processes",
+    "train: 3 devices cannot be shared out among 2 processes: give --devices 2 or a multiple of it, or start 3 processes",
   ]);
 });
 
