@@ -12,9 +12,9 @@ import { variantOf } from "./variant.ts";
 export interface GanttOptions {
   /** What each rank holds, drawn in a panel of its own under the bars. */
   memory?: readonly RankMemory[];
-  /** Whether the times were taken from real or virtual devices, or from a trace, which the title says; default `simulated`. */
+  /** Whether the times were taken from real or virtual devices, or from a trace, which the title says; default what the timeline says. */
   mode?: Mode | "simulated" | "traced";
-  /** Unit of time; default `units`. */
+  /** Unit of time; default `ms` for a step that was run, else `units`. */
   unit?: string;
   /** Unit of memory; default `units`. */
   memoryUnit?: string;
@@ -41,7 +41,8 @@ const onePanelPixels = 220;
  */
 export function ganttFigure(schedule: Schedule, timeline: Timeline, options: GanttOptions = {}): Figure {
   checkSpans(lower(schedule), timeline.spans);
-  const { memory, mode = "simulated", unit = "units", memoryUnit = "units", until = timeline.makespan } = options;
+  const { memory, mode = timeline.mode ?? "simulated", memoryUnit = "units", until = timeline.makespan } = options;
+  const { unit = timeline.mode ? "ms" : "units" } = options;
   const memoryUntil = options.memoryUntil ?? Math.max(0, ...(memory ?? []).map(({ peak }) => peak));
   const devices = schedule.actions.length, { clocks } = timeline;
   const ranks = Array.from({ length: devices }, (_, rank) => rank);

@@ -55,7 +55,7 @@ export function runTimeline(
     );
   }
   const own = all.slice(0, schedule.actions.length);
-  if (mode === "virtual") return simulate(schedule, replayCosts(schedule, own, transfer, optimizerAfter));
+  if (mode === "virtual") return { ...simulate(schedule, replayCosts(schedule, own, transfer, optimizerAfter)), mode };
   const intervals = clocks
     ? own.map((list, rank) =>
       list.map(({ start, end }): Interval => ({
@@ -75,6 +75,7 @@ export function runTimeline(
     list.reduce((most, { end }) => Math.max(most, end), -Infinity) + offsets[rank] - start
   );
   return {
+    mode,
     spans: moved,
     makespan: ends.reduce((most, end) => Math.max(most, end)),
     ...(sums.length > 0 ? { sums: sumsAfter(schedule, moved, sums) } : {}),

@@ -1,3 +1,4 @@
+import type { Mode } from "../gpu/devices.ts";
 import type { Span, SumSpan } from "../schedules/price/simulate.ts";
 import type { Clocks } from "../runtime/clocks.ts";
 import { isMessage, type Program } from "../schedules/program.ts";
@@ -14,6 +15,8 @@ export interface Timeline {
   readonly criticalPath?: readonly Span[];
   /** How the clocks of its ranks were put on one, where they were compared: said in drawings, and in the metadata of traces. */
   readonly clocks?: Clocks;
+  /** What devices its times are of, in milliseconds, where a step was run: drawings say it. Absent for one that is simulated. */
+  readonly mode?: Mode;
 }
 
 /** What drawings say of the clocks of a step's ranks, in a line. */

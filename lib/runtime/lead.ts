@@ -3,13 +3,14 @@ import { deserialize, serialize } from "node:v8";
 import { firstLine } from "../text.ts";
 import { UserError } from "../errors.ts";
 import { describe, type Lead, type Order, type Orders, type Problem } from "./orders.ts";
-import type { Job } from "./transports/mpi/job.ts";
+import { type Job, together } from "./transports/mpi/job.ts";
 
 /** A record is one message of MPI, whose length is an i32. */
 const mostBytes = 2 ** 31 - 2 ** 16;
 
 /** Makes this process the first of its job. */
-export function createLead({ mail, size, members }: Job): Lead {
+export function createLead(job: Job): Lead {
+  const { mail, size, members } = job;
   const workers = Array.from({ length: size - 1 }, (_, at) => at + 1);
   const open = new Set<number>(), unanswered = new Set<Promise<void>>();
   let orders = 0, pipelines = 0, hasEnded = false;
@@ -104,6 +105,11 @@ export function createLead({ mail, size, members }: Job): Lead {
         expectTold: asTold,
       };
       return orders;
+    },
+    clocks() {
+      if (problem) throw problem;
+      tell({ kind: "clocks" });
+      return (own) => together(job, own);
     },
     end() {
       if (!hasEnded) tell({ kind: "end" });

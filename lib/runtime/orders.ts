@@ -23,6 +23,8 @@ export type Order =
     /** Orders of calls that have not ended where they come from: what has ended there is waited for. */
     readonly open: readonly number[];
   }
+  /** To take part in `readClocks`. */
+  | { readonly kind: "clocks" }
   | { readonly kind: "end" };
 
 /** What a worker says of an order that it does by itself, where it could not. */
@@ -85,6 +87,8 @@ export const unled: Orders = {
 export interface Lead {
   /** The orders of a pipeline that is going to be made. */
   ordersOf(model: Model, options: Options): Orders;
+  /** Has the workers take part in `readClocks`, and gives what each process then says to all. */
+  clocks(): (own: unknown) => Promise<readonly unknown[]>;
   /** Lets the workers end. */
   end(): void;
 }

@@ -44,7 +44,8 @@ export async function readClocks(set: DeviceSet): Promise<ClockReading> {
   if (set.mode === "virtual") {
     throw new UserError("readClocks: virtual devices take turns, and have no clocks to compare; open real ones");
   }
-  const { peers, exchange = alone } = worldOf(set), isFirst = peers[0] === 0;
+  const { peers, lead, exchange: amongAll = alone } = worldOf(set), isFirst = peers[0] === 0;
+  const exchange = lead?.clocks() ?? amongAll;
   const processes = await processBounds(exchange, isFirst);
   let devices: readonly ClockBounds[] = [], problem: string | undefined;
   try {

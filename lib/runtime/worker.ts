@@ -11,6 +11,7 @@ import { adamw, lion, type OptimizerSpec, sgd } from "../train/optimizers.ts";
 import { openAs, type WorldOptions } from "./open_world.ts";
 import type { Call, Description, Order, Problem, Setting } from "./orders.ts";
 import { createPipeline, type Pipeline, type PipelineOptions } from "./pipeline.ts";
+import { readClocks } from "./read_clocks.ts";
 
 /**
  * Opens this process's devices, and makes and joins what the first process asks for, until that closes its own.
@@ -29,6 +30,10 @@ export async function work(options: Omit<WorldOptions, "workers">, say: (line: s
       const open = order.kind === "call" ? order.open : [];
       await Promise.all([...running].filter(([call]) => !open.includes(call)).map(([, ended]) => ended));
       if (order.kind === "end") return;
+      if (order.kind === "clocks") {
+        await readClocks(set).catch(() => {}); // what goes wrong goes wrong in all processes: the first one says
+        continue;
+      }
       if (order.kind === "call") {
         // How it ends, well or not, it ends in all processes: the first one says.
         const call = join(pipelines.get(order.pipeline)!, order.name, order.given);

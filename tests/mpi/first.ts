@@ -1,8 +1,10 @@
 /** The first process of a job whose others are workers, for `worker.test.ts`: prints a line of JSON. */
 import assert from "node:assert/strict";
 import process from "node:process";
+import { clocksBetween } from "../../lib/runtime/clocks.ts";
 import { openWorld } from "../../lib/runtime/open_world.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import { readClocks } from "../../lib/runtime/read_clocks.ts";
 import { frozenModel } from "../../lib/models/frozen_model.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { calls, tiny } from "./calls.ts";
@@ -17,6 +19,10 @@ assert.throws(() => createPipeline(set, tiny(), { optimizer, recompute: () => "b
   name: "UserError",
   message: /a function: give `recompute` as text/,
 });
+const clocks = clocksBetween(await readClocks(set), await readClocks(set));
+assert.equal(clocks.peers.length, 2);
+assert.equal(clocks.error, 0, "software devices of one machine read one clock");
+assert.deepEqual(await calls(set), results, "workers go on behind it");
 process.stdout.write(`${JSON.stringify({ results, library: set.library })}\n`);
 if (process.argv.includes("--unclosed")) process.exit(0);
 set.close();

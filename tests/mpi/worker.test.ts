@@ -1,6 +1,9 @@
 /** A first process whose others are workers: it gets what one process computes, to the bit, and a worker ends with it. */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -25,7 +28,10 @@ const openMpi = find("mpirun.openmpi", /open.?mpi|openrte/i, ["--bind-to", "none
 function run(command: readonly string[]) {
   // As root, Open MPI wants to be told twice.
   const twice = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
-  const child = spawn(command[0], command.slice(1), { cwd: root, env: { ...process.env, ...twice } });
+  const child = spawn(command[0], command.slice(1), {
+    cwd: root,
+    env: { ...process.env, ...twice, TWOBP_SCALE: "quick" },
+  });
   let stdout = "", stderr = "";
   child.stdout.on("data", (chunk) => stdout += chunk);
   child.stderr.on("data", (chunk) => stderr += chunk);
@@ -68,6 +74,22 @@ for (const [name, launcher, runtime] of [["Open MPI", openMpi, deno]] as const) 
     },
   );
 }
+
+test("a notebook in the first process trains with a worker, draws what both did, and shows what fails there", {
+  skip: openMpi ? false : "Open MPI is not installed",
+}, async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), "twobp-notebook-"));
+  context.after(() => rmSync(folder, { recursive: true }));
+  const notebook = ["lib/cli/notebooks.ts", "cluster", "--html", folder];
+  const { code, stderr } = await withWorker(openMpi!, deno, ...notebook);
+  assert.equal(code, 0, stderr);
+  const page = readFileSync(join(folder, "cluster.html"), "utf8");
+  assert.match(page, /2 ranks in 2 processes, messages by Open MPI \d/);
+  assert.match(page, /Loss \d\.\d+ in the first step, \d\.\d+ in the last/);
+  assert.match(page, /RankError: Rank \d failed at \d\w\d: .* exceed the budget/);
+  assert.match(page, /The next step of it, a smaller one: \d/);
+  assert.equal(page.match(/Plotly\.newPlot\(/g)?.length, 1);
+});
 
 test("a worker ends, and says so in a line, where the first process ends without closing its devices", {
   skip: openMpi ? false : "Open MPI is not installed",

@@ -41,7 +41,20 @@ test("one clock for all stays as it is", () => {
 test("actions of virtual devices, measured one after the other, are composed", () => {
   let clock = 0;
   const intervals = schedule.actions.map((actions) => actions.map(() => ({ start: clock, end: clock += 1 })));
-  const { makespan } = runTimeline(schedule, "virtual", { intervals })!;
+  const timeline = runTimeline(schedule, "virtual", { intervals })!, { makespan } = timeline;
+  const titles = [timeline, runTimeline(schedule, "real", { intervals })!, simulate(schedule)].map((each) => {
+    const { title, xaxis } = ganttFigure(schedule, each).layout as Record<
+      string,
+      { text: string; title: { text: string } }
+    >;
+    return `${title.text}: ${xaxis.title.text}`;
+  });
+  for (
+    const [at, how] of ["virtual devices: time (ms)", "real devices: time (ms)", "simulated devices: time (units)"]
+      .entries()
+  ) {
+    assert.ok(titles[at].endsWith(how), titles[at]);
+  }
   assert.equal(makespan, simulate(schedule).makespan);
 });
 
