@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { BuildOptions, Plugin } from "esbuild";
 import { kernelFile } from "../gpu/kernel_files.ts";
+import { describeMachine } from "../measure/machine.ts";
 
 /** Where a module `x.ts` has an `x.browser.ts` beside it, a browser gets that. */
 const forBrowsers: Plugin = {
@@ -20,7 +21,10 @@ export async function runBundle(build: typeof import("esbuild").build, options: 
   const entry = fileURLToPath(new URL("../explorer/run_worker.ts", import.meta.url));
   const result = await build({ ...options, write: false, entryPoints: [entry], plugins: [forBrowsers] });
   const { text } = result.outputFiles[0];
-  return `const kernelTexts=${JSON.stringify(kernelsIn(text)).replaceAll("</", "<\\/")};${text.trim()}`;
+  const { twobp, commit } = describeMachine();
+  const given = Object.entries({ kernelTexts: kernelsIn(text), builtFrom: { twobp, commit } });
+  const written = given.map(([name, value]) => `const ${name}=${JSON.stringify(value).replaceAll("</", "<\\/")};`);
+  return `${written.join("")}${text.trim()}`;
 }
 
 /**

@@ -1,4 +1,5 @@
 /** What the page and the worker that trains on the visitor's GPU say to each other. */
+import type { Machine } from "../measure/machine.ts";
 import type { ThroughputReport } from "../measure/throughput_report.ts";
 import type { SchedulePair } from "../schedules/transforms/pair.ts";
 
@@ -45,15 +46,11 @@ export interface RunReport extends ThroughputReport {
   /** What it was trained on. */
   readonly data: string;
   readonly seed: number;
-  readonly machine: {
+  readonly machine: Pick<Machine, "twobp" | "commit" | "cores" | "date"> & {
     /** The browser's name for itself. */
     readonly runtime: string;
-    /** Logical cores. */
-    readonly cores: number;
     /** What the browser says of the GPU, and what devices on it could do. */
     readonly gpu: GpuDescription;
-    /** ISO 8601, UTC. */
-    readonly date: string;
   };
   /** What all device times of the run are multiples of, milliseconds: browsers may give timestamps in coarse steps. */
   readonly timestampStepMs: number;

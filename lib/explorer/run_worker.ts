@@ -13,6 +13,8 @@ import type { MeasuredStep, Run, RunAnswer, RunOrder, RunReport } from "./run_me
 
 /** The texts that are there anyway: this project's kernels. */
 declare const kernelTexts: Readonly<Record<string, string>>;
+/** What the page was made of. */
+declare const builtFrom: Pick<RunReport["machine"], "twobp" | "commit">;
 const data = "the WGSL of this project's kernels, bytes as tokens", seed = 1;
 
 /** The part of a worker's global scope that is needed: the page's types know it as a window. */
@@ -104,6 +106,7 @@ async function train({ pair, repeats, samples }: Run): Promise<void> {
 function machineOf(adapter: GPUAdapter, device: Device): RunReport["machine"] {
   const { userAgent, hardwareConcurrency } = navigator;
   return {
+    ...builtFrom,
     runtime: userAgent,
     cores: hardwareConcurrency,
     gpu: describe(adapter, device),

@@ -107,6 +107,8 @@ export function makeRunning(script: () => string, ask: () => SchedulePair): Runn
     report = last = undefined;
     save.disabled = true;
     results.hidden = true;
+    gain.textContent = "";
+    for (const each of [charts, tables]) each.replaceChildren();
     bar.hidden = false;
     bar.value = 0;
     toggle.textContent = "Stop";

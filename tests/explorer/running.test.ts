@@ -83,6 +83,7 @@ test("a pair of schedules trains in the page: the loss falls, there are a gain, 
     assert.deepEqual({ schema, mode, devices, samples }, { schema: 1, mode: "virtual", devices: 2, samples: 1 });
     assert.equal(model.name, "llama-tiny");
     assert.match(`${adapter} ${machine.runtime}`, /swiftshader.*Chrome/i);
+    assert.match(`${machine.twobp} ${machine.date}`, /^\d+\.\d+\.\d+ 20\d\d-/);
     assert.ok(machine.gpu.features.includes("timestamp-query") && machine.gpu.software);
     assert.deepEqual(rows.map(({ twoStage, stepMs }) => [twoStage, stepMs.each!.length]), [[false, 3], [true, 3]]);
     assert.equal(gain.pairs, 3);
