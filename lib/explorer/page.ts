@@ -125,7 +125,7 @@ export function openPage(script: string): void {
       "header",
       {},
       element("h1", {}, "twobp explorer"),
-      element("p", { class: "note" }, "Pipeline schedules without and with 2BP, simulated, or run on your GPU"),
+      element("p", { class: "note" }, "Pipeline schedules without and with 2BP"),
       element("div", { class: "buttons views", role: "group", "aria-label": "View" }, simulated, here),
       element("div", { class: "buttons" }, back, forth, makeLink(), makeTheme()),
     ),

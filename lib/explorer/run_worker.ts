@@ -10,6 +10,7 @@ import { textSource } from "../train/data.ts";
 import { adamw } from "../train/optimizers.ts";
 import { describe, findAdapter, nameOf, openOwn } from "./own_gpu.ts";
 import type { MeasuredStep, Run, RunAnswer, RunOrder, RunReport } from "./run_messages.ts";
+import { grainOf } from "./timestamps.ts";
 
 /** The texts that are there anyway: this project's kernels. */
 declare const kernelTexts: Readonly<Record<string, string>>;
@@ -63,7 +64,7 @@ async function train({ pair, repeats, samples }: Run): Promise<void> {
   try {
     const text = new TextEncoder().encode(Object.values(kernelTexts).join("\n"));
     const of = 2 * (repeats + 1);
-    let taken = 0, counted = 0, grain = 0; // nanoseconds
+    let taken = 0, counted = 0, grain = 0;
     const measurement = startMeasurement(
       set,
       (placement) => createPipeline(set, model, { optimizer: adamw({ learningRate: 2e-3 }), placement, seed }),
@@ -82,15 +83,12 @@ async function train({ pair, repeats, samples }: Run): Promise<void> {
       while (counted < repeats && !isStopped) {
         const [{ steps }] = await measurement.round();
         counted++;
-        for (const { intervals = [] } of steps) {
-          for (const { start, end } of intervals.flat()) {
-            grain = commonDivisor(grain, Math.round((end - start) * 1e6));
-          }
-        }
+        const intervals = steps.flatMap((step) => step.intervals!.flat());
+        grain = grainOf(intervals.map(({ start, end }) => end - start), grain);
         const report: RunReport = {
           ...measurement.report(),
           ...{ data, seed, machine: machineOf(adapter, set.devices[0]) },
-          timestampStepMs: grain / 1e6,
+          timestampStepMs: grain,
         };
         scope.postMessage({ report, last: stepsOf(steps) });
       }
@@ -112,11 +110,6 @@ function machineOf(adapter: GPUAdapter, device: Device): RunReport["machine"] {
     gpu: describe(adapter, device),
     date: new Date().toISOString(),
   };
-}
-
-/** The greatest common divisor of two whole numbers. */
-function commonDivisor(a: number, b: number): number {
-  return b === 0 ? a : commonDivisor(b, a % b);
 }
 
 function stepsOf([without, with2BP]: PairSample["steps"]): [MeasuredStep, MeasuredStep] {

@@ -14,7 +14,7 @@ import type { MeasuredStep, RunAnswer, RunOrder, RunReport } from "./run_message
 import { rowsHeight, scaleOf } from "./scale.ts";
 import { numberOf } from "./settings.ts";
 import type { Variant } from "./state.ts";
-import { time } from "./why.ts";
+import { grainNote } from "./timestamps.ts";
 
 /** The view. */
 export interface Running {
@@ -24,9 +24,6 @@ export interface Running {
   /** Says what would run: the form has changed. */
   refresh(): void;
 }
-
-/** Steps of timestamps from which on, in milliseconds, short actions are told apart badly. */
-const coarse = 0.01;
 
 /**
  * Makes the view.
@@ -182,19 +179,14 @@ export function makeRunning(script: () => string, ask: () => SchedulePair): Runn
     gain.textContent =
       `Gain of 2BP: ${ratio.toFixed(3)} (virtual), the median of ${pairs} pair${pairs === 1 ? "" : "s"}; ` +
       `quartiles ${rangeText(spread)}${interval ? `, 95 % interval ${rangeText(interval)}` : ""}.`;
+    const figures = [throughputTable(report!), gainTable(report!)];
     const notes = [
+      ...figures.flatMap(({ notes = [] }) => notes),
       ...throughputNotes(report!),
-      ...timestampStepMs >= coarse
-        ? [
-          `Timestamps of this browser come in steps of ${
-            time(timestampStepMs)
-          } ms, which blurs short actions: more samples make ` +
-          "them longer, and Chrome's come in nanoseconds with chrome://flags/#enable-webgpu-developer-features.",
-        ]
-        : [],
+      ...grainNote(timestampStepMs),
     ];
     tables.replaceChildren(
-      ...[throughputTable(report!), gainTable(report!)].map(({ columns, rows }) => tableOf(columns, rows, "Results")),
+      ...figures.map(({ columns, rows }) => tableOf(columns, rows, "Results")),
       ...notes.map((note) => element("p", { class: "note" }, note)),
     );
     drawSteps();
