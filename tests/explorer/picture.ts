@@ -31,7 +31,7 @@ const run = await openBrowser(`${pathToFileURL(file).href}#devices=2`, 1240, 760
 await run.evaluate("document.getElementById('run-it-here').click()");
 await run.until("!document.getElementById('run').disabled");
 await run.evaluate(`{
-  document.getElementById("run-repeats").value = "7";
+  document.getElementById("run-repeats").value = "11";
   document.getElementById("run-samples").value = "2";
   document.getElementById("run").click();
 }`);
