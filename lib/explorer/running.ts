@@ -114,8 +114,8 @@ export function makeRunning(script: () => string, ask: () => SchedulePair): Runn
 
   function stop(): void {
     tell("stop");
-    toggle.disabled = true; // until the step under way is over
-    status.textContent = "Stopping after this step";
+    toggle.disabled = true; // until that is over
+    status.textContent = "Stopping after the pair under way";
   }
 
   function end(text: string): void {
