@@ -51,6 +51,7 @@ for (
     "lib/cli/doctor_inside.ts",
     "lib/cli/explorer.ts",
     "lib/explorer/main.ts",
+    "lib/explorer/run_worker.ts",
   ]
 ) {
   const graph: Graph = JSON.parse(

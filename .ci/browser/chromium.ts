@@ -17,11 +17,15 @@ export interface Page {
 }
 
 /** What has WebGPU computed by the SwiftShader that the package brings along, on a machine without a GPU or a display. */
-const flags = [
-  ...["--headless=shell", "--no-sandbox", "--no-zygote", "--no-first-run", "--disable-dev-shm-usage"],
+export const swiftShaderFlags: readonly string[] = [
   ...["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"],
   ...["--use-vulkan=swiftshader", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"],
-  "--remote-debugging-port=0",
+  "--disable-dev-shm-usage",
+];
+
+const flags = [
+  ...["--headless=shell", "--no-sandbox", "--no-zygote", "--no-first-run", "--remote-debugging-port=0"],
+  ...swiftShaderFlags,
 ];
 
 /** Of the page. */

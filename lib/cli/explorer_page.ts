@@ -1,13 +1,18 @@
-/** The explorer as one HTML file: its script, bundled, and its style. */
+/** The explorer as one HTML file: its script, bundled, the one that trains, which waits for somebody to start it, and its style. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import type { BuildOptions } from "esbuild";
 import { optional } from "../optional.ts";
+import { runBundle } from "./run_bundle.ts";
 
 const source = (name: string) => new URL(`../explorer/${name}`, import.meta.url);
 
-/** No request leaves the page, and nothing but what stands in it runs; the search's worker is made of the page's own script. */
+/**
+ * No request leaves the page, and nothing but what stands in it runs: workers are made of its own texts. The one that trains makes code
+ * of the fields of kernels' parameters, see `packerFor`, which takes 'unsafe-eval'.
+ */
 const policy =
-  "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; style-src 'unsafe-inline'; img-src data:";
+  "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob:; worker-src blob:; style-src 'unsafe-inline'; img-src data:";
 
 /**
  * Bundles the page.
@@ -16,11 +21,13 @@ const policy =
  */
 export async function explorerPage(): Promise<string> {
   const { build, transform } = await optional("esbuild", "The page is bundled by", () => import("esbuild"));
-  const { outputFiles: [script] } = await build({
-    entryPoints: [fileURLToPath(source("main.ts"))],
-    ...{ bundle: true, minify: true, write: false, format: "iife", platform: "browser", logLevel: "silent" },
+  const options: BuildOptions = {
+    ...{ bundle: true, minify: true, format: "iife", platform: "browser", logLevel: "silent" },
     ...{ target: ["chrome122", "firefox121", "safari17"], charset: "utf8" },
-  });
+  };
+  const entryPoints = [fileURLToPath(source("main.ts"))];
+  const { outputFiles: [script] } = await build({ ...options, write: false, entryPoints });
+  const runs = await runBundle(build, options);
   const style = await transform(readFileSync(source("page.css"), "utf8"), { loader: "css", minify: true });
   return `<!doctype html>
 <html lang="en" data-theme="auto">
@@ -34,6 +41,7 @@ export async function explorerPage(): Promise<string> {
 </head>
 <body>
 <noscript>This page draws schedules with JavaScript, which is off.</noscript>
+<script type="text/plain" id="run-worker">${runs}</script>
 <script>${script.text.trim()}</script>
 </body>
 </html>

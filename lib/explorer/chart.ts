@@ -15,7 +15,12 @@ const signWidth = 7.5;
 const dark = kindTextColours.W;
 
 /** The bars, their rows and the axis; `tabbed` is the bar that the tabulator key comes to. */
-export function drawRows(part: Part, scale: Scale, tabbed: { rank: number; index: number }): SVGElement[] {
+export function drawRows(
+  part: Part,
+  scale: Scale,
+  tabbed: { rank: number; index: number },
+  unit = "units",
+): SVGElement[] {
   const { schedule: { placement, actions } } = part, { x, y, view, width } = scale;
   const ranks = actions.length, bottom = rowsHeight(ranks);
   const firstOf = actions.map((_, rank) => placement.indexOf(rank));
@@ -42,7 +47,7 @@ export function drawRows(part: Part, scale: Scale, tabbed: { rank: number; index
   const axis = [
     drawn("line", { class: "axis", x1: gutter, x2: width - margin, y1: bottom, y2: bottom }),
     ...ticks,
-    drawn("text", { class: "unit", x: (gutter + width - margin) / 2, y: bottom + 31 }, "time (units)"),
+    drawn("text", { class: "unit", x: (gutter + width - margin) / 2, y: bottom + 31 }, `time (${unit})`),
   ];
   return [
     ...rows,

@@ -7,6 +7,8 @@ import { type Field, labels, type Values } from "./settings.ts";
 /** A group of the form. */
 interface Group {
   readonly title: string;
+  /** Whether it says what the simulator is to reckon with, and nothing of what runs. */
+  readonly isSimulated?: true;
   readonly note?: string;
   readonly fields: readonly (readonly [field: Field, meaning: string])[];
 }
@@ -30,16 +32,19 @@ const groups: readonly Group[] = [
   },
   {
     title: "Time of actions",
+    isSimulated: true,
     note: perStage,
     fields: [["f", "forward"], ["i", "input gradient"], ["w", "weight gradient"], ["b", "full backward"]],
   },
   {
     title: "Links",
+    isSimulated: true,
     note: "of a message; one value for all, or one for each link from a rank to the next",
     fields: [["latency", "to its first byte"], ["transfer", "from then on"]],
   },
   {
     title: "Memory",
+    isSimulated: true,
     note: perStage,
     fields: [
       ["activations", "from F on"],
@@ -50,6 +55,7 @@ const groups: readonly Group[] = [
   },
   {
     title: "Search",
+    isSimulated: true,
     note: "the fastest schedule of one stage a rank under the cap, each backward whole or split",
     fields: [["budget", "at most"]],
   },
@@ -82,7 +88,7 @@ export function makeControls(change: (field: Field, value: string, typed: boolea
   const given = element("option", { value: "", hidden: true });
   const paper = element("p", { class: "note", id: "paper" });
   const isWide = matchMedia("(min-width: 900px)").matches;
-  const sections = groups.map(({ title, note, fields }, at) => {
+  const sections = groups.map(({ title, isSimulated, note, fields }, at) => {
     const rows = fields.map(([field, meaning]) => {
       const input = inputFor(field, given);
       input.id = `field-${field}`;
@@ -97,7 +103,7 @@ export function makeControls(change: (field: Field, value: string, typed: boolea
     });
     return element(
       "details",
-      { class: "group", open: isWide || at === 0 },
+      { class: isSimulated ? "group simulated" : "group", open: isWide || at === 0 },
       element("summary", {}, title),
       ...note ? [element("p", { class: "note" }, note)] : [],
       element("div", { class: "fields" }, ...rows),

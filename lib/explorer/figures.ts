@@ -16,6 +16,19 @@ export function figuresOf({ base, split, gain, settings: { cap } }: Outcome): HT
   const over = cap === undefined
     ? []
     : running.filter(({ priced }) => priced!.simulation.peak.some((peak) => peak > cap)).map(titleOf);
+  return [
+    ...gain === undefined ? [] : [element("p", { class: "gain" }, gainText(base, split, gain))],
+    ...over.length > 0 ? [element("p", { class: "bad" }, `Over the cap of ${time(cap!)}: ${over.join("; ")}.`)] : [],
+    tableOf(columns, cells, "Figures"),
+  ];
+}
+
+/** A table that scrolls where it is wider than the page; the first cell of a row is its name. */
+export function tableOf(
+  columns: readonly string[],
+  rows: readonly (readonly (string | number)[])[],
+  label: string,
+): HTMLElement {
   const table = element(
     "table",
     {},
@@ -23,21 +36,17 @@ export function figuresOf({ base, split, gain, settings: { cap } }: Outcome): HT
     element(
       "tbody",
       {},
-      ...cells.map(([name, ...values]) =>
+      ...rows.map(([name, ...values]) =>
         element(
           "tr",
           {},
-          element("th", { scope: "row" }, name),
-          ...values.map((value) => element("td", {}, value)),
+          element("th", { scope: "row" }, String(name)),
+          ...values.map((value) => element("td", {}, String(value))),
         )
       ),
     ),
   );
-  return [
-    ...gain === undefined ? [] : [element("p", { class: "gain" }, gainText(base, split, gain))],
-    ...over.length > 0 ? [element("p", { class: "bad" }, `Over the cap of ${time(cap!)}: ${over.join("; ")}.`)] : [],
-    element("div", { class: "scrolling", tabindex: 0, role: "region", "aria-label": "Figures" }, table),
-  ];
+  return element("div", { class: "scrolling", tabindex: 0, role: "region", "aria-label": label }, table);
 }
 
 function gainText(base: Part, split: Part, gain: number): string {

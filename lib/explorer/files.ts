@@ -33,7 +33,7 @@ export function makeFiles(files: Files): HTMLElement {
       try {
         const schedule = files.scheduleOf(variant);
         const name = schedule.name.replace(/\.csv$/, "").replace(/[^\w-]+/g, "-");
-        download(`${name}${variant === "split" ? "-2bp" : ""}.csv`, toCsv(schedule));
+        download(`${name}${variant === "split" ? "-2bp" : ""}.csv`, toCsv(schedule), "text/csv");
       } catch (error) {
         files.fail(error);
       }
@@ -54,8 +54,9 @@ export function makeFiles(files: Files): HTMLElement {
   );
 }
 
-function download(name: string, text: string): void {
-  const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+/** Has the browser save a text as a file. */
+export function download(name: string, text: string, type: string): void {
+  const address = URL.createObjectURL(new Blob([text], { type }));
   element("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10_000); // the browser reads it a moment later
 }

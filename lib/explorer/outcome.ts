@@ -176,7 +176,7 @@ function barsAsFar({ actions }: Schedule, costs: Costs, known: Known | undefined
 }
 
 /** The name of a part: `1f1b-1 without 2BP`. */
-export function titleOf({ variant, schedule, edited }: Part): string {
+export function titleOf({ variant, schedule, edited }: Pick<Part, "variant" | "schedule" | "edited">): string {
   const { policy, name } = schedule, { width } = sizesOf(schedule);
   const how = variant === "base" ? "without 2BP" : policy ? `with 2BP, ${policy}` : "split";
   return [`${name} ${how}`, width > 1 ? `width ${width}` : "", edited ? "edited" : ""].filter(Boolean).join(", ");

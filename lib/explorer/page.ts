@@ -4,6 +4,7 @@ import { kindColours, kindNames, memoryColours } from "../report/style.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
 import type { Kind } from "../schedules/schedule.ts";
+import type { SchedulePair } from "../schedules/transforms/pair.ts";
 import { type Controls, makeControls } from "./controls.ts";
 import { button, element } from "./dom.ts";
 import { figuresOf } from "./figures.ts";
@@ -11,8 +12,9 @@ import { makeFiles, makeLink } from "./files.ts";
 import { begin, change, type History, redo, undo } from "./history.ts";
 import { keyHelp } from "./keys.ts";
 import { usedCategories } from "./memory_chart.ts";
-import { type Bar, type Outcome, outcomeOf } from "./outcome.ts";
+import { type Bar, type Outcome, outcomeOf, titleOf } from "./outcome.ts";
 import { type Frame, type Host, makePartView, type PartView } from "./part_view.ts";
+import { makeRunning } from "./running.ts";
 import { makeSearching } from "./searching.ts";
 import { type Field, labels, read } from "./settings.ts";
 import { fromHash, toHash } from "./share.ts";
@@ -105,6 +107,16 @@ export function openPage(script: string): void {
     fail: (reason) => say(reason instanceof UserError ? reason.message : `A mistake of this page: ${reasonOf(reason)}`),
   }));
 
+  const running = makeRunning(
+    () => document.getElementById("run-worker")!.textContent,
+    () => {
+      if (!isRight) throw new UserError("There is no schedule to run: what stands in the form is wrong");
+      return runnable(outcome!);
+    },
+  );
+  const simulated = button("Simulate", "Schedules as they are priced by the form", () => turnTo("simulated"));
+  const here = button("Run it here", "Train by the schedule on this machine's GPU", () => turnTo("here"));
+  here.id = "run-it-here";
   const back = button("Undo", "Undo the last change (Ctrl Z)", () => walk(undo(history)));
   const forth = button("Redo", "Do it again (Ctrl Y)", () => walk(redo(history)));
   const zoom = (factor: number) => () => host.glide((view) => zoomed(view, factor, (view.from + view.to) / 2, until()));
@@ -113,7 +125,8 @@ export function openPage(script: string): void {
       "header",
       {},
       element("h1", {}, "twobp explorer"),
-      element("p", { class: "note" }, "Pipeline schedules without and with 2BP, simulated"),
+      element("p", { class: "note" }, "Pipeline schedules without and with 2BP"),
+      element("div", { class: "buttons views", role: "group", "aria-label": "View" }, simulated, here),
       element("div", { class: "buttons" }, back, forth, makeLink(), makeTheme()),
     ),
     element(
@@ -141,6 +154,7 @@ export function openPage(script: string): void {
         parts.split.section,
         inspector,
         helpOf(),
+        running.section,
       ),
     ),
   );
@@ -165,6 +179,16 @@ export function openPage(script: string): void {
     if (next.now !== history.now) searching.abandon();
     history = next;
     show();
+  }
+
+  /** Shows the simulated schedules, or the run. */
+  function turnTo(view: "simulated" | "here"): void {
+    const isHere = view === "here";
+    document.body.classList.toggle("running", isHere);
+    running.section.hidden = !isHere;
+    simulated.setAttribute("aria-pressed", String(!isHere));
+    here.setAttribute("aria-pressed", String(isHere));
+    if (isHere) running.open();
   }
 
   /** What the address says. */
@@ -207,6 +231,7 @@ export function openPage(script: string): void {
       draw();
     }
     showInspected();
+    running.refresh();
   }
 
   function draw(): void {
@@ -245,6 +270,7 @@ export function openPage(script: string): void {
     );
   }
 
+  turnTo("simulated");
   try {
     history = begin(fromHash(location.hash));
     show();
@@ -252,6 +278,27 @@ export function openPage(script: string): void {
     show();
     say(reasonOf(reason));
   }
+}
+
+/** Ranks and micro-batches that a small GPU has room and a visitor time for. */
+const mostRanks = 8, mostMicrobatches = 32;
+
+/**
+ * The schedules of an outcome, to be run on the visitor's GPU.
+ *
+ * @throws {UserError} Says why they cannot be.
+ */
+function runnable({ base, split }: Outcome): SchedulePair {
+  const wrong = [base, split].find(({ fault }) => fault !== undefined);
+  if (wrong) throw new UserError(`${titleOf(wrong)} does not run: ${wrong.fault}`);
+  const { devices, microbatches } = sizesOf(base.schedule);
+  if (devices < 2 || devices > mostRanks) {
+    throw new UserError(`The schedule has ${devices} ranks; from 2 to ${mostRanks} can run here`);
+  }
+  if (microbatches > mostMicrobatches) {
+    throw new UserError(`The schedule has ${microbatches} micro-batches; up to ${mostMicrobatches} can run here`);
+  }
+  return { base: base.schedule, split: split.schedule };
 }
 
 /** The field that a message is about: it begins with its name. */

@@ -148,7 +148,7 @@ function check(field: Field, value: unknown, rule: Rule): void {
 }
 
 /** A number as people write it; a text that is none stays one, for the message. */
-function numberOf(text: string): unknown {
+export function numberOf(text: string): unknown {
   return text.trim() === "" || !Number.isFinite(Number(text)) ? shown(text) : Number(text);
 }
 

@@ -12,6 +12,7 @@ import process from "node:process";
 import { UserError } from "../errors.ts";
 import { described } from "../rules.ts";
 import { firstLine } from "../text.ts";
+import { pciVendors, usedOf } from "./adapters.ts";
 import { bundledDriver } from "./bundled.ts";
 import { withEnvironment } from "./environment.ts";
 import { type Implementation, loadWebGpu, type WebGpu } from "./implementation.ts";
@@ -134,8 +135,7 @@ export async function tryDriver(
     const device = await within(() =>
       adapter.requestDevice({
         label: `rank ${rank}`,
-        requiredFeatures: usedFeatures.filter((feature) => adapter.features.has(feature)),
-        requiredLimits: Object.fromEntries(usedLimits.map((name) => [name, adapter.limits[name] as number])),
+        ...usedOf(adapter),
       })
     );
     return { driver, implementation, instance, adapter, device };
@@ -144,27 +144,6 @@ export async function tryDriver(
     throw new UserError(`The driver "${driver}" has ${name}, which gives no device: ${firstLine(error)}`);
   }
 }
-
-/** Features that kernels and timing use where a device has them. */
-export const usedFeatures = [
-  "timestamp-query",
-  "subgroups",
-  "shader-f16",
-  "chromium-experimental-subgroup-matrix",
-] as GPUFeatureName[]; // the last is no part of WebGPU yet
-/** Limits asked for at the adapter's best; the defaults (16 KiB of workgroup memory, say) are made for the web. */
-export const usedLimits = [
-  "maxBufferSize",
-  "maxStorageBufferBindingSize",
-  "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup",
-  "maxComputeWorkgroupSizeX",
-  "maxComputeWorkgroupSizeY",
-  "maxStorageBuffersPerShaderStage",
-] as const;
-
-/** Makers of GPUs by their number on the PCI bus. */
-export const pciVendors: Readonly<Record<string, string>> = { "0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel" };
 
 /**
  * PCI addresses ("0000:65:00.0") of this machine's GPUs by the adapter's vendor, as Linux lists them under

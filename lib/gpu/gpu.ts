@@ -1,6 +1,7 @@
 /** One opened GPU: its queue, what it can do, its compiled kernels, and the errors it reported. */
 import { reasonOf, UserError } from "../errors.ts";
-import { type Driver, type OpenAdapter, pciVendors } from "./driver.ts";
+import { pciVendors } from "./adapters.ts";
+import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import type { Implementation } from "./implementation.ts";
 import { parkInstance } from "./instances.ts";

@@ -1,7 +1,7 @@
 /** WGSL sources and what is compiled from them. */
-import { readFileSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import { expectFields, optional, string } from "../rules.ts";
+import { kernelFile } from "./kernel_files.ts";
 import { packerFor, type ParameterValues } from "./parameters.ts";
 import { type Expanded, preprocess } from "./preprocess.ts";
 
@@ -97,7 +97,7 @@ export function kernel(of: string | KernelText, entry = "", constants: Record<st
   const name = `${of}:${entry}`;
   return describe(`${name}(${values})`, name, entry, constants, () => {
     let file = files.get(of);
-    if (!file) files.set(of, file = preprocess(`kernels/${of}.wgsl`, read(of), read));
+    if (!file) files.set(of, file = preprocess(`kernels/${of}.wgsl`, kernelFile(of), kernelFile));
     return file;
   });
 }
@@ -111,7 +111,7 @@ const texts = new Map<string, number>();
 function fromText(text: KernelText): Kernel {
   expectFields("kernel", text, { wgsl: string, entry: string, name: optional(string) });
   const { wgsl, entry, name: called = entry } = text, name = `kernel "${called}"`;
-  const expanded = preprocess(name, wgsl, read);
+  const expanded = preprocess(name, wgsl, kernelFile);
   const entries = [...expanded.text.matchAll(/@compute\b[^{;]*?\bfn\s+(\w+)/g)].map(([, each]) => each);
   if (!entries.includes(entry)) {
     const there = entries.length > 0 ? `it has ${entries.join(", ")}` : "there is none";
@@ -169,8 +169,4 @@ export function source(kernel: Kernel, halves = 0): string {
     text = text.replace(alias, `alias T${binding} = f16;`);
   }
   return halves ? `enable f16; ${text}` : text; // in the first line, so that the lines keep their numbers
-}
-
-function read(file: string): string {
-  return readFileSync(new URL(`../../kernels/${file}.wgsl`, import.meta.url), "utf8");
 }

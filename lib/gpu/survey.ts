@@ -1,7 +1,8 @@
 /** Which drivers there are, and why others are not. */
 import { reasonOf } from "../errors.ts";
 import { firstLine } from "../text.ts";
-import { type Driver, listCards, remedies, tryDriver, usedFeatures, usedLimits } from "./driver.ts";
+import { usedFeatures, usedLimits } from "./adapters.ts";
+import { type Driver, listCards, remedies, tryDriver } from "./driver.ts";
 import { Gpu } from "./gpu.ts";
 import { loadWebGpu } from "./implementation.ts";
 

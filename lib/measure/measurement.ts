@@ -1,5 +1,4 @@
 /** A throughput measurement under way: pipelines, rounds of steps, and what their times add up to. */
-import { freemem } from "node:os";
 import { UserError } from "../errors.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { collectGarbage } from "../gpu/garbage.ts";
@@ -24,6 +23,7 @@ import {
   updatesAfter,
   withSums,
 } from "./costs.ts";
+import { freeMemory } from "./free_memory.ts";
 import { explainGain } from "./gain.ts";
 import { checkPairs, type MeasuredPair } from "./measured_pairs.ts";
 import { createRow, finishRow, type Row } from "./measured_row.ts";
@@ -302,7 +302,7 @@ export function startMeasurement(
     async isCrowded() {
       const open = groups.filter(({ pipeline }) => pipeline);
       // A GPU does not say what memory it has left; a software driver's is the machine's.
-      const isCrowded = set.devices[0].gpu.info.software && open.some(({ peak }) => peak > freemem());
+      const isCrowded = set.devices[0].gpu.info.software && open.some(({ peak }) => peak > freeMemory());
       return (await ofAllDevices(set, set.devices.map(() => isCrowded))).includes(true);
     },
     report() {

@@ -1,10 +1,11 @@
 /** A headless Chromium, as an npm package brings it along, that opens a page and does what a user does, over its DevTools protocol. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { brotliDecompressSync } from "node:zlib";
+import { swiftShaderFlags } from "../../.ci/browser/chromium.ts";
 import { withBundle } from "../../lib/gpu/bundle.ts";
 
 /** An open page. */
@@ -30,10 +31,10 @@ export interface Page {
   close(): Promise<void>;
 }
 
-/** Opens an address. */
-export async function openBrowser(address: string, width = 1280, height = 900): Promise<Page> {
+/** Opens an address; `withGpu` in a browser whose WebGPU computes, by the SwiftShader of its package. */
+export async function openBrowser(address: string, width = 1280, height = 900, withGpu = false): Promise<Page> {
   const folder = mkdtempSync(join(tmpdir(), "twobp-browser-"));
-  const child = await start(folder);
+  const child = await start(folder, withGpu);
   const socket = new WebSocket(await addressOf(child));
   await new Promise((resolve, reject) => [socket.onopen, socket.onerror] = [resolve, reject]);
   const waiting = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>();
@@ -126,7 +127,7 @@ export async function openBrowser(address: string, width = 1280, height = 900): 
 export const hasBrowser = process.platform === "linux" && process.arch === "x64";
 
 /** Unpacks the browser into a folder and starts it, with the libraries and the font of its package: a bare machine has none. */
-async function start(folder: string): Promise<ChildProcess> {
+async function start(folder: string, withGpu: boolean): Promise<ChildProcess> {
   const archive = new URL("../bin/chromium.br", import.meta.resolve("@sparticuz/chromium"));
   const program = join(folder, "chromium");
   writeFileSync(program, brotliDecompressSync(readFileSync(archive)), { mode: 0o700 });
@@ -139,13 +140,10 @@ async function start(folder: string): Promise<ChildProcess> {
     LD_LIBRARY_PATH: [libraries, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":"),
     FONTCONFIG_FILE: fontsFile,
   };
+  if (withGpu) await withBundle("swiftshader", (bundle) => cpSync(bundle.folder, folder, { recursive: true }));
   const flags = [
-    "--headless=shell",
-    "--no-sandbox",
-    "--no-zygote",
-    "--disable-gpu",
-    "--hide-scrollbars",
-    "--no-first-run",
+    ...["--headless=shell", "--no-sandbox", "--no-zygote", "--hide-scrollbars", "--no-first-run"],
+    ...withGpu ? swiftShaderFlags : ["--disable-gpu"],
   ];
   const apart = [`--user-data-dir=${folder}`, "--remote-debugging-port=0", "about:blank"];
   return spawn(program, [...flags, ...apart], { env, stdio: ["ignore", "ignore", "pipe"] });

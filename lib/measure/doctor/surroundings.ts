@@ -4,7 +4,8 @@ import { createRequire } from "node:module";
 import { availableParallelism, freemem, loadavg, totalmem } from "node:os";
 import process from "node:process";
 import { inCache } from "../../gpu/cache_folder.ts";
-import { listCards, pciVendors } from "../../gpu/driver.ts";
+import { pciVendors } from "../../gpu/adapters.ts";
+import { listCards } from "../../gpu/driver.ts";
 import { firstLine, shown } from "../../text.ts";
 import type { FoundRuntime, Surroundings } from "./diagnosis.ts";
 

@@ -1,7 +1,7 @@
 /** Peaks of the models of the 2BP paper, and the memory there is for them. */
-import { freemem } from "node:os";
 import type { DeviceSet } from "../../gpu/devices.ts";
 import { createModel } from "../../models/registry.ts";
+import { freeMemory } from "../free_memory.ts";
 import { predictMemory } from "../memory.ts";
 import type { PaperCase, Place } from "./cases.ts";
 import type { PaperRun } from "./runs.ts";
@@ -50,5 +50,5 @@ export function needOf(peaks: readonly PaperPeaks[], shared: boolean): number {
 /** Whether ranks share memory, and how many bytes there are: `bytes` where that is given, Infinity where nobody knows. */
 export function roomOf({ mode, devices: [{ gpu }] }: DeviceSet, bytes?: number): { shared: boolean; bytes: number } {
   const { software } = gpu.info;
-  return { shared: software || mode === "virtual", bytes: bytes ?? (software ? freemem() : Infinity) };
+  return { shared: software || mode === "virtual", bytes: bytes ?? (software ? freeMemory() : Infinity) };
 }
