@@ -1,0 +1,250 @@
+/** A GPU day as one page of Markdown, made of the files that its parts left in its folder. */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { KernelsReport, PaperReport } from "twobp/measure";
+import {
+  ablationNotes,
+  ablationTable,
+  ablationTitle,
+  gainTable,
+  kernelsNotes,
+  kernelsTable,
+  kernelsTitle,
+  paperCitation,
+  paperMemoryTable,
+  paperNotes,
+  paperTimesTable,
+  paperTitle,
+  type Table,
+  tableMarkdown,
+  throughputNotes,
+  throughputTable,
+  throughputTitle,
+} from "twobp/report";
+import type { Diagnosis } from "../../lib/measure/doctor/diagnosis.ts";
+import { machineText } from "../../lib/measure/machine.ts";
+import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
+import type { PeerRow } from "../peers/compare.ts";
+import { type GpuDay, isFaulty, type Outcome } from "./outcome.ts";
+import { whatNext } from "./next.ts";
+import type { TestCounts } from "./test_counts.ts";
+
+/** What the parts of a day have found, as far as they came to it. */
+export interface Found {
+  readonly doctor?: Diagnosis;
+  readonly tests?: TestCounts;
+  /** Of the parts that measure kernels, by name, in the order of the day. */
+  readonly kernels: ReadonlyMap<string, KernelsReport>;
+  readonly throughput?: ThroughputReport;
+  readonly paper?: PaperReport;
+  readonly peers?: { readonly rows: readonly PeerRow[] };
+  readonly torch?: { readonly rows: readonly PeerRow[] };
+}
+
+/** The parts whose numbers are those of `bench kernels`. */
+const kernelParts = ["products", "half", "attention", "scans", "convolutions", "kernels"];
+
+/** Reads what the parts left in a folder. */
+export function findingsOf(folder: string): Found {
+  const read = <T>(name: string): T | undefined => {
+    const path = join(folder, `${name}.json`);
+    if (!existsSync(path)) return undefined;
+    return JSON.parse(readFileSync(path, "utf8"), (_, value) => value === null ? NaN : value); // as JSON has NaN
+  };
+  return {
+    doctor: read("doctor"),
+    tests: read("tests"),
+    kernels: new Map(kernelParts.flatMap((name) => {
+      const report = read<KernelsReport>(name);
+      return report ? [[name, report] as const] : [];
+    })),
+    throughput: read("throughput"),
+    paper: read("paper"),
+    peers: read("peers"),
+    torch: read("torch"),
+  };
+}
+
+/** The page. `what` says of a part by its name what it does. */
+export function summary(day: GpuDay, found: Found, what: (name: string) => string): string {
+  const blocks = [
+    "# GPU day",
+    `${day.command}; ${machineText(day.machine)}.`,
+    verdict(day, found),
+    ...section("What ran", [tableMarkdown(partsTable(day.parts, what))]),
+    ...section(
+      "What failed, and why",
+      day.parts.filter(isFaulty).map(({ name, reason }) => `- ${name}: ${text(reason)}`),
+    ),
+    ...section("The device", deviceBlocks(found.doctor)),
+    ...section("Tests", testBlocks(found.tests)),
+    ...[...found.kernels].flatMap(([name, report]) => section(capital(what(name)), kernelBlocks(report))),
+    ...section("Throughput", throughputBlocks(found.throughput)),
+    ...section("The paper", paperBlocks(found.paper)),
+    ...section("Beside PyTorch and other libraries", besideBlocks(found)),
+    ...section("What to do next", whatNext(day, found).map((each) => `- ${text(each)}`)),
+  ];
+  return `${joined(blocks)}\n`;
+}
+
+/** A heading with what stands below it, or nothing where that is nothing. */
+function section(heading: string, blocks: readonly string[]): string[] {
+  return blocks.length > 0 ? [`## ${heading}`, ...blocks] : [];
+}
+
+/** Paragraphs, with the items of a list close together. */
+function joined(blocks: readonly string[]): string {
+  return blocks.map((block, at) => {
+    const isItem = (each = "") => each.startsWith("- ");
+    return `${block.trimEnd()}${
+      at === blocks.length - 1 ? "" : isItem(block) && isItem(blocks[at + 1]) ? "\n" : "\n\n"
+    }`;
+  }).join("");
+}
+
+function verdict({ parts, quick, minutes }: GpuDay, { doctor }: Found): string {
+  const of = (status: Outcome["status"]) => parts.filter((part) => part.status === status).map(({ name }) => name);
+  const seconds = parts.reduce((sum, part) => sum + part.seconds, 0);
+  const others = (["failed", "out of time", "skipped"] as const).flatMap((status) =>
+    of(status).length > 0 ? [`${status}: ${of(status).join(", ")}`] : []
+  );
+  return [
+    `${of("done").length} of ${parts.length} parts are done, in ${duration(seconds)} of ${duration(60 * minutes)}` +
+    `${others.length > 0 ? `; ${others.join("; ")}` : ""}.`,
+    ...quick ? ["Sizes are those of --quick: they show whether it runs, and no speed."] : [],
+    ...doctor?.devices?.software ? ["The devices are computed on the processor: these are no numbers of a GPU."] : [],
+  ].join(" ");
+}
+
+function partsTable(parts: readonly Outcome[], what: (name: string) => string): Table {
+  return {
+    columns: ["part", "what", "came out", "s", "of at most s", "why"],
+    rows: parts.map(({ name, status, seconds, limit, reason = "" }) => [
+      ...[name, what(name), status, seconds.toFixed(1), limit, reason],
+    ]),
+  };
+}
+
+function deviceBlocks(doctor?: Diagnosis): string[] {
+  if (!doctor) return [];
+  const { devices, rates, passing, kernels, works, problem } = doctor;
+  const rows: [string, string][] = [["a training step runs and is right", yes(works)]];
+  if (problem !== undefined) rows.push(["problem", problem]);
+  if (devices) {
+    const { adapter, driver, implementation, version, mode, f16, timestamps, subgroupSize } = devices;
+    rows.push(
+      ...[["device", adapter], ["driver", driver], ["WebGPU", `${implementation} ${version}`]] as [string, string][],
+      ...[["two devices", mode], ["f16", yes(f16)], ["timestamps", yes(timestamps)]] as [string, string][],
+      ["subgroups", subgroupSize > 0 ? String(subgroupSize) : "no fixed size"],
+    );
+  }
+  if (rates) {
+    const { gflops, gigabytes, side, product, halfProduct } = rates;
+    rows.push(
+      ["peak", `${short(gflops)} GFLOP/s (f32 in registers), ${short(gigabytes)} GB/s (a copy of 64 MiB)`],
+      [
+        `product of ${side} x ${side}, by the rule`,
+        `${short(product)} GFLOP/s, ${percent(product / gflops)} of the peak`,
+      ],
+    );
+    if (halfProduct) {
+      rows.push(["the same in f16", `${short(halfProduct)} GFLOP/s, ${percent(halfProduct / gflops)} of the f32 peak`]);
+    }
+  }
+  if (passing) {
+    rows.push([
+      "message",
+      `${short(passing.message)} ms for ${passing.bytes / 2 ** 20} MiB, ${short(passing.smallMessage)} ms small`,
+    ]);
+  }
+  if (kernels) {
+    const { checked, left, faults } = kernels;
+    rows.push([
+      "kernels compared with their references",
+      `${checked}, of which ${faults.length} are wrong; ${left} left out`,
+    ]);
+  }
+  return [tableMarkdown({ columns: ["doctor", "found"], rows })];
+}
+
+function testBlocks(tests?: TestCounts): string[] {
+  if (!tests) return [];
+  const { passed, failed, ignored, failures, complete } = tests;
+  return [
+    `${passed} passed, ${failed} failed, ${ignored} ignored${complete ? "" : ", until the time was over"}.`,
+    ...failures.map((name) => `- ${text(name)}`),
+  ];
+}
+
+/** Of each problem the kernel that measuring chooses. */
+function kernelBlocks(report: KernelsReport): string[] {
+  const rows = report.rows.filter(({ chosen }) => chosen).sort((a, b) => a.operation.localeCompare(b.operation));
+  return [
+    `${text(kernelsTitle(report))}. Of each problem the kernel that measuring chooses:`,
+    tableMarkdown(kernelsTable({ ...report, rows })),
+    ...kernelsNotes(report).map(text),
+  ];
+}
+
+function throughputBlocks(report?: ThroughputReport): string[] {
+  if (!report) return [];
+  const tables = [throughputTable(report), gainTable(report)];
+  return [
+    text(throughputTitle(report)),
+    ...tables.map((each) => tableMarkdown(each)),
+    ...throughputNotes(report).map(text),
+  ];
+}
+
+function paperBlocks(report?: PaperReport): string[] {
+  if (!report) return [];
+  return [
+    ...report.models.flatMap((model) => [
+      text(paperTitle(model)),
+      ...model.throughput ? [tableMarkdown(paperTimesTable(model))] : [],
+      ...model.peaks ?? model.paperPeaks ? [tableMarkdown(paperMemoryTable(model))] : [],
+      ...paperNotes(model).map(text),
+      ...(model.ablation ?? []).flatMap((each) => [
+        `Where the gain comes from: ${text(ablationTitle(each))}`,
+        tableMarkdown(ablationTable(each)),
+        ...ablationNotes(each).map(text),
+      ]),
+    ]),
+    text(paperCitation),
+  ];
+}
+
+/** Every job of `bench peers` and of torch.py, with how much longer than this project it took. */
+function besideBlocks({ peers, torch, kernels }: Found): string[] {
+  const own = peers?.rows.filter(({ contender }) => contender === "twobp") ?? [];
+  const half = kernels.get("half")?.rows.filter(({ operation, chosen }) => operation === "matmul" && chosen) ?? [];
+  const ownMs = (job: string) => {
+    const [, size] = /^matmul (\S+) f16$/.exec(job) ?? [];
+    // "half" measures squares; of them the product of two plain matrices.
+    if (size) return half.find(({ shape }) => shape.startsWith(`${size} NN f16 f16 `))?.ms;
+    return own.find((row) => row.job === job)?.ms?.median;
+  };
+  const rows = [...peers?.rows ?? [], ...torch?.rows ?? []];
+  if (rows.length === 0) return [];
+  return [
+    tableMarkdown({
+      columns: ["job", "who", "ms", "GFLOP/s", "over twobp"],
+      rows: rows.map(({ job, contender, ms, gflops, error }) => {
+        const before = ownMs(job);
+        return [
+          ...[job, contender, ms ? short(ms.median) : error ?? "-", gflops ? short(gflops) : "-"],
+          ms && before && contender !== "twobp" ? (ms.median / before).toFixed(2) : "-",
+        ];
+      }),
+    }),
+    "Over twobp: its time by that of this project, more than 1 where this project is faster. Not interleaved: PyTorch runs after it.",
+  ];
+}
+
+/** A sentence as Markdown that says nothing else. */
+const text = (sentence = "") => sentence.replace(/[\\`*_<>|[\]]/g, "\\$&");
+const capital = (words: string) => words[0].toUpperCase() + words.slice(1);
+const yes = (is: boolean) => is ? "yes" : "no";
+const short = (value: number) => String(Number(value.toPrecision(3)));
+const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
+const duration = (seconds: number) => seconds < 100 ? `${short(seconds)} s` : `${short(seconds / 60)} minutes`;
