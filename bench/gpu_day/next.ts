@@ -23,6 +23,9 @@ export function whatNext({ parts, minutes, quick }: GpuDay, { doctor, tests, ker
     ...again.map(({ name }) =>
       `Run ${name} by itself: deno task bench gpu --parts ${name} --minutes ${minutes}${quick ? " --quick" : ""}.`
     ),
+    ...[...kernels].flatMap(([name, { left }]) =>
+      left && !quick ? [`Give ${name} more time: ${left} problems are left.`] : []
+    ),
     ...quick ? [] : [...slowRules(reports), ...room(reports)], // times of quick sizes say nothing
     ...(paper?.models ?? []).flatMap(({ paper, model }) =>
       model.name === paper || quick

@@ -66,19 +66,51 @@ const script = (
 ) => [process.execPath, ...runtimeArguments(), `${root}${path}`, ...args];
 const bench = (...args: string[]) => script("bench/main.ts", ...args);
 
+/** A part's own end, before that of its share of the time: what starts before and comes after it takes some too. */
+const within = (share: number, seconds: number) => ["--minutes", Math.max(0.01, share * seconds / 60).toFixed(2)];
+
 /** Times of the kernels of some operations. */
 function kernels(name: string, what: string, weight: number, of: keyof typeof apart, mixed = false): Part {
   return {
     ...{ name, what, weight },
     ...mixed ? { needs: "f16" } : {},
-    command({ quick, json }) {
+    command({ quick, json, seconds }) {
       const { model, samples } = quick ? { model: tiny[of], samples: 1 } : real[of];
       return bench(
         ...["kernels", "--operations", (quick ? apart[of].slice(0, 1) : apart[of]).join(","), "--model", model],
         ...["--samples", String(samples), "--repeats", quick ? "1" : "7", "--json", json],
-        ...mixed ? ["--precision", "mixed"] : [],
+        ...[...mixed ? ["--precision", "mixed"] : [], ...within(0.6, seconds)],
       );
     },
+  };
+}
+
+/** Steps without and with 2BP. */
+function throughput(name: string, what: string, weight: number, schedules: string[], ...flags: string[]): Part {
+  return {
+    ...{ name, what, weight },
+    command: ({ quick, json }) =>
+      bench(
+        ...["throughput", "--virtual", "--devices", "4", "--json", json, ...flags],
+        ...quick
+          ? ["--model", "llama-tiny", "--schedules", "1f1b-1", "--repeats", "1", "--samples", "1"]
+          : ["--model", "llama-small", "--schedules", schedules.join(","), "--repeats", "9", "--samples", "16"],
+      ),
+  };
+}
+
+/** The paper's transformer. */
+function paper(name: string, what: string, weight: number, parts: string): Part {
+  return {
+    ...{ name, what, weight },
+    // Compiling, and the fewest steps where they take longer, come on top of its own minutes.
+    command: ({ quick, json, seconds }) =>
+      bench(
+        ...["paper", "--models", "paper-transformer-16", "--parts", parts, "--json", json, ...within(0.6, seconds)],
+        ...quick
+          ? ["--schedules", "1f1b-1", "--size", "twin", "--steps", "1", "--repeats", "1"]
+          : ["--schedules", "1f1b-1,1f1b-2"],
+      ),
   };
 }
 
@@ -111,51 +143,24 @@ export function allParts(): readonly Part[] {
     },
     kernels("products", "products of matrices, f32", 40, "products"),
     kernels("half", "products of matrices, f16", 40, "products", true),
-    kernels("attention", "attention, 2048 tokens", 40, "attention"),
+    kernels("attention", "attention", 40, "attention"),
     kernels("scans", "scans and causal convolutions of a Mamba", 40, "scans"),
     kernels("convolutions", "convolutions of a ResNet", 40, "convolutions"),
     {
       name: "kernels",
       what: "all other operations",
       weight: 50,
-      command: ({ quick, json }) =>
+      command: ({ quick, json, seconds }) =>
         bench(
           ...["kernels", "--operations", (quick ? ["rmsNorm", "swiglu"] : rest).join(","), "--json", json],
+          ...within(0.6, seconds),
           ...["--samples", quick ? "1" : "4", "--repeats", quick ? "1" : "5"],
         ),
     },
-    {
-      name: "throughput",
-      what: "gain of 2BP on four virtual devices, kernels chosen by measuring",
-      weight: 100,
-      command: ({ quick, json }) =>
-        bench(
-          ...["throughput", "--virtual", "--devices", "4", "--json", json],
-          ...quick ? ["--schedules", "1f1b-1", "--repeats", "1", "--samples", "1"] : [
-            "--calibrate",
-            "--model",
-            "llama-small",
-            "--schedules",
-            "naive,gpipe,1f1b-1,1f1b-2,zb-v",
-            "--repeats",
-            "9",
-          ],
-        ),
-    },
-    {
-      name: "paper",
-      what: "the paper's transformer, in the largest size that fits",
-      weight: 130,
-      // Compiling, and the fewest steps where they take longer, come on top of its own minutes.
-      command: ({ quick, json, seconds }) =>
-        bench(
-          ...["paper", "--models", "paper-transformer-16", "--schedules", quick ? "1f1b-1" : "1f1b-1,1f1b-2"],
-          ...["--minutes", Math.max(0.01, 0.6 * seconds / 60).toFixed(2), "--json", json],
-          ...quick
-            ? ["--size", "twin", "--steps", "1", "--repeats", "1", "--parts", "throughput,memory"]
-            : ["--parts", "throughput,memory,ablation"],
-        ),
-    },
+    throughput("throughput", "gain of 2BP on four virtual devices", 80, ["naive", "gpipe", "1f1b-1", "1f1b-2", "zb-v"]),
+    throughput("calibrated", "the same with kernels chosen by measuring", 60, ["1f1b-1"], "--calibrate"),
+    paper("paper", "the paper's transformer, in the largest size that fits", 90, "throughput,memory"),
+    paper("ablation", "where the gain of the paper's transformer comes from", 70, "ablation"),
     {
       name: "peers",
       what: "products and a GPT's training step, beside other libraries where they are installed",

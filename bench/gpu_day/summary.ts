@@ -1,7 +1,7 @@
 /** A GPU day as one page of Markdown, made of the files that its parts left in its folder. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { KernelsReport, PaperReport } from "twobp/measure";
+import { type KernelsReport, median, type PaperReport } from "twobp/measure";
 import {
   ablationNotes,
   ablationTable,
@@ -35,8 +35,11 @@ export interface Found {
   readonly tests?: TestCounts;
   /** Of the parts that measure kernels, by name, in the order of the day. */
   readonly kernels: ReadonlyMap<string, KernelsReport>;
+  /** With kernels by the rule, and with those that measuring chooses. */
   readonly throughput?: ThroughputReport;
+  readonly calibrated?: ThroughputReport;
   readonly paper?: PaperReport;
+  readonly ablation?: PaperReport;
   readonly peers?: { readonly rows: readonly PeerRow[] };
   readonly torch?: { readonly rows: readonly PeerRow[] };
 }
@@ -59,7 +62,9 @@ export function findingsOf(folder: string): Found {
       return report ? [[name, report] as const] : [];
     })),
     throughput: read("throughput"),
+    calibrated: read("calibrated"),
     paper: read("paper"),
+    ablation: read("ablation"),
     peers: read("peers"),
     torch: read("torch"),
   };
@@ -71,16 +76,23 @@ export function summary(day: GpuDay, found: Found, what: (name: string) => strin
     "# GPU day",
     `${day.command}; ${machineText(day.machine)}.`,
     verdict(day, found),
-    ...section("What ran", [tableMarkdown(partsTable(day.parts, what))]),
+    ...section("What ran", [tableMarkdown(partsTable(day.parts, found, what))]),
     ...section(
       "What failed, and why",
       day.parts.filter(isFaulty).map(({ name, reason }) => `- ${name}: ${text(reason)}`),
     ),
     ...section("The device", deviceBlocks(found.doctor)),
     ...section("Tests", testBlocks(found.tests)),
+    ...section("Share of the peak", shareBlocks(found)),
     ...[...found.kernels].flatMap(([name, report]) => section(capital(what(name)), kernelBlocks(report))),
     ...section("Throughput", throughputBlocks(found.throughput)),
+    ...section("Throughput with measured kernels", [
+      ...throughputBlocks(found.calibrated).slice(0, 3), // its notes are those above
+      ...calibrationBlocks(found),
+    ]),
     ...section("The paper", paperBlocks(found.paper)),
+    ...section("Where the gain comes from", paperBlocks(found.ablation)),
+    ...found.paper ?? found.ablation ? [text(paperCitation)] : [],
     ...section("Beside PyTorch and other libraries", besideBlocks(found)),
     ...section("What to do next", whatNext(day, found).map((each) => `- ${text(each)}`)),
   ];
@@ -116,10 +128,14 @@ function verdict({ parts, quick, minutes }: GpuDay, { doctor }: Found): string {
   ].join(" ");
 }
 
-function partsTable(parts: readonly Outcome[], what: (name: string) => string): Table {
+function partsTable(parts: readonly Outcome[], { kernels }: Found, what: (name: string) => string): Table {
+  const left = (name: string) => {
+    const { left = 0 } = kernels.get(name) ?? {};
+    return left > 0 ? `no time for ${left} problems` : "";
+  };
   return {
     columns: ["part", "what", "came out", "s", "of at most s", "why"],
-    rows: parts.map(({ name, status, seconds, limit, reason = "" }) => [
+    rows: parts.map(({ name, status, seconds, limit, reason = left(name) }) => [
       ...[name, what(name), status, seconds.toFixed(1), limit, reason],
     ]),
   };
@@ -176,6 +192,29 @@ function testBlocks(tests?: TestCounts): string[] {
   ];
 }
 
+/** How near the kernels of each part come to what the device does at best. */
+function shareBlocks({ kernels }: Found): string[] {
+  if (kernels.size === 0) return [];
+  const rows = [...kernels].flatMap(([name, { rows, peak }]) =>
+    (["GFLOP/s", "GB/s"] as const).flatMap((unit) => {
+      const chosen = rows.filter((row) => row.chosen && row.unit === unit)
+        .sort((a, b) => b.shareOfPeak - a.shareOfPeak);
+      if (chosen.length === 0) return [];
+      const best = chosen[0], worst = chosen[chosen.length - 1];
+      const at = ({ operation, shareOfPeak }: typeof best) => `${percent(shareOfPeak)} (${operation})`;
+      return [[
+        ...[name, chosen.length, `${short(unit === "GB/s" ? peak.gigabytes : peak.gflops)} ${unit}`],
+        ...[percent(median(chosen.map(({ shareOfPeak }) => shareOfPeak))), at(best), at(worst)],
+      ]];
+    })
+  );
+  return [
+    tableMarkdown({ columns: ["part", "problems", "peak", "median", "most", "least"], rows }),
+    "Of the kernel that measuring chooses, for each problem. The peak is f32 in registers, or a copy of 64 MiB, measured in the " +
+    "same part; more than 100 % where data stay in caches, or matrix units help.",
+  ];
+}
+
 /** Of each problem the kernel that measuring chooses. */
 function kernelBlocks(report: KernelsReport): string[] {
   const rows = report.rows.filter(({ chosen }) => chosen).sort((a, b) => a.operation.localeCompare(b.operation));
@@ -196,22 +235,31 @@ function throughputBlocks(report?: ThroughputReport): string[] {
   ];
 }
 
+/** What measured kernels bring, schedule by schedule. */
+function calibrationBlocks({ throughput, calibrated }: Found): string[] {
+  const rows = (calibrated?.rows ?? []).flatMap((row) => {
+    const before = throughput?.rows.find((each) => each.schedule === row.schedule && each.twoStage === row.twoStage);
+    if (!before) return [];
+    const [rule, measured] = [before, row].map(({ stepMs }) => stepMs.median);
+    return [[row.schedule, yes(row.twoStage), short(rule), short(measured), (rule / measured).toFixed(2)]];
+  });
+  if (rows.length === 0) return [];
+  const columns = ["schedule", "2BP", "by the rule, ms", "measured kernels, ms", "times as fast"];
+  return [tableMarkdown({ columns, rows, notes: ["Step times of two runs, one after the other."] })];
+}
+
 function paperBlocks(report?: PaperReport): string[] {
-  if (!report) return [];
-  return [
-    ...report.models.flatMap((model) => [
-      text(paperTitle(model)),
-      ...model.throughput ? [tableMarkdown(paperTimesTable(model))] : [],
-      ...model.peaks ?? model.paperPeaks ? [tableMarkdown(paperMemoryTable(model))] : [],
-      ...paperNotes(model).map(text),
-      ...(model.ablation ?? []).flatMap((each) => [
-        `Where the gain comes from: ${text(ablationTitle(each))}`,
-        tableMarkdown(ablationTable(each)),
-        ...ablationNotes(each).map(text),
-      ]),
+  return (report?.models ?? []).flatMap((model) => [
+    text(paperTitle(model)),
+    ...model.throughput ? [tableMarkdown(paperTimesTable(model))] : [],
+    ...model.peaks ?? model.paperPeaks ? [tableMarkdown(paperMemoryTable(model))] : [],
+    ...(model.ablation ?? []).flatMap((each) => [
+      text(`${ablationTitle(each)}.`),
+      tableMarkdown(ablationTable(each)),
+      ...ablationNotes(each).map(text),
     ]),
-    text(paperCitation),
-  ];
+    ...paperNotes(model).map(text),
+  ]);
 }
 
 /** Every job of `bench peers` and of torch.py, with how much longer than this project it took. */
@@ -242,7 +290,7 @@ function besideBlocks({ peers, torch, kernels }: Found): string[] {
 }
 
 /** A sentence as Markdown that says nothing else. */
-const text = (sentence = "") => sentence.replace(/[\\`*_<>|[\]]/g, "\\$&");
+const text = (sentence = "") => sentence.replace(/[\\`*_<>|~[\]]/g, "\\$&");
 const capital = (words: string) => words[0].toUpperCase() + words.slice(1);
 const yes = (is: boolean) => is ? "yes" : "no";
 const short = (value: number) => String(Number(value.toPrecision(3)));

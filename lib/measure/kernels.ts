@@ -1,7 +1,7 @@
 /** Every candidate of every operation on a model's problems and a few standard ones: right or not, times, rates. */
 import type { Device } from "../gpu/device.ts";
 import type { Observed } from "../ops/choice.ts";
-import { callback, expectFields, flag, optional } from "../rules.ts";
+import { callback, expectFields, flag, optional, real } from "../rules.ts";
 import { measureCandidates } from "./candidates.ts";
 import { measurePeak, type Peak } from "./peak.ts";
 import { type Patience, patienceRules } from "./stopwatch.ts";
@@ -52,12 +52,16 @@ export interface KernelsReport {
   readonly rows: readonly KernelRow[];
   /** Candidates that failed or were wrong. */
   readonly dropped: readonly DroppedRow[];
+  /** Problems for which there was no time; absent where there are none. */
+  readonly left?: number;
 }
 
 /** How to measure. */
 export interface KernelsOptions extends Patience {
   /** Also candidates that cannot win on such a device and take long to compile. */
   readonly all?: boolean;
+  /** Milliseconds after which no further problem is begun, the first excepted; default no end. */
+  readonly ms?: number;
   /** Called after each problem. */
   readonly onProblem?: () => void;
 }
@@ -72,12 +76,23 @@ export async function measureKernels(
   problems: readonly Observed[],
   given: KernelsOptions = {},
 ): Promise<KernelsReport> {
-  expectFields("measureKernels", given, { all: optional(flag), onProblem: optional(callback), ...patienceRules });
-  const { onProblem, ...options } = given;
+  expectFields("measureKernels", given, {
+    all: optional(flag),
+    ms: optional(real({ least: "above 0" })),
+    onProblem: optional(callback),
+    ...patienceRules,
+  });
+  const { onProblem, ms: time = Infinity, ...options } = given;
+  const end = performance.now() + time;
   const before = await measurePeak(device, options);
   const rows: KernelRow[] = [];
   const dropped: DroppedRow[] = [];
-  for (const observed of problems) {
+  let left = 0;
+  for (const [at, observed] of problems.entries()) {
+    if (at > 0 && performance.now() > end) {
+      left = problems.length - at;
+      break;
+    }
     const { operation, problemClass: shape, dtype, best, usual, flops, bytes, candidates } = await measureCandidates(
       device,
       observed,
@@ -108,5 +123,6 @@ export async function measureKernels(
     ...{ schema: 1, adapter: device.gpu.info.name, peak },
     rows: rows.map((row) => ({ ...row, shareOfPeak: shareOfPeak(row) })),
     dropped,
+    ...left > 0 ? { left } : {},
   };
 }
