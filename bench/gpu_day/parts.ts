@@ -127,7 +127,7 @@ export function allParts(): readonly Part[] {
     {
       name: "doctor",
       what: "whether training runs here, drivers, rates",
-      weight: 45,
+      weight: 110, // it stops by itself, after half a minute of kernels
       command: ({ quick, json }) => script("lib/cli/doctor.ts", "--json", json, ...quick ? ["--quick"] : []),
     },
     {

@@ -109,7 +109,8 @@ function withoutProgress(text: string): string {
   return plain.filter((line) => line.trim() && !/^[-=]{10,} /.test(line)).map((line) => `${line}\n`).join("");
 }
 
-/** The line that says what was wrong: of a stack trace the one above it. */
+/** The line that says what was wrong: the last one that speaks of an error, or the last one at all, without what is indented. */
 function lastWord(stderr: string): string | undefined {
-  return stderr.split("\n").findLast((line) => line.trim() && !/^\s+at |^Warning: /.test(line));
+  const lines = stderr.split("\n").filter((line) => /^\S/.test(line) && !line.startsWith("Warning: "));
+  return lines.findLast((line) => /error: /i.test(line)) ?? lines.at(-1);
 }
