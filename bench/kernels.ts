@@ -75,6 +75,7 @@ async function run(options: Options): Promise<void> {
       report: { ...report, model, samples, precision },
       sections: () => kernelsSections(report),
     });
+    if (device.gpu.lost !== undefined) throw new Error(device.gpu.lost); // what was measured before is kept
   });
 }
 

@@ -1,8 +1,9 @@
 /** Every candidate of every operation on a model's problems and a few standard ones: right or not, times, rates. */
 import type { Device } from "../gpu/device.ts";
 import type { Observed } from "../ops/choice.ts";
+import { firstLine } from "../text.ts";
 import { callback, expectFields, flag, optional, real } from "../rules.ts";
-import { measureCandidates } from "./candidates.ts";
+import { measureCandidates, type ProblemResult } from "./candidates.ts";
 import { measurePeak, type Peak } from "./peak.ts";
 import { type Patience, patienceRules } from "./stopwatch.ts";
 
@@ -67,7 +68,9 @@ export interface KernelsOptions extends Patience {
 }
 
 /**
- * Measures every candidate of every problem, and the device's peak in the same run.
+ * Measures every candidate of every problem, and the device's peak in the same run. Where the reference itself fails, as one does
+ * that needs a larger buffer than the device allows, the problem is dropped with its reason; where the device is lost,
+ * nothing more is measured.
  *
  * @throws {UserError} On an option out of its range, or an unknown one.
  */
@@ -93,11 +96,15 @@ export async function measureKernels(
       left = problems.length - at;
       break;
     }
-    const { operation, problemClass: shape, dtype, best, usual, flops, bytes, candidates } = await measureCandidates(
-      device,
-      observed,
-      options,
-    );
+    const found = await measured(device, observed, options);
+    if ("reason" in found) {
+      dropped.push(found);
+      onProblem?.();
+      if (device.gpu.lost === undefined) continue;
+      left = problems.length - at - 1;
+      break;
+    }
+    const { operation, problemClass: shape, dtype, best, usual, flops, bytes, candidates } = found;
     for (const { name: candidate, times, dropped: reason } of candidates) {
       if (!times) {
         dropped.push({ operation, shape, dtype, candidate, reason: reason ?? "" });
@@ -113,7 +120,7 @@ export async function measureKernels(
     }
     onProblem?.();
   }
-  const after = await measurePeak(device, options);
+  const after = device.gpu.lost === undefined ? await measurePeak(device, options) : before;
   const peak = {
     gflops: Math.max(before.gflops, after.gflops),
     gigabytes: Math.max(before.gigabytes, after.gigabytes),
@@ -125,4 +132,22 @@ export async function measureKernels(
     dropped,
     ...left > 0 ? { left } : {},
   };
+}
+
+/** What the candidates of a problem take, or why it is not known: its reference fails. */
+async function measured(
+  device: Device,
+  observed: Observed,
+  options: Patience & { readonly all?: boolean },
+): Promise<ProblemResult | DroppedRow> {
+  try {
+    return await measureCandidates(device, observed, options);
+  } catch (error) {
+    device.abandon();
+    const { operation, problem } = observed;
+    return {
+      ...{ operation: operation.name, shape: operation.classOf(problem), dtype: operation.outputs(problem)[0].dtype },
+      ...{ candidate: operation.candidates[0].name, reason: firstLine(error) },
+    };
+  }
 }

@@ -70,6 +70,26 @@ test("measureKernels() begins no problem after its time, the first excepted, and
   assert.deepEqual([shapesOf(whole), "left" in whole], [norms.length, false]);
 });
 
+test("measureKernels() drops a problem whose reference fails, says why, and goes on", async () => {
+  const { devices: [device], close } = await openDevices(1);
+  after(close);
+  const [first, second] = (await problemsOf(createModel("llama-tiny"), 1, device.gpu))
+    .filter(({ operation }) => /^(rmsNorm|swiglu)$/.test(operation.name));
+  const { operation } = first, [reference] = operation.candidates;
+  const failing = {
+    ...reference,
+    record() {
+      throw new Error("a buffer too large\nand more");
+    },
+  };
+  const broken = { ...first, operation: { ...operation, candidates: [failing, ...operation.candidates.slice(1)] } };
+  const { rows, dropped } = await measureKernels(device, [broken, second], { rounds: 1 });
+  assert.deepEqual(dropped.map(({ operation, candidate, reason }) => [operation, candidate, reason]), [
+    [operation.name, reference.name, "a buffer too large"],
+  ]);
+  assert.deepEqual(new Set(rows.map(({ operation }) => operation)), new Set([second.operation.name]));
+});
+
 test("bench kernels explains bad arguments in one line with exit code 2", async () => {
   const cases: [string[], RegExp][] = [
     [["--operations", "nope"], /"nope" is not one of .*matmul/],
