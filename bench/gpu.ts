@@ -16,7 +16,8 @@ import { escaped } from "../lib/text.ts";
 import { type GpuDay, isFaulty, type Outcome } from "./gpu_day/outcome.ts";
 import { allParts, type Part } from "./gpu_day/parts.ts";
 import { runPart, withoutPaths } from "./gpu_day/run_part.ts";
-import { findingsOf, summary } from "./gpu_day/summary.ts";
+import { findingsOf } from "./gpu_day/found.ts";
+import { summary } from "./gpu_day/summary.ts";
 
 /** Below this a part only starts its process. */
 const leastSeconds = 3;

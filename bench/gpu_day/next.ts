@@ -1,7 +1,7 @@
 /** What follows from a GPU day: what to repeat, to mend, to look at. */
 import type { KernelRow, KernelsReport } from "twobp/measure";
+import type { Found } from "./found.ts";
 import { type GpuDay, isFaulty } from "./outcome.ts";
-import type { Found } from "./summary.ts";
 
 /** How much faster than the rule's a measured kernel is before it is named. */
 const clearly = 1.2;

@@ -1,6 +1,4 @@
 /** A GPU day as one page of Markdown, made of the files that its parts left in its folder. */
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { type KernelsReport, median, type PaperReport } from "twobp/measure";
 import {
   ablationNotes,
@@ -24,51 +22,10 @@ import {
 import type { Diagnosis } from "../../lib/measure/doctor/diagnosis.ts";
 import { machineText } from "../../lib/measure/machine.ts";
 import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
-import type { PeerRow } from "../peers/compare.ts";
+import type { Found } from "./found.ts";
 import { type GpuDay, isFaulty, type Outcome } from "./outcome.ts";
 import { whatNext } from "./next.ts";
 import type { TestCounts } from "./test_counts.ts";
-
-/** What the parts of a day have found, as far as they came to it. */
-export interface Found {
-  readonly doctor?: Diagnosis;
-  readonly tests?: TestCounts;
-  /** Of the parts that measure kernels, by name, in the order of the day. */
-  readonly kernels: ReadonlyMap<string, KernelsReport>;
-  /** With kernels by the rule, and with those that measuring chooses. */
-  readonly throughput?: ThroughputReport;
-  readonly calibrated?: ThroughputReport;
-  readonly paper?: PaperReport;
-  readonly ablation?: PaperReport;
-  readonly peers?: { readonly rows: readonly PeerRow[] };
-  readonly torch?: { readonly rows: readonly PeerRow[] };
-}
-
-/** The parts whose numbers are those of `bench kernels`. */
-const kernelParts = ["products", "half", "attention", "scans", "convolutions", "kernels"];
-
-/** Reads what the parts left in a folder. */
-export function findingsOf(folder: string): Found {
-  const read = <T>(name: string): T | undefined => {
-    const path = join(folder, `${name}.json`);
-    if (!existsSync(path)) return undefined;
-    return JSON.parse(readFileSync(path, "utf8"), (_, value) => value === null ? NaN : value); // as JSON has NaN
-  };
-  return {
-    doctor: read("doctor"),
-    tests: read("tests"),
-    kernels: new Map(kernelParts.flatMap((name) => {
-      const report = read<KernelsReport>(name);
-      return report ? [[name, report] as const] : [];
-    })),
-    throughput: read("throughput"),
-    calibrated: read("calibrated"),
-    paper: read("paper"),
-    ablation: read("ablation"),
-    peers: read("peers"),
-    torch: read("torch"),
-  };
-}
 
 /** The page. `what` says of a part by its name what it does. */
 export function summary(day: GpuDay, found: Found, what: (name: string) => string): string {

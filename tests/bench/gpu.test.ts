@@ -8,7 +8,8 @@ import { after, test } from "node:test";
 import type { GpuDay, Outcome } from "../../bench/gpu_day/outcome.ts";
 import type { Part } from "../../bench/gpu_day/parts.ts";
 import { runPart } from "../../bench/gpu_day/run_part.ts";
-import { findingsOf, summary } from "../../bench/gpu_day/summary.ts";
+import { findingsOf } from "../../bench/gpu_day/found.ts";
+import { summary } from "../../bench/gpu_day/summary.ts";
 import { testCounts } from "../../bench/gpu_day/test_counts.ts";
 import { flags, program } from "../spawn.ts";
 
