@@ -12,7 +12,8 @@ const most = 8;
 
 /** Sentences, what is wrong first. */
 export function whatNext({ parts, minutes, quick }: GpuDay, { doctor, tests, kernels, paper }: Found): string[] {
-  const again = parts.filter((part) => isFaulty(part) || part.status === "skipped" && part.limit > 0);
+  const again = parts.filter(isFaulty).map(({ name }) => name);
+  const left = [...kernels].flatMap(([name, { left }]) => left ? [`${name} (${left})`] : []);
   const reports = [...kernels.values()];
   return [
     ...(doctor?.findings ?? []).map(({ what, remedy }) => `${what} ${remedy}`),
@@ -20,12 +21,16 @@ export function whatNext({ parts, minutes, quick }: GpuDay, { doctor, tests, ker
     ...reports.flatMap(({ dropped }) => dropped).map(({ operation, shape, candidate, reason }) =>
       `The kernel ${candidate} of ${operation} (${shape}) was dropped: ${reason}.`
     ),
-    ...again.map(({ name }) =>
-      `Run ${name} by itself: deno task bench gpu --parts ${name} --minutes ${minutes}${quick ? " --quick" : ""}.`
-    ),
-    ...[...kernels].flatMap(([name, { left }]) =>
-      left && !quick ? [`Give ${name} more time: ${left} problems are left.`] : []
-    ),
+    ...again.length > 0
+      ? [
+        `Run again what is missing: deno task bench gpu --parts ${again.join(",")} --minutes ${minutes}${
+          quick ? " --quick" : ""
+        } --out AGAIN.`,
+      ]
+      : [],
+    ...left.length > 0 && !quick
+      ? [`More --minutes, or these --parts alone, for problems left out: ${left.join(", ")}.`]
+      : [],
     ...quick ? [] : [...slowRules(reports), ...room(reports)], // times of quick sizes say nothing
     ...(paper?.models ?? []).flatMap(({ paper, model }) =>
       model.name === paper || quick

@@ -222,12 +222,15 @@ function paperBlocks(report?: PaperReport): string[] {
 /** Every job of `bench peers` and of torch.py, with how much longer than this project it took. */
 function besideBlocks({ peers, torch, kernels }: Found): string[] {
   const own = peers?.rows.filter(({ contender }) => contender === "twobp") ?? [];
-  const half = kernels.get("half")?.rows.filter(({ operation, chosen }) => operation === "matmul" && chosen) ?? [];
+  // Of squares of "products" and "half" the products of two plain matrices, by the device's clock.
+  const square = (part: string, start: string) =>
+    kernels.get(part)?.rows.find(({ operation, shape, chosen }) =>
+      operation === "matmul" && chosen && shape.startsWith(start)
+    )?.ms;
   const ownMs = (job: string) => {
-    const [, size] = /^matmul (\S+) f16$/.exec(job) ?? [];
-    // "half" measures squares; of them the product of two plain matrices.
-    if (size) return half.find(({ shape }) => shape.startsWith(`${size} NN f16 f16 `))?.ms;
-    return own.find((row) => row.job === job)?.ms?.median;
+    const [, size, half] = /^matmul (\S+)( f16)?$/.exec(job) ?? [];
+    if (half) return square("half", `${size} NN f16 f16 `);
+    return own.find((row) => row.job === job)?.ms?.median ?? square("products", `${size} NN f32 f32 `);
   };
   const rows = [...peers?.rows ?? [], ...torch?.rows ?? []];
   if (rows.length === 0) return [];

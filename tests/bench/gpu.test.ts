@@ -52,6 +52,10 @@ test("a part is done, fails with the line that says why, or runs out of time, an
     [partOf("thrown", 'throw new Error("no such kernel");'), "failed", /Error: no such kernel/],
     [partOf("crashed", ""), "failed", /^its process ended before its results: a driver with a fault/],
     [{ ...partOf("absent", ""), command: () => ["no-such-program"] }, "failed", /no-such-program/],
+    [
+      partOf("finished", `writeFileSync(json, "{}"); ${hang}`),
+      ...["done", /^its results were there when its time was over$/, 2] as const,
+    ],
     [partOf("slow", hang), "out of time", /^ended after 2 s, its share of the time$/, 2],
     [
       partOf("cut", `console.log("a ... ok (1ms)\\nb ... ok (1ms)"); ${hang}`, testCounts),
@@ -75,7 +79,7 @@ test("a part is done, fails with the line that says why, or runs out of time, an
   }
   assert.deepEqual(JSON.parse(readFileSync(join(out, "good.json"), "utf8")), { json: join("FOLDER", "good.json") });
   assert.deepEqual(readdirSync(out).filter((name) => name.endsWith(".json")).sort(), [
-    ...["cut.json", "good.json", "wrong.json"],
+    ...["cut.json", "finished.json", "good.json", "wrong.json"],
   ]);
   for (const name of readdirSync(out)) assert.ok(!readFileSync(join(out, name), "utf8").includes(out), name);
 });
@@ -162,13 +166,18 @@ test("the summary says what ran, what failed and why, shares of the peak, PyTorc
     "| matmul 4096x4096x4096 f16 | PyTorch 2.15.0, A GPU | 0.5 | - | 0.10 |",
     "- Messages are slow. Take fewer.",
     "- The kernel matrix of matmul (4096x4096x4096 NN f32 f32 f32 1) was dropped: wrong by 3.",
-    "- Run scans by itself: deno task bench gpu --parts scans --minutes 9.",
-    "- Give products more time: 7 problems are left.",
+    "- Run again what is missing: deno task bench gpu --parts tests,scans --minutes 9 --out AGAIN.",
+    "- More --minutes, or these --parts alone, for problems left out: products (7).",
     "- The rule takes plain for matmul 4096x4096x4096 NN f32 f32 f32 1, where tiled is 2.00 times as fast.",
     "- 1 problems are below 20 % of the peak, furthest matmul 8x8x8 (1.0 %).",
   );
   assert.ok(!page.includes("| plain | 20 |"), "kernels that were not chosen are not in it");
   for (const heading of ["Throughput", "The paper"]) assert.ok(!page.includes(`## ${heading}`), heading);
+  // Where there are no numbers of peers, those of products stand beside PyTorch's.
+  const { peers: _, ...found } = findingsOf(out);
+  assert.ok(
+    summary(day, found, () => "it").includes("| matmul 4096x4096x4096 | PyTorch 2.15.0, A GPU | 4 | 34400 | 0.40 |"),
+  );
   // Whatever is not there is left out.
   const alone = summary({ ...day, parts: day.parts.slice(4) }, { kernels: new Map() }, () => "it");
   assert.match(alone, /^0 of 1 parts are done, in 0 s of 9 minutes; skipped: torch\.$/m);
