@@ -10,7 +10,8 @@ import type { TestCounts } from "./test_counts.ts";
 /** What the parts of a day have found, as far as they came to it. */
 export interface Found {
   readonly doctor?: Diagnosis;
-  readonly tests?: TestCounts;
+  /** Of the parts that run tests, by name. */
+  readonly tests: ReadonlyMap<string, TestCounts>;
   /** Of the parts that measure kernels, by name, in the order of the day. */
   readonly kernels: ReadonlyMap<string, KernelsReport>;
   /** With kernels by the rule, and with those that measuring chooses. */
@@ -22,9 +23,6 @@ export interface Found {
   readonly torch?: { readonly rows: readonly PeerRow[] };
 }
 
-/** The parts whose numbers are those of `bench kernels`. */
-const kernelParts = ["products", "half", "attention", "scans", "convolutions", "kernels"];
-
 /** Reads what the parts left in a folder. */
 export function findingsOf(folder: string): Found {
   const read = <T>(name: string): T | undefined => {
@@ -32,13 +30,15 @@ export function findingsOf(folder: string): Found {
     if (!existsSync(path)) return undefined;
     return JSON.parse(readFileSync(path, "utf8"), (_, value) => value === null ? NaN : value); // as JSON has NaN
   };
+  const all = <T>(...names: string[]) =>
+    new Map(names.flatMap((name) => {
+      const report = read<T>(name);
+      return report ? [[name, report] as const] : [];
+    }));
   return {
     doctor: read("doctor"),
-    tests: read("tests"),
-    kernels: new Map(kernelParts.flatMap((name) => {
-      const report = read<KernelsReport>(name);
-      return report ? [[name, report] as const] : [];
-    })),
+    tests: all<TestCounts>("ops", "layers"),
+    kernels: all<KernelsReport>("products", "half", "attention", "scans", "convolutions", "kernels"),
     throughput: read("throughput"),
     calibrated: read("calibrated"),
     paper: read("paper"),

@@ -17,7 +17,9 @@ export function whatNext({ parts, minutes, quick }: GpuDay, { doctor, tests, ker
   const reports = [...kernels.values()];
   return [
     ...(doctor?.findings ?? []).map(({ what, remedy }) => `${what} ${remedy}`),
-    ...tests && tests.failed > 0 ? ["Mend what the failing tests show before any number is believed."] : [],
+    ...[...tests.values()].some(({ failed }) => failed > 0)
+      ? ["Mend what the failing tests show before any number is believed."]
+      : [],
     ...reports.flatMap(({ dropped }) => dropped).map(({ operation, shape, candidate, reason }) =>
       `The kernel ${candidate} of ${operation} (${shape}) was dropped: ${reason}.`
     ),

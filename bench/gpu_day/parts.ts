@@ -69,6 +69,14 @@ const bench = (...args: string[]) => script("bench/main.ts", ...args);
 /** A part's own end, before that of its share of the time: what starts before and comes after it takes some too. */
 const within = (share: number, seconds: number) => ["--minutes", Math.max(0.01, share * seconds / 60).toFixed(2)];
 
+/** Tests in a folder, as many as fit into the time; of the quick ones a file. */
+function tests(name: string, what: string, weight: number, folder: string, file: string): Part {
+  return {
+    ...{ name, what, weight, needs: "deno", numbers: testCounts },
+    command: ({ quick }) => [process.execPath, "test", "-A", "--no-check", quick ? file : folder],
+  };
+}
+
 /** Times of the kernels of some operations. */
 function kernels(name: string, what: string, weight: number, of: keyof typeof apart, mixed = false): Part {
   return {
@@ -130,17 +138,8 @@ export function allParts(): readonly Part[] {
       weight: 110, // it stops by itself, after half a minute of kernels
       command: ({ quick, json }) => script("lib/cli/doctor.ts", "--json", json, ...quick ? ["--quick"] : []),
     },
-    {
-      name: "tests",
-      what: "tests of operations and layers, on this device",
-      weight: 90,
-      needs: "deno",
-      command: ({ quick }) => [
-        ...[process.execPath, "test", "-A", "--no-check"],
-        ...(quick ? ["tests/ops/look.test.ts", "tests/ops/pool.test.ts"] : ["tests/ops", "tests/layers"]),
-      ],
-      numbers: testCounts,
-    },
+    tests("ops", "tests of operations on this device", 60, "tests/ops", "tests/ops/look.test.ts"),
+    tests("layers", "tests of layers on this device", 40, "tests/layers", "tests/layers/bert.test.ts"),
     kernels("products", "products of matrices, f32", 40, "products"),
     kernels("half", "products of matrices, f16", 40, "products", true),
     kernels("attention", "attention", 40, "attention"),

@@ -25,7 +25,6 @@ import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
 import type { Found } from "./found.ts";
 import { type GpuDay, isFaulty, type Outcome } from "./outcome.ts";
 import { whatNext } from "./next.ts";
-import type { TestCounts } from "./test_counts.ts";
 
 /** The page. `what` says of a part by its name what it does. */
 export function summary(day: GpuDay, found: Found, what: (name: string) => string): string {
@@ -140,13 +139,11 @@ function deviceBlocks(doctor?: Diagnosis): string[] {
   return [tableMarkdown({ columns: ["doctor", "found"], rows })];
 }
 
-function testBlocks(tests?: TestCounts): string[] {
-  if (!tests) return [];
-  const { passed, failed, ignored, failures, complete } = tests;
-  return [
-    `${passed} passed, ${failed} failed, ${ignored} ignored${complete ? "" : ", until the time was over"}.`,
+function testBlocks(tests: Found["tests"]): string[] {
+  return [...tests].flatMap(([name, { passed, failed, ignored, failures, complete }]) => [
+    `${name}: ${passed} passed, ${failed} failed, ${ignored} ignored${complete ? "" : ", until the time was over"}.`,
     ...failures.map((name) => `- ${text(name)}`),
-  ];
+  ]);
 }
 
 /** How near the kernels of each part come to what the device does at best. */

@@ -102,7 +102,7 @@ const files: Record<string, object> = {
     rates: { gflops: 50_000, gigabytes: 2000, side: 4096, product: 10_000, halfProduct: 25_000 },
     findings: [{ kind: "slow", what: "Messages are slow.", remedy: "Take fewer." }],
   },
-  tests: { schema: 1, passed: 40, failed: 1, ignored: 2, failures: ["rope() of *two* heads"], complete: false },
+  ops: { schema: 1, passed: 40, failed: 1, ignored: 2, failures: ["rope() of *two* heads"], complete: false },
   products: {
     ...{ schema: 1, adapter: "A GPU", peak: { gflops: 50_000, gigabytes: 2000 }, left: 7 },
     rows: [
@@ -136,7 +136,7 @@ test("the summary says what ran, what failed and why, shares of the peak, PyTorc
     ...{ schema: 1, command: "bench gpu --out FOLDER", machine, quick: false, minutes: 9 },
     parts: [
       { name: "doctor", status: "done", seconds: 10, limit: 30 },
-      { name: "tests", status: "failed", seconds: 60, limit: 60, reason: "1 tests failed" },
+      { name: "ops", status: "failed", seconds: 60, limit: 60, reason: "1 tests failed" },
       { name: "products", status: "done", seconds: 31.5, limit: 40 },
       {
         name: "scans",
@@ -152,13 +152,13 @@ test("the summary says what ran, what failed and why, shares of the peak, PyTorc
   const has = (...lines: string[]) =>
     lines.forEach((line) => assert.ok(page.split("\n").includes(line), `${line}\n${page}`));
   has(
-    "2 of 5 parts are done, in 2.36 minutes of 9 minutes; failed: tests; out of time: scans; skipped: torch.",
+    "2 of 5 parts are done, in 2.36 minutes of 9 minutes; failed: ops; out of time: scans; skipped: torch.",
     "| products | what products does | done | 31.5 | 40 | no time for 7 problems |",
     "| scans | what scans does | out of time | 40.0 | 40 | ended after 40 s, its share of the time |",
-    "- tests: 1 tests failed",
+    "- ops: 1 tests failed",
     "- scans: ended after 40 s, its share of the time",
     "| product of 4096 x 4096, by the rule | 10000 GFLOP/s, 20 % of the peak |",
-    "40 passed, 1 failed, 2 ignored, until the time was over.",
+    "ops: 40 passed, 1 failed, 2 ignored, until the time was over.",
     "- rope() of \\*two\\* heads",
     "| products | 2 | 50000 GFLOP/s | 14 % | 28 % (matmul) | 1 % (matmul) |",
     "| matmul | 4096x4096x4096 NN f32 f32 f32 1 | f32 | tiled | 10 | 1 - 2 | 13700 | GFLOP/s | 28 % | measured |",
@@ -166,7 +166,7 @@ test("the summary says what ran, what failed and why, shares of the peak, PyTorc
     "| matmul 4096x4096x4096 f16 | PyTorch 2.15.0, A GPU | 0.5 | - | 0.10 |",
     "- Messages are slow. Take fewer.",
     "- The kernel matrix of matmul (4096x4096x4096 NN f32 f32 f32 1) was dropped: wrong by 3.",
-    "- Run again what is missing: deno task bench gpu --parts tests,scans --minutes 9 --out AGAIN.",
+    "- Run again what is missing: deno task bench gpu --parts ops,scans --minutes 9 --out AGAIN.",
     "- More --minutes, or these --parts alone, for problems left out: products (7).",
     "- The rule takes plain for matmul 4096x4096x4096 NN f32 f32 f32 1, where tiled is 2.00 times as fast.",
     "- 1 problems are below 20 % of the peak, furthest matmul 8x8x8 (1.0 %).",
@@ -179,7 +179,7 @@ test("the summary says what ran, what failed and why, shares of the peak, PyTorc
     summary(day, found, () => "it").includes("| matmul 4096x4096x4096 | PyTorch 2.15.0, A GPU | 4 | 34400 | 0.40 |"),
   );
   // Whatever is not there is left out.
-  const alone = summary({ ...day, parts: day.parts.slice(4) }, { kernels: new Map() }, () => "it");
+  const alone = summary({ ...day, parts: day.parts.slice(4) }, { tests: new Map(), kernels: new Map() }, () => "it");
   assert.match(alone, /^0 of 1 parts are done, in 0 s of 9 minutes; skipped: torch\.$/m);
   assert.deepEqual(alone.match(/^## .*$/gm), ["## What ran", "## What to do next"]);
 });
@@ -190,7 +190,7 @@ test("bench gpu explains bad arguments in one line with exit code 2, and makes n
   mkdirSync(full);
   writeFileSync(join(full, "something"), "");
   const cases: [string[], RegExp][] = [
-    [["--parts", "speed"], /--parts.*"speed" is not one of doctor, tests, products, .*, torch\.$/],
+    [["--parts", "speed"], /--parts.*"speed" is not one of doctor, ops, layers, products, .*, torch\.$/],
     [["--parts", "doctor,doctor"], /--parts.*"doctor" is there twice\.$/],
     [["--minutes", "0"], /--minutes.*It must be a number from 0\.01 to 1440\.$/],
     [["--python", "no-such-python"], /^bench: --python no-such-python cannot import torch: give a Python that has/],
