@@ -12,7 +12,6 @@ import * as flag from "../lib/cli/flags.ts";
 import { listOf, main, real } from "../lib/cli/options.ts";
 import { describeMachine } from "../lib/measure/machine.ts";
 import { checkOutputFolder, writeOutput } from "../lib/output.ts";
-import { escaped } from "../lib/text.ts";
 import { type GpuDay, isFaulty, type Outcome } from "./gpu_day/outcome.ts";
 import { allParts, type Part } from "./gpu_day/parts.ts";
 import { runPart, withoutPaths } from "./gpu_day/run_part.ts";
@@ -53,10 +52,10 @@ async function run({ out, parts: asked, quick = false, minutes = quick ? 3 : 9, 
   checkOutputFolder("--out", folder);
   if (python !== undefined) expectTorch(python);
   mkdirSync(folder, { recursive: true });
-  const say = (line: string) => writeOutput("-", `${escaped(line)}\n`);
+  const say = (line: string) => writeOutput("-", `${line}\n`);
   const outcomes: Outcome[] = [];
   const machine = describeMachine();
-  const command = escaped(withoutPaths(`bench ${process.argv.slice(2).join(" ")}`, folder, python));
+  const command = withoutPaths(`bench ${process.argv.slice(2).join(" ")}`, folder, python);
   const end = performance.now() + 60_000 * minutes;
   for (const [at, part] of parts.entries()) {
     // What one leaves over the next ones have.

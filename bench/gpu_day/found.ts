@@ -1,9 +1,7 @@
 /** What the parts of a GPU day have found, read from the files that they left in its folder. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { KernelsReport, PaperReport } from "twobp/measure";
-import type { Diagnosis } from "../../lib/measure/doctor/diagnosis.ts";
-import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
+import type { Diagnosis, KernelsReport, PaperReport, ThroughputReport } from "twobp/measure";
 import type { PeerRow } from "../peers/compare.ts";
 import type { TestCounts } from "./test_counts.ts";
 

@@ -1,11 +1,10 @@
 /** Runs a part in a process of its own, for so long at most, and keeps what it gives, without paths of the machine. */
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, sep } from "node:path";
 import process from "node:process";
 import { endWithThis } from "../../lib/cli/endings.ts";
-import { writeOutput } from "../../lib/output.ts";
 import { escaped } from "../../lib/text.ts";
 import type { Outcome } from "./outcome.ts";
 import { type Part, root, type Setting } from "./parts.ts";
@@ -31,16 +30,16 @@ export async function runPart(
     ...{ name, status, seconds, limit: Math.round(limit) },
     ...reason === undefined ? {} : { reason: escaped(reason) },
   });
-  writeOutput(join(folder, `${name}.txt`), `${stdout}${stderr && `\n${stderr}`}`);
+  writeFileSync(join(folder, `${name}.txt`), `${stdout}${stderr && `\n${stderr}`}`);
   let found: object | undefined;
   if (numbers) {
     try {
       found = numbers(stdout);
-      writeOutput(json, `${JSON.stringify(found, null, 1)}\n`);
+      writeFileSync(json, `${JSON.stringify(found, null, 1)}\n`);
     } catch {
       // its end says what was wrong
     }
-  } else if (existsSync(json)) writeOutput(json, clean(readFileSync(json, "utf8")));
+  } else if (existsSync(json)) writeFileSync(json, clean(readFileSync(json, "utf8")));
   const counts = found && "complete" in found ? found as TestCounts : undefined;
   if (counts && counts.failed > 0) return outcome("failed", `${counts.failed} tests failed`);
   if (end.late && counts && counts.passed > 0) {

@@ -1,5 +1,5 @@
 /** A GPU day as one page of Markdown, made of the files that its parts left in its folder. */
-import { type KernelsReport, median, type PaperReport } from "twobp/measure";
+import { type Diagnosis, type KernelsReport, median, type PaperReport, type ThroughputReport } from "twobp/measure";
 import {
   ablationNotes,
   ablationTable,
@@ -19,9 +19,7 @@ import {
   throughputTable,
   throughputTitle,
 } from "twobp/report";
-import type { Diagnosis } from "../../lib/measure/doctor/diagnosis.ts";
 import { machineText } from "../../lib/measure/machine.ts";
-import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
 import type { Found } from "./found.ts";
 import { type GpuDay, isFaulty, type Outcome } from "./outcome.ts";
 import { whatNext } from "./next.ts";

@@ -216,6 +216,15 @@ test("bench gpu skips what cannot run here or has no time left, and says so", as
   assert.deepEqual(readdirSync(out).sort(), ["report.json", "summary.md"]);
 });
 
+test("bench gpu leaves f16 out where doctor has found none", async () => {
+  const out = join(folder, "no-f16");
+  const bundled = program("bench/main.ts", { TWOBP_DRIVER: "bundled" }); // SwiftShader has no f16
+  const { code, stdout, stderr } = await bundled.run("gpu", "--quick", "--parts", "doctor,half", "--out", out);
+  await bundled.close();
+  assert.equal(code, 0, stdout + stderr);
+  assert.match(stdout, /^half: skipped, 0\.0 s: the device has no 16-bit floats$/m);
+});
+
 test("bench gpu runs doctor and throughput and writes one folder with a summary, without paths of the machine", async () => {
   const out = join(folder, "day");
   const { code, stdout, stderr } = await gpu("--quick", "--parts", "doctor,throughput", "--minutes", "5", "--out", out);
