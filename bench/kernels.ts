@@ -6,7 +6,7 @@ import { kernelsNotes, kernelsSections, kernelsTable, kernelsTitle, progress, ta
 import type { Precision } from "twobp/runtime";
 import { operations } from "twobp/ops";
 import * as flag from "../lib/cli/flags.ts";
-import { listOf, main } from "../lib/cli/options.ts";
+import { listOf, main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 
@@ -16,6 +16,7 @@ interface Options {
   samples: number;
   precision: Precision;
   repeats: number;
+  minutes?: number;
   all?: boolean;
   json?: string;
   html?: string;
@@ -32,6 +33,11 @@ export const kernels = new Command("kernels")
   .addOption(flag.samples(4))
   .addOption(flag.precision())
   .addOption(flag.repeats("rounds, in each of which every candidate has a turn", 7))
+  .option(
+    "--minutes <n>",
+    "begin no further problem after so long, 0.01 to 1440 (default: all of them)",
+    real(0.01, 1440),
+  )
   .option("--all", "also candidates that cannot win on a software driver and take seconds to compile")
   .addOption(flag.json())
   .addOption(flag.html())
@@ -42,7 +48,7 @@ async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { say } = out;
   await withDevices(1, { say }, async ({ devices: [device] }) => {
-    const { model, samples, precision } = options;
+    const { model, samples, precision, minutes } = options;
     if (precision === "mixed" && !device.gpu.info.f16) {
       throw new UserError(`${device.gpu.info.name} has no 16-bit floats`);
     }
@@ -58,6 +64,7 @@ async function run(options: Options): Promise<void> {
     const report = await measureKernels(device, wanted, {
       rounds: options.repeats,
       ...(options.all ? { all: true } : {}),
+      ...(minutes === undefined ? {} : { ms: 60_000 * minutes }),
       onProblem: () => bar.step(),
     }).finally(bar.done);
     say(`${kernelsTitle(report)}.`);
@@ -68,6 +75,7 @@ async function run(options: Options): Promise<void> {
       report: { ...report, model, samples, precision },
       sections: () => kernelsSections(report),
     });
+    if (device.gpu.lost !== undefined) throw new Error(device.gpu.lost); // what was measured before is kept
   });
 }
 

@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { main } from "../lib/cli/options.ts";
 import { agreement } from "./agreement.ts";
+import { gpu } from "./gpu.ts";
 import { kernels } from "./kernels.ts";
 import { loop } from "./loop.ts";
 import { memory } from "./memory.ts";
@@ -20,6 +21,7 @@ await main(
   new Command("bench").description("Measurements.")
     .addCommand(throughput, { isDefault: true })
     .addCommand(agreement)
+    .addCommand(gpu)
     .addCommand(kernels)
     .addCommand(loop)
     .addCommand(memory)

@@ -60,6 +60,10 @@ test("a name is one thing: sub-paths share types alone, of one file, but for lay
 test("benches take what everybody can have: beside the command line's own parts they import sub-paths", () => {
   const internal = new Map([
     ["bench/data.ts", ["files"]], // what a file is to be read as
+    ["bench/gpu.ts", ["measure/machine", "output"]], // a folder that is filled part by part, and says where
+    ["bench/gpu_day/outcome.ts", ["measure/machine"]],
+    ["bench/gpu_day/run_part.ts", ["text"]], // what other programs have said
+    ["bench/gpu_day/summary.ts", ["measure/machine"]],
     ["bench/growth.ts", ["gpu/garbage"]],
     ["bench/peers/compare.ts", ["gpu/garbage"]],
     ["bench/peers/environment.ts", ["gpu/driver", "gpu/poll"]], // the same adapter for other libraries

@@ -30,6 +30,7 @@ const checkedSteps = 3;
 interface Options {
   sizes: Size[];
   repeats: number;
+  alone?: boolean;
   json?: string;
   html?: string;
   out?: string;
@@ -45,20 +46,21 @@ export const peers = new Command("peers")
       .default(sizes(defaultSizes), defaultSizes),
   )
   .addOption(flag.repeats("rounds of runs", 21))
+  .option("--alone", "this project without the peers, which need not be installed then: to stand beside peers/torch.py")
   .addOption(flag.json())
   .addOption(flag.html())
   .addOption(flag.out())
   .action(run);
 
 async function run(options: Options): Promise<void> {
-  const { sizes, repeats } = options;
+  const { sizes, repeats, alone } = options;
   const out = openOutputs(options);
   const { say } = out;
   await installWebGpu();
   const weights = await initialWeights();
   const own = await openTwobp();
   const contenders: Contender[] = [own];
-  for (const open of [openJax, openTfjs]) contenders.push(await open());
+  for (const open of alone ? [] : [openJax, openTfjs]) contenders.push(await open());
   say(
     `${contenders.map(({ name, version }) => `${name} ${version}`).join(", ")} on ${own.adapter}`,
   );
@@ -100,9 +102,11 @@ async function run(options: Options): Promise<void> {
   await compare(await prepareTraining(contenders, weights));
   bar.done();
   say(tableText(timeTable(rows)));
-  say(tableText(ratioTable(ratios)));
+  if (!alone) say(tableText(ratioTable(ratios)));
   const notes = [
-    "Ratio: a peer's time over that of twobp in the same round, median; each contender's turn to begin comes in turn.",
+    ...alone ? [] : [
+      "Ratio: a peer's time over that of twobp in the same round, median; each contender's turn to begin comes in turn.",
+    ],
     ...rows.flatMap(({ job, contender, error }) => error ? [`${contender}, ${job}: ${error}`] : []),
   ];
   for (const note of notes) say(note);
@@ -111,7 +115,9 @@ async function run(options: Options): Promise<void> {
     report: { schema: 1, adapter: own.adapter, rows, ratios, model: { ...gptSizes, batch, optimizer: "Adam" } },
     sections: () => [
       { heading: "Times", text: `On ${own.adapter}, real.`, table: timeTable(rows) },
-      { heading: "Times of peers over those of twobp", text: notes.join("\n\n"), table: ratioTable(ratios) },
+      ...alone
+        ? []
+        : [{ heading: "Times of peers over those of twobp", text: notes.join("\n\n"), table: ratioTable(ratios) }],
     ],
   });
   contenders.forEach((contender) => contender.close());

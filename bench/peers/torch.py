@@ -1,8 +1,9 @@
 """The training step and the products of bench/peers in PyTorch, on the processor and on CUDA where there is one.
 
-Prints JSON rows like those of `deno task bench peers`. Float32 throughout, without TF32, eager.
+Prints JSON rows like those of `deno task bench peers`. Float32 without TF32, eager; with --half products in
+float16 as well.
 
-    python bench/peers/torch.py [--threads 1] [--repeats 21] [--sizes 512x512x512,...]
+    python bench/peers/torch.py [--threads 1] [--repeats 21] [--sizes 512x512x512,...] [--best] [--half]
 """
 
 import sys
@@ -93,19 +94,24 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="of the processor (default 1, like the peers)")
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--sizes", default=SIZES, help="of the products, MxNxK")
+    parser.add_argument("--best", action="store_true", help="not on the processor where there is CUDA")
+    parser.add_argument("--half", action="store_true", help="products in float16 besides, with CUDA")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     rows = []
-    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        for size in options.sizes.split(","):
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for device in devices[-1:] if options.best else devices:
+        dtypes = [torch.float32, torch.float16] if options.half and device == "cuda" else [torch.float32]
+        for size, dtype in [(size, dtype) for size in options.sizes.split(",") for dtype in dtypes]:
             m, n, k = map(int, size.split("x"))
-            a, b = torch.rand(m, k, device=device), torch.rand(k, n, device=device)
-            inner = max(1, round(2**27 / (m * n * k)))
+            a, b = torch.rand(m, k, device=device).to(dtype), torch.rand(k, n, device=device).to(dtype)
+            inner = max(1, round((2**32 if device == "cuda" else 2**27) / (m * n * k)))  # so that waiting does not count
             measured = [t / inner for t in times(lambda: [a @ b for _ in range(inner)], device, options.repeats)]
             rate = 2e-6 * m * n * k / sorted(measured)[len(measured) // 2]
-            rows.append(row(f"matmul {size}", device, measured, gflops=rate))
+            job = f"matmul {size}" + (" f16" if dtype == torch.float16 else "")
+            rows.append(row(job, device, measured, gflops=rate))
         torch.manual_seed(1)
         model = Gpt().to(device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)

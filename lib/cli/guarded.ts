@@ -21,12 +21,16 @@ export async function tellGuard(doing: string): Promise<void> {
   if (process.send) await new Promise<void>((sent) => void process.send!(doing, () => sent()));
 }
 
+/** What this runtime, `process.execPath`, needs before the path of a script. */
+export function runtimeArguments(): readonly string[] {
+  const { deno, bun } = process.versions as Record<string, string | undefined>;
+  return deno ? ["run", "-A", "--no-check"] : bun ? [] : process.execArgv;
+}
+
 /** Runs a script in this runtime, with this process's terminal, until it ends. */
 export async function runGuarded(script: URL, args: readonly string[]): Promise<GuardedEnd> {
-  const { deno, bun } = process.versions as Record<string, string | undefined>;
-  const flags = deno ? ["run", "-A", "--no-check"] : bun ? [] : process.execArgv;
   const stdio = ["inherit", "inherit", "inherit", "ipc"] as ["inherit", "inherit", "inherit", "ipc"];
-  const child = spawn(process.execPath, [...flags, fileURLToPath(script), ...args], { stdio });
+  const child = spawn(process.execPath, [...runtimeArguments(), fileURLToPath(script), ...args], { stdio });
   endWithThis(child);
   let doing = "";
   child.on("message", (message) => doing = String(message));

@@ -1,8 +1,9 @@
 /** Every candidate of every operation on a model's problems and a few standard ones: right or not, times, rates. */
 import type { Device } from "../gpu/device.ts";
 import type { Observed } from "../ops/choice.ts";
-import { callback, expectFields, flag, optional } from "../rules.ts";
-import { measureCandidates } from "./candidates.ts";
+import { firstLine } from "../text.ts";
+import { callback, expectFields, flag, optional, real } from "../rules.ts";
+import { measureCandidates, type ProblemResult } from "./candidates.ts";
 import { measurePeak, type Peak } from "./peak.ts";
 import { type Patience, patienceRules } from "./stopwatch.ts";
 
@@ -52,18 +53,24 @@ export interface KernelsReport {
   readonly rows: readonly KernelRow[];
   /** Candidates that failed or were wrong. */
   readonly dropped: readonly DroppedRow[];
+  /** Problems for which there was no time; absent where there are none. */
+  readonly left?: number;
 }
 
 /** How to measure. */
 export interface KernelsOptions extends Patience {
   /** Also candidates that cannot win on such a device and take long to compile. */
   readonly all?: boolean;
+  /** Milliseconds after which no further problem is begun, the first excepted; default no end. */
+  readonly ms?: number;
   /** Called after each problem. */
   readonly onProblem?: () => void;
 }
 
 /**
- * Measures every candidate of every problem, and the device's peak in the same run.
+ * Measures every candidate of every problem, and the device's peak in the same run. Where the reference itself fails, as one does
+ * that needs a larger buffer than the device allows, the problem is dropped with its reason; where the device is lost,
+ * nothing more is measured.
  *
  * @throws {UserError} On an option out of its range, or an unknown one.
  */
@@ -72,17 +79,32 @@ export async function measureKernels(
   problems: readonly Observed[],
   given: KernelsOptions = {},
 ): Promise<KernelsReport> {
-  expectFields("measureKernels", given, { all: optional(flag), onProblem: optional(callback), ...patienceRules });
-  const { onProblem, ...options } = given;
+  expectFields("measureKernels", given, {
+    all: optional(flag),
+    ms: optional(real({ least: "above 0" })),
+    onProblem: optional(callback),
+    ...patienceRules,
+  });
+  const { onProblem, ms: time = Infinity, ...options } = given;
+  const end = performance.now() + time;
   const before = await measurePeak(device, options);
   const rows: KernelRow[] = [];
   const dropped: DroppedRow[] = [];
-  for (const observed of problems) {
-    const { operation, problemClass: shape, dtype, best, usual, flops, bytes, candidates } = await measureCandidates(
-      device,
-      observed,
-      options,
-    );
+  let left = 0;
+  for (const [at, observed] of problems.entries()) {
+    if (at > 0 && performance.now() > end) {
+      left = problems.length - at;
+      break;
+    }
+    const found = await measured(device, observed, options);
+    if ("reason" in found) {
+      dropped.push(found);
+      onProblem?.();
+      if (device.gpu.lost === undefined) continue;
+      left = problems.length - at - 1;
+      break;
+    }
+    const { operation, problemClass: shape, dtype, best, usual, flops, bytes, candidates } = found;
     for (const { name: candidate, times, dropped: reason } of candidates) {
       if (!times) {
         dropped.push({ operation, shape, dtype, candidate, reason: reason ?? "" });
@@ -98,7 +120,7 @@ export async function measureKernels(
     }
     onProblem?.();
   }
-  const after = await measurePeak(device, options);
+  const after = device.gpu.lost === undefined ? await measurePeak(device, options) : before;
   const peak = {
     gflops: Math.max(before.gflops, after.gflops),
     gigabytes: Math.max(before.gigabytes, after.gigabytes),
@@ -108,5 +130,24 @@ export async function measureKernels(
     ...{ schema: 1, adapter: device.gpu.info.name, peak },
     rows: rows.map((row) => ({ ...row, shareOfPeak: shareOfPeak(row) })),
     dropped,
+    ...left > 0 ? { left } : {},
   };
+}
+
+/** What the candidates of a problem take, or why it is not known: its reference fails. */
+async function measured(
+  device: Device,
+  observed: Observed,
+  options: Patience & { readonly all?: boolean },
+): Promise<ProblemResult | DroppedRow> {
+  try {
+    return await measureCandidates(device, observed, options);
+  } catch (error) {
+    device.abandon();
+    const { operation, problem } = observed;
+    return {
+      ...{ operation: operation.name, shape: operation.classOf(problem), dtype: operation.outputs(problem)[0].dtype },
+      ...{ candidate: operation.candidates[0].name, reason: firstLine(error) },
+    };
+  }
 }

@@ -29,7 +29,7 @@ export function kernelsTable({ rows }: KernelsReport): Table {
 }
 
 /** What else there is to say, a sentence each. */
-export function kernelsNotes({ rows, dropped }: KernelsReport): string[] {
+export function kernelsNotes({ rows, dropped, left }: KernelsReport): string[] {
   const notes = dropped.map(({ operation, shape, candidate, reason }) =>
     `Dropped: ${operation} ${shape}, ${candidate}: ${reason}.`
   );
@@ -41,6 +41,7 @@ export function kernelsNotes({ rows, dropped }: KernelsReport): string[] {
         `${most.shape}: ${most.gain.toFixed(2)} times as fast.`,
     );
   }
+  if (left) notes.push(`Not measured, since the time was over: ${left} of ${problems(rows).length + left} problems.`);
   return notes;
 }
 

@@ -3,7 +3,10 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import type { KernelsReport } from "../../lib/measure/kernels.ts";
+import { openDevices } from "../../lib/gpu/devices.ts";
+import { problemsOf } from "../../lib/measure/calibrate.ts";
+import { type KernelsReport, measureKernels } from "../../lib/measure/kernels.ts";
+import { createModel } from "../../lib/models/registry.ts";
 import { kernelsNotes, kernelsSections, kernelsTable } from "../../lib/report/kernels.ts";
 import { program } from "../spawn.ts";
 
@@ -51,10 +54,47 @@ test("bench kernels times every candidate, names the fastest of each problem, an
   assert.match(readFileSync(html, "utf8"), /Share of the device/);
 });
 
+test("measureKernels() begins no problem after its time, the first excepted, and says how many are left", async () => {
+  const { devices: [device], close } = await openDevices(1);
+  after(close);
+  const all = await problemsOf(createModel("llama-tiny"), 1, device.gpu);
+  const norms = all.filter(({ operation }) => /^(rmsNorm|swiglu)$/.test(operation.name));
+  const shapesOf = ({ rows }: KernelsReport) =>
+    new Set(rows.map(({ operation, shape }) => `${operation} ${shape}`)).size;
+  const short = await measureKernels(device, norms, { rounds: 1, ms: 1e-3 });
+  assert.deepEqual([shapesOf(short), short.left], [1, norms.length - 1]);
+  assert.deepEqual(kernelsNotes(short).slice(-1), [
+    `Not measured, since the time was over: ${norms.length - 1} of ${norms.length} problems.`,
+  ]);
+  const whole = await measureKernels(device, norms, { rounds: 1, ms: 1e9 });
+  assert.deepEqual([shapesOf(whole), "left" in whole], [norms.length, false]);
+});
+
+test("measureKernels() drops a problem whose reference fails, says why, and goes on", async () => {
+  const { devices: [device], close } = await openDevices(1);
+  after(close);
+  const [first, second] = (await problemsOf(createModel("llama-tiny"), 1, device.gpu))
+    .filter(({ operation }) => /^(rmsNorm|swiglu)$/.test(operation.name));
+  const { operation } = first, [reference] = operation.candidates;
+  const failing = {
+    ...reference,
+    record() {
+      throw new Error("a buffer too large\nand more");
+    },
+  };
+  const broken = { ...first, operation: { ...operation, candidates: [failing, ...operation.candidates.slice(1)] } };
+  const { rows, dropped } = await measureKernels(device, [broken, second], { rounds: 1 });
+  assert.deepEqual(dropped.map(({ operation, candidate, reason }) => [operation, candidate, reason]), [
+    [operation.name, reference.name, "a buffer too large"],
+  ]);
+  assert.deepEqual(new Set(rows.map(({ operation }) => operation)), new Set([second.operation.name]));
+});
+
 test("bench kernels explains bad arguments in one line with exit code 2", async () => {
   const cases: [string[], RegExp][] = [
     [["--operations", "nope"], /"nope" is not one of .*matmul/],
     [["--repeats", "0"], /It must be a whole number from 1 to 1000/],
+    [["--minutes", "0"], /--minutes.*It must be a number from 0\.01 to 1440\.$/],
     [["--json", join(folder, "no", "folder.json")], /Cannot write/],
   ];
   for (const [args, message] of cases) {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { difference, interleave, ratio, summary } from "../../bench/peers/compare.ts";
+import { difference, interleave, type PeerRow, ratio, summary } from "../../bench/peers/compare.ts";
 import { gptSizes } from "../../bench/peers/gpt.ts";
 import { program } from "../spawn.ts";
 
@@ -46,6 +46,21 @@ test("torch.py trains the same model as the others, and multiplies the same size
   const command = readFileSync(`${root}/bench/peers/command.ts`, "utf8");
   const [, sizes] = /defaultSizes =\s*"([^"]+)"/.exec(command)!;
   assert.ok(script.includes(`SIZES = "${sizes}"`), sizes);
+});
+
+test("bench peers --alone measures this project without any peer, and compares it with none", async () => {
+  const { run, close } = program("bench/main.ts");
+  const { code, stdout, stderr } = await run(
+    ...["peers", "--alone", "--sizes", "64x64x64", "--repeats", "1", "--json", "-"],
+  );
+  await close();
+  assert.equal(code, 0, stderr);
+  const { rows, ratios } = JSON.parse(stdout);
+  assert.deepEqual(rows.map(({ job, contender, runs }: PeerRow) => [job, contender, runs]), [
+    ["matmul 64x64x64", "twobp", 1],
+    ["training step", "twobp", 1],
+  ]);
+  assert.deepEqual(ratios, []);
 });
 
 test("bench peers explains bad sizes and missing packages in one line, with exit code 2", async () => {

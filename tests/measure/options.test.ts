@@ -146,6 +146,10 @@ test("calibrate(), measureKernels() and problemsOf() check their patience and si
     const right = `must be a finite number, above 0, not ${turnMs}`;
     await refused(() => calibrate(devices, [], { turnMs, cache: false }), `calibrate: turnMs ${right}`);
     await refused(() => measureKernels(devices[0], [], { turnMs }), `measureKernels: turnMs ${right}`);
+    await refused(
+      () => measureKernels(devices[0], [], { ms: turnMs }),
+      `measureKernels: ms ${right.replace("turnMs", "ms")}`,
+    );
   }
   await refused(
     () => calibrate(devices, [], { cache: true as never }),
