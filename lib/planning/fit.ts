@@ -83,22 +83,22 @@ export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[
  * @param levels For each stage its levels, the one without recomputation first.
  * @param price Costs of stages that cost this; by default messages and hosts take no time.
  * @param limit The makespan of another recipe: undefined too where this one cannot be as short.
+ * @param goal What this recipe takes without a budget: nothing more is tried once the step is as short.
  */
 export function fit(
   recipe: Recipe,
   levels: readonly (readonly Level[])[],
   budget: number,
-  price: (stages: readonly StageCost[], placement: readonly number[]) => Costs = (stages) => stageCosts(stages),
+  price: Price = (stages) => stageCosts(stages),
   limit = Infinity,
+  goal = 0,
 ): Fit | undefined {
   const { placement } = recipe.base;
   expectSchedule(recipe.base);
   const choices = choicesOf(recipe, levels).map(({ order, least }) => order.filter((index) => least[index] <= budget));
   if (choices.some(({ length }) => length === 0)) return undefined;
   const isCapped = budget < Infinity;
-  const free = price(levels.map((ways) => leastOf(ways, isCapped)), placement);
-  const program = lower(recipe.base, endOf(free, recipe.base));
-  const floor = leastTime(program, free, recipe.split, true);
+  const { program, floor } = floorOf(recipe, levels, isCapped, price);
   if (floor > limit * (1 + 1e-6)) return undefined;
   const levelsAt = (chosen: readonly number[]) => placement.map((rank, stage) => levels[stage][chosen[rank]]);
   const leastAt = (chosen: readonly number[]) =>
@@ -123,7 +123,7 @@ export function fit(
     improved = false;
     for (const [rank, indices] of choices.entries()) {
       for (const index of indices.filter(isTried)) {
-        if (index === chosen[rank] || !isShorter(floor, rounding)) continue;
+        if (index === chosen[rank] || !isShorter(Math.max(floor, goal), rounding)) continue;
         const trial = chosen.map((each, at) => at === rank ? index : each);
         const other = isShorter(leastAt(trial), rounding) ? attempt(trial) : undefined;
         if (!other || !isShorter(other.makespan)) continue;
@@ -131,8 +131,27 @@ export function fit(
       }
     }
   }
-  const selected = found && attempt(chosen, (costs) => select(recipe, costs));
+  const selected = found && isShorter(goal, rounding) ? attempt(chosen, (costs) => select(recipe, costs)) : undefined;
   return selected && selected.makespan < found!.makespan * (1 - 1e-9) ? selected : found;
+}
+
+/** How stages of these costs are priced. */
+export type Price = (stages: readonly StageCost[], placement: readonly number[]) => Costs;
+
+/** The time that no step of the recipe can be shorter than, whatever its levels: with none that recomputes, of those that do not. */
+export function leastMakespan(
+  recipe: Recipe,
+  levels: readonly (readonly Level[])[],
+  isCapped: boolean,
+  price: Price,
+): number {
+  return floorOf(recipe, levels, isCapped, price).floor;
+}
+
+function floorOf(recipe: Recipe, levels: readonly (readonly Level[])[], isCapped: boolean, price: Price) {
+  const free = price(levels.map((ways) => leastOf(ways, isCapped)), recipe.base.placement);
+  const program = lower(recipe.base, endOf(free, recipe.base));
+  return { program, floor: leastTime(program, free, recipe.split, true) };
 }
 
 /** What the same sum in another order may differ by. */

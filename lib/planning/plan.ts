@@ -15,7 +15,7 @@ import { simulate } from "../schedules/price/simulate.ts";
 import { plainMakespan } from "../schedules/transforms/plain.ts";
 import { adamw, optimizerRule } from "../train/optimizers.ts";
 import { clusterLevels, clusterPrice, clusterRecipes } from "./cluster_levels.ts";
-import { type Fit, fit, leastBudget, type Level } from "./fit.ts";
+import { type Fit, fit, leastBudget, leastMakespan, type Level } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
 import { mostOnShapes, planReplicated, replicaOptions, sidesOf, withReplicaSums } from "./replicas.ts";
@@ -122,13 +122,22 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     }).sort((a, b) => a.makespan - b.makespan);
     return [recipe, best] as const;
   }));
+  /** What recipes take without a budget, of those that were looked at. */
+  const goals = new Map<Recipe, number>();
   const fitted = (bytes: number) => {
     let shortest = Infinity;
-    return recipes.flatMap((recipe) => {
+    // The most promising first: of the others most need not be looked at then.
+    const floors = new Map(recipes.map((recipe) => {
+      const { levels } = stagingOf(recipe);
+      return [recipe, leastMakespan(recipe, levels, bytes < Infinity, placed.get(recipe)!.price)] as const;
+    }));
+    return [...recipes].sort((a, b) => floors.get(a)! - floors.get(b)!).flatMap((recipe) => {
       const { side, price } = placed.get(recipe)!;
-      const one = fit(recipe, stagingOf(recipe).levels, bytes, price, shortest);
-      shortest = Math.min(shortest, one?.makespan ?? Infinity);
-      return one ? [{ ...one, side, price }] : [];
+      const one = fit(recipe, stagingOf(recipe).levels, bytes, price, shortest, goals.get(recipe));
+      if (!one) return [];
+      shortest = Math.min(shortest, one.makespan);
+      if (bytes === Infinity) goals.set(recipe, one.makespan);
+      return [{ ...one, side, price }];
     }).sort(byMakespan);
   };
   const [fastest] = fitted(Infinity);
