@@ -8,10 +8,10 @@ import { type Recipe, timed } from "./recipes.ts";
 import { stageWork, type StageWorkOptions } from "./stage_work.ts";
 
 /** Actions that a search simulates at most: seconds. */
-const effort = 1e6;
+const effort = 5e5;
 
 /**
- * Cuts that the recipe takes less time with than with `parts`, the shortest first, at the same levels: as long as the step gets
+ * Cuts that the recipe takes less time with than with `parts`, the shortest first, with that time, at the same levels: as long as the step gets
  * shorter, a stage gives a layer to another, by way of those between them, the two that shorten it most. Memory is not looked at.
  *
  * @param options What a micro-batch is, and what the stages recompute.
@@ -23,7 +23,7 @@ export function shorterCuts(
   parts: readonly (readonly Layer[])[],
   options: Omit<StageWorkOptions, "parts" | "stages">,
   price: (stages: readonly StageCost[], parts: readonly (readonly Layer[])[]) => Costs,
-): Layer[][][] {
+): { parts: Layer[][]; makespan: number }[] {
   const cutAt = (borders: readonly number[]) =>
     borders.slice(1).map((end, stage) => model.layers.slice(borders[stage], end));
   const costsOf = (cut: readonly (readonly Layer[])[]) => price(stageWork(model, { ...options, parts: cut }), cut);
@@ -32,7 +32,7 @@ export function shorterCuts(
     timed(recipe, program, costsOf(cutAt(borders)), unitMemory, Infinity)!.makespan;
   let borders = parts.reduce((ends, { length }) => [...ends, ends[ends.length - 1] + length], [0]);
   let makespan = timeOf(borders), left = Math.ceil(effort / program.first[program.devices]);
-  const found: Layer[][][] = [];
+  const found: { parts: Layer[][]; makespan: number }[] = [];
   for (;;) {
     const moved = moves(borders).slice(0, left);
     left -= moved.length;
@@ -40,7 +40,7 @@ export function shorterCuts(
       .sort((a, b) => a.makespan - b.makespan);
     if (!best || best.makespan >= makespan * (1 - 1e-9)) return found;
     ({ borders, makespan } = best);
-    found.unshift(cutAt(borders));
+    found.unshift({ parts: cutAt(borders), makespan });
   }
 }
 

@@ -96,12 +96,14 @@ export function fit(
 ): Fit | undefined {
   const { placement } = recipe.base;
   expectSchedule(recipe.base);
-  const choices = choicesOf(recipe, levels).map(({ order, least }) => order.filter((index) => least[index] <= budget));
-  if (choices.some(({ length }) => length === 0)) return undefined;
   const isCapped = budget < Infinity;
   const { program, floor } = floorOf(recipe, levels, isCapped, price);
   if (floor > limit * (1 + 1e-6)) return undefined;
-  const levelsAt = (chosen: readonly number[]) => placement.map((rank, stage) => levels[stage][chosen[rank]]);
+  /** Where there is no budget, nothing is gained by recomputing. */
+  const ways = isCapped ? levels : levels.map((each) => each.filter(({ recompute }) => recompute === "none"));
+  const choices = choicesOf(recipe, ways).map(({ order, least }) => order.filter((index) => least[index] <= budget));
+  if (choices.some(({ length }) => length === 0)) return undefined;
+  const levelsAt = (chosen: readonly number[]) => placement.map((rank, stage) => ways[stage][chosen[rank]]);
   const leastAt = (chosen: readonly number[]) =>
     leastTime(program, price(levelsAt(chosen).map(({ cost }) => cost), placement), recipe.split, false);
   const attempt = (
@@ -149,7 +151,7 @@ export function fit(
       for (const [rank, indices] of choices.entries()) {
         for (const index of indices) {
           if (index === chosen[rank] || isDone(makespan)) continue;
-          if (levels[0][index].recompute !== "none" && !(wished[rank] > budget)) continue;
+          if (ways[0][index].recompute !== "none" && !(wished[rank] > budget)) continue;
           const trial = chosen.map((each, at) => at === rank ? index : each);
           const other = isShorter(leastAt(trial), rounding) ? timeAt(trial, budget, order) : undefined;
           if (!other || !isShorter(other.makespan)) continue;

@@ -161,25 +161,32 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
   };
   type Found = ReturnType<typeof fitted>[number];
   const isWithin = ({ peak }: Found) => peak.every((bytes) => bytes <= budget);
+  /** Shorter cuts by recipe and levels, with what they take where nothing is short of memory. */
+  const cutsBy = new Map<string, { parts: Layer[][]; staging: () => Promise<Staging>; goal: number }[]>();
   /** The same recipe with its model cut in another way, where that is shorter: a cluster's times are of its own cut. */
   const recut = async (found: Found, bytes: number): Promise<Found> => {
     if (cluster) return found;
     const { recipe, schedule, side, levels } = found, { placement } = schedule, { levels: ways } = stagingOf(recipe);
     const how = { samples, recompute: levels.map((each) => each.recompute), sums: levels.map((each) => each.sums) };
-    const cuts = shorterCuts(
+    const key = JSON.stringify([recipe.name, recipe.split, how]);
+    const cuts = cutsBy.get(key) ?? shorterCuts(
       model,
       recipe,
       found.parts,
       how,
       (stages, parts) => pricedAt(side, { parts: parts.map((each) => [...each]), levels: ways })(stages, placement),
-    );
-    let best = found;
-    for (const parts of cuts.slice(0, mostCuts)) {
-      const staging = await staged(placement, parts), price = pricedAt(side, staging);
-      const one = fit(recipe, staging.levels, bytes, price, best.makespan);
-      if (one && one.makespan < best.makespan * (1 - 1e-9)) best = { ...one, side, price, parts };
+    ).slice(0, mostCuts).map(({ parts, makespan }) => ({
+      parts,
+      staging: once(() => staged(placement, parts)),
+      goal: makespan,
+    }));
+    cutsBy.set(key, cuts);
+    for (const cut of cuts) {
+      const staging = await cut.staging(), price = pricedAt(side, staging);
+      const one = fit(recipe, staging.levels, bytes, price, found.makespan, cut.goal);
+      if (one && one.makespan < found.makespan * (1 - 1e-9)) return { ...one, side, price, parts: cut.parts };
     }
-    return best;
+    return found;
   };
   const [equal] = fitted(Infinity), fastest = await recut(equal, Infinity);
   // What is fastest without a budget is so with one that it keeps.
@@ -229,6 +236,12 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     },
     leftOut,
   };
+}
+
+/** What is made at the first call, and not again. */
+function once<Result>(make: () => Result): () => Result {
+  let made: { result: Result } | undefined;
+  return () => (made ??= { result: make() }).result;
 }
 
 /** Equal times within rounding: the one that holds less, then the one of fewer stages. */
