@@ -7,12 +7,12 @@ import { adamw, createModel, createPipeline, openDevices, plan, textSource, User
 const budget = 10 * 2 ** 20;
 const model = createModel("llama-tiny");
 const options = { devices: 2, microbatches: 4, software: true }; // software: the devices of this example are
-const { schedule, parts, recompute, peak } = await plan(model, { ...options, budget });
+const { schedule, parts, recompute, sums, peak } = await plan(model, { ...options, budget });
 console.log(`${schedule.name}, policy ${schedule.policy ?? "none"}; recomputed by stage: ${recompute.join(", ")}`);
 
 const set = await openDevices(2);
 const pipeline = createPipeline(set, model, {
-  ...{ optimizer: adamw(), placement: schedule.placement, parts, recompute },
+  ...{ optimizer: adamw(), placement: schedule.placement, parts, recompute, sums },
   budget: 1.02 * budget, // messages wait for other times than in a prediction
 });
 const source = textSource(new TextEncoder().encode("to be or not to be, ".repeat(50)), { length: 64, seed: 1 });

@@ -5,7 +5,7 @@ import { UserError } from "../errors.ts";
 import { createModel } from "../models/registry.ts";
 import type { PlanOptions } from "../planning/options.ts";
 import { plan } from "../planning/plan.ts";
-import { clusterLines, gaveUp, planJson, planReplicas, planTable } from "../report/plan.ts";
+import { clusterLines, gaveUp, planCut, planJson, planReplicas, planTable } from "../report/plan.ts";
 import { progress, type ProgressLine } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
 import type { Precision } from "../runtime/pipeline.ts";
@@ -128,10 +128,9 @@ async function run(flags: Flags): Promise<void> {
     }, ` +
     `${microbatches} micro-batches of ${samples}, ${precision} (predicted)`;
   const table = planTable(result, budget);
-  const replicated = planReplicas(result);
   const said = [
     gaveUp(result),
-    ...replicated ? [replicated] : [],
+    ...[planCut(result), planReplicas(result)].filter((line) => line !== ""),
     ...file === undefined ? [] : clusterLines(result, file),
   ].join("\n");
   out.say(title);

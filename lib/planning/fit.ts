@@ -8,7 +8,8 @@ import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { leastCaps } from "../schedules/transforms/fill.ts";
-import { follow, type Recipe, select } from "./recipes.ts";
+import type { StageOrder } from "../schedules/transforms/sum_order.ts";
+import { follow, ordersOf, type Recipe, select, timed } from "./recipes.ts";
 import { expectSchedule, sizesOf } from "../schedules/check/sizes.ts";
 import { leastTime } from "./least_time.ts";
 
@@ -83,24 +84,26 @@ export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[
  * @param levels For each stage its levels, the one without recomputation first.
  * @param price Costs of stages that cost this; by default messages and hosts take no time.
  * @param limit The makespan of another recipe: undefined too where this one cannot be as short.
+ * @param goal What this recipe takes without a budget: nothing more is tried once the step is as short.
  */
 export function fit(
   recipe: Recipe,
   levels: readonly (readonly Level[])[],
   budget: number,
-  price: (stages: readonly StageCost[], placement: readonly number[]) => Costs = (stages) => stageCosts(stages),
+  price: Price = (stages) => stageCosts(stages),
   limit = Infinity,
+  goal = 0,
 ): Fit | undefined {
   const { placement } = recipe.base;
   expectSchedule(recipe.base);
-  const choices = choicesOf(recipe, levels).map(({ order, least }) => order.filter((index) => least[index] <= budget));
-  if (choices.some(({ length }) => length === 0)) return undefined;
   const isCapped = budget < Infinity;
-  const free = price(levels.map((ways) => leastOf(ways, isCapped)), placement);
-  const program = lower(recipe.base, endOf(free, recipe.base));
-  const floor = leastTime(program, free, recipe.split, true);
+  const { program, floor } = floorOf(recipe, levels, isCapped, price);
   if (floor > limit * (1 + 1e-6)) return undefined;
-  const levelsAt = (chosen: readonly number[]) => placement.map((rank, stage) => levels[stage][chosen[rank]]);
+  /** Where there is no budget, nothing is gained by recomputing. */
+  const ways = isCapped ? levels : levels.map((each) => each.filter(({ recompute }) => recompute === "none"));
+  const choices = choicesOf(recipe, ways).map(({ order, least }) => order.filter((index) => least[index] <= budget));
+  if (choices.some(({ length }) => length === 0)) return undefined;
+  const levelsAt = (chosen: readonly number[]) => placement.map((rank, stage) => ways[stage][chosen[rank]]);
   const leastAt = (chosen: readonly number[]) =>
     leastTime(program, price(levelsAt(chosen).map(({ cost }) => cost), placement), recipe.split, false);
   const attempt = (
@@ -114,25 +117,70 @@ export function fit(
     const { makespan, peak } = simulate(schedule, costs, memory);
     return peak.every((bytes) => bytes <= budget) ? { recipe, schedule, levels: at, makespan, peak } : undefined;
   };
-  let chosen = choices.map(([cheapest]) => cheapest);
-  let found = attempt(chosen);
-  /** Where there is no budget, nothing is gained by recomputing. */
-  const isTried = (index: number) => isCapped || levels[0][index].recompute === "none";
-  const isShorter = (time: number, slack = 0) => time < found!.makespan * (1 - 1e-9 + slack);
-  for (let improved = found !== undefined; improved;) {
-    improved = false;
-    for (const [rank, indices] of choices.entries()) {
-      for (const index of indices.filter(isTried)) {
-        if (index === chosen[rank] || !isShorter(floor, rounding)) continue;
-        const trial = chosen.map((each, at) => at === rank ? index : each);
-        const other = isShorter(leastAt(trial), rounding) ? attempt(trial) : undefined;
-        if (!other || !isShorter(other.makespan)) continue;
-        [found, chosen, improved] = [other, trial, true];
+  const first = choices.map(([cheapest]) => cheapest), begun = attempt(first);
+  if (!begun) return undefined;
+  const isDone = (makespan: number) => makespan * (1 - 1e-9 + rounding) <= Math.max(floor, goal);
+  const chosen = isDone(begun.makespan) ? first : climb(first);
+  const climbed = chosen === first ? begun : attempt(chosen);
+  const found = climbed && climbed.makespan < begun.makespan ? climbed : begun;
+  const at = found === begun ? first : chosen;
+  const selected = isDone(found.makespan) ? undefined : attempt(at, (costs) => select(recipe, costs));
+  return selected && selected.makespan < found.makespan * (1 - 1e-9) ? selected : found;
+
+  /** The levels at which no rank can make the step shorter by another level of its own. */
+  function climb(first: readonly number[]): readonly number[] {
+    const timeAt = (chosen: readonly number[], bytes: number, order?: StageOrder) => {
+      const at = levelsAt(chosen), costs = price(at.map(({ cost }) => cost), placement);
+      const one = timed(recipe, program, costs, memoryOf(at), bytes, order);
+      return one?.peaks.every((amount) => amount <= bytes) ? one : undefined;
+    };
+    let chosen = first;
+    const costs = price(levelsAt(chosen).map(({ cost }) => cost), placement);
+    // One order of a rank's stages does for comparing levels.
+    const [best] = ordersOf(recipe, program, costs)
+      .map((order) => ({ order, makespan: timeAt(chosen, budget, order)?.makespan ?? Infinity }))
+      .sort((a, b) => a.makespan - b.makespan);
+    const { order } = best;
+    let { makespan } = best;
+    const isShorter = (time: number, slack = 0) => time < makespan * (1 - 1e-9 + slack);
+    /** What each rank would hold without a budget: who has room for that gains nothing by recomputing. */
+    const wishes = () => timeAt(chosen, Infinity, order)!.peaks;
+    let wished = isCapped ? wishes() : [];
+    for (let improved = true; improved;) {
+      improved = false;
+      for (const [rank, indices] of choices.entries()) {
+        for (const index of indices) {
+          if (index === chosen[rank] || isDone(makespan)) continue;
+          if (ways[0][index].recompute !== "none" && !(wished[rank] > budget)) continue;
+          const trial = chosen.map((each, at) => at === rank ? index : each);
+          const other = isShorter(leastAt(trial), rounding) ? timeAt(trial, budget, order) : undefined;
+          if (!other || !isShorter(other.makespan)) continue;
+          [makespan, chosen, improved] = [other.makespan, trial, true];
+          if (isCapped) wished = wishes();
+        }
       }
     }
+    return chosen;
   }
-  const selected = found && attempt(chosen, (costs) => select(recipe, costs));
-  return selected && selected.makespan < found!.makespan * (1 - 1e-9) ? selected : found;
+}
+
+/** How stages of these costs are priced. */
+export type Price = (stages: readonly StageCost[], placement: readonly number[]) => Costs;
+
+/** The time that no step of the recipe can be shorter than, whatever its levels: with none that recomputes, of those that do not. */
+export function leastMakespan(
+  recipe: Recipe,
+  levels: readonly (readonly Level[])[],
+  isCapped: boolean,
+  price: Price,
+): number {
+  return floorOf(recipe, levels, isCapped, price).floor;
+}
+
+function floorOf(recipe: Recipe, levels: readonly (readonly Level[])[], isCapped: boolean, price: Price) {
+  const free = price(levels.map((ways) => leastOf(ways, isCapped)), recipe.base.placement);
+  const program = lower(recipe.base, endOf(free, recipe.base));
+  return { program, floor: leastTime(program, free, recipe.split, true) };
 }
 
 /** What the same sum in another order may differ by. */

@@ -69,8 +69,10 @@ export interface TrainingPlan {
   readonly neighbours?: Neighbours;
   /** What not hiding the sums over replicas behind actions costs: by how much of the makespan they are exposed. */
   readonly exposedSums: number;
-  /** The step by plain 1F1B at the same levels, with its sums after it. */
+  /** The step by plain 1F1B at the same levels and cut, with its sums after it. */
   readonly plain: number;
+  /** The fastest plan whose stages have equal work, as near as can be, without the budget where it has no room; plain 1F1B so. */
+  readonly equal: { readonly makespan: number; readonly plain: number };
   /** What was not tried, since the cluster that was given has no times for it. */
   readonly leftOut: readonly LeftOut[];
 }

@@ -10,12 +10,13 @@ import { partition } from "../runtime/partition.ts";
 import { budgetRule, precisionRule } from "../runtime/pipeline.ts";
 import { anything, callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
 import { type StageCost, stageCosts } from "../schedules/price/costs.ts";
-import { withReplicas } from "../schedules/price/replicas.ts";
+import { type Neighbours, withReplicas } from "../schedules/price/replicas.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { plainMakespan } from "../schedules/transforms/plain.ts";
 import { adamw, optimizerRule } from "../train/optimizers.ts";
 import { clusterLevels, clusterPrice, clusterRecipes } from "./cluster_levels.ts";
-import { type Fit, fit, leastBudget, type Level } from "./fit.ts";
+import { shorterCuts } from "./cut.ts";
+import { type Fit, fit, leastBudget, leastMakespan, type Level, type Price } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
 import { mostOnShapes, planReplicated, replicaOptions, sidesOf, withReplicaSums } from "./replicas.ts";
@@ -41,17 +42,18 @@ const rules: Rules<PlanOptions> = {
 };
 
 /**
- * The fastest schedule, policy of 2BP, recomputation and maker of sums that need no more memory than a budget on any device. Nothing is
- * run: memory is predicted from shapes, time simulated on the layers' operation counts (so it knows nothing of batching
+ * The fastest schedule, policy of 2BP, cut into stages, recomputation and maker of sums that need no more memory than a budget on any
+ * device. Nothing is run: memory is predicted from shapes, time simulated on the layers' operation counts (so it knows nothing of batching
  * gains, transfers or memory-bound layers). Every schedule of the zoo that is defined for these sizes is tried, with and without
  * 2BP; within a schedule each rank recomputes as little as it takes. Not an exhaustive search: all stages of a rank recompute
- * alike, in steps of a quarter of their layers.
+ * alike, in steps of a quarter of their layers. Schedules are compared with equal work in their stages; for the fastest, layers then
+ * move between stages as long as the step gets shorter, and the best of these cuts are planned in full.
  *
  * With `replicas`, the devices are cut into so many pipelines, `makespan` has the sums over them, and the schedule is chosen that hides
  * most of them where that makes the step shortest; on several `hosts`, ranks of a replica are neighbours, or replicas of a rank,
  * whichever is shorter. Memory is that of a step on shapes of all replicas.
  *
- * With a `cluster`, time is what its stages, messages, hosts and tails take. Only schedules of its number of stages are tried then,
+ * With a `cluster`, the cut is the one by equal work, and time is what its stages, messages, hosts and tails take. Only schedules of its number of stages are tried then,
  * and of these the ones whose kinds of action it knows; `leftOut` names the others. A stage takes the same on whichever rank a
  * schedule places it; what it recomputes is added at the time that an operation of its F and B takes; sums are I's.
  *
@@ -78,6 +80,15 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   return await planReplicated(options, (one, replicas) => planOne(model, one, replicas));
 }
 
+/** The layers of the stages, and the ways to run each. */
+interface Staging {
+  readonly parts: Layer[][];
+  readonly levels: Level[][];
+}
+
+/** Cuts that a plan looks at in full, of those that a schedule would be shorter with. */
+const mostCuts = 2;
+
 /** A plan for one number of replicas: `options` say what each of them has. */
 async function planOne(model: Model, options: PlanOptions, replicas: number): Promise<TrainingPlan> {
   const { devices, microbatches, budget, samples = 1, optimizer = adamw(), shardOptimizer = false } = options;
@@ -92,48 +103,95 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     throw new UserError(`${model.name} has ${model.layers.length} layers, which cannot be cut into ${devices} stages`);
   }
   /** By placement: the layers of the stages, and what each of them may recompute. */
-  const stagings = new Map<string, { parts: Layer[][]; levels: Level[][] }>();
+  const stagings = new Map<string, Staging>();
   const placements = new Map(recipes.map(({ base: { placement } }) => [placement.join(), placement]));
   for (const [name, placement] of placements) {
-    const parts = partition(model, placement.length), made = stagings.size;
+    const made = stagings.size;
     const tell = (done: number, all: number) => options.onProgress?.((made + done / all) / placements.size);
+    stagings.set(name, await staged(placement, partition(model, placement.length), tell));
+  }
+  /** The levels of stages of these layers. */
+  async function staged(
+    placement: readonly number[],
+    parts: Layer[][],
+    tell: (done: number, all: number) => void = () => {},
+  ): Promise<Staging> {
     const counted = await levelsOf(model, parts, { samples, placement, ...kind }, tell);
     const levels = cluster ? clusterLevels(counted, cluster) : counted;
-    if (replicas === 1) stagings.set(name, { parts, levels });
-    else {
-      const shared = await stageMemories(model, { ...kind, ...copies, parts, placement, samples });
-      stagings.set(name, { parts, levels: withReplicaSums(levels, shared, placement, replicas, shardOptimizer) });
-    }
+    if (replicas === 1) return { parts, levels };
+    const shared = await stageMemories(model, { ...kind, ...copies, parts, placement, samples });
+    return { parts, levels: withReplicaSums(levels, shared, placement, replicas, shardOptimizer) };
   }
   const stagingOf = ({ base: { placement } }: Recipe) => stagings.get(placement.join())!;
   const priceOne = cluster ? clusterPrice(cluster) : (stages: readonly StageCost[]) => stageCosts(stages);
   const sides = sidesOf(options, replicas);
+  const pricedAt = (side: Neighbours | undefined, staging: Staging): Price =>
+    side
+      ? (stages, placement) =>
+        withReplicas(priceOne(stages), placement, replicaOptions(options, replicas, side, staging))
+      : priceOne;
   /** The prices of a recipe with its replicas where its schedule is shorter without 2BP: what W does moves neither links nor bytes. */
   const placed = new Map(recipes.map((recipe) => {
     const staging = stagingOf(recipe), { base } = recipe;
     const cheapest = staging.levels.map(([{ cost }]) => cost);
     const [best] = sides.map((side) => {
-      const price = side
-        ? (stages: readonly StageCost[], placement: readonly number[]) =>
-          withReplicas(priceOne(stages), placement, replicaOptions(options, replicas, side, staging))
-        : priceOne;
+      const price = pricedAt(side, staging);
       const makespan = sides.length > 1 ? simulate(base, price(cheapest, base.placement)).makespan : 0;
       return { side, price, makespan };
     }).sort((a, b) => a.makespan - b.makespan);
     return [recipe, best] as const;
   }));
+  /** What recipes take without a budget, of those that were looked at. */
+  const goals = new Map<Recipe, number>();
   const fitted = (bytes: number) => {
     let shortest = Infinity;
-    return recipes.flatMap((recipe) => {
+    // The most promising first: of the others most need not be looked at then.
+    const floors = new Map(recipes.map((recipe) => {
+      const { levels } = stagingOf(recipe);
+      return [recipe, leastMakespan(recipe, levels, bytes < Infinity, placed.get(recipe)!.price)] as const;
+    }));
+    return [...recipes].sort((a, b) => floors.get(a)! - floors.get(b)!).flatMap((recipe) => {
       const { side, price } = placed.get(recipe)!;
-      const one = fit(recipe, stagingOf(recipe).levels, bytes, price, shortest);
-      shortest = Math.min(shortest, one?.makespan ?? Infinity);
-      return one ? [{ ...one, side, price }] : [];
+      const one = fit(recipe, stagingOf(recipe).levels, bytes, price, shortest, goals.get(recipe));
+      if (!one) return [];
+      shortest = Math.min(shortest, one.makespan);
+      if (bytes === Infinity) goals.set(recipe, one.makespan);
+      return [{ ...one, side, price, parts: stagingOf(recipe).parts }];
     }).sort(byMakespan);
   };
-  const [fastest] = fitted(Infinity);
+  type Found = ReturnType<typeof fitted>[number];
+  const isWithin = ({ peak }: Found) => peak.every((bytes) => bytes <= budget);
+  /** Shorter cuts by recipe and levels, with what they take where nothing is short of memory. */
+  const cutsBy = new Map<string, { parts: Layer[][]; staging: () => Promise<Staging>; goal: number }[]>();
+  /** The same recipe with its model cut in another way, where that is shorter: a cluster's times are of its own cut. */
+  const recut = async (found: Found, bytes: number): Promise<Found> => {
+    if (cluster) return found;
+    const { recipe, schedule, side, levels } = found, { placement } = schedule, { levels: ways } = stagingOf(recipe);
+    const how = { samples, recompute: levels.map((each) => each.recompute), sums: levels.map((each) => each.sums) };
+    const key = JSON.stringify([recipe.name, recipe.split, how]);
+    const cuts = cutsBy.get(key) ?? shorterCuts(
+      model,
+      recipe,
+      found.parts,
+      how,
+      (stages, parts) => pricedAt(side, { parts: parts.map((each) => [...each]), levels: ways })(stages, placement),
+    ).slice(0, mostCuts).map(({ parts, makespan }) => ({
+      parts,
+      staging: once(() => staged(placement, parts)),
+      goal: makespan,
+    }));
+    cutsBy.set(key, cuts);
+    for (const cut of cuts) {
+      const staging = await cut.staging(), price = pricedAt(side, staging);
+      const one = fit(recipe, staging.levels, bytes, price, found.makespan, cut.goal);
+      if (one && one.makespan < found.makespan * (1 - 1e-9)) return { ...one, side, price, parts: cut.parts };
+    }
+    return found;
+  };
+  const [equal] = fitted(Infinity), fastest = await recut(equal, Infinity);
   // What is fastest without a budget is so with one that it keeps.
-  const [found] = fastest.peak.every((bytes) => bytes <= budget) ? [fastest] : fitted(budget);
+  const [even]: (Found | undefined)[] = isWithin(equal) ? [equal] : fitted(budget);
+  const found = isWithin(fastest) ? fastest : even && await recut(even, budget);
   if (!found) {
     const least = Math.min(...recipes.map((recipe) => leastBudget(recipe, stagingOf(recipe).levels)));
     throw new UserError(
@@ -143,8 +201,9 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
         `${Math.ceil(least / 2 ** 20 * 10) / 10}MiB`,
     );
   }
-  const { recipe, schedule, levels, makespan, peak } = found;
-  const { parts } = stagingOf(recipe), recompute = levels.map((level) => level.recompute);
+  const compared = even ?? equal; // equal work may not fit where another cut does
+  const { schedule, levels, makespan, peak } = found;
+  const { parts } = found, recompute = levels.map((level) => level.recompute);
   const sums = levels.map((level) => level.sums);
   // What the stages hold, and what the whole step needs on shapes, are one truth: the plan is held against it once.
   const whole = await predictMemory(model, schedule, samples, { ...kind, ...copies, parts, recompute, sums });
@@ -168,8 +227,21 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     ...found.side && replicas > 1 && (options.hosts ?? 1) > 1 && { neighbours: found.side },
     exposedSums: Math.max(0, makespan - simulate(schedule, rest).makespan),
     plain: plainMakespan(schedule, costs),
+    equal: {
+      makespan: compared.makespan,
+      plain: plainMakespan(
+        compared.schedule,
+        compared.price(compared.levels.map(({ cost }) => cost), compared.schedule.placement),
+      ),
+    },
     leftOut,
   };
+}
+
+/** What is made at the first call, and not again. */
+function once<Result>(make: () => Result): () => Result {
+  let made: { result: Result } | undefined;
+  return () => (made ??= { result: make() }).result;
 }
 
 /** Equal times within rounding: the one that holds less, then the one of fewer stages. */

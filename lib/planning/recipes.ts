@@ -6,8 +6,12 @@ import { type Costs, endOf } from "../schedules/price/costs.ts";
 import { generate } from "../schedules/generators/generate.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
 import type { Memory } from "../schedules/price/memory.ts";
-import { lower } from "../schedules/program.ts";
+import { peaksOf } from "../schedules/price/peak_memory.ts";
+import { timesOf } from "../schedules/price/simulate.ts";
+import { lower, type Program } from "../schedules/program.ts";
+import { fillFast, fillUnderCap } from "../schedules/transforms/fill.ts";
 import { fillSelected } from "../schedules/transforms/select.ts";
+import { isSummed, type StageOrder, stageOrders } from "../schedules/transforms/sum_order.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 
 /** Actions that are looked at to select splits: a tenth of what `twoStage()` looks at, since there are many recipes. */
@@ -65,6 +69,35 @@ export function follow({ base, split }: Recipe, costs: Costs, memory: Memory, bu
     if (error instanceof UserError) return undefined;
     throw error;
   }
+}
+
+/**
+ * What a step of the recipe takes under the budget, and what each rank holds then, without its schedule, for a fraction of what
+ * {@link follow} takes: a rank's stages finish their weight gradients in one order. Undefined where no order of them keeps the budget.
+ *
+ * @param program Of the recipe's base, with what the end of a step waits for.
+ * @param order Of the stages of a rank; by default those that have waited longest go first.
+ */
+export function timed(
+  { split }: Recipe,
+  program: Program,
+  costs: Costs,
+  memory: Memory,
+  budget: number,
+  order?: StageOrder,
+): { makespan: number; peaks: readonly number[] } | undefined {
+  if (!split) return { makespan: timesOf(program, costs).makespan, peaks: peaksOf(program, memory) };
+  if (budget === Infinity && !isSummed(program)) {
+    const { makespan, program: filled } = fillFast(program, 1, costs);
+    return { makespan, peaks: peaksOf(filled, memory) };
+  }
+  const filled = fillUnderCap(program, 1, costs, { bytes: program.schedule.actions.map(() => budget), memory }, order);
+  return filled && { makespan: timesOf(filled.program, costs).makespan, peaks: filled.peaks };
+}
+
+/** The orders of a rank's stages that {@link timed} may be asked for. */
+export function ordersOf({ split }: Recipe, program: Program, costs: Costs): (StageOrder | undefined)[] {
+  return [undefined, ...split ? stageOrders(program, costs) : []];
 }
 
 /** The recipe's schedule with 2BP only where it pays, whatever that holds; undefined where it is not split at all. */

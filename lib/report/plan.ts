@@ -36,6 +36,14 @@ export function gaveUp({ schedule, recompute, makespan, unlimited }: TrainingPla
     `${recomputing > 0 ? `; ${recomputing} of ${recompute.length} stages recompute` : ""}. Times are simulated.`;
 }
 
+/** What the cut gains over equal work in the stages, in a sentence; empty where that is the cut. */
+export function planCut({ makespan, equal }: TrainingPlan): string {
+  const shorter = equal.makespan > 0 ? 100 * (1 - makespan / equal.makespan) : 0;
+  if (shorter < 0.05) return "";
+  return `Layers lie so that the step is short: ${shorter.toFixed(1)} % shorter than with equal work in the stages, ` +
+    `with which plain 1F1B takes ${(equal.plain / makespan).toFixed(3)} times as long.`;
+}
+
 /** Where replicas are, and what their sums add to the step, in a sentence; empty where there is one. */
 export function planReplicas({ replicas, neighbours, exposedSums, makespan, plain }: TrainingPlan): string {
   if (replicas === 1) return "";
@@ -67,7 +75,7 @@ export function planJson(
 ): Record<string, unknown> {
   const { devices, microbatches, samples = 1, budget, precision = "f32" } = options;
   const { schedule, parts, recompute, sums, makespan, peak, unlimited, leftOut } = result;
-  const { replicas, neighbours, exposedSums, plain } = result, { hosts = 1, shardOptimizer = false } = options;
+  const { replicas, neighbours, exposedSums, plain, equal } = result, { hosts = 1, shardOptimizer = false } = options;
   return {
     schema: 1,
     mode: "predicted",
@@ -82,6 +90,7 @@ export function planJson(
       replicated: { replicas, hosts, neighbours: neighbours ?? null, shardOptimizer, exposedSums },
     },
     plain,
+    equal,
     schedule: variantOf(schedule),
     placement: schedule.placement,
     layers: parts.map((layers) => layers.length),
