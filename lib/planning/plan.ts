@@ -53,9 +53,10 @@ const rules: Rules<PlanOptions> = {
  * most of them where that makes the step shortest; on several `hosts`, ranks of a replica are neighbours, or replicas of a rank,
  * whichever is shorter. Memory is that of a step on shapes of all replicas.
  *
- * With a `cluster`, the cut is the one by equal work, and time is what its stages, messages, hosts and tails take. Only schedules of its number of stages are tried then,
- * and of these the ones whose kinds of action it knows; `leftOut` names the others. A stage takes the same on whichever rank a
- * schedule places it; what it recomputes is added at the time that an operation of its F and B takes; sums are I's.
+ * With a `cluster`, the cut is the one by equal work, and time is what its stages, messages, hosts and tails take. Only
+ * schedules of its number of stages are tried then, and of these the ones whose kinds of action it knows; `leftOut` names the
+ * others. A stage takes the same on whichever rank a schedule places it; what it recomputes is added at the time that an
+ * operation of its F and B takes; sums are I's.
  *
  * ```ts
  * import { adamw, createModel, createPipeline, openDevices, plan, textSource } from "twobp";
