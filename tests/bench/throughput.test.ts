@@ -22,9 +22,11 @@ test("bench explains every bad argument in one line on standard error, with exit
   writeFileSync(empty, "");
   const output = join(folder, "out.json");
   const cases: [string[], RegExp][] = [
-    [["--devices", "0"], /--devices.*'0' is invalid\. It must be a whole number from 1 to 16\.$/],
-    [["--devices", "99"], /--devices.*'99' is invalid\. It must be a whole number from 1 to 16\.$/],
+    [["--devices", "0"], /--devices.*'0' is invalid\. It must be a whole number from 1 to 64\.$/],
+    [["--devices", "99"], /--devices.*'99' is invalid\. It must be a whole number from 1 to 64\.$/],
     [["--devices", "two"], /--devices.*'two' is invalid/],
+    [["--devices", "4", "--replicas", "3"], /--devices 4 cannot be cut into 3 replicas of as many ranks/],
+    [["--shard-optimizer"], /--shard-optimizer is about several replicas; add --replicas$/],
     [["--devices", "16"], /llama-tiny has 10 layers, which cannot be cut into 16 stages$/],
     [["--model", "nope"], /--model.*"nope" is not one of llama-tiny, .*bert-tiny, .*mamba-tiny, .*resnet-tiny, .*\.$/],
     [["--data", join(folder, "missing")], /Cannot read --data .*missing: there is no such file$/],
