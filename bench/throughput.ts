@@ -59,6 +59,7 @@ interface Options {
   schedules: string[];
   policy?: PolicyText;
   repeats: number;
+  within?: number;
   samples?: number;
   recompute: RecomputeText;
   sums: SumsPolicy;
@@ -90,6 +91,11 @@ export const throughput = new Command("throughput")
     ),
   )
   .addOption(flag.repeats("pairs of steps for each schedule", 21))
+  .option(
+    "--within <share>",
+    "end before --repeats, once the 95 % interval of every gain reaches no further to either side: 0.02 is 2 %",
+    real(0.001, 0.5),
+  )
   .addOption(flag.samples("what fits about a minute"))
   .addOption(flag.recompute())
   .addOption(flag.sums())
@@ -107,7 +113,8 @@ export const throughput = new Command("throughput")
 async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { say } = out;
-  const { repeats, seed, recompute, sums, precision, latency, bandwidth, replicas = 1, shardOptimizer } = options;
+  const { repeats, within, seed, recompute, sums, precision, latency, bandwidth, replicas = 1, shardOptimizer } =
+    options;
   expectReplicas(undefined, options);
   const usual = loadPairs(options.schedules, ranksOf(options.devices, options), 2);
   const model = createModel(options.model);
@@ -154,6 +161,7 @@ async function run(options: Options): Promise<void> {
         samples,
         repeats,
         replicas,
+        ...(within === undefined ? {} : { within }),
         ...(transfer ? { transfer, exchange } : {}),
         onStep: (loss) => bar.step(`loss ${loss.toFixed(3)}`),
       }).finally(bar.done);

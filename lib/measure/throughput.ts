@@ -1,18 +1,31 @@
 /** Throughput of schedules with and without 2BP: many short steps, interleaved, and what their times are made of. */
 import { DeviceError } from "../gpu/device.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
-import { expectValue, positive } from "../rules.ts";
+import { expectValue, positive, type Rule } from "../rules.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
+import { ofAllDevices } from "../runtime/world.ts";
 import { type MakePipeline, type MeasurementOptions, startMeasurement } from "./measurement.ts";
 import type { ThroughputReport } from "./throughput_report.ts";
+import { isLookedAt, isWithin } from "./until.ts";
+
+const share: Rule = {
+  right: "a number above 0 and below 1",
+  accepts: (value) => typeof value === "number" && value > 0 && value < 1,
+};
 
 /** What to measure, and how often. */
 export interface ThroughputOptions extends MeasurementOptions {
-  /** Pairs of steps for each schedule, after one round that is not counted. */
+  /** Pairs of steps for each schedule, after one round that is not counted; with `within` the most. */
   readonly repeats: number;
+  /**
+   * How well each gain is to be known, as a share of it: 0.02 ends the measurement, before `repeats`, once the 95 % intervals of all gains
+   * reach no further than 2 % to either side. It is looked at after 12 pairs and each time after a third more. By simulation such an interval
+   * holds the true median in 92 to 97 of 100 runs.
+   */
+  readonly within?: number;
 }
 
-/** Steps that {@link measureThroughput} takes. */
+/** Steps that {@link measureThroughput} takes, at most. */
 export function countSteps({ pairs, repeats }: Pick<ThroughputOptions, "pairs" | "repeats">): number {
   return 2 * pairs.length * (repeats + 1);
 }
@@ -36,11 +49,21 @@ export async function measureThroughput(
   pipeline: Pipeline | MakePipeline,
   options: ThroughputOptions,
 ): Promise<ThroughputReport> {
-  const { repeats, ...others } = options;
+  const { repeats, within, ...others } = options;
   expectValue("measureThroughput: repeats", repeats, positive);
+  if (within !== undefined) expectValue("measureThroughput: within", within, share);
   const measurement = startMeasurement(set, pipeline, others);
   const finish = async () => {
-    for (let round = 0; round < repeats; round++) await measurement.round();
+    const ratios = new Map<number, number[]>();
+    for (let round = 1; round <= repeats; round++) {
+      for (const { pair, steps: [without, with2] } of await measurement.round()) {
+        ratios.set(pair, [...ratios.get(pair) ?? [], without.ms / with2.ms]);
+      }
+      if (within === undefined || !isLookedAt(round)) continue;
+      // Each process has its own clock: the first one's counts for all.
+      const isKnown = isWithin(ratios.values(), within);
+      if ((await ofAllDevices(set, set.devices.map(() => isKnown)))[0]) break;
+    }
     measurement.close();
   };
   try {
@@ -55,7 +78,7 @@ export async function measureThroughput(
       }
     }
     await finish();
-    return measurement.report();
+    return { ...measurement.report(), ...within === undefined ? {} : { within } };
   } finally {
     measurement.close();
   }

@@ -67,6 +67,8 @@ export interface ThroughputReport {
   readonly overheads?: Overheads;
   /** Device times that the predictions rest on, schedule by schedule. */
   readonly costs: Readonly<Record<string, MeasuredCosts>>;
+  /** How well each gain was to be known, as a share of it; absent where so many pairs were asked for. */
+  readonly within?: number;
   /** Counted steps in which gradients overflowed, so that nothing was updated; absent where there were none, as in f32. */
   readonly skipped?: number;
   /** Mean loss over the first and the last round of steps. */

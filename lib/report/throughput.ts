@@ -1,4 +1,5 @@
 /** A throughput run as tables and as a figure. */
+import type { Gain } from "../measure/gain.ts";
 import type { ThroughputReport, ThroughputRow } from "../measure/throughput_report.ts";
 import { certaintyNotes, rangeText } from "./certainty.ts";
 import type { Section, Table } from "./html.ts";
@@ -69,16 +70,27 @@ export function gainTable({ gains }: ThroughputReport): Table {
 
 /** What else there is to say, a sentence each. */
 export function throughputNotes(report: ThroughputReport): string[] {
-  const { loss, rows, apart, skipped } = report;
+  const { loss, rows, gains, apart, skipped, within } = report;
   return [
     "Gain: step time without 2BP over step time with, median of interleaved pairs. Predicted: simulated on the measured " +
     "device times of F, I, W and B.",
     ...joinedNote(rows),
     modeNote(report),
+    ...(within === undefined ? [] : [withinNote(gains, within)]),
     ...(apart ? [apartNote(apart)] : []),
     ...skippedNote(skipped),
     `Loss ${loss.first.toFixed(3)} in the first round, ${loss.last.toFixed(3)} in the last.`,
   ];
+}
+
+/** Whether gains are known as well as was asked for, in a sentence. */
+function withinNote(gains: readonly Gain[], within: number): string {
+  const share = `${Number((100 * within).toPrecision(3))} %`;
+  const wide = gains.filter(({ gain, interval }) => !interval || (interval[1] - interval[0]) / 2 > within * gain);
+  const until = `Measured until the 95 % interval of each gain reaches no further than ${share} to either side`;
+  if (wide.length === 0) return `${until}.`;
+  return `${until}: with these pairs not reached for ${wide.map(({ schedule }) => schedule).join(", ")}; ` +
+    "give more --repeats, or a quiet machine.";
 }
 
 /** What so many steps did not do, if there are any. */
