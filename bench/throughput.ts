@@ -134,7 +134,14 @@ async function run(options: Options): Promise<void> {
       const optimizer = adamw({ learningRate: 2e-3 });
       const make: MakePipeline = (placement) =>
         createPipeline(set, model, {
-          ...{ optimizer, placement, replicas, shardOptimizer, seed, recompute, sums, precision },
+          optimizer,
+          placement,
+          replicas,
+          shardOptimizer,
+          seed,
+          recompute,
+          sums,
+          precision,
         });
       for (const parts of cuts.values()) say(tableText(partitionTable(model, withRecompute(parts, recompute))));
       const samples = options.samples ?? await chooseSamples(make, source, usual, repeats, set.mode === "real");

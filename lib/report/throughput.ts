@@ -76,11 +76,20 @@ export function throughputNotes(report: ThroughputReport): string[] {
     "device times of F, I, W and B.",
     ...joinedNote(rows),
     modeNote(report),
+    ...replicasNote(report),
     ...(within === undefined ? [] : [withinNote(gains, within)]),
     ...(apart ? [apartNote(apart)] : []),
     ...skippedNote(skipped),
     `Loss ${loss.first.toFixed(3)} in the first round, ${loss.last.toFixed(3)} in the last.`,
   ];
+}
+
+/** What replicas add to a step, in a sentence, where there are several. */
+function replicasNote({ replicas, costs }: ThroughputReport): string[] {
+  if (replicas === undefined) return [];
+  const sums = Object.values(costs).flatMap((each) => each.sums?.sum ?? []).filter((time) => time > 0);
+  const longest = sums.length > 0 ? `, and the sum of a stage's gradients takes up to ${ms(Math.max(...sums))}` : "";
+  return [`${replicas} replicas share each batch: samples/s are those of all${longest}.`];
 }
 
 /** Whether gains are known as well as was asked for, in a sentence. */

@@ -6,6 +6,7 @@ import { startMeasurement } from "../../lib/measure/measurement.ts";
 import { measureStepCosts } from "../../lib/measure/step_costs.ts";
 import { medianSums, sumsOfStep } from "../../lib/measure/sums.ts";
 import { measureThroughput } from "../../lib/measure/throughput.ts";
+import { throughputNotes } from "../../lib/report/throughput.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -86,6 +87,13 @@ test("four real devices are two replicas of two ranks: twice the samples, sums t
     const { stages, sums } = report.costs["1f1b-1"];
     assert.equal(stages.length, 2);
     assert.ok(sums!.sum.length === 2 && sums!.sum.every((ms) => ms > 0 && ms < 10_000), JSON.stringify(sums));
+    assert.ok(
+      throughputNotes(report).includes(
+        `2 replicas share each batch: samples/s are those of all, and the sum of a stage's gradients takes up to ${
+          Math.max(...sums!.sum).toFixed(2)
+        } ms.`,
+      ),
+    );
     const costs = await measureStepCosts(set, pipeline, pair.base, { source, samples: 1, repeats: 1 });
     for (const stage of [0, 1]) {
       assert.ok(costs.sum!(stage, stage) > 0 && costs.sum!(stage, stage) < 10_000);
