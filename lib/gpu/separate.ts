@@ -13,8 +13,7 @@ const targetMs = 20;
 /** Both at once take 0.5 of the sum of each alone on separate hardware, 1 on shared. */
 export const threshold = 0.8;
 
-/** Odd, so that one of them is the median. */
-const turns = 5;
+const turns = 9;
 
 /** Whether two devices share their hardware. Measures for about half a second; the devices must be idle. */
 export async function shareHardware(a: Device, b: Device): Promise<boolean> {
@@ -24,15 +23,27 @@ export async function shareHardware(a: Device, b: Device): Promise<boolean> {
 /** How long work takes that is given to both at once, as a share of what it takes one after the other: 0.5 at best, 1 where they share. */
 export async function timeTogether(a: Device, b: Device): Promise<number> {
   let rounds = 64;
-  while (await timed(rounds, a) < targetMs && rounds < 2 ** 24) rounds *= 2;
+  await timed(rounds, a); // compiles the kernel, which is no measure of its length
   await timed(rounds, b);
-  // By turns: a machine that does something else meanwhile slows what is compared alike.
-  const ratios: number[] = [];
+  while (Math.min(await timed(rounds, a), await timed(rounds, a)) < targetMs && rounds < 2 ** 24) rounds *= 2;
+  const times: Turn[] = [];
   for (let turn = 0; turn < turns; turn++) {
-    const both = await timed(rounds, a, b);
-    ratios.push(both / (await timed(rounds, a) + await timed(rounds, b)));
+    times.push({ both: await timed(rounds, a, b), first: await timed(rounds, a), second: await timed(rounds, b) });
   }
-  return ratios.sort((x, y) => x - y)[(turns - 1) / 2];
+  return shareOfTimes(times);
+}
+
+/** Milliseconds of the same work given to both devices at once, and to each alone. */
+interface Turn {
+  readonly both: number;
+  readonly first: number;
+  readonly second: number;
+}
+
+/** Whatever else a machine does only ever adds to a time: the shortest of several is what the hardware takes. */
+export function shareOfTimes(times: readonly Turn[]): number {
+  const shortest = (name: keyof Turn) => Math.min(...times.map((turn) => turn[name]));
+  return shortest("both") / (shortest("first") + shortest("second"));
 }
 
 async function timed(rounds: number, ...devices: Device[]): Promise<number> {
