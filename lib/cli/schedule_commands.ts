@@ -36,6 +36,7 @@ import { simulate } from "../schedules/price/simulate.ts";
 import { search, type SearchResult } from "../schedules/search/search.ts";
 import { forwardOnly } from "../schedules/transforms/forward_only.ts";
 import { plainMakespan } from "../schedules/transforms/plain.ts";
+import { recomputeAhead } from "../schedules/transforms/recompute_ahead.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
 import { onNextInterrupt } from "./endings.ts";
 import { type ExportFlags, exportFlags, exportTo } from "./export_command.ts";
@@ -54,8 +55,8 @@ import { sizesOf } from "../schedules/check/sizes.ts";
 const chunked = zoo.filter(({ isChunked }) => isChunked).map(({ name, chunks }) => `${name} (default: ${chunks})`).join(
   ", ",
 );
-const defaultCosts = { f: 1, i: 1, w: 1, b: NaN, comm: 0, host: 0 };
-const defaultMemory = { activations: 1, released: 0, derivatives: 1 };
+const defaultCosts = { f: 1, i: 1, w: 1, b: NaN, r: 0, comm: 0, host: 0 };
+const defaultMemory = { activations: 1, released: 0, derivatives: 1, recomputed: 0 };
 
 /** How many ranks and stages a schedule has. */
 interface Sizes {
@@ -69,6 +70,7 @@ interface Flags extends ReplicaFlags {
   chunks?: number;
   twoStage?: boolean;
   forwardOnly?: boolean;
+  recomputeAhead?: boolean;
   policy?: PolicyText;
   width?: number;
   costs?: typeof defaultCosts;
@@ -158,8 +160,8 @@ function sizes(command: Command): Command {
     .option("--chunks <v>", `stages on each rank, for ${chunked}`, integer(1, 64))
     .option(
       "--costs <pairs>",
-      "time of F, I, W and B on a stage, of a transfer, and of the host for each action " +
-        "(default: f=1,i=1,w=1,comm=0,host=0, and b=i+w)",
+      "time of F, I, W and B on a stage, of what of I and B recomputes, of a transfer, and of the host for each action " +
+        "(default: f=1,i=1,w=1,r=0,comm=0,host=0, and b=i+w)",
       pairs(defaultCosts),
     )
     .option(
@@ -169,8 +171,8 @@ function sizes(command: Command): Command {
     )
     .option(
       "--memory <pairs>",
-      "what a stage holds: activations from F on, the part released after I, derivatives from I to W " +
-        "(default: activations=1,released=0,derivatives=1)",
+      "what a stage holds: activations from F on, the part released after I, derivatives from I to W, what is recomputed ahead from R to I " +
+        "(default: activations=1,released=0,derivatives=1,recomputed=0)",
       pairs(defaultMemory),
     );
 }
@@ -178,6 +180,10 @@ function sizes(command: Command): Command {
 function transforms(command: Command): Command {
   return command
     .addOption(flag.twoStage())
+    .option(
+      "--recompute-ahead",
+      "before each I and B an R of its own, which recomputes while the gradient is on its way",
+    )
     .option("--forward-only", "the forward passes alone, as an evaluation runs them")
     .addOption(flag.policy("fill"))
     .addOption(flag.width(65_536));
@@ -205,8 +211,8 @@ function costsOf({ costs = defaultCosts }: Flags, cluster: Cluster | undefined, 
     }
     return clusterCosts(cluster);
   }
-  const { f, i, w, b, comm, host } = costs;
-  const stage = Number.isNaN(b) ? { f, i, w } : { f, i, w, b };
+  const { f, i, w, b, r, comm, host } = costs;
+  const stage = Number.isNaN(b) ? { f, i, w, r } : { f, i, w, b, r };
   const priced = stageCosts(Array.from({ length: stages }, () => stage), comm);
   return host > 0 ? withHostOverhead(priced, host) : priced;
 }
@@ -263,19 +269,26 @@ function memoryOf({ memory = defaultMemory }: Flags): Memory {
   if (memory.released > memory.activations) {
     throw new UserError(`--memory releases ${memory.released} of ${memory.activations} activations; it cannot be more`);
   }
-  return () => memory;
+  const { recomputed, ...rest } = memory;
+  return () => ({ ...rest, ahead: { activations: recomputed } });
 }
 
 /** The schedule that the flags ask for, with its price; before it the one without 2BP, where they ask for 2BP. */
 function price(name: string, flags: Flags): Priced[] {
   const { policy, width } = flags;
   const cluster = clusterGiven(flags);
-  const loaded = scheduleOf(name, flags, cluster), base = flags.forwardOnly ? forwardOnly(loaded) : loaded;
+  const loaded = scheduleOf(name, flags, cluster);
+  const base = flags.forwardOnly ? forwardOnly(loaded) : flags.recomputeAhead ? recomputeAhead(loaded) : loaded;
   if (flags.forwardOnly && flags.twoStage) {
     throw new UserError("--two-stage splits backward passes, and --forward-only leaves none: give one of the two");
   }
   if (!flags.twoStage && (policy || width)) {
     throw new UserError(`${policy ? "--policy" : "--width"} says how --two-stage places W; add --two-stage`);
+  }
+  if (flags.forwardOnly && flags.recomputeAhead) {
+    throw new UserError(
+      "--recompute-ahead is for backward passes, and --forward-only leaves none: give one of the two",
+    );
   }
   const own = costsOf(flags, cluster, base.name, sizesOf(base));
   const memory = memoryOf(flags);

@@ -22,7 +22,7 @@ export function formatLists(lists: Lists): string {
 export function parseLists(text: string): Lists {
   return text.split("_").map((row) =>
     row === "" ? [] : row.split(".").map((cell): Action => {
-      const [, stage, kind, microbatches] = /^(\d{1,6})([FIWB])(\d{1,6}(?:-\d{1,6})*)$/.exec(cell) ?? [];
+      const [, stage, kind, microbatches] = /^(\d{1,6})([FIWBR])(\d{1,6}(?:-\d{1,6})*)$/.exec(cell) ?? [];
       if (!kind) throw new UserError(`${quoted(cell)} is no action; one is written as 0F3, or 0W2-3`);
       return { stage: Number(stage), kind: kind as Kind, microbatches: microbatches.split("-").map(Number) };
     })

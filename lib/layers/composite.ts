@@ -4,13 +4,16 @@ import type { Tensor } from "../tensor.ts";
 import { frozenPart } from "./frozen.ts";
 import type { Layer, Reads } from "./layer.ts";
 import type { Parameter } from "./parameter.ts";
-import { backwardWeight } from "./run.ts";
+import { backwardWeight, recompute } from "./run.ts";
 import type { Saved } from "./saved.ts";
 import { isRead, type Reading } from "./sums.ts";
 
 /** What a composite says of itself; the rest follows from its parts. */
-export interface Own
-  extends Pick<Layer, "pieces" | "outputShape" | "flops" | "forward" | "backwardInput" | "freeze" | "withParts"> {
+export interface Own extends
+  Pick<
+    Layer,
+    "pieces" | "outputShape" | "flops" | "forward" | "backwardInput" | "recompute" | "freeze" | "withParts"
+  > {
   /** Where x and dy are read, and side inputs besides those of the parts. */
   readonly reads: Reads;
   /** Parameters besides those of the parts. */
@@ -21,17 +24,24 @@ export interface Own
 
 /**
  * A layer of `parts`, each of which keeps under its name (its index, in a list): parameters, state and side inputs are theirs, and so
- * is `backwardWeight`, in the order given. How x gets through them, and dy back, `own` says, with `saved.child(name)` for each. Where
+ * are `recompute` and `backwardWeight`, in the order given. How x gets through them, and dy back, `own` says, with `saved.child(name)` for each. Where
  * it says how it is made of other parts, and has no parameters besides theirs, it can be frozen as they can.
  */
 export function composed(parts: readonly Layer[] | Readonly<Record<string, Layer | undefined>>, own: Own): Layer {
   const named = Object.entries(parts).filter((part): part is [string, Layer] => part[1] !== undefined);
-  const layers = named.map(([, layer]) => layer);
+  const layers = named.map(([, layer]) => layer), recomputing = named.filter(([, layer]) => layer.recompute);
   const sides = [...layers, own].flatMap(({ reads }) => reads.sides ?? []);
   const { withParts, parameters = [] } = own;
   return {
     ...withParts && parameters.length === 0
       ? { freeze: (isFrozen) => withParts((part) => frozenPart(part, isFrozen)) }
+      : {},
+    ...recomputing.length > 0
+      ? {
+        recompute(saved: Saved) {
+          for (const [name, layer] of recomputing) recompute(layer, saved.child(name));
+        },
+      }
       : {},
     ...own,
     parameters: [...layers.flatMap(({ parameters }) => parameters), ...parameters],

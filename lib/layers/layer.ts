@@ -17,6 +17,8 @@ export interface Flops {
   readonly w: number;
   /** Full backward, where that is not I and W one after the other: what both recompute is recomputed once. */
   readonly b?: number;
+  /** The part of `i`, and of `b`, that recomputes: what {@link Layer.recompute} runs ahead of them; none when absent. */
+  readonly ahead?: number;
   /** A forward that is run only for what it keeps, where that is less than `f`: see `Saved.unread`. */
   readonly recompute?: number;
   /** The part of `i` that makes sums which only W reads, and what W takes where it makes them: see `Saved.sums`. */
@@ -25,13 +27,14 @@ export interface Flops {
 
 /** The work of several parts, one after another: in a forward that recomputes, the last may be spared. */
 export function addFlops(...parts: readonly Flops[]): Flops {
-  let f = 0, i = 0, w = 0, b = 0;
+  let f = 0, i = 0, w = 0, b = 0, ahead = 0;
   const sums = { i: 0, w: 0 };
   for (const part of parts) {
     f += part.f;
     i += part.i;
     w += part.w;
     b += part.b ?? part.i + part.w;
+    ahead += part.ahead ?? 0;
     sums.i += part.sums?.i ?? 0;
     sums.w += part.sums?.w ?? 0;
   }
@@ -40,6 +43,7 @@ export function addFlops(...parts: readonly Flops[]): Flops {
     ...{ f, i, w },
     ...parts.some((part) => part.b !== undefined) ? { b } : {},
     ...parts.some((part) => part.sums) ? { sums } : {},
+    ...ahead > 0 ? { ahead } : {},
     ...recompute < last ? { recompute: f - last + recompute } : {},
   };
 }
@@ -120,6 +124,11 @@ export interface Layer {
    * `dx` (first layer of stage 0) that work is skipped. Afterwards `saved` holds only what `backwardWeight` needs.
    */
   backwardInput(dx: Tensor | undefined, dy: Tensor, saved: Saved): void;
+  /**
+   * Runs what `backwardInput` of this micro-batch would recompute first, ahead of it: an R of the schedule. Absent where nothing is
+   * recomputed.
+   */
+  recompute?(saved: Saved): void;
   /**
    * Backward-p2: adds the gradients with respect to the parameters of any number of micro-batches; scratch comes from the first.
    * Absent where there are no parameters, and not called where none is trained. The caller clears `saved` afterwards.

@@ -47,6 +47,8 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
     return recomputed(layer, what === "both" ? "activations" : "none");
   }
   const inI = what !== "derivatives";
+  /** Of each micro-batch on its way the type of y, and those of which what I reads has been recomputed ahead of it. */
+  const types = new WeakMap<Saved, DType>(), ahead = new WeakSet<Saved>();
   /** Whether W recomputes. */
   const inW = ({ delayed }: Saved) => what !== "activations" && delayed;
   /** A W that recomputes I lets it make the sums: the option says nothing there. */
@@ -60,6 +62,10 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
     saved.run(() => forward(layer, saved.scratch(layer.outputShape(x.shape), dtype, "activations"), x, store));
   }
 
+  /** Where I keeps, until it is done, what it recomputes, or an R ahead of it. */
+  const storeOf = (saved: Saved) =>
+    saved.child("layer", { recomputing: inI, unread: inI, ...inW(saved) ? { group: alone(saved) } : {} });
+
   const kept = composed({ layer }, {
     ...piecesOf(layer),
     reads: { ...layer.reads, input: read(layer.reads.input), gradient: read(layer.reads.gradient) },
@@ -69,12 +75,12 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
       if (inI || inW(saved)) saved.keep("x", x);
       forward(layer, y, x, saved.child("layer", inI || inW(saved) ? { group: alone(saved) } : {}));
       if (inI) saved.dropChild("layer");
+      types.set(saved, y.dtype);
     },
     backwardInput(dx, dy, saved) {
-      const later = inW(saved);
-      const store = saved.child("layer", { recomputing: inI, unread: inI, ...later ? { group: alone(saved) } : {} });
+      const later = inW(saved), store = storeOf(saved);
       if (dx || !later) { // without dx only the derivatives are left to make, and those W will make
-        if (inI) recomputeForward(saved, store, dy.dtype);
+        if (inI && !ahead.delete(saved)) recomputeForward(saved, store, dy.dtype);
         backwardInput(layer, dx, dy, store);
       }
       if (later) {
@@ -82,6 +88,14 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
         saved.keep("dy", dy);
       } else if (inI) saved.drop("x");
     },
+    ...inI
+      ? {
+        recompute(saved: Saved) {
+          recomputeForward(saved, storeOf(saved), types.get(saved)!);
+          ahead.add(saved);
+        },
+      }
+      : {},
     withParts: (change) => recomputed(change(layer), what),
   });
   return {
@@ -106,5 +120,9 @@ export function recomputed(layer: Layer, what: Recompute): Layer {
 
 function withRecomputed({ f, i, w, b = i + w, recompute = f, sums }: Flops, what: Recompute): Flops {
   const [inI, inW] = [what !== "derivatives" ? recompute : 0, what !== "activations" ? recompute + i : 0];
-  return { f, i: i + inI, w: w + inW, b: b + inI, ...sums && what === "activations" ? { sums } : {} };
+  return {
+    ...{ f, i: i + inI, w: w + inW, b: b + inI },
+    ...sums && what === "activations" ? { sums } : {},
+    ...inI > 0 ? { ahead: inI } : {},
+  };
 }

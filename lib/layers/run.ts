@@ -29,6 +29,11 @@ export function backwardInput(
   saved.run(() => (layer as ResidualNorm).backwardInput(dx, dy, saved, residual));
 }
 
+/** Runs {@link Layer.recompute}, where there is something to recompute. */
+export function recompute(layer: Layer, saved: Saved): void {
+  saved.run(() => layer.recompute?.(saved));
+}
+
 /** Runs {@link Layer.backwardWeight} for one micro-batch or more: adds to the parameters' gradients, unless all are frozen. */
 export function backwardWeight(layer: Layer, saved: readonly Saved[]): void {
   const { parameters } = layer;

@@ -15,6 +15,8 @@ export interface MeasuredStage {
   readonly b: number;
   /** Weight gradient by the number of micro-batches it concatenates. */
   readonly w: Readonly<Record<number, number>>;
+  /** What of I and of B recomputes, where an R has run ahead of them; it is part of `i` and `b`. */
+  readonly r?: number;
 }
 
 /** Costs of a pipeline: each stage's actions, and each rank's end of the step. */
@@ -61,7 +63,13 @@ export function createCostCollector(
   return {
     add(schedule, intervals) {
       schedule.actions.forEach((actions, rank) => {
-        actions.forEach((action, index) => enter(keyOf(action), intervals[rank][index]));
+        const ahead = new Set<string>();
+        actions.forEach((action, index) => {
+          const { kind, stage, microbatches: [microbatch] } = action, cell = `${stage} ${microbatch}`;
+          if (kind === "R") ahead.add(cell);
+          const isShorter = (kind === "I" || kind === "B") && ahead.has(cell);
+          enter(`${keyOf(action)}${isShorter ? " after R" : ""}`, intervals[rank][index]);
+        });
         if (intervals[rank].length > actions.length + 1) {
           enter(`optimizer ${rank}`, endOf(intervals[rank], actions.length));
         }
@@ -74,7 +82,14 @@ export function createCostCollector(
           const [kind, of_, width] = key.split(" ");
           if (kind === "W" && Number(of_) === stage) w[Number(width)] = of(key);
         }
-        return { f: of(`F ${stage} 1`), i: of(`I ${stage} 1`), b: of(`B ${stage} 1`), w };
+        const r = durations.has(`R ${stage} 1`) ? of(`R ${stage} 1`) : undefined;
+        /** With all that it recomputes, whether that was measured in it or ahead of it. */
+        const backward = (kind: "I" | "B") =>
+          r === undefined || durations.has(`${kind} ${stage} 1`)
+            ? of(`${kind} ${stage} 1`)
+            : r + of(`${kind} ${stage} 1 after R`);
+        const known = { f: of(`F ${stage} 1`), i: backward("I"), b: backward("B"), w };
+        return r === undefined ? known : { ...known, r };
       }),
       optimizer: Array.from({ length: devices }, (_, rank) => of(`optimizer ${rank}`)),
       ...(optimizerAfter ? { optimizerAfter } : {}),
@@ -103,12 +118,14 @@ export function simulatorCosts(
 ): Costs {
   const costs: Costs = {
     duration({ kind, stage, microbatches: { length } }) {
-      const { f, i, b, w } = stages[stage];
+      const { f, i, b, w, r = 0 } = stages[stage];
       if (kind === "F") return f;
+      if (kind === "R") return r;
       if (kind === "I") return i;
       if (kind === "B") return b;
       return batching ? w[length] : length * (w[1] ?? Math.max(0, b - i));
     },
+    ahead: (stage) => stages[stage].r ?? 0,
     transfer,
     tail: (rank) => optimizer[rank] || 0,
     tailAfter: (rank) => optimizerAfter?.[rank] ?? [],

@@ -9,7 +9,7 @@ import { partition } from "../runtime/partition.ts";
 import { withRecompute } from "../runtime/recompute.ts";
 import { sumsOf } from "../runtime/sums.ts";
 import { expectValue, listOf, positive, whole } from "../rules.ts";
-import type { SlotMemory, StageMemory } from "../schedules/price/memory.ts";
+import type { AheadMemory, SlotMemory, StageMemory } from "../schedules/price/memory.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import { bytesOf } from "../tensor.ts";
 import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
@@ -54,7 +54,10 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   if (options.placement !== undefined) expectValue("stageMemories: placement", options.placement, listOf(whole(0)));
   const parts = options.parts ?? partition(model, options.placement?.length ?? options.stages ?? 1);
   const placement = options.placement ?? parts.map((_, stage) => stage);
-  const { schedule, tried } = trial(placement, width);
+  const recomputing = withRecompute(parts, options.recompute).map((layers) =>
+    layers.some(({ recompute }) => recompute)
+  );
+  const { schedule, tried } = trial(placement, width, recomputing.includes(true));
   const { devices, microbatches } = sizesOf(schedule);
   const pipeline = dryPipeline(model, devices, { ...options, parts, placement });
   let timelines: readonly (readonly LedgerPoint[])[];
@@ -77,6 +80,7 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
       ? { losses: taken(stage, "F", tried.alone).before.workspace / microbatches }
       : {}),
     ...inFlight(stage, handed, taken, tried),
+    ...recomputing[stage] ? { ahead: heldAhead(stage, handed, taken, tried) } : {},
     input: {
       F: handed.isHanded(stage) ? handed.inputs.F[stage] : inputs[stage].F.bytes,
       I: handed.isHanded(stage + 1) ? handed.inputs.I[stage] : inputs[stage].I.bytes,
@@ -164,6 +168,19 @@ function inFlight(
       I: i.need - i.change.derivatives,
       W: w.need,
       B: taken(stage, "B", whole).need - given.I(stage),
+    },
+  };
+}
+
+/** What an R takes ahead of a backward, and what that needs then. */
+function heldAhead(stage: number, { given }: Handed, taken: TakenBy, { alone, ahead }: Tried): AheadMemory {
+  const { need, change } = taken(stage, "R", ahead.I);
+  return {
+    activations: change.activations,
+    workspace: {
+      R: need - change.activations,
+      I: taken(stage, "I", ahead.I).need - taken(stage, "I", alone).change.derivatives,
+      B: taken(stage, "B", ahead.B).need - given.I(stage),
     },
   };
 }

@@ -13,16 +13,22 @@ export interface Tried {
   readonly atOnce: number;
   /** Two, three and so on, which share their W. */
   readonly groups: readonly (readonly number[])[];
+  /** An R runs ahead of its I, and of its B: those of `alone` and `whole` where nothing is recomputed. */
+  readonly ahead: { readonly I: number; readonly B: number };
 }
 
-/** The micro-batches one after another, on all stages, with groups of up to `width`. */
-export function trial(placement: readonly number[], width: number): { schedule: Schedule; tried: Tried } {
+/** The micro-batches one after another, on all stages, with groups of up to `width`; with `recomputes` some stage does so in its I. */
+export function trial(
+  placement: readonly number[],
+  width: number,
+  recomputes: boolean,
+): { schedule: Schedule; tried: Tried } {
   const hasNeighbours = placement.some((rank, stage) => rank === placement[stage + 1]);
   const [alone, whole, atOnce] = [0, 1, hasNeighbours ? 2 : 0];
   const groups: number[][] = [];
-  for (let size = 2, next = hasNeighbours ? 3 : 2; size <= width; next += size++) {
-    groups.push(Array.from({ length: size }, (_, at) => next + at));
-  }
+  let next = hasNeighbours ? 3 : 2;
+  for (let size = 2; size <= width; next += size++) groups.push(Array.from({ length: size }, (_, at) => next + at));
+  const ahead = recomputes ? { I: next, B: next + 1 } : { I: alone, B: whole };
   const phases: (readonly [Kind, ...number[]])[][] = [
     [["F", alone]],
     [["I", alone]],
@@ -35,6 +41,10 @@ export function trial(placement: readonly number[], width: number): { schedule: 
     for (const kind of ["F", "I"] as const) for (const microbatch of group) phases.push([[kind, microbatch]]);
     phases.push([["W", ...group]]);
   }
+  if (recomputes) {
+    phases.push([["F", ahead.I]], [["R", ahead.I]], [["I", ahead.I]], [["W", ahead.I]]);
+    phases.push([["F", ahead.B]], [["R", ahead.B]], [["B", ahead.B]]);
+  }
   const actions: Action[][] = Array.from({ length: Math.max(...placement) + 1 }, () => []);
   for (const phase of phases) {
     const isForward = phase[0][0] === "F";
@@ -43,7 +53,7 @@ export function trial(placement: readonly number[], width: number): { schedule: 
       for (const [kind, ...microbatches] of phase) actions[placement[stage]].push({ kind, stage, microbatches });
     }
   }
-  return { schedule: { name: "trial", placement, actions }, tried: { alone, whole, atOnce, groups } };
+  return { schedule: { name: "trial", placement, actions }, tried: { alone, whole, atOnce, groups, ahead } };
 }
 
 /** What an action took. */

@@ -45,8 +45,8 @@ export function stageWork(model: Model, options: StageWorkOptions): readonly Sta
   const sums = sumsOf(options.sums, parts.length);
   return withRecompute(parts, recompute).map((layers, stage) => {
     const layer = sequential(layers);
-    const { f, i, w, b = i + w } = withSums(layer.flops(shape), sums[stage]);
+    const { f, i, w, b = i + w, ahead } = withSums(layer.flops(shape), sums[stage]);
     shape = layer.outputShape(shape);
-    return { f, i, w, b };
+    return { f, i, w, b, ...ahead !== undefined && { r: ahead } };
   });
 }

@@ -7,7 +7,7 @@ import type { Segment, StepAccount } from "../measure/explain/account.ts";
 import type { Explanation } from "../measure/explain/explain.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Span } from "../schedules/price/simulate.ts";
-import { formatAction, type Kind } from "../schedules/schedule.ts";
+import { formatAction, kinds } from "../schedules/schedule.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { rangeText } from "./certainty.ts";
 import { accountFigure, alternativeName, gainsFigure } from "./explanation_figures.ts";
@@ -20,7 +20,6 @@ import { variantOf } from "./variant.ts";
 
 const ms = (time: number) => time.toFixed(2);
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
-const kinds: readonly Kind[] = ["F", "I", "W", "B"];
 
 /** The step of median length. */
 export function typicalStep({ steps, typical }: Explanation): StepAccount {

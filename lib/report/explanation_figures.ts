@@ -1,6 +1,6 @@
 /** Figures of a traced step: where it goes, and what else would bring what. */
 import type { Alternative, Explanation } from "../measure/explain/explain.ts";
-import type { Kind } from "../schedules/schedule.ts";
+import { kinds } from "../schedules/schedule.ts";
 import { type Figure, kindColours, kindNames } from "./style.ts";
 import { variantOf } from "./variant.ts";
 
@@ -30,9 +30,7 @@ export function accountFigure({ steps, typical, schedule }: Explanation): Figure
     hovertemplate: `${what}: %{x:.2f} ms<extra>%{y}</extra>`,
   });
   const bars = [
-    ...(["F", "I", "W", "B"] as Kind[]).map((kind) =>
-      bar(kindNames[kind], kindColours[kind], ranks.map(({ compute }) => compute[kind]))
-    ),
+    ...kinds.map((kind) => bar(kindNames[kind], kindColours[kind], ranks.map(({ compute }) => compute[kind]))),
     bar("waits", otherColours.waits, ranks.map(({ waiting }) => waiting)),
     bar("messages", otherColours.messages, ranks.map(({ messages }) => messages)),
     bar("host", otherColours.host, ranks.map(({ host }) => host)),

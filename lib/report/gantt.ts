@@ -1,5 +1,5 @@
 import type { Mode } from "../gpu/devices.ts";
-import { type Action, formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
+import { type Action, formatAction, kinds, type Schedule } from "../schedules/schedule.ts";
 import { categories } from "../memory.ts";
 import type { MemoryPoint, RankMemory } from "../schedules/price/memory_timeline.ts";
 import { checkSpans } from "../schedules/check/spans.ts";
@@ -116,7 +116,7 @@ function bars(
   const track = sums.length > 0 ? { at: -0.1, width: 0.6 } : { at: 0, width: 0.82 };
   const critical = new Set(criticalPath);
   const first = schedule.actions.map((_, rank) => schedule.placement.indexOf(rank));
-  const traces = (["F", "I", "W", "B"] as Kind[]).map((kind) => {
+  const traces = kinds.map((kind) => {
     const own = spans.filter(({ action }) => action.kind === kind);
     return own.length === 0 ? [] : [{
       type: "bar",

@@ -16,7 +16,13 @@ export interface GanttTextOptions {
 
 /** Foreground and background in the 256 colours of a terminal, near those of the figures; the last of sums. */
 const ansiOfSums = "38;5;231;48;5;59";
-const ansi = { F: "38;5;231;48;5;25", I: "38;5;16;48;5;221", W: "38;5;16;48;5;72", B: "38;5;16;48;5;175" };
+const ansi = {
+  F: "38;5;231;48;5;25",
+  I: "38;5;16;48;5;221",
+  W: "38;5;16;48;5;72",
+  B: "38;5;16;48;5;175",
+  R: "38;5;16;48;5;153",
+};
 
 /**
  * A step as lines of text: one line a rank, each action its kind and micro-batch over its time, blanks where the rank

@@ -5,7 +5,7 @@
  */
 
 import { sizesOf } from "../schedules/check/sizes.ts";
-import { formatAction, type Kind, type Schedule } from "../schedules/schedule.ts";
+import { formatAction, type Kind, kinds, type Schedule } from "../schedules/schedule.ts";
 import type { Costs } from "../schedules/price/costs.ts";
 import type { Memory } from "../schedules/price/memory.ts";
 import { peakMemory } from "../schedules/price/peak_memory.ts";
@@ -163,9 +163,7 @@ export function criticalPathText({ criticalPath, makespan, sums: summed }: Simul
     sums[action.kind] = (sums[action.kind] ?? 0) + end - start;
     busy += end - start;
   }
-  const parts = (["F", "I", "W", "B"] as Kind[]).filter((kind) => sums[kind]).map((kind) =>
-    `${kind} ${time(sums[kind]!)}`
-  );
+  const parts = kinds.filter((kind) => sums[kind]).map((kind) => `${kind} ${time(sums[kind]!)}`);
   if (makespan - busy > 1e-9 * makespan) {
     parts.push(`transfers${summed.length > 0 ? ", sums" : ""} and tail ${time(makespan - busy)}`);
   }

@@ -8,10 +8,16 @@ import type { Kind } from "../schedules/schedule.ts";
 import type { Category } from "../memory.ts";
 
 /**
- * Colours of the four kinds of action, after Okabe and Ito: they differ in lightness as well as in hue, so that they
+ * Colours of the kinds of action, after Okabe and Ito: they differ in lightness as well as in hue, so that they
  * hold in grey print and for colour-blind readers.
  */
-export const kindColours: Readonly<Record<Kind, string>> = { F: "#0072b2", I: "#f0c24b", W: "#4db592", B: "#e39bc4" };
+export const kindColours: Readonly<Record<Kind, string>> = {
+  F: "#0072b2",
+  I: "#f0c24b",
+  W: "#4db592",
+  B: "#e39bc4",
+  R: "#a6d8f0",
+};
 
 /** Colour of text on those. */
 export const kindTextColours: Readonly<Record<Kind, string>> = {
@@ -19,14 +25,16 @@ export const kindTextColours: Readonly<Record<Kind, string>> = {
   I: "#1a1a1a",
   W: "#1a1a1a",
   B: "#1a1a1a",
+  R: "#1a1a1a",
 };
 
-/** What the four kinds are called in legends. */
+/** What the kinds are called in legends. */
 export const kindNames: Readonly<Record<Kind, string>> = {
   F: "F: forward",
   I: "I: input gradient",
   W: "W: weight gradient",
   B: "B: full backward",
+  R: "R: recomputed ahead",
 };
 
 /** Colour of sums over replicas, grey: they are no work of the rank's. */

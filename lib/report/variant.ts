@@ -7,7 +7,8 @@ export function variantOf(schedule: Schedule): string {
   const { name, policy } = schedule;
   const { split, width } = sizesOf(schedule);
   const how = policy ? `2BP ${policy}` : split ? "split" : "";
-  return [name, how, width > 1 ? `width ${width}` : ""].filter(Boolean).join(", ");
+  const ahead = schedule.actions.some((list) => list.some(({ kind }) => kind === "R"));
+  return [name, how, width > 1 ? `width ${width}` : "", ahead ? "recomputed ahead" : ""].filter(Boolean).join(", ");
 }
 
 /** The cell of the column "2BP". */

@@ -1,8 +1,8 @@
 /** One action of a schedule: what it receives, records and sends. */
-import { backwardInput, backwardWeight, forward } from "../layers/run.ts";
+import { backwardInput, backwardWeight, forward, recompute } from "../layers/run.ts";
 import { lossBackward, lossForward } from "../losses/run.ts";
 import { alignment } from "../memory.ts";
-import { B, F, inputOf, outputOf, type Program, W } from "../schedules/program.ts";
+import { B, F, inputOf, outputOf, type Program, R, W } from "../schedules/program.ts";
 import { empty, fromArray, release, type Tensor, view } from "../tensor.ts";
 import { microbatchOf } from "../train/data.ts";
 import { actionAt, awaited, endStay, given, incoming, outgoing, passOn, savedOf, uploadInput } from "./in_flight.ts";
@@ -29,7 +29,10 @@ interface Prepared {
 export async function runAction(run: Run, node: number): Promise<void> {
   const { program, rank } = run;
   const { device } = rank;
-  if (isIdle(program, node, rank)) return endStay(run, node);
+  if (isIdle(program, node, rank)) {
+    if (program.kind[node] === W) endStay(run, node);
+    return;
+  }
   const input = inputOf(program, node), output = outputOf(program, node);
   const { arriving, leaving } = recordPass(
     rank,
@@ -58,15 +61,18 @@ export async function runAction(run: Run, node: number): Promise<void> {
   }
 }
 
-/** Whether an action is the W of a stage that trains nothing: it computes nothing, and is not submitted. */
+/** Whether an action is the W of a stage that trains nothing, or the R of one that recomputes nothing: it is not submitted. */
 export function isIdle({ kind, stage }: Program, node: number, { stages }: Pick<Rank, "stages">): boolean {
-  return kind[node] === W && stages.get(stage[node])!.blocks.length === 0;
+  if (kind[node] !== W && kind[node] !== R) return false;
+  const { blocks, layer } = stages.get(stage[node])!;
+  return kind[node] === W ? blocks.length === 0 : layer.recompute === undefined;
 }
 
 function prepare(run: Run, node: number, input: number, output: number): Prepared {
   const { kind } = run.program;
   if (kind[node] === F) return prepareForward(run, node, input, output);
   if (kind[node] === W) return { record: () => recordBackwardWeight(run, node) };
+  if (kind[node] === R) return { record: () => recordRecompute(run, node) };
   return prepareBackward(run, node, input, output);
 }
 
@@ -142,6 +148,12 @@ function prepareBackward(run: Run, node: number, input: number, output: number):
       if (program.kind[node] === B) recordBackwardWeight(run, node);
     },
   };
+}
+
+/** Records what the I or B of the action's micro-batch would recompute first. */
+function recordRecompute(run: Run, node: number): void {
+  const { stage, microbatch } = run.program;
+  recompute(run.rank.stages.get(stage[node])!.layer, savedOf(run, stage[node], microbatch[node]));
 }
 
 /** Records the weight gradient of all the action's micro-batches, and ends their stay. */

@@ -64,6 +64,7 @@ export {
   NOTHING,
   outputOf,
   type Program,
+  R,
   REDUCE,
   type StepEnd,
   SUM,
@@ -82,6 +83,7 @@ export { mergeBackward } from "./transforms/merge.ts";
 export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./transforms/pair.ts";
 export { formatPolicy, parsePolicy, policies, type Policy, type PolicyKind } from "./transforms/policy.ts";
 export { plainMakespan } from "./transforms/plain.ts";
+export { recomputeAhead } from "./transforms/recompute_ahead.ts";
 export { twoStage, type TwoStageOptions } from "./transforms/two_stage.ts";
 export { wholeBackward } from "./transforms/whole.ts";
 
@@ -90,7 +92,14 @@ export { validate } from "./check/validate.ts";
 
 export { overlaps, withContention } from "./price/contention.ts";
 export type { Held } from "./price/holder.ts";
-export { type Memory, type SharedInput, type SlotMemory, type StageMemory, unitMemory } from "./price/memory.ts";
+export {
+  type AheadMemory,
+  type Memory,
+  type SharedInput,
+  type SlotMemory,
+  type StageMemory,
+  unitMemory,
+} from "./price/memory.ts";
 export { type MemoryPoint, memoryTimeline, type RankMemory } from "./price/memory_timeline.ts";
 export { peakMemory } from "./price/peak_memory.ts";
 export { type Neighbours, type Network, type ReplicaOptions, type SumWay, withReplicas } from "./price/replicas.ts";

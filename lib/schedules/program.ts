@@ -11,8 +11,8 @@ import { checkOrder, locate, type Where } from "./check/faults.ts";
 import { checkPlacement, isEnough, type Sizes, sizesOf } from "./check/sizes.ts";
 import { isAction, type Schedule } from "./schedule.ts";
 
-/** What a node of a {@link Program} is: one of the four kinds of action, or a part of the step's end. */
-export const nodeKinds = ["F", "I", "W", "B", "reduce", "update", "sum"] as const;
+/** What a node of a {@link Program} is: one of the kinds of action, or a part of the step's end. */
+export const nodeKinds = ["F", "I", "W", "B", "reduce", "update", "sum", "R"] as const;
 /** Index of a forward in {@link nodeKinds}. */
 export const F = 0;
 /** Index of an input gradient. */
@@ -27,6 +27,9 @@ export const REDUCE = 4;
 export const UPDATE = 5;
 /** Index of the sum of a stage's gradients over the replicas of the pipeline. */
 export const SUM = 6;
+
+/** Index of what a backward recomputes, run ahead of it. */
+export const R = 7;
 
 /** What passes along an edge of a {@link Program}: nothing but the news that a node has ended. */
 export const NOTHING = 0;
@@ -89,6 +92,8 @@ export interface Program extends Sizes {
   readonly forward: Int32Array;
   /** By `stage * microbatches + microbatch` its I or B; -1 where there are forward passes alone. */
   readonly backward: Int32Array;
+  /** By `stage * microbatches + microbatch` whether an R runs ahead of its I or B what that recomputes. */
+  readonly ahead: Uint8Array;
   /** By stage the sum of its gradients over replicas; -1 where there is none. */
   readonly sum: Int32Array;
   /** All nodes in an order in which they can run. */
@@ -166,18 +171,29 @@ export function outputOf({ output }: Unordered, node: number): number {
 
 /** Index of a kind of action in {@link nodeKinds}; -1 where it is none. */
 function kindOf(kind: string): number {
-  return kind === "F" ? F : kind === "I" ? I : kind === "W" ? W : kind === "B" ? B : -1;
+  return kind === "F" ? F : kind === "I" ? I : kind === "W" ? W : kind === "B" ? B : kind === "R" ? R : -1;
 }
 
 /** The stage whose output an action of that kind needs, of the same micro-batch: a forward's for a forward, a gradient otherwise; or -1. */
 function sourceOf(kind: number, stage: number, stages: number): number {
   if (kind === F) return stage - 1;
-  return kind === W || stage === stages - 1 ? -1 : stage + 1;
+  return kind === W || kind === R || stage === stages - 1 ? -1 : stage + 1;
 }
 
 type Nodes = Pick<
   Program,
-  "first" | "nodes" | "kind" | "rank" | "stage" | "microbatch" | "forward" | "backward" | "group" | "slot" | "sum"
+  | "first"
+  | "nodes"
+  | "kind"
+  | "rank"
+  | "stage"
+  | "microbatch"
+  | "forward"
+  | "backward"
+  | "ahead"
+  | "group"
+  | "slot"
+  | "sum"
 >;
 
 /** The nodes that are actions: as many as there are, in arrays with room for the two ends of each rank. */
@@ -234,7 +250,7 @@ function nodesOf({ actions }: Schedule, { sizes, forwardOnly, ...listed }: Liste
   const rank = new Int32Array(nodes);
   const cells = stages * microbatches;
   const forward = new Int32Array(cells), backward = new Int32Array(cells);
-  const group = new Int32Array(cells), slot = new Int32Array(cells);
+  const group = new Int32Array(cells), slot = new Int32Array(cells), ahead = new Uint8Array(cells);
   const state = new Uint8Array(cells); // of a micro-batch on a stage: 1 after F, 2 after I, 3 after W or B
   if (forwardOnly) backward.fill(-1);
   let finished = 0;
@@ -255,6 +271,11 @@ function nodesOf({ actions }: Schedule, { sizes, forwardOnly, ...listed }: Liste
         continue;
       }
       if (state[own] !== (k === F ? 0 : 1)) return undefined;
+      if (k === R) {
+        if (ahead[own] === 1) return undefined;
+        ahead[own] = 1;
+        continue;
+      }
       state[own] = k === F ? 1 : k === I ? 2 : 3;
       if (k === F) forward[own] = node;
       else backward[own] = node;
@@ -263,7 +284,7 @@ function nodesOf({ actions }: Schedule, { sizes, forwardOnly, ...listed }: Liste
       finished++;
     }
   }
-  return finished === cells ? { ...listed, rank, forward, backward, group, slot } : undefined;
+  return finished === cells ? { ...listed, rank, forward, backward, ahead, group, slot } : undefined;
 }
 
 /** The stages whose gradients are summed over replicas, checked. */

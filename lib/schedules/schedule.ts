@@ -7,9 +7,13 @@
 
 /**
  * Kind of an action: `F` forward; `I` input gradient (the paper's backward-p1); `W` weight gradient (backward-p2);
- * `B` full backward, that is I then W with the gradient sent only after both.
+ * `B` full backward, that is I then W with the gradient sent only after both; `R` what the I or B of the same stage and
+ * micro-batch would recompute first, run ahead of it (see `recomputeAhead`).
  */
-export type Kind = "F" | "I" | "W" | "B";
+export type Kind = "F" | "I" | "W" | "B" | "R";
+
+/** All of them, in the order in which tables and legends have them. */
+export const kinds: readonly Kind[] = ["F", "I", "W", "B", "R"];
 
 /** One step of one rank. Only a `W` may carry several micro-batches: it then computes them as one concatenated matmul. */
 export interface Action {

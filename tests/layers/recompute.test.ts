@@ -237,9 +237,9 @@ test("recomputed work is counted where it is done, once in a full backward", () 
   const of = (what: Recompute) => sequential([recomputed(mlp(), what)]).flops([32, 64]);
   const more = f - 2 * 32 * 96 * 64;
   assert.deepEqual(of("none"), { f, i, w, recompute, sums });
-  assert.deepEqual(of("activations"), { f, i: more + i, w, b: more + i + w, sums });
+  assert.deepEqual(of("activations"), { f, i: more + i, w, b: more + i + w, sums, ahead: more });
   assert.deepEqual(of("derivatives"), { f, i, w: more + i + w, b: i + w });
-  assert.deepEqual(of("both"), { f, i: more + i, w: more + i + w, b: more + i + w });
+  assert.deepEqual(of("both"), { f, i: more + i, w: more + i + w, b: more + i + w, ahead: more });
 });
 
 test("a recomputing forward leaves out what nobody reads, where a layer says so", async () => {

@@ -89,7 +89,7 @@ test("two ranks by hand: who waits for what, and why that was late", () => {
     ["1F0 waits 1 for 0F0 of rank 0: compute 0F0 1"],
   ]);
   assert.equal(length, 11);
-  assert.deepEqual(ranks[1].compute, { F: 2, I: 0, W: 0, B: 6 });
+  assert.deepEqual(ranks[1].compute, { F: 2, I: 0, W: 0, B: 6, R: 0 });
   assert.equal(ranks[1].idle, 2);
   const path = criticalPath.map(({ kind, action }) => `${kind} ${formatAction(action!)}`);
   assert.deepEqual(path, ["0F0", "1F0", "1B0", "1F1", "1B1", "0B1"].map((each) => `compute ${each}`));

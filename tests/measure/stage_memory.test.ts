@@ -16,6 +16,7 @@ import type { Memory } from "../../lib/schedules/price/memory.ts";
 import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { wholeBackward } from "../../lib/schedules/transforms/whole.ts";
+import { recomputeAhead } from "../../lib/schedules/transforms/recompute_ahead.ts";
 import { search } from "../../lib/schedules/search/search.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
@@ -102,6 +103,45 @@ for (const [number, model] of tiny.entries()) {
     }
   });
 }
+
+test("so it is where an R runs ahead of a backward, right before it and as early as can be", async () => {
+  /** Each R right behind the F of its micro-batch. */
+  const asEarly = (schedule: Schedule): Schedule => ({
+    ...schedule,
+    actions: schedule.actions.map((list) =>
+      list.filter(({ kind }) => kind !== "R").flatMap((action) =>
+        action.kind === "F" ? [action, { ...action, kind: "R" as const }] : [action]
+      )
+    ),
+  });
+  for (const model of tiny) {
+    for (const recompute of ["activations", "both:2"] as const) {
+      for (const name of ["1f1b-2", "interleaved-1f1b", "zb-v"]) {
+        const base = generate(name, { devices: 2 }), memory = await memoryOf({ model, recompute }, base, 1);
+        await stepsOf({ model, recompute }, base, async (neededBy) => {
+          const whole = recomputeAhead(wholeBackward(base));
+          const all = [
+            whole,
+            asEarly(whole),
+            recomputeAhead(base),
+            asEarly(base),
+            twoStage(whole, { policy: "end", memory }),
+          ];
+          for (const schedule of all) {
+            const expected = await neededBy(schedule);
+            assert.deepEqual(peakMemory(schedule, memory), expected, described({ model, recompute }, schedule));
+          }
+        });
+      }
+    }
+  }
+  const wide = twoStage(recomputeAhead(generate("gpipe", { devices: 2 })), { policy: "end", width: 2 });
+  const memory = await memoryOf({ model: "llama-tiny", recompute: "activations" }, wide, 2);
+  assert.throws(
+    () => peakMemory(wide, memory),
+    /^UserError: The memory model does not know what an R holds beside a W of several micro-batches, and rank 0 of gpipe has both on stage 0: let each W take one$/,
+  );
+});
 
 test("of two replicas it is what a step needs with their sums, to the byte", async () => {
   const tried = { "llama-tiny": ["1f1b-1", "interleaved-1f1b", "zb-v"], "resnet-tiny": ["interleaved-1f1b"] };

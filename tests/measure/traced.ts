@@ -15,7 +15,7 @@ export function timesOf(samples: readonly number[]): ActionTimes {
 /** How a run is made up. */
 export interface Run {
   /** Time of F, I, W and B by stage. */
-  readonly stages: readonly Readonly<Record<Kind, number>>[];
+  readonly stages: readonly Readonly<Record<Exclude<Kind, "R">, number>>[];
   /** Time of every message. */
   readonly comm?: number;
   /** Time of the host before each action, once its message is there. */
@@ -38,7 +38,7 @@ export function tracedRun(schedule: Schedule, run: Run): Profile {
   const traced: TracedStep[] = Array.from({ length: steps }, (_, step) => {
     const drawn = schedule.actions.map((list) =>
       list.map(({ kind, stage, microbatches }) =>
-        stages[stage][kind] * microbatches.length * (1 + noise * (2 * random.uniform() - 1))
+        stages[stage][kind as "F"] * microbatches.length * (1 + noise * (2 * random.uniform() - 1))
       )
     );
     const costs: Costs = {

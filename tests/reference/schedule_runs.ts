@@ -20,13 +20,16 @@ export function runsToItsEnd(schedule: Schedule): boolean {
     if (!isIndex(stage, stages) || placement[stage] !== rank) return false;
     if (carried.length === 0 || !carried.every((microbatch) => isIndex(microbatch, microbatches))) return false;
     if ((kind !== "W" && carried.length > 1) || new Set(carried).size < carried.length) return false;
-    const makes = ({ F: ["activation"], I: ["gradient"], W: ["weight"], B: ["gradient", "weight"] })[kind];
+    const makes =
+      ({ F: ["activation"], I: ["gradient"], W: ["weight"], B: ["gradient", "weight"], R: ["again"] })[kind];
     if (!makes || carried.some((microbatch) => makes.some((what) => has(what, stage, microbatch)))) return false;
     const isReady = carried.every((microbatch) =>
       kind === "F"
         ? has("activation", stage - 1, microbatch)
         : kind === "W"
         ? has("gradient", stage, microbatch)
+        : kind === "R"
+        ? has("activation", stage, microbatch) && !has("gradient", stage, microbatch)
         : has("activation", stage, microbatch) && has("gradient", stage + 1, microbatch)
     );
     if (!isReady) return false;
@@ -42,5 +45,6 @@ export function runsToItsEnd(schedule: Schedule): boolean {
       moved = true;
     }
   }
-  return left.every((list) => list.length === 0) && made.size === 3 * stages * microbatches;
+  const needed = [...made].filter((what) => !what.startsWith("again")); // an R need not be
+  return left.every((list) => list.length === 0) && needed.length === 3 * stages * microbatches;
 }

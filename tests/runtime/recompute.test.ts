@@ -12,6 +12,7 @@ import { formatRecompute, parseRecompute, withRecompute } from "../../lib/runtim
 import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
+import { recomputeAhead } from "../../lib/schedules/transforms/recompute_ahead.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 
@@ -27,7 +28,27 @@ const schedules: readonly Schedule[] = [
   based("1f1b-1"),
   twoStage(based("1f1b-2"), { policy: "fill" }),
   twoStage(based("gpipe"), { policy: "end", width: 2 }),
+  // Ahead of the gradient: of whole backwards, right before each I, and two at once long before.
+  recomputeAhead(based("1f1b-1")),
+  twoStage(recomputeAhead(based("1f1b-2")), { policy: "fill" }),
+  earlier(twoStage(based("gpipe"), { policy: "end", width: 2 })),
 ];
+
+/** The schedule with each R two actions before its I, where they are behind its F. */
+function earlier(schedule: Schedule): Schedule {
+  const ahead = recomputeAhead(schedule);
+  const actions = ahead.actions.map((given) => {
+    const list = [...given];
+    for (const action of given.filter(({ kind }) => kind === "R")) {
+      const at = list.indexOf(action), [microbatch] = action.microbatches;
+      const after = list.findIndex(({ kind, microbatches }) => kind === "F" && microbatches[0] === microbatch);
+      list.splice(at, 1);
+      list.splice(Math.max(after + 1, at - 2), 0, action);
+    }
+    return list;
+  });
+  return { ...ahead, actions };
+}
 
 const names = ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"];
 const policies = ["none", "activations", "derivatives", "both"] as const;
@@ -103,6 +124,33 @@ test("predicted peaks are those of a step that computes again, and lie below tho
           // In the last stage I follows F: no other micro-batch's activations are there to be saved.
           if (rank === 1 && recompute === "activations") continue;
           assert.ok(inFlight(predicted[rank]) < 0.95 * inFlight(kept[rank]), `${what}: as much as without`);
+        }
+      }
+    }
+  }
+});
+
+test("what is recomputed ahead is held from then on: predicted to the byte", async () => {
+  const { software, subgroupSize } = set.devices[0].gpu.info;
+  for (const name of names) {
+    const early = earlier(twoStage(based("gpipe"), { policy: "end" }));
+    for (const [schedule, recompute] of [[recomputeAhead(fill), "activations"], [early, "both"]] as const) {
+      const what = `${name}, ${recompute}, ${schedule.name}`, model = createModel(name);
+      const pipeline = createPipeline(set, model, { optimizer, seed: 2, recompute });
+      const batch = await sourceFor(model, undefined, 3).source.next(microbatches);
+      await pipeline.step(schedule, batch);
+      const { peaks } = await pipeline.step(schedule, batch);
+      pipeline.close();
+      const options = { optimizer, software, subgroupSize, recompute };
+      const predicted = await predictMemory(createModel(name), schedule, 1, options);
+      for (const [rank, { total, categories }] of peaks.entries()) {
+        assert.ok(Math.abs(predicted[rank].total - total) <= 0.02 * total, `${what}, rank ${rank}`);
+        for (const category of ["activations", "derivatives", "workspace"] as const) {
+          assert.equal(
+            predicted[rank].categories[category],
+            categories[category],
+            `${what}, rank ${rank}: ${category}`,
+          );
         }
       }
     }

@@ -41,15 +41,15 @@ async function refused(costs: Costs, message: RegExp, split_ = split): Promise<v
 
 test("costs of stages and of units are finite numbers of 0 or more, or refused where they are given", () => {
   for (const value of odd) {
-    for (const name of ["f", "i", "w", "comm"] as const) {
+    for (const name of ["f", "i", "w", "r", "comm"] as const) {
       if (value === undefined) continue; // the default
       assert.throws(() => unitCosts({ [name]: value }), {
         name: "UserError",
         message: new RegExp(`^The cost ${name} must be a finite number, 0 or more, not `),
       });
     }
-    for (const name of ["f", "i", "w", "b"] as const) {
-      if (name === "b" && value === undefined) continue;
+    for (const name of ["f", "i", "w", "b", "r"] as const) {
+      if ((name === "b" || name === "r") && value === undefined) continue;
       assert.throws(() => stageCosts([{ f: 1, i: 1, w: 1 }, { f: 1, i: 1, w: 1, [name]: value }]), {
         name: "UserError",
         message: new RegExp(`^The cost ${name} of stage 1 must be a finite number, 0 or more, not `),

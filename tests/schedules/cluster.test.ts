@@ -74,7 +74,7 @@ test("what is wrong in a cluster file is said in a line, and what import adds is
     [{ stages: {} }, /^stages must be a list, not an object$/],
     [{ stages: [{}, { stage: 0 }] }, /^stages\[1\] is of stage 0; give all stages, in their order$/],
     [{ stages: [{}, { f: -1 }] }, /^stages\[1\]\.f must be a time in milliseconds, 0 or more, not -1$/],
-    [{ stages: [{ F: 1 }, {}] }, /^stages\[0\] has no "F"; there are stage, f, i, w, b$/],
+    [{ stages: [{ F: 1 }, {}] }, /^stages\[0\] has no "F"; there are stage, f, i, w, b, r$/],
     [{ stages: [{ w: {} }, {}] }, /^stages\[0\]\.w has no width$/],
     [{ stages: [{ w: { x: 1 } }, {}] }, /^stages\[0\]\.w: "x" is no number of micro-batches$/],
     [{ messages: [{ from: 0, to: 2, time: 1 }] }, /^messages\[0\]\.to must be a whole number from 0 to 1, not 2$/],

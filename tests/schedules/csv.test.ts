@@ -181,7 +181,7 @@ const faults: [fault: string, text: string, message: RegExp][] = [
   [
     "an unknown action",
     "0F0,0Z0\n",
-    /^CSV row 1, column 2: unknown action "Z" in "0Z0"; the actions are F, I, W, B, BW, SEND_F/,
+    /^CSV row 1, column 2: unknown action "Z" in "0Z0"; the actions are F, I, W, B, R, BW, SEND_F/,
   ],
   [
     "a cell that is no action",

@@ -14,6 +14,7 @@ import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import { memoryTimeline } from "../../lib/schedules/price/memory_timeline.ts";
 import { mergeBackward } from "../../lib/schedules/transforms/merge.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
+import { recomputeAhead } from "../../lib/schedules/transforms/recompute_ahead.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { runsToItsEnd } from "../reference/schedule_runs.ts";
@@ -88,7 +89,7 @@ const mutations: Record<string, (lists: Lists, draw: Draw, one: Schedule) => Par
     if (forward >= 0 && backward >= 0) lists[rank].splice(backward, 0, ...lists[rank].splice(forward, 1));
   },
   "change a kind": (lists, { rank, at, value }) => {
-    lists[rank][at] = { ...lists[rank][at], kind: ["F", "I", "W", "B", "X"][value % 5] as Kind };
+    lists[rank][at] = { ...lists[rank][at], kind: ["F", "I", "W", "B", "X", "R"][value % 6] as Kind };
   },
   "change a micro-batch": (lists, { rank, at, value }) => {
     const microbatches = 1 +
@@ -119,10 +120,12 @@ const base = fc.record({
   name: fc.constantFrom(...names),
   devices: fc.integer({ min: 1, max: 4 }),
   split: fc.boolean(),
+  ahead: fc.boolean(),
   policy: fc.constantFrom(...everyPolicy({ every: [1, 2], cap: [40] })),
   width: fc.integer({ min: 1, max: 3 }),
-}).map(({ name, devices, split, policy, width }) => {
-  const one = generate(name, { devices, microbatches: 2 * devices });
+}).map(({ name, devices, split, ahead, policy, width }) => {
+  const plain = generate(name, { devices, microbatches: 2 * devices });
+  const one = ahead ? recomputeAhead(plain) : plain;
   return split && !isSplit(one) ? twoStage(one, { policy, width }) : one;
 });
 

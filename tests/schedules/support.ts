@@ -61,7 +61,7 @@ export function slowMakespan({ actions, placement }: Schedule, costs: Costs): nu
     let free = 0;
     for (let index = 0; index < at; index++) {
       const { kind, stage } = actions[from][index], target = kind === "F" ? stage + 1 : stage - 1;
-      if (kind === "W" || placement[target] !== to) continue;
+      if (kind === "W" || kind === "R" || placement[target] !== to) continue;
       free = Math.max(free, end[from][index]) + (costs.line?.(from, to, kind === "F" ? "F" : "I") ?? 0);
     }
     return from === to ? end[from][at] : Math.max(free, end[from][at]);
@@ -75,7 +75,7 @@ export function slowMakespan({ actions, placement }: Schedule, costs: Costs): nu
           others.forEach((other, at) => {
             const step = action.kind === "F" ? -1 : 1;
             const makes = action.kind === "F" ? other.kind === "F" : other.kind === "I" || other.kind === "B";
-            const needed = action.kind !== "W" && makes && other.stage === action.stage + step &&
+            const needed = action.kind !== "W" && action.kind !== "R" && makes && other.stage === action.stage + step &&
               action.stage + step >= 0 && action.stage + step < stages &&
               other.microbatches[0] === action.microbatches[0];
             if (needed) {

@@ -73,7 +73,7 @@ const faults: [fault: string, broken: Schedule, message: RegExp][] = [
   [
     "an unknown kind",
     schedule(["0F0 0B0", "1F0 1Z0"]),
-    /^Rank 1, action 1 \(1Z0\): unknown kind "Z"; the kinds are F, I, W, B$/,
+    /^Rank 1, action 1 \(1Z0\): unknown kind "Z"; the kinds are F, I, W, B, R$/,
   ],
   [
     "a forward of two micro-batches",

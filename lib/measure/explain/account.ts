@@ -180,7 +180,7 @@ class Segments {
 }
 
 function accountOf(list: readonly Segment[], all: Segments): RankAccount {
-  const compute = { F: 0, I: 0, W: 0, B: 0 }, waits: ExplainedWait[] = [];
+  const compute = { F: 0, I: 0, W: 0, B: 0, R: 0 }, waits: ExplainedWait[] = [];
   const sums = { wait: 0, message: 0, host: 0, tail: 0, idle: 0 };
   for (const { kind, action, source, start, end } of list) {
     if (kind === "compute") {

@@ -1,9 +1,7 @@
 /** What can be wrong with the actions of a schedule, one by one and stage by stage. */
 import { UserError } from "../../errors.ts";
-import { type Action, formatAction, isAction, type Schedule } from "../schedule.ts";
+import { type Action, formatAction, isAction, kinds, type Schedule } from "../schedule.ts";
 import type { Sizes } from "./sizes.ts";
-
-const kinds = ["F", "I", "W", "B"];
 
 /** For each stage and micro-batch, at `stage * M + microbatch`, the position of its actions in their rank's list, or -1. */
 export interface Where {
@@ -12,6 +10,8 @@ export interface Where {
   backward: Int32Array;
   /** Of the W or the B. */
   weight: Int32Array;
+  /** Of the R. */
+  ahead: Int32Array;
 }
 
 const at = (rank: number, index: number, action: Action) => `Rank ${rank}, action ${index} (${formatAction(action)})`;
@@ -20,7 +20,7 @@ const at = (rank: number, index: number, action: Action) => `Rank ${rank}, actio
 export function locate(schedule: Schedule, sizes: Sizes): Where {
   const { stages, microbatches } = sizes;
   const table = () => new Int32Array(stages * microbatches).fill(-1);
-  const where = { forward: table(), backward: table(), weight: table() };
+  const where = { forward: table(), backward: table(), weight: table(), ahead: table() };
   for (const [rank, list] of schedule.actions.entries()) {
     for (const [index, action] of list.entries()) {
       checkAction(schedule, sizes, rank, index, action);
@@ -41,6 +41,7 @@ export function locate(schedule: Schedule, sizes: Sizes): Where {
         if (kind === "F") put(where.forward, "forward");
         if (kind === "I" || kind === "B") put(where.backward, "backward");
         if (kind === "W" || kind === "B") put(where.weight, "weight gradient");
+        if (kind === "R") put(where.ahead, "recomputation");
       }
     }
   }
@@ -83,10 +84,10 @@ function checkAction(
 export function checkOrder(
   schedule: Schedule,
   { stages, microbatches }: Sizes,
-  { forward, backward, weight }: Where,
+  { forward, backward, weight, ahead }: Where,
 ): void {
   const { placement } = schedule;
-  const forwardOnly = backward.every((index) => index < 0) && weight.every((index) => index < 0);
+  const forwardOnly = [backward, weight, ahead].every((table) => table.every((index) => index < 0));
   for (let stage = 0; stage < stages; stage++) {
     const rank = placement[stage];
     const list = schedule.actions[rank];
@@ -99,9 +100,16 @@ export function checkOrder(
           `${at(rank, index, list[index])}: it needs the ${what} ${stage}${name}${microbatch} first, and ${fault}`,
         );
       };
+      if (ahead[own] >= 0) needs(ahead[own], forward[own], "forward", "F");
       if (backward[own] >= 0) needs(backward[own], forward[own], "forward", "F");
       // A B is found in both tables, at the same position.
       if (weight[own] >= 0 && weight[own] !== backward[own]) needs(weight[own], backward[own], "input gradient", "I");
+      if (ahead[own] >= 0 && backward[own] >= 0 && backward[own] < ahead[own]) {
+        throw new UserError(
+          `${at(rank, ahead[own], list[ahead[own]])}: it runs ahead what a backward recomputes, and that of the ` +
+            `micro-batch is over, as action ${backward[own]} (${formatAction(list[backward[own]])})`,
+        );
+      }
       const missing = forward[own] < 0
         ? "forward"
         : forwardOnly

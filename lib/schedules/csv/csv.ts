@@ -16,7 +16,7 @@ export interface FromCsvOptions {
 
 /**
  * Reads a schedule from PyTorch's CSV, compute-only or with SEND and RECV cells, with today's letters (`I` input gradient,
- * `W` weight gradient, `B` full backward) or the older ones (`B` input gradient, `W`, `BW` full). Which stage runs where
+ * `W` weight gradient, `B` full backward, and our own `R` for what is recomputed ahead) or the older ones (`B` input gradient, `W`, `BW` full). Which stage runs where
  * comes out of the file. An overlapped pair becomes its forward and then its backward. Cells on parameters (`UNSHARD`,
  * `REDUCE_GRAD`) are left out, and so are rows without an action at the end; `parseCsvTable()` keeps every cell.
  *
@@ -71,7 +71,9 @@ function letters(rows: readonly Row[]): (name: string) => Kind | undefined {
       "The CSV file mixes today's letters (I, W, B for a full backward) with the older ones (B, W, BW)",
     );
   }
-  const kinds: Record<string, Kind> = old ? { F: "F", B: "I", W: "W", BW: "B" } : { F: "F", I: "I", W: "W", B: "B" };
+  const kinds: Record<string, Kind> = old
+    ? { F: "F", B: "I", W: "W", BW: "B" }
+    : { F: "F", I: "I", W: "W", B: "B", R: "R" };
   return (name) => kinds[name];
 }
 
@@ -113,7 +115,8 @@ export interface ToCsvOptions {
   /**
    * Who reads it. `twobp`, the default, keeps everything: a W of several micro-batches is one cell, `(0W0;0W1)CONCAT_W`,
    * which PyTorch rejects. For `torch` each of its micro-batches is a W of its own, one after the other: the same gradients
-   * at the same places, without what one kernel for all of them saves.
+   * at the same places, without what one kernel for all of them saves. PyTorch knows no R either, and a backward there recomputes
+   * by itself: they are left out.
    */
   for?: "twobp" | "torch";
 }
@@ -126,7 +129,7 @@ export interface ToCsvOptions {
  */
 export function toCsv(schedule: Schedule, { transfers = false, for: reader = "twobp" }: ToCsvOptions = {}): string {
   expectValue("for", reader, oneOf(["twobp", "torch"]));
-  const program = lower(reader === "torch" ? withSingleW(schedule) : schedule);
+  const program = lower(reader === "torch" ? withKindsOfTorch(schedule) : schedule);
   const { actions } = program.schedule;
   const idle = actions.findIndex((list) => list.length === 0);
   if (idle >= 0) throw new UserError(`Rank ${idle} runs no action; a CSV file has a row for each rank, and none blank`);
@@ -137,10 +140,10 @@ export function toCsv(schedule: Schedule, { transfers = false, for: reader = "tw
   })));
 }
 
-/** Each W of several micro-batches as so many W in a row. */
-function withSingleW(schedule: Schedule): Schedule {
+/** Each W of several micro-batches as so many W in a row, and no R. */
+function withKindsOfTorch(schedule: Schedule): Schedule {
   const actions = schedule.actions.map((list) =>
-    list.flatMap((action) =>
+    list.filter(({ kind }) => kind !== "R").flatMap((action) =>
       action.microbatches.length > 1
         ? action.microbatches.map((microbatch) => ({ ...action, microbatches: [microbatch] }))
         : [action]

@@ -41,7 +41,20 @@ export interface Row {
 }
 
 /** Actions on one micro-batch; the older files write `BW` for a full backward. */
-const onMicrobatch = ["F", "I", "W", "B", "BW", "SEND_F", "RECV_F", "SEND_B", "RECV_B", "WAIT_SEND_F", "WAIT_SEND_B"];
+const onMicrobatch = [
+  "F",
+  "I",
+  "W",
+  "B",
+  "R",
+  "BW",
+  "SEND_F",
+  "RECV_F",
+  "SEND_B",
+  "RECV_B",
+  "WAIT_SEND_F",
+  "WAIT_SEND_B",
+];
 /** Actions on the parameters of a stage, for fully sharded data parallelism. */
 const onStage = ["UNSHARD", "RESHARD", "REDUCE_GRAD", "WAIT_REDUCE_GRAD"];
 const groups = ["OVERLAP_F_B", "CONCAT_W"] as const;

@@ -16,6 +16,8 @@ export interface ClusterStage {
   readonly w?: number | Readonly<Record<number, number>>;
   /** Full backward; where it is absent, i and w. */
   readonly b?: number;
+  /** What of i and of b recomputes, which an R may run ahead of them; nothing where it is absent. */
+  readonly r?: number;
 }
 
 /** Times of a cluster, in milliseconds. */
@@ -68,7 +70,7 @@ const passedOver = [
 const fields = ["schema", "ranks", "stages", "messages", "comm", "hosts", "tails", "links", "bytes"];
 
 /**
- * Checks the contents of a cluster file: `{ schema: 1, ranks, stages: [{ f, i, w, b }], messages, comm, hosts, tails, links, bytes }`, all
+ * Checks the contents of a cluster file: `{ schema: 1, ranks, stages: [{ f, i, w, b, r }], messages, comm, hosts, tails, links, bytes }`, all
  * times in milliseconds, as `deno task schedule import --json` writes it, or written by hand.
  *
  * @throws {UserError} Says which field is wrong, and what would be right.
@@ -143,6 +145,7 @@ export function clusterCosts(cluster: Cluster): Costs {
       expectRank(rank);
       return (hosts[rank] ?? 0) + actionTime(stages, action);
     },
+    ahead: (stage) => stages[stage]?.r ?? 0,
     transfer: (from, to, kind) => from === to ? 0 : times.get(`${from} ${to} ${kind}`) ?? comm,
     // How much of a measured time is the line's nobody knows.
     ...message !== undefined && {
@@ -182,6 +185,7 @@ function actionTime(stages: readonly ClusterStage[], { kind, stage, microbatches
   };
   if (kind === "F") return needed("f", known.f);
   if (kind === "I") return needed("i", known.i);
+  if (kind === "R") return known.r ?? 0;
   if (kind === "W") return needed("w", weightTimeOf(known.w, microbatches.length));
   const one = weightTimeOf(known.w, 1);
   return needed("b", known.b ?? (known.i === undefined || one === undefined ? undefined : known.i + one));
@@ -221,12 +225,12 @@ function time(what: string, value: unknown): number {
 }
 
 function stageOf(value: unknown, at: number): ClusterStage {
-  const stage = objectOf(`stages[${at}]`, value, ["stage", "f", "i", "w", "b"]);
+  const stage = objectOf(`stages[${at}]`, value, ["stage", "f", "i", "w", "b", "r"]);
   if (stage.stage !== undefined && stage.stage !== at) {
     throw new UserError(`stages[${at}] is of stage ${described(stage.stage)}; give all stages, in their order`);
   }
-  const made: { f?: number; i?: number; w?: ClusterStage["w"]; b?: number } = {};
-  for (const name of ["f", "i", "b"] as const) {
+  const made: { f?: number; i?: number; w?: ClusterStage["w"]; b?: number; r?: number } = {};
+  for (const name of ["f", "i", "b", "r"] as const) {
     if (stage[name] !== undefined) made[name] = time(`stages[${at}].${name}`, stage[name]);
   }
   if (typeof stage.w === "object" && stage.w !== null && !Array.isArray(stage.w)) {

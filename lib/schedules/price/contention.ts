@@ -2,7 +2,7 @@
 import { UserError } from "../../errors.ts";
 import { expectValue, type Rule } from "../../rules.ts";
 import type { Schedule } from "../schedule.ts";
-import type { Costs } from "./costs.ts";
+import { aheadOf, type Costs } from "./costs.ts";
 import { priced, type Simulation, type Span, spansOf, timesOf } from "./simulate.ts";
 import { checkSpans } from "../check/spans.ts";
 import { lower, type Program } from "../program.ts";
@@ -83,7 +83,9 @@ export function withContention(schedule: Schedule, costs: Costs, slowdown: numbe
         if (share === undefined) {
           throw new UserError(`These costs are for ${schedule.name} alone, which they were made for`);
         }
-        return costs.duration(action, rank, index) / (1 - lost * share);
+        const time = costs.duration(action, rank, index), off = aheadOf(costs, program, action, rank, time);
+        // What an R has done ahead of it is not there to be stretched.
+        return off + (time - off) / (1 - lost * share);
       },
     };
   }

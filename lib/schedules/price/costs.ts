@@ -1,6 +1,6 @@
 import { UserError } from "../../errors.ts";
 import { anything, expectFields, expectValue, having, type Rule } from "../../rules.ts";
-import { ACTIVATION, NOTHING, type StepEnd } from "../program.ts";
+import { ACTIVATION, NOTHING, type Program, type StepEnd } from "../program.ts";
 import { type Action, formatAction, type Schedule } from "../schedule.ts";
 import { amount, checkAmount } from "./amounts.ts";
 
@@ -11,9 +11,11 @@ import { amount, checkAmount } from "./amounts.ts";
 export interface Costs {
   /**
    * Time the rank is busy with an action. `index` is its position in the rank's list, so that a measured run can be
-   * replayed action by action.
+   * replayed action by action. An I or B is priced as if it recomputed all there is to recompute.
    */
   duration(action: Action, rank: number, index: number): number;
+  /** By how much an I or B of a stage is shorter where an R has run ahead of it; 0 when absent. */
+  ahead?(stage: number, rank: number): number;
   /**
    * Time from the end of the producing action until its output can be used on the other rank; 0 on the same rank. It
    * occupies neither rank. `F` is an activation, `I` a gradient.
@@ -50,6 +52,34 @@ export function durationOf(costs: Costs, action: Action, rank: number, index: nu
   const time = costs.duration(action, rank, index);
   if (!amount.accepts(time)) checkAmount(`The time of ${formatAction(action)} on rank ${rank}`, time);
   return time;
+}
+
+/** The part of a Program that says where an R runs. */
+type WhereAhead = Pick<Program, "ahead" | "microbatches">;
+
+/** The time of an action in its program, checked: {@link durationOf}, less what an R ahead of it has done. */
+export function lengthOf(costs: Costs, program: WhereAhead, action: Action, rank: number, index: number): number {
+  const time = durationOf(costs, action, rank, index);
+  return time - aheadOf(costs, program, action, rank, time);
+}
+
+/** What of an action that takes `time` an R has done ahead of it, checked: no more than that. */
+export function aheadOf(
+  costs: Costs,
+  { ahead: isAhead, microbatches }: WhereAhead,
+  action: Action,
+  rank: number,
+  time: number,
+): number {
+  const { kind, stage, microbatches: [microbatch] } = action;
+  if ((kind !== "I" && kind !== "B") || isAhead[stage * microbatches + microbatch] === 0) return 0;
+  const ahead = costs.ahead?.(action.stage, rank) ?? 0;
+  checkAmount(`What an R takes off ${formatAction(action)} on rank ${rank}`, ahead);
+  // By rounding, a sum may be that much less than its parts.
+  if (ahead > time * (1 + 1e-9)) {
+    throw new UserError(`An R takes ${ahead} off ${formatAction(action)} on rank ${rank}, which takes ${time} in all`);
+  }
+  return Math.min(ahead, time);
 }
 
 /** The time of a transfer, checked, and 0 on the same rank. */
@@ -114,6 +144,8 @@ export interface StageCost {
   w: number | ((width: number) => number);
   /** Full backward; i and one w when absent. */
   b?: number;
+  /** What of `i`, and of `b`, recomputes, which an R may run ahead of them: at most as long as they; 0 when absent. */
+  r?: number;
 }
 
 /**
@@ -123,10 +155,11 @@ export interface StageCost {
  * there, whatever asks for the time throws it.
  */
 export function stageCosts(stages: readonly StageCost[], comm = 0): Costs {
-  stages.forEach(({ f, i, w, b = 0 }, stage) => {
-    for (const [what, value] of Object.entries({ f, i, w, b })) {
+  stages.forEach(({ f, i, w, b, r = 0 }, stage) => {
+    for (const [what, value] of Object.entries({ f, i, w, ...b !== undefined && { b }, r })) {
       if (typeof value !== "function") checkAmount(`The cost ${what} of stage ${stage}`, value);
     }
+    expectAhead(r, Math.min(i, b ?? i), ` of stage ${stage}`);
   });
   checkAmount("The time comm of a transfer", comm);
   const weight = (stage: StageCost, width: number) => typeof stage.w === "number" ? width * stage.w : stage.w(width);
@@ -138,30 +171,42 @@ export function stageCosts(stages: readonly StageCost[], comm = 0): Costs {
       }
       if (kind === "F") return cost.f;
       if (kind === "I") return cost.i;
+      if (kind === "R") return cost.r ?? 0;
       if (kind === "W") return weight(cost, microbatches.length);
       return cost.b ?? cost.i + weight(cost, 1);
     },
+    ahead: (stage) => stages[stage].r ?? 0,
     transfer: (from, to) => from === to ? 0 : comm,
   };
 }
 
 /**
- * The same cost on every stage, each 1 unless said; B costs i + w, and a W of k micro-batches k * w.
+ * The same cost on every stage, each 1 unless said; B costs i + w, and a W of k micro-batches k * w. Of i, `r` recomputes, 0 unless
+ * said, which an R may run ahead.
  *
  * @throws {UserError} For a cost that is no finite number of 0 or more.
  */
-export function unitCosts(options: Partial<Record<"f" | "i" | "w" | "comm", number>> = {}): Costs {
-  expectFields("unitCosts", options, { f: anything, i: anything, w: anything, comm: anything }); // each below
-  const { f = 1, i = 1, w = 1, comm = 0 } = options;
-  for (const [what, value] of Object.entries({ f, i, w, comm })) checkAmount(`The cost ${what}`, value);
+export function unitCosts(options: Partial<Record<"f" | "i" | "w" | "r" | "comm", number>> = {}): Costs {
+  expectFields("unitCosts", options, { f: anything, i: anything, w: anything, r: anything, comm: anything }); // each below
+  const { f = 1, i = 1, w = 1, r = 0, comm = 0 } = options;
+  for (const [what, value] of Object.entries({ f, i, w, r, comm })) checkAmount(`The cost ${what}`, value);
+  expectAhead(r, i);
   return {
     duration({ kind, microbatches }) {
       if (kind === "F") return f;
       if (kind === "I") return i;
+      if (kind === "R") return r;
       return kind === "W" ? w * microbatches.length : i + w;
     },
+    ahead: () => r,
     transfer: (from, to) => from === to ? 0 : comm,
   };
+}
+
+/** Refuses what is recomputed ahead of a backward and takes longer than all of that. */
+function expectAhead(r: number, most: number, where = ""): void {
+  if (r <= most * (1 + 1e-9)) return;
+  throw new UserError(`The cost r${where} is ${r} of the ${most} that its backward takes in all; it cannot be more`);
 }
 
 /** A link between two ranks, in the unit of time of the costs it is added to. */

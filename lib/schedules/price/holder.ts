@@ -58,6 +58,12 @@ function expectKnown({ schedule, width }: Program, stages: readonly StageMemory[
           `and rank ${rank} of ${schedule.name} has ${length}: stageMemories takes the width`,
       );
     }
+    const wide = list.find(({ stage, microbatches: { length } }) => length > 1 && stages[stage].ahead);
+    if (!wide || !list.some(({ kind, stage }) => kind === "R" && stage === wide.stage)) continue;
+    throw new UserError(
+      `The memory model does not know what an R holds beside a W of several micro-batches, and rank ${rank} of ` +
+        `${schedule.name} has both on stage ${wide.stage}: let each W take one`,
+    );
   }
 }
 
@@ -104,7 +110,7 @@ interface Known {
 const categoryOf = { F: "activations", I: "derivatives" } as const;
 
 function holderOf({ program, stages, ways, staged, groups }: Known, rank: number): Holder {
-  const { schedule: { placement }, microbatches, first, forward, backward, forwardOnly } = program;
+  const { schedule: { placement }, microbatches, first, forward, backward, forwardOnly, ahead } = program;
   const { keyOf, sizeOf, isWhole } = groups;
   const held = noBytes();
   let update = 0;
@@ -180,6 +186,11 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
     start(action) {
       const { kind, stage, microbatches: members } = action;
       const memory = stages[stage], cell = cellOf(action, stage);
+      if (kind === "R") {
+        held.activations += memory.ahead?.activations ?? 0;
+        held.workspace = standing + (memory.ahead?.workspace?.R ?? 0);
+        return;
+      }
       held.workspace = standing + (memory.workspace?.[kind] ?? 0);
       if (kind === "W") {
         const group = memory.slots?.groups?.[members.length - 2];
@@ -200,6 +211,8 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
         held[category] += inputAt(passes, its, taker, !slotsAt(its, taker) || enter(inputs[passes], its));
         if (kind === "F" && taker.shared && !forwardOnly) shared.make(its);
       }
+      const instead = kind !== "F" && ahead[cell] === 1 ? memory.ahead?.workspace?.[kind] : undefined;
+      if (instead !== undefined) held.workspace = standing + instead;
       if (kind !== "F") held.workspace += reuse(action);
       const message = isSent ? (memory.messages?.[passes] ?? 0) + (memory.staging?.[passes] ?? 0) : 0;
       held.transfer = rest + underway + waiting + message;
@@ -208,14 +221,17 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       const { kind, stage, microbatches: members } = action;
       const memory = stages[stage], cell = cellOf(action, stage);
       const passes = kind === "F" ? "F" : "I";
+      const isAlone = kind === "W" || kind === "R"; // they make nothing for another stage
       if (kind === "W" || kind === "B") {
         over[stage] += members.length;
         if (over[stage] === microbatches) standing += memory.sum ?? 0;
       }
       held.workspace = standing;
-      underway = kind !== "W" && ways[stage][passes].isSent ? memory.messages?.[passes] ?? 0 : 0;
-      if (staged && kind !== "W") waiting = staged[(kind === "F" ? forward : backward)[cell]];
+      underway = !isAlone && ways[stage][passes].isSent ? memory.messages?.[passes] ?? 0 : 0;
+      if (staged && !isAlone) waiting = staged[(kind === "F" ? forward : backward)[cell]];
       held.transfer = rest + underway + waiting;
+      if (kind === "R") return;
+      if ((kind === "I" || kind === "B") && ahead[cell] === 1) held.activations -= memory.ahead?.activations ?? 0;
       const slots = slotsAt(cell, memory);
       const released = slots?.released ?? memory.released ?? 0;
       if (kind === "I") held.activations -= released;

@@ -21,11 +21,13 @@ export interface StageMemory {
   slots?: SlotMemory;
   /** Kept by the F of a micro-batch whose backward is whole; `activations` when absent. */
   whole?: number;
+  /** What is different where an R runs ahead of a backward; default nothing. */
+  ahead?: AheadMemory;
   /**
    * Held only while an action of that kind runs. That of I may be below 0, down to `-derivatives`: where it overwrites
    * activations, it never holds all its derivatives besides them.
    */
-  workspace?: Partial<Record<Action["kind"], number>>;
+  workspace?: Partial<Record<Exclude<Action["kind"], "R">, number>>;
   /** The stage's input (F) and output gradient (I), counted in what F and I take: held earlier where the same rank makes them. */
   input?: { F: number; I: number };
   /** Where the same rank makes the input, what of it that stage keeps too until its I: one tensor, counted once. */
@@ -74,6 +76,17 @@ export interface SlotMemory {
   groups?: readonly { F: number; I: number; W: number }[];
 }
 
+/** What an R holds: a backward recomputes one layer after the other, an R all of its stage's. */
+export interface AheadMemory {
+  /** Added to {@link StageMemory.activations} from the R until its I or B has run. */
+  activations: number;
+  /**
+   * Held only while the R runs, 0 by default, and in place of {@link StageMemory.workspace} while an I or B runs that finds everything
+   * recomputed, by default the same.
+   */
+  workspace?: Partial<Record<"R" | "I" | "B", number>>;
+}
+
 /** A tensor that two stages of a rank keep: the one that makes it, and the one that takes it. It goes with the last of them. */
 export interface SharedInput {
   /** What both keep. */
@@ -103,7 +116,15 @@ export function stagesOf(memory: Memory, stages: number): StageMemory[] {
 }
 
 /** Below 0 too: these are differences of what was measured with and without something. */
-const signed = ["released", "workspace.I", "slots.released", "slots.moved", "slots.workspace.", "slots.groups."];
+const signed = [
+  "released",
+  "workspace.I",
+  "ahead.workspace.",
+  "slots.released",
+  "slots.moved",
+  "slots.workspace.",
+  "slots.groups.",
+];
 
 function checkStage(model: StageMemory, where: string): void {
   const check = (amounts: object, prefix: string) => {

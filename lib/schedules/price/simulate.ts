@@ -1,6 +1,6 @@
 import { expectValue } from "../../rules.ts";
 import type { Action, Schedule } from "../schedule.ts";
-import { type Costs, costsRule, costsTooLarge, delayOf, durationOf, endOf, sumOf, tailOf, unitCosts } from "./costs.ts";
+import { type Costs, costsRule, costsTooLarge, delayOf, endOf, lengthOf, sumOf, tailOf, unitCosts } from "./costs.ts";
 import { linesOf } from "./lines.ts";
 import { type Memory, unitMemory } from "./memory.ts";
 import { peaksOf } from "./peak_memory.ts";
@@ -179,7 +179,7 @@ function lengthsOf(program: Program, costs: Costs): Float64Array {
   }
   for (let rank = 0; rank < devices; rank++) {
     const list = actions[rank];
-    for (let at = 0; at < list.length; at++) lengths[first[rank] + at] = durationOf(costs, list[at], rank, at);
+    for (let at = 0; at < list.length; at++) lengths[first[rank] + at] = lengthOf(costs, program, list[at], rank, at);
     if (!forwardOnly) lengths[nodes - devices + rank] = tailOf(costs, rank);
   }
   return lengths;

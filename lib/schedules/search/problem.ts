@@ -122,15 +122,19 @@ export function scheduleOf({ placement, microbatches, stages }: Problem, order: 
 }
 
 /**
- * The order of a schedule of the same stages and micro-batches; undefined where there is none, as a W takes several micro-batches.
+ * The order of a schedule of the same stages and micro-batches; undefined where there is none, as a W takes several micro-batches, or there is an R.
  */
 export function orderOf({ placement, microbatches }: Problem, schedule: Schedule): Order | undefined {
   const { actions } = schedule;
   if (schedule.placement.length !== placement.length || schedule.placement.some((rank, s) => rank !== placement[s])) {
     return undefined;
   }
+  if (actions.some((list) => list.some(({ kind }) => kind === "R"))) return undefined; // a search knows none
   const lists = actions.map((list) =>
-    Int32Array.from(list, ({ kind, stage }) => codeOf(stage, kindsOfSearch.indexOf(kind)))
+    Int32Array.from(
+      list,
+      ({ kind, stage }) => codeOf(stage, kindsOfSearch.indexOf(kind as (typeof kindsOfSearch)[number])),
+    )
   );
   const ended = lists.reduce((sum, list) => list.reduce((sum, code) => sum + ((code & 3) >= W ? 1 : 0), sum), 0);
   return ended === placement.length * microbatches ? lists : undefined;

@@ -1,6 +1,6 @@
 import { UserError } from "../../errors.ts";
 import type { Action } from "../schedule.ts";
-import { type Costs, delayOf, durationOf, endOf } from "../price/costs.ts";
+import { type Costs, delayOf, endOf, lengthOf } from "../price/costs.ts";
 import { linesOf } from "../price/lines.ts";
 import { timeQueue } from "../heap.ts";
 import { holdersOf } from "../price/holder.ts";
@@ -75,7 +75,7 @@ export function fillIdle(
   for (let rank = 0; rank < devices; rank++) queue.push(0, rank);
 
   const run = (rank: number, action: Action, start: number): number => {
-    const end = start + durationOf(costs, action, rank, result[rank].length);
+    const end = start + lengthOf(costs, program, action, rank, result[rank].length);
     result[rank].push(action);
     overCap?.ran(rank, action);
     return end;

@@ -1,5 +1,5 @@
 /** Schedules that split some backwards and not others: what a choice of them takes, and its lists. */
-import { type Costs, delayOf, durationOf, sumOf, tailOf } from "../price/costs.ts";
+import { type Costs, delayOf, durationOf, lengthOf, sumOf, tailOf } from "../price/costs.ts";
 import { linesOf } from "../price/lines.ts";
 import { B, type Program } from "../program.ts";
 import type { Action } from "../schedule.ts";
@@ -56,8 +56,8 @@ export function mixerOf(program: Program, costs: Costs): Mixer {
   for (let rank = 0; rank < devices; rank++) {
     for (const [index, action] of actions[rank].entries()) {
       const node = first[rank] + index;
-      whole[node] = durationOf(costs, action, rank, index);
-      if (kind[node] === B) input[node] = durationOf(costs, inputOf(action), rank, index);
+      whole[node] = lengthOf(costs, program, action, rank, index);
+      if (kind[node] === B) input[node] = lengthOf(costs, program, inputOf(action), rank, index);
     }
     whole[nodes - devices + rank] = tailOf(costs, rank);
   }

@@ -11,7 +11,7 @@ import { pendingWeights } from "./pending.ts";
  * a forward after a backward). Naive, whose micro-batches pass one by one, has no warm-up. GPipe has no steady phase; there a W
  * after each I would delay what other ranks wait for.
  *
- * @param lists For each rank its actions F and B, each B of which becomes its I.
+ * @param lists For each rank its actions F and B (and R, which stay), each B of which becomes its I.
  * @param width The most micro-batches that the W at the end take.
  * @returns For each rank its list of F, I and W.
  */
@@ -24,7 +24,7 @@ export function paperOrder(lists: readonly (readonly Action[])[], width: number)
     const result: Action[] = [];
     for (const [at, { kind, stage, microbatches }] of list.entries()) {
       result.push({ kind: kind === "B" ? "I" : kind, stage, microbatches });
-      if (kind === "F") continue;
+      if (kind === "F" || kind === "R") continue;
       pending.add(stage, microbatches[0]);
       if (at > coolDown) result.push(pending.next(1)!);
     }

@@ -39,7 +39,7 @@ const rules: Rules<TwoStageOptions> = {
 
 /**
  * 2BP (arXiv 2405.18047) as a transform: splits every B of a schedule (with `select` those that gain by it) into an I in its place, whose
- * gradient leaves at once, and a W that the policy puts later. F and I keep the order of the schedule.
+ * gradient leaves at once, and a W that the policy puts later. F, I and R keep the order of the schedule.
  *
  * With costs, `fill` and `lean` take no longer than the schedule itself wherever a B costs as much as its I and W: if need be they
  * run each W at once, one micro-batch wide. `select` never takes longer, whatever a B costs: it splits those backwards whose early
@@ -124,7 +124,7 @@ function flushEvery(count: number, list: readonly Action[], width: number): Acti
     while (waiting.length > 0) result.push({ kind: "W", stage, microbatches: waiting.splice(0, width) });
   };
   for (const action of list) {
-    if (action.kind === "F") {
+    if (action.kind === "F" || action.kind === "R") {
       result.push(action);
       continue;
     }
