@@ -38,6 +38,7 @@ import {
 import { partition, type Precision, type RecomputeText, sumsOf, type SumsPolicy, withRecompute } from "twobp/runtime";
 import { pairOf, type PolicyText, type SchedulePair, sizesOf, zoo } from "twobp/schedules";
 import type { BatchSource } from "twobp/train";
+import { withAhead } from "../lib/cli/ahead.ts";
 import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main, real } from "../lib/cli/options.ts";
@@ -62,6 +63,7 @@ interface Options {
   within?: number;
   samples?: number;
   recompute: RecomputeText;
+  recomputeAhead?: boolean;
   sums: SumsPolicy;
   precision: Precision;
   data?: string;
@@ -98,6 +100,7 @@ export const throughput = new Command("throughput")
   )
   .addOption(flag.samples("what fits about a minute"))
   .addOption(flag.recompute())
+  .addOption(flag.recomputeAhead())
   .addOption(flag.sums())
   .addOption(flag.precision())
   .addOption(flag.data())
@@ -116,8 +119,14 @@ async function run(options: Options): Promise<void> {
   const { repeats, within, seed, recompute, sums, precision, latency, bandwidth, replicas = 1, shardOptimizer } =
     options;
   expectReplicas(undefined, options);
-  const usual = loadPairs(options.schedules, ranksOf(options.devices, options), 2);
   const model = createModel(options.model);
+  const ahead = (schedule: Schedule) => withAhead(schedule, partition(model, schedule.placement.length), recompute);
+  const usual = loadPairs(
+    options.schedules,
+    ranksOf(options.devices, options),
+    2,
+    options.recomputeAhead ? ahead : undefined,
+  );
   const { name: data, source } = sourceFor(model, options.data, seed);
   usual.forEach(({ base: { placement } }) => sumsOf(sums, placement.length)); // refuses makers for other stages
   const cuts = new Map(usual.map(({ base: { placement } }) => [placement.length, partition(model, placement.length)]));

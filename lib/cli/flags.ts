@@ -144,6 +144,11 @@ export function recompute(): Option {
   return option("--recompute <what>", `what to recompute: ${recomputeHelp}`, reading(parseRecompute), "none");
 }
 
+/** `--recompute-ahead`. */
+export function recomputeAhead(): Option {
+  return new Option("--recompute-ahead", "recompute while a gradient is on its way, not when it has come");
+}
+
 /** `--recompute` with several kinds, a row for each. */
 export function recomputes(): Option {
   const read = reading((text) => text.split(",").map(parseRecompute));

@@ -120,9 +120,14 @@ export function rowsOfFiles(names: readonly string[]): Map<string, number> {
   return new Map(files.map((name) => [name, loadSchedule(name, {}).actions.length]));
 }
 
-/** The pairs without and with 2BP of a command's schedules, see {@link loadSchedules}. */
-export function loadPairs(names: readonly string[], devices: number | undefined, usual: number): SchedulePair[] {
+/** The pairs without and with 2BP of a command's schedules, see {@link loadSchedules}, each changed by `prepare` before it is split. */
+export function loadPairs(
+  names: readonly string[],
+  devices: number | undefined,
+  usual: number,
+  prepare = (schedule: Schedule): Schedule => schedule,
+): SchedulePair[] {
   return loadSchedules(names, devices, usual).map((schedule, at) =>
-    pairOf(schedule, usualTwoStage(names[at], schedule))
+    pairOf(prepare(schedule), usualTwoStage(names[at], schedule))
   );
 }

@@ -23,6 +23,7 @@ import type { LearningRate } from "../train/learning_rates.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
 import { prepareFolder, stepsIn } from "../training/checkpoint_folder.ts";
 import { modelFrom } from "../weights/model_from.ts";
+import { withAhead } from "./ahead.ts";
 import { loadSchedule } from "./load_schedule.ts";
 import { expectReplicas, ranksOf } from "./replica_flags.ts";
 import { type MetricsLine, readMetrics } from "./metrics_file.ts";
@@ -53,6 +54,7 @@ export interface TrainFlags extends DataFlags, OptimizerFlags {
   clip?: number;
   precision: Precision;
   recompute: RecomputeText;
+  recomputeAhead?: boolean;
   sums: SumsPolicy;
   budget?: number;
   evalEvery?: number;
@@ -192,20 +194,23 @@ async function scheduleOf(
 ): Promise<Pick<Training, "schedule" | "parts">> {
   const { policy, width, samples, recompute, sums, precision, replicas, shardOptimizer } = flags;
   const devices = ranksOf(flags.devices, flags) ?? usualDevices(flags.schedule);
-  const base = loadSchedule(flags.schedule, { ...flags, devices });
-  if (base.actions.every((list) => list.every(({ kind }) => kind === "F"))) {
+  const loaded = loadSchedule(flags.schedule, { ...flags, devices });
+  if (loaded.actions.every((list) => list.every(({ kind }) => kind === "F"))) {
     throw new UserError(
-      `${base.name} runs forward passes alone, and learns nothing: give a schedule with backward passes`,
+      `${loaded.name} runs forward passes alone, and learns nothing: give a schedule with backward passes`,
     );
   }
-  const { placement } = base, stages = placement.length;
+  const { placement } = loaded, stages = placement.length;
   const parts = flags.layout === undefined ? partition(model, stages) : parseLayout(model, flags.layout);
   if (parts.length !== stages) {
     throw new UserError(
-      `--layout ${quoted(flags.layout ?? "")} has ${parts.length} stages, and ${base.name} on ${base.actions.length} ` +
+      `--layout ${
+        quoted(flags.layout ?? "")
+      } has ${parts.length} stages, and ${loaded.name} on ${loaded.actions.length} ` +
         `ranks has ${stages}`,
     );
   }
+  const base = flags.recomputeAhead ? withAhead(loaded, parts, recompute) : loaded;
   if (!flags.twoStage) {
     if (policy === undefined && width === undefined) return { schedule: base, parts };
     throw new UserError(`--${policy ? "policy" : "width"} says how --two-stage places W; add --two-stage`);

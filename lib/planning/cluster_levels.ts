@@ -95,6 +95,7 @@ export function clusterLevels(levels: readonly (readonly Level[])[], { stages }:
           i: taken.i + (cost.i - counted.i) * each,
           w: taken.w + (widthOne(cost) - widthOne(counted)) * each,
           b: taken.b + (wholeOf(cost) - wholeOf(counted)) * each,
+          r: (cost.r ?? 0) * each,
         },
       };
     });
@@ -106,7 +107,7 @@ export function clusterPrice(cluster: Cluster): (stages: readonly StageCost[]) =
   return (stages) =>
     clusterCosts({
       ...cluster,
-      stages: stages.map((cost) => ({ f: cost.f, i: cost.i, b: cost.b, w: widthOne(cost) })),
+      stages: stages.map((cost) => ({ f: cost.f, i: cost.i, b: cost.b, w: widthOne(cost), r: cost.r })),
     });
 }
 

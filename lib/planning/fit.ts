@@ -8,6 +8,7 @@ import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { leastCaps } from "../schedules/transforms/fill.ts";
+import { recomputeAhead } from "../schedules/transforms/recompute_ahead.ts";
 import type { StageOrder } from "../schedules/transforms/sum_order.ts";
 import { follow, ordersOf, type Recipe, select, timed } from "./recipes.ts";
 import { expectSchedule, sizesOf } from "../schedules/check/sizes.ts";
@@ -78,7 +79,8 @@ export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[
  * Every rank starts with the cheapest of its levels that can do with the budget if each W runs at once: what a rank holds depends on
  * its own order only. Then one rank at a time tries every other level, as long as the step gets shorter: recomputing more can
  * leave room for weight gradients to wait, and a W that has more to do can end later if others wait less for the I. At the levels that are
- * found then, policy `select` is tried: a B beside I and W where the split does not pay. No level is tried of which {@link leastTime}
+ * found then, policy `select` is tried: a B beside I and W where the split does not pay; and, where a stage recomputes, both with that
+ * run ahead of each backward. No level is tried of which {@link leastTime}
  * says that it cannot shorten the step.
  *
  * @param levels For each stage its levels, the one without recomputation first.
@@ -125,7 +127,19 @@ export function fit(
   const found = climbed && climbed.makespan < begun.makespan ? climbed : begun;
   const at = found === begun ? first : chosen;
   const selected = isDone(found.makespan) ? undefined : attempt(at, (costs) => select(recipe, costs));
-  return selected && selected.makespan < found.makespan * (1 - 1e-9) ? selected : found;
+  const settled = selected && selected.makespan < found.makespan * (1 - 1e-9) ? selected : found;
+  return [...earlier(at)].reduce((best, one) => one.makespan < best.makespan * (1 - 1e-9) ? one : best, settled);
+
+  /** With an R before each backward of the stages that recompute: no longer but for the host's time, where there is room. */
+  function* earlier(chosen: readonly number[]): Generator<Fit> {
+    const stages = levelsAt(chosen).flatMap(({ cost: { r = 0 } }, stage) => r > 0 ? [stage] : []);
+    if (stages.length === 0) return;
+    const ahead = { ...recipe, base: recomputeAhead(recipe.base, stages) };
+    const made = attempt(chosen, (costs, memory) => follow(ahead, costs, memory, budget));
+    if (made) yield made;
+    const selected = attempt(chosen, (costs) => select(ahead, costs));
+    if (selected) yield selected;
+  }
 
   /** The levels at which no rank can make the step shorter by another level of its own. */
   function climb(first: readonly number[]): readonly number[] {

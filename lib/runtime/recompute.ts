@@ -76,6 +76,11 @@ export function withRecompute(
   });
 }
 
+/** Of the stages of {@link withRecompute} those whose I or B recomputes, which an R of a schedule can run ahead of it. */
+export function stagesAhead(parts: readonly (readonly Layer[])[]): number[] {
+  return parts.flatMap((layers, stage) => layers.some(({ recompute }) => recompute) ? [stage] : []);
+}
+
 /** The policy in a word, for tables: "both:2", or by stage "both/none", or "by layer". */
 export function formatRecompute(policy: RecomputePolicy = "none"): string {
   if (typeof policy === "function") return "by layer";

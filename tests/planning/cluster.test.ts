@@ -34,7 +34,7 @@ function priceOf(stages: readonly Times[], comm = 0, host = 0, tail = 0): Costs 
   return {
     duration: ({ kind, stage, microbatches: { length } }) => {
       const { f, i, w, b } = stages[stage];
-      return host + { F: f, I: i, W: w * length, B: b }[kind];
+      return host + { F: f, I: i, W: w * length, B: b, R: 0 }[kind];
     },
     transfer: (from, to) => from === to ? 0 : comm,
     tail: () => tail,
