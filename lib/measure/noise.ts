@@ -1,5 +1,5 @@
 /** How quiet a machine is before something is measured on it: what its cores do besides, and how much equal work spreads. */
-import { median, quartiles } from "./statistics.ts";
+import { kept, median, quartiles } from "./statistics.ts";
 
 /** What a look at the machine found. */
 export interface Noise {
@@ -44,10 +44,11 @@ export async function measureNoise(reader: NoiseReader): Promise<Noise> {
   // Cores count in ticks, so that a little less than nothing may come out.
   const others = Math.max(0, busy - before.busy - (own - before.own)) / (now - before.now);
   const times = await reader.repeat(repeats);
+  const [middle, low, high] = kept([median(times), ...quartiles(times)]);
   const found = {
     cores,
     ...(busy === 0 ? {} : { busyCores: Number(others.toFixed(3)) }),
-    productMs: { median: median(times), quartiles: quartiles(times) },
+    productMs: { median: middle, quartiles: [low, high] as const },
   };
   return { quiet: !isBusy(found) && !isSpread(found), ...found };
 }
