@@ -16,6 +16,7 @@ import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
+import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
 
@@ -25,6 +26,7 @@ interface Options {
   schedules: string[];
   repeats: number;
   samples: number;
+  quietCheck?: boolean;
   json?: string;
   html?: string;
   out?: string;
@@ -40,6 +42,7 @@ export const agreement = new Command("agreement")
   .addOption(flag.schedules())
   .addOption(flag.repeats("rounds", 11))
   .addOption(flag.samples(16))
+  .addOption(flag.quietCheck())
   .addOption(flag.json())
   .addOption(flag.html())
   .addOption(flag.out())
@@ -53,6 +56,7 @@ async function run(options: Options): Promise<void> {
   const count = pairs[0].base.actions.length;
   const model = createModel(name);
   for (const { base } of pairs) partition(model, base.placement.length); // explains too many stages
+  const noise = await quietCheck(options, say);
   const bar = progress(2 * countSteps({ pairs, repeats }));
   const measurementOn = (set: DeviceSet) => {
     const { source } = sourceFor(model, undefined, 1);
@@ -78,6 +82,7 @@ async function run(options: Options): Promise<void> {
   await out.results("bench", {
     title: "Virtual devices over real ones",
     report,
+    ...noise,
     sections: () => agreementSections(report),
   });
 }

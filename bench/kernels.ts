@@ -8,6 +8,7 @@ import { operations } from "twobp/ops";
 import * as flag from "../lib/cli/flags.ts";
 import { listOf, main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
+import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 
 interface Options {
@@ -18,6 +19,7 @@ interface Options {
   repeats: number;
   minutes?: number;
   all?: boolean;
+  quietCheck?: boolean;
   json?: string;
   html?: string;
   out?: string;
@@ -39,6 +41,7 @@ export const kernels = new Command("kernels")
     real(0.01, 1440),
   )
   .option("--all", "also candidates that cannot win on a software driver and take seconds to compile")
+  .addOption(flag.quietCheck())
   .addOption(flag.json())
   .addOption(flag.html())
   .addOption(flag.out())
@@ -60,6 +63,7 @@ async function run(options: Options): Promise<void> {
     if (wanted.length === 0) {
       throw new UserError(`${model} has no problem of ${options.operations?.join(" or ")}; try another --model`);
     }
+    const noise = await quietCheck(options, say);
     const bar = progress(wanted.length, "problems");
     const report = await measureKernels(device, wanted, {
       rounds: options.repeats,
@@ -73,6 +77,7 @@ async function run(options: Options): Promise<void> {
     await out.results("bench", {
       title: "Kernels",
       report: { ...report, model, samples, precision },
+      ...noise,
       sections: () => kernelsSections(report),
     });
     if (device.gpu.lost !== undefined) throw new Error(device.gpu.lost); // what was measured before is kept

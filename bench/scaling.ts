@@ -21,6 +21,7 @@ import * as flag from "../lib/cli/flags.ts";
 import { loadPairs, rowsOfFiles } from "../lib/cli/load_schedule.ts";
 import { integer, main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
+import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
 
@@ -37,6 +38,7 @@ interface Options {
   memory?: number;
   data?: string;
   seed: number;
+  quietCheck?: boolean;
   json?: string;
   html?: string;
   out?: string;
@@ -67,6 +69,7 @@ export const scaling = new Command("scaling")
   )
   .addOption(flag.data())
   .addOption(flag.seed())
+  .addOption(flag.quietCheck())
   .addOption(flag.json())
   .addOption(flag.html())
   .addOption(flag.out())
@@ -82,6 +85,7 @@ async function run(options: Options): Promise<void> {
     for (const { base } of pairs) partition(createModel(name), base.placement.length);
   }
   const { name: data } = sourceFor(createModel(name), options.data, seed);
+  const noise = await quietCheck(options, say);
   const bar = progress([...pairsOf.values()].reduce((sum, pairs) => sum + countSteps({ pairs, repeats }), 0));
   const reports: ThroughputReport[] = [];
   try {
@@ -99,6 +103,7 @@ async function run(options: Options): Promise<void> {
   await out.results("bench", {
     title: "2BP scaling",
     report: { ...report, data, seed },
+    ...noise,
     sections: () => scalingSections(report),
   });
 }

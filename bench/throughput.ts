@@ -44,6 +44,7 @@ import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main, real } from "../lib/cli/options.ts";
 import { expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
+import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
 import { memoryModels } from "./stage_memory.ts";
@@ -71,6 +72,7 @@ interface Options {
   latency?: number;
   bandwidth?: number;
   calibrate?: boolean;
+  quietCheck?: boolean;
   json?: string;
   html?: string;
   out?: string;
@@ -108,6 +110,7 @@ export const throughput = new Command("throughput")
   .option("--latency <us>", "of a link between virtual devices, microseconds (default: as measured)", real(0, 1e6))
   .option("--bandwidth <GB/s>", "of a link between virtual devices (default: as measured)", real(1e-6, 1e6))
   .option("--calibrate", "choose kernels by measuring them on this device first; kept for the next run")
+  .addOption(flag.quietCheck())
   .addOption(flag.json())
   .addOption(flag.html())
   .addOption(flag.out())
@@ -140,6 +143,7 @@ async function run(options: Options): Promise<void> {
           "--latency and --bandwidth are of links between virtual devices, and these are real: add --virtual",
         );
       }
+      const noise = await quietCheck(options, say);
       const optimizer = adamw({ learningRate: 2e-3 });
       const make: MakePipeline = (placement) =>
         createPipeline(set, model, {
@@ -187,6 +191,7 @@ async function run(options: Options): Promise<void> {
       await out.results("bench", {
         title: "2BP throughput",
         report: { ...report, data, seed },
+        ...noise,
         sections: () => throughputSections(report),
       });
       if (report.loss.last >= report.loss.first) {

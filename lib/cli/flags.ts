@@ -127,6 +127,14 @@ export function repeats(what: string, fallback: number): Option {
   return option("--repeats <n>", `${what}, 1 to 10000`, integer(1, 10_000), fallback);
 }
 
+/** `--quiet-check`. */
+export function quietCheck(): Option {
+  return option(
+    "--quiet-check",
+    "look for a second how busy the machine is, say so and note it in the results; the run goes on",
+  );
+}
+
 /** `--seed`. */
 export function seed(): Option {
   return option("--seed <n>", "seed of parameters and batches", integer(0, 2 ** 31), 1);

@@ -8,6 +8,7 @@ import { isAbsolute, relative, resolve, sep } from "node:path";
 import process from "node:process";
 import { UserError } from "../errors.ts";
 import { describeMachine, machineText } from "../measure/machine.ts";
+import type { Noise } from "../measure/noise.ts";
 import { processNumber } from "../runtime/transports/mpi/launcher.ts";
 import { checkOutputFolder, checkOutputs, writeOutput } from "../output.ts";
 import { page, type Section } from "../report/html.ts";
@@ -26,6 +27,8 @@ export interface Results {
   readonly title: string;
   /** The numbers, for `--json`. */
   readonly report: object;
+  /** How quiet the machine was, where that was looked at. */
+  readonly noise?: Noise;
   /** Figures and tables, for `--html`; made only where somebody asks for them. */
   readonly sections: () => readonly Section[] | Promise<readonly Section[]>;
   /** The schedule as PyTorch's CSV, for `--csv`. */
@@ -67,9 +70,9 @@ export function openOutputs(paths: OutputPaths): Outputs {
   const aside = [json, html, csv, trace, metrics].includes("-");
   return {
     say: (line) => aside ? void process.stderr.write(`${line}\n`) : writeOutput("-", `${line}\n`),
-    async results(program, { title, report, ...made }) {
+    async results(program, { title, report, noise, ...made }) {
       const command = escaped(`${program} ${process.argv.slice(2).join(" ")}`.trim());
-      const machine = describeMachine();
+      const machine = { ...describeMachine(), ...(noise ? { noise } : {}) };
       const about = `${command}; ${machineText(machine)}`;
       const texts = {
         json: () => reportText({ ...report, command, machine }),

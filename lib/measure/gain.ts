@@ -6,6 +6,7 @@ import { withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
 import { medianInterval } from "./bootstrap.ts";
+import { countOutliers } from "./outliers.ts";
 import { kept, median, quartiles } from "./statistics.ts";
 
 /** A measured gain, `gain = bubbleGain x batchingGain x rest`. */
@@ -22,6 +23,12 @@ export interface Gain {
   readonly ratios?: readonly number[];
   /** Pairs of steps measured. */
   readonly pairs: number;
+  /**
+   * How many of the pairs had one long step: only the step without 2BP, only the one with. Long is more than 5 median absolute deviations
+   * (where these are 0, mean ones) above the median of the schedule's steps. They count in all figures as any pair; absent
+   * for fewer than 6 pairs.
+   */
+  readonly outliers?: readonly [number, number];
   /** What the simulator makes of the measured costs of F, I, W and B: bubbleGain x batchingGain. NaN without device times. */
   readonly predicted: number;
   /** From the schedule alone: the simulated gain if a W of k micro-batches cost as much as k single ones. */
@@ -51,6 +58,7 @@ export function explainGain(
   const ratios = pairs.map(([without, with_]) => without / with_);
   const gain = median(ratios);
   const interval = medianInterval(ratios);
+  const outliers = countOutliers(pairs);
   const makespan = (schedule: Schedule, batching: boolean, stalled?: Stall) => {
     if (!measured) return NaN;
     const costs = simulatorCosts(measured, { batching, transfer });
@@ -66,6 +74,7 @@ export function explainGain(
     ...(interval ? { interval } : {}),
     ratios: kept(ratios),
     pairs: pairs.length,
+    ...(outliers ? { outliers } : {}),
     predicted,
     bubbleGain: without / unbatched,
     batchingGain: predicted / (without / unbatched),

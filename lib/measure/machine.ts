@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { Implementation } from "../gpu/implementation.ts";
+import { type Noise, noiseText } from "./noise.ts";
 
 /** What a result names beside its numbers. */
 export interface Machine {
@@ -22,6 +23,8 @@ export interface Machine {
   readonly webgpu: string;
   /** ISO 8601, UTC. */
   readonly date: string;
+  /** How quiet it was before the run, where `--quiet-check` asked. */
+  readonly noise?: Noise;
 }
 
 /** This machine, now. */
@@ -43,9 +46,13 @@ export function describeMachine(): Machine {
 }
 
 /** One line of it: "twobp 0.1.0, commit abc1234; Deno 2.9.6, webgpu 0.6.2; Ryzen 7, 16 cores, linux x64; 2026-11-27". */
-export function machineText({ processor, cores, platform, runtime, twobp, commit, webgpu, date }: Machine): string {
+export function machineText(
+  { processor, cores, platform, runtime, twobp, commit, webgpu, date, noise }: Machine,
+): string {
   const source = `twobp ${twobp}${commit ? `, commit ${commit}` : ""}`;
-  return `${source}; ${runtime}, webgpu ${webgpu}; ${processor}, ${cores} cores, ${platform}; ${date}`;
+  return `${source}; ${runtime}, webgpu ${webgpu}; ${processor}, ${cores} cores, ${platform}; ${date}${
+    noise ? `; ${noiseText(noise)}` : ""
+  }`;
 }
 
 /** The folder of the package that a folder belongs to, sources or built. */

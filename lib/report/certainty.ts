@@ -11,6 +11,8 @@ export interface MeasuredRatio {
   readonly interval?: readonly [number, number];
   /** Ratios that these are of. */
   readonly pairs: number;
+  /** How many of the pairs had one long step: only the one without 2BP, only the one with. */
+  readonly outliers?: readonly [number, number];
 }
 
 /** Two ends in a cell: `1.092 - 1.143`, or `-` where there are none. */
@@ -30,6 +32,20 @@ export function certaintyNotes(ratios: readonly MeasuredRatio[]): string[] {
   if (ratios.some(({ interval }) => interval)) {
     notes.push("95 % interval: of the median, by percentile bootstrap over the pairs, expanded for few of them.");
   }
+  notes.push(...outliersNote(ratios));
   if (ratios.some(({ pairs }) => pairs < fewest)) notes.push(`Fewer than ${fewest} pairs have no 95 % interval.`);
   return notes;
+}
+
+/** Which ratios have pairs with one long step, in a sentence; nothing where none has. */
+function outliersNote(ratios: readonly MeasuredRatio[]): string[] {
+  const held = ratios.flatMap(({ name, pairs, outliers: [first, second] = [0, 0] }) =>
+    first + second === 0 ? [] : [`${name} ${first + second} of ${pairs} (${first} without 2BP, ${second} with)`]
+  );
+  if (held.length === 0) return [];
+  return [
+    `Pairs of which one step alone was long, more than 5 median absolute deviations above its schedule's median: ${
+      held.join(", ")
+    }. Rather the machine than the schedule: they count as any pair, and move medians little.`,
+  ];
 }

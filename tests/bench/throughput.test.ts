@@ -50,6 +50,9 @@ test("bench explains every bad argument in one line on standard error, with exit
       ["--latency", "5"],
       /--latency and --bandwidth are of links between virtual devices, and these are real: add --virtual$/,
     ],
+    [["--quiet-check", "5"], /too many arguments/],
+    [["--quiet-check=5"], /unknown option '--quiet-check=5'/],
+    [["memory", "--quiet-check"], /unknown option '--quiet-check'$/],
     [["--colour"], /unknown option '--colour'$/],
     [["speed"], /too many arguments|unknown command/],
   ];
@@ -80,6 +83,7 @@ test("bench --help explains every flag of throughput", async () => {
       "sums",
       "data",
       "seed",
+      "quiet-check",
       "json",
       "html",
     ]
@@ -125,7 +129,17 @@ function assertContract(report: ThroughputReport, mode: string, devices: number,
 test("bench writes the JSON of the contract, a page and a folder of all forms for a real run on two devices", async () => {
   const json = join(folder, "real.json"), html = join(folder, "real.html"), out = join(folder, "real");
   const schedules = ["naive", "1f1b-1"];
-  const args = ["--repeats", "6", "--samples", "1", "--schedules", schedules.join(), "--recompute", "activations:2"];
+  const args = [
+    "--repeats",
+    "6",
+    "--samples",
+    "1",
+    "--schedules",
+    schedules.join(),
+    "--recompute",
+    "activations:2",
+    "--quiet-check",
+  ];
   const { code, stdout, stderr } = await bench(...args, "--json", json, "--html", html, "--out", out);
   assert.equal(code, 0, stderr);
   const report = JSON.parse(readFileSync(json, "utf8"));
@@ -134,6 +148,10 @@ test("bench writes the JSON of the contract, a page and a folder of all forms fo
   assert.ok(report.unexplained < 0.5, `unexplained ${report.unexplained}`);
   assert.equal(report.model.name, "llama-tiny");
   assert.equal(report.gains[0].pairs, 6);
+  const { noise, cores } = report.machine;
+  assert.ok(noise.busyCores >= 0 && noise.busyCores <= cores + 0.1 && noise.cores === cores);
+  assert.ok(noise.productMs.quartiles[0] > 0 && noise.productMs.quartiles[0] <= noise.productMs.median);
+  assert.match(stdout, noise.quiet ? /^The machine is quiet: /m : /^The machine is not quiet: /m);
   assert.match(report.machine.commit, /^[0-9a-f]{7,}( with changes)?$/);
   assert.ok(report.loss.last < report.loss.first);
   assert.match(stdout, /real devices.*recomputed: activations:2/);

@@ -30,6 +30,22 @@ test("where there are too few pairs for an interval, the table says so", () => {
   assert.deepEqual(certaintyNotes([ratio("of an old report", [1.1, 1.2])]), []);
 });
 
+test("pairs of which one step alone was long are counted by schedule in a note, and schedules without them are not named", () => {
+  const [note, ...others] = certaintyNotes([
+    { ...ratio("a", [1.1, 1.2]), outliers: [2, 1] },
+    { ...ratio("none", [1.1, 1.2]), outliers: [0, 0] },
+    { ...ratio("b", [1.1, 1.2], undefined, 60), outliers: [0, 1] },
+    ratio("of an old report", [1.1, 1.2]),
+  ]);
+  assert.equal(
+    note,
+    "Pairs of which one step alone was long, more than 5 median absolute deviations above its schedule's median: " +
+      "a 3 of 21 (2 without 2BP, 1 with), b 1 of 60 (0 without 2BP, 1 with). Rather the machine than the schedule: they " +
+      "count as any pair, and move medians little.",
+  );
+  assert.deepEqual(others, []);
+});
+
 test("a range is two numbers, or a hyphen", () => {
   assert.equal(rangeText([1, 1.23456]), "1.000 - 1.235");
   assert.equal(rangeText([1, 1.23456], 2), "1.00 - 1.23");
