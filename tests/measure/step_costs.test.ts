@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openDevices } from "../../lib/gpu/devices.ts";
+import { createCostCollector, simulatorCosts } from "../../lib/measure/costs.ts";
 import { measureStepCosts } from "../../lib/measure/step_costs.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
+import type { Action, Kind, Schedule } from "../../lib/schedules/schedule.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
 import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
@@ -38,4 +40,23 @@ test("measured costs know every kind of action, and what select makes of them is
     pipeline.close();
     set.close();
   }
+});
+
+test("what an R ran ahead is part of what its I or B costs, and is taken off where a schedule has one", () => {
+  const collector = createCostCollector(1, 1);
+  const list = (text: string) =>
+    text.split(" ").map((cell): Action => ({ kind: cell[0] as Kind, stage: 0, microbatches: [Number(cell[1])] }));
+  const enter = (text: string, lengths: number[]) => {
+    const schedule: Schedule = { name: "made", placement: [0], actions: [list(text)] };
+    collector.add(schedule, [lengths.map((end) => ({ start: 0, end }))]);
+    return schedule;
+  };
+  const ahead = enter("F0 R0 I0 W0 F1 R1 I1 W1", [2, 3, 4, 5, 2, 3, 4, 5]);
+  enter("F0 R0 B0 F1 B1", [2, 3, 8, 2, 12]); // of the one after its R 11 in all; where it was seen whole, that counts
+  const measured = collector.costs();
+  assert.deepEqual(measured.stages, [{ f: 2, i: 7, b: 12, w: { 1: 5 }, r: 3 }]);
+  const costs = simulatorCosts(measured);
+  assert.equal(simulate(ahead, costs).makespan, 2 * (2 + 3 + 4 + 5));
+  const without = { ...ahead, actions: [list("F0 I0 W0 F1 I1 W1")] };
+  assert.equal(simulate(without, costs).makespan, 2 * (2 + 7 + 5));
 });

@@ -27,15 +27,18 @@ interface Times {
   i: number;
   w: number;
   b: number;
+  /** What of i and b an R may run ahead. */
+  r?: number;
 }
 
 /** The price of stages, messages, a host and an end of step, written down once more. */
 function priceOf(stages: readonly Times[], comm = 0, host = 0, tail = 0): Costs {
   return {
     duration: ({ kind, stage, microbatches: { length } }) => {
-      const { f, i, w, b } = stages[stage];
-      return host + { F: f, I: i, W: w * length, B: b, R: 0 }[kind];
+      const { f, i, w, b, r = 0 } = stages[stage];
+      return host + { F: f, I: i, W: w * length, B: b, R: r }[kind];
     },
+    ahead: (stage) => stages[stage].r ?? 0,
     transfer: (from, to) => from === to ? 0 : comm,
     tail: () => tail,
   };
@@ -125,8 +128,11 @@ test("under a budget, what is recomputed takes the stage's time an operation", a
     );
     const priced = slowFirst.map((taken, stage): Times => {
       const { f, b } = none[stage], operation = (taken.f + taken.b) / (f + b);
-      const added = (kind: keyof Times) => (work[stage][kind] - none[stage][kind]) * operation;
-      return { f: taken.f, i: taken.i + added("i"), w: taken.w + added("w"), b: taken.b + added("b") };
+      const added = (kind: keyof Times) => ((work[stage][kind] ?? 0) - (none[stage][kind] ?? 0)) * operation;
+      return {
+        ...{ f: taken.f, i: taken.i + added("i"), w: taken.w + added("w"), b: taken.b + added("b") },
+        r: added("r"),
+      };
     });
     close(makespan, simulate(schedule, priceOf(priced, 0.05)).makespan);
     if (budget < 10 * mib) {

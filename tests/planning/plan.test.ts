@@ -8,6 +8,9 @@ import { blankBatch, predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
 import { plan } from "../../lib/planning/plan.ts";
+import { stageWork } from "../../lib/planning/stage_work.ts";
+import { stageCosts } from "../../lib/schedules/price/costs.ts";
+import { simulate } from "../../lib/schedules/price/simulate.ts";
 import { validate } from "../../lib/schedules/check/validate.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
@@ -30,6 +33,29 @@ test("the less memory there is, the longer the step, and no peak is beyond the b
     before = makespan;
   }
   assert.ok(before > 1.1 * unlimited.makespan, `8.5 MiB cost only ${before / unlimited.makespan}`);
+});
+
+test("what stages recompute runs ahead of their backwards, by which the step is shorter", async () => {
+  const model = createModel("llama-tiny"), samples = 4;
+  const { schedule, makespan, recompute, parts, sums } = await plan(model, {
+    ...{ devices: 4, microbatches: 8, samples, budget: 9 * mib },
+  });
+  const costs = stageCosts(stageWork(model, { parts, samples, recompute, sums }));
+  assert.equal(makespan, simulate(schedule, costs).makespan);
+  const isAhead = (stage: number) => /^(activations|both)/.test(recompute[stage]);
+  for (const [rank, list] of schedule.actions.entries()) {
+    const count = (stage: number, kinds: string) =>
+      list.filter((action) => action.stage === stage && kinds.includes(action.kind)).length;
+    for (const [stage, at] of schedule.placement.entries()) {
+      if (at === rank) assert.equal(count(stage, "R"), isAhead(stage) ? count(stage, "IB") : 0, `stage ${stage}`);
+    }
+  }
+  assert.ok(schedule.placement.some((_, stage) => isAhead(stage)));
+  const without = { ...schedule, actions: schedule.actions.map((list) => list.filter(({ kind }) => kind !== "R")) };
+  assert.ok(
+    makespan < 0.995 * simulate(without, costs).makespan,
+    `${makespan} of ${simulate(without, costs).makespan}`,
+  );
 });
 
 test("a budget that nothing keeps: one line with the least that would do, and that does", async () => {
