@@ -31,7 +31,7 @@ export function atlasCapName(cap: number): string {
 }
 
 /** A schedule with its policy: `1f1b, 2BP select`. */
-function nameOf({ schedule, policy }: AtlasEntry): string {
+export function atlasEntryName({ schedule, policy }: AtlasEntry): string {
   return policy ? `${schedule}, 2BP ${policy}` : schedule;
 }
 
@@ -69,12 +69,12 @@ export function atlasTable(rows: readonly AtlasRow[]): Table {
         const { entry, gain, ahead, second } = winner;
         return [
           ...point,
-          nameOf(entry),
+          atlasEntryName(entry),
           entry.makespan,
           gain.toFixed(3),
           entry.peak,
           ahead === undefined ? "-" : percent(ahead),
-          second ? nameOf(second) : "-",
+          second ? atlasEntryName(second) : "-",
         ];
       })
     ),
@@ -173,8 +173,8 @@ export function atlasFigure(rows: readonly AtlasRow[], { cap = 1, forward = 1 }:
         hovertext: cells.map((line) =>
           line.map((cell) =>
             cell
-              ? `${nameOf(cell.entry)}: gain ${cell.gain.toFixed(3)}, peak ${cell.entry.peak}` +
-                (cell.second ? `<br>${percent(cell.ahead!)} ahead of ${nameOf(cell.second)}` : "")
+              ? `${atlasEntryName(cell.entry)}: gain ${cell.gain.toFixed(3)}, peak ${cell.entry.peak}` +
+                (cell.second ? `<br>${percent(cell.ahead!)} ahead of ${atlasEntryName(cell.second)}` : "")
               : "no schedule keeps this"
           )
         ),
