@@ -36,8 +36,8 @@ export function makeAtlas(text: () => string, choose: (values: Values) => void):
     element(
       "p",
       {},
-      "Which schedule of the zoo, with its best policy of 2BP, has the shortest step, simulated. The colour is the schedule, the number " +
-        "its gain over plain 1F1B without 2BP. Click on a place to open its schedule with these costs.",
+      "Which schedule of the zoo, with its best policy of 2BP, has the shortest step with M micro-batches, simulated. The colour is the " +
+        "schedule, the number its gain over plain 1F1B without 2BP. Click on a place to open its schedule with these costs.",
     ),
     element("div", { class: "fields" }, ...choices.map(({ field }) => field)),
     legend,

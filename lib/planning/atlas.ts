@@ -2,6 +2,7 @@
 import { UserError } from "../errors.ts";
 import { expectFields, expectValue, positive, real } from "../rules.ts";
 import type { PolicyText, Schedule } from "../schedules/schedule.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
 import { oneFOneB } from "../schedules/generators/one_f_one_b.ts";
 import { unitCosts } from "../schedules/price/costs.ts";
 import type { Memory } from "../schedules/price/memory.ts";
@@ -9,7 +10,7 @@ import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { timesOf } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
-import { recipesFor, select } from "./recipes.ts";
+import { recipesFor } from "./recipes.ts";
 
 /** Sizes and costs. A rank's forward of a micro-batch takes 1, on however many stages it lies, which share its work evenly. */
 export interface AtlasPoint {
@@ -64,10 +65,9 @@ export function atlasGrid(): AtlasPoint[] {
 const ratio = real({ least: "above 0" });
 
 /**
- * Simulates every schedule of the zoo at a point: as it was published and, where its backward passes are whole, with 2BP: weight
- * gradients in idle slots (`fill`), at once (`every:1`), in idle slots under one and two peaks of plain 1F1B (`cap`), and only where
- * the split pays (`select`, with the effort that `plan()` spends: `twoStage()` looks longer, and finds a slightly shorter step now and
- * then). All have the same work: what takes several stages a rank has as many as is usual for it, of equal parts.
+ * Simulates every schedule of the zoo at a point: as it was published and, where its backward passes are whole, with 2BP: weight gradients
+ * in idle slots (`fill`), only where the split pays (`select`), at once (`every:1`), and in idle slots under one and two peaks of
+ * plain 1F1B (`cap`). All have the same work: what takes several stages a rank has as many as is usual for it, of equal parts.
  *
  * ```ts
  * import { atlasRanking, atlasRow } from "twobp/planning";
@@ -88,13 +88,13 @@ export function atlasRow(point: AtlasPoint): AtlasRow {
   });
   const { devices, microbatches } = point;
   const [plain, unit] = [rounded(priced(oneFOneB(devices, microbatches), point).makespan), plainPeak(point)];
-  const policies: PolicyText[] = ["fill", "every:1", `cap:${unit}`, `cap:${2 * unit}`];
-  const entries = recipesFor(devices, microbatches, Infinity).flatMap((recipe): AtlasEntry[] => {
-    const { base, split } = recipe;
-    const made = split
-      ? [...policies.map((policy) => splitBy(policy, base, point)), select(recipe, costsOf(base, point))]
-      : [base];
-    return made.flatMap((schedule) => schedule ? [priced(schedule, point)] : []);
+  const entries = recipesFor(devices, microbatches, Infinity).flatMap(({ base, split }): AtlasEntry[] => {
+    if (!split) return [priced(base, point)];
+    const policies: PolicyText[] = ["fill", "select", "every:1", `cap:${unit}`, `cap:${2 * unit}`];
+    return policies.flatMap((policy) => {
+      const made = splitBy(policy, base, point);
+      return made && sizesOf(made).split ? [priced(made, point)] : []; // `select` may leave every B whole
+    });
   });
   const row = { ...point, plain, entries };
   const kept = new Set(atlasCaps.flatMap((cap) => atlasRanking(row, cap)));

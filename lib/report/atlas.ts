@@ -122,91 +122,84 @@ export interface AtlasFigureOptions {
  */
 export function atlasFigure(rows: readonly AtlasRow[], { cap = 1, forward = 1 }: AtlasFigureOptions = {}): Figure {
   const shown = rows.filter((row) => row.forward === forward);
-  const distinct = (pick: (row: AtlasRow) => number) => [...new Set(shown.map(pick))].sort((a, b) => a - b);
-  const devices = distinct((row) => row.devices), messages = distinct((row) => row.message);
-  const weights = distinct((row) => row.weight);
-  const names = Object.keys(scheduleColours), colours = Object.values(scheduleColours);
-  const winners = new Set<string>();
+  const devices = distinct(shown, (row) => row.devices), messages = distinct(shown, (row) => row.message);
+  const weights = distinct(shown, (row) => row.weight);
   const gap = 0.03, width = (1 - gap * (devices.length - 1)) / devices.length;
-  const tall = 0.09, height = (1 - tall * (messages.length - 1)) / messages.length;
+  const tall = 0.11, height = (1 - tall * (messages.length - 1)) / messages.length;
   const layout: Record<string, unknown> = {}, annotations: Record<string, unknown>[] = [];
-  const data = messages.flatMap((message, row) =>
-    devices.map((count, column) => {
-      const at = row * devices.length + column + 1, suffix = at === 1 ? "" : String(at);
+  const named = new Set<string>();
+  const data = messages.flatMap((message, line) =>
+    devices.flatMap((count, column) => {
+      const at = line * devices.length + column + 1, suffix = at === 1 ? "" : String(at);
       const here = shown.filter((each) => each.devices === count && each.message === message);
-      const sizes = [...new Set(here.map(({ microbatches }) => microbatches))].sort((a, b) => a - b);
-      const cells = weights.map((weight) =>
-        sizes.map((size) => {
-          const each = here.find((one) => one.weight === weight && one.microbatches === size);
-          const winner = each && atlasWinner(each, cap);
-          if (winner) winners.add(winner.entry.schedule);
-          return winner;
-        })
-      );
-      const [left, top] = [column * (width + gap), 1 - row * (height + tall)];
+      const left = column * (width + gap), top = 1 - line * (height + tall);
       layout[`xaxis${suffix}`] = {
-        domain: [left, left + width],
-        anchor: `y${suffix}`,
-        type: "category",
-        showgrid: false,
-        title: row === messages.length - 1 ? { text: "micro-batches" } : undefined,
+        ...{ domain: [left, left + width], anchor: `y${suffix}`, type: "category", showgrid: false },
+        categoryorder: "array",
+        categoryarray: distinct(here, (row) => row.microbatches).map(String),
+        ...line === messages.length - 1 && { title: { text: "micro-batches" } },
       };
       layout[`yaxis${suffix}`] = {
-        domain: [top - height, top],
-        anchor: `x${suffix}`,
-        type: "category",
-        showgrid: false,
-        showticklabels: column === 0,
-        title: column === 0 ? { text: "W / I" } : undefined,
+        ...{ domain: [top - height, top], anchor: `x${suffix}`, range: [0, weights.length] },
+        ...{ showgrid: false, zeroline: false, showticklabels: column === 0, ticks: column === 0 ? "outside" : "" },
+        tickvals: weights.map((_, index) => index + 0.5),
+        ticktext: weights.map(String),
+        ...column === 0 && { title: { text: "W / I" } },
       };
       annotations.push({
         text: `${count} devices, message ${message}`,
         ...{ xref: "paper", yref: "paper", x: left + width / 2, y: top, showarrow: false, font: { size: 12 } },
         ...{ xanchor: "center", yanchor: "bottom" },
       });
-      return {
-        type: "heatmap",
-        x: sizes.map(String),
-        y: weights.map(String),
-        z: cells.map((line) => line.map((cell) => cell ? names.indexOf(cell.entry.schedule) : null)),
-        text: cells.map((line) => line.map((cell) => cell?.gain.toFixed(2) ?? "")),
-        hovertext: cells.map((line) =>
-          line.map((cell) =>
-            cell
-              ? `${atlasEntryName(cell.entry)}: gain ${cell.gain.toFixed(3)}, peak ${cell.entry.peak}` +
-                (cell.second ? `<br>${percent(cell.ahead!)} ahead of ${atlasEntryName(cell.second)}` : "")
-              : "no schedule keeps this"
-          )
-        ),
-        hoverinfo: "text",
-        texttemplate: "%{text}",
-        textfont: { size: 11, color: "#1a1a1a" },
-        ...{ xaxis: `x${suffix}`, yaxis: `y${suffix}`, xgap: 1, ygap: 1, showscale: false },
-        ...{ zmin: -0.5, zmax: names.length - 0.5 },
-        colorscale: colours.flatMap((
-          colour,
-          index,
-        ) => [[index / names.length, colour], [(index + 1) / names.length, colour]]),
-      } as Record<string, unknown>;
+      const cells = here.flatMap((row) => {
+        const winner = atlasWinner(row, cap);
+        return winner ? [{ row, ...winner }] : [];
+      });
+      // Bars, a schedule each: what draws figures without a browser has no canvas, which a heat map takes.
+      return Object.keys(scheduleColours).flatMap((name) => {
+        const own = cells.filter(({ entry }) => entry.schedule === name);
+        if (own.length === 0) return [];
+        const isFirst = !named.has(name);
+        named.add(name);
+        return {
+          ...{ type: "bar", name, legendgroup: name, showlegend: isFirst, width: 0.96 },
+          ...{ xaxis: `x${suffix}`, yaxis: `y${suffix}` },
+          x: own.map(({ row }) => String(row.microbatches)),
+          y: own.map(() => 0.94),
+          base: own.map(({ row }) => weights.indexOf(row.weight) + 0.03),
+          text: own.map(({ gain }) => gain.toFixed(2)),
+          ...{ textposition: "inside", insidetextanchor: "middle", textangle: 0, cliponaxis: false },
+          textfont: { color: "#1a1a1a", size: 11 },
+          hovertext: own.map(winnerText),
+          hoverinfo: "text",
+          marker: { color: scheduleColours[name] },
+        };
+      });
     })
   );
-  const legend = names.filter((name) => winners.has(name)).map((name) => ({
-    ...{ type: "scatter", mode: "markers", name, x: [null], y: [null] },
-    marker: { color: scheduleColours[name], symbol: "square", size: 12 },
-  }));
   return {
-    data: [...data, ...legend],
+    data,
     layout: {
       ...layout,
       annotations,
+      barmode: "overlay",
       title: {
         text: `Fastest schedule within ${atlasCapName(cap)}, F/I ${forward}, and its gain over plain 1F1B (simulated)`,
       },
       height: 150 + 165 * messages.length,
       margin: { l: 70, r: 20, t: 100, b: 50 },
-      legend: { orientation: "h", x: 0, y: 1.07, yanchor: "bottom" },
+      legend: { orientation: "h", x: 0, y: 1.06, yanchor: "bottom", traceorder: "normal" },
     },
   };
+}
+
+function winnerText({ entry, gain, ahead, second }: Winner): string {
+  return `${atlasEntryName(entry)}: gain ${gain.toFixed(3)}, peak ${entry.peak}` +
+    (second ? `<br>${percent(ahead!)} ahead of ${atlasEntryName(second)}` : "");
+}
+
+function distinct(rows: readonly AtlasRow[], pick: (row: AtlasRow) => number): number[] {
+  return [...new Set(rows.map(pick))].sort((a, b) => a - b);
 }
 
 /** The maps under each cap, and the tables. */
