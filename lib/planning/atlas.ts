@@ -14,7 +14,9 @@ import { recipesFor } from "./recipes.ts";
 
 /** Sizes and costs. A rank's forward of a micro-batch takes 1, on however many stages it lies, which share its work evenly. */
 export interface AtlasPoint {
+  /** Ranks, N. */
   readonly devices: number;
+  /** M. */
   readonly microbatches: number;
   /** W over I. */
   readonly weight: number;

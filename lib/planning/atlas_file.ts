@@ -7,7 +7,9 @@ import type { AtlasEntry, AtlasRow } from "./atlas.ts";
 
 /** An atlas as JSON. */
 export interface Atlas {
+  /** Version of the form. */
   readonly schema: 1;
+  /** Nothing of it was measured. */
   readonly mode: "simulated";
   /** How a row is to be read. */
   readonly reading: string;
