@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { main } from "../lib/cli/options.ts";
 import { agreement } from "./agreement.ts";
+import { atlas } from "./atlas.ts";
 import { gpu } from "./gpu.ts";
 import { kernels } from "./kernels.ts";
 import { loop } from "./loop.ts";
@@ -21,6 +22,7 @@ await main(
   new Command("bench").description("Measurements.")
     .addCommand(throughput, { isDefault: true })
     .addCommand(agreement)
+    .addCommand(atlas)
     .addCommand(gpu)
     .addCommand(kernels)
     .addCommand(loop)

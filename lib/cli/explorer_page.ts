@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { BuildOptions } from "esbuild";
 import { optional } from "../optional.ts";
+import { atlasCaps, atlasRanking } from "../planning/atlas.ts";
+import { formatAtlas, readAtlas } from "../planning/atlas_file.ts";
 import { runBundle } from "./run_bundle.ts";
 
 const source = (name: string) => new URL(`../explorer/${name}`, import.meta.url);
@@ -41,9 +43,19 @@ export async function explorerPage(): Promise<string> {
 </head>
 <body>
 <noscript>This page draws schedules with JavaScript, which is off.</noscript>
+<script type="application/json" id="atlas">${JSON.stringify(winners())}</script>
 <script type="text/plain" id="run-worker">${runs}</script>
 <script>${script.text.trim()}</script>
 </body>
 </html>
 `;
+}
+
+/** The kept atlas without what is neither first nor second under any cap. */
+function winners() {
+  const kept = readAtlas(JSON.parse(readFileSync(source("../../bench/results/atlas.json"), "utf8")));
+  return formatAtlas(kept.map((row) => {
+    const named = new Set(atlasCaps.flatMap((cap) => atlasRanking(row, cap).slice(0, 2)));
+    return { ...row, entries: row.entries.filter((entry) => named.has(entry)) };
+  }));
 }

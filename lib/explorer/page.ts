@@ -5,6 +5,7 @@ import { sizesOf } from "../schedules/check/sizes.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
 import type { Kind } from "../schedules/schedule.ts";
 import type { SchedulePair } from "../schedules/transforms/pair.ts";
+import { makeAtlas } from "./atlas.ts";
 import { type Controls, makeControls } from "./controls.ts";
 import { button, element } from "./dom.ts";
 import { figuresOf } from "./figures.ts";
@@ -114,9 +115,15 @@ export function openPage(script: string): void {
       return runnable(outcome!);
     },
   );
+  const atlas = makeAtlas(() => document.getElementById("atlas")!.textContent, (values) => {
+    go({ values, edits: {} });
+    turnTo("simulated");
+  });
   const simulated = button("Simulate", "Schedules as they are priced by the form", () => turnTo("simulated"));
   const here = button("Run it here", "Train by the schedule on this machine's GPU", () => turnTo("here"));
   here.id = "run-it-here";
+  const map = button("Atlas", "Which schedule is fastest where", () => turnTo("atlas"));
+  map.id = "open-atlas";
   const back = button("Undo", "Undo the last change (Ctrl Z)", () => walk(undo(history)));
   const forth = button("Redo", "Do it again (Ctrl Y)", () => walk(redo(history)));
   const zoom = (factor: number) => () => host.glide((view) => zoomed(view, factor, (view.from + view.to) / 2, until()));
@@ -126,7 +133,7 @@ export function openPage(script: string): void {
       {},
       element("h1", {}, "twobp explorer"),
       element("p", { class: "note" }, "Pipeline schedules without and with 2BP"),
-      element("div", { class: "buttons views", role: "group", "aria-label": "View" }, simulated, here),
+      element("div", { class: "buttons views", role: "group", "aria-label": "View" }, simulated, map, here),
       element("div", { class: "buttons" }, back, forth, makeLink(), makeTheme()),
     ),
     element(
@@ -155,6 +162,7 @@ export function openPage(script: string): void {
         inspector,
         helpOf(),
         running.section,
+        atlas.section,
       ),
     ),
   );
@@ -181,14 +189,17 @@ export function openPage(script: string): void {
     show();
   }
 
-  /** Shows the simulated schedules, or the run. */
-  function turnTo(view: "simulated" | "here"): void {
-    const isHere = view === "here";
-    document.body.classList.toggle("running", isHere);
-    running.section.hidden = !isHere;
-    simulated.setAttribute("aria-pressed", String(!isHere));
-    here.setAttribute("aria-pressed", String(isHere));
-    if (isHere) running.open();
+  /** Shows the simulated schedules, the atlas, or the run. */
+  function turnTo(view: "simulated" | "atlas" | "here"): void {
+    document.body.classList.toggle("running", view === "here");
+    document.body.classList.toggle("mapping", view === "atlas");
+    running.section.hidden = view !== "here";
+    atlas.section.hidden = view !== "atlas";
+    for (const [button, own] of [[simulated, "simulated"], [map, "atlas"], [here, "here"]] as const) {
+      button.setAttribute("aria-pressed", String(own === view));
+    }
+    if (view === "here") running.open();
+    if (view === "atlas") atlas.open();
   }
 
   /** What the address says. */

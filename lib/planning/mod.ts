@@ -11,6 +11,16 @@
  *
  * @module
  */
+export {
+  atlasCaps,
+  type AtlasEntry,
+  atlasGrid,
+  type AtlasPoint,
+  atlasRanking,
+  type AtlasRow,
+  atlasRow,
+} from "./atlas.ts";
+export { type Atlas, formatAtlas, readAtlas } from "./atlas_file.ts";
 export { chooseSums, type ChooseSumsOptions } from "./choose_sums.ts";
 export type { LeftOut } from "./cluster_levels.ts";
 export type { PlanOptions, TrainingPlan } from "./options.ts";

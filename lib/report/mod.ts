@@ -25,6 +25,7 @@ export {
   stallTable,
 } from "./ablation.ts";
 export { agreementIntervals, agreementNotes, agreementSections, agreementTable, agreementTitle } from "./agreement.ts";
+export { atlasFigure, type AtlasFigureOptions, atlasSections, atlasTable, atlasWinsTable } from "./atlas.ts";
 export { certaintyNotes, type MeasuredRatio, rangeText } from "./certainty.ts";
 export { diagnosisText } from "./diagnosis.ts";
 export { type Bundle, display, type DisplayOptions } from "./display.ts";

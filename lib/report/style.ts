@@ -51,6 +51,21 @@ export const seriesColours: readonly string[] = [
   "#5a5a5a",
 ];
 
+/** Colours of schedules on maps, under dark text: relatives are near each other. */
+export const scheduleColours: Readonly<Record<string, string>> = {
+  gpipe: "#c9c9c9",
+  "1f1b": "#8fbfe0",
+  "interleaved-1f1b": "#f0c24b",
+  hanayo: "#f7dfa0",
+  "1f1b-v": "#b8d4a8",
+  "zb-h1": "#e3b7d0",
+  "zb-h2": "#cf86b4",
+  "zb-v": "#5fbf9f",
+  "v-half": "#8fd6be",
+  "v-min": "#c8ebdf",
+  "dualpipe-v": "#ee9a63",
+};
+
 /** Colours of what memory is for: grey what stays, colours what 2BP moves; neighbours differ in lightness. */
 export const memoryColours: Readonly<Record<Category, string>> = {
   parameters: "#595959",

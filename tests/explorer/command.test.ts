@@ -19,7 +19,7 @@ test("the command writes one file that asks for nothing else, and refuses what i
     assert.match(page, /^<!doctype html>/);
     assert.match(page, /Content-Security-Policy" content="default-src 'none'/);
     assert.ok(!/\b(?:src|href)="(?!data:)/.test(page) && !/@import|url\((?!#)/.test(page), "nothing is loaded");
-    assert.equal(page.match(/<\/script>/g)?.length, 2, "no text of a script ends it");
+    assert.equal(page.match(/<\/script>/g)?.length, 3, "no text of a script ends it");
     const nowhere = await explorer("--out", join(folder, "none", "page.html"));
     assert.equal(nowhere.code, 2);
     assert.match(nowhere.stderr, /^explorer: Cannot write \S+: there is no directory/);
