@@ -14,26 +14,38 @@ export interface GrowthCommand {
   recompute: RecomputePolicy;
   sums: SumsPolicy;
   precision: Precision;
+  replicas: number;
+  shardOptimizer?: boolean;
   samples: number;
   steps: number;
 }
 
 /** Runs the steps, prints a line every tenth of them (every 100 of 1,000) and the slopes, and writes what the flags ask for. */
 export async function runGrowth(set: DeviceSet, out: Outputs, command: GrowthCommand): Promise<void> {
-  const { schedule, recompute, sums, precision, samples, steps } = command;
+  const { schedule, recompute, sums, precision, replicas, shardOptimizer, samples, steps } = command;
   const { say } = out;
   const { split: twoStage, microbatches } = sizesOf(schedule);
   const model = createModel(command.model);
   const { name: data, source } = sourceFor(model, undefined, 1);
   const what = schedule.policy ? `${schedule.name} with 2BP (${schedule.policy})` : schedule.name;
   const about = `Memory over ${steps} steps of ${model.name}, ${what}, on ${set.devices.length} ${set.mode} devices, ` +
-    `${set.adapter}; ${microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`;
+    `${set.adapter}${
+      replicas > 1 ? `, ${replicas} replicas` : ""
+    }; ${microbatches} micro-batches of ${samples}; ${precision}; AdamW; ${data}`;
   say(about);
   const line = (cells: readonly (string | number)[]) =>
     cells.map((cell, column) => String(cell).padStart(column === 0 ? 8 : 10)).join("");
   say(line(columns));
   const make = () =>
-    createPipeline(set, model, { optimizer: adamw(), placement: schedule.placement, recompute, sums, precision });
+    createPipeline(set, model, {
+      optimizer: adamw(),
+      placement: schedule.placement,
+      recompute,
+      sums,
+      precision,
+      replicas,
+      shardOptimizer,
+    });
   const every = Math.max(1, Math.round(steps / 10));
   const growth = await measureGrowth(set, make, schedule, source, {
     steps,
@@ -55,6 +67,7 @@ export async function runGrowth(set: DeviceSet, out: Outputs, command: GrowthCom
       schema: 1,
       mode: set.mode,
       devices: set.devices.length,
+      ...(replicas > 1 ? { replicas, shardOptimizer: shardOptimizer ?? false } : {}),
       model: { name: model.name, parameters: countParameters(model), ...model.configuration },
       schedule: schedule.name,
       twoStage,

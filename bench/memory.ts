@@ -9,6 +9,7 @@ import * as flag from "../lib/cli/flags.ts";
 import { loadSchedules } from "../lib/cli/load_schedule.ts";
 import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs, type Outputs } from "../lib/cli/outputs.ts";
+import { expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { runGrowth } from "./growth.ts";
 import { memoryModels } from "./stage_memory.ts";
@@ -19,6 +20,8 @@ const repeated = "1f1b-1";
 interface Options {
   model: string;
   devices?: number;
+  replicas?: number;
+  shardOptimizer?: boolean;
   virtual?: boolean;
   predict?: boolean;
   schedules: string[];
@@ -38,7 +41,9 @@ interface Options {
 export const memory = new Command("memory")
   .description("Peak memory of pipeline schedules without and with 2BP, by rank and category: predicted and measured.")
   .addOption(flag.model("llama-tiny"))
-  .addOption(flag.devices(1, 64, 2))
+  .addOption(flag.devicesOfReplicas(64, 2))
+  .addOption(flag.replicas(64))
+  .addOption(flag.shardOptimizer())
   .addOption(flag.virtual())
   .option("--predict", "run nothing: predictions alone, for a model of any size")
   .addOption(flag.schedules())
@@ -60,30 +65,50 @@ export const memory = new Command("memory")
   .action(run);
 
 async function run(options: Options): Promise<void> {
-  const { model, steps, predict, virtual } = options;
+  const { model, steps, predict, virtual, replicas = 1, shardOptimizer } = options;
   if (steps && predict) throw new UserError("--steps runs a pipeline: it goes without --predict");
+  expectReplicas(undefined, options);
   const out = openOutputs(options);
   const names = steps && options.schedules === paperSchedules ? [repeated] : options.schedules;
-  const bases = loadSchedules(names, options.devices, 2);
+  const bases = loadSchedules(names, ranksOf(options.devices, options), 2);
   for (const { placement } of bases) {
     partition(createModel(model), placement.length); // explains too many stages
     options.sums.forEach((sums) => sumsOf(sums, placement.length)); // and makers for other stages
   }
   if (predict) return await reportPeaks(out, bases, options);
-  await withDevices(bases[0].actions.length, { virtual, inJob: true, say: out.say }, async (set) => {
+  await withDevices(replicas * bases[0].actions.length, { virtual, inJob: true, say: out.say }, async (set) => {
     if (!steps) return await reportPeaks(out, bases, options, set);
     const { recompute: [recompute], sums: [sums], precision, samples = 1, policies: [policy], width } = options;
     const schedule = pairOf(bases[0], { policy, width }).split;
-    await runGrowth(set, out, { model, schedule, recompute, sums, precision, samples, steps });
+    await runGrowth(set, out, {
+      model,
+      schedule,
+      recompute,
+      sums,
+      precision,
+      replicas,
+      shardOptimizer,
+      samples,
+      steps,
+    });
   });
 }
 
 async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Options, set?: DeviceSet): Promise<void> {
-  const { policies, recompute, sums, width, precision, samples = 4 } = options;
+  const { policies, recompute, sums, width, precision, samples = 4, replicas = 1, shardOptimizer } = options;
+  const copies = { replicas, shardOptimizer };
   const model = () => createModel(options.model);
   const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
   // Policies are made for the first kind of recomputation and the first maker of sums.
-  const shape = { optimizer: adamw(), software, subgroupSize, precision, recompute: recompute[0], sums: sums[0] };
+  const shape = {
+    optimizer: adamw(),
+    software,
+    subgroupSize,
+    precision,
+    recompute: recompute[0],
+    sums: sums[0],
+    ...copies,
+  };
   const memoryOf = memoryModels(options.model, { ...shape, samples, width });
   const schedules: Schedule[] = [];
   for (const base of bases) {
@@ -98,6 +123,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     recompute,
     sums,
     precision,
+    ...copies,
     optimizer: adamw(),
     ...(set ? { set } : {}),
     onRow: () => bar.step(),
@@ -108,9 +134,19 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
   );
   const report = { ...measured, rows };
   const on = set ? `${report.devices} ${set.mode} devices, ${set.adapter}` : `${report.devices} ranks, predicted`;
-  out.say(`Peak MiB of ${report.model.name} on ${on}; micro-batches of ${samples}; ${report.precision}; AdamW`);
+  const shared = replicas === 1 ? "" : `, of ${replicas} replicas${shardOptimizer ? ", the optimizer sharded" : ""}`;
+  out.say(
+    `Peak MiB of ${report.model.name} on ${on}${shared}; micro-batches of ${samples}; ${report.precision}; AdamW`,
+  );
   out.say(tableText(memoryTable(report)));
   for (const note of joinedNote(rows)) out.say(note);
+  if (report.transport && replicas > 1) {
+    const share = replicas === 2 ? "" : "twice ";
+    out.say(
+      `Between processes a rank holds a buffer for each message of a sum that it waits for, up to ${share}the size of its ` +
+        "gradients, which no prediction counts.",
+    );
+  }
   await out.results("bench", {
     title: "Memory of schedules",
     report,
@@ -126,11 +162,12 @@ async function timelinesOf(schedules: readonly Schedule[], name: string, samples
     const { devices, microbatches, split } = sizesOf(schedule);
     const model = createModel(name);
     const pipeline = dryPipeline(model, devices, { ...shape, placement });
-    const batch = blankBatch(model, samples * microbatches);
-    const { timeline } = await pipeline.step(schedule, batch, { timeline: true });
+    const batch = blankBatch(model, samples * microbatches * pipeline.replicas);
+    // Replicas are alike, but for pieces of a sharded optimizer, of which the last has the largest.
+    const timeline = (await pipeline.step(schedule, batch, { timeline: true })).timeline!.slice(-devices);
     pipeline.close();
     const how = policy ?? (split ? "split by itself" : "without 2BP");
-    timelines.set(`${schedule.name}, ${how}: memory over time, predicted`, timeline!);
+    timelines.set(`${schedule.name}, ${how}: memory over time, predicted`, timeline);
   }
   return timelines;
 }

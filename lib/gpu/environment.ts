@@ -19,15 +19,16 @@ export function withEnvironment<T>(
   const here = folder === undefined ? undefined : process.cwd();
   try {
     if (folder !== undefined) process.chdir(folder);
-    for (const [name, value] of Object.entries(variables)) set(name, value);
+    for (const [name, value] of Object.entries(variables)) setVariable(name, value);
     return call();
   } finally {
-    for (const [name, value] of before) set(name, value);
+    for (const [name, value] of before) setVariable(name, value);
     if (here !== undefined) process.chdir(here);
   }
 }
 
-function set(name: string, value: string | undefined) {
+/** Sets an environment variable for good, or removes it, for JavaScript and for native libraries. */
+export function setVariable(name: string, value: string | undefined): void {
   if (value === undefined) delete process.env[name];
   else process.env[name] = value;
   // Bun keeps `process.env` to itself. Where there is no such function the driver keeps what the shell gave it.

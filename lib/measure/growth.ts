@@ -85,7 +85,7 @@ export async function measureGrowth(
     set.devices.reduce((total, device) => total + read(device), 0);
   try {
     for (let step = 1; step <= steps; step++) {
-      await pipeline.step(schedule, await source.next(samples * sizesOf(schedule).microbatches));
+      await pipeline.step(schedule, await source.next(samples * sizesOf(schedule).microbatches * pipeline.replicas));
       if (step % every !== 0) continue;
       for (let round = 0; round < 3; round++) { // what one round frees, finalizers included, the next may follow
         collectGarbage();

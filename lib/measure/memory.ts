@@ -19,7 +19,17 @@ import { formatSums, type SumsPolicy } from "../runtime/sums.ts";
 import { countDevices, transportOf } from "../runtime/world.ts";
 import { lower } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
-import { anything, callback, expectFields, expectValue, filled, optional, positive, type Rules } from "../rules.ts";
+import {
+  anything,
+  callback,
+  expectFields,
+  expectValue,
+  filled,
+  flag,
+  optional,
+  positive,
+  type Rules,
+} from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
@@ -133,8 +143,10 @@ export function blankBatch(model: Model, samples: number): Batch {
 
 /** Peaks of one device. */
 export interface DeviceMemory {
-  /** Which one. */
+  /** Which rank it is. */
   readonly rank: number;
+  /** Of which copy of the pipeline; absent where there is one. */
+  readonly replica?: number;
   /** Bytes by category, from shapes. */
   readonly predicted: Bytes;
   /** Bytes by category, of a step that was run. */
@@ -155,7 +167,7 @@ export interface MemoryRow extends Variant {
   readonly recompute: string;
   /** Who makes the sums that only a delayed W reads: "i" or "w". */
   readonly sums: string;
-  /** By rank. */
+  /** By rank, replica by replica. */
   readonly devices: readonly DeviceMemory[];
 }
 
@@ -165,8 +177,12 @@ export interface MemoryReport {
   readonly schema: 1;
   /** What was measured on; "predicted" where nothing was run. */
   readonly mode: Mode | "predicted";
-  /** Number of ranks. */
+  /** Number of devices: ranks times replicas. */
   readonly devices: number;
+  /** Copies of the pipeline; absent where there is one. */
+  readonly replicas?: number;
+  /** Whether each replica keeps the moments of a piece; absent where there is one. */
+  readonly shardOptimizer?: boolean;
   /** What carries messages between ranks, "mpi"; absent where all ranks are in one process. */
   readonly transport?: string;
   /** Its library, with the version. */
@@ -195,6 +211,10 @@ export interface MemoryRunOptions {
   readonly sums?: readonly SumsPolicy[];
   /** What tensors hold; "f32" by default. */
   readonly precision?: Precision;
+  /** Copies of the pipeline, each with micro-batches of its own; 1 by default. */
+  readonly replicas?: number;
+  /** Whether each replica keeps the moments of a piece; no by default. */
+  readonly shardOptimizer?: boolean;
   /** Where to measure; without devices there are only predictions. */
   readonly set?: DeviceSet;
   /** Called after each row. */
@@ -208,6 +228,8 @@ const rules: Rules<MemoryRunOptions> = {
   recompute: optional(filled),
   sums: optional(filled),
   precision: optional(precisionRule),
+  replicas: optional(positive),
+  shardOptimizer: optional(flag),
   set: anything,
   onRow: optional(callback),
 };
@@ -215,49 +237,44 @@ const rules: Rules<MemoryRunOptions> = {
 /**
  * Predicts the memory of each schedule, and measures it where there are devices. `model` makes the model anew for each.
  *
- * @throws {UserError} On sizes that are no whole numbers of 1 or more, no schedules, or schedules for other numbers of devices than
- * each other's or the set's.
+ * @throws {UserError} On sizes that are no whole numbers of 1 or more, no schedules, or schedules for other numbers of ranks than
+ * each other's or than the set has for each replica.
  */
 export async function reportMemory(model: () => Model, options: MemoryRunOptions): Promise<MemoryReport> {
   expectValue("reportMemory: the model", model, { ...callback, right: "a function that makes one" });
   expectFields("reportMemory", options, rules);
   const { schedules, samples, optimizer, recompute = ["none"], sums = ["i"], precision = "f32", set, onRow } = options;
-  const devices = set ? countDevices(set) : sizesOf(schedules[0]).devices;
-  const stray = schedules.find((schedule) => sizesOf(schedule).devices !== devices);
+  const { replicas = 1, shardOptimizer } = options;
+  const ranks = set ? countDevices(set) / replicas : sizesOf(schedules[0]).devices;
+  const stray = schedules.find((schedule) => sizesOf(schedule).devices !== ranks);
   if (stray) {
     throw new UserError(
-      `reportMemory: schedule ${stray.name} is for ${sizesOf(stray).devices} ranks, the others for ${devices}`,
+      `reportMemory: schedule ${stray.name} is for ${sizesOf(stray).devices} ranks, the others for ${ranks}`,
     );
   }
   const rows: MemoryRow[] = [];
   for (const [schedule, policy, maker] of variantsOf({ schedules, recompute, sums })) {
     const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
-    const predicted = await predictMemory(model(), schedule, samples, {
-      optimizer,
-      software,
-      subgroupSize,
-      recompute: policy,
-      sums: maker,
-      precision,
-    });
-    const measured = set &&
-      await measureMemory(set, model(), schedule, samples, { optimizer, recompute: policy, sums: maker, precision });
+    const how = { optimizer, recompute: policy, sums: maker, precision, replicas, shardOptimizer };
+    const predicted = await predictMemory(model(), schedule, samples, { ...how, software, subgroupSize });
+    const measured = set && await measureMemory(set, model(), schedule, samples, how);
     rows.push({
       ...variant(schedule),
       recompute: formatRecompute(policy),
       sums: formatSums(maker),
-      devices: predicted.map(({ total, categories: bytes, reserved }, rank) => ({
-        rank,
+      devices: predicted.map(({ total, categories: bytes, reserved }, peer) => ({
+        rank: peer % ranks,
+        ...(replicas > 1 ? { replica: Math.floor(peer / ranks) } : {}),
         predicted: bytes,
         predictedPeak: total,
         ...(measured
           ? {
-            measured: measured[rank].categories,
-            measuredPeak: measured[rank].total,
-            difference: differenceOf(measured[rank].categories, bytes),
+            measured: measured[peer].categories,
+            measuredPeak: measured[peer].total,
+            difference: differenceOf(measured[peer].categories, bytes),
           }
           : {}),
-        reserved: measured?.[rank].reserved ?? reserved,
+        reserved: measured?.[peer].reserved ?? reserved,
       })),
     });
     onRow?.();
@@ -266,7 +283,8 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   return {
     schema: 1,
     mode: set?.mode ?? "predicted",
-    devices,
+    devices: ranks * replicas,
+    ...(replicas > 1 ? { replicas, shardOptimizer: shardOptimizer ?? false } : {}),
     ...set ? transportOf(set) : {},
     model: { name, parameters: countParameters(model()), ...configuration },
     samples,
@@ -301,11 +319,11 @@ async function measureMemory(
   model: Model,
   schedule: Schedule,
   samples: number,
-  { optimizer, recompute, sums, precision }: MemoryOptions,
+  options: MemoryOptions & PipelineOptions,
 ): Promise<readonly RankPeak[]> {
-  const pipeline = createPipeline(set, model, { optimizer, placement: schedule.placement, recompute, sums, precision });
+  const pipeline = createPipeline(set, model, { ...options, placement: schedule.placement });
   try {
-    const batch = blankBatch(model, samples * sizesOf(schedule).microbatches);
+    const batch = blankBatch(model, samples * sizesOf(schedule).microbatches * pipeline.replicas);
     set.devices.forEach(({ pool }) => pool.trim()); // of other schedules
     await pipeline.step(schedule, batch);
     return (await pipeline.step(schedule, batch)).peaks;

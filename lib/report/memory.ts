@@ -7,16 +7,17 @@ import { type Figure, memoryColours, seriesColours } from "./style.ts";
 import { howOf } from "./variant.ts";
 
 /**
- * Peaks of each schedule on each rank, in MiB: all together, how far the prediction was off, with the free buffers that are kept
+ * Peaks of each schedule on each rank, of each replica where there are several, in MiB: all together, how far the prediction was off, with the free buffers that are kept
  * for later (reserved), and by category, each at its own worst moment.
  */
-export function memoryTable({ rows }: MemoryReport): Table {
+export function memoryTable({ rows, replicas }: MemoryReport): Table {
   return {
     columns: [
       "schedule",
       "2BP",
       "recomputed",
       "sums in",
+      ...(replicas === undefined ? [] : ["replica"]),
       "rank",
       "predicted",
       "measured",
@@ -25,11 +26,12 @@ export function memoryTable({ rows }: MemoryReport): Table {
       ...categories,
     ],
     rows: rows.flatMap((row) =>
-      row.devices.map(({ rank, predicted, measured, predictedPeak, measuredPeak, reserved }) => [
+      row.devices.map(({ rank, replica, predicted, measured, predictedPeak, measuredPeak, reserved }) => [
         row.schedule,
         howOf(row),
         row.recompute,
         row.sums.toUpperCase(),
+        ...(replica === undefined ? [] : [replica]),
         rank,
         mebibytes(predictedPeak),
         measuredPeak === undefined ? "-" : mebibytes(measuredPeak),
@@ -52,7 +54,10 @@ export function memoryFigure({ rows, mode, model }: MemoryReport): Figure {
       row.sums === "i" ? "" : `sums in ${row.sums.toUpperCase()}`,
     ]
       .filter(Boolean).join("<br>");
-  const labels = [bars.map(({ row }) => name(row)), bars.map(({ device }) => `${device.rank}`)];
+  const labels = [
+    bars.map(({ row }) => name(row)),
+    bars.map(({ device: { rank, replica } }) => replica === undefined ? `${rank}` : `${replica}.${rank}`),
+  ];
   const count = rows[0]?.devices.length ?? 0;
   return {
     data: [
@@ -82,7 +87,12 @@ export function memoryFigure({ rows, mode, model }: MemoryReport): Figure {
       height: 520,
       margin: { t: 92 }, // two rows of legend
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" },
-      xaxis: { title: { text: "schedule, and rank" }, tickangle: 0 },
+      xaxis: {
+        title: {
+          text: rows[0]?.devices[0].replica === undefined ? "schedule, and rank" : "schedule, and replica.rank",
+        },
+        tickangle: 0,
+      },
       yaxis: { title: { text: "peak (MiB)" } },
     },
   };

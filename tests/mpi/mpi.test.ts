@@ -8,6 +8,7 @@ import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
+import type { MemoryReport } from "../../lib/measure/memory.ts";
 import { runTimeline } from "../../lib/report/run_timeline.ts";
 import { transfersOf } from "../../lib/report/timeline.ts";
 import { chromeTrace } from "../../lib/report/trace.ts";
@@ -40,6 +41,18 @@ const launchers: readonly Mpi[] = ["mpirun.openmpi", "mpiexec.hydra", "mpirun"].
 const find = (name: string) => launchers.find((each) => each.name === name);
 
 const deno = [process.execPath, "run", "-A", "--no-check"], node = ["node", "--import", "tsx"];
+
+/** Bun's own program: npx as a parent keeps from it the file by which MPICH's launcher talks to its processes. */
+const bun = launchers.length === 0 ? [] : (() => {
+  try {
+    const where = ["-y", "--prefer-offline", "-p", "bun@1.4.5", "sh", "-c", "command -v bun"];
+    return [
+      execFileSync("npx", where, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"], timeout: 60_000 }).trim(),
+    ];
+  } catch {
+    return [];
+  }
+})();
 
 interface Ended {
   readonly code: number | null;
@@ -139,14 +152,17 @@ async function expectLoadable(folder: string, checkpoints: Awaited<ReturnType<ty
   }
 }
 
-for (const [name, runtime] of [["Open MPI", deno], ["MPICH", node]] as const) {
+const runs = [["Open MPI", "Deno", deno], ["MPICH", "Node", node], ["Open MPI", "Bun", bun], [
+  "MPICH",
+  "Bun",
+  bun,
+]] as const;
+for (const [name, runtimeName, runtime] of runs) {
   const mpi = find(name);
   test(
-    `two processes of ${name}, in ${
-      runtime[0] === "node" ? "Node" : "Deno"
-    }, compute what one does, to the bit, and fail and go on alike`,
+    `two processes of ${name}, in ${runtimeName}, compute what one does, to the bit, and fail and go on alike`,
     {
-      skip: mpi ? false : `${name} is not installed`,
+      skip: !mpi ? `${name} is not installed` : runtime.length === 0 ? `${runtimeName} cannot be had` : false,
     },
     async (context) => {
       const folder = mkdtempSync(join(tmpdir(), "twobp-mpi-"));
@@ -205,6 +221,44 @@ test(
     assert.equal(real.loss.last, virtual.loss.last, "both take the same steps");
     const [{ uncontended: { step: [{ ratio }] } }] = rows, ms = (each: typeof real) => each.rows[0].stepMs.median;
     assert.ok(Math.abs(ratio - ms(virtual) / ms(real)) < 1e-3 * ratio, `${ratio}`);
+  },
+);
+
+test(
+  "bench memory measures both replicas of a job of two processes, as predicted but for the uploads of sums, and says so",
+  {
+    skip: openMpi ? false : "Open MPI is not installed",
+  },
+  async () => {
+    const flags = [
+      "--devices",
+      "4",
+      "--replicas",
+      "2",
+      "--schedules",
+      "1f1b-1",
+      "--policies",
+      "fill",
+      "--samples",
+      "1",
+    ];
+    const command = [...openMpi!.command, ...deno, "bench/memory.ts", ...flags, "--shard-optimizer", "--json", "-"];
+    const { code, stdout, stderr } = await run(command);
+    assert.equal(code, 0, stderr);
+    assert.match(
+      stderr,
+      /^Between processes a rank holds .* up to the size of its gradients, which no prediction counts\.$/m,
+    );
+    const { transport, replicas, rows } = JSON.parse(stdout) as MemoryReport;
+    assert.deepEqual({ transport, replicas }, { transport: "mpi", replicas: 2 });
+    for (const { devices } of rows) {
+      assert.deepEqual(devices.map(({ replica, rank }) => [replica, rank]), [[0, 0], [0, 1], [1, 0], [1, 1]]);
+      for (const { predicted, measured, predictedPeak, measuredPeak } of devices) {
+        assert.deepEqual({ ...measured, transfer: 0 }, { ...predicted, transfer: 0 });
+        const more = measuredPeak! - predictedPeak;
+        assert.ok(more >= -0.01 * predictedPeak && more <= predicted.gradients, `${predictedPeak}, ${more} more`);
+      }
+    }
   },
 );
 

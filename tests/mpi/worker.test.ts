@@ -9,6 +9,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openDevices } from "../../lib/gpu/devices.ts";
 import { calls } from "./calls.ts";
+import { trainings } from "./trainings.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const deno = [process.execPath, "run", "-A", "--no-check"];
@@ -74,6 +75,33 @@ for (const [name, launcher, runtime] of [["Open MPI", openMpi, deno]] as const) 
     },
   );
 }
+
+test(
+  "train() with a worker evaluates, saves, stops and goes on, also with replicas, to the bits of one process, and checkpoints load",
+  {
+    skip: openMpi ? false : "Open MPI is not installed",
+  },
+  async (context) => {
+    const folder = mkdtempSync(join(tmpdir(), "twobp-worker-"));
+    context.after(() => rmSync(folder, { recursive: true }));
+    const [here, there] = ["here", "there"].map((name) => join(folder, name));
+    const { code, stdout, stderr } = await withWorker(openMpi!, deno, "tests/mpi/trains.ts", there);
+    assert.equal(code, 0, stderr);
+    const set = await openDevices(2, { virtual: false });
+    try {
+      const expected = JSON.parse(JSON.stringify(await trainings(set, here)));
+      assert.deepEqual(JSON.parse(stdout), expected);
+      const [stopped, refused, resumed, sharded] = expected.results;
+      assert.deepEqual([stopped.ended, stopped.steps], ["signal", 3]);
+      assert.match(refused, /^UserError: train: ROOT\S* has a checkpoint of step 3: say `resume: true`/);
+      assert.deepEqual([resumed.resumed, resumed.steps], [3, 6]);
+      assert.deepEqual([sharded.resumed, sharded.steps], [6, 8]);
+      assert.equal(expected.copied, true);
+    } finally {
+      set.close();
+    }
+  },
+);
 
 test("a notebook in the first process trains with a worker, draws what both did, and shows what fails there", {
   skip: openMpi ? false : "Open MPI is not installed",

@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import process from "node:process";
 import { UserError } from "../../../errors.ts";
+import { setVariable } from "../../../gpu/environment.ts";
 import { optional } from "../../../optional.ts";
 import { firstLine } from "../../../text.ts";
 import { type Abi, abis, type Kind, kindOf, statusBytes } from "./abi.ts";
@@ -124,8 +125,9 @@ export async function loadMpi(launcher: Launcher, path: string | undefined, more
  * allocate there, and it takes the signal by which V8 notices a WebAssembly access out of bounds.
  */
 function leaveRuntimeAlone(): void {
-  process.env.UCX_MEM_EVENTS ??= "no";
-  process.env.UCX_ERROR_SIGNALS ??= "";
+  for (const [name, value] of [["UCX_MEM_EVENTS", "no"], ["UCX_ERROR_SIGNALS", ""]]) {
+    if (process.env[name] === undefined) setVariable(name, value);
+  }
 }
 
 /** Name and version of what a library says of itself, which may be pages. */
