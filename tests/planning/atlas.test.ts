@@ -58,7 +58,7 @@ function played({ placement, actions }: Schedule, { devices, weight, forward, me
         ? came("back", stage, microbatch, rank)
         : came("back", stage + 1, microbatch, rank);
       if (ready === undefined) continue;
-      free[rank] = Math.max(free[rank], ready) + times[kind];
+      free[rank] = Math.max(free[rank], ready) + times[kind as "F"];
       if (kind === "F") ends.set(`out ${stage} ${microbatch}`, free[rank]);
       if (kind === "I" || kind === "B") ends.set(`back ${stage} ${microbatch}`, free[rank]);
       next[rank]++;
