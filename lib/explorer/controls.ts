@@ -34,7 +34,13 @@ const groups: readonly Group[] = [
     title: "Time of actions",
     isSimulated: true,
     note: perStage,
-    fields: [["f", "forward"], ["i", "input gradient"], ["w", "weight gradient"], ["b", "full backward"]],
+    fields: [
+      ["f", "forward"],
+      ["i", "input gradient"],
+      ["w", "weight gradient"],
+      ["b", "full backward"],
+      ["r", "of I and B, run ahead"],
+    ],
   },
   {
     title: "Links",
@@ -50,6 +56,7 @@ const groups: readonly Group[] = [
       ["activations", "from F on"],
       ["released", "of these by I"],
       ["derivatives", "from I to W"],
+      ["recomputed", "from R to I"],
       ["cap", "for each rank"],
     ],
   },
@@ -135,6 +142,7 @@ export function makeControls(change: (field: Field, value: string, typed: boolea
       inputs.get("microbatches")!.setAttribute("placeholder", usual === undefined ? "" : String(usual));
       inputs.get("chunks")!.setAttribute("placeholder", String(entry?.chunks ?? ""));
       inputs.get("b")!.setAttribute("placeholder", "I + W");
+      inputs.get("r")!.setAttribute("placeholder", "none");
       inputs.get("cap")!.setAttribute("placeholder", "none");
     },
   };

@@ -11,6 +11,7 @@ import { type Times, timesOf } from "../schedules/price/simulate.ts";
 import { lowerAsFar, type Program } from "../schedules/program.ts";
 import type { Action, Schedule } from "../schedules/schedule.ts";
 import type { Policy } from "../schedules/transforms/policy.ts";
+import { recomputeAhead } from "../schedules/transforms/recompute_ahead.ts";
 import { pairOf } from "../schedules/transforms/pair.ts";
 import { type Lists, placementOf } from "./lists.ts";
 import { costsOf, memoryOf } from "./pricing.ts";
@@ -96,8 +97,9 @@ function generated(settings: Settings): Schedule {
   const { schedule: name, devices, chunks: asked } = settings, entry = zoo.find((each) => each.name === name)!;
   const { microbatches = entry.microbatches(devices) } = settings;
   const chunks = asked ?? entry.chunks;
-  expectFew(3 * devices * chunks * microbatches, settings.policy.kind);
-  return generate(name, { devices, microbatches, ...entry.isChunked && { chunks } });
+  expectFew((settings.r ? 4 : 3) * devices * chunks * microbatches, settings.policy.kind);
+  const made = generate(name, { devices, microbatches, ...entry.isChunked && { chunks } });
+  return settings.r ? recomputeAhead(made) : made;
 }
 
 function givenOf(name: string, lists: Lists, policy: Policy["kind"]): Schedule {

@@ -8,16 +8,17 @@ import { each, type Settings } from "./settings.ts";
  *
  * @throws {UserError} For a list that has neither one value nor one for each stage or link.
  */
-export function costsOf({ f, i, w, b, latency, transfer }: Settings, stages: number, ranks: number): Costs {
+export function costsOf({ f, i, w, b, r = [0], latency, transfer }: Settings, stages: number, ranks: number): Costs {
   const of = {
     f: each("f", f, stages, "stages"),
     i: each("i", i, stages, "stages"),
     w: each("w", w, stages, "stages"),
     b: b && each("b", b, stages, "stages"),
+    r: each("r", r, stages, "stages"),
   };
   const costs = stageCosts(
     Array.from({ length: stages }, (_, stage) => {
-      const split = { f: of.f(stage), i: of.i(stage), w: of.w(stage) };
+      const split = { f: of.f(stage), i: of.i(stage), w: of.w(stage), r: of.r(stage) };
       return of.b ? { ...split, b: of.b(stage) } : split;
     }),
   );
@@ -41,15 +42,17 @@ export function costsOf({ f, i, w, b, latency, transfer }: Settings, stages: num
  *
  * @throws {UserError} For a list that has neither one value nor one for each stage.
  */
-export function memoryOf({ activations, released, derivatives }: Settings, stages: number): Memory {
+export function memoryOf({ activations, released, derivatives, recomputed }: Settings, stages: number): Memory {
   const of = {
     activations: each("activations", activations, stages, "stages"),
     released: each("released", released, stages, "stages"),
     derivatives: each("derivatives", derivatives, stages, "stages"),
+    recomputed: each("recomputed", recomputed, stages, "stages"),
   };
   return (stage) => ({
     activations: of.activations(stage),
     released: of.released(stage),
     derivatives: of.derivatives(stage),
+    ahead: { activations: of.recomputed(stage) },
   });
 }

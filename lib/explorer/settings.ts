@@ -20,11 +20,13 @@ export const defaults = {
   i: "1",
   w: "1",
   b: "",
+  r: "",
   latency: "0",
   transfer: "0",
   activations: "1",
   released: "0",
   derivatives: "1",
+  recomputed: "0",
   cap: "",
   budget: "200000",
 };
@@ -48,11 +50,13 @@ export const labels: Readonly<Record<Field, string>> = {
   i: "I",
   w: "W",
   b: "B",
+  r: "R",
   latency: "Latency",
   transfer: "Transfer",
   activations: "Activations",
   released: "Released",
   derivatives: "Derivatives",
+  recomputed: "Recomputed",
   cap: "Cap",
   budget: "Candidates",
 };
@@ -73,6 +77,8 @@ export interface Settings {
   readonly w: readonly number[];
   /** As long as I and W together where there is nothing. */
   readonly b?: readonly number[];
+  /** What of I and of B recomputes, which an R then runs ahead of them; no R where there is nothing. */
+  readonly r?: readonly number[];
   /** Of every link, or of each from a rank to the next. */
   readonly latency: readonly number[];
   /** What an activation or a gradient takes besides. */
@@ -80,6 +86,8 @@ export interface Settings {
   readonly activations: readonly number[];
   readonly released: readonly number[];
   readonly derivatives: readonly number[];
+  /** From R to its I or B. */
+  readonly recomputed: readonly number[];
   /** The most that a rank may hold: drawn, kept by a search and by the policy of that name. */
   readonly cap?: number;
   /** Candidates that a search looks at. */
@@ -112,11 +120,13 @@ export function read(values: Values): Settings {
     i: list("i", values),
     w: list("w", values),
     b: values.b.trim() === "" ? undefined : list("b", values),
+    r: values.r.trim() === "" ? undefined : list("r", values),
     latency: list("latency", values),
     transfer: list("transfer", values),
     activations: list("activations", values),
     released: list("released", values),
     derivatives: list("derivatives", values),
+    recomputed: list("recomputed", values),
     cap,
     budget: number("budget", values, positive),
   };

@@ -22,6 +22,19 @@ test("at first the page shows 1F1B on four ranks: 21 without 2BP, 15 with it", (
   assert.equal(titleOf(outcomeOf(withAll({ schedule: "zb-h1" })).split), "zb-h1 split");
 });
 
+test("what recomputes runs ahead of the gradient: an R waits for nothing, and is held until its I", () => {
+  const { base, split } = outcomeOf(withAll({ i: "2", r: "1", recomputed: "3", derivatives: "0" }));
+  assert.deepEqual([base.until, outcomeOf(withAll({ i: "2" })).base.until], [25, 28]);
+  assert.deepEqual(base.priced!.simulation.peak, [7, 6, 5, 4]);
+  const early = split.bars[0].find(({ action }) => action.kind === "R")!;
+  assert.equal(early.start, 4); // behind four forwards
+  assert.match(whyOf(split, early).what, /^Rank 0, action 4: 0R0, recomputed ahead \(R\) of micro-batch 0 on stage 0/);
+  assert.throws(
+    () => outcomeOf(withAll({ r: "2" })),
+    /^UserError: The cost r of stage 0 is 2 of the 1 that its backward/,
+  );
+});
+
 test("critical actions follow one another through the whole step", () => {
   for (const part of [outcomeOf(first).base, outcomeOf(first).split]) {
     const path = part.bars.flat().filter(({ critical }) => critical).sort((a, b) => a.start - b.start);
