@@ -231,6 +231,18 @@ test("what to say of a failure depends on what had been asked for; another failu
   assert.equal(explained(other, flags, { made: 4, evaluating: false, learningRate: 1 }), other);
 });
 
+test("what is recomputed ahead changes no bit of the training", async () => {
+  const losses = [];
+  for (const ahead of [[], ["--recompute-ahead"]]) {
+    const metrics = at(`ahead-${ahead.length}.jsonl`), flags = ["--recompute", "both", "--two-stage", ...ahead];
+    const ended = await trainProgram(...small, ...flags, "--metrics", metrics).done;
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.match(ended.stdout, ahead.length ? /2BP fill, recomputed ahead on 2/ : /2BP fill on 2/);
+    losses.push(linesOf(metrics, "update").map(({ loss }) => loss));
+  }
+  assert.deepEqual(losses[1], losses[0]);
+});
+
 test("a step that needs more than the budget is refused before the first, with what it would need", async () => {
   const { code, stderr } = await trainProgram(...small, "--microbatches", "8", "--budget", "6MiB").done;
   assert.equal(code, 2, stderr);
@@ -295,6 +307,11 @@ writeFileSync(forwardOnly, "0F0,0F1\n1F0,1F1\n");
 /** What is refused, before a device is opened. */
 const mistakes: [string, string[], RegExp][] = [
   ["an unknown flag", ["--step", "3"], /unknown option '--step'/],
+  [
+    "what nothing recomputes ahead",
+    ["--recompute", "derivatives", "--recompute-ahead"],
+    /^--recompute-ahead runs ahead what a backward recomputes, and --recompute derivatives leaves it nothing/,
+  ],
   ["a number out of its range", ["--steps", "0"], /It must be a whole number from 1 to 1000000000/],
   ["an unknown model", ["--model", "llama-big"], /"llama-big" is not one of llama-tiny, /],
   ["two models", ["--model", "llama-tiny", "--from", "x"], /are two models: give one of the two/],
