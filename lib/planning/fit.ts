@@ -6,7 +6,7 @@ import { type Costs, endOf, type StageCost, stageCosts } from "../schedules/pric
 import type { Memory, StageMemory } from "../schedules/price/memory.ts";
 import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
-import { lower } from "../schedules/program.ts";
+import { lower, type Program } from "../schedules/program.ts";
 import { leastCaps } from "../schedules/transforms/fill.ts";
 import { recomputeAhead } from "../schedules/transforms/recompute_ahead.ts";
 import type { StageOrder } from "../schedules/transforms/sum_order.ts";
@@ -48,13 +48,17 @@ interface Choice {
   readonly least: readonly number[];
 }
 
+/** What each rank can do with, if each W runs at once where the recipe splits; of the recipe's base, lowered. */
+function leastPeaks({ split }: Recipe, program: Program, memory: Memory): number[] {
+  return split ? leastCaps(program, memory) : peaksOf(program, memory);
+}
+
 /** Of each rank what there is to choose from. What a rank needs at least depends on its own order and levels only. */
 function choicesOf(recipe: Recipe, levels: readonly (readonly Level[])[]): Choice[] {
   const { placement, actions } = recipe.base, indices = levels[0].map((_, index) => index);
   const program = lower(recipe.base), isSplit = recipe.split || sizesOf(recipe.base).split;
   const peaks = indices.map((index) => {
-    const memory = memoryOf(levels.map((each) => each[index]));
-    return recipe.split ? leastCaps(program, memory) : peaksOf(program, memory);
+    return leastPeaks(recipe, program, memoryOf(levels.map((each) => each[index])));
   });
   return actions.map((_, rank) => {
     const stages = placement.flatMap((at, stage) => at === rank ? [stage] : []);
@@ -130,14 +134,16 @@ export function fit(
   const settled = selected && selected.makespan < found.makespan * (1 - 1e-9) ? selected : found;
   return [...earlier(at)].reduce((best, one) => one.makespan < best.makespan * (1 - 1e-9) ? one : best, settled);
 
-  /** With an R before each backward of the stages that recompute: no longer but for the host's time, where there is room. */
+  /** With an R before each backward of the stages that recompute, on the ranks that have room for it. */
   function* earlier(chosen: readonly number[]): Generator<Fit> {
-    const stages = levelsAt(chosen).flatMap(({ cost: { r = 0 } }, stage) => r > 0 ? [stage] : []);
+    const at = levelsAt(chosen), stages = at.flatMap(({ cost: { r = 0 } }, stage) => r > 0 ? [stage] : []);
     if (stages.length === 0) return;
-    const ahead = { ...recipe, base: recomputeAhead(recipe.base, stages) };
-    const made = attempt(chosen, (costs, memory) => follow(ahead, costs, memory, budget));
+    // What a rank needs at least depends on its own order only.
+    const least = leastPeaks(recipe, lower(recomputeAhead(recipe.base, stages)), memoryOf(at));
+    const base = recomputeAhead(recipe.base, stages.filter((stage) => least[placement[stage]] <= budget));
+    const made = attempt(chosen, (costs, memory) => follow({ ...recipe, base }, costs, memory, budget));
     if (made) yield made;
-    const selected = attempt(chosen, (costs) => select(ahead, costs));
+    const selected = attempt(chosen, (costs) => select({ ...recipe, base }, costs));
     if (selected) yield selected;
   }
 
