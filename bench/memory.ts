@@ -140,13 +140,6 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
   );
   out.say(tableText(memoryTable(report)));
   for (const note of joinedNote(rows)) out.say(note);
-  if (report.transport && replicas > 1) {
-    const share = replicas === 2 ? "" : "twice ";
-    out.say(
-      `Between processes a rank holds a buffer for each message of a sum that it waits for, up to ${share}the size of its ` +
-        "gradients, which no prediction counts.",
-    );
-  }
   await out.results("bench", {
     title: "Memory of schedules",
     report,

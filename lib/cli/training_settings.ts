@@ -13,7 +13,7 @@ import { partition } from "../runtime/partition.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { type RecomputeText, withRecompute } from "../runtime/recompute.ts";
 import { formatSums, sumsOf, type SumsPolicy } from "../runtime/sums.ts";
-import { placeOf } from "../runtime/world.ts";
+import { placeOf, transportOf } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { PolicyText, Schedule } from "../schedules/schedule.ts";
 import { pairOf, usualTwoStage } from "../schedules/transforms/pair.ts";
@@ -133,12 +133,23 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
  */
 export async function expectFits(
   { flags, model, schedule, parts, replicas, optimizer }: Training,
-  { devices }: DeviceSet,
+  set: DeviceSet,
 ) {
   const { budget, samples, precision, recompute, sums, shardOptimizer } = flags;
   if (budget === undefined) return;
-  const { software, subgroupSize } = devices[0].gpu.info;
-  const kind = { optimizer, parts, replicas, shardOptimizer, precision, recompute, sums, software, subgroupSize };
+  const { software, subgroupSize } = set.devices[0].gpu.info, apart = transportOf(set).transport !== undefined;
+  const kind = {
+    optimizer,
+    parts,
+    replicas,
+    shardOptimizer,
+    precision,
+    recompute,
+    sums,
+    software,
+    subgroupSize,
+    apart,
+  };
   const needed = (await predictMemory(model, schedule, samples, kind)).map((peak) => peak.needed);
   const most = Math.max(...needed);
   if (most <= budget) return;

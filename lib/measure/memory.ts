@@ -16,7 +16,8 @@ import {
 } from "../runtime/pipeline.ts";
 import { formatRecompute, type RecomputePolicy } from "../runtime/recompute.ts";
 import { formatSums, type SumsPolicy } from "../runtime/sums.ts";
-import { countDevices, transportOf } from "../runtime/world.ts";
+import { asBetweenProcesses } from "../runtime/transports/as_between_processes.ts";
+import { countDevices, transportOf, worldOf, type WorldSet } from "../runtime/world.ts";
 import { lower } from "../schedules/program.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import {
@@ -56,6 +57,8 @@ export interface MemoryOptions {
   readonly replicas?: number;
   /** Whether each replica keeps the moments of a piece, as in `PipelineOptions`; no by default. */
   readonly shardOptimizer?: boolean;
+  /** Whether the ranks are in several processes, where a message that is waited for takes memory; no by default. */
+  readonly apart?: boolean;
   /** What tensors hold, as in `PipelineOptions`; "f32" by default. */
   readonly precision?: Precision;
 }
@@ -97,18 +100,19 @@ export async function predictMemory(
 export function dryPipeline(
   model: Model,
   ranks: number,
-  { software = false, subgroupSize = 0, choices = {}, ...options }:
+  { software = false, subgroupSize = 0, choices = {}, apart = false, ...options }:
     & MemoryOptions
     & Pick<PipelineOptions, "placement">,
 ): Pipeline {
   const { optimizer, parts, placement, replicas = 1, shardOptimizer, recompute, sums, precision } = options;
-  const set: DeviceSet = {
+  const within: DeviceSet = {
     mode: "real",
     devices: dryDevices(ranks * replicas, { software, subgroupSize }),
     adapter: "no device, shapes only",
     driver: software ? "system" : "gpu",
     close: () => {},
   };
+  const set: DeviceSet | WorldSet = apart ? { ...within, world: worldOf(within, asBetweenProcesses) } : within;
   for (const { gpu } of set.devices) setChoices(gpu, choices);
   return createPipeline(set, model, {
     optimizer,
@@ -256,7 +260,8 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   for (const [schedule, policy, maker] of variantsOf({ schedules, recompute, sums })) {
     const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
     const how = { optimizer, recompute: policy, sums: maker, precision, replicas, shardOptimizer };
-    const predicted = await predictMemory(model(), schedule, samples, { ...how, software, subgroupSize });
+    const apart = set !== undefined && transportOf(set).transport !== undefined;
+    const predicted = await predictMemory(model(), schedule, samples, { ...how, software, subgroupSize, apart });
     const measured = set && await measureMemory(set, model(), schedule, samples, how);
     rows.push({
       ...variant(schedule),

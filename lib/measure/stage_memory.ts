@@ -16,7 +16,7 @@ import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
 import { type TakenBy, takenIn, trial, type Tried } from "./trial.ts";
 
 /** What the model is cut into, and what it is for. */
-export interface StageMemoryOptions extends MemoryOptions {
+export interface StageMemoryOptions extends Omit<MemoryOptions, "apart"> {
   /** Number of stages, where neither `parts` nor `placement` says it. */
   readonly stages?: number;
   /** The rank of each stage, as in a schedule; one stage a rank by default. */

@@ -48,7 +48,7 @@ type Role = "equal" | "first" | "worker";
  * environment variable `TWOBP_MPI` may give its path. A process belongs to its job until it ends, and ends when all others do.
  *
  * @throws {UserError} In all processes alike, when no launcher has started this process, when launcher and library are of
- * different MPIs, or where a process has no such device; the message says whose.
+ * different MPIs, or where a process has no such device; the message says whose. Of workers at a second call.
  *
  * ```ts ignore
  * // mpirun -n 2 deno run -A train.ts
@@ -70,8 +70,34 @@ export async function openWorld(options: WorldOptions = {}): Promise<ProcessSet>
   return (await openAs(options.workers ? "first" : "equal", options)).set;
 }
 
+/** What has become of the workers of this process, which answer once in its life; undefined before it has asked for them. */
+let workers: "open" | "over" | undefined;
+
 /** The same, for a process of this role, and the job. */
 export async function openAs(role: Role, options: WorldOptions): Promise<{ set: ProcessSet; job: Job }> {
+  if (role !== "first") return await openPart(role, options);
+  if (workers) {
+    throw new UserError(
+      workers === "open"
+        ? "openWorld: this process has its workers already, so go on with the set of the first call"
+        : "openWorld: the workers have ended with the set of the first call, so start the job again",
+    );
+  }
+  workers = "open";
+  try {
+    const { set, job } = await openPart(role, options);
+    const close = () => {
+      workers = "over";
+      set.close();
+    };
+    return { set: { ...set, close }, job };
+  } catch (error) {
+    workers = "over";
+    throw error;
+  }
+}
+
+async function openPart(role: Role, options: WorldOptions): Promise<{ set: ProcessSet; job: Job }> {
   const { devices: count = 1, driver } = options;
   const job = await joinJob(), { rank, members } = job;
   if (role !== "equal" && job.mpi.kind !== "Open MPI") {

@@ -225,7 +225,7 @@ test(
 );
 
 test(
-  "bench memory measures both replicas of a job of two processes, as predicted but for the uploads of sums, and says so",
+  "bench memory measures both replicas of a job of two processes, as predicted, and train refuses a budget below that",
   {
     skip: openMpi ? false : "Open MPI is not installed",
   },
@@ -245,20 +245,23 @@ test(
     const command = [...openMpi!.command, ...deno, "bench/memory.ts", ...flags, "--shard-optimizer", "--json", "-"];
     const { code, stdout, stderr } = await run(command);
     assert.equal(code, 0, stderr);
-    assert.match(
-      stderr,
-      /^Between processes a rank holds .* up to the size of its gradients, which no prediction counts\.$/m,
-    );
     const { transport, replicas, rows } = JSON.parse(stdout) as MemoryReport;
     assert.deepEqual({ transport, replicas }, { transport: "mpi", replicas: 2 });
     for (const { devices } of rows) {
       assert.deepEqual(devices.map(({ replica, rank }) => [replica, rank]), [[0, 0], [0, 1], [1, 0], [1, 1]]);
       for (const { predicted, measured, predictedPeak, measuredPeak } of devices) {
         assert.deepEqual({ ...measured, transfer: 0 }, { ...predicted, transfer: 0 });
-        const more = measuredPeak! - predictedPeak;
-        assert.ok(more >= -0.01 * predictedPeak && more <= predicted.gradients, `${predictedPeak}, ${more} more`);
+        assert.ok(Math.abs(predictedPeak / measuredPeak! - 1) <= 0.01, `${predictedPeak} against ${measuredPeak}`);
       }
     }
+    const most = Math.max(...rows[0].devices.map(({ predictedPeak }) => predictedPeak)) / 2 ** 20;
+    const small = ["--devices", "4", "--replicas", "2", "--samples", "1", "--steps", "1", "--shard-optimizer"];
+    const refused = await run([...openMpi!.command, ...train, ...small, "--budget", `${(most - 0.2).toFixed(2)}MiB`]);
+    assert.equal(refused.code, 2, refused.stderr);
+    assert.match(
+      refused.stderr,
+      /^train: --budget \S+ MiB: an update needs \S+ MiB on rank \d of replica \d; give fewer/m,
+    );
   },
 );
 

@@ -127,6 +127,25 @@ test("a worker ends, and says so in a line, where the first process ends without
   assert.match(stderr, /^worker: Process 0 of the job has ended, and had not closed its devices$/m);
 });
 
+test(
+  "a worker that is killed in the midst of a cell is named by its error and the next one's, and a notebook lives on where mpirun lets it",
+  {
+    skip: openMpi ? false : "Open MPI is not installed",
+  },
+  async () => {
+    const { stdout, stderr } = await withWorker([...openMpi!, "--enable-recovery"], deno, "tests/mpi/worker_killed.ts");
+    assert.match(
+      stdout,
+      /^cell: (Rank)?Error: (Rank 1|Process 1 of the job) is gone: no process \d+ on .* any more$/m,
+      stderr,
+    );
+    assert.match(
+      stdout,
+      /^next cell: Error: .*Process 1 of the job is gone: no process \d+ on .*\nstill here$/m,
+    );
+  },
+);
+
 test("a worker beside a first process that has asked for none is refused in both, and so is one without a launcher", {
   skip: openMpi ? false : "Open MPI is not installed",
 }, async () => {

@@ -11,6 +11,7 @@ import type { Device } from "../../../gpu/device.ts";
 import { RankError, type Transport } from "../../transport.ts";
 import type { Connect } from "../../world.ts";
 import { reduceByMessages } from "../reduce.ts";
+import { createRing, uploads } from "../ring.ts";
 import { type Channel, createChannel, type Layout } from "./channel.ts";
 import type { Job } from "./job.ts";
 
@@ -22,73 +23,10 @@ export function overMpi(job: Job, layout: Layout, peers: readonly number[]): Con
   };
 }
 
-/** Buffers of one kind that the host has mapped or will map, kept by size. */
-interface Ring {
-  /** A free one, or a new one, counted as in use. */
-  take(bytes: number): GPUBuffer;
-  /** Counts one as free, to be taken again from now on, or once `ready` has settled. */
-  give(buffer: GPUBuffer, bytes: number, ready?: Promise<unknown>): void;
-  /** Destroys one that was taken: what is under way with it may never end. */
-  lose(buffer: GPUBuffer, bytes: number): void;
-  trim(): void;
-}
-
-function createRing({ gpu, ledger, pool }: Device, make: (bytes: number) => GPUBufferDescriptor): Ring {
-  const free = new Map<number, GPUBuffer[]>();
-  /** Those that are free as soon as the device has done with them. */
-  const soon = new Map<GPUBuffer, number>();
-  const freeOf = (bytes: number) => {
-    let list = free.get(bytes);
-    if (!list) free.set(bytes, list = []);
-    return list;
-  };
-  const destroy = (buffer: GPUBuffer, bytes: number) => {
-    buffer.destroy();
-    pool.reserve(-bytes, "transfer");
-    ledger.spare(-bytes);
-  };
-  return {
-    take(bytes) {
-      let buffer = freeOf(bytes).pop();
-      if (buffer) ledger.spare(-bytes);
-      else {
-        pool.reserve(bytes, "transfer");
-        buffer = gpu.device.createBuffer(make(bytes));
-      }
-      ledger.add("transfer", bytes);
-      return buffer;
-    },
-    give(buffer, bytes, ready) {
-      ledger.remove("transfer", bytes);
-      ledger.spare(bytes);
-      if (!ready) return void freeOf(bytes).push(buffer);
-      soon.set(buffer, bytes);
-      ready.then(() => {
-        if (soon.delete(buffer)) freeOf(bytes).push(buffer);
-      }, () => {
-        if (soon.delete(buffer)) destroy(buffer, bytes);
-      });
-    },
-    lose(buffer, bytes) {
-      buffer.destroy();
-      pool.reserve(-bytes, "transfer");
-      ledger.remove("transfer", bytes);
-    },
-    trim() {
-      for (const [bytes, list] of free) list.splice(0).forEach((buffer) => destroy(buffer, bytes));
-      for (const [buffer, bytes] of soon) destroy(buffer, bytes);
-      soon.clear();
-    },
-  };
-}
-
 function createEnd(channel: Channel, device: Device, own: number): Transport {
   const { pool } = device;
   const outgoing = createRing(device, (size) => ({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ }));
-  const incoming = createRing(
-    device,
-    (size) => ({ size, usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.MAP_WRITE, mappedAtCreation: true }),
-  );
+  const incoming = createRing(device, uploads);
   const trim = () => [outgoing, incoming].forEach((ring) => ring.trim());
   const unshare = pool.shareWith(trim);
   /** Buffers that hold a message, with what gives each back when the step has failed. */
