@@ -9,7 +9,7 @@ import * as flag from "../lib/cli/flags.ts";
 import { loadSchedules } from "../lib/cli/load_schedule.ts";
 import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs, type Outputs } from "../lib/cli/outputs.ts";
-import { expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
+import { devicesOf, expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { runGrowth } from "./growth.ts";
 import { memoryModels } from "./stage_memory.ts";
@@ -75,8 +75,9 @@ async function run(options: Options): Promise<void> {
     partition(createModel(model), placement.length); // explains too many stages
     options.sums.forEach((sums) => sumsOf(sums, placement.length)); // and makers for other stages
   }
+  const devices = devicesOf(bases[0].actions.length, options);
   if (predict) return await reportPeaks(out, bases, options);
-  await withDevices(replicas * bases[0].actions.length, { virtual, inJob: true, say: out.say }, async (set) => {
+  await withDevices(devices, { virtual, inJob: true, say: out.say }, async (set) => {
     if (!steps) return await reportPeaks(out, bases, options, set);
     const { recompute: [recompute], sums: [sums], precision, samples = 1, policies: [policy], width } = options;
     const schedule = pairOf(bases[0], { policy, width }).split;

@@ -42,7 +42,7 @@ import { withAhead } from "../lib/cli/ahead.ts";
 import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main, real } from "../lib/cli/options.ts";
-import { expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
+import { devicesOf, expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
@@ -134,7 +134,7 @@ async function run(options: Options): Promise<void> {
   usual.forEach(({ base: { placement } }) => sumsOf(sums, placement.length)); // refuses makers for other stages
   const cuts = new Map(usual.map(({ base: { placement } }) => [placement.length, partition(model, placement.length)]));
   await withDevices(
-    replicas * usual[0].base.actions.length,
+    devicesOf(usual[0].base.actions.length, options),
     { virtual: options.virtual, inJob: true, say },
     async (set) => {
       const given = latency !== undefined || bandwidth !== undefined;

@@ -67,6 +67,22 @@ export function ranksOf(devices: number | undefined, { replicas = 1 }: ReplicaCo
   );
 }
 
+/** The most devices that a command runs, or looks at one by one. */
+const mostDevices = 64;
+
+/**
+ * Devices of so many ranks in each replica, also where nobody has said how many there are.
+ *
+ * @throws {UserError} Where that is more than a command runs.
+ */
+export function devicesOf(ranks: number, { replicas = 1 }: ReplicaCount): number {
+  const devices = ranks * replicas;
+  if (replicas === 1 || devices <= mostDevices) return devices;
+  throw new UserError(
+    `--replicas ${replicas} of ${ranks} ranks each are ${devices} devices; there may be ${mostDevices}: take fewer`,
+  );
+}
+
 /**
  * Refuses what is about several replicas where there is one: `idle`, and a sharded optimizer.
  *

@@ -25,7 +25,7 @@ import { prepareFolder, stepsIn } from "../training/checkpoint_folder.ts";
 import { modelFrom } from "../weights/model_from.ts";
 import { withAhead } from "./ahead.ts";
 import { loadSchedule } from "./load_schedule.ts";
-import { expectReplicas, ranksOf } from "./replica_flags.ts";
+import { devicesOf, expectReplicas, ranksOf } from "./replica_flags.ts";
 import { type MetricsLine, readMetrics } from "./metrics_file.ts";
 import { type DataFlags, heldOutBatches, openTrainingData, type TrainingData } from "./training_data.ts";
 import { type OptimizerFlags, optimizerOf, rateOf } from "./training_optimizer.ts";
@@ -106,6 +106,7 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
   }
   const model = modelOf(flags), optimizer = optimizerOf(model, flags), rate = rateOf(flags);
   const { schedule, parts } = await scheduleOf(model, flags, optimizer);
+  devicesOf(schedule.actions.length, flags); // refuses too many
   withRecompute(parts, recompute);
   const makers = sumsOf(sums, schedule.placement.length);
   if (makers.includes("w") && !sizesOf(schedule).split) {

@@ -1,7 +1,7 @@
 /** What the flags of replicas stand for. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ranksOf, replicasGiven } from "../../lib/cli/replica_flags.ts";
+import { devicesOf, ranksOf, replicasGiven } from "../../lib/cli/replica_flags.ts";
 
 const network = { latency: 1, bandwidth: 8, betweenLatency: NaN, betweenBandwidth: 2, message: NaN, gradients: 5 };
 
@@ -25,6 +25,14 @@ test("without replicas, hosts and network nothing changes; with hosts both place
   ]);
   assert.equal(replicasGiven({ hosts: 2 }, undefined).length, 1, "one pipeline over hosts has one place");
   assert.equal(replicasGiven({ network: { ...network, message: 3 } }, undefined)[0].message, 3);
+});
+
+test("replicas of the usual number of ranks are no more devices than a command runs", () => {
+  assert.deepEqual([devicesOf(2, { replicas: 32 }), devicesOf(100, {})], [64, 100]);
+  assert.throws(() => devicesOf(2, { replicas: 64 }), {
+    name: "UserError",
+    message: "--replicas 64 of 2 ranks each are 128 devices; there may be 64: take fewer",
+  });
 });
 
 test("what does not go together is refused in one line", () => {
