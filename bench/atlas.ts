@@ -12,9 +12,9 @@ import { openOutputs, type OutputPaths } from "../lib/cli/outputs.ts";
 export const atlas: Command = new Command("atlas")
   .description(
     "Which schedule is fastest, by devices, micro-batches, cost of W, F and messages, and memory: every schedule of the zoo with " +
-      "its best policy of 2BP, simulated. Takes some ten minutes.",
+      "its best policy of 2BP, simulated. Takes some twenty minutes.",
   )
-  .option("--quick", "up to 4 devices and 16 micro-batches: half a minute")
+  .option("--quick", "up to 4 devices and 16 micro-batches: a minute")
   .addOption(flag.json("the atlas"))
   .addOption(flag.html())
   .addOption(flag.out())

@@ -5,8 +5,12 @@ import { atlasCapName, atlasEntryName, atlasWinner } from "../report/atlas.ts";
 import { scheduleColours } from "../report/style.ts";
 import { zoo } from "../schedules/generators/zoo.ts";
 import { parsePolicy } from "../schedules/transforms/policy.ts";
+import { sizesOf } from "../schedules/check/sizes.ts";
+import { generate } from "../schedules/generators/generate.ts";
+import { wholeBackward } from "../schedules/transforms/whole.ts";
 import { element } from "./dom.ts";
 import { defaults, type Values } from "./settings.ts";
+import type { State } from "./state.ts";
 import { time } from "./why.ts";
 
 /** The view. */
@@ -20,9 +24,9 @@ export interface AtlasView {
  * Makes the view.
  *
  * @param text The atlas as JSON.
- * @param choose Is told what stands in the form for a place that was clicked on.
+ * @param choose Is told what is to be shown of a place that was clicked on.
  */
-export function makeAtlas(text: () => string, choose: (values: Values) => void): AtlasView {
+export function makeAtlas(text: () => string, choose: (state: State) => void): AtlasView {
   let rows: readonly AtlasRow[] = [];
   const maps = element("div", { class: "maps" }), legend = element("p", { class: "legend" });
   const about = element("p", { class: "status", role: "status", id: "atlas-about" });
@@ -48,7 +52,7 @@ export function makeAtlas(text: () => string, choose: (values: Values) => void):
       { class: "note" },
       "A rank's forward takes 1, and its activations of a micro-batch are 1, on however many stages it lies: all schedules have the " +
         "same work. A message takes so much of a forward. Memory is the most activations that a rank may hold; derivatives are not counted. " +
-        "What is split by itself, zb-v for example, keeps the order of its paper.",
+        "With 2BP, what is split by itself, zb-v for example, has its W placed anew.",
     ),
   );
 
@@ -123,7 +127,7 @@ export function makeAtlas(text: () => string, choose: (values: Values) => void):
         : "");
     const made = element("button", { type: "button", "aria-label": words }, gain.toFixed(2));
     made.style.background = scheduleColours[entry.schedule];
-    made.addEventListener("click", () => choose(atlasValues(row, entry)));
+    made.addEventListener("click", () => choose(atlasState(row, entry)));
     for (const event of ["pointerenter", "focus"]) made.addEventListener(event, () => about.textContent = words);
     return made;
   }
@@ -131,8 +135,16 @@ export function makeAtlas(text: () => string, choose: (values: Values) => void):
   return { section, open };
 }
 
-/** What stands in the form for a schedule at a point of the atlas. */
-export function atlasValues({ devices, microbatches, weight, forward, message }: AtlasRow, entry: AtlasEntry): Values {
+/** What the page shows of a schedule at a point of the atlas. */
+export function atlasState(row: AtlasRow, entry: AtlasEntry): State {
+  const { schedule: name, policy } = entry, { devices, microbatches } = row, values = valuesOf(row, entry);
+  const published = generate(name, { devices, microbatches });
+  if (!policy || !sizesOf(published).split) return { values, edits: {} };
+  // Its W are placed anew: as a schedule from elsewhere, whose backward passes are whole.
+  return { values, given: { name, lists: wholeBackward(published).actions }, edits: {} };
+}
+
+function valuesOf({ devices, microbatches, weight, forward, message }: AtlasRow, entry: AtlasEntry): Values {
   const { schedule, policy: text } = entry, { chunks } = zoo.find(({ name }) => name === schedule)!;
   const f = 1 / chunks, policy = text && parsePolicy(text);
   return {

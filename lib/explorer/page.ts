@@ -115,8 +115,8 @@ export function openPage(script: string): void {
       return runnable(outcome!);
     },
   );
-  const atlas = makeAtlas(() => document.getElementById("atlas")!.textContent, (values) => {
-    go({ values, edits: {} });
+  const atlas = makeAtlas(() => document.getElementById("atlas")!.textContent, (state) => {
+    go(state);
     turnTo("simulated");
   });
   const simulated = button("Simulate", "Schedules as they are priced by the form", () => turnTo("simulated"));

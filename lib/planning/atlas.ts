@@ -10,6 +10,7 @@ import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { timesOf } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
+import { wholeBackward } from "../schedules/transforms/whole.ts";
 import { recipesFor } from "./recipes.ts";
 
 /** Sizes and costs. A rank's forward of a micro-batch takes 1, on however many stages it lies, which share its work evenly. */
@@ -30,7 +31,10 @@ export interface AtlasPoint {
 export interface AtlasEntry {
   /** Its name in the zoo. */
   readonly schedule: string;
-  /** Absent where it runs as it was published: each backward whole, or split by its own design. */
+  /**
+   * Absent where it runs as it was published: each backward whole, or split by its own design. With a policy, what is split by
+   * design keeps its order of F and I, and its W are placed anew for these costs: see `wholeBackward()`.
+   */
   readonly policy?: PolicyText;
   /** In forwards of a rank, rounded to four digits behind the point. */
   readonly makespan: number;
@@ -67,9 +71,10 @@ export function atlasGrid(): AtlasPoint[] {
 const ratio = real({ least: "above 0" });
 
 /**
- * Simulates every schedule of the zoo at a point: as it was published and, where its backward passes are whole, with 2BP: weight gradients
- * in idle slots (`fill`), only where the split pays (`select`), at once (`every:1`), and in idle slots under one and two peaks of
- * plain 1F1B (`cap`). All have the same work: what takes several stages a rank has as many as is usual for it, of equal parts.
+ * Simulates every schedule of the zoo at a point: as it was published, and with 2BP: weight gradients in idle slots (`fill`), only
+ * where the split pays (`select`), at once (`every:1`), and in idle slots under one and two peaks of plain 1F1B (`cap`). What is split by
+ * its own design is tried in both ways too. All have the same work: what takes several stages a rank has as many as is usual for it,
+ * of equal parts.
  *
  * ```ts
  * import { atlasRanking, atlasRow } from "twobp/planning";
@@ -90,13 +95,15 @@ export function atlasRow(point: AtlasPoint): AtlasRow {
   });
   const { devices, microbatches } = point;
   const [plain, unit] = [rounded(priced(oneFOneB(devices, microbatches), point).makespan), plainPeak(point)];
-  const entries = recipesFor(devices, microbatches, Infinity).flatMap(({ base, split }): AtlasEntry[] => {
-    if (!split) return [priced(base, point)];
-    const policies: PolicyText[] = ["fill", "select", "every:1", `cap:${unit}`, `cap:${2 * unit}`];
-    return policies.flatMap((policy) => {
-      const made = splitBy(policy, base, point);
+  const policies: PolicyText[] = ["fill", "select", "every:1", `cap:${unit}`, `cap:${2 * unit}`];
+  const published = recipesFor(devices, microbatches, Infinity).filter(({ split }) => !split);
+  const entries = published.flatMap(({ base }): AtlasEntry[] => {
+    const whole = sizesOf(base).split ? wholeBackward(base) : base;
+    const split = policies.flatMap((policy) => {
+      const made = splitBy(policy, whole, point);
       return made && sizesOf(made).split ? [priced(made, point)] : []; // `select` may leave every B whole
     });
+    return [priced(base, point), ...split];
   });
   const row = { ...point, plain, entries };
   const kept = new Set(atlasCaps.flatMap((cap) => atlasRanking(row, cap)));

@@ -39,7 +39,7 @@ const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
 const notes = [
   "Simulated. A rank's F takes 1 and its activations of a micro-batch 1, on however many stages it lies: all schedules have the same work, " +
-  "in equal stages. interleaved-1f1b and hanayo have two stages a rank; what is split by itself keeps its order. Messages do not slow each other.",
+  "in equal stages. interleaved-1f1b and hanayo have two stages a rank. With 2BP, what is split by itself has its W placed anew. Messages do not slow each other.",
   "Gain: over plain 1F1B without 2BP. Ahead: what the next schedule, with its best policy, takes longer. Peak: the most activations that a " +
   "rank holds, from F until W or B, derivatives not counted.",
 ];

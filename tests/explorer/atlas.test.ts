@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { explorerPage } from "../../lib/cli/explorer_page.ts";
-import { atlasValues } from "../../lib/explorer/atlas.ts";
+import { atlasState } from "../../lib/explorer/atlas.ts";
 import { outcomeOf } from "../../lib/explorer/outcome.ts";
 import { atlasCaps, atlasRanking } from "../../lib/planning/atlas.ts";
 import { readAtlas } from "../../lib/planning/atlas_file.ts";
@@ -20,7 +20,7 @@ test("the form that a place opens gives the step and the peak that the atlas has
   for (const row of small.filter((_, at) => at % 7 === 0)) {
     for (const cap of atlasCaps) {
       const [entry] = atlasRanking(row, cap);
-      const { base, split, isSplit } = outcomeOf({ values: atlasValues(row, entry), edits: {} });
+      const { base, split, isSplit } = outcomeOf(atlasState(row, entry));
       const { schedule, priced } = entry.policy || isSplit ? split : base;
       assert.equal(schedule.name, entry.schedule);
       assert.equal(schedule.policy, entry.policy);
