@@ -1,10 +1,9 @@
 /** What a device does at best, and what the kernel that matters most comes to. */
 import type { Device } from "../../gpu/device.ts";
-import { fill } from "../../ops/elementwise.ts";
-import { matmul } from "../../ops/matmul.ts";
-import { type DType, empty, release } from "../../tensor.ts";
+import type { DType } from "../../tensor.ts";
 import { measurePeak } from "../peak.ts";
-import { type Patience, race } from "../stopwatch.ts";
+import { timeProduct } from "../product.ts";
+import type { Patience } from "../stopwatch.ts";
 import type { Rates } from "./diagnosis.ts";
 
 const patience: Patience = { rounds: 3, turnMs: 5 };
@@ -21,16 +20,6 @@ export async function measureRates(device: Device): Promise<Rates> {
 
 /** 10^9 floating-point operations a second of a product of square matrices. */
 async function productRate(device: Device, side: number, dtype: DType): Promise<number> {
-  const [out, a, b] = [0, 0, 0].map(() => empty(device, [side, side], "workspace", dtype));
-  try {
-    fill(a, 0.5);
-    fill(b, 0.25);
-    const run = () => matmul(out, a, b);
-    run(); // compiles
-    await device.idle();
-    const [{ min }] = await race(device, [run], patience);
-    return 2 * side ** 3 / min / 1e6;
-  } finally {
-    release(out, a, b);
-  }
+  const { min } = await timeProduct(device, side, dtype, patience);
+  return 2 * side ** 3 / min / 1e6;
 }
