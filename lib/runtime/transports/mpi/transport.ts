@@ -33,7 +33,8 @@ interface Ring {
   trim(): void;
 }
 
-function createRing({ gpu, ledger, pool }: Device, make: (bytes: number) => GPUBufferDescriptor): Ring {
+function createRing(device: Device, make: (bytes: number) => GPUBufferDescriptor): Ring {
+  const { gpu, ledger, pool } = device;
   const free = new Map<number, GPUBuffer[]>();
   /** Those that are free as soon as the device has done with them. */
   const soon = new Map<GPUBuffer, number>();
@@ -53,7 +54,7 @@ function createRing({ gpu, ledger, pool }: Device, make: (bytes: number) => GPUB
       if (buffer) ledger.spare(-bytes);
       else {
         pool.reserve(bytes, "transfer");
-        buffer = gpu.device.createBuffer(make(bytes));
+        buffer = gpu.device.createBuffer({ ...make(bytes), label: device.labelOf(bytes, "transfer") });
       }
       ledger.add("transfer", bytes);
       return buffer;
