@@ -8,7 +8,8 @@
 import process from "node:process";
 import { CommanderError, InvalidArgumentError } from "commander";
 import { parseBytes } from "../bytes.ts";
-import { UserError } from "../errors.ts";
+import { reasonOf, UserError } from "../errors.ts";
+import { isOfMachine } from "../gpu/device_error.ts";
 import { escaped, firstLine, quoted } from "../text.ts";
 import { RankError } from "../runtime/transport.ts";
 import { isFirstToSay } from "../runtime/transports/mpi/last_word.ts";
@@ -121,7 +122,8 @@ export interface Program {
 
 /**
  * Runs a program and ends the process: code 0 when it is done, has shown its help or lost its reader, 2 with one line on
- * standard error for every mistake of the caller, 1 with a stack trace for a mistake of ours, 130 after Ctrl-C.
+ * standard error for every mistake of the caller, 1 with one line where a device was lost or is
+ * too small in the middle, 1 with a stack trace for a mistake of ours, 130 after Ctrl-C.
  *
  * Sub-commands must be added before, since the settings are made here for all of them.
  */
@@ -143,7 +145,9 @@ export async function main(program: Program, argv: readonly string[] = process.a
       const lines = String((error as Error).stack ?? error).split("\n");
       const isRanks = error instanceof RankError && isInJob(); // all processes end with it: a line says which rank
       await lastWord(
-        isRanks ? `${program.name()}: ${new UserError(error.message).message}` : lines.map(escaped).join("\n"),
+        isRanks || isOfMachine(error)
+          ? `${program.name()}: ${new UserError(reasonOf(error)).message}`
+          : lines.map(escaped).join("\n"),
       );
       process.exit(1);
     }

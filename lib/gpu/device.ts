@@ -2,6 +2,7 @@
 import { reasonOf, UserError } from "../errors.ts";
 import { type BindGroups, createBindGroups } from "./bind_groups.ts";
 import type { Category } from "../memory.ts";
+import { DeviceError } from "./device_error.ts";
 import { forgetNative } from "./garbage.ts";
 import type { Gpu } from "./gpu.ts";
 import type { DType, Kernel } from "./kernel.ts";
@@ -83,13 +84,13 @@ export class Device {
     this.gpu = gpu;
     this.ledger = createLedger();
     this.#bindGroups = createBindGroups(gpu.info.dry ? () => {} : forgetNative);
-    this.#uniforms = createUniforms(gpu.device);
+    this.#uniforms = createUniforms(gpu.device, (bytes) => this.labelOf(bytes, "workspace"));
     // Bind groups hold on to their buffers.
     this.pool = createPool(gpu.device, this.ledger, {
       fail: (message) => this.#fail(message),
       isRecording: () => this.#isRecording(),
       onDestroy: () => this.#bindGroups.clear(),
-      label: (bytes, category) => `rank ${rank}, ${this.activity}: ${bytes} bytes of ${category}`,
+      label: (bytes, category) => this.labelOf(bytes, category),
     });
   }
 
@@ -101,6 +102,11 @@ export class Device {
   allocate(bytes: number, category: Category): Storage {
     this.#expectOpen("allocate");
     return this.pool.allocate(bytes, category);
+  }
+
+  /** Name of a buffer of this rank: where there is no memory for it, `memoryError()` reads it. */
+  labelOf(bytes: number, category: Category): string {
+    return `rank ${this.rank}, ${this.activity}: ${bytes} bytes of ${category}`;
   }
 
   /** Opens a compute pass, which kernels are recorded into until the next copy or submission; may be left out. */
@@ -260,6 +266,7 @@ export class Device {
     const staging = isSmall && this.#staging.pop() || this.gpu.device.createBuffer({
       size: isSmall ? smallRead : bytes,
       usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
+      label: this.labelOf(isSmall ? smallRead : bytes, "transfer"),
     });
     this.#started.add(staging);
     this.copy(view.storage.buffer, view.offset, staging, 0, bytes);
@@ -305,7 +312,7 @@ export class Device {
       const told = this.gpu.takeError();
       if (told === undefined) await this.gpu.settleLoss();
       this.#expectOpen(call);
-      this.#fail(told ?? this.gpu.lost ?? `${failure}: ${reasonOf(error)}`);
+      this.#fail(told ?? this.gpu.lost ?? this.gpu.full ?? `${failure}: ${reasonOf(error)}`);
     }
     this.#expectOpen(call);
     this.check();
@@ -356,7 +363,7 @@ export class Device {
   async settle(): Promise<void> {
     if (this.gpu.closed) return;
     await this.gpu.wait(this.gpu.queue.onSubmittedWorkDone()).catch(() => {});
-    this.gpu.takeError();
+    this.gpu.forget();
   }
 
   /** Forgets a finished recording, which will not be submitted. */
@@ -396,23 +403,5 @@ export class Device {
     if (this.gpu.closed) return;
     this.abandon();
     this.releaseCaches();
-  }
-}
-
-/** An error of one rank's device; another rank that waits for a message may be the first to see it. */
-export class DeviceError extends Error {
-  /** Whose device it is. */
-  readonly rank: number;
-  /** The same in words, as messages say it. */
-  readonly place: string;
-  /** What the device was used for when the error was found. */
-  readonly activity: string;
-
-  /** An error of the device of `rank`. */
-  constructor(rank: number, activity: string, message: string, place = `Rank ${rank}`) {
-    super(message);
-    this.place = place;
-    this.rank = rank;
-    this.activity = activity;
   }
 }

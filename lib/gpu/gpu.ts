@@ -7,6 +7,7 @@ import type { Implementation } from "./implementation.ts";
 import { parkInstance } from "./instances.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { kernelError } from "./kernel_errors.ts";
+import { memoryError } from "./memory_errors.ts";
 import { polled } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
@@ -84,6 +85,9 @@ export class Gpu {
   #device: GPUDevice | undefined;
   #queue: GPUQueue | undefined;
   #error: string | undefined;
+  /** Whether that is about memory. */
+  #isFull = false;
+  #full: string | undefined;
   #lost: string | undefined;
   #isDestroyed: Promise<unknown>;
 
@@ -127,8 +131,12 @@ export class Gpu {
   // and throw it at the next wait.
   readonly #listen = (event: Event) => {
     const { error } = event as GPUUncapturedErrorEvent;
-    const reason = kernelError(reasonOf(error), (id) => this.#kernels.get(id));
-    this.#error ??= `${error.constructor.name.replace(/^GPU|Error$/g, "")} error: ${reason}`;
+    const kind = error.constructor.name.replace(/^GPU|Error$/g, "");
+    if (kind === "OutOfMemory") {
+      // What else is reported follows from it, and may come first: whatever uses the buffer is invalid.
+      if (!this.#isFull) this.#error = this.#full = memoryError(reasonOf(error));
+      this.#isFull = true;
+    } else this.#error ??= `${kind} error: ${kernelError(reasonOf(error), (id) => this.#kernels.get(id))}`;
     event.preventDefault(); // or Dawn prints it
   };
 
@@ -163,7 +171,22 @@ export class Gpu {
   takeError(): string | undefined {
     const error = this.#error ?? this.#lost;
     this.#error = undefined;
+    this.#isFull = false;
     return error;
+  }
+
+  /**
+   * The last lack of memory, also where another rank on this GPU has been told of it already: why a buffer cannot be mapped.
+   * {@link Gpu.forget} ends it.
+   */
+  get full(): string | undefined {
+    return this.#full;
+  }
+
+  /** Forgets the errors that have been reported, but not a loss. */
+  forget(): void {
+    this.takeError();
+    this.#full = undefined;
   }
 
   /** Waits until a loss of the device that is being reported is known, but not long: there may be none. */

@@ -162,7 +162,13 @@ export function createPool(
     allocate(wanted, category) {
       const bytes = padded(wanted);
       if (bytes > limit) {
-        fail(`${wanted} bytes of ${category} asked for in one buffer, where this device allows ${limit}`);
+        fail(
+          `${wanted} bytes of ${category} asked for in one buffer, where this device allows ${limit}; ${
+            category === "parameters" || category === "gradients" || category === "optimizer"
+              ? "a smaller model needs less"
+              : "a smaller micro-batch or model needs less"
+          }`,
+        );
       }
       let storage = take(bytes);
       if (storage) {

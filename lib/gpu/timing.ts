@@ -33,11 +33,15 @@ export function createTimer(device: Device): Timer | undefined {
   const setOf = (index: number) => {
     const number = Math.floor(index / passesInSet);
     while (sets.length <= number) {
-      const size = 2 * passesInSet * 8;
+      const size = 2 * passesInSet * 8, label = device.labelOf(size, "workspace");
       sets.push({
         querySet: gpuDevice.createQuerySet({ type: "timestamp", count: 2 * passesInSet }),
-        resolved: gpuDevice.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC }),
-        staging: gpuDevice.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ }),
+        resolved: gpuDevice.createBuffer({
+          size,
+          label,
+          usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+        }),
+        staging: gpuDevice.createBuffer({ size, label, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ }),
       });
     }
     return sets[number];

@@ -10,8 +10,8 @@ export interface Uniforms {
   settle(): void;
 }
 
-/** An empty cache on `device`. */
-export function createUniforms(device: GPUDevice): Uniforms {
+/** An empty cache on `device`; `label` names a new buffer of so many bytes. */
+export function createUniforms(device: GPUDevice, label: (bytes: number) => string): Uniforms {
   const buffers = new Map<string, GPUBuffer>();
   let retired: GPUBuffer[] = [];
   return {
@@ -21,7 +21,8 @@ export function createUniforms(device: GPUDevice): Uniforms {
       if (!buffer) {
         const size = Math.max(16, Math.ceil(words.length / 4) * 16);
         // Written, not mapped at its creation: that would give each block a memory mapping of its own for a while.
-        buffer = device.createBuffer({ size, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
+        const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+        buffer = device.createBuffer({ size, usage, label: label(size) });
         device.queue.writeBuffer(buffer, 0, Uint32Array.from(words));
         buffers.set(key, buffer);
       }

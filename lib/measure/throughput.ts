@@ -1,5 +1,5 @@
 /** Throughput of schedules with and without 2BP: many short steps, interleaved, and what their times are made of. */
-import { DeviceError } from "../gpu/device.ts";
+import { DeviceError } from "../gpu/device_error.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
 import { expectValue, positive, type Rule } from "../rules.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";

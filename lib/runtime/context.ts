@@ -1,4 +1,5 @@
 /** What the steps of a pipeline work on, and what they leave behind. */
+import { DeviceError } from "../gpu/device_error.ts";
 import type { Layer } from "../layers/layer.ts";
 import type { Model } from "../models/model.ts";
 import type { Program, StepEnd } from "../schedules/program.ts";
@@ -48,14 +49,20 @@ export function replicasOf({ world, size }: Pick<Context, "world" | "size">): nu
 
 /** Says why nothing can be done with the pipeline any more, if so: a step broke it, or a device was lost, in a step or between two. */
 export function expectUsable({ ranks, condition }: Pick<Context, "ranks" | "condition">): void {
+  let cause: DeviceError | undefined;
   const lost = ranks.find(({ device: { gpu } }) => gpu.lost !== undefined);
   if (lost) {
-    const { device: { gpu } } = lost;
-    condition.broken ??= `${nameOf(lost)} (${gpu.info.name}): ${gpu.lost}`;
+    const { device: { gpu, rank, activity, place } } = lost;
+    const message = `${nameOf(lost)} (${gpu.info.name}): ${gpu.lost}`;
+    condition.broken ??= message;
+    cause = new DeviceError(rank, activity, message, place);
   }
   const { broken } = condition;
   if (broken !== undefined) {
-    throw new Error(`The pipeline cannot go on: ${broken}. Close it, open devices anew and load what was saved`);
+    throw new Error(
+      `The pipeline cannot go on: ${broken}. Close it, open devices anew and load what was saved`,
+      cause && { cause },
+    );
   }
 }
 

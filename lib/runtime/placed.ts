@@ -1,6 +1,7 @@
 /** Stages of a model on the devices that run them. */
 import { UserError } from "../errors.ts";
-import { type Device, DeviceError } from "../gpu/device.ts";
+import type { Device } from "../gpu/device.ts";
+import { DeviceError } from "../gpu/device_error.ts";
 import type { Layer } from "../layers/layer.ts";
 import type { Sums } from "../layers/sums.ts";
 import { type Placed, placeLayers, type PlaceOptions } from "../layers/placed.ts";

@@ -1,6 +1,7 @@
 /** One rank's part in a step. Of the other ranks it knows the numbers alone. */
 import { reasonOf } from "../errors.ts";
-import { type Device, DeviceError } from "../gpu/device.ts";
+import type { Device } from "../gpu/device.ts";
+import { DeviceError } from "../gpu/device_error.ts";
 import { type LedgerPoint, recordLedger } from "../gpu/ledger_timeline.ts";
 import { fromHalf } from "../half.ts";
 import { alignment, type Bytes } from "../memory.ts";

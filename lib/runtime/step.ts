@@ -1,6 +1,7 @@
 /** A step of a pipeline: checked before anything runs, run by the ranks, and then it stands as a whole or has never happened. */
 import { reasonOf, UserError } from "../errors.ts";
-import { type Device, DeviceError } from "../gpu/device.ts";
+import type { Device } from "../gpu/device.ts";
+import { DeviceError } from "../gpu/device_error.ts";
 import type { LedgerPoint } from "../gpu/ledger_timeline.ts";
 import type { Interval } from "../gpu/timing.ts";
 import { anything, expectFields, flag, optional, real, type Rules } from "../rules.ts";
@@ -289,7 +290,9 @@ export async function intervalsOf(context: Context, program: Program, optimize: 
       }
       return { intervals };
     } catch (error) {
-      return { problem: reasonOf(error) };
+      const { gpu } = rank.device;
+      await gpu.settleLoss();
+      return { problem: `${nameOf(rank)} (${gpu.info.name}): ${gpu.lost ?? reasonOf(error)}` };
     }
   }));
   const all: readonly { intervals?: readonly Interval[]; problem?: string }[] = await ofAllPeers(context, own);

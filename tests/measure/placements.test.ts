@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { DeviceError } from "../../lib/gpu/device.ts";
+import { DeviceError } from "../../lib/gpu/device_error.ts";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 import { measureThroughput } from "../../lib/measure/throughput.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";

@@ -117,7 +117,7 @@ function createEnd(hub: Hub, device: Device, rank: number, isOnSameGpu: (to: num
       else {
         pool.reserve(bytes, "transfer");
         const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
-        staging = gpu.device.createBuffer({ size: bytes, usage });
+        staging = gpu.device.createBuffer({ size: bytes, usage, label: device.labelOf(bytes, "transfer") });
       }
       ledger.add("transfer", bytes);
       const lost = () => {

@@ -20,7 +20,8 @@ export const uploads = (size: number): GPUBufferDescriptor => ({
 });
 
 /** Makes a ring of such buffers on a device. */
-export function createRing({ gpu, ledger, pool }: Device, make: (bytes: number) => GPUBufferDescriptor): Ring {
+export function createRing(device: Device, make: (bytes: number) => GPUBufferDescriptor): Ring {
+  const { gpu, ledger, pool } = device;
   const free = new Map<number, GPUBuffer[]>();
   /** Those that are free as soon as the device has done with them. */
   const soon = new Map<GPUBuffer, number>();
@@ -40,7 +41,7 @@ export function createRing({ gpu, ledger, pool }: Device, make: (bytes: number) 
       if (buffer) ledger.spare(-bytes);
       else {
         pool.reserve(bytes, "transfer");
-        buffer = gpu.device.createBuffer(make(bytes));
+        buffer = gpu.device.createBuffer({ ...make(bytes), label: device.labelOf(bytes, "transfer") });
       }
       ledger.add("transfer", bytes);
       return buffer;

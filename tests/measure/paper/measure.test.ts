@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sourceFor } from "../../../bench/data.ts";
-import { DeviceError } from "../../../lib/gpu/device.ts";
+import { DeviceError } from "../../../lib/gpu/device_error.ts";
 import type { DeviceSet } from "../../../lib/gpu/devices.ts";
 import { dryDevices } from "../../../lib/gpu/dry.ts";
 import { measurePaper } from "../../../lib/measure/paper/measure.ts";
