@@ -10,7 +10,6 @@ import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { timesOf } from "../schedules/price/simulate.ts";
 import { lower } from "../schedules/program.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
-import { wholeBackward } from "../schedules/transforms/whole.ts";
 import { recipesFor } from "./recipes.ts";
 
 /** Sizes and costs. A rank's forward of a micro-batch takes 1, on however many stages it lies, which share its work evenly. */
@@ -96,14 +95,12 @@ export function atlasRow(point: AtlasPoint): AtlasRow {
   const { devices, microbatches } = point;
   const [plain, unit] = [rounded(priced(oneFOneB(devices, microbatches), point).makespan), plainPeak(point)];
   const policies: PolicyText[] = ["fill", "select", "every:1", `cap:${unit}`, `cap:${2 * unit}`];
-  const published = recipesFor(devices, microbatches, Infinity).filter(({ split }) => !split);
-  const entries = published.flatMap(({ base }): AtlasEntry[] => {
-    const whole = sizesOf(base).split ? wholeBackward(base) : base;
-    const split = policies.flatMap((policy) => {
-      const made = splitBy(policy, whole, point);
+  const entries = recipesFor(devices, microbatches, Infinity).flatMap(({ base, split }): AtlasEntry[] => {
+    if (!split) return [priced(base, point)];
+    return policies.flatMap((policy) => {
+      const made = splitBy(policy, base, point);
       return made && sizesOf(made).split ? [priced(made, point)] : []; // `select` may leave every B whole
     });
-    return [priced(base, point), ...split];
   });
   const row = { ...point, plain, entries };
   const kept = new Set(atlasCaps.flatMap((cap) => atlasRanking(row, cap)));

@@ -13,6 +13,7 @@ import { fillFast, fillUnderCap } from "../schedules/transforms/fill.ts";
 import { fillSelected } from "../schedules/transforms/select.ts";
 import { isSummed, type StageOrder, stageOrders } from "../schedules/transforms/sum_order.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
+import { wholeBackward } from "../schedules/transforms/whole.ts";
 
 /** Actions that are looked at to select splits: a tenth of what `twoStage()` looks at, since there are many recipes. */
 const effort = 1e6;
@@ -30,8 +31,8 @@ export interface Recipe {
 }
 
 /**
- * Every recipe for so many devices and micro-batches: each schedule of the zoo as it is, and with 2BP where its backward
- * passes are whole. Schedules that are not defined for these sizes, and those that take more stages than `mostStages`, are
+ * Every recipe for so many devices and micro-batches: each schedule of the zoo as it is, and with 2BP, for which one that is split by
+ * its own design keeps its order of F and I, while its W are placed anew, for the costs at hand. Schedules that are not defined for these sizes, and those that take more stages than `mostStages`, are
  * left out; `naive` and the names that are another schedule with its own usual number of micro-batches would be there twice.
  *
  * @param exactly Only those with so many stages; what takes any number of stages a rank has as many. By default the usual.
@@ -51,7 +52,7 @@ export function recipesFor(devices: number, microbatches: number, mostStages: nu
     const { placement: { length: stages } } = base;
     if (stages > mostStages || (exactly !== undefined && stages !== exactly)) continue;
     recipes.push({ name, stages, base, split: false });
-    if (!sizesOf(base).split) recipes.push({ name, stages, base, split: true });
+    recipes.push({ name, stages, base: sizesOf(base).split ? wholeBackward(base) : base, split: true });
   }
   return recipes;
 }
