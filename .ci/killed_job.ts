@@ -13,7 +13,7 @@ import { trainIn } from "./killed_training.ts";
  * one is gone, and names a PID, perhaps of one that it killed itself. The shell says the rank before mpiexec hears of it.
  */
 export const sayingWho =
-  `"$@" || { c=$?; [ $c -le 128 ] || echo "Rank $PMI_RANK was killed by signal $((c - 128))" >&2; exit $c; }`;
+  `trap : INT TERM; "$@" || { c=$?; [ $c -le 128 ] || echo "Rank $PMI_RANK was killed by signal $((c - 128))" >&2; exit $c; }`;
 
 /** How a launcher starts so many processes, on as few cores as there are. */
 export function launch(launcher: string, count: number) {
