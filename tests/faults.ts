@@ -21,6 +21,8 @@ export interface Faults {
   readonly noDeviceAt?: number;
   /** The most bytes that a buffer may have, and what may be bound of it. */
   readonly largestBuffer?: number;
+  /** The most workgroups along an axis. */
+  readonly mostWorkgroups?: number;
   /** Those on which something goes wrong, by the label of their device, "rank 1"; all by default. */
   readonly only?: string;
 }
@@ -159,9 +161,12 @@ function prepare(device: GPUDevice) {
     isLost ? { reason: "unknown", message: "vkQueueSubmit failed with VK_ERROR_DEVICE_LOST" } : info
   );
   Object.defineProperty(device, "lost", { value: lost });
-  const { largestBuffer } = faults;
-  if (largestBuffer === undefined || !isTheirs(device)) return;
-  const limits = { maxBufferSize: largestBuffer, maxStorageBufferBindingSize: largestBuffer };
+  const { largestBuffer, mostWorkgroups } = faults;
+  if (!isTheirs(device)) return;
+  const limits = {
+    ...largestBuffer === undefined ? {} : { maxBufferSize: largestBuffer, maxStorageBufferBindingSize: largestBuffer },
+    ...mostWorkgroups === undefined ? {} : { maxComputeWorkgroupsPerDimension: mostWorkgroups },
+  };
   const own = device.limits;
   Object.defineProperty(device, "limits", {
     value: new Proxy(own, {

@@ -149,6 +149,12 @@ export class Device {
     for (let i = 0; i < views.length; i++) if (views[i].dtype === "f16") halves |= 1 << i + first;
     const pipeline = this.gpu.pipeline(kernel, halves);
     const words = kernel.pack(parameters);
+    const most = this.gpu.mostWorkgroups;
+    if (workgroups.some((count) => count! > most)) {
+      this.#fail(
+        `${kernel.name} asks for ${workgroups.join(" x ")} workgroups, where this device allows ${most} along an axis`,
+      );
+    }
     if (this.gpu.info.dry) return; // all is checked, and nobody reads what would be bound
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#bindGroup(pipeline, words, views));

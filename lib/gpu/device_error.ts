@@ -19,7 +19,8 @@ export class DeviceError extends Error {
 }
 
 /** How messages go on behind the device's name where the machine, or what is asked of it, is to blame and not a program. */
-const ofMachine = /: (device lost|out of memory|\d+ bytes of \w+ (asked for in one buffer|exceed))/;
+const ofMachine =
+  /: (device lost|out of memory|\d+ bytes of \w+ (asked for in one buffer|exceed)|.* asks for [\d x]+ workgroups)/;
 
 /**
  * Whether the reason of an error is a device that is lost, has no memory left, or is too small: one line says all that there is

@@ -76,6 +76,8 @@ const lossDelayMs = 50;
 export class Gpu {
   /** What it is and can do. */
   readonly info: GpuInfo;
+  /** The most workgroups of a dispatch along an axis: WebGPU's default, which nobody asks to have raised. */
+  readonly mostWorkgroups: number;
   /** Kept referenced: once Dawn's instance is collected, no promise of its devices settles any more. */
   readonly #instance: GPU;
   readonly #pipelines = new Map<string, Compiled>();
@@ -100,6 +102,7 @@ export class Gpu {
     this.#device = device;
     if (!dry) open++;
     this.#queue = device.queue;
+    this.mostWorkgroups = device.limits.maxComputeWorkgroupsPerDimension ?? 65_535;
     this.info = {
       driver,
       implementation,

@@ -46,8 +46,9 @@ async function giveBack({ ranks }: Context, marks: Marks): Promise<void> {
   for (const [at, { device }] of ranks.entries()) {
     device.abandon();
     device.pool.rollback(marks[at]);
-    // What a step needed that did not fit is nothing to keep for the next.
-    device.pool.trim();
+    // What a step needed that did not fit is nothing to keep for the next, nor is what there was no memory for: such buffers, and
+    // the bind groups with them, are invalid.
+    device.releaseCaches();
   }
   await Promise.all(ranks.map(({ device }) => device.settle()));
 }

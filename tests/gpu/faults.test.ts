@@ -6,6 +6,8 @@ import process from "node:process";
 import { after, test } from "node:test";
 import { adamw, createPipeline, type DeviceSet, generate, openDevices, type Pipeline, twoStage } from "twobp";
 import { saveCheckpoint } from "twobp/train";
+import { addBias } from "../../lib/ops/bias.ts";
+import { empty, fromArray, release, toArray } from "../../lib/tensor.ts";
 import { DeviceError, isOfMachine } from "../../lib/gpu/device_error.ts";
 import { type Counts, type Faults, inject } from "../faults.ts";
 import { randomBatch, tiny, tinyModel } from "../runtime/support.ts";
@@ -143,3 +145,62 @@ test("a parameter that is larger than what a device binds is refused before anyt
     inject();
   }
 });
+
+test(
+  "more workgroups along an axis than a device allows are refused with kernel and numbers, and nothing is recorded",
+  {
+    skip: own,
+  },
+  async () => {
+    inject({ mostWorkgroups: 3 });
+    const set = await openDevices(1), [device] = set.devices;
+    try {
+      const table = fromArray(device, [5, 4], Float32Array.from({ length: 20 }, (_, i) => i), "parameters");
+      const bias = fromArray(device, [4], new Float32Array(4), "parameters");
+      addBias(table, bias);
+      assert.deepEqual([...await toArray(table)].slice(0, 4), [0, 1, 2, 3]);
+      const tall = empty(device, [64 * 3 + 1, 4], "activations");
+      assert.throws(() => addBias(tall, bias), (error: Error) => {
+        assert.match(
+          error.message,
+          /^Rank 0 \(.*\): \w+:\w+ asks for 4 x 1 workgroups, where this device allows 3 along an axis$/,
+        );
+        return isOfMachine(error);
+      });
+      await device.idle();
+      release(table, bias, tall);
+      assert.equal(device.ledger.total(), 0);
+    } finally {
+      set.close();
+      inject();
+    }
+  },
+);
+
+test(
+  "a step for which there was no memory has never happened, and the next one is as without it",
+  { skip: own },
+  async () => {
+    inject();
+    const set = await openDevices(2);
+    const build = () => createPipeline(set, tinyModel(), { optimizer: adamw() });
+    try {
+      const undisturbed = build();
+      const expected = (await undisturbed.step(schedule, randomBatch(tiny, 4))).loss;
+      undisturbed.close();
+      for (let n = 1; n < 60; n += 4) {
+        const pipeline = build();
+        await Promise.all(set.devices.map((device) => device.idle()));
+        set.devices.forEach((device) => device.releaseCaches());
+        const counts = inject({ outOfMemoryAt: n });
+        await assert.rejects(pipeline.step(schedule, randomBatch(tiny, 4)), /out of memory/);
+        assert.ok(counts.happened);
+        inject();
+        assert.equal((await pipeline.step(schedule, randomBatch(tiny, 4))).loss, expected, `after buffer ${n}`);
+        pipeline.close();
+      }
+    } finally {
+      set.close();
+    }
+  },
+);
