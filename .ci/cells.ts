@@ -18,6 +18,7 @@ try {
   });
   const run = (...args: string[]) => {
     const { status, stdout } = spawnSync(process.execPath, args, {
+      cwd: folder, // as a kernel runs them
       encoding: "utf8",
       stdio: ["ignore", "pipe", "inherit"],
     });
