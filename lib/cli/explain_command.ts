@@ -23,7 +23,7 @@ import { escaped } from "../text.ts";
 import * as flag from "./flags.ts";
 import { integer, real } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
-import { warnOfWideCsv } from "./wide_csv.ts";
+import { warnOfOwnCells } from "./own_cells.ts";
 
 interface Flags {
   also?: string[];
@@ -95,7 +95,7 @@ async function run(traces: string[], { also, warmup, cap, budget, layers, ...pat
   }
   for (const note of explanation.notes) out.say(escaped(note));
   out.say(verdictText(explanation));
-  if (paths.csv || paths.out) warnOfWideCsv(explanation.best);
+  if (paths.csv || paths.out) warnOfOwnCells(explanation.best);
   await out.results("schedule", {
     title,
     report: explanationJson(explanation),

@@ -64,8 +64,7 @@ export async function exportTo(schedule: Schedule, folder: string, { partition }
     for (const [name, text] of Object.entries(files)) writeFileSync(join(to, name), text);
     return Promise.resolve();
   });
-  const lost = lostOf(schedule);
-  if (lost) process.stderr.write(`schedule: ${lost}\n`);
+  for (const lost of lostOf(schedule)) process.stderr.write(`schedule: ${lost}\n`);
   writeOutput("-", `${titleOf(schedule)} in ${shown(folder)}: ${Object.keys(files).join(", ")}\n`);
   const program = shown(join(folder, "run.py"));
   writeOutput("-", `Run it: python ${/\s/.test(program) ? `"${program}"` : program}\n`);
@@ -76,19 +75,25 @@ function titleOf(schedule: Schedule): string {
   return `${variantOf(schedule)} on ${devices} ranks, ${stages} stages, ${microbatches} micro-batches`;
 }
 
-/** What PyTorch has not, in a sentence; empty where nothing is lost. */
-function lostOf({ actions }: Schedule): string {
-  const wide = actions.flat().filter(({ microbatches }) => microbatches.length > 1);
-  if (wide.length === 0) return "";
+/** What PyTorch has not, a sentence each; none where nothing is lost. */
+function lostOf({ actions }: Schedule): string[] {
+  const all = actions.flat(), wide = all.filter(({ microbatches }) => microbatches.length > 1);
+  const ahead = all.filter(({ kind }) => kind === "R").length;
   const most = wide.reduce((width, { microbatches }) => Math.max(width, microbatches.length), 0);
-  return `${wide.length} W of up to ${most} micro-batches are written as single W, one after the other: PyTorch has no ` +
-    "other, and what one kernel for all of them saves is lost";
+  return [
+    ...wide.length === 0 ? [] : [
+      `${wide.length} W of up to ${most} micro-batches are written as single W, one after the other: PyTorch has no ` +
+      "other, and what one kernel for all of them saves is lost",
+    ],
+    ...ahead === 0 ? [] : [
+      `${ahead} R are left out: PyTorch has none, and what a backward recomputes there it recomputes itself`,
+    ],
+  ];
 }
 
 /** A few lines: how to run it, and what torchtitan and Megatron-LM have to be told. */
 function readme(schedule: Schedule, partition?: readonly number[]): string {
   const { devices, stages } = sizesOf(schedule);
-  const lost = lostOf(schedule);
   const titan = torchtitanLines(schedule, "plan.csv", partition);
   const code = (language: string, ...lines: string[]) => ["", `\`\`\`${language}`, ...lines, "```"];
   const lines = [
@@ -97,7 +102,7 @@ function readme(schedule: Schedule, partition?: readonly number[]): string {
     "`plan.csv` has the actions alone: PyTorch adds the transfers when it loads it. `plan.comms.csv` has them too, with",
     'UNSHARD, REDUCE_GRAD and RESHARD; it is loaded with `format="compute_comms"`, and torchtitan does not take it.',
     `Stage by stage the ranks are ${schedule.placement.join(", ")}.`,
-    ...(lost ? ["", `${lost}.`] : []),
+    ...lostOf(schedule).flatMap((lost) => ["", `${lost}.`]),
     "",
     "`run.py` loads either in PyTorch (2.15, or one with the same names), compares all gradients with one full-batch pass",
     "and times it beside PyTorch's own 1F1B of the same layers:",

@@ -14,7 +14,7 @@ import { tableText } from "../report/table.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import * as flag from "./flags.ts";
 import { openOutputs } from "./outputs.ts";
-import { warnOfWideCsv } from "./wide_csv.ts";
+import { warnOfOwnCells } from "./own_cells.ts";
 
 interface Flags {
   warmup?: number;
@@ -56,7 +56,7 @@ async function run(traces: string[], { warmup, ...paths }: Flags): Promise<void>
   out.say(tableText(profileTable(profile)));
   if (profile.messages.length > 0) out.say(tableText(messageTable(profile)));
   out.say(tableText(rankTable(profile)));
-  if (schedule && (paths.csv || paths.out)) warnOfWideCsv(schedule);
+  if (schedule && (paths.csv || paths.out)) warnOfOwnCells(schedule);
   await out.results("schedule", {
     title,
     report: profileJson(profile),

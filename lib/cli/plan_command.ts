@@ -15,7 +15,7 @@ import * as flag from "./flags.ts";
 import { bytes, integer, pairs } from "./options.ts";
 import { loadCluster } from "./load_cluster.ts";
 import { openOutputs } from "./outputs.ts";
-import { warnOfWideCsv } from "./wide_csv.ts";
+import { warnOfOwnCells } from "./own_cells.ts";
 
 interface Flags {
   model: string;
@@ -136,7 +136,7 @@ async function run(flags: Flags): Promise<void> {
   out.say(title);
   out.say(tableText(table));
   out.say(said);
-  if (flags.csv || flags.out) warnOfWideCsv(result.schedule);
+  if (flags.csv || flags.out) warnOfOwnCells(result.schedule);
   await out.results("schedule", {
     title,
     report: planJson(model, options, result, file),

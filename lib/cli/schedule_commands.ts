@@ -49,7 +49,7 @@ import { loadCluster } from "./load_cluster.ts";
 import { openOutputs, type Outputs } from "./outputs.ts";
 import { planCommand } from "./plan_command.ts";
 import { ranksOf, type ReplicaFlags, replicaFlags, replicasGiven } from "./replica_flags.ts";
-import { warnOfWideCsv } from "./wide_csv.ts";
+import { warnOfOwnCells } from "./own_cells.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 
 const chunked = zoo.filter(({ isChunked }) => isChunked).map(({ name, chunks }) => `${name} (default: ${chunks})`).join(
@@ -335,7 +335,7 @@ async function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: (
     }
   }
   say();
-  if (flags.csv || flags.out) warnOfWideCsv(schedule);
+  if (flags.csv || flags.out) warnOfOwnCells(schedule);
   await out.results("schedule", {
     title: `${title(rows[0].schedule)} (simulated)`,
     report: scheduleJson(last),

@@ -24,8 +24,8 @@ export interface Own extends
 
 /**
  * A layer of `parts`, each of which keeps under its name (its index, in a list): parameters, state and side inputs are theirs, and so
- * are `recompute` and `backwardWeight`, in the order given. How x gets through them, and dy back, `own` says, with `saved.child(name)` for each. Where
- * it says how it is made of other parts, and has no parameters besides theirs, it can be frozen as they can.
+ * are `recompute` and `backwardWeight`, in the order given. How x gets through them, and dy back, `own` says, with `saved.child(name)`
+ * for each. Where it says how it is made of other parts, and has no parameters besides theirs, it can be frozen as they can.
  */
 export function composed(parts: readonly Layer[] | Readonly<Record<string, Layer | undefined>>, own: Own): Layer {
   const named = Object.entries(parts).filter((part): part is [string, Layer] => part[1] !== undefined);

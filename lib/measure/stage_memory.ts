@@ -6,7 +6,7 @@ import { isRead } from "../layers/sums.ts";
 import { type Category, padded } from "../memory.ts";
 import type { Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
-import { withRecompute } from "../runtime/recompute.ts";
+import { stagesAhead, withRecompute } from "../runtime/recompute.ts";
 import { sumsOf } from "../runtime/sums.ts";
 import { expectValue, listOf, positive, whole } from "../rules.ts";
 import type { AheadMemory, SlotMemory, StageMemory } from "../schedules/price/memory.ts";
@@ -54,10 +54,8 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   if (options.placement !== undefined) expectValue("stageMemories: placement", options.placement, listOf(whole(0)));
   const parts = options.parts ?? partition(model, options.placement?.length ?? options.stages ?? 1);
   const placement = options.placement ?? parts.map((_, stage) => stage);
-  const recomputing = withRecompute(parts, options.recompute).map((layers) =>
-    layers.some(({ recompute }) => recompute)
-  );
-  const { schedule, tried } = trial(placement, width, recomputing.includes(true));
+  const ahead = stagesAhead(withRecompute(parts, options.recompute));
+  const { schedule, tried } = trial(placement, width, ahead.length > 0);
   const { devices, microbatches } = sizesOf(schedule);
   const pipeline = dryPipeline(model, devices, { ...options, parts, placement });
   let timelines: readonly (readonly LedgerPoint[])[];
@@ -80,7 +78,7 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
       ? { losses: taken(stage, "F", tried.alone).before.workspace / microbatches }
       : {}),
     ...inFlight(stage, handed, taken, tried),
-    ...recomputing[stage] ? { ahead: heldAhead(stage, handed, taken, tried) } : {},
+    ...ahead.includes(stage) ? { ahead: heldAhead(stage, handed, taken, tried) } : {},
     input: {
       F: handed.isHanded(stage) ? handed.inputs.F[stage] : inputs[stage].F.bytes,
       I: handed.isHanded(stage + 1) ? handed.inputs.I[stage] : inputs[stage].I.bytes,

@@ -54,6 +54,26 @@ test("export says what is lost of a W of several micro-batches, and show where i
   assert.match(readFileSync(join(folder, "wide.csv"), "utf8"), /CONCAT_W/);
 });
 
+test("export says that R are left out, and show where its CSV has some", async () => {
+  const flags = ["1f1b-1", "--devices", "2", "--two-stage", "--costs", "i=2,r=1", "--recompute-ahead"];
+  const to = join(folder, "ahead"), csv = join(folder, "ahead.csv");
+  const [name, ...rest] = flags;
+  const { code, stderr } = await schedule("export", name, to, "--to", "torch", ...rest);
+  assert.equal(code, 0);
+  assert.equal(
+    stderr,
+    "schedule: 4 R are left out: PyTorch has none, and what a backward recomputes there it recomputes itself\n",
+  );
+  assert.match(readFileSync(join(to, "README.md"), "utf8"), /\n4 R are left out: PyTorch has none/);
+  for (const form of ["plan.csv", "plan.comms.csv"]) assert.doesNotMatch(readFileSync(join(to, form), "utf8"), /\dR\d/);
+  const shown = await schedule("show", ...flags, "--csv", csv);
+  assert.equal(
+    shown.stderr,
+    "schedule: the CSV has recomputation of its own (R), which PyTorch rejects: schedule export --to torch leaves it out\n",
+  );
+  assert.match(readFileSync(csv, "utf8"), /^0F0,0F1,0R0,0I0,/);
+});
+
 test("what torchtitan cannot place is said beside the file", async () => {
   const file = join(folder, "consecutive.csv");
   writeFileSync(file, "0F0,1F0,1B0,0B0\n2F0,3F0,3B0,2B0\n");
