@@ -55,7 +55,7 @@ async function run(options: Options): Promise<void> {
   const pairs = loadPairs(schedules, devices, 2);
   const count = pairs[0].base.actions.length;
   const model = createModel(name);
-  for (const { base } of pairs) partition(model, base.placement.length); // explains too many stages
+  for (const { base } of pairs) partition(model, base.placement); // explains too many stages
   const noise = await quietCheck(options, say);
   const bar = progress(2 * countSteps({ pairs, repeats }));
   const measurementOn = (set: DeviceSet) => {

@@ -47,7 +47,7 @@ async function run(options: Options): Promise<void> {
   const { devices, virtual, samples, repeats, seed } = options;
   const model = createModel(options.model);
   const [{ split: schedule }] = loadPairs([options.schedule], devices, 2);
-  partition(model, schedule.placement.length); // explains too many stages
+  partition(model, schedule.placement); // explains too many stages
   const inBatch = samples * sizesOf(schedule).microbatches, steps = warmUp + repeats;
   const learningRate = constantRate(), clip = 1;
   const bar = progress(steps, "updates of each");

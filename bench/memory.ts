@@ -72,7 +72,7 @@ async function run(options: Options): Promise<void> {
   const names = steps && options.schedules === paperSchedules ? [repeated] : options.schedules;
   const bases = loadSchedules(names, ranksOf(options.devices, options), 2);
   for (const { placement } of bases) {
-    partition(createModel(model), placement.length); // explains too many stages
+    partition(createModel(model), placement); // explains too many stages
     options.sums.forEach((sums) => sumsOf(sums, placement.length)); // and makers for other stages
   }
   const devices = devicesOf(bases[0].actions.length, options);

@@ -57,7 +57,7 @@ async function run(options: Options): Promise<void> {
   }
   const pairs = loadPairs(options.schedules, size, size);
   const model = createModel(options.model);
-  for (const { base } of pairs) partition(model, base.placement.length); // explains too many stages
+  for (const { base } of pairs) partition(model, base.placement); // explains too many stages
   // The first process has devices for all ranks besides its own; meanwhile the others wait.
   const alone = world.process === 0 ? await openDevices(size, { virtual: false }) : undefined;
   const rows: Row[] = [], traced: ComparedStep[] = [];

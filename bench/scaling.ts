@@ -82,7 +82,7 @@ async function run(options: Options): Promise<void> {
   const pairsOf = pairsByRanks(options.schedules, options.devices);
   const name = options.model === "largest" ? await largest(options, pairsOf, say) : options.model;
   for (const pairs of pairsOf.values()) { // explains too many stages before any device is opened
-    for (const { base } of pairs) partition(createModel(name), base.placement.length);
+    for (const { base } of pairs) partition(createModel(name), base.placement);
   }
   const { name: data } = sourceFor(createModel(name), options.data, seed);
   const noise = await quietCheck(options, say);

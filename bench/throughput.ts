@@ -65,6 +65,7 @@ interface Options {
   samples?: number;
   recompute: RecomputeText;
   recomputeAhead?: boolean;
+  splitStages?: number;
   sums: SumsPolicy;
   precision: Precision;
   data?: string;
@@ -103,6 +104,7 @@ export const throughput = new Command("throughput")
   .addOption(flag.samples("what fits about a minute"))
   .addOption(flag.recompute())
   .addOption(flag.recomputeAhead())
+  .addOption(flag.splitStages())
   .addOption(flag.sums())
   .addOption(flag.precision())
   .addOption(flag.data())
@@ -123,16 +125,17 @@ async function run(options: Options): Promise<void> {
     options;
   expectReplicas(undefined, options);
   const model = createModel(options.model);
-  const ahead = (schedule: Schedule) => withAhead(schedule, partition(model, schedule.placement.length), recompute);
+  const ahead = (schedule: Schedule) => withAhead(schedule, partition(model, schedule.placement), recompute);
   const usual = loadPairs(
     options.schedules,
     ranksOf(options.devices, options),
     2,
     options.recomputeAhead ? ahead : undefined,
+    options.splitStages,
   );
   const { name: data, source } = sourceFor(model, options.data, seed);
   usual.forEach(({ base: { placement } }) => sumsOf(sums, placement.length)); // refuses makers for other stages
-  const cuts = new Map(usual.map(({ base: { placement } }) => [placement.length, partition(model, placement.length)]));
+  const cuts = new Map(usual.map(({ base: { placement } }) => [placement.length, partition(model, placement)]));
   await withDevices(
     devicesOf(usual[0].base.actions.length, options),
     { virtual: options.virtual, inJob: true, say },

@@ -78,7 +78,7 @@ async function run(options: Options): Promise<void> {
   const { devices, virtual, samples, steps, evalEvery, seed, prompt } = options;
   const model = withLength(options.model, options.length), [length] = model.takes.inputs;
   const [{ base, split }] = loadPairs([options.schedule], devices, 2);
-  partition(model, base.placement.length); // explains too many stages
+  partition(model, base.placement); // explains too many stages
   checkPrompt(model, byteTokenizer().encode(prompt), []);
   const inBatch = samples * sizesOf(base).microbatches;
   const data = await openTrainingData(model, options, 0.1);

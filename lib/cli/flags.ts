@@ -157,6 +157,12 @@ export function recomputeAhead(): Option {
   return new Option("--recompute-ahead", "recompute while a gradient is on its way, not when it has come");
 }
 
+/** `--split-stages`. */
+export function splitStages(): Option {
+  return new Option("--split-stages <k>", "cut each stage into so many on its rank: their W run at times of their own")
+    .argParser(integer(1, 64));
+}
+
 /** `--recompute` with several kinds, a row for each. */
 export function recomputes(): Option {
   const read = reading((text) => text.split(",").map(parseRecompute));

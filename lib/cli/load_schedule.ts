@@ -8,6 +8,7 @@ import { generate, scheduleNames } from "../schedules/generators/generate.ts";
 import { lower } from "../schedules/program.ts";
 import { quoted, shown } from "../text.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
+import { splitStages } from "../schedules/transforms/split_stages.ts";
 import { pairOf, type SchedulePair, usualTwoStage } from "../schedules/transforms/pair.ts";
 
 /** Sizes asked for on the command line; absent where a flag is. */
@@ -18,6 +19,8 @@ export interface Sizes {
   microbatches?: number;
   /** `--chunks`. */
   chunks?: number;
+  /** `--split-stages`. */
+  splitStages?: number;
 }
 
 /** A schedule of 256 devices and 2,048 micro-batches with its transfers has about 50 MB. */
@@ -25,11 +28,17 @@ const mostBytes = 64 * 2 ** 20;
 
 /**
  * The schedule that a command line names: of a generator, on 4 devices unless said otherwise, or in a CSV file, whose own
- * sizes then hold.
+ * sizes then hold; its stages cut into ranges where that is asked for.
  *
  * @throws {UserError} For a name that is neither, sizes that do not fit, and a file that is no schedule.
  */
 export function loadSchedule(name: string, sizes: Sizes): Schedule {
+  const { splitStages: ranges = 1 } = sizes, schedule = wholeStages(name, sizes);
+  return ranges === 1 ? schedule : splitStages(schedule, ranges);
+}
+
+/** {@link loadSchedule}, its stages as they are. */
+function wholeStages(name: string, sizes: Sizes): Schedule {
   const { devices, microbatches, chunks } = sizes;
   if (scheduleNames.includes(name)) return generate(name, { devices: devices ?? 4, microbatches, chunks });
   const path = shown(name);
@@ -87,20 +96,25 @@ function statOf(path: string): Stats | undefined {
 
 /**
  * The schedules of a command, in the order of their names: for `devices` ranks, or where that is left out for as many as the first
- * CSV file among them has rows, or else for `usual`.
+ * CSV file among them has rows, or else for `usual`; their stages cut into so many `ranges`.
  *
  * @throws {UserError} As {@link loadSchedule}; for two of the same name, files of other numbers of rows, and one of forward passes alone.
  */
-export function loadSchedules(names: readonly string[], devices: number | undefined, usual: number): Schedule[] {
+export function loadSchedules(
+  names: readonly string[],
+  devices: number | undefined,
+  usual: number,
+  ranges?: number,
+): Schedule[] {
   const files = names.filter((name) => !scheduleNames.includes(name));
-  const read = new Map(files.map((name) => [name, loadSchedule(name, { devices })]));
+  const read = new Map(files.map((name) => [name, loadSchedule(name, { devices, splitStages: ranges })]));
   for (const [name, schedule] of read) {
     if (!lower(schedule).forwardOnly) continue;
     throw new UserError(`${shown(name)}: it runs forward passes alone; what trains needs the backward passes too`);
   }
   const [first] = read.values();
   const count = devices ?? first?.actions.length ?? usual;
-  const schedules = names.map((name) => read.get(name) ?? loadSchedule(name, { devices: count }));
+  const schedules = names.map((name) => read.get(name) ?? loadSchedule(name, { devices: count, splitStages: ranges }));
   for (const [index, { name, actions }] of schedules.entries()) {
     if (actions.length !== count) {
       throw new UserError(
@@ -126,8 +140,9 @@ export function loadPairs(
   devices: number | undefined,
   usual: number,
   prepare = (schedule: Schedule): Schedule => schedule,
+  ranges?: number,
 ): SchedulePair[] {
-  return loadSchedules(names, devices, usual).map((schedule, at) =>
+  return loadSchedules(names, devices, usual, ranges).map((schedule, at) =>
     pairOf(prepare(schedule), usualTwoStage(names[at], schedule))
   );
 }

@@ -68,6 +68,7 @@ interface Flags extends ReplicaFlags {
   devices?: number;
   microbatches?: number;
   chunks?: number;
+  splitStages?: number;
   twoStage?: boolean;
   forwardOnly?: boolean;
   recomputeAhead?: boolean;
@@ -158,9 +159,10 @@ function sizes(command: Command): Command {
     .addOption(flag.devices(1, 4096, 4))
     .addOption(flag.microbatches(65_536, "the schedule's usual number"))
     .option("--chunks <v>", `stages on each rank, for ${chunked}`, integer(1, 64))
+    .addOption(flag.splitStages())
     .option(
       "--costs <pairs>",
-      "time of F, I, W and B on a stage, of what of I and B recomputes, of a transfer, and of the host for each action " +
+      "time of F, I, W and B on a stage (with --split-stages a whole one), of what of I and B recomputes, of a transfer, and of the host for each action " +
         "(default: f=1,i=1,w=1,r=0,comm=0,host=0, and b=i+w)",
       pairs(defaultCosts),
     )
@@ -171,7 +173,7 @@ function sizes(command: Command): Command {
     )
     .option(
       "--memory <pairs>",
-      "what a stage holds: activations from F on, the part released after I, derivatives from I to W, what is recomputed ahead from R to I " +
+      "what a stage (with --split-stages a whole one) holds: activations from F on, the part released after I, derivatives from I to W, what is recomputed ahead from R to I " +
         "(default: activations=1,released=0,derivatives=1,recomputed=0)",
       pairs(defaultMemory),
     );
@@ -200,9 +202,12 @@ function outputs(command: Command): Command {
 }
 
 /** The costs that the flags give for so many ranks and stages; `who` has them. */
-function costsOf({ costs = defaultCosts }: Flags, cluster: Cluster | undefined, who: string, sizes: Sizes): Costs {
-  const { devices, stages } = sizes;
+function costsOf(flags: Flags, cluster: Cluster | undefined, who: string, sizes: Sizes): Costs {
+  const { devices, stages } = sizes, { costs = defaultCosts, splitStages = 1 } = flags;
   if (cluster) {
+    if (splitStages > 1) {
+      throw new UserError("--cluster has times of whole stages, and --split-stages cuts them: give one of the two");
+    }
     if (cluster.ranks !== devices || cluster.stages.length !== stages) {
       throw new UserError(
         `--cluster has times of ${cluster.ranks} ranks and ${cluster.stages.length} stages, and ${who} has ${devices} ranks ` +
@@ -211,7 +216,8 @@ function costsOf({ costs = defaultCosts }: Flags, cluster: Cluster | undefined, 
     }
     return clusterCosts(cluster);
   }
-  const { f, i, w, b, r, comm, host } = costs;
+  const { comm, host } = costs;
+  const [f, i, w, b, r] = [costs.f, costs.i, costs.w, costs.b, costs.r].map((time) => time / splitStages);
   const stage = Number.isNaN(b) ? { f, i, w, r } : { f, i, w, b, r };
   const priced = stageCosts(Array.from({ length: stages }, () => stage), comm);
   return host > 0 ? withHostOverhead(priced, host) : priced;
@@ -265,12 +271,17 @@ function shortest(tried: readonly Priced[][]): Priced[] {
   return tried.reduce((best, rows) => lengthOf(rows) < lengthOf(best) * (1 - 1e-9) ? rows : best);
 }
 
-function memoryOf({ memory = defaultMemory }: Flags): Memory {
+function memoryOf({ memory = defaultMemory, splitStages = 1 }: Flags): Memory {
   if (memory.released > memory.activations) {
     throw new UserError(`--memory releases ${memory.released} of ${memory.activations} activations; it cannot be more`);
   }
-  const { recomputed, ...rest } = memory;
-  return () => ({ ...rest, ahead: { activations: recomputed } });
+  const [activations, released, derivatives, recomputed] = [
+    memory.activations,
+    memory.released,
+    memory.derivatives,
+    memory.recomputed,
+  ].map((amount) => amount / splitStages);
+  return () => ({ activations, released, derivatives, ahead: { activations: recomputed } });
 }
 
 /** The schedule that the flags ask for, with its price; before it the one without 2BP, where they ask for 2BP. */

@@ -83,6 +83,7 @@ export function trainCommand(): Command {
     .addOption(flag.precision())
     .addOption(flag.recompute())
     .addOption(flag.recomputeAhead())
+    .addOption(flag.splitStages())
     .addOption(flag.sums())
     .option("--budget <size>", "the most memory that each device may take: 24GiB, 800MiB, 16e9", bytes)
     .option("--eval-every <k>", "evaluate after so many updates and at the end (default: never)", steps)

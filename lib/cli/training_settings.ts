@@ -55,6 +55,7 @@ export interface TrainFlags extends DataFlags, OptimizerFlags {
   precision: Precision;
   recompute: RecomputeText;
   recomputeAhead?: boolean;
+  splitStages?: number;
   sums: SumsPolicy;
   budget?: number;
   evalEvery?: number;
@@ -213,7 +214,7 @@ async function scheduleOf(
     );
   }
   const { placement } = loaded, stages = placement.length;
-  const parts = flags.layout === undefined ? partition(model, stages) : parseLayout(model, flags.layout);
+  const parts = flags.layout === undefined ? partition(model, placement) : parseLayout(model, flags.layout);
   if (parts.length !== stages) {
     throw new UserError(
       `--layout ${

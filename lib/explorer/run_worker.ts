@@ -59,7 +59,7 @@ async function train({ pair, repeats, samples }: Run): Promise<void> {
   isStopped = false;
   const name = "llama-tiny", model = llama(name, llamaConfigurations[name]);
   const { base: { placement, actions } } = pair;
-  partition(model, placement.length); // refuses more stages than it has layers
+  partition(model, placement); // refuses more stages than it has layers
   const adapter = await findAdapter(), set = await openOwn(adapter, actions.length);
   try {
     const text = new TextEncoder().encode(Object.values(kernelTexts).join("\n"));

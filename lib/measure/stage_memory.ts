@@ -52,7 +52,7 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   expectValue("stageMemories: samples", samples, positive);
   expectValue("stageMemories: width", width, positive);
   if (options.placement !== undefined) expectValue("stageMemories: placement", options.placement, listOf(whole(0)));
-  const parts = options.parts ?? partition(model, options.placement?.length ?? options.stages ?? 1);
+  const parts = options.parts ?? partition(model, options.placement ?? options.stages ?? 1);
   const placement = options.placement ?? parts.map((_, stage) => stage);
   const ahead = stagesAhead(withRecompute(parts, options.recompute));
   const { schedule, tried } = trial(placement, width, ahead.length > 0);

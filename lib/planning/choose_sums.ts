@@ -39,7 +39,7 @@ export async function chooseSums(
   options: ChooseSumsOptions,
 ): Promise<readonly Sums[] | undefined> {
   const { budget = Infinity, ...kind } = options, { placement } = schedule, { width } = sizesOf(schedule);
-  const parts = options.parts ?? partition(model, placement.length);
+  const parts = options.parts ?? partition(model, placement);
   const levels: Level[][] = parts.map(() => []);
   for (const sums of sumsMakers) {
     const memories = await stageMemories(model, { ...kind, parts, placement, sums, width });

@@ -6,13 +6,14 @@ import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
 import type { PlanOptions, TrainingPlan } from "./options.ts";
 import { expectModel, type Model } from "../models/model.ts";
-import { partition } from "../runtime/partition.ts";
+import { partition, splitParts } from "../runtime/partition.ts";
 import { budgetRule, precisionRule } from "../runtime/pipeline.ts";
 import { anything, callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
 import { type StageCost, stageCosts } from "../schedules/price/costs.ts";
 import { type Neighbours, withReplicas } from "../schedules/price/replicas.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { plainMakespan } from "../schedules/transforms/plain.ts";
+import { splitStages } from "../schedules/transforms/split_stages.ts";
 import { adamw, optimizerRule } from "../train/optimizers.ts";
 import { clusterLevels, clusterPrice, clusterRecipes } from "./cluster_levels.ts";
 import { shorterCuts } from "./cut.ts";
@@ -46,7 +47,8 @@ const rules: Rules<PlanOptions> = {
  * device. Nothing is run: memory is predicted from shapes, time simulated on the layers' operation counts (so it knows nothing of batching
  * gains, transfers or memory-bound layers). Every schedule of the zoo that is defined for these sizes is tried, with and without
  * 2BP; within a schedule each rank recomputes as little as it takes. Not an exhaustive search: all stages of a rank recompute
- * alike, in steps of a quarter of their layers. Schedules are compared with equal work in their stages; for the fastest, layers then
+ * alike, in steps of a quarter of their layers. Of the fastest its stages are cut into ranges of layers too (see `splitStages`), which
+ * is taken where it is worth 0.5 % of a step. Schedules are compared with equal work in their stages; for the fastest, layers then
  * move between stages as long as the step gets shorter, and the best of these cuts are planned in full.
  *
  * With `replicas`, the devices are cut into so many pipelines, `makespan` has the sums over them, and the schedule is chosen that hides
@@ -90,6 +92,12 @@ interface Staging {
 /** Cuts that a plan looks at in full, of those that a schedule would be shorter with. */
 const mostCuts = 2;
 
+/** Ranges of a stage's layers that are tried, the next only where the one before it is worth it. */
+const rangesTried = [2, 4];
+
+/** By what share a step has to be shorter for ranges: times are counted, and know nothing of what the host takes for each action. */
+const worthRanges = 0.005;
+
 /** A plan for one number of replicas: `options` say what each of them has. */
 async function planOne(model: Model, options: PlanOptions, replicas: number): Promise<TrainingPlan> {
   const { devices, microbatches, budget, samples = 1, optimizer = adamw(), shardOptimizer = false } = options;
@@ -109,7 +117,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
   for (const [name, placement] of placements) {
     const made = stagings.size;
     const tell = (done: number, all: number) => options.onProgress?.((made + done / all) / placements.size);
-    stagings.set(name, await staged(placement, partition(model, placement.length), tell));
+    stagings.set(name, await staged(placement, partition(model, placement), tell));
   }
   /** The levels of stages of these layers. */
   async function staged(
@@ -189,10 +197,25 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     }
     return found;
   };
-  const [equal] = fitted(Infinity), fastest = await recut(equal, Infinity);
+  /** The same cut with its stages in ranges of layers, each with a W of its own, where that is worth more actions of the host. */
+  const inRanges = async (found: Found, bytes: number): Promise<Found> => {
+    const { recipe, parts, side } = found;
+    let best = found;
+    for (const ranges of rangesTried) {
+      if (cluster || !recipe.split || parts.some(({ length }) => length < ranges)) break;
+      const base = splitStages(recipe.base, ranges), { placement } = base;
+      const staging = await staged(placement, splitParts(model, parts, ranges)), price = pricedAt(side, staging);
+      const limit = best.makespan * (1 - worthRanges);
+      const one = fit({ ...recipe, stages: placement.length, base }, staging.levels, bytes, price, limit);
+      if (!one || one.makespan > limit) break;
+      best = { ...one, side, price, parts: staging.parts };
+    }
+    return best;
+  };
+  const [equal] = fitted(Infinity), fastest = await inRanges(await recut(equal, Infinity), Infinity);
   // What is fastest without a budget is so with one that it keeps.
   const [even]: (Found | undefined)[] = isWithin(equal) ? [equal] : fitted(budget);
-  const found = isWithin(fastest) ? fastest : even && await recut(even, budget);
+  const found = isWithin(fastest) ? fastest : even && await inRanges(await recut(even, budget), budget);
   if (!found) {
     const least = Math.min(...recipes.map((recipe) => leastBudget(recipe, stagingOf(recipe).levels)));
     throw new UserError(

@@ -1,6 +1,7 @@
 import type { Variant } from "../measure/variant.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { Schedule } from "../schedules/schedule.ts";
+import { rangesOf } from "../schedules/transforms/split_stages.ts";
 
 /** Name and 2BP variant: `1f1b-2, 2BP fill, width 2`. */
 export function variantOf(schedule: Schedule): string {
@@ -8,7 +9,9 @@ export function variantOf(schedule: Schedule): string {
   const { split, width } = sizesOf(schedule);
   const how = policy ? `2BP ${policy}` : split ? "split" : "";
   const ahead = schedule.actions.some((list) => list.some(({ kind }) => kind === "R"));
-  return [name, how, width > 1 ? `width ${width}` : "", ahead ? "recomputed ahead" : ""].filter(Boolean).join(", ");
+  const ranges = rangesOf(schedule.placement);
+  const parts = [width > 1 && `width ${width}`, ranges > 1 && `${ranges} ranges a stage`, ahead && "recomputed ahead"];
+  return [name, how, ...parts].filter(Boolean).join(", ");
 }
 
 /** The cell of the column "2BP". */

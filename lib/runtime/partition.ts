@@ -5,6 +5,7 @@ import { isTrained, type Parameter } from "../layers/parameter.ts";
 import { sequential } from "../layers/sequential.ts";
 import type { Model } from "../models/model.ts";
 import { described, expectValue, listOf, positive, whole } from "../rules.ts";
+import { rangesOf } from "../schedules/transforms/split_stages.ts";
 
 /**
  * Samples to ask for the work of layers with. Every layer's work grows with the samples alike, so that few are enough;
@@ -19,45 +20,77 @@ export function stageFlops(layers: readonly Layer[], inputShape: readonly number
 }
 
 /**
- * Cuts a chain of layers into `stages` contiguous parts such that the heaviest is as light as it can be (dynamic
- * programming over the cuts: exact). Returns the layers of each stage.
+ * Cuts a chain of layers into contiguous parts, one a stage, such that the heaviest is as light as it can be (dynamic programming over
+ * the cuts: exact). Where a placement has its stages in runs of so many on one rank, as `splitStages()` makes them, that holds for
+ * the runs, and then in each of them for its stages. Returns the layers of each stage.
  *
- * @throws {UserError} When `stages` is no whole number of 1 or more, or there are fewer layers than that.
+ * @param stages How many, or the rank of each.
+ * @throws {UserError} When the number of stages is no whole number of 1 or more, or there are fewer layers than that.
  */
-export function partition(model: Model, stages: number): Layer[][] {
-  const { layers } = model;
-  expectValue("The number of stages", stages, positive);
-  if (stages > layers.length) {
-    throw new UserError(`${model.name} has ${layers.length} layers, which cannot be cut into ${stages} stages`);
+export function partition(model: Model, stages: number | readonly number[]): Layer[][] {
+  const { layers } = model, count = typeof stages === "number" ? stages : stages.length;
+  expectValue("The number of stages", count, positive);
+  if (count > layers.length) {
+    throw new UserError(`${model.name} has ${layers.length} layers, which cannot be cut into ${count} stages`);
   }
-  const weights: number[] = [];
+  const ranges = typeof stages === "number" ? 1 : rangesOf(stages);
+  const runs = cut(workBefore(model), 0, layers.length, count / ranges, ranges);
+  return splitParts(model, runs.map(([start, end]) => layers.slice(start, end)), ranges);
+}
+
+/**
+ * Cuts each part of a model into so many ranges of its layers, the heaviest as light as it can be: the parts of the stages that
+ * `splitStages()` makes. A part has that many layers at least.
+ */
+export function splitParts(model: Model, parts: readonly (readonly Layer[])[], ranges: number): Layer[][] {
+  const before = workBefore(model);
+  let first = 0;
+  return parts.flatMap(({ length }) => {
+    const borders = cut(before, first, first + length, ranges, 1);
+    first += length;
+    return borders.map(([start, end]) => model.layers.slice(start, end));
+  });
+}
+
+/** By layer the work of all before it, and at the end that of all. */
+function workBefore(model: Model): number[] {
+  const before = [0];
   let shape = model.inputShape(fewestSamples);
-  for (const layer of layers) {
-    weights.push(stageFlops([layer], shape));
+  for (const layer of model.layers) {
+    before.push(before[before.length - 1] + stageFlops([layer], shape));
     shape = layer.outputShape(shape);
   }
-  const before = weights.reduce((sums, weight) => [...sums, sums[sums.length - 1] + weight], [0]);
-  const count = layers.length;
-  // heaviest[s][n]: the least possible heaviest stage when the first n layers make s stages; cut[s][n]: where the last starts.
-  const heaviest = Array.from({ length: stages + 1 }, () => new Array<number>(count + 1).fill(Infinity));
-  const cut = Array.from({ length: stages + 1 }, () => new Array<number>(count + 1).fill(0));
+  return before;
+}
+
+/**
+ * The borders of `count` contiguous parts of the layers from `first` to `last` such that the heaviest is as light as it can be.
+ *
+ * @param before By layer the weight of all before it.
+ * @param least Layers that a part has at least.
+ */
+function cut(before: readonly number[], first: number, last: number, count: number, least: number): [number, number][] {
+  // heaviest[p][n]: the least possible heaviest part when the first n layers make p parts; starts[p][n]: where the last starts.
+  const length = last - first;
+  const heaviest = Array.from({ length: count + 1 }, () => new Array<number>(length + 1).fill(Infinity));
+  const starts = Array.from({ length: count + 1 }, () => new Array<number>(length + 1).fill(0));
   heaviest[0][0] = 0;
-  for (let stage = 1; stage <= stages; stage++) {
-    for (let end = stage; end <= count; end++) {
-      for (let start = stage - 1; start < end; start++) {
-        const load = Math.max(heaviest[stage - 1][start], before[end] - before[start]);
-        if (load < heaviest[stage][end]) {
-          heaviest[stage][end] = load;
-          cut[stage][end] = start;
+  for (let part = 1; part <= count; part++) {
+    for (let end = part * least; end <= length; end++) {
+      for (let start = (part - 1) * least; start <= end - least; start++) {
+        const load = Math.max(heaviest[part - 1][start], before[first + end] - before[first + start]);
+        if (load < heaviest[part][end]) {
+          heaviest[part][end] = load;
+          starts[part][end] = start;
         }
       }
     }
   }
-  const parts: Layer[][] = [];
-  for (let stage = stages, end = count; stage > 0; end = cut[stage][end], stage--) {
-    parts.unshift(layers.slice(cut[stage][end], end));
+  const borders: [number, number][] = [];
+  for (let part = count, end = length; part > 0; end = starts[part][end], part--) {
+    borders.unshift([first + starts[part][end], first + end]);
   }
-  return parts;
+  return borders;
 }
 
 /**

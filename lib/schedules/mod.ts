@@ -84,6 +84,7 @@ export { pairOf, paperSchedules, type SchedulePair, schedulePair } from "./trans
 export { formatPolicy, parsePolicy, policies, type Policy, type PolicyKind } from "./transforms/policy.ts";
 export { plainMakespan } from "./transforms/plain.ts";
 export { recomputeAhead } from "./transforms/recompute_ahead.ts";
+export { splitStages } from "./transforms/split_stages.ts";
 export { twoStage, type TwoStageOptions } from "./transforms/two_stage.ts";
 export { wholeBackward } from "./transforms/whole.ts";
 

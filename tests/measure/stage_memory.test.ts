@@ -17,6 +17,7 @@ import { peakMemory } from "../../lib/schedules/price/peak_memory.ts";
 import type { PolicyText, Schedule } from "../../lib/schedules/schedule.ts";
 import { wholeBackward } from "../../lib/schedules/transforms/whole.ts";
 import { recomputeAhead } from "../../lib/schedules/transforms/recompute_ahead.ts";
+import { splitStages } from "../../lib/schedules/transforms/split_stages.ts";
 import { search } from "../../lib/schedules/search/search.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { adamw } from "../../lib/train/optimizers.ts";
@@ -103,6 +104,21 @@ for (const [number, model] of tiny.entries()) {
     }
   });
 }
+
+test("so it is where stages are cut into ranges of layers", async () => {
+  for (const [model, name] of [["llama-tiny", "1f1b-2"], ["resnet-tiny", "zb-v"]]) {
+    const base = splitStages(generate(name, { devices: 2 }), 2);
+    for (const recompute of ["none", "both"] as const) {
+      const memory = await memoryOf({ model, recompute }, base, 2);
+      await stepsOf({ model, recompute }, base, async (neededBy) => {
+        for (const schedule of variants(base, [1, 2], memory, ["fill", "end"])) {
+          const what = `${described({ model, recompute }, schedule)} in ranges`;
+          assert.deepEqual(peakMemory(schedule, memory), await neededBy(schedule), what);
+        }
+      });
+    }
+  }
+});
 
 test("so it is where an R runs ahead of a backward, right before it and as early as can be", async () => {
   /** Each R right behind the F of its micro-batch. */

@@ -8,6 +8,8 @@ import type { Schedule } from "../../lib/schedules/schedule.ts";
 import { fromCsv } from "../../lib/schedules/csv/csv.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { generate, scheduleNames } from "../../lib/schedules/generators/generate.ts";
+import { unitCosts } from "../../lib/schedules/price/costs.ts";
+import { splitStages } from "../../lib/schedules/transforms/split_stages.ts";
 import { twoStage } from "../../lib/schedules/transforms/two_stage.ts";
 import { sgd } from "../../lib/train/optimizers.ts";
 import { everySplit } from "../schedules/support.ts";
@@ -101,6 +103,19 @@ for (const devices of [2, 4]) {
     if (set !== sets.real) set.close();
   });
 }
+
+test("stages in ranges of layers, whose W run apart, equal one full-batch pass", async () => {
+  const expected = await fullBatch(deep, 4);
+  for (const name of ["gpipe", "1f1b-2", "interleaved-1f1b"]) {
+    const base = splitStages(generate(name, { devices: 2, microbatches: 4 }), 2);
+    const pipeline = createPipeline(sets.real, tinyModel(deep), { optimizer, placement: base.placement });
+    const costs = unitCosts({ f: 0.5, i: 0.5, comm: 0.5 });
+    for (const schedule of [base, twoStage(base, { costs }), twoStage(base, { policy: "select", costs, width: 2 })]) {
+      await assertEqualsFullBatch(pipeline, deep, 4, schedule, expected);
+    }
+    pipeline.close();
+  }
+});
 
 test("the kernels that a GPU is given compute the same gradients", async () => {
   const set = await openDevices(2);
