@@ -4,13 +4,11 @@ import type { RecomputeText } from "../runtime/recompute.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { type Costs, endOf, type StageCost, stageCosts } from "../schedules/price/costs.ts";
 import type { Memory, StageMemory } from "../schedules/price/memory.ts";
-import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { lower, type Program } from "../schedules/program.ts";
-import { leastCaps } from "../schedules/transforms/fill.ts";
 import { recomputeAhead } from "../schedules/transforms/recompute_ahead.ts";
 import type { StageOrder } from "../schedules/transforms/sum_order.ts";
-import { follow, ordersOf, type Recipe, select, timed } from "./recipes.ts";
+import { follow, leastPeaks, ordersOf, type Recipe, select, timed } from "./recipes.ts";
 import { expectSchedule, sizesOf } from "../schedules/check/sizes.ts";
 import { leastTime } from "./least_time.ts";
 
@@ -48,11 +46,6 @@ interface Choice {
   readonly least: readonly number[];
 }
 
-/** What each rank can do with, if each W runs at once where the recipe splits; of the recipe's base, lowered. */
-function leastPeaks({ split }: Recipe, program: Program, memory: Memory): number[] {
-  return split ? leastCaps(program, memory) : peaksOf(program, memory);
-}
-
 /** Of each rank what there is to choose from. What a rank needs at least depends on its own order and levels only. */
 function choicesOf(recipe: Recipe, levels: readonly (readonly Level[])[]): Choice[] {
   const { placement, actions } = recipe.base, indices = levels[0].map((_, index) => index);
@@ -75,6 +68,12 @@ function choicesOf(recipe: Recipe, levels: readonly (readonly Level[])[]): Choic
 /** The least budget that the recipe fits into, whatever it recomputes. */
 export function leastBudget(recipe: Recipe, levels: readonly (readonly Level[])[]): number {
   return Math.max(...choicesOf(recipe, levels).map(({ least }) => Math.min(...least)));
+}
+
+/** The levels at which each rank can do with the least. */
+export function leanestLevels(recipe: Recipe, levels: readonly (readonly Level[])[]): Level[] {
+  const leanest = choicesOf(recipe, levels).map(({ least }) => least.indexOf(Math.min(...least)));
+  return recipe.base.placement.map((rank, stage) => levels[stage][leanest[rank]]);
 }
 
 /**

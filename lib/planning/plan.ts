@@ -6,20 +6,20 @@ import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
 import type { PlanOptions, TrainingPlan } from "./options.ts";
 import { expectModel, type Model } from "../models/model.ts";
-import { partition, splitParts } from "../runtime/partition.ts";
+import { partition } from "../runtime/partition.ts";
 import { budgetRule, precisionRule } from "../runtime/pipeline.ts";
 import { anything, callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
 import { type StageCost, stageCosts } from "../schedules/price/costs.ts";
 import { type Neighbours, withReplicas } from "../schedules/price/replicas.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { plainMakespan } from "../schedules/transforms/plain.ts";
-import { splitStages } from "../schedules/transforms/split_stages.ts";
 import { adamw, optimizerRule } from "../train/optimizers.ts";
 import { clusterLevels, clusterPrice, clusterRecipes } from "./cluster_levels.ts";
-import { shorterCuts } from "./cut.ts";
-import { type Fit, fit, leastBudget, leastMakespan, type Level, type Price } from "./fit.ts";
+import { cutMemories } from "./cut_memory.ts";
+import { type Fit, fit, leastBudget, leastMakespan, type Price } from "./fit.ts";
 import { levelsOf } from "./levels.ts";
 import { type Recipe, recipesFor } from "./recipes.ts";
+import { type Found, recutterOf, type Staging } from "./recut.ts";
 import { mostOnShapes, planReplicated, replicaOptions, sidesOf, withReplicaSums } from "./replicas.ts";
 
 const rules: Rules<PlanOptions> = {
@@ -49,7 +49,8 @@ const rules: Rules<PlanOptions> = {
  * 2BP; within a schedule each rank recomputes as little as it takes. Not an exhaustive search: all stages of a rank recompute
  * alike, in steps of a quarter of their layers. Of the fastest its stages are cut into ranges of layers too (see `splitStages`), which
  * is taken where it is worth 0.5 % of a step. Schedules are compared with equal work in their stages; for the fastest, layers then
- * move between stages as long as the step gets shorter, and the best of these cuts are planned in full.
+ * move between stages as long as the step gets shorter, by what they take and under a budget by what they hold too, and the best of
+ * these cuts are planned in full. Where no cut by equal work fits, those are tried that come nearest.
  *
  * With `replicas`, the devices are cut into so many pipelines, `makespan` has the sums over them, and the schedule is chosen that hides
  * most of them where that makes the step shortest; on several `hosts`, ranks of a replica are neighbours, or replicas of a rank,
@@ -82,21 +83,6 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
   expectFields("plan", options, rules);
   return await planReplicated(options, (one, replicas) => planOne(model, one, replicas));
 }
-
-/** The layers of the stages, and the ways to run each. */
-interface Staging {
-  readonly parts: Layer[][];
-  readonly levels: Level[][];
-}
-
-/** Cuts that a plan looks at in full, of those that a schedule would be shorter with. */
-const mostCuts = 2;
-
-/** Ranges of a stage's layers that are tried, the next only where the one before it is worth it. */
-const rangesTried = [2, 4];
-
-/** By what share a step has to be shorter for ranges: times are counted, and know nothing of what the host takes for each action. */
-const worthRanges = 0.005;
 
 /** A plan for one number of replicas: `options` say what each of them has. */
 async function planOne(model: Model, options: PlanOptions, replicas: number): Promise<TrainingPlan> {
@@ -152,7 +138,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
   }));
   /** What recipes take without a budget, of those that were looked at. */
   const goals = new Map<Recipe, number>();
-  const fitted = (bytes: number) => {
+  const fitted = (bytes: number): Found[] => {
     let shortest = Infinity;
     // The most promising first: of the others most need not be looked at then.
     const floors = new Map(recipes.map((recipe) => {
@@ -168,56 +154,23 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
       return [{ ...one, side, price, parts: stagingOf(recipe).parts }];
     }).sort(byMakespan);
   };
-  type Found = ReturnType<typeof fitted>[number];
   const isWithin = ({ peak }: Found) => peak.every((bytes) => bytes <= budget);
-  /** Shorter cuts by recipe and levels, with what they take where nothing is short of memory. */
-  const cutsBy = new Map<string, { parts: Layer[][]; staging: () => Promise<Staging>; goal: number }[]>();
-  /** The same recipe with its model cut in another way, where that is shorter: a cluster's times are of its own cut. */
-  const recut = async (found: Found, bytes: number): Promise<Found> => {
-    if (cluster) return found;
-    const { recipe, schedule, side, levels } = found, { placement } = schedule, { levels: ways } = stagingOf(recipe);
-    const how = { samples, recompute: levels.map((each) => each.recompute), sums: levels.map((each) => each.sums) };
-    const key = JSON.stringify([recipe.name, recipe.split, how]);
-    const cuts = cutsBy.get(key) ?? shorterCuts(
-      model,
-      recipe,
-      found.parts,
-      how,
-      (stages, parts) => pricedAt(side, { parts: parts.map((each) => [...each]), levels: ways })(stages, placement),
-    ).slice(0, mostCuts).map(({ parts, makespan }) => ({
-      parts,
-      staging: once(() => staged(placement, parts)),
-      goal: makespan,
-    }));
-    cutsBy.set(key, cuts);
-    for (const cut of cuts) {
-      const staging = await cut.staging(), price = pricedAt(side, staging);
-      const one = fit(recipe, staging.levels, bytes, price, found.makespan, cut.goal);
-      if (one && one.makespan < found.makespan * (1 - 1e-9)) return { ...one, side, price, parts: cut.parts };
-    }
-    return found;
-  };
-  /** The same cut with its stages in ranges of layers, each with a W of its own, where that is worth more actions of the host. */
-  const inRanges = async (found: Found, bytes: number): Promise<Found> => {
-    const { recipe, parts, side } = found;
-    let best = found;
-    for (const ranges of rangesTried) {
-      if (cluster || !recipe.split || parts.some(({ length }) => length < ranges)) break;
-      const base = splitStages(recipe.base, ranges), { placement } = base;
-      const staging = await staged(placement, splitParts(model, parts, ranges)), price = pricedAt(side, staging);
-      const limit = best.makespan * (1 - worthRanges);
-      const one = fit({ ...recipe, stages: placement.length, base }, staging.levels, bytes, price, limit);
-      if (!one || one.makespan > limit) break;
-      best = { ...one, side, price, parts: staging.parts };
-    }
-    return best;
-  };
-  const [equal] = fitted(Infinity), fastest = await inRanges(await recut(equal, Infinity), Infinity);
+  /** A cluster's times are of its own cut. */
+  const cutter = cluster
+    ? undefined
+    : recutterOf({ model, samples, staged, pricedAt, memories: cutMemories(model, { samples, ...kind }) });
+  const better = async (found: Found, bytes: number, free?: number) =>
+    cutter ? await cutter.inRanges(await cutter.recut(found, stagingOf(found.recipe), bytes, free), bytes) : found;
+  const [equal] = fitted(Infinity), fastest = await better(equal, Infinity);
   // What is fastest without a budget is so with one that it keeps.
   const [even]: (Found | undefined)[] = isWithin(equal) ? [equal] : fitted(budget);
-  const found = isWithin(fastest) ? fastest : even && await inRanges(await recut(even, budget), budget);
+  const tight = recipes.map((recipe) => ({ recipe, side: placed.get(recipe)!.side, equal: stagingOf(recipe) }));
+  const squeezed = even || isWithin(fastest) ? undefined : await cutter?.squeezed(tight, budget);
+  const started = even ?? squeezed?.found;
+  const found = isWithin(fastest) ? fastest : started && await better(started, budget, fastest.makespan);
   if (!found) {
-    const least = Math.min(...recipes.map((recipe) => leastBudget(recipe, stagingOf(recipe).levels)));
+    const equals = recipes.map((recipe) => leastBudget(recipe, stagingOf(recipe).levels));
+    const least = Math.min(...equals, squeezed?.least ?? Infinity);
     throw new UserError(
       `${model.name} on ${devices} devices with ${microbatches} micro-batches of ${samples} ` +
         `${cluster ? `in the cluster's ${cluster.stages.length} stages ` : ""}does not fit ` +
@@ -260,12 +213,6 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     },
     leftOut,
   };
-}
-
-/** What is made at the first call, and not again. */
-function once<Result>(make: () => Result): () => Result {
-  let made: { result: Result } | undefined;
-  return () => (made ??= { result: make() }).result;
 }
 
 /** Equal times within rounding: the one that holds less, then the one of fewer stages. */

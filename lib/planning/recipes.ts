@@ -9,7 +9,7 @@ import type { Memory } from "../schedules/price/memory.ts";
 import { peaksOf } from "../schedules/price/peak_memory.ts";
 import { timesOf } from "../schedules/price/simulate.ts";
 import { lower, type Program } from "../schedules/program.ts";
-import { fillFast, fillUnderCap } from "../schedules/transforms/fill.ts";
+import { fillFast, fillUnderCap, leastCaps } from "../schedules/transforms/fill.ts";
 import { fillSelected } from "../schedules/transforms/select.ts";
 import { isSummed, type StageOrder, stageOrders } from "../schedules/transforms/sum_order.ts";
 import { twoStage } from "../schedules/transforms/two_stage.ts";
@@ -94,6 +94,11 @@ export function timed(
   }
   const filled = fillUnderCap(program, 1, costs, { bytes: program.schedule.actions.map(() => budget), memory }, order);
   return filled && { makespan: timesOf(filled.program, costs).makespan, peaks: filled.peaks };
+}
+
+/** What each rank can do with, if each W runs at once where the recipe splits; of the recipe's base, lowered. */
+export function leastPeaks({ split }: Recipe, program: Program, memory: Memory): number[] {
+  return split ? leastCaps(program, memory) : peaksOf(program, memory);
 }
 
 /** The orders of a rank's stages that {@link timed} may be asked for. */
