@@ -44,10 +44,14 @@ export function cutMemories(
       const ends = cut.reduce((sums, { length }) => [...sums, sums[sums.length - 1] + length], [0]);
       return (stage) => {
         const own = cut[stage], like = levels[stage].memory;
-        const each = own.map((layer, at) => (wrapped[stage][at] === layer ? plain : ways)[stage][ends[stage] + at]);
+        const tables = own.map((layer, at) => (wrapped[stage][at] === layer ? plain : ways)[stage]);
+        const each = tables.map((table, at) => table[ends[stage] + at]);
         const sum = (of: (memory: StageMemory) => number) => each.reduce((total, memory) => total + of(memory), 0);
-        // A tensor that two layers keep is counted by both.
-        const twice = each.slice(1).reduce((total, { shared }) => total + (shared?.kept ?? 0), 0);
+        // A tensor that two layers keep is counted by both; whether the one that makes it does depends on how that one is run.
+        const twice = tables.slice(1).reduce(
+          (total, _, before) => total + (tables[before][ends[stage] + before + 1].shared?.kept ?? 0),
+          0,
+        );
         const derivatives = sum((memory) => memory.derivatives);
         const [any, trained] = [elements(own, () => true), elements(own, isTrained)];
         return {

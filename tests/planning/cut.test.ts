@@ -76,7 +76,7 @@ test("under a budget, a cut holds what was planned on every rank, and takes no l
   }
 });
 
-test("what the stages of another cut hold is known from its layers, to 3 % of what a step on shapes says", async () => {
+test("what the stages of another cut hold is known from its layers, to 1 % of what a step on shapes says", async () => {
   const next = random(5), optimizer = adamw();
   for (const name of ["llama-tiny", "bert-tiny", "mamba-tiny", "resnet-tiny"]) {
     const model = createModel(name),
@@ -96,7 +96,7 @@ test("what the stages of another cut hold is known from its layers, to 3 % of wh
           for (const what of ["activations", "released", "derivatives", "whole", "parameters", "optimizer"] as const) {
             const [near, exact] = [known(stage)[what] ?? 0, memory[what] ?? 0];
             const label = `${name} ${recompute} ${ends}, ${what} of stage ${stage}: ${near}, not ${exact}`;
-            assert.ok(Math.abs(near - exact) <= 0.03 * Math.max(exact, memory.activations), label);
+            assert.ok(Math.abs(near - exact) <= 0.01 * (memory.activations + memory.parameters!) + 2048, label);
           }
         }
       }
