@@ -33,7 +33,8 @@ import type { Memory } from "../schedules/price/memory.ts";
 import { memoryTimeline } from "../schedules/price/memory_timeline.ts";
 import { type ReplicaOptions, withReplicas } from "../schedules/price/replicas.ts";
 import { simulate } from "../schedules/price/simulate.ts";
-import { search, type SearchResult } from "../schedules/search/search.ts";
+import { searchVerdict } from "../report/search.ts";
+import { search } from "../schedules/search/search.ts";
 import { forwardOnly } from "../schedules/transforms/forward_only.ts";
 import { plainMakespan } from "../schedules/transforms/plain.ts";
 import { recomputeAhead } from "../schedules/transforms/recompute_ahead.ts";
@@ -398,19 +399,6 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
   await write(out, flags, rows, () => {
     sayLines(out, `${title(result.schedule)} (simulated)`, tableText(scheduleTable(rows)));
     sayLines(out, replicasText(rows[rows.length - 1]));
-    sayLines(out, verdict(result, stop.signal.aborted), criticalPathText(rows[rows.length - 1].simulation));
+    sayLines(out, searchVerdict(result, stop.signal.aborted), criticalPathText(rows[rows.length - 1].simulation));
   });
-}
-
-function verdict({ schedule, makespan, lowerBound, proven }: SearchResult, interrupted: boolean): string {
-  if (proven) {
-    const { devices, stages } = sizesOf(schedule);
-    return `Proven optimal: no schedule of ${
-      stages === devices ? "one stage a rank" : "these stages on these ranks"
-    } ` +
-      `is faster than ${Number(makespan.toPrecision(6))}`;
-  }
-  const gap = (100 * (makespan / lowerBound - 1)).toFixed(1);
-  return `${interrupted ? "Interrupted; not" : "Not"} proven optimal: no schedule is faster than ` +
-    `${Number(lowerBound.toPrecision(6))}, and this one is ${gap} % above`;
 }

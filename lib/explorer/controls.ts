@@ -23,6 +23,7 @@ const groups: readonly Group[] = [
       ["devices", "1 to 64"],
       ["microbatches", "in a step"],
       ["chunks", ""],
+      ["ranges", "each with its W"],
     ],
   },
   {
@@ -63,7 +64,7 @@ const groups: readonly Group[] = [
   {
     title: "Search",
     isSimulated: true,
-    note: "the fastest schedule of one stage a rank under the cap, each backward whole or split",
+    note: "the fastest schedule of these stages on these ranks under the cap, each backward whole or split",
     fields: [["budget", "at most"]],
   },
 ];

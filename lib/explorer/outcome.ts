@@ -13,6 +13,7 @@ import type { Action, Schedule } from "../schedules/schedule.ts";
 import type { Policy } from "../schedules/transforms/policy.ts";
 import { recomputeAhead } from "../schedules/transforms/recompute_ahead.ts";
 import { pairOf } from "../schedules/transforms/pair.ts";
+import { rangesOf, splitStages } from "../schedules/transforms/split_stages.ts";
 import { type Lists, placementOf } from "./lists.ts";
 import { costsOf, memoryOf } from "./pricing.ts";
 import { read, type Settings } from "./settings.ts";
@@ -81,7 +82,13 @@ export function outcomeOf({ values, given, edits }: State): Outcome {
   const settings = read(values), { policy, width } = settings;
   const source = given ? givenOf(given.name, given.lists, policy.kind) : generated(settings);
   const ranks = source.actions.length, stages = source.placement.length;
-  const costs = costsOf(settings, stages, ranks), memory = memoryOf(settings, stages);
+  const { ranges } = settings;
+  if (stages % ranges > 0) {
+    throw new UserError(
+      `Ranges a stage is ${ranges}, and ${source.name} has ${stages} stages, which no such ranges make`,
+    );
+  }
+  const costs = costsOf(settings, stages, ranks, ranges), memory = memoryOf(settings, stages, ranges);
   const pair = pairOf(source, { policy, width, costs, memory });
   const part = (variant: Variant): Part => {
     const lists = edits[variant];
@@ -97,8 +104,11 @@ function generated(settings: Settings): Schedule {
   const { schedule: name, devices, chunks: asked } = settings, entry = zoo.find((each) => each.name === name)!;
   const { microbatches = entry.microbatches(devices) } = settings;
   const chunks = asked ?? entry.chunks;
-  expectFew((settings.r ? 4 : 3) * devices * chunks * microbatches, settings.policy.kind);
-  const made = generate(name, { devices, microbatches, ...entry.isChunked && { chunks } });
+  expectFew((settings.r ? 4 : 3) * devices * chunks * microbatches * settings.ranges, settings.policy.kind);
+  const made = splitStages(
+    generate(name, { devices, microbatches, ...entry.isChunked && { chunks } }),
+    settings.ranges,
+  );
   return settings.r ? recomputeAhead(made) : made;
 }
 
@@ -181,5 +191,7 @@ function barsAsFar({ actions }: Schedule, costs: Costs, known: Known | undefined
 export function titleOf({ variant, schedule, edited }: Pick<Part, "variant" | "schedule" | "edited">): string {
   const { policy, name } = schedule, { width } = sizesOf(schedule);
   const how = variant === "base" ? "without 2BP" : policy ? `with 2BP, ${policy}` : "split";
-  return [`${name} ${how}`, width > 1 ? `width ${width}` : "", edited ? "edited" : ""].filter(Boolean).join(", ");
+  const ranges = rangesOf(schedule.placement);
+  const more = [width > 1 && `width ${width}`, ranges > 1 && `${ranges} ranges a stage`, edited && "edited"];
+  return [`${name} ${how}`, ...more].filter(Boolean).join(", ");
 }

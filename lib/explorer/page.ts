@@ -92,11 +92,14 @@ export function openPage(script: string): void {
   const searching = makeSearching(
     script,
     () => {
-      const { devices, microbatches, schedule } = read(history.now.values);
-      const usual = zoo.find(({ name }) => name === schedule)!.microbatches(devices);
-      return { values: history.now.values, microbatches: microbatches ?? usual };
+      if (!isRight) throw new UserError("There is nothing to search from: what stands in the form is wrong");
+      const { base, split } = outcome!, { placement } = split.schedule;
+      const isPlain = ({ schedule: { actions }, fault }: typeof split) =>
+        fault === undefined && actions.every((list) => list.every(({ kind }) => kind !== "R"));
+      const from = [split, base].find(isPlain)?.schedule;
+      return { values: history.now.values, microbatches: sizesOf(base.schedule).microbatches, placement, from };
     },
-    ({ lists, microbatches }) => go(withGiven(history.now, "search", lists, microbatches)),
+    ({ lists, microbatches, ranges }) => go(withGiven(history.now, "search", lists, microbatches, ranges)),
   );
   controls.searchGroup.append(...searching.parts);
   controls.form.append(makeFiles({

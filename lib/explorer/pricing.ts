@@ -4,22 +4,30 @@ import type { Memory } from "../schedules/price/memory.ts";
 import { each, type Settings } from "./settings.ts";
 
 /**
- * The costs of a schedule with so many stages on so many ranks.
+ * The costs of a schedule with so many stages on so many ranks, each of which is so many ranges of the stages that the form means: a
+ * range takes an equal part.
  *
  * @throws {UserError} For a list that has neither one value nor one for each stage or link.
  */
-export function costsOf({ f, i, w, b, r = [0], latency, transfer }: Settings, stages: number, ranks: number): Costs {
+export function costsOf(
+  { f, i, w, b, r = [0], latency, transfer }: Settings,
+  stages: number,
+  ranks: number,
+  ranges: number,
+): Costs {
+  const whole = stages / ranges;
   const of = {
-    f: each("f", f, stages, "stages"),
-    i: each("i", i, stages, "stages"),
-    w: each("w", w, stages, "stages"),
-    b: b && each("b", b, stages, "stages"),
-    r: each("r", r, stages, "stages"),
+    f: each("f", f, whole, "stages"),
+    i: each("i", i, whole, "stages"),
+    w: each("w", w, whole, "stages"),
+    b: b && each("b", b, whole, "stages"),
+    r: each("r", r, whole, "stages"),
   };
   const costs = stageCosts(
-    Array.from({ length: stages }, (_, stage) => {
-      const split = { f: of.f(stage), i: of.i(stage), w: of.w(stage), r: of.r(stage) };
-      return of.b ? { ...split, b: of.b(stage) } : split;
+    Array.from({ length: stages }, (_, range) => {
+      const stage = Math.floor(range / ranges), part = (of: (stage: number) => number) => of(stage) / ranges;
+      const split = { f: part(of.f), i: part(of.i), w: part(of.w), r: part(of.r) };
+      return of.b ? { ...split, b: part(of.b) } : split;
     }),
   );
   const links = Math.max(ranks - 1, 1);
@@ -38,21 +46,29 @@ export function costsOf({ f, i, w, b, r = [0], latency, transfer }: Settings, st
 }
 
 /**
- * What the stages hold.
+ * What the stages hold, each of which is so many ranges of those that the form means.
  *
  * @throws {UserError} For a list that has neither one value nor one for each stage.
  */
-export function memoryOf({ activations, released, derivatives, recomputed }: Settings, stages: number): Memory {
+export function memoryOf(
+  { activations, released, derivatives, recomputed }: Settings,
+  stages: number,
+  ranges: number,
+): Memory {
+  const whole = stages / ranges;
   const of = {
-    activations: each("activations", activations, stages, "stages"),
-    released: each("released", released, stages, "stages"),
-    derivatives: each("derivatives", derivatives, stages, "stages"),
-    recomputed: each("recomputed", recomputed, stages, "stages"),
+    activations: each("activations", activations, whole, "stages"),
+    released: each("released", released, whole, "stages"),
+    derivatives: each("derivatives", derivatives, whole, "stages"),
+    recomputed: each("recomputed", recomputed, whole, "stages"),
   };
-  return (stage) => ({
-    activations: of.activations(stage),
-    released: of.released(stage),
-    derivatives: of.derivatives(stage),
-    ahead: { activations: of.recomputed(stage) },
-  });
+  return (range) => {
+    const part = (of: (stage: number) => number) => of(Math.floor(range / ranges)) / ranges;
+    return {
+      activations: part(of.activations),
+      released: part(of.released),
+      derivatives: part(of.derivatives),
+      ahead: { activations: part(of.recomputed) },
+    };
+  };
 }

@@ -1,12 +1,24 @@
 /** A search beside the page: what the page says to it, what it answers, and the worker's side of it. */
 import { reasonOf, UserError } from "../errors.ts";
 import { type Progress, search } from "../schedules/search/search.ts";
+import type { Schedule } from "../schedules/schedule.ts";
+import { searchVerdict } from "../report/search.ts";
 import type { Lists } from "./lists.ts";
 import { costsOf, memoryOf } from "./pricing.ts";
 import { read, type Values } from "./settings.ts";
 
+/** What to search for. */
+export interface Question {
+  readonly values: Values;
+  readonly microbatches: number;
+  /** Of each stage its rank. */
+  readonly placement: readonly number[];
+  /** What to start from, where that runs to its end and has no R, of which a search knows nothing. */
+  readonly from?: Schedule;
+}
+
 /** What the page says: what to search for, or to stop. */
-export type Order = { readonly values: Values; readonly microbatches: number } | "stop";
+export type Order = Question | "stop";
 
 /** What the worker answers. */
 export type Answer =
@@ -18,11 +30,11 @@ export type Answer =
 export interface Found {
   readonly lists: Lists;
   readonly microbatches: number;
+  /** Of a stage that the values mean. */
+  readonly ranges: number;
   readonly makespan: number;
-  readonly lowerBound: number;
-  readonly proven: boolean;
-  /** Whether somebody stopped it. */
-  readonly stopped: boolean;
+  /** Whether that is proven, and how far it may be from the fastest. */
+  readonly verdict: string;
 }
 
 /** The part of a worker's global scope that is needed: the page's types know it as a window. */
@@ -42,35 +54,29 @@ export function serve(scope: Scope): void {
 
 /** Searches what the form asks for; never throws. */
 export async function searchFor(
-  { values, microbatches }: Exclude<Order, "stop">,
+  { values, microbatches, placement, from }: Question,
   signal: AbortSignal,
   onProgress: (progress: Progress) => void,
 ): Promise<Answer> {
   try {
-    const settings = read(values), { devices, cap, budget } = settings;
+    const settings = read(values), { cap, budget, ranges } = settings;
+    const stages = placement.length, devices = Math.max(...placement) + 1;
     const result = await search({
       devices,
+      placement,
+      from,
       microbatches,
-      costs: costsOf(settings, devices, devices),
-      memory: memoryOf(settings, devices),
+      costs: costsOf(settings, stages, devices, ranges),
+      memory: memoryOf(settings, stages, ranges),
       cap,
       budget,
       onProgress,
       signal,
     });
-    const { schedule: { actions: lists }, makespan, lowerBound, proven } = result;
-    return { found: { lists, microbatches, makespan, lowerBound, proven, stopped: signal.aborted } };
+    const { schedule: { actions: lists }, makespan } = result;
+    return { found: { lists, microbatches, ranges, makespan, verdict: searchVerdict(result, signal.aborted) } };
   } catch (error) {
     if (error instanceof UserError) return { refused: error.message };
     return { refused: `The search failed, which is a mistake of this page: ${reasonOf(error)}` };
   }
-}
-
-/** What a search found, in a sentence. */
-export function foundText({ makespan, lowerBound, proven, stopped }: Found): string {
-  const time = (value: number) => Number(value.toPrecision(6));
-  if (proven) return `${time(makespan)} units, proven: no schedule of one stage a rank is faster.`;
-  return `${time(makespan)} units, ${stopped ? "stopped" : "not proven"}: no schedule is faster than ${
-    time(lowerBound)
-  }, and this one is ${(100 * (makespan / lowerBound - 1)).toFixed(1)} % above.`;
 }

@@ -1,6 +1,6 @@
 /** The search on the page: its button, how far it is, and what it found. The work is done by a worker, out of this very script. */
 import { button, element } from "./dom.ts";
-import { type Answer, type Found, foundText, type Order } from "./search_worker.ts";
+import type { Answer, Found, Order, Question } from "./search_worker.ts";
 import { time } from "./why.ts";
 
 /** The search on the page. */
@@ -19,7 +19,7 @@ export interface Searching {
  */
 export function makeSearching(
   script: string,
-  ask: () => Exclude<Order, "stop">,
+  ask: () => Question,
   found: (result: Found) => void,
 ): Searching {
   const start = button("Search", "Search for the fastest schedule under the cap", toggle);
@@ -44,7 +44,7 @@ export function makeSearching(
       start.disabled = true; // until it has said what it has
       return;
     }
-    let order: Exclude<Order, "stop">;
+    let order: Question;
     try {
       order = ask();
     } catch (error) {
@@ -56,7 +56,7 @@ export function makeSearching(
       if ("refused" in data) return end(data.refused);
       if ("found" in data) {
         found(data.found);
-        return end(foundText(data.found));
+        return end(`${time(data.found.makespan)} units. ${data.found.verdict}.`);
       }
       const { done, budget, best, lowerBound } = data.progress;
       bar.value = done / budget;

@@ -13,6 +13,7 @@ export const defaults = {
   devices: "4",
   microbatches: "",
   chunks: "",
+  ranges: "1",
   policy: "fill",
   every: "2",
   width: "1",
@@ -43,6 +44,7 @@ export const labels: Readonly<Record<Field, string>> = {
   devices: "Ranks",
   microbatches: "Micro-batches",
   chunks: "Stages a rank",
+  ranges: "Ranges a stage",
   policy: "Policy",
   every: "K",
   width: "Width",
@@ -61,7 +63,7 @@ export const labels: Readonly<Record<Field, string>> = {
   budget: "Candidates",
 };
 
-/** What the fields mean. Costs and amounts of memory are a number for all stages, or one for each. */
+/** What the fields mean. Costs and amounts of memory are a number for all stages, or one for each; of whole ones, in ranges too. */
 export interface Settings {
   /** A name of the zoo. */
   readonly schedule: string;
@@ -69,6 +71,8 @@ export interface Settings {
   /** Those that are usual for the schedule where there is nothing. */
   readonly microbatches?: number;
   readonly chunks?: number;
+  /** How many ranges of layers each stage is cut into, with a W of its own. */
+  readonly ranges: number;
   readonly policy: Policy;
   /** How many micro-batches one W takes. */
   readonly width: number;
@@ -95,7 +99,7 @@ export interface Settings {
 }
 
 /** More than anybody can look at. */
-const mostRanks = 64, mostMicrobatches = 1024;
+const mostRanks = 64, mostMicrobatches = 1024, mostRanges = 16;
 
 /** How the page spells policies: `every` and `cap` take their values from other fields. */
 export const policyNames: readonly PolicyKind["kind"][] = policies.map(({ kind }) => kind);
@@ -114,6 +118,7 @@ export function read(values: Values): Settings {
     devices: number("devices", values, whole(1, mostRanks)),
     microbatches: perhaps("microbatches", values, whole(1, mostMicrobatches)),
     chunks: perhaps("chunks", values, whole(1, mostRanks)),
+    ranges: number("ranges", values, whole(1, mostRanges)),
     policy: policyOf(values, cap),
     width: number("width", values, whole(1, mostMicrobatches)),
     f: list("f", values),

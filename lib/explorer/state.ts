@@ -19,7 +19,7 @@ export interface State {
 export const first: State = { values: defaults, edits: {} };
 
 /** Fields that make another schedule: what came from elsewhere goes, and every edit. */
-const ofSchedule: readonly Field[] = ["schedule", "devices", "microbatches", "chunks"];
+const ofSchedule: readonly Field[] = ["schedule", "devices", "microbatches", "chunks", "ranges"];
 /** Fields that place W anew. */
 const ofPolicy: readonly Field[] = ["policy", "every", "width"];
 
@@ -31,9 +31,18 @@ export function withValue(state: State, field: Field, value: string): State {
   return { ...state, values };
 }
 
-/** The state with a schedule from elsewhere; the sizes in the form become its own. */
-export function withGiven(state: State, name: string, lists: Lists, microbatches: number): State {
-  const values = { ...state.values, devices: String(lists.length), microbatches: String(microbatches), chunks: "" };
+/**
+ * The state with a schedule from elsewhere; the sizes in the form become its own. Costs are of its stages, or of so many `ranges` of
+ * theirs each.
+ */
+export function withGiven(state: State, name: string, lists: Lists, microbatches: number, ranges = 1): State {
+  const sizes = {
+    devices: String(lists.length),
+    microbatches: String(microbatches),
+    chunks: "",
+    ranges: String(ranges),
+  };
+  const values = { ...state.values, ...sizes };
   return { values, given: { name, lists }, edits: {} };
 }
 

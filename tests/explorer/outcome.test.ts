@@ -35,6 +35,22 @@ test("what recomputes runs ahead of the gradient: an R waits for nothing, and is
   );
 });
 
+test("ranges of a stage have equal parts of it, and W of their own: what they hold goes range by range", () => {
+  const whole = withAll({ w: "2", latency: "0.5" }), ranges = withValue(whole, "ranges", "2");
+  assert.deepEqual([outcomeOf(whole).base.until, outcomeOf(ranges).base.until], [33, 33]);
+  assert.deepEqual([outcomeOf(whole).split.until, outcomeOf(ranges).split.until], [24, 22]);
+  assert.deepEqual(outcomeOf(ranges).base.priced!.simulation.peak, [4, 3, 2, 1]);
+  assert.equal(titleOf(outcomeOf(ranges).split), "1f1b-1 with 2BP, fill, 2 ranges a stage");
+  // What is loaded has the stages that it has.
+  const { base: { schedule: { actions } } } = outcomeOf(ranges);
+  assert.equal(outcomeOf(withGiven(whole, "mine", actions, 4)).base.until > 33, true);
+  assert.equal(outcomeOf(withGiven(whole, "mine", actions, 4, 2)).base.until, 33);
+  assert.throws(
+    () => outcomeOf(withGiven(whole, "mine", actions, 4, 3)),
+    new UserError("Ranges a stage is 3, and mine has 8 stages, which no such ranges make"),
+  );
+});
+
 test("critical actions follow one another through the whole step", () => {
   for (const part of [outcomeOf(first).base, outcomeOf(first).split]) {
     const path = part.bars.flat().filter(({ critical }) => critical).sort((a, b) => a.start - b.start);

@@ -136,7 +136,10 @@ test("the page works from a file: another schedule, a deadlock by an edit, undo,
     await type(page, "cap", "3");
     await page.evaluate("document.getElementById('search').click()");
     await page.until("document.getElementById('search').textContent === 'Search'");
-    assert.equal(await says(page, "#search-status"), "14 units, proven: no schedule of one stage a rank is faster.");
+    assert.equal(
+      await says(page, "#search-status"),
+      "14 units. Proven optimal: no schedule of one stage a rank is faster than 14.",
+    );
     assert.equal(await says(page, "#title-split"), "search split: 14 units");
     assert.match(await says(page, "table tbody tr:nth-child(2)"), /3 \/ 3 \/ 3/);
 
@@ -153,7 +156,10 @@ test("the page works from a file: another schedule, a deadlock by an edit, undo,
     await page.until("/candidates/.test(document.getElementById('search-status').textContent)");
     await page.evaluate("document.getElementById('search').click()");
     await page.until("document.getElementById('search').textContent === 'Search'");
-    assert.match(await says(page, "#search-status"), /^[\d.]+ units, stopped: no schedule is faster than [\d.]+/);
+    assert.match(
+      await says(page, "#search-status"),
+      /^[\d.]+ units\. Interrupted; not proven optimal: no schedule is faster than [\d.]+/,
+    );
 
     // A phone: nothing is wider than the screen.
     await page.resize(390, 844);

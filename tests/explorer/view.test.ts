@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { askedBy } from "../../lib/explorer/keys.ts";
 import { outcomeOf } from "../../lib/explorer/outcome.ts";
-import { foundText, searchFor } from "../../lib/explorer/search_worker.ts";
+import { searchFor } from "../../lib/explorer/search_worker.ts";
 import { defaults } from "../../lib/explorer/settings.ts";
 import { first } from "../../lib/explorer/state.ts";
 import { moved, showing, ticksOf, zoomed } from "../../lib/explorer/view.ts";
@@ -77,19 +77,21 @@ test("keys walk along a rank and from rank to rank, move an action, and go to it
   assert.equal(askedBy({ key: "ArrowUp", ...plain }, base, base.bars[0][0]), undefined);
 });
 
-test("a search takes what stands in the form, and says what is wrong with it", async () => {
+test("a search takes what stands in the form, on the ranks that its stages are on, and says what is wrong with it", async () => {
   const { signal } = new AbortController();
-  const search = (values: Partial<typeof defaults>) =>
-    searchFor({ values: { ...defaults, ...values }, microbatches: 3 }, signal, () => {});
+  const search = (values: Partial<typeof defaults>, placement = [0, 1, 2]) =>
+    searchFor({ values: { ...defaults, ...values }, microbatches: 3, placement }, signal, () => {});
   const answer = await search({ devices: "3" });
   assert.ok("found" in answer);
   assert.equal(answer.found.makespan, 11); // 9 of work and a bubble of 2 for the last rank
-  assert.equal(foundText(answer.found), "11 units, proven: no schedule of one stage a rank is faster.");
-  const { found } = answer;
-  assert.equal(
-    foundText({ ...found, proven: false, lowerBound: 10, stopped: true }),
-    "11 units, stopped: no schedule is faster than 10, and this one is 10.0 % above.",
-  );
+  assert.equal(answer.found.verdict, "Proven optimal: no schedule of one stage a rank is faster than 11");
+  // In a V of halves of a stage, the bubble of the last rank is half as long; of ranges the costs are halves by themselves.
+  const halves = await search({ devices: "2", f: "0.5", i: "0.5", w: "0.5" }, [0, 1, 1, 0]);
+  const ranges = await search({ devices: "2", ranges: "2" }, [0, 0, 1, 1]);
+  assert.ok("found" in halves && "found" in ranges);
+  assert.deepEqual([halves.found.makespan, ranges.found.makespan], [9.5, 10]);
+  assert.match(halves.found.verdict, /^Proven optimal: no schedule of these stages on these ranks is faster than 9.5$/);
+  assert.deepEqual([halves.found.ranges, ranges.found.ranges], [1, 2]);
   const refused = async (values: Partial<typeof defaults>, pattern: RegExp) => {
     const answer = await search(values);
     assert.ok("refused" in answer && pattern.test(answer.refused), JSON.stringify(answer));
