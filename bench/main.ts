@@ -8,6 +8,7 @@ import { kernels } from "./kernels.ts";
 import { loop } from "./loop.ts";
 import { memory } from "./memory.ts";
 import { paper } from "./paper.ts";
+import { planned } from "./plan.ts";
 import { peers } from "./peers/command.ts";
 import { torch } from "./peers/torch_schedules.ts";
 import { replicas } from "./replicas.ts";
@@ -29,6 +30,7 @@ await main(
     .addCommand(memory)
     .addCommand(paper)
     .addCommand(peers)
+    .addCommand(planned)
     .addCommand(processes)
     .addCommand(replicas)
     .addCommand(sampling)

@@ -23,6 +23,6 @@ export {
 export { type Atlas, formatAtlas, readAtlas } from "./atlas_file.ts";
 export { chooseSums, type ChooseSumsOptions } from "./choose_sums.ts";
 export type { LeftOut } from "./cluster_levels.ts";
-export type { PlanOptions, TrainingPlan } from "./options.ts";
+export type { Planned, PlanOptions, TrainingPlan } from "./options.ts";
 export { plan } from "./plan.ts";
 export { stageWork, type StageWorkOptions } from "./stage_work.ts";

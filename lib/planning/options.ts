@@ -47,8 +47,8 @@ export interface PlanOptions {
   readonly onProgress?: (share: number) => void;
 }
 
-/** What to run, and what it gives up. */
-export interface TrainingPlan {
+/** What a plan runs: for `pipeline.step` and `createPipeline`. */
+export interface Planned {
   /** For `pipeline.step`. */
   readonly schedule: Schedule;
   /** The layers of each stage, for `createPipeline`. */
@@ -57,6 +57,10 @@ export interface TrainingPlan {
   readonly recompute: readonly RecomputeText[];
   /** Who makes the sums of each stage that only a delayed W reads, for `createPipeline`. */
   readonly sums: readonly Sums[];
+}
+
+/** What to run, and what it gives up. */
+export interface TrainingPlan extends Planned {
   /** Simulated time of a step, in floating-point operations of one device; in milliseconds where a cluster was given. */
   readonly makespan: number;
   /** Bytes that each rank needs, as predicted: see `RankPeak.needed`. */
@@ -72,7 +76,7 @@ export interface TrainingPlan {
   /** The step by plain 1F1B at the same levels and cut, with its sums after it. */
   readonly plain: number;
   /** The fastest plan whose stages have equal work, as near as can be, without the budget where it has no room; plain 1F1B so. */
-  readonly equal: { readonly makespan: number; readonly plain: number };
+  readonly equal: Planned & { readonly makespan: number; readonly plain: number };
   /** What was not tried, since the cluster that was given has no times for it. */
   readonly leftOut: readonly LeftOut[];
 }

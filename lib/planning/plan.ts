@@ -4,7 +4,7 @@ import { UserError } from "../errors.ts";
 import type { Layer } from "../layers/layer.ts";
 import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
-import type { PlanOptions, TrainingPlan } from "./options.ts";
+import type { Planned, PlanOptions, TrainingPlan } from "./options.ts";
 import { expectModel, type Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { budgetRule, precisionRule } from "../runtime/pipeline.ts";
@@ -179,9 +179,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     );
   }
   const compared = even ?? equal; // equal work may not fit where another cut does
-  const { schedule, levels, makespan, peak } = found;
-  const { parts } = found, recompute = levels.map((level) => level.recompute);
-  const sums = levels.map((level) => level.sums);
+  const { levels, makespan, peak } = found, planned = plannedOf(found), { schedule, parts, recompute, sums } = planned;
   // What the stages hold, and what the whole step needs on shapes, are one truth: the plan is held against it once.
   const whole = await predictMemory(model, schedule, samples, { ...kind, ...copies, parts, recompute, sums });
   for (const [peer, { needed }] of whole.entries()) {
@@ -193,10 +191,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
   const { schedule: first, makespan: shortest, peak: most } = fastest;
   const costs = found.price(levels.map(({ cost }) => cost), schedule.placement), { sum: _, ...rest } = costs;
   return {
-    schedule,
-    parts,
-    recompute,
-    sums,
+    ...planned,
     makespan,
     peak,
     unlimited: { schedule: first, makespan: shortest, peak: most },
@@ -205,6 +200,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     exposedSums: Math.max(0, makespan - simulate(schedule, rest).makespan),
     plain: plainMakespan(schedule, costs),
     equal: {
+      ...plannedOf(compared),
       makespan: compared.makespan,
       plain: plainMakespan(
         compared.schedule,
@@ -213,6 +209,11 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     },
     leftOut,
   };
+}
+
+/** What runs of it. */
+function plannedOf({ schedule, parts, levels }: Found): Planned {
+  return { schedule, parts, recompute: levels.map((each) => each.recompute), sums: levels.map((each) => each.sums) };
 }
 
 /** Equal times within rounding: the one that holds less, then the one of fewer stages. */

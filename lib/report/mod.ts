@@ -95,4 +95,4 @@ export {
 } from "./throughput.ts";
 export type { Timeline } from "./timeline.ts";
 export { chromeTrace, chromeTraces, type ComparedStep, type TraceOptions } from "./trace.ts";
-export { joinedNote } from "./variant.ts";
+export { joinedNote, variantOf } from "./variant.ts";

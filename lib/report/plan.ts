@@ -90,7 +90,7 @@ export function planJson(
       replicated: { replicas, hosts, neighbours: neighbours ?? null, shardOptimizer, exposedSums },
     },
     plain,
-    equal,
+    equal: { schedule: variantOf(equal.schedule), makespan: equal.makespan, plain: equal.plain },
     schedule: variantOf(schedule),
     placement: schedule.placement,
     layers: parts.map((layers) => layers.length),
