@@ -21,6 +21,7 @@ import {
   type MakePipeline,
   measureStepCosts,
   problemsOf,
+  type ThroughputReport,
   type Transfer,
 } from "twobp/measure";
 import { type Choices, sizeOf } from "twobp/ops";
@@ -29,6 +30,7 @@ import {
   partitionTable,
   progress,
   type ProgressLine,
+  soFarTable,
   tableText,
   throughputNotes,
   throughputSections,
@@ -39,6 +41,7 @@ import { partition, type Precision, type RecomputeText, sumsOf, type SumsPolicy,
 import { pairOf, type PolicyText, type SchedulePair, sizesOf, zoo } from "twobp/schedules";
 import type { BatchSource } from "twobp/train";
 import { withAhead } from "../lib/cli/ahead.ts";
+import { timePhases } from "../lib/cli/phases.ts";
 import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main, real } from "../lib/cli/options.ts";
@@ -48,6 +51,9 @@ import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
 import { memoryModels } from "./stage_memory.ts";
+
+/** Pairs after which there is a first table, and milliseconds that the others have to take for it. */
+const soFarAfter = 3, worthSaying = 15_000;
 
 /** What the pairs may take by default; set-up and compilation come on top, two minutes are allowed in all. */
 const budgetMs = 60_000;
@@ -119,7 +125,8 @@ export const throughput = new Command("throughput")
   .action(run);
 
 async function run(options: Options): Promise<void> {
-  const out = openOutputs(options);
+  const out = openOutputs(options), phases = timePhases();
+  phases.end("to load");
   const { say } = out;
   const { repeats, within, seed, recompute, sums, precision, latency, bandwidth, replicas = 1, shardOptimizer } =
     options;
@@ -146,6 +153,7 @@ async function run(options: Options): Promise<void> {
           "--latency and --bandwidth are of links between virtual devices, and these are real: add --virtual",
         );
       }
+      phases.end("to open devices");
       const noise = await quietCheck(options, say);
       const optimizer = adamw({ learningRate: 2e-3 });
       const make: MakePipeline = (placement) =>
@@ -161,6 +169,7 @@ async function run(options: Options): Promise<void> {
         });
       for (const parts of cuts.values()) say(tableText(partitionTable(model, withRecompute(parts, recompute))));
       const samples = options.samples ?? await chooseSamples(make, source, usual, repeats, set.mode === "real");
+      if (options.samples === undefined) phases.end("to compile kernels and choose --samples");
       const calibration = options.calibrate ? await calibrateFor(set, options, samples, usual) : undefined;
       if (calibration) say(calibrationNote(calibration));
       const { policy } = options;
@@ -177,7 +186,17 @@ async function run(options: Options): Promise<void> {
         : policy
         ? await withPolicy(usual, policy, samples, set, options, calibration?.choices)
         : usual;
-      const bar = progress(countSteps({ pairs, repeats }));
+      const steps = countSteps({ pairs, repeats });
+      let bar = progress(steps), done = 0, begun = NaN;
+      const showSoFar = (round: number, soFar: () => ThroughputReport) => {
+        if (round < soFarAfter) return;
+        const left = (performance.now() - begun) / round * (repeats - round);
+        if (round > soFarAfter || left < worthSaying) return;
+        bar.done();
+        say(`\nSo far, after ${round} of ${repeats} pairs of steps:\n${tableText(soFarTable(soFar()))}`);
+        phases.end("until the first table");
+        bar = progress(steps, "steps", done);
+      };
       const report = await measureThroughput(set, make, {
         pairs,
         source,
@@ -186,11 +205,19 @@ async function run(options: Options): Promise<void> {
         replicas,
         ...(within === undefined ? {} : { within }),
         ...(transfer ? { transfer, exchange } : {}),
-        onStep: (loss) => bar.step(`loss ${loss.toFixed(3)}`),
-      }).finally(bar.done);
+        onStep: (loss) => {
+          bar.step(`loss ${loss.toFixed(3)}`);
+          if (++done !== 2 * pairs.length) return;
+          begun = performance.now();
+          phases.end("for the first step of each, which is not counted");
+        },
+        onRound: showSoFar,
+      }).finally(() => bar.done());
+      phases.end("for the pairs");
       say(`\n${throughputTitle(report)}\n${tableText(throughputTable(report))}\n${tableText(gainTable(report))}`);
       for (const note of throughputNotes(report)) say(note);
       say(`Data: ${data}.`);
+      say(phases.text());
       await out.results("bench", {
         title: "2BP throughput",
         report: { ...report, data, seed },

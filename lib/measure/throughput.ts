@@ -1,7 +1,7 @@
 /** Throughput of schedules with and without 2BP: many short steps, interleaved, and what their times are made of. */
 import { DeviceError } from "../gpu/device_error.ts";
 import type { DeviceSet } from "../gpu/devices.ts";
-import { expectValue, positive, type Rule } from "../rules.ts";
+import { callback, expectValue, optional, positive, type Rule } from "../rules.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
 import { ofAllDevices } from "../runtime/world.ts";
 import { type MakePipeline, type MeasurementOptions, startMeasurement } from "./measurement.ts";
@@ -23,6 +23,8 @@ export interface ThroughputOptions extends MeasurementOptions {
    * By simulation at least 90 of 100 such intervals hold the true median: stopping where they are narrow costs some of the 95.
    */
   readonly within?: number;
+  /** Called after each counted round with its number, and with what makes a report of all so far; not where placements are measured one after the other. */
+  readonly onRound?: (round: number, soFar: () => ThroughputReport) => void;
 }
 
 /** Steps that {@link measureThroughput} takes, at most. */
@@ -49,16 +51,19 @@ export async function measureThroughput(
   pipeline: Pipeline | MakePipeline,
   options: ThroughputOptions,
 ): Promise<ThroughputReport> {
-  const { repeats, within, ...others } = options;
+  const { repeats, within, onRound, ...others } = options;
   expectValue("measureThroughput: repeats", repeats, positive);
   if (within !== undefined) expectValue("measureThroughput: within", within, share);
+  expectValue("measureThroughput: onRound", onRound, optional(callback));
   const measurement = startMeasurement(set, pipeline, others);
+  let isTogether = true;
   const finish = async () => {
     const ratios = new Map<number, number[]>();
     for (let round = 1; round <= repeats; round++) {
       for (const { pair, steps: [without, with2] } of await measurement.round()) {
         ratios.set(pair, [...ratios.get(pair) ?? [], without.ms / with2.ms]);
       }
+      if (isTogether) onRound?.(round, () => measurement.report());
       if (within === undefined || !isLookedAt(round)) continue;
       // Each process has its own clock: the first one's counts for all.
       const isKnown = isWithin(ratios.values(), within);
@@ -66,14 +71,18 @@ export async function measureThroughput(
     }
     measurement.close();
   };
+  const apart = async () => {
+    isTogether = false;
+    await finish();
+  };
   try {
     for (let placement = 0; placement < measurement.placements; placement++) {
-      if (await measurement.isCrowded()) await finish();
+      if (await measurement.isCrowded()) await apart();
       try {
         await measurement.open(placement);
       } catch (error) {
         if (placement === 0 || !isOfDevice(error)) throw error;
-        await finish(); // alone it may fit
+        await apart(); // alone it may fit
         await measurement.open(placement);
       }
     }

@@ -87,6 +87,7 @@ export { tableCsv, tableLatex, tableMarkdown, type TableOptions } from "./table_
 export {
   gainTable,
   modeNote,
+  soFarTable,
   throughputFigure,
   throughputNotes,
   throughputSections,

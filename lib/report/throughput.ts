@@ -37,6 +37,16 @@ export function throughputTable({ rows }: ThroughputReport): Table {
   };
 }
 
+/** The same in short, of a run that goes on. */
+export function soFarTable({ rows, gains }: ThroughputReport): Table {
+  const step = (schedule: string, twoStage: boolean) =>
+    rows.find((row) => row.schedule === schedule && row.twoStage === twoStage)!.stepMs.median.toFixed(1);
+  return {
+    columns: ["schedule", "step ms", "with 2BP", "gain"],
+    rows: gains.map(({ schedule, gain }) => [schedule, step(schedule, false), step(schedule, true), gain.toFixed(3)]),
+  };
+}
+
 /** What 2BP gains on each schedule, how sure that is, and where the gain comes from. */
 export function gainTable({ gains }: ThroughputReport): Table {
   return {

@@ -228,6 +228,8 @@ test("bench trains a model of each family, and the loss falls", async () => {
     assert.equal(code, 0, stderr);
     const report = JSON.parse(stdout);
     assertContract(report, "real", 2, ["1f1b-1"]);
+    const parts = ["to load", "to open devices", "for the first step of each, which is not counted", "for the pairs"];
+    assert.match(stderr, new RegExp(`^Time: ${parts.map((part) => `\\d+\\.\\d s ${part}`).join(", ")}\\.$`, "m"));
     assert.equal(report.model.name, model);
     assert.ok(report.loss.last < report.loss.first, `${model}: ${report.loss.first} to ${report.loss.last}`);
   }

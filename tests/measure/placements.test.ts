@@ -6,7 +6,7 @@ import { measureThroughput } from "../../lib/measure/throughput.ts";
 import { predictMemory } from "../../lib/measure/memory.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { createPipeline } from "../../lib/runtime/pipeline.ts";
-import { throughputNotes, throughputTable } from "../../lib/report/throughput.ts";
+import { soFarTable, throughputNotes, throughputTable } from "../../lib/report/throughput.ts";
 import { sizesOf } from "../../lib/schedules/check/sizes.ts";
 import { fromCsv, toCsv } from "../../lib/schedules/csv/csv.ts";
 import { generate } from "../../lib/schedules/generators/generate.ts";
@@ -40,7 +40,13 @@ test("schedules of several placements take turns, each on a pipeline of its own,
       },
     });
   };
-  const report = await measureThroughput(set, watched, { pairs, source: source(), samples: 1, repeats: 2 });
+  const soFar: string[] = [];
+  const report = await measureThroughput(set, watched, {
+    ...{ pairs, source: source(), samples: 1, repeats: 2 },
+    onRound: (round, so) =>
+      soFar.push(`${round}: ${soFarTable(so()).rows.map(([name]) => name)}, ${so().gains[0].pairs}`),
+  });
+  assert.deepEqual(soFar, ["1: zb-v,naive,file, 1", "2: zb-v,naive,file, 2"]);
   const round = pairs.flatMap(({ base, split }) => [base.name, split.name]);
   assert.deepEqual(order, [...round, ...round, ...round]);
   assert.equal(report.apart, undefined);
