@@ -99,11 +99,11 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
   const { policies, recompute, sums, width, precision, samples = 4, replicas = 1, shardOptimizer } = options;
   const copies = { replicas, shardOptimizer };
   const model = () => createModel(options.model);
-  const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
+  const { kind, subgroupSize } = set?.devices[0].gpu.info ?? {};
   // Policies are made for the first kind of recomputation and the first maker of sums.
   const shape = {
     optimizer: adamw(),
-    software,
+    kind,
     subgroupSize,
     precision,
     recompute: recompute[0],

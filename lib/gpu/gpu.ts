@@ -5,6 +5,7 @@ import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import type { Implementation } from "./implementation.ts";
 import { parkInstance } from "./instances.ts";
+import { type AdapterKind, kindOfAdapter } from "./kind.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { kernelError } from "./kernel_errors.ts";
 import { memoryError } from "./memory_errors.ts";
@@ -14,6 +15,8 @@ import { polled } from "./poll.ts";
 export interface GpuInfo {
   /** Which kind of driver this is. */
   readonly driver: Driver;
+  /** What kernels are chosen by; of a dry GPU, the one it stands for. */
+  readonly kind: AdapterKind;
   /** Whose WebGPU compiles and computes; of a dry GPU, whose it stands for. */
   readonly implementation: Implementation;
   /** The adapter's own description, "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)" or "NVIDIA H200". */
@@ -93,11 +96,13 @@ export class Gpu {
   #lost: string | undefined;
   #isDestroyed: Promise<unknown>;
 
-  /** Takes over an opened adapter; `openDevices` makes these. */
-  constructor(opened: OpenAdapter, dry = false) {
+  /** Takes over an opened adapter; `openDevices` makes these. A dry one is told which kind it stands for. */
+  constructor(opened: OpenAdapter, standsFor?: AdapterKind) {
     const { driver, implementation, instance, adapter, device } = opened;
     const info = adapter.info, own = implementation === "deno";
-    const vendor = makers[info.vendor] ?? info.vendor;
+    const vendor = makers[info.vendor] ?? info.vendor, dry = standsFor !== undefined;
+    const identity = [vendor, info.architecture, info.device, info.description, own && "in Deno's WebGPU"]
+      .filter(Boolean).join(" ");
     this.#instance = instance;
     this.#device = device;
     if (!dry) open++;
@@ -105,10 +110,10 @@ export class Gpu {
     this.mostWorkgroups = device.limits.maxComputeWorkgroupsPerDimension ?? 65_535;
     this.info = {
       driver,
+      kind: standsFor ?? kindOfAdapter(identity, info.isFallbackAdapter),
       implementation,
       name: info.description || info.device || info.vendor,
-      identity: [vendor, info.architecture, info.device, info.description, own && "in Deno's WebGPU"].filter(Boolean)
-        .join(" "),
+      identity,
       vendor,
       software: info.isFallbackAdapter,
       subgroupSize: device.features.has("subgroups") && info.subgroupMinSize === info.subgroupMaxSize

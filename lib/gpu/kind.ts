@@ -1,0 +1,34 @@
+/** Which kind of adapter computes: what kernels, and with them workspaces and what layers keep, are chosen by. */
+import type { Driver } from "./driver.ts";
+import type { GpuInfo } from "./gpu.ts";
+
+/**
+ * Adapters on which the same kernels are fastest, before anything was measured: `swiftshader` is the bundled driver and the
+ * browsers' own, `lavapipe` Mesa's and any other processor that poses as a GPU, `gpu` all hardware.
+ */
+export type AdapterKind = "gpu" | "lavapipe" | "swiftshader";
+/** All of them, hardware first. */
+export const adapterKinds: readonly AdapterKind[] = ["gpu", "lavapipe", "swiftshader"];
+
+/** What of a {@link GpuInfo} the choice of kernels depends on: all that a dry device has to be told. */
+export type GpuKind = Pick<GpuInfo, "kind" | "software" | "subgroupSize">;
+
+/** The kind of an adapter that says this of itself. */
+export function kindOfAdapter(identity: string, software: boolean): AdapterKind {
+  if (!software) return "gpu";
+  return /swiftshader/i.test(identity) ? "swiftshader" : "lavapipe";
+}
+
+/**
+ * A kind in full. Who says no more than that it is a software driver, and how wide its subgroups are, means SwiftShader by
+ * four lanes, and lavapipe by others: that has four only where `LP_NATIVE_VECTOR_WIDTH` makes it.
+ */
+export function kindInFull({ kind, software = false, subgroupSize = 0 }: Partial<GpuKind>): GpuKind {
+  if (kind) return { kind, software: kind !== "gpu", subgroupSize };
+  return { kind: !software ? "gpu" : subgroupSize === 4 ? "swiftshader" : "lavapipe", software, subgroupSize };
+}
+
+/** The driver that has such adapters. */
+export function driverOf(kind: AdapterKind): Driver {
+  return ({ gpu: "gpu", lavapipe: "system", swiftshader: "bundled" } as const)[kind];
+}
