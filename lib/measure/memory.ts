@@ -32,6 +32,7 @@ import {
   optional,
   positive,
   type Rules,
+  whole,
 } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
@@ -228,6 +229,10 @@ export interface MemoryRunOptions {
   readonly shardOptimizer?: boolean;
   /** Where to measure; without devices there are only predictions. */
   readonly set?: DeviceSet;
+  /** Without devices, the kind of adapter that predictions are for, as in `MemoryOptions`. */
+  readonly kind?: AdapterKind;
+  /** Without devices, the lanes in its subgroups. */
+  readonly subgroupSize?: number;
   /** Called after each row. */
   readonly onRow?: () => void;
 }
@@ -242,6 +247,8 @@ const rules: Rules<MemoryRunOptions> = {
   replicas: optional(positive),
   shardOptimizer: optional(flag),
   set: anything,
+  kind: optional(oneOf(adapterKinds)),
+  subgroupSize: optional(whole(0)),
   onRow: optional(callback),
 };
 
@@ -265,7 +272,7 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   }
   const rows: MemoryRow[] = [];
   for (const [schedule, policy, maker] of variantsOf({ schedules, recompute, sums })) {
-    const { kind, subgroupSize } = set?.devices[0].gpu.info ?? {};
+    const { kind, subgroupSize } = set?.devices[0].gpu.info ?? options;
     const how = { optimizer, recompute: policy, sums: maker, precision, replicas, shardOptimizer };
     const apart = set !== undefined && transportOf(set).transport !== undefined;
     const predicted = await predictMemory(model(), schedule, samples, { ...how, kind, subgroupSize, apart });
