@@ -5,7 +5,7 @@ import { blankBatch, countRows, dryPipeline, type MemoryOptions, reportMemory } 
 import { joinedNote, memorySections, memoryTable, progress, tableText } from "twobp/report";
 import { partition, type Precision, type RecomputeText, sumsOf, type SumsPolicy } from "twobp/runtime";
 import { pairOf, paperSchedules, type PolicyText, sizesOf } from "twobp/schedules";
-import { adapterNames, adapterOf } from "../lib/cli/adapter.ts";
+import { onNames, predictedFor } from "../lib/cli/predicted_for.ts";
 import * as flag from "../lib/cli/flags.ts";
 import { loadSchedules } from "../lib/cli/load_schedule.ts";
 import { integer, main } from "../lib/cli/options.ts";
@@ -25,7 +25,7 @@ interface Options {
   shardOptimizer?: boolean;
   virtual?: boolean;
   predict?: boolean;
-  on?: typeof adapterNames[number];
+  on?: typeof onNames[number];
   schedules: string[];
   policies: PolicyText[];
   recompute: RecomputeText[];
@@ -82,7 +82,7 @@ async function run(options: Options): Promise<void> {
     options.sums.forEach((sums) => sumsOf(sums, placement.length)); // and makers for other stages
   }
   const devices = devicesOf(bases[0].actions.length, options);
-  if (predict) return await reportPeaks(out, bases, options, await adapterOf(on));
+  if (predict) return await reportPeaks(out, bases, options, await predictedFor(on));
   await withDevices(devices, { virtual, inJob: true, say: out.say }, async (set) => {
     if (!steps) return await reportPeaks(out, bases, options, set.devices[0].gpu.info, set);
     const { recompute: [recompute], sums: [sums], precision, samples = 1, policies: [policy], width } = options;

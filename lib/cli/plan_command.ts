@@ -11,7 +11,7 @@ import { tableText } from "../report/table.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { escaped } from "../text.ts";
-import { adapterNames, adapterOf } from "./adapter.ts";
+import { onNames, predictedFor } from "./predicted_for.ts";
 import * as flag from "./flags.ts";
 import { bytes, integer, pairs } from "./options.ts";
 import { loadCluster } from "./load_cluster.ts";
@@ -25,7 +25,7 @@ interface Flags {
   samples: number;
   budget: number;
   precision: Precision;
-  on?: typeof adapterNames[number];
+  on?: typeof onNames[number];
   cluster?: string;
   replicas?: number | "auto";
   hosts?: number;
@@ -116,7 +116,7 @@ async function run(flags: Flags): Promise<void> {
     samples,
     budget,
     precision,
-    ...await adapterOf(flags.on),
+    ...await predictedFor(flags.on),
     ...replicas !== 1 && { replicas },
     ...hosts !== undefined && { hosts },
     ...shardOptimizer && { shardOptimizer },

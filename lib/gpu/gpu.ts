@@ -5,7 +5,7 @@ import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import type { Implementation } from "./implementation.ts";
 import { parkInstance } from "./instances.ts";
-import { type AdapterKind, kindOfAdapter } from "./kind.ts";
+import { type DeviceKind, kindOf } from "./kind.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { kernelError } from "./kernel_errors.ts";
 import { memoryError } from "./memory_errors.ts";
@@ -16,7 +16,7 @@ export interface GpuInfo {
   /** Which kind of driver this is. */
   readonly driver: Driver;
   /** What kernels are chosen by; of a dry GPU, the one it stands for. */
-  readonly kind: AdapterKind;
+  readonly kind: DeviceKind;
   /** Whose WebGPU compiles and computes; of a dry GPU, whose it stands for. */
   readonly implementation: Implementation;
   /** The adapter's own description, "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)" or "NVIDIA H200". */
@@ -97,7 +97,7 @@ export class Gpu {
   #isDestroyed: Promise<unknown>;
 
   /** Takes over an opened adapter; `openDevices` makes these. A dry one is told which kind it stands for. */
-  constructor(opened: OpenAdapter, standsFor?: AdapterKind) {
+  constructor(opened: OpenAdapter, standsFor?: DeviceKind) {
     const { driver, implementation, instance, adapter, device } = opened;
     const info = adapter.info, own = implementation === "deno";
     const vendor = makers[info.vendor] ?? info.vendor, dry = standsFor !== undefined;
@@ -110,7 +110,7 @@ export class Gpu {
     this.mostWorkgroups = device.limits.maxComputeWorkgroupsPerDimension ?? 65_535;
     this.info = {
       driver,
-      kind: standsFor ?? kindOfAdapter(identity, info.isFallbackAdapter),
+      kind: standsFor ?? kindOf(identity, info.isFallbackAdapter),
       implementation,
       name: info.description || info.device || info.vendor,
       identity,

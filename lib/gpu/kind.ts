@@ -1,20 +1,20 @@
-/** Which kind of adapter computes: what kernels, and with them workspaces and what layers keep, are chosen by. */
+/** Which kind of device computes: what kernels, and with them workspaces and what layers keep, are chosen by. */
 import type { Driver } from "./driver.ts";
 import type { GpuInfo } from "./gpu.ts";
 
 /**
- * Adapters on which the same kernels are fastest, before anything was measured: `swiftshader` is the bundled driver and the
+ * Devices on which the same kernels are fastest, before anything was measured: `swiftshader` is the bundled driver and the
  * browsers' own, `lavapipe` Mesa's and any other processor that poses as a GPU, `gpu` all hardware.
  */
-export type AdapterKind = "gpu" | "lavapipe" | "swiftshader";
+export type DeviceKind = "gpu" | "lavapipe" | "swiftshader";
 /** All of them, hardware first. */
-export const adapterKinds: readonly AdapterKind[] = ["gpu", "lavapipe", "swiftshader"];
+export const deviceKinds: readonly DeviceKind[] = ["gpu", "lavapipe", "swiftshader"];
 
 /** What of a {@link GpuInfo} the choice of kernels depends on: all that a dry device has to be told. */
 export type GpuKind = Pick<GpuInfo, "kind" | "software" | "subgroupSize">;
 
-/** The kind of an adapter that says this of itself. */
-export function kindOfAdapter(identity: string, software: boolean): AdapterKind {
+/** The kind of device that an adapter gives which says this of itself. */
+export function kindOf(identity: string, software: boolean): DeviceKind {
   if (!software) return "gpu";
   return /swiftshader/i.test(identity) ? "swiftshader" : "lavapipe";
 }
@@ -28,7 +28,7 @@ export function kindInFull({ kind, software = false, subgroupSize = 0 }: Partial
   return { kind: !software ? "gpu" : subgroupSize === 4 ? "swiftshader" : "lavapipe", software, subgroupSize };
 }
 
-/** The driver that has such adapters. */
-export function driverOf(kind: AdapterKind): Driver {
+/** The driver that has such devices. */
+export function driverOf(kind: DeviceKind): Driver {
   return ({ gpu: "gpu", lavapipe: "system", swiftshader: "bundled" } as const)[kind];
 }

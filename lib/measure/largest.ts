@@ -1,5 +1,5 @@
 /** The largest model that a machine has memory for. */
-import { type AdapterKind, adapterKinds } from "../gpu/kind.ts";
+import { type DeviceKind, deviceKinds } from "../gpu/kind.ts";
 import { createModel } from "../models/registry.ts";
 import { expectFields, filled, flag, oneOf, optional, positive, real, type Rules, whole } from "../rules.ts";
 import type { Schedule } from "../schedules/schedule.ts";
@@ -22,8 +22,8 @@ export interface LargestOptions {
   readonly shared: boolean;
   /** Whether the devices are software drivers. */
   readonly software: boolean;
-  /** Which kind of adapter they are on, as in `MemoryOptions`. */
-  readonly kind?: AdapterKind;
+  /** Which kind of devices they are, as in `MemoryOptions`. */
+  readonly kind?: DeviceKind;
   /** Lanes in their subgroups, as in `MemoryOptions`. */
   readonly subgroupSize?: number;
 }
@@ -44,7 +44,7 @@ const rules: Rules<LargestOptions> = {
   bytes: real({ least: 0 }),
   shared: flag,
   software: flag,
-  kind: optional(oneOf(adapterKinds)),
+  kind: optional(oneOf(deviceKinds)),
   subgroupSize: optional(whole(0)),
 };
 

@@ -2,7 +2,7 @@
 import { UserError } from "../errors.ts";
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { dryDevices } from "../gpu/dry.ts";
-import { type AdapterKind, adapterKinds, driverOf, kindInFull } from "../gpu/kind.ts";
+import { type DeviceKind, deviceKinds, driverOf, kindInFull } from "../gpu/kind.ts";
 import type { Layer } from "../layers/layer.ts";
 import { type Bytes, categories } from "../memory.ts";
 import { countParameters, type Model, targetsOf } from "../models/model.ts";
@@ -47,10 +47,10 @@ export interface MemoryOptions {
   /** The layers of each stage; by default cut by work. */
   readonly parts?: readonly (readonly Layer[])[];
   /**
-   * Which kind of adapter the devices are on: `gpu.info.kind`. Kernels are chosen by it, which need workspaces and keep what others
+   * Which kind of devices they are: `gpu.info.kind`. Kernels are chosen by it, which need workspaces and keep what others
    * do not. By default what the two options below point to.
    */
-  readonly kind?: AdapterKind;
+  readonly kind?: DeviceKind;
   /** Whether the devices are software drivers; no by default. */
   readonly software?: boolean;
   /** Lanes in a subgroup of the devices, 0, no subgroups, by default. A software driver of unsaid kind is SwiftShader where it has 4. */
@@ -110,7 +110,7 @@ export function dryPipeline(
   ranks: number,
   { choices = {}, apart = false, ...options }: MemoryOptions & Pick<PipelineOptions, "placement">,
 ): Pipeline {
-  expectValue("the kind of adapter", options.kind, optional(oneOf(adapterKinds)));
+  expectValue("the kind of device", options.kind, optional(oneOf(deviceKinds)));
   const on = kindInFull(options);
   const { optimizer, parts, placement, replicas = 1, shardOptimizer, recompute, sums, precision } = options;
   const within: DeviceSet = {
@@ -229,8 +229,8 @@ export interface MemoryRunOptions {
   readonly shardOptimizer?: boolean;
   /** Where to measure; without devices there are only predictions. */
   readonly set?: DeviceSet;
-  /** Without devices, the kind of adapter that predictions are for, as in `MemoryOptions`. */
-  readonly kind?: AdapterKind;
+  /** Without devices, the kind of device that predictions are for, as in `MemoryOptions`. */
+  readonly kind?: DeviceKind;
   /** Without devices, the lanes in its subgroups. */
   readonly subgroupSize?: number;
   /** Called after each row. */
@@ -247,7 +247,7 @@ const rules: Rules<MemoryRunOptions> = {
   replicas: optional(positive),
   shardOptimizer: optional(flag),
   set: anything,
-  kind: optional(oneOf(adapterKinds)),
+  kind: optional(oneOf(deviceKinds)),
   subgroupSize: optional(whole(0)),
   onRow: optional(callback),
 };

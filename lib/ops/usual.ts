@@ -1,8 +1,8 @@
 /**
- * What each kind of adapter is given where nothing was measured on it: the one place that tells one driver from another. The
+ * What each kind of device is given where nothing was measured on it: the one place that tells one driver from another. The
  * figures behind it stand in bench/README.md and at the head of each kernel.
  */
-import type { AdapterKind } from "../gpu/kind.ts";
+import type { DeviceKind } from "../gpu/kind.ts";
 
 /** For each family of operations the names of candidates, the preferred first: the first that supports a problem is taken. */
 export interface Usual {
@@ -79,5 +79,5 @@ const swiftshader: Usual = {
   },
 };
 
-/** By kind of adapter. */
-export const usual: Readonly<Record<AdapterKind, Usual>> = { gpu, lavapipe, swiftshader };
+/** By kind of device. */
+export const usual: Readonly<Record<DeviceKind, Usual>> = { gpu, lavapipe, swiftshader };

@@ -1,5 +1,5 @@
 /** What a plan is for, and what it is. */
-import type { AdapterKind } from "../gpu/kind.ts";
+import type { DeviceKind } from "../gpu/kind.ts";
 import type { Layer } from "../layers/layer.ts";
 import type { Sums } from "../layers/sums.ts";
 import type { Precision } from "../runtime/pipeline.ts";
@@ -35,8 +35,8 @@ export interface PlanOptions {
   readonly optimizer?: OptimizerSpec;
   /** f32 by default. */
   readonly precision?: Precision;
-  /** Which kind of adapter the devices are on, as in `MemoryOptions`: other kernels need other workspaces. */
-  readonly kind?: AdapterKind;
+  /** Which kind of devices they are, as in `MemoryOptions`: other kernels need other workspaces. */
+  readonly kind?: DeviceKind;
   /** Whether the devices are software drivers; no by default. */
   readonly software?: boolean;
   /** Lanes in their subgroups: 0, where they differ or are not known, by default. */

@@ -5,7 +5,7 @@ import type { Layer } from "../layers/layer.ts";
 import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
 import type { PlanOptions, TrainingPlan } from "./options.ts";
-import { adapterKinds, kindInFull } from "../gpu/kind.ts";
+import { deviceKinds, kindInFull } from "../gpu/kind.ts";
 import { expectModel, type Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { budgetRule, precisionRule } from "../runtime/pipeline.ts";
@@ -36,7 +36,7 @@ const rules: Rules<PlanOptions> = {
   samples: optional(positive),
   optimizer: optional(optimizerRule),
   precision: optional(precisionRule),
-  kind: optional(oneOf(adapterKinds)),
+  kind: optional(oneOf(deviceKinds)),
   software: optional(flag),
   subgroupSize: optional(whole(0)),
   cluster: anything, // by `readCluster`

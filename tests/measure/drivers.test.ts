@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
-import type { AdapterKind } from "../../lib/gpu/kind.ts";
+import type { DeviceKind } from "../../lib/gpu/kind.ts";
 import { predictMemory, reportMemory } from "../../lib/measure/memory.ts";
 import { llama } from "../../lib/models/llama.ts";
 import type { Model } from "../../lib/models/model.ts";
@@ -18,7 +18,7 @@ const models: Readonly<Record<string, () => Model>> = {
   attention: () => llama("long", { vocabulary: 32, width: 32, blocks: 2, heads: 1, hidden: 32, length: 128 }),
   convolution: () => resnet("images", { block: "basic", blocks: [1], width: 32, stem: "3x3", size: 16, classes: 4 }),
 };
-const drivers: readonly (readonly ["system" | "bundled", AdapterKind, AdapterKind])[] = [
+const drivers: readonly (readonly ["system" | "bundled", DeviceKind, DeviceKind])[] = [
   ["system", "lavapipe", "swiftshader"],
   ["bundled", "swiftshader", "lavapipe"],
 ];
@@ -63,9 +63,9 @@ for (const [driver, own, other] of drivers) {
   });
 }
 
-test("a plan is for the kind of adapter that it is told, as a prediction is, and a kind that there is not is refused", async () => {
+test("a plan is for the kind of device that it is told, as a prediction is, and a kind that there is not is refused", async () => {
   const model = models.attention();
-  const peaks = async (kind: AdapterKind) => {
+  const peaks = async (kind: DeviceKind) => {
     const on = { kind, subgroupSize: 4 }, budget = 2 ** 30;
     const { schedule, parts, recompute, sums, peak } = await plan(model, {
       devices: 2,
@@ -78,7 +78,7 @@ test("a plan is for the kind of adapter that it is told, as a prediction is, and
     return peak;
   };
   assert.ok(Math.max(...await peaks("swiftshader")) > 1.05 * Math.max(...await peaks("lavapipe")));
-  const kind = "swift" as AdapterKind,
+  const kind = "swift" as DeviceKind,
     refused = { name: "UserError", message: /kind.* must be one of "gpu", "lavapipe", "swiftshader"/ };
   await assert.rejects(plan(model, { devices: 2, microbatches: 2, budget: 2 ** 30, kind }), refused);
   await assert.rejects(predictMemory(model, generate("naive", { devices: 2 }), 1, { optimizer, kind }), refused);
