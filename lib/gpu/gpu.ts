@@ -5,18 +5,16 @@ import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import type { Implementation } from "./implementation.ts";
 import { parkInstance } from "./instances.ts";
-import { type DeviceKind, kindOf } from "./kind.ts";
+import { type DeviceKind, type GpuKind, kindOf } from "./kind.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { kernelError } from "./kernel_errors.ts";
 import { memoryError } from "./memory_errors.ts";
 import { polled } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
-export interface GpuInfo {
+export interface GpuInfo extends GpuKind {
   /** Which kind of driver this is. */
   readonly driver: Driver;
-  /** What kernels are chosen by; of a dry GPU, the one it stands for. */
-  readonly kind: DeviceKind;
   /** Whose WebGPU compiles and computes; of a dry GPU, whose it stands for. */
   readonly implementation: Implementation;
   /** The adapter's own description, "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6)" or "NVIDIA H200". */
@@ -25,10 +23,6 @@ export interface GpuInfo {
   readonly identity: string;
   /** Short name of the maker, "nvidia" or "mesa". */
   readonly vendor: string;
-  /** Whether the "GPU" is a processor: barriers and workgroup memory are dear there, registers cheap. */
-  readonly software: boolean;
-  /** Lanes in a subgroup, or 0 where subgroups are missing or their size varies. */
-  readonly subgroupSize: number;
   /** Whether passes can be timed on the device. */
   readonly timestamps: boolean;
   /** Whether shaders may use 16-bit floats. */

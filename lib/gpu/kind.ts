@@ -1,6 +1,5 @@
 /** Which kind of device computes: what kernels, and with them workspaces and what layers keep, are chosen by. */
 import type { Driver } from "./driver.ts";
-import type { GpuInfo } from "./gpu.ts";
 
 /**
  * Devices on which the same kernels are fastest, before anything was measured: `swiftshader` is the bundled driver and the
@@ -10,8 +9,15 @@ export type DeviceKind = "gpu" | "lavapipe" | "swiftshader";
 /** All of them, hardware first. */
 export const deviceKinds: readonly DeviceKind[] = ["gpu", "lavapipe", "swiftshader"];
 
-/** What of a {@link GpuInfo} the choice of kernels depends on: all that a dry device has to be told. */
-export type GpuKind = Pick<GpuInfo, "kind" | "software" | "subgroupSize">;
+/** What of a GPU the choice of kernels depends on: all that a dry device has to be told. */
+export interface GpuKind {
+  /** What kernels are chosen by; of a dry GPU, the one it stands for. */
+  readonly kind: DeviceKind;
+  /** Whether the "GPU" is a processor: barriers and workgroup memory are dear there, registers cheap. */
+  readonly software: boolean;
+  /** Lanes in a subgroup, or 0 where subgroups are missing or their size varies. */
+  readonly subgroupSize: number;
+}
 
 /** The kind of device that an adapter gives which says this of itself. */
 export function kindOf(identity: string, software: boolean): DeviceKind {
