@@ -5,6 +5,7 @@ import { blankBatch, countRows, dryPipeline, type MemoryOptions, reportMemory } 
 import { joinedNote, memorySections, memoryTable, progress, tableText } from "twobp/report";
 import { partition, type Precision, type RecomputeText, sumsOf, type SumsPolicy } from "twobp/runtime";
 import { pairOf, paperSchedules, type PolicyText, sizesOf } from "twobp/schedules";
+import { onNames, predictedFor } from "../lib/cli/predicted_for.ts";
 import * as flag from "../lib/cli/flags.ts";
 import { loadSchedules } from "../lib/cli/load_schedule.ts";
 import { integer, main } from "../lib/cli/options.ts";
@@ -24,6 +25,7 @@ interface Options {
   shardOptimizer?: boolean;
   virtual?: boolean;
   predict?: boolean;
+  on?: typeof onNames[number];
   schedules: string[];
   policies: PolicyText[];
   recompute: RecomputeText[];
@@ -46,6 +48,7 @@ export const memory = new Command("memory")
   .addOption(flag.shardOptimizer())
   .addOption(flag.virtual())
   .option("--predict", "run nothing: predictions alone, for a model of any size")
+  .addOption(flag.on())
   .addOption(flag.schedules())
   .addOption(flag.policies(["fill", "lean", "end", "mid", "every:2"]))
   .addOption(flag.width(64))
@@ -65,8 +68,11 @@ export const memory = new Command("memory")
   .action(run);
 
 async function run(options: Options): Promise<void> {
-  const { model, steps, predict, virtual, replicas = 1, shardOptimizer } = options;
+  const { model, steps, predict, on, virtual, replicas = 1, shardOptimizer } = options;
   if (steps && predict) throw new UserError("--steps runs a pipeline: it goes without --predict");
+  if (on && !predict) {
+    throw new UserError("--on goes with --predict: what is measured is on the devices that are opened");
+  }
   expectReplicas(undefined, options);
   const out = openOutputs(options);
   const names = steps && options.schedules === paperSchedules ? [repeated] : options.schedules;
@@ -76,9 +82,9 @@ async function run(options: Options): Promise<void> {
     options.sums.forEach((sums) => sumsOf(sums, placement.length)); // and makers for other stages
   }
   const devices = devicesOf(bases[0].actions.length, options);
-  if (predict) return await reportPeaks(out, bases, options);
+  if (predict) return await reportPeaks(out, bases, options, await predictedFor(on));
   await withDevices(devices, { virtual, inJob: true, say: out.say }, async (set) => {
-    if (!steps) return await reportPeaks(out, bases, options, set);
+    if (!steps) return await reportPeaks(out, bases, options, set.devices[0].gpu.info, set);
     const { recompute: [recompute], sums: [sums], precision, samples = 1, policies: [policy], width } = options;
     const schedule = pairOf(bases[0], { policy, width }).split;
     await runGrowth(set, out, {
@@ -95,15 +101,20 @@ async function run(options: Options): Promise<void> {
   });
 }
 
-async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Options, set?: DeviceSet): Promise<void> {
+async function reportPeaks(
+  out: Outputs,
+  bases: readonly Schedule[],
+  options: Options,
+  { kind, subgroupSize }: Pick<MemoryOptions, "kind" | "subgroupSize">,
+  set?: DeviceSet,
+): Promise<void> {
   const { policies, recompute, sums, width, precision, samples = 4, replicas = 1, shardOptimizer } = options;
   const copies = { replicas, shardOptimizer };
   const model = () => createModel(options.model);
-  const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
   // Policies are made for the first kind of recomputation and the first maker of sums.
   const shape = {
     optimizer: adamw(),
-    software,
+    kind,
     subgroupSize,
     precision,
     recompute: recompute[0],
@@ -126,7 +137,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     precision,
     ...copies,
     optimizer: adamw(),
-    ...(set ? { set } : {}),
+    ...(set ? { set } : { kind, subgroupSize }),
     onRow: () => bar.step(),
   }).finally(bar.done);
   const joined = bases.filter((base) => sizesOf(base).split).map(({ name }) => name);
@@ -134,7 +145,9 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     !row.twoStage && joined.includes(row.schedule) ? { ...row, joined: true as const } : row
   );
   const report = { ...measured, rows };
-  const on = set ? `${report.devices} ${set.mode} devices, ${set.adapter}` : `${report.devices} ranks, predicted`;
+  const on = set
+    ? `${report.devices} ${set.mode} devices, ${set.adapter}`
+    : `${report.devices} ranks, predicted${options.on ? ` for ${kind}` : ""}`;
   const shared = replicas === 1 ? "" : `, of ${replicas} replicas${shardOptimizer ? ", the optimizer sharded" : ""}`;
   out.say(
     `Peak MiB of ${report.model.name} on ${on}${shared}; micro-batches of ${samples}; ${report.precision}; AdamW`,

@@ -70,7 +70,7 @@ async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { devices, microbatches = 2 * devices, samples, predict, virtual, repeats, seed } = options;
   const bar = progress(options.models.length * (predict ? 1 : 1 + repeats), predict ? "models" : "rounds");
-  const planOf = async (name: string, of: Pick<Parameters<typeof plan>[1], "software" | "subgroupSize"> = {}) => {
+  const planOf = async (name: string, of: Pick<Parameters<typeof plan>[1], "kind" | "subgroupSize"> = {}) => {
     const model = createModel(name);
     const found = await plan(model, { devices, microbatches, samples, budget: Infinity, ...of });
     bar.step(name);
@@ -79,9 +79,9 @@ async function run(options: Options): Promise<void> {
     return { model, found, plain: { schedule, makespan } };
   };
   const measured = predict ? undefined : await withDevices(devices, { virtual, say: out.say }, async (set) => {
-    const { software, subgroupSize } = set.devices[0].gpu.info, rows: Compared[] = [];
+    const { kind, subgroupSize } = set.devices[0].gpu.info, rows: Compared[] = [];
     for (const name of options.models) {
-      const one = await planOf(name, { software, subgroupSize });
+      const one = await planOf(name, { kind, subgroupSize });
       rows.push({ ...one, steps: await measure(set, one, options, bar) });
     }
     return { rows, mode: set.mode, adapter: set.adapter };

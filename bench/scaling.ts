@@ -146,9 +146,10 @@ async function largest(
   say: (line: string) => void,
 ): Promise<string> {
   const most = Math.max(...pairsOf.keys());
-  const { software, limit, shared } = await withDevices(most, { virtual, say: () => {} }, (set) => {
-    const { software } = set.devices[0].gpu.info;
-    return Promise.resolve({ software, limit: largestBuffer(set), shared: software || set.mode === "virtual" });
+  const { software, kind, subgroupSize, limit, shared } = await withDevices(most, { virtual, say: () => {} }, (set) => {
+    const { software, kind, subgroupSize } = set.devices[0].gpu.info;
+    const shared = software || set.mode === "virtual";
+    return Promise.resolve({ software, kind, subgroupSize, limit: largestBuffer(set), shared });
   });
   if (!software && memory === undefined) {
     throw new UserError("WebGPU does not tell how much memory a GPU has: --model largest needs --memory");
@@ -172,6 +173,8 @@ async function largest(
     bytes,
     shared,
     software,
+    kind,
+    subgroupSize,
   });
   const where = shared ? "in all" : "on a device";
   for (const { model, bytes: needed } of fits ? tried.slice(0, -1) : tried) {

@@ -240,9 +240,9 @@ async function withPolicy(
   { model, recompute, sums, precision, replicas, shardOptimizer }: Options,
   choices?: Choices,
 ): Promise<SchedulePair[]> {
-  const { software, subgroupSize } = set.devices[0].gpu.info;
-  const kind = { recompute, sums, precision, replicas, shardOptimizer };
-  const shape = { samples, optimizer: adamw(), ...kind, software, subgroupSize, choices };
+  const { kind, subgroupSize } = set.devices[0].gpu.info;
+  const how = { recompute, sums, precision, replicas, shardOptimizer };
+  const shape = { samples, optimizer: adamw(), ...how, kind, subgroupSize, choices };
   const memoryOf = memoryModels(model, shape);
   return await Promise.all(pairs.map(async ({ base, split }) => {
     const memory = await memoryOf(base);

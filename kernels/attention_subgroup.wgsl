@@ -12,7 +12,7 @@
 //           4 x 128, 8 x 32   4.7 / 2.4    8.3 / 10.1     4 x 256, 8 x 64  33.4 / 18.1  56.3 / 67.2
 //           4 x 256, 8 x 32  20.2 / 8.6   32.2 / 32.9     4 x 512, 8 x 32  75.9 / 29.9   160 / 187 (noisy)
 //   whole   4 x 128, 8 x 32   5.2 / 3.5    9.1 / 14.6     4 x 256, 8 x 64  34.7 / 28.8  61.1 / 119
-// Hence the rule in lib/ops/attention.ts. It takes 2 s to compile, the backward 4 s. Two lanes' keys a step of the second
+// Hence the rule in lib/ops/usual.ts. It takes 2 s to compile, the backward 4 s. Two lanes' keys a step of the second
 // loop are no faster. A `var` in a loop is not zero again in the next turn here, whatever WGSL says: it is set.
 enable subgroups;
 

@@ -12,6 +12,7 @@ import { parseSums } from "../runtime/sums.ts";
 import { scheduleNames } from "../schedules/generators/generate.ts";
 import { paperSchedules } from "../schedules/transforms/pair.ts";
 import { formatPolicy, parsePolicy, policies as kinds, spellingOf } from "../schedules/transforms/policy.ts";
+import { onNames } from "./predicted_for.ts";
 import { integer, listOf, oneOf, reading } from "./options.ts";
 
 /** A flag of one command alone, its default shown as it would be written. */
@@ -34,6 +35,16 @@ export function model(fallback?: string, others: readonly string[] = [], meaning
     `model: ${modelNames.join(", ")}${meaning}`,
     oneOf([...modelNames, ...others]),
     fallback,
+  );
+}
+
+/** `--on`, of commands that run nothing. */
+export function on(): Option {
+  return option(
+    "--on <kind>",
+    "devices that memory is predicted for, since kernels are chosen by their kind: gpu, lavapipe, swiftshader, or here, those that " +
+      "would be opened (default: gpu)",
+    oneOf(onNames),
   );
 }
 

@@ -11,6 +11,7 @@ import { tableText } from "../report/table.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { toCsv } from "../schedules/csv/csv.ts";
 import { escaped } from "../text.ts";
+import { onNames, predictedFor } from "./predicted_for.ts";
 import * as flag from "./flags.ts";
 import { bytes, integer, pairs } from "./options.ts";
 import { loadCluster } from "./load_cluster.ts";
@@ -24,6 +25,7 @@ interface Flags {
   samples: number;
   budget: number;
   precision: Precision;
+  on?: typeof onNames[number];
   cluster?: string;
   replicas?: number | "auto";
   hosts?: number;
@@ -81,6 +83,7 @@ export function planCommand(): Command {
     .addOption(flag.microbatches(65_536, "two a rank and replica"))
     .addOption(flag.samples(1))
     .addOption(flag.precision())
+    .addOption(flag.on())
     .option(
       "--cluster <file>",
       "times of each stage, of messages, hosts and ends of steps, in milliseconds, in place of counted work: JSON that " +
@@ -113,6 +116,7 @@ async function run(flags: Flags): Promise<void> {
     samples,
     budget,
     precision,
+    ...await predictedFor(flags.on),
     ...replicas !== 1 && { replicas },
     ...hosts !== undefined && { hosts },
     ...shardOptimizer && { shardOptimizer },
@@ -126,7 +130,7 @@ async function run(flags: Flags): Promise<void> {
     `${model.name} on ${devices / result.replicas} ranks${
       result.replicas > 1 ? ` in ${result.replicas} replicas` : ""
     }, ` +
-    `${microbatches} micro-batches of ${samples}, ${precision} (predicted)`;
+    `${microbatches} micro-batches of ${samples}, ${precision} (predicted${flags.on ? ` for ${options.kind}` : ""})`;
   const table = planTable(result, budget);
   const said = [
     gaveUp(result),

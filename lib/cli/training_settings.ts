@@ -139,8 +139,10 @@ export async function expectFits(
 ) {
   const { budget, samples, precision, recompute, sums, shardOptimizer } = flags;
   if (budget === undefined) return;
-  const { software, subgroupSize } = set.devices[0].gpu.info, apart = transportOf(set).transport !== undefined;
-  const kind = {
+  const { kind, subgroupSize } = set.devices[0].gpu.info, apart = transportOf(set).transport !== undefined;
+  const how = {
+    kind,
+    subgroupSize,
     optimizer,
     parts,
     replicas,
@@ -148,11 +150,9 @@ export async function expectFits(
     precision,
     recompute,
     sums,
-    software,
-    subgroupSize,
     apart,
   };
-  const needed = (await predictMemory(model, schedule, samples, kind)).map((peak) => peak.needed);
+  const needed = (await predictMemory(model, schedule, samples, how)).map((peak) => peak.needed);
   const most = Math.max(...needed);
   if (most <= budget) return;
   const { number, replica } = placeOf(needed.indexOf(most), schedule.actions.length);

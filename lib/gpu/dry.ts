@@ -5,19 +5,18 @@
 import { Device } from "./device.ts";
 import type { OpenAdapter } from "./driver.ts";
 import { defineFlags } from "./flags.ts";
-import { Gpu, type GpuInfo } from "./gpu.ts";
+import { Gpu } from "./gpu.ts";
+import { driverOf, type GpuKind, kindInFull } from "./kind.ts";
 
 /**
- * `count` dry devices. `software` and `subgroupSize` say which kind of device they stand for: kernels, and with them
- * workspaces, are chosen by it. They claim to have 16-bit floats.
+ * `count` dry devices, by default GPUs without subgroups of one size: `standsFor` says which kind of device they stand for, and
+ * kernels, and with them workspaces, are chosen by it. They claim to have 16-bit floats.
  */
-export function dryDevices(count: number, { software = false, subgroupSize = 0 }: Partial<GpuKind> = {}): Device[] {
+export function dryDevices(count: number, standsFor: Partial<GpuKind> = {}): Device[] {
   defineFlags();
-  return Array.from({ length: count }, (_, rank) => new Device(rank, new Gpu(stub({ software, subgroupSize }), true)));
+  const full = kindInFull(standsFor);
+  return Array.from({ length: count }, (_, rank) => new Device(rank, new Gpu(stub(full), full.kind)));
 }
-
-/** What of a {@link GpuInfo} the sizes of workspaces depend on. */
-export type GpuKind = Pick<GpuInfo, "software" | "subgroupSize">;
 
 /** The largest buffer that the common Vulkan drivers bind. */
 const largestBinding = 2 ** 31 - 4;
@@ -36,7 +35,7 @@ function rangeOf(bytes: number): ArrayBuffer {
 }
 
 /** The part of WebGPU that this project calls, doing nothing. */
-function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
+function stub({ kind, software, subgroupSize }: GpuKind): OpenAdapter {
   const nothing = () => {};
   const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
   const buffer = ({ size }: GPUBufferDescriptor) => ({
@@ -65,6 +64,11 @@ function stub({ software, subgroupSize }: GpuKind): OpenAdapter {
   };
   const sizes = { subgroupMinSize: subgroupSize, subgroupMaxSize: subgroupSize };
   const info = { vendor: "", description: "no device, shapes only", isFallbackAdapter: software, ...sizes };
-  const driver = software ? "system" : "gpu";
-  return { driver, implementation: "dawn", instance: {}, adapter: { info }, device } as unknown as OpenAdapter;
+  return {
+    driver: driverOf(kind),
+    implementation: "dawn",
+    instance: {},
+    adapter: { info },
+    device,
+  } as unknown as OpenAdapter;
 }

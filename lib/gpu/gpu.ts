@@ -5,13 +5,14 @@ import type { Driver, OpenAdapter } from "./driver.ts";
 import { forgetNative } from "./garbage.ts";
 import type { Implementation } from "./implementation.ts";
 import { parkInstance } from "./instances.ts";
+import { type DeviceKind, type GpuKind, kindOf } from "./kind.ts";
 import { type Kernel, source } from "./kernel.ts";
 import { kernelError } from "./kernel_errors.ts";
 import { memoryError } from "./memory_errors.ts";
 import { polled } from "./poll.ts";
 
 /** What ops look at to choose a kernel, and tables to name a machine. */
-export interface GpuInfo {
+export interface GpuInfo extends GpuKind {
   /** Which kind of driver this is. */
   readonly driver: Driver;
   /** Whose WebGPU compiles and computes; of a dry GPU, whose it stands for. */
@@ -22,10 +23,6 @@ export interface GpuInfo {
   readonly identity: string;
   /** Short name of the maker, "nvidia" or "mesa". */
   readonly vendor: string;
-  /** Whether the "GPU" is a processor: barriers and workgroup memory are dear there, registers cheap. */
-  readonly software: boolean;
-  /** Lanes in a subgroup, or 0 where subgroups are missing or their size varies. */
-  readonly subgroupSize: number;
   /** Whether passes can be timed on the device. */
   readonly timestamps: boolean;
   /** Whether shaders may use 16-bit floats. */
@@ -93,11 +90,13 @@ export class Gpu {
   #lost: string | undefined;
   #isDestroyed: Promise<unknown>;
 
-  /** Takes over an opened adapter; `openDevices` makes these. */
-  constructor(opened: OpenAdapter, dry = false) {
+  /** Takes over an opened adapter; `openDevices` makes these. A dry one is told which kind it stands for. */
+  constructor(opened: OpenAdapter, standsFor?: DeviceKind) {
     const { driver, implementation, instance, adapter, device } = opened;
     const info = adapter.info, own = implementation === "deno";
-    const vendor = makers[info.vendor] ?? info.vendor;
+    const vendor = makers[info.vendor] ?? info.vendor, dry = standsFor !== undefined;
+    const identity = [vendor, info.architecture, info.device, info.description, own && "in Deno's WebGPU"]
+      .filter(Boolean).join(" ");
     this.#instance = instance;
     this.#device = device;
     if (!dry) open++;
@@ -105,10 +104,10 @@ export class Gpu {
     this.mostWorkgroups = device.limits.maxComputeWorkgroupsPerDimension ?? 65_535;
     this.info = {
       driver,
+      kind: standsFor ?? kindOf(identity, info.isFallbackAdapter),
       implementation,
       name: info.description || info.device || info.vendor,
-      identity: [vendor, info.architecture, info.device, info.description, own && "in Deno's WebGPU"].filter(Boolean)
-        .join(" "),
+      identity,
       vendor,
       software: info.isFallbackAdapter,
       subgroupSize: device.features.has("subgroups") && info.subgroupMinSize === info.subgroupMaxSize

@@ -92,6 +92,7 @@ export type { Device, TimestampSlot, View } from "../gpu/device.ts";
 export type { Driver } from "../gpu/driver.ts";
 export type { Implementation } from "../gpu/implementation.ts";
 export type { Gpu, GpuInfo } from "../gpu/gpu.ts";
+export type { DeviceKind, GpuKind } from "../gpu/kind.ts";
 export type { Kernel } from "../gpu/kernel.ts";
 export type { Ledger } from "../gpu/ledger.ts";
 export type { ParameterValues } from "../gpu/parameters.ts";

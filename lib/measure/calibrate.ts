@@ -55,8 +55,7 @@ export function problemsOf(
     sums: optional(oneOf(sumsMakers)),
   });
   const { width = 1, precision, sums = "i" } = options;
-  const { software, subgroupSize } = like.info;
-  const devices = dryDevices(1, { software, subgroupSize });
+  const devices = dryDevices(1, like.info);
   const set = {
     mode: "real" as const,
     devices,

@@ -1,6 +1,7 @@
 /** The largest model that a machine has memory for. */
+import { type DeviceKind, deviceKinds } from "../gpu/kind.ts";
 import { createModel } from "../models/registry.ts";
-import { expectFields, filled, flag, positive, real, type Rules } from "../rules.ts";
+import { expectFields, filled, flag, oneOf, optional, positive, real, type Rules, whole } from "../rules.ts";
 import type { Schedule } from "../schedules/schedule.ts";
 import { optimizerRule, type OptimizerSpec } from "../train/optimizers.ts";
 import { predictMemory } from "./memory.ts";
@@ -21,6 +22,10 @@ export interface LargestOptions {
   readonly shared: boolean;
   /** Whether the devices are software drivers. */
   readonly software: boolean;
+  /** Which kind of devices they are, as in `MemoryOptions`. */
+  readonly kind?: DeviceKind;
+  /** Lanes in their subgroups, as in `MemoryOptions`. */
+  readonly subgroupSize?: number;
 }
 
 /** A model and what it needs. */
@@ -39,17 +44,24 @@ const rules: Rules<LargestOptions> = {
   bytes: real({ least: 0 }),
   shared: flag,
   software: flag,
+  kind: optional(oneOf(deviceKinds)),
+  subgroupSize: optional(whole(0)),
 };
 
 /** The models in order, up to and including the first that fits; if the last of them does not fit, none does. */
 export async function largestFitting(options: LargestOptions): Promise<{ fits: boolean; tried: readonly ModelNeed[] }> {
-  const { models, schedules, samples, optimizer, bytes, shared, software } = options;
+  const { models, schedules, samples, optimizer, bytes, shared, software, kind, subgroupSize } = options;
   expectFields("largestFitting", options, rules);
   const tried: ModelNeed[] = [];
   for (const model of models) {
     let most = 0;
     for (const schedule of schedules) {
-      const peaks = await predictMemory(createModel(model), schedule, samples, { optimizer, software });
+      const peaks = await predictMemory(createModel(model), schedule, samples, {
+        optimizer,
+        software,
+        kind,
+        subgroupSize,
+      });
       const totals = peaks.map(({ total }) => total);
       most = Math.max(most, shared ? totals.reduce((sum, total) => sum + total, 0) : Math.max(...totals));
       if (most > bytes) break;

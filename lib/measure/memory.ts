@@ -2,6 +2,7 @@
 import { UserError } from "../errors.ts";
 import type { DeviceSet, Mode } from "../gpu/devices.ts";
 import { dryDevices } from "../gpu/dry.ts";
+import { type DeviceKind, deviceKinds, driverOf, kindInFull } from "../gpu/kind.ts";
 import type { Layer } from "../layers/layer.ts";
 import { type Bytes, categories } from "../memory.ts";
 import { countParameters, type Model, targetsOf } from "../models/model.ts";
@@ -27,9 +28,11 @@ import {
   expectValue,
   filled,
   flag,
+  oneOf,
   optional,
   positive,
   type Rules,
+  whole,
 } from "../rules.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Batch } from "../train/data.ts";
@@ -43,9 +46,14 @@ export interface MemoryOptions {
   readonly optimizer: OptimizerSpec;
   /** The layers of each stage; by default cut by work. */
   readonly parts?: readonly (readonly Layer[])[];
-  /** Whether the devices are software drivers, whose kernels need other workspaces; no by default. */
+  /**
+   * Which kind of devices they are: `gpu.info.kind`. Kernels are chosen by it, which need workspaces and keep what others
+   * do not. By default what the two options below point to.
+   */
+  readonly kind?: DeviceKind;
+  /** Whether the devices are software drivers; no by default. */
   readonly software?: boolean;
-  /** Lanes in a subgroup of the devices, which the kernels of software drivers are chosen by; 0, no subgroups, by default. */
+  /** Lanes in a subgroup of the devices, 0, no subgroups, by default. A software driver of unsaid kind is SwiftShader where it has 4. */
   readonly subgroupSize?: number;
   /** What `calibrate` has chosen for the devices: attention keeps what its way needs. By default the rules hold. */
   readonly choices?: Choices;
@@ -100,16 +108,16 @@ export async function predictMemory(
 export function dryPipeline(
   model: Model,
   ranks: number,
-  { software = false, subgroupSize = 0, choices = {}, apart = false, ...options }:
-    & MemoryOptions
-    & Pick<PipelineOptions, "placement">,
+  { choices = {}, apart = false, ...options }: MemoryOptions & Pick<PipelineOptions, "placement">,
 ): Pipeline {
+  expectValue("the kind of device", options.kind, optional(oneOf(deviceKinds)));
+  const on = kindInFull(options);
   const { optimizer, parts, placement, replicas = 1, shardOptimizer, recompute, sums, precision } = options;
   const within: DeviceSet = {
     mode: "real",
-    devices: dryDevices(ranks * replicas, { software, subgroupSize }),
+    devices: dryDevices(ranks * replicas, on),
     adapter: "no device, shapes only",
-    driver: software ? "system" : "gpu",
+    driver: driverOf(on.kind),
     close: () => {},
   };
   const set: DeviceSet | WorldSet = apart ? { ...within, world: worldOf(within, asBetweenProcesses) } : within;
@@ -221,6 +229,10 @@ export interface MemoryRunOptions {
   readonly shardOptimizer?: boolean;
   /** Where to measure; without devices there are only predictions. */
   readonly set?: DeviceSet;
+  /** Without devices, the kind of device that predictions are for, as in `MemoryOptions`. */
+  readonly kind?: DeviceKind;
+  /** Without devices, the lanes in its subgroups. */
+  readonly subgroupSize?: number;
   /** Called after each row. */
   readonly onRow?: () => void;
 }
@@ -235,6 +247,8 @@ const rules: Rules<MemoryRunOptions> = {
   replicas: optional(positive),
   shardOptimizer: optional(flag),
   set: anything,
+  kind: optional(oneOf(deviceKinds)),
+  subgroupSize: optional(whole(0)),
   onRow: optional(callback),
 };
 
@@ -258,10 +272,10 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   }
   const rows: MemoryRow[] = [];
   for (const [schedule, policy, maker] of variantsOf({ schedules, recompute, sums })) {
-    const { software = false, subgroupSize = 0 } = set?.devices[0].gpu.info ?? {};
+    const { kind, subgroupSize } = set?.devices[0].gpu.info ?? options;
     const how = { optimizer, recompute: policy, sums: maker, precision, replicas, shardOptimizer };
     const apart = set !== undefined && transportOf(set).transport !== undefined;
-    const predicted = await predictMemory(model(), schedule, samples, { ...how, software, subgroupSize, apart });
+    const predicted = await predictMemory(model(), schedule, samples, { ...how, kind, subgroupSize, apart });
     const measured = set && await measureMemory(set, model(), schedule, samples, how);
     rows.push({
       ...variant(schedule),

@@ -7,6 +7,7 @@ import { fusedSubgroup, fusedWorkgroup } from "./attention_fused.ts";
 import { type AttentionMasks, type AttentionShape, type AttentionWay, type Kept, qkvWidth } from "./attention_shape.ts";
 import { defineOperation, roughly } from "./choice.ts";
 import { expectShape } from "./shapes.ts";
+import { usual } from "./usual.ts";
 
 export { type AttentionMasks, type AttentionShape, type AttentionWay, type Kept, qkvWidth };
 
@@ -14,8 +15,8 @@ export { type AttentionMasks, type AttentionShape, type AttentionWay, type Kept,
 export const attentionWays: readonly AttentionWay[] = [composed, fusedSubgroup, fusedWorkgroup];
 
 /** The fused way for a kind of device: its name. Not every shape has one there. */
-export function fusedAttention({ software }: Pick<GpuInfo, "software">): string {
-  return (software ? fusedSubgroup : fusedWorkgroup).name;
+export function fusedAttention({ kind }: Pick<GpuInfo, "kind">): string {
+  return usual[kind].fusedAttention;
 }
 
 /** The way that keeps the probabilities: its name. */
@@ -40,9 +41,6 @@ interface Problem extends Situation {
 /**
  * Forward and backward, one operation: what one keeps, the other reads, so they take the same way, the one that is fastest
  * for both. A layer records them apart; what is measured is one after the other.
- *
- * A processor is given the fused way where both passes together take no longer: the backward computes the scores twice, which
- * pays where a causal mask lets it skip tiles. The figures stand at the head of attention_subgroup.wgsl.
  */
 const operation = defineOperation<Problem>({
   name: "attention",
@@ -69,10 +67,7 @@ const operation = defineOperation<Problem>({
     ];
     return [`${roughly(sequences * heads, length)}x${headSize}`, roughly(heads / kvHeads), dtype, ...left].join(" ");
   },
-  rule({ software }, { shape: { length, headSize, causal = true } }) {
-    const fused = !software || (causal && length >= (headSize <= 32 ? 128 : 256));
-    return fused ? fusedAttention({ software }) : composed.name;
-  },
+  rule: ({ kind }, { shape }) => usual[kind].attention({ ...shape, causal: shape.causal ?? true }),
   outputs: ({ out, dqkv }) => [out, dqkv],
   // Two products of the whole square forward, and twice as many backward.
   flops: ({ shape: { sequences, length, heads, headSize } }) => 12 * sequences * heads * length * length * headSize,

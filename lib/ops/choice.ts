@@ -16,7 +16,7 @@
  *     { name: "tiles", supports: (info, { x }) => widthOf(x) % 4 === 0, record: ... },
  *   ],
  *   classOf: ({ x }) => `${roughly(rowsOf(x), widthOf(x))} ${x.dtype}`,
- *   rule: (info) => info.software ? "plain" : "tiles",
+ *   rule: (info) => info.software ? "plain" : ["tiles", "plain"],
  *   outputs: ({ out }) => [out],
  * });
  * export function transpose(out, x) { check(...); operation.run({ out, x }); }
@@ -52,8 +52,11 @@ export interface OperationSpec<P> {
    * decides (element types, transposes). Shown in tables.
    */
   classOf(problem: P): string;
-  /** The name of the candidate for a device that nothing was measured on. Where that does not support the problem, the first that does is taken. */
-  rule(info: GpuInfo, problem: P): string;
+  /**
+   * The name of the candidate for a device that nothing was measured on, or several, the preferred first. Where none of them supports
+   * the problem, the first candidate that does is taken. What it says of drivers stands in `usual.ts`.
+   */
+  rule(info: GpuInfo, problem: P): string | readonly string[];
   /** The tensors that are written; all others of the problem are only read. At least one. */
   outputs(problem: P): readonly Tensor[];
   /** Floating-point operations, for operations that arithmetic limits; the others are rated by the bytes of their tensors. */
@@ -121,8 +124,9 @@ export function defineOperation<P>(spec: OperationSpec<P>): Operation<P> {
   const operation: Operation<P> = {
     ...spec,
     usual(info, problem) {
-      const usual = named.get(rule(info, problem));
-      return usual?.supports(info, problem) ? usual : candidates.find((each) => each.supports(info, problem))!;
+      const names = [rule(info, problem)].flat();
+      const wanted = names.map((name) => named.get(name)).find((each) => each?.supports(info, problem));
+      return wanted ?? candidates.find((each) => each.supports(info, problem))!;
     },
     choose(gpu, problem) {
       return chosen(inForceOn(gpu), gpu.info, problem);

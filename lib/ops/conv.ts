@@ -12,7 +12,8 @@ import { bytesOf, empty, release, sizeOf, type Tensor } from "../tensor.ts";
 import { type Candidate, defineOperation, type Operation, roughly } from "./choice.ts";
 import { lanes } from "./elementwise.ts";
 import { matmul, matmulBatched, type Matrices } from "./matmul.ts";
-import { rowKernel, type RowVariant, usualVariant } from "./variants.ts";
+import { usual } from "./usual.ts";
+import { rowKernel, type RowVariant } from "./variants.ts";
 import { expectImages, type Window, windowedShape, windowParameters } from "./windows.ts";
 
 /** How far the window moves and how much it may stand over. */
@@ -114,10 +115,7 @@ function convolution(
       const odd = x.shape[3] % 4 || y.shape[3] % 4 ? " odd" : "";
       return `${roughly(sizeOf(x.shape.slice(0, 3)), x.shape[3], y.shape[3])} ${size}x${size}/${stride} ${types}${odd}`;
     },
-    rule: (info, problem) =>
-      implicit && info.software && servesImplicit(info, problem)
-        ? "conv_subgroup:convolve"
-        : `patches ${usualVariant(info, problem.x.shape[3])}`,
+    rule: ({ kind }, { y }) => usual[kind].convolution(y.shape[3]),
     outputs: (problem) => [problem[result]],
     flops: ({ y, weight }) => 2 * sizeOf(y.shape) * sizeOf(weight.shape.slice(0, 3)),
   });

@@ -2,9 +2,10 @@
 import { UserError } from "../errors.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { defineOperation, type Operation, roughly } from "./choice.ts";
-import { candidates, rule } from "./matmul_kernels.ts";
+import { candidates } from "./matmul_kernels.ts";
 import { inFours, type Layout, type Problem } from "./matmul_problem.ts";
 import { perSample } from "./matmul_samples.ts";
+import { usual } from "./usual.ts";
 
 /**
  * A batch of row-major matrices inside a tensor: element (r, c) of matrix (i, j) is at
@@ -86,7 +87,7 @@ function multiply(
 export const matmulOperation: Operation<Problem> = defineOperation({
   name: "matmul",
   candidates: [...candidates, perSample((products) => matmulOperation.run(products))],
-  rule,
+  rule: ({ kind }, { m }) => usual[kind].matmul(m),
   classOf(problem) {
     const { m, n, k, batch, out, a, b, transposeA, transposeB, accumulate } = problem;
     return `${roughly(m, n, k)} ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"} ` +

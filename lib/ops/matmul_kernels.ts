@@ -41,21 +41,6 @@ export const candidates: readonly Candidate<Problem>[] = [
   splitCandidate(kernels.find(({ name }) => name === "matmul_tile:tile/64")!),
 ];
 
-/**
- * The candidate for a device that nothing was measured on: workgroup memory on a GPU, registers on a processor that poses
- * as one, with broadcasts where it has subgroups, or with swaps where SwiftShader's Subzero makes the code, whose loads
- * are dear. The figures behind this rule stand at the head of each kernel. Small shapes have no rule of their own: in
- * tiles that are mostly empty, 128 x 128 by 4 takes 58 us (plain 139), by 1 111 us (plain 72); `calibrate()` finds them.
- * The large tiles and the matrix units are for it too: no GPU has timed them yet.
- */
-export function rule(info: GpuInfo, problem: Problem): string {
-  if (!info.software) return "matmul_workgroup:workgroupTile";
-  const fours = inFours(problem);
-  if (hasQuads(info, problem) && /subzero/i.test(info.identity)) return "matmul_quad:quads";
-  if (hasLanes(info)) return fours ? "matmul_subgroup:broadcast" : "matmul_subgroup:broadcastScalars";
-  return fours ? "matmul_registers:vectors" : "matmul_registers:scalars";
-}
-
 /** Files whose kernels meet at barriers: on a processor a fifth of the speed of the others, after seconds of compilation. */
 const barriers = new Set(["matmul_workgroup", "matmul_tile", "matmul_matrix"]);
 

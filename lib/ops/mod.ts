@@ -126,6 +126,7 @@ export type { Device, TimestampSlot, View } from "../gpu/device.ts";
 export type { Driver } from "../gpu/driver.ts";
 export type { Implementation } from "../gpu/implementation.ts";
 export type { Gpu, GpuInfo } from "../gpu/gpu.ts";
+export type { DeviceKind, GpuKind } from "../gpu/kind.ts";
 export type { Ledger } from "../gpu/ledger.ts";
 export type { Storage } from "../gpu/pool.ts";
 export type { Bytes, Category } from "../memory.ts";

@@ -18,6 +18,7 @@ import {
   scanSumsShape,
   servesSubgroup,
 } from "./scan_problem.ts";
+import { usual } from "./usual.ts";
 import { singleOperation } from "./variants.ts";
 
 export { type ScanInputs, type ScanParameters, scanStatesShape, scanSumsShape } from "./scan_problem.ts";
@@ -73,7 +74,7 @@ function scanning<P extends ScanProblem>(
       const sizes = `${roughly(rowsOf(x) / length, length, channels)} states ${sizeOf(aLog.shape) / channels}`;
       return `${sizes} ${x.dtype}${kind?.(problem) ?? ""}`;
     },
-    rule: ({ software }) => software ? "subgroup" : "chunks",
+    rule: ({ kind }) => usual[kind].scan,
   });
 }
 

@@ -11,6 +11,7 @@ import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { type Candidate, defineOperation, type Operation, type OperationSpec, roughly } from "./choice.ts";
 import { rowsOf, widthOf } from "./shapes.ts";
+import { usual } from "./usual.ts";
 
 /**
  * `plain`: one invocation a row, element by element, the reference; `vec4`: the same, four elements a load, for widths
@@ -20,9 +21,8 @@ import { rowsOf, widthOf } from "./shapes.ts";
 export type RowVariant = "plain" | "vec4" | "group";
 
 /** The variant for rows of `width` elements on a device that nothing was measured on. */
-export function usualVariant({ software }: Pick<GpuInfo, "software">, width: number): RowVariant {
-  if (!software) return "group";
-  return width % 4 === 0 ? "vec4" : "plain";
+export function usualVariant({ kind }: Pick<GpuInfo, "kind">, width: number): RowVariant {
+  return usual[kind].rows.find((each) => each !== "vec4" || width % 4 === 0) as RowVariant;
 }
 
 /** An operation whose problem is the list of its arguments, the tensors that are written first. */
@@ -68,10 +68,7 @@ export function rowOperation<Arguments extends readonly unknown[]>(
       const tensor = rowsTensor(problem), width = widthOf(tensor);
       return `${roughly(rowsOf(tensor), width)} ${dtypesOf(problem)}${width % 4 === 0 ? "" : " odd"}`;
     },
-    rule(info, problem) {
-      const width = widthOf(rowsTensor(problem));
-      return usualVariant({ software: ungrouped || info.software }, width);
-    },
+    rule: ({ kind }) => ungrouped ? ["vec4", "plain"] : usual[kind].rows,
     outputs: outputsOf({ name, outputs }),
   });
 }

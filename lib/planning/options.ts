@@ -1,4 +1,5 @@
 /** What a plan is for, and what it is. */
+import type { DeviceKind } from "../gpu/kind.ts";
 import type { Layer } from "../layers/layer.ts";
 import type { Sums } from "../layers/sums.ts";
 import type { Precision } from "../runtime/pipeline.ts";
@@ -34,9 +35,11 @@ export interface PlanOptions {
   readonly optimizer?: OptimizerSpec;
   /** f32 by default. */
   readonly precision?: Precision;
-  /** Whether the devices are software drivers, and the lanes of their subgroups: other kernels need other workspaces. */
+  /** Which kind of devices they are, as in `MemoryOptions`: other kernels need other workspaces. */
+  readonly kind?: DeviceKind;
+  /** Whether the devices are software drivers; no by default. */
   readonly software?: boolean;
-  /** 0, where they differ or are not known, by default. */
+  /** Lanes in their subgroups: 0, where they differ or are not known, by default. */
   readonly subgroupSize?: number;
   /**
    * What the stages, messages, hosts and ends of steps of these devices take, in place of counted work: of the same model, cut as

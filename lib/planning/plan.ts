@@ -5,10 +5,11 @@ import type { Layer } from "../layers/layer.ts";
 import { predictMemory } from "../measure/memory.ts";
 import { stageMemories } from "../measure/stage_memory.ts";
 import type { Planned, PlanOptions, TrainingPlan } from "./options.ts";
+import { deviceKinds, kindInFull } from "../gpu/kind.ts";
 import { expectModel, type Model } from "../models/model.ts";
 import { partition } from "../runtime/partition.ts";
 import { budgetRule, precisionRule } from "../runtime/pipeline.ts";
-import { anything, callback, expectFields, flag, optional, positive, type Rules, whole } from "../rules.ts";
+import { anything, callback, expectFields, flag, oneOf, optional, positive, type Rules, whole } from "../rules.ts";
 import { type StageCost, stageCosts } from "../schedules/price/costs.ts";
 import { type Neighbours, withReplicas } from "../schedules/price/replicas.ts";
 import { simulate } from "../schedules/price/simulate.ts";
@@ -36,6 +37,7 @@ const rules: Rules<PlanOptions> = {
   samples: optional(positive),
   optimizer: optional(optimizerRule),
   precision: optional(precisionRule),
+  kind: optional(oneOf(deviceKinds)),
   software: optional(flag),
   subgroupSize: optional(whole(0)),
   cluster: anything, // by `readCluster`
@@ -87,8 +89,8 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
 /** A plan for one number of replicas: `options` say what each of them has. */
 async function planOne(model: Model, options: PlanOptions, replicas: number): Promise<TrainingPlan> {
   const { devices, microbatches, budget, samples = 1, optimizer = adamw(), shardOptimizer = false } = options;
-  const { precision = "f32", software = false, subgroupSize = 0, cluster } = options;
-  const kind = { optimizer, precision, software, subgroupSize };
+  const { precision = "f32", cluster } = options;
+  const kind = { optimizer, precision, ...kindInFull(options) };
   // More than a few on shapes would take as many times as long, and are alike.
   const copies = { replicas: Math.min(replicas, mostOnShapes), ...replicas > 1 && { shardOptimizer } };
   const { recipes, leftOut } = cluster !== undefined

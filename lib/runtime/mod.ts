@@ -24,6 +24,7 @@ export { type DeviceSet, type Mode, openDevices } from "../gpu/devices.ts";
 export type { Driver } from "../gpu/driver.ts";
 export type { Implementation } from "../gpu/implementation.ts";
 export { Gpu, type GpuInfo } from "../gpu/gpu.ts";
+export type { DeviceKind, GpuKind } from "../gpu/kind.ts";
 export type { Ledger } from "../gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "../gpu/ledger_timeline.ts";
 export type { Storage } from "../gpu/pool.ts";

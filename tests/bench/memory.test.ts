@@ -1,6 +1,7 @@
 /** `bench memory --replicas`: peaks of every rank of every replica, as predicted. */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { openDevices } from "../../lib/gpu/devices.ts";
 import type { MemoryReport } from "../../lib/measure/memory.ts";
 import { program } from "../spawn.ts";
 
@@ -58,5 +59,28 @@ test("bench memory refuses devices that replicas do not divide, and a sharded op
     const { code, stderr } = await bench(...base, ...flags);
     assert.equal(code, 2, stderr);
     assert.match(stderr, message);
+  }
+});
+
+test("bench memory --predict is for the kind of device that --on names; a mistake is one line, exit code 2", async () => {
+  const set = await openDevices(1);
+  const { kind } = set.devices[0].gpu.info;
+  set.close();
+  const rowsOf = async (on: string) => (await report("--predict", "--devices", "2", "--on", on)).rows;
+  const here = await rowsOf("here"), gpu = await rowsOf("gpu");
+  assert.deepEqual(here, await rowsOf(kind));
+  assert.deepEqual((await report("--predict", "--devices", "2")).rows, gpu);
+  // A GPU keeps no scores, a processor does at 64 tokens.
+  assert.ok(kind === "gpu" || here[0].devices[0].predictedPeak > 1.02 * gpu[0].devices[0].predictedPeak);
+  for (
+    const [flags, problem] of [[["--on", "gpu"], /--on goes with --predict/], [
+      ["--on", "it"],
+      /"it" is not one of/,
+    ]] as const
+  ) {
+    const { code, stderr } = await bench(...base, ...flags);
+    assert.equal(code, 2);
+    assert.match(stderr, problem);
+    assert.equal(stderr.trim().split("\n").length, 1);
   }
 });

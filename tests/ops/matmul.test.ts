@@ -4,7 +4,6 @@ import type { GpuInfo } from "../../lib/gpu/gpu.ts";
 import { fromHalf, toHalf } from "../../lib/half.ts";
 import type { Candidate } from "../../lib/ops/choice.ts";
 import { matmul, matmulBatched, matmulOperation } from "../../lib/ops/matmul.ts";
-import { rule } from "../../lib/ops/matmul_kernels.ts";
 import type { Layout, Problem } from "../../lib/ops/matmul_problem.ts";
 import { type DType, release, toArray } from "../../lib/tensor.ts";
 import { assertTensor, close, device, dirty, normal, tensor, withCandidate } from "./support.ts";
@@ -279,21 +278,20 @@ test("the rule for matmul() takes workgroup memory on a GPU and registers on a p
   };
   const odd: Problem = { ...even, b: { ...layout, offset: 2 } };
   const gpu: GpuInfo = {
-    ...{ driver: "gpu", implementation: "dawn", name: "a GPU", identity: "a GPU", vendor: "nvidia", software: false },
-    ...{ subgroupSize: 32, timestamps: true, f16: true, matrixUnits: true, dry: false },
+    ...{ driver: "gpu", kind: "gpu", implementation: "dawn", name: "a GPU", identity: "a GPU", vendor: "nvidia" },
+    ...{ software: false, subgroupSize: 32, timestamps: true, f16: true, matrixUnits: true, dry: false },
   };
-  const processor: GpuInfo = { ...gpu, software: true, subgroupSize: 8 };
+  const processor: GpuInfo = { ...gpu, kind: "lavapipe", software: true, subgroupSize: 8 };
   const bare: GpuInfo = { ...processor, subgroupSize: 0 };
-  const swiftShader: GpuInfo = {
-    ...processor,
-    subgroupSize: 4,
-    identity: "google swiftshader swiftshader-device-subzero-",
-  };
+  const swiftShader: GpuInfo = { ...processor, kind: "swiftshader", subgroupSize: 4 };
+  const rule = (info: GpuInfo, problem: Problem) => matmulOperation.usual(info, problem).name;
   assert.equal(rule(gpu, even), "matmul_workgroup:workgroupTile");
   assert.equal(rule(processor, even), "matmul_subgroup:broadcast");
   assert.equal(rule(processor, odd), "matmul_subgroup:broadcastScalars");
-  assert.equal(rule(swiftShader, { ...even, k: 8 }), "matmul_quad:quads");
-  assert.equal(rule(swiftShader, even), "matmul_subgroup:broadcast");
+  assert.equal(rule(swiftShader, { ...even, m: 12, k: 8 }), "matmul_quad:quads");
+  assert.equal(rule(swiftShader, { ...even, m: 8, k: 8 }), "matmul_registers:vectors");
+  assert.equal(rule(swiftShader, { ...even, m: 12 }), "matmul_subgroup:broadcast");
+  assert.equal(rule(swiftShader, even), "matmul_registers:scalars");
   assert.equal(rule({ ...processor, subgroupSize: 4 }, { ...even, k: 8 }), "matmul_subgroup:broadcast");
   assert.equal(rule(bare, even), "matmul_registers:vectors");
   assert.equal(rule(bare, odd), "matmul_registers:scalars");

@@ -34,7 +34,7 @@ export interface PaperCasesOptions {
 }
 
 /** Where something is run, as far as shapes and memory depend on it. */
-export type Place = Pick<MemoryOptions, "software" | "subgroupSize"> & { readonly precision: Precision };
+export type Place = Pick<MemoryOptions, "kind" | "subgroupSize"> & { readonly precision: Precision };
 
 /** The cases of a model: how it was run, or the model whose shape it has, is `run`. */
 export async function paperCases(

@@ -143,6 +143,6 @@ export async function predictPaper(
   name: string,
   options: Pick<PaperOptions, "devices" | "schedules" | "policies">,
 ): Promise<PaperPeaks[]> {
-  const run = paperRunOf(name), place = { software: false, subgroupSize: 0, precision: run.precision };
+  const run = paperRunOf(name), place = { precision: run.precision };
   return await predictPeaks(name, run, await paperCases(name, run, options, place), place);
 }

@@ -52,7 +52,7 @@ export function pipelineOf(
 
 /** The place that a set of devices is for a run: f32 where it would be mixed and a device has no f16. */
 function placeOf({ devices }: DeviceSet, { precision }: PaperRun): Place {
-  const { software, subgroupSize } = devices[0].gpu.info;
+  const { kind, subgroupSize } = devices[0].gpu.info;
   const canHalf = devices.every(({ gpu }) => gpu.info.f16);
-  return { software, subgroupSize, precision: canHalf ? precision : "f32" };
+  return { kind, subgroupSize, precision: canHalf ? precision : "f32" };
 }
