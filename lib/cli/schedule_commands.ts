@@ -200,13 +200,20 @@ function outputs(command: Command): Command {
 }
 
 /** The costs that the flags give for so many ranks and stages; `who` has them. */
-function costsOf({ costs = defaultCosts }: Flags, cluster: Cluster | undefined, who: string, sizes: Sizes): Costs {
+function costsOf(
+  { costs = defaultCosts, replicas = 1 }: Flags,
+  cluster: Cluster | undefined,
+  who: string,
+  sizes: Sizes,
+): Costs {
   const { devices, stages } = sizes;
   if (cluster) {
     if (cluster.ranks !== devices || cluster.stages.length !== stages) {
       throw new UserError(
         `--cluster has times of ${cluster.ranks} ranks and ${cluster.stages.length} stages, and ${who} has ${devices} ranks ` +
-          `and ${stages} stages; give the same`,
+          `and ${stages} stages; give the same${
+            replicas > 1 ? `, as --devices ${replicas * cluster.ranks} has in ${replicas} replicas` : ""
+          }`,
       );
     }
     return clusterCosts(cluster);

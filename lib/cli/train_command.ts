@@ -111,7 +111,7 @@ async function run(flags: TrainFlags): Promise<void> {
   const { model, schedule, parts: plain, data, replicas } = training;
   const code = await withDevices(
     schedule.actions.length * replicas,
-    { virtual: flags.virtual, inJob: true, say: out.say },
+    { virtual: flags.virtual, inJob: true, replicas, say: out.say },
     async (set) => {
       const parts = withRecompute(plain, flags.recompute);
       out.say(titleOf(training, set));

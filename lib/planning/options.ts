@@ -34,6 +34,8 @@ export interface PlanOptions {
   readonly optimizer?: OptimizerSpec;
   /** f32 by default. */
   readonly precision?: Precision;
+  /** Whether the ranks are in several processes, where a message that is waited for takes memory; no by default. */
+  readonly apart?: boolean;
   /** Whether the devices are software drivers, and the lanes of their subgroups: other kernels need other workspaces. */
   readonly software?: boolean;
   /** 0, where they differ or are not known, by default. */

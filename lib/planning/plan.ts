@@ -35,6 +35,7 @@ const rules: Rules<PlanOptions> = {
   samples: optional(positive),
   optimizer: optional(optimizerRule),
   precision: optional(precisionRule),
+  apart: optional(flag),
   software: optional(flag),
   subgroupSize: optional(whole(0)),
   cluster: anything, // by `readCluster`
@@ -93,8 +94,8 @@ const mostCuts = 2;
 /** A plan for one number of replicas: `options` say what each of them has. */
 async function planOne(model: Model, options: PlanOptions, replicas: number): Promise<TrainingPlan> {
   const { devices, microbatches, budget, samples = 1, optimizer = adamw(), shardOptimizer = false } = options;
-  const { precision = "f32", software = false, subgroupSize = 0, cluster } = options;
-  const kind = { optimizer, precision, software, subgroupSize };
+  const { precision = "f32", software = false, subgroupSize = 0, apart = false, cluster } = options;
+  const kind = { optimizer, precision, software, subgroupSize, apart };
   // More than a few on shapes would take as many times as long, and are alike.
   const copies = { replicas: Math.min(replicas, mostOnShapes), ...replicas > 1 && { shardOptimizer } };
   const { recipes, leftOut } = cluster !== undefined
@@ -121,7 +122,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     const levels = cluster ? clusterLevels(counted, cluster) : counted;
     if (replicas === 1) return { parts, levels };
     const shared = await stageMemories(model, { ...kind, ...copies, parts, placement, samples });
-    return { parts, levels: withReplicaSums(levels, shared, placement, replicas, shardOptimizer) };
+    return { parts, levels: withReplicaSums(levels, shared, placement, replicas, { shardOptimizer, apart }) };
   }
   const stagingOf = ({ base: { placement } }: Recipe) => stagings.get(placement.join())!;
   const priceOne = cluster ? clusterPrice(cluster) : (stages: readonly StageCost[]) => stageCosts(stages);
