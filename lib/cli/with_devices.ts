@@ -3,6 +3,7 @@ import { type DeviceSet, openDevices } from "../gpu/devices.ts";
 import { openWorld } from "../runtime/open_world.ts";
 import { joinJob } from "../runtime/transports/mpi/job.ts";
 import { isInJob } from "../runtime/transports/mpi/launcher.ts";
+import { worldOf } from "../runtime/world.ts";
 
 /** How a command wants its devices. */
 export interface DeviceWishes {
@@ -31,6 +32,15 @@ export async function withDevices<T>(
   } finally {
     set.close();
   }
+}
+
+/**
+ * The code that every process of a command ends with, each having its own: a signal that has ended all may have come to one of them
+ * alone, and a launcher gives the code of whichever it likes.
+ */
+export async function codeOfAll(set: DeviceSet, code: number): Promise<number> {
+  const { exchange } = worldOf(set);
+  return exchange ? Math.max(...await exchange(code) as readonly number[]) : code;
 }
 
 /** The devices of a process of a job: as many in each. */
