@@ -1,5 +1,5 @@
 /** What the launcher of an MPI job has told this process, by environment variables. */
-import { readlinkSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 import process from "node:process";
 import type { Kind } from "./abi.ts";
 
@@ -42,10 +42,17 @@ export function launcherOf(environment: Environment = process.env): Launcher | u
 export function isCutOff(environment: Environment = process.env): boolean {
   const { PMI_FD } = environment;
   if (process.platform !== "linux" || !/^\d+$/.test(PMI_FD ?? "")) return false;
+  const socketOf = (pid: number | string) => orElse(() => readlinkSync(`/proc/${pid}/fd/${PMI_FD}`), "");
+  const own = socketOf("self"), above = orElse(() => readFileSync(`/proc/${process.ppid}/environ`, "utf8"), "");
+  // What is there may be a socket of the runtime itself; one that is inherited is the parent's too.
+  return !own.startsWith("socket:") || above.split("\0").includes(`PMI_FD=${PMI_FD}`) && socketOf(process.ppid) !== own;
+}
+
+function orElse<T>(read: () => T, otherwise: T): T {
   try {
-    return !readlinkSync(`/proc/self/fd/${PMI_FD}`).startsWith("socket:");
+    return read();
   } catch {
-    return true;
+    return otherwise;
   }
 }
 
