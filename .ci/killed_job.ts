@@ -10,10 +10,11 @@ import { trainIn } from "./killed_training.ts";
 
 /**
  * What docs/several_machines.md starts each process of MPICH with: its mpiexec kills the others at once, before they can say which
- * one is gone, and names a PID, perhaps of one that it killed itself. The shell says the rank before mpiexec hears of it.
+ * one is gone, and names a PID, perhaps of one that it killed itself. The shell says the rank before mpiexec hears of it; of a process that
+ * somebody has ended, by Ctrl-C, SIGTERM or SIGHUP, it says nothing.
  */
 export const sayingWho =
-  `trap : INT TERM; "$@" || { c=$?; [ $c -le 128 ] || echo "Rank $PMI_RANK was killed by signal $((c - 128))" >&2; exit $c; }`;
+  `trap : HUP INT TERM; "$@" || { c=$?; case $c in 129|130|143) ;; 1[3-9]?) echo "Rank $PMI_RANK was killed by signal $((c - 128))" >&2 ;; esac; exit $c; }`;
 
 /** How a launcher starts so many processes, on as few cores as there are. */
 export function launch(launcher: string, count: number) {

@@ -12,6 +12,7 @@ import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs, type Outputs } from "../lib/cli/outputs.ts";
 import { devicesOf, expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
+import { isInJob } from "../lib/runtime/transports/mpi/launcher.ts";
 import { runGrowth } from "./growth.ts";
 import { memoryModels } from "./stage_memory.ts";
 
@@ -76,14 +77,14 @@ async function run(options: Options): Promise<void> {
   expectReplicas(undefined, options);
   const out = openOutputs(options);
   const names = steps && options.schedules === paperSchedules ? [repeated] : options.schedules;
-  const bases = loadSchedules(names, ranksOf(options.devices, options), 2);
+  const bases = loadSchedules(names, ranksOf(options.devices, options), 2, { replicas });
   for (const { placement } of bases) {
     partition(createModel(model), placement); // explains too many stages
     options.sums.forEach((sums) => sumsOf(sums, placement.length)); // and makers for other stages
   }
   const devices = devicesOf(bases[0].actions.length, options);
   if (predict) return await reportPeaks(out, bases, options, await predictedFor(on));
-  await withDevices(devices, { virtual, inJob: true, say: out.say }, async (set) => {
+  await withDevices(devices, { virtual, inJob: true, replicas, say: out.say }, async (set) => {
     if (!steps) return await reportPeaks(out, bases, options, set.devices[0].gpu.info, set);
     const { recompute: [recompute], sums: [sums], precision, samples = 1, policies: [policy], width } = options;
     const schedule = pairOf(bases[0], { policy, width }).split;
@@ -116,6 +117,7 @@ async function reportPeaks(
     optimizer: adamw(),
     kind,
     subgroupSize,
+    apart: set !== undefined && isInJob(),
     precision,
     recompute: recompute[0],
     sums: sums[0],

@@ -49,6 +49,7 @@ import { devicesOf, expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts"
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
+import { isInJob } from "../lib/runtime/transports/mpi/launcher.ts";
 import { sourceFor } from "./data.ts";
 import { memoryModels } from "./stage_memory.ts";
 
@@ -138,14 +139,14 @@ async function run(options: Options): Promise<void> {
     ranksOf(options.devices, options),
     2,
     options.recomputeAhead ? ahead : undefined,
-    options.splitStages,
+    { replicas, splitStages: options.splitStages },
   );
   const { name: data, source } = sourceFor(model, options.data, seed);
   usual.forEach(({ base: { placement } }) => sumsOf(sums, placement.length)); // refuses makers for other stages
   const cuts = new Map(usual.map(({ base: { placement } }) => [placement.length, partition(model, placement)]));
   await withDevices(
     devicesOf(usual[0].base.actions.length, options),
-    { virtual: options.virtual, inJob: true, say },
+    { virtual: options.virtual, inJob: true, replicas, say },
     async (set) => {
       const given = latency !== undefined || bandwidth !== undefined;
       if (given && set.mode === "real") {
@@ -241,7 +242,7 @@ async function withPolicy(
   choices?: Choices,
 ): Promise<SchedulePair[]> {
   const { kind, subgroupSize } = set.devices[0].gpu.info;
-  const how = { recompute, sums, precision, replicas, shardOptimizer };
+  const how = { recompute, sums, precision, replicas, shardOptimizer, apart: isInJob() };
   const shape = { samples, optimizer: adamw(), ...how, kind, subgroupSize, choices };
   const memoryOf = memoryModels(model, shape);
   return await Promise.all(pairs.map(async ({ base, split }) => {

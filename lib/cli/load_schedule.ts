@@ -13,8 +13,10 @@ import { pairOf, type SchedulePair, usualTwoStage } from "../schedules/transform
 
 /** Sizes asked for on the command line; absent where a flag is. */
 export interface Sizes {
-  /** `--devices`: the ranks. */
+  /** The ranks: of `--devices` those of one replica. */
   devices?: number;
+  /** `--replicas`, for messages. */
+  replicas?: number;
   /** `--microbatches`. */
   microbatches?: number;
   /** `--chunks`. */
@@ -64,7 +66,8 @@ function wholeStages(name: string, sizes: Sizes): Schedule {
   } catch (error) {
     throw new UserError(`Cannot read ${path}: ${fileProblem(error)}`);
   }
-  const schedule = parsed(text, name, sizes.devices);
+  const schedule = parsed(text, name);
+  expectRanks(schedule, path, sizes);
   const { microbatches: own } = sizesOf(schedule);
   if (microbatches !== undefined && microbatches !== own) {
     throw new UserError(`${path} has ${own} micro-batches, not ${microbatches}`);
@@ -72,11 +75,25 @@ function wholeStages(name: string, sizes: Sizes): Schedule {
   return schedule;
 }
 
+/** @throws {UserError} Where a file is for another number of ranks than are asked for. */
+function expectRanks({ actions: { length: own } }: Schedule, path: string, { devices = own, replicas = 1 }: Sizes) {
+  if (own === devices) return;
+  const ranks = (count: number) => `${count} rank${count === 1 ? "" : "s"}`;
+  const asked = replicas === 1
+    ? `${ranks(devices)} ${devices === 1 ? "is" : "are"} asked for`
+    : `${devices * replicas} devices in ${replicas} replicas make ${ranks(devices)} each`;
+  throw new UserError(
+    `${path} is a schedule of ${ranks(own)}, a row for each, and ${asked}: give --devices ${
+      own * replicas
+    }, or leave it out`,
+  );
+}
+
 /** The schedule of a file's text; a command may take several files, so what is wrong says with which. */
-function parsed(text: string, file: string, devices?: number): Schedule {
+function parsed(text: string, file: string): Schedule {
   try {
     // The name goes into titles, tables and drawings.
-    return fromCsv(text, { name: shown(basename(file, extname(file))), devices });
+    return fromCsv(text, { name: shown(basename(file, extname(file))) });
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     throw new UserError(`${shown(file)}: ${error.message}`, { cause: error });
@@ -96,7 +113,7 @@ function statOf(path: string): Stats | undefined {
 
 /**
  * The schedules of a command, in the order of their names: for `devices` ranks, or where that is left out for as many as the first
- * CSV file among them has rows, or else for `usual`; their stages cut into so many `ranges`.
+ * CSV file among them has rows, or else for `usual`; as `of` has them.
  *
  * @throws {UserError} As {@link loadSchedule}; for two of the same name, files of other numbers of rows, and one of forward passes alone.
  */
@@ -104,17 +121,17 @@ export function loadSchedules(
   names: readonly string[],
   devices: number | undefined,
   usual: number,
-  ranges?: number,
+  of: Pick<Sizes, "replicas" | "splitStages"> = {},
 ): Schedule[] {
   const files = names.filter((name) => !scheduleNames.includes(name));
-  const read = new Map(files.map((name) => [name, loadSchedule(name, { devices, splitStages: ranges })]));
+  const read = new Map(files.map((name) => [name, loadSchedule(name, { ...of, devices })]));
   for (const [name, schedule] of read) {
     if (!lower(schedule).forwardOnly) continue;
     throw new UserError(`${shown(name)}: it runs forward passes alone; what trains needs the backward passes too`);
   }
   const [first] = read.values();
   const count = devices ?? first?.actions.length ?? usual;
-  const schedules = names.map((name) => read.get(name) ?? loadSchedule(name, { devices: count, splitStages: ranges }));
+  const schedules = names.map((name) => read.get(name) ?? loadSchedule(name, { ...of, devices: count }));
   for (const [index, { name, actions }] of schedules.entries()) {
     if (actions.length !== count) {
       throw new UserError(
@@ -140,9 +157,9 @@ export function loadPairs(
   devices: number | undefined,
   usual: number,
   prepare = (schedule: Schedule): Schedule => schedule,
-  ranges?: number,
+  of: Pick<Sizes, "replicas" | "splitStages"> = {},
 ): SchedulePair[] {
-  return loadSchedules(names, devices, usual, ranges).map((schedule, at) =>
+  return loadSchedules(names, devices, usual, of).map((schedule, at) =>
     pairOf(prepare(schedule), usualTwoStage(names[at], schedule))
   );
 }

@@ -31,6 +31,7 @@ interface Flags {
   hosts?: number;
   network?: typeof defaultNetwork;
   shardOptimizer?: boolean;
+  apart?: boolean;
   json?: string;
   csv?: string;
   html?: string;
@@ -80,6 +81,10 @@ export function planCommand(): Command {
       pairs(defaultNetwork),
     )
     .addOption(flag.shardOptimizer())
+    .option(
+      "--apart",
+      "ranks are in processes of their own, as mpirun starts them: messages that arrive take memory there",
+    )
     .addOption(flag.microbatches(65_536, "two a rank and replica"))
     .addOption(flag.samples(1))
     .addOption(flag.precision())
@@ -101,7 +106,7 @@ async function run(flags: Flags): Promise<void> {
   const out = openOutputs(flags);
   const cluster = flags.cluster === undefined ? undefined : loadCluster(flags.cluster);
   const file = flags.cluster === undefined ? undefined : escaped(basename(flags.cluster));
-  const { replicas = 1, hosts, shardOptimizer } = flags, count = replicas === "auto" ? 1 : replicas;
+  const { replicas = 1, hosts, shardOptimizer, apart } = flags, count = replicas === "auto" ? 1 : replicas;
   const { samples, budget, precision, devices = (cluster?.ranks ?? 4) * count, microbatches = 2 * devices } = flags;
   if (replicas !== "auto" && devices / count > 64) {
     throw new UserError(
@@ -120,6 +125,7 @@ async function run(flags: Flags): Promise<void> {
     ...replicas !== 1 && { replicas },
     ...hosts !== undefined && { hosts },
     ...shardOptimizer && { shardOptimizer },
+    ...apart && { apart },
     ...network && { network },
     ...cluster && { cluster },
   };

@@ -25,7 +25,7 @@ import { onNextEnding } from "./endings.ts";
 import * as flag from "./flags.ts";
 import { bytes, integer, real } from "./options.ts";
 import { openOutputs } from "./outputs.ts";
-import { withDevices } from "./with_devices.ts";
+import { codeOfAll, withDevices } from "./with_devices.ts";
 
 /** The flags of `deno task sample`. */
 interface SampleFlags {
@@ -143,6 +143,7 @@ async function run(flags: SampleFlags): Promise<void> {
         report: { schema: 1, model: model.name, prompt, text, tokens: [...made.tokens], ended, promptMs, tokenMs },
         sections: () => [],
       });
+      code = await codeOfAll(set, code);
     } finally {
       pipeline.close();
     }

@@ -204,7 +204,7 @@ function outputs(command: Command): Command {
 
 /** The costs that the flags give for so many ranks and stages; `who` has them. */
 function costsOf(flags: Flags, cluster: Cluster | undefined, who: string, sizes: Sizes): Costs {
-  const { devices, stages } = sizes, { costs = defaultCosts, splitStages = 1 } = flags;
+  const { devices, stages } = sizes, { costs = defaultCosts, splitStages = 1, replicas = 1 } = flags;
   if (cluster) {
     if (splitStages > 1) {
       throw new UserError("--cluster has times of whole stages, and --split-stages cuts them: give one of the two");
@@ -212,7 +212,9 @@ function costsOf(flags: Flags, cluster: Cluster | undefined, who: string, sizes:
     if (cluster.ranks !== devices || cluster.stages.length !== stages) {
       throw new UserError(
         `--cluster has times of ${cluster.ranks} ranks and ${cluster.stages.length} stages, and ${who} has ${devices} ranks ` +
-          `and ${stages} stages; give the same`,
+          `and ${stages} stages; give the same${
+            replicas > 1 ? `, as --devices ${replicas * cluster.ranks} has in ${replicas} replicas` : ""
+          }`,
       );
     }
     return clusterCosts(cluster);

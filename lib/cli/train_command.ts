@@ -19,7 +19,7 @@ import { rateNames, usualRates } from "./training_optimizer.ts";
 import { runTraining, titleOf } from "./training_run.ts";
 import { expectFits, prepare, type TrainFlags } from "./training_settings.ts";
 import { countDevices } from "../runtime/world.ts";
-import { withDevices } from "./with_devices.ts";
+import { codeOfAll, withDevices } from "./with_devices.ts";
 
 const rates = Object.entries(usualRates).map(([name, rate]) => `${rate} for ${name}`).join(", ");
 const steps = integer(1, 1e9);
@@ -112,7 +112,7 @@ async function run(flags: TrainFlags): Promise<void> {
   const { model, schedule, parts: plain, data, replicas } = training;
   const code = await withDevices(
     schedule.actions.length * replicas,
-    { virtual: flags.virtual, inJob: true, say: out.say },
+    { virtual: flags.virtual, inJob: true, replicas, say: out.say },
     async (set) => {
       const parts = withRecompute(plain, flags.recompute);
       out.say(titleOf(training, set));
@@ -145,7 +145,7 @@ async function run(flags: TrainFlags): Promise<void> {
         if (flags.adapters !== undefined && !failure) await saveAdapters(pipeline, flags.adapters);
         await out.results("train", { title: "Training", report, sections: () => trainingSections(report) });
         if (failure) throw failure.error;
-        return code;
+        return await codeOfAll(set, code);
       } finally {
         pipeline.close();
       }

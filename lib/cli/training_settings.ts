@@ -13,6 +13,7 @@ import { partition } from "../runtime/partition.ts";
 import type { Precision } from "../runtime/pipeline.ts";
 import { type RecomputeText, withRecompute } from "../runtime/recompute.ts";
 import { formatSums, sumsOf, type SumsPolicy } from "../runtime/sums.ts";
+import { isInJob } from "../runtime/transports/mpi/launcher.ts";
 import { placeOf, transportOf } from "../runtime/world.ts";
 import { sizesOf } from "../schedules/check/sizes.ts";
 import type { PolicyText, Schedule } from "../schedules/schedule.ts";
@@ -237,7 +238,7 @@ async function scheduleOf(
   const how = { ...policy ? { policy } : {}, ...width ? { width } : {} };
   if (!/^(lean|cap)/.test(policy ?? "")) return { schedule: pairOf(base, how).split, parts };
   const shape = {
-    ...{ placement, parts, samples, optimizer, recompute, sums, precision, replicas, shardOptimizer },
+    ...{ placement, parts, samples, optimizer, recompute, sums, precision, replicas, shardOptimizer, apart: isInJob() },
     ...width ? { width } : {},
   };
   const memories = await stageMemories(model, shape);

@@ -16,7 +16,7 @@ import { blankBatch, dryPipeline, type MemoryOptions } from "./memory.ts";
 import { type TakenBy, takenIn, trial, type Tried } from "./trial.ts";
 
 /** What the model is cut into, and what it is for. */
-export interface StageMemoryOptions extends Omit<MemoryOptions, "apart"> {
+export interface StageMemoryOptions extends MemoryOptions {
   /** Number of stages, where neither `parts` nor `placement` says it. */
   readonly stages?: number;
   /** The rank of each stage, as in a schedule; one stage a rank by default. */
@@ -69,6 +69,7 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
   const taken = takenIn(timelines);
   const handed = handedOver(placement, taken, tried);
   const inputs = inputsOf(model, parts, options);
+  const arriving = arrivingAt(placement, inputs, options);
   const sums = placement.map((rank, stage) => heldForSum(timelines[rank], stage));
   const heldBy = (rank: number) => placement.reduce((all, each, stage) => each === rank ? all + sums[stage] : all, 0);
   return placement.map((rank, stage) => ({
@@ -77,7 +78,8 @@ export async function stageMemories(model: Model, options: StageMemoryOptions): 
     ...(stage === placement.length - 1
       ? { losses: taken(stage, "F", tried.alone).before.workspace / microbatches }
       : {}),
-    ...inFlight(stage, handed, taken, tried),
+    ...inFlight(stage, handed, taken, tried, arriving[stage]),
+    ...options.apart ? { arriving: arriving[stage] } : {},
     ...ahead.includes(stage) ? { ahead: heldAhead(stage, handed, taken, tried) } : {},
     input: {
       F: handed.isHanded(stage) ? handed.inputs.F[stage] : inputs[stage].F.bytes,
@@ -150,6 +152,7 @@ function inFlight(
   { shared, given }: Handed,
   taken: TakenBy,
   { alone, whole, atOnce }: Tried,
+  arriving: Record<"F" | "I", number>,
 ): StageMemory {
   const [f, i, w] = (["F", "I", "W"] as const).map((kind) => taken(stage, kind, alone));
   const before = taken(stage, "F", whole);
@@ -160,7 +163,8 @@ function inFlight(
     derivatives: i.change.derivatives - given.I(stage),
     whole: before.change.activations - given.F(stage),
     ...(shared[stage] > 0 ? { shared: { kept: shared[stage], reused: reused(stage - 1) } } : {}),
-    staging: { F: f.sent, I: i.sent },
+    // What comes in counts as a message too.
+    staging: { F: f.sent - arriving.F, I: i.sent - arriving.I },
     workspace: {
       F: Math.max(f.need - f.change.activations, before.need - before.change.activations),
       I: i.need - i.change.derivatives,
@@ -185,7 +189,10 @@ function heldAhead(stage: number, { given }: Handed, taken: TakenBy, { alone, ah
 
 /** A stage's input, x of F or dy of I. */
 interface Input {
+  /** As the stage holds it. */
   readonly bytes: number;
+  /** As it travels. */
+  readonly sent: number;
   /** Whether W reads it, so that it lies in a slot. */
   readonly inSlot: boolean;
 }
@@ -199,12 +206,28 @@ function inputsOf(
   const makers = sumsOf(sums, parts.length);
   return withRecompute(parts, recompute).map((layers, stage) => {
     const { reads, outputShape } = sequential(layers), x = shape, y = shape = outputShape(x);
-    const bytes = (shape: readonly number[]) => padded(bytesOf(shape, precision === "mixed" ? "f16" : "f32"));
+    const input = (shape: readonly number[] | undefined, inSlot: boolean): Input => {
+      const exact = shape ? bytesOf(shape, precision === "mixed" ? "f16" : "f32") : 0;
+      return { bytes: shape ? padded(exact) : 0, sent: Math.ceil(exact / 4) * 4, inSlot };
+    };
     return {
-      F: { bytes: stage > 0 ? bytes(x) : 0, inSlot: isRead(reads.input, makers[stage]) },
-      I: { bytes: stage < parts.length - 1 ? bytes(y) : 0, inSlot: isRead(reads.gradient, makers[stage]) },
+      F: input(stage > 0 ? x : undefined, isRead(reads.input, makers[stage])),
+      I: input(stage < parts.length - 1 ? y : undefined, isRead(reads.gradient, makers[stage])),
     };
   });
+}
+
+/** What the inputs of each stage that come from other ranks are received in; nothing within a process. */
+function arrivingAt(
+  placement: readonly number[],
+  inputs: readonly Record<"F" | "I", Input>[],
+  { apart = false }: StageMemoryOptions,
+): Record<"F" | "I", number>[] {
+  const isElsewhere = (stage: number, from: number) => apart && placement[from] !== placement[stage];
+  return inputs.map(({ F, I }, stage) => ({
+    F: isElsewhere(stage, stage - 1) ? F.sent : 0,
+    I: isElsewhere(stage, stage + 1) ? I.sent : 0,
+  }));
 }
 
 /** What is different where micro-batches share their W: nothing is known of it for a width of 1. */

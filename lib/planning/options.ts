@@ -35,6 +35,8 @@ export interface PlanOptions {
   readonly optimizer?: OptimizerSpec;
   /** f32 by default. */
   readonly precision?: Precision;
+  /** Whether the ranks are in several processes, where a message that is waited for takes memory; no by default. */
+  readonly apart?: boolean;
   /** Which kind of devices they are, as in `MemoryOptions`: other kernels need other workspaces. */
   readonly kind?: DeviceKind;
   /** Whether the devices are software drivers; no by default. */

@@ -38,6 +38,7 @@ const rules: Rules<PlanOptions> = {
   optimizer: optional(optimizerRule),
   precision: optional(precisionRule),
   kind: optional(oneOf(deviceKinds)),
+  apart: optional(flag),
   software: optional(flag),
   subgroupSize: optional(whole(0)),
   cluster: anything, // by `readCluster`
@@ -89,8 +90,8 @@ export async function plan(model: Model, options: PlanOptions): Promise<Training
 /** A plan for one number of replicas: `options` say what each of them has. */
 async function planOne(model: Model, options: PlanOptions, replicas: number): Promise<TrainingPlan> {
   const { devices, microbatches, budget, samples = 1, optimizer = adamw(), shardOptimizer = false } = options;
-  const { precision = "f32", cluster } = options;
-  const kind = { optimizer, precision, ...kindInFull(options) };
+  const { precision = "f32", apart = false, cluster } = options;
+  const kind = { optimizer, precision, apart, ...kindInFull(options) };
   // More than a few on shapes would take as many times as long, and are alike.
   const copies = { replicas: Math.min(replicas, mostOnShapes), ...replicas > 1 && { shardOptimizer } };
   const { recipes, leftOut } = cluster !== undefined
@@ -117,7 +118,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     const levels = cluster ? clusterLevels(counted, cluster) : counted;
     if (replicas === 1) return { parts, levels };
     const shared = await stageMemories(model, { ...kind, ...copies, parts, placement, samples });
-    return { parts, levels: withReplicaSums(levels, shared, placement, replicas, shardOptimizer) };
+    return { parts, levels: withReplicaSums(levels, shared, placement, replicas, { shardOptimizer, apart }) };
   }
   const stagingOf = ({ base: { placement } }: Recipe) => stagings.get(placement.join())!;
   const priceOne = cluster ? clusterPrice(cluster) : (stages: readonly StageCost[]) => stageCosts(stages);

@@ -105,7 +105,8 @@ const padding = 256;
 
 /**
  * Levels with what sums over replicas take, and each replica's share of a sharded optimizer. A sum of R replicas takes room for all of
- * the gradients, in parts that arrive and their sum, and for messages of (R - 1)/R of them, twice.
+ * the gradients, in parts that arrive and their sum, and for messages of (R - 1)/R of them, twice; between processes messages take
+ * memory where they arrive as well.
  *
  * @param shared The stages where there are the replicas, or {@link mostOnShapes}, at the first of the levels: neither depends on
  * what is recomputed.
@@ -115,9 +116,10 @@ export function withReplicaSums(
   shared: readonly StageMemory[],
   placement: readonly number[],
   replicas: number,
-  shardOptimizer: boolean,
+  { shardOptimizer = false, apart = false }: Pick<PlanOptions, "shardOptimizer" | "apart">,
 ): Level[][] {
-  const shown = Math.min(replicas, mostOnShapes), roomOf = (count: number) => 1 + 2 * (count - 1) / count;
+  const shown = Math.min(replicas, mostOnShapes);
+  const roomOf = (count: number) => 1 + (apart ? 4 : 2) * (count - 1) / count;
   const padded = replicas > shown ? 3 * replicas * padding : 0;
   const sums = shared.map(({ sum = 0 }) => sum > 0 ? Math.ceil(sum * roomOf(replicas) / roomOf(shown)) + padded : 0);
   const moreOf = (rank: number) =>

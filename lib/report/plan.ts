@@ -73,7 +73,7 @@ export function planJson(
   result: TrainingPlan,
   file?: string,
 ): Record<string, unknown> {
-  const { devices, microbatches, samples = 1, budget, precision = "f32" } = options;
+  const { devices, microbatches, samples = 1, budget, precision = "f32", apart = false } = options;
   const { schedule, parts, recompute, sums, makespan, peak, unlimited, leftOut } = result;
   const { replicas, neighbours, exposedSums, plain, equal } = result, { hosts = 1, shardOptimizer = false } = options;
   return {
@@ -85,6 +85,7 @@ export function planJson(
     samples,
     precision,
     budget,
+    ...apart && { apart },
     ...file !== undefined && { cluster: file, leftOut },
     ...(replicas > 1 || hosts > 1) && {
       replicated: { replicas, hosts, neighbours: neighbours ?? null, shardOptimizer, exposedSums },

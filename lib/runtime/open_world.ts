@@ -100,9 +100,6 @@ export async function openAs(role: Role, options: WorldOptions): Promise<{ set: 
 async function openPart(role: Role, options: WorldOptions): Promise<{ set: ProcessSet; job: Job }> {
   const { devices: count = 1, driver } = options;
   const job = await joinJob(), { rank, members } = job;
-  if (role !== "equal" && job.mpi.kind !== "Open MPI") {
-    throw new UserError(`Workers need Open MPI's mpirun, and ${job.mpi.version} carries this job's messages`);
-  }
   const told = await together(job, { count, role }) as readonly { count: number; role: Role }[];
   expectRoles(told.map(({ role }) => role));
   const counts = told.map(({ count }) => count);

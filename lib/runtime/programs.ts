@@ -10,6 +10,7 @@ import { type Action, isAction, type Schedule } from "../schedules/schedule.ts";
  * it, and is good as long as the two are the same. Comparing them takes microseconds.
  *
  * @param transform What is made of a schedule before it is lowered; by default it is lowered as it is.
+ * @param replicas How many copies of the pipeline there are, for messages.
  * @throws {UserError} What `validate` finds, or a schedule that does not fit the pipeline.
  */
 export function createPrograms(
@@ -17,6 +18,7 @@ export function createPrograms(
   devices: number,
   end: StepEnd,
   transform: (schedule: Schedule) => Schedule = (schedule) => schedule,
+  replicas = 1,
 ): (schedule: Schedule) => Program {
   const programs = new WeakMap<Schedule, { copy: Schedule; program: Program }>();
   return (schedule) => {
@@ -24,18 +26,25 @@ export function createPrograms(
     const known = programs.get(schedule);
     if (known && isUnchanged(schedule, known.copy)) return known.program;
     const copy = copyOf(schedule), program = lower(transform(copy), end);
-    expectFitting(program, placement, devices);
+    expectFitting(program, placement, devices, replicas);
     programs.set(schedule, { copy, program });
     return program;
   };
 }
 
-function expectFitting({ schedule, ...sizes }: Program, placement: readonly number[], devices: number): void {
+function expectFitting(
+  { schedule, ...sizes }: Program,
+  placement: readonly number[],
+  devices: number,
+  replicas: number,
+): void {
   const stages = placement.length;
   if (sizes.devices !== devices || sizes.stages !== stages) {
     throw new UserError(
       `Schedule ${schedule.name} is for ${sizes.stages} stages on ${sizes.devices} ranks, ` +
-        `the pipeline has ${stages} on ${devices}`,
+        `the pipeline has ${stages} on ${devices}${
+          replicas > 1 ? ` in each of ${replicas} replicas: a schedule is of the ranks of one` : ""
+        }`,
     );
   }
   if (!isSame(schedule.placement, placement)) {

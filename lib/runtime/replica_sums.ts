@@ -80,18 +80,20 @@ export function beginSums(own: Replica, summands: readonly Summand[], most = buc
   );
   const [first] = summands;
   first?.tensor.device.submit(); // the copies of what leaves
-  buckets.forEach(({ post }) => post());
+  // On dry devices messages are on their way, and take memory, for as long as they may where another replica is late.
+  let isHeld = first?.tensor.device.gpu.info.dry ?? false;
+  const post = () => buckets.forEach((bucket) => bucket.post());
+  if (!isHeld) post();
   const runs = buckets.map(({ record }) => record());
   let isOff = false;
-  const start = () => {
-    const over = Promise.all(runs.map((run) => run(() => isOff))).then(() => {});
-    over.catch(() => {}); // the rank may fail before it asks
-    return over;
-  };
-  // On dry devices messages are on their way, and take memory, for as long as they may where another replica is late.
-  let over = first?.tensor.device.gpu.info.dry ? undefined : start();
+  const over = Promise.all(runs.map((run) => run(() => isOff))).then(() => {});
+  over.catch(() => {}); // the rank may fail before it asks
   return {
-    ended: () => over ??= start(),
+    ended() {
+      if (isHeld) post();
+      isHeld = false;
+      return over;
+    },
     callOff: () => void (isOff = true),
     release: () => buckets.forEach((bucket) => bucket.release()),
   };

@@ -45,7 +45,19 @@ test("schedules are for as many ranks as the command line says, else as a file h
   assert.deepEqual(ranks(["naive", "zb-v"], 5, 2), [5, 5]);
   assert.deepEqual(ranks(["naive", three], undefined, 2), [3, 3]);
   assert.deepEqual(ranks([three], 3, 2), [3]);
-  assert.throws(() => loadSchedules([three], 2, 2), { name: "UserError", message: /3 rows for 2 ranks/ });
+  for (
+    const [[devices, , replicas], message] of [
+      [
+        [2, 2],
+        /three\.csv is a schedule of 3 ranks, a row for each, and 2 ranks are asked for: give --devices 3, or leave it out$/,
+      ],
+      [[1, 2], /is a schedule of 3 ranks, a row for each, and 1 rank is asked for: give --devices 3, or leave it out$/],
+      [
+        [1, 2, 2],
+        /3 ranks, a row for each, and 2 devices in 2 replicas make 1 rank each: give --devices 6, or leave it out$/,
+      ],
+    ] as [[number, number, number?], RegExp][]
+  ) assert.throws(() => loadSchedules([three], devices, 2, { replicas }), { name: "UserError", message });
   const four = file("four.csv", toCsv(generate("gpipe", { devices: 4 })));
   assert.throws(
     () => loadSchedules([three, four], undefined, 2),

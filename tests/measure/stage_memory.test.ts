@@ -183,6 +183,41 @@ test("of two replicas it is what a step needs with their sums, to the byte", asy
   }
 });
 
+test("so it is where ranks are in several processes, in which messages that are waited for take memory", async () => {
+  const cases = [
+    ["llama-tiny", "1f1b-1", {}],
+    ["llama-tiny", "interleaved-1f1b", { replicas: 2 }],
+    ["llama-tiny", "zb-v", { replicas: 2, shardOptimizer: true, precision: "mixed" }],
+    ["bert-tiny", "1f1b-2", { replicas: 3, recompute: "both" }],
+    ["resnet-tiny", "dualpipe-v", { precision: "mixed" }],
+  ] as const;
+  for (const [model, name, how] of cases) {
+    const base = generate(name, { devices: 2 }), { placement } = base, all = { ...shape, ...how, placement };
+    const [within, apart] = await Promise.all(
+      [false, true].map((apart) => stageMemories(createModel(model), { ...all, apart })),
+    );
+    const memory = (stage: number) => apart[stage];
+    const pipeline = dryPipeline(createModel(model), 2, { ...all, apart: true });
+    for (const schedule of variants(base, [1], memory, ["lean", "end"])) {
+      const batch = blankBatch(createModel(model), pipeline.replicas * shape.samples * sizesOf(schedule).microbatches);
+      const needed = (await pipeline.step(schedule, batch)).peaks.map((peak) => peak.needed);
+      const predicted = peakMemory(schedule, memory), what = described({ model }, schedule);
+      assert.deepEqual(predicted, needed.slice(-2), what);
+      const before = peakMemory(schedule, (stage) => within[stage]);
+      assert.ok(
+        before.every((bytes, rank) => bytes <= predicted[rank]) &&
+          before.some((bytes, rank) => bytes < predicted[rank]),
+        what,
+      );
+    }
+    const capped = Math.max(...peakMemory(twoStage(wholeBackward(base), { policy: "lean", memory }), memory));
+    const tight = twoStage(wholeBackward(base), { policy: `cap:${capped}`, memory });
+    const batch = blankBatch(createModel(model), pipeline.replicas * shape.samples * sizesOf(tight).microbatches);
+    assert.ok((await pipeline.step(tight, batch)).peaks.every(({ needed }) => needed <= capped), `${model} ${name}`);
+    pipeline.close();
+  }
+});
+
 test("so it is with frozen parameters, on stages that train nothing, some or all of theirs", async () => {
   const choices = {
     "llama-tiny": (name: string) => /embedding|blocks\.[01]/.test(name),

@@ -1,5 +1,6 @@
 /** The first process of a job, which prints, saves and is asked for batches, is killed: the others end, and the next start goes on. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,7 +8,8 @@ import process from "node:process";
 import { test } from "node:test";
 import { isAlive, launch, namesRank, sayingWho, startJob } from "../../.ci/killed_job.ts";
 import { isEqual, trainIn, valuesOf } from "../../.ci/killed_training.ts";
-import { openDevices } from "../../lib/gpu/devices.ts";
+import { codeOfAll } from "../../lib/cli/with_devices.ts";
+import { type DeviceSet, openDevices } from "../../lib/gpu/devices.ts";
 
 const steps = 15, boundMs = 10_000;
 
@@ -55,6 +57,49 @@ for (const [name, launcher] of [["Open MPI", "mpirun.openmpi"], ["MPICH", "mpiex
     );
   }
 }
+
+test(
+  "the shell around a process of MPICH names the rank that was killed, and not where somebody has ended it",
+  {
+    skip: process.platform === "win32",
+  },
+  () => {
+    const ends = [
+      ["kill -KILL $$", 137],
+      ["kill -SEGV $$", 139],
+      ["kill -TERM $$", 143],
+      ["exit 130", 130],
+      [
+        "kill -HUP $$",
+        129,
+      ],
+      ["exit 2", 2],
+      ["exit 0", 0],
+    ] as const;
+    for (const [how, code] of ends) {
+      const env = { ...process.env, PMI_RANK: "3" };
+      const { status, stderr } = spawnSync("sh", ["-c", sayingWho, "sh", "sh", "-c", how], { env, encoding: "utf8" });
+      assert.equal(status, code, how);
+      assert.equal(namesRank(stderr, 3), code === 137 || code === 139, `${how}: ${stderr}`);
+    }
+  },
+);
+
+test("a signal that one process of a job has heard is the exit code of all", async () => {
+  const told: unknown[] = [];
+  const world = (codes: number[]) =>
+    ({
+      world: {
+        exchange(own: unknown) {
+          told.push(own);
+          return Promise.resolve(codes);
+        },
+      },
+    }) as unknown as DeviceSet;
+  assert.equal(await codeOfAll(world([0, 143]), 0), 143);
+  assert.equal(await codeOfAll(world([0, 0]), 0), 0);
+  assert.deepEqual(told, [0, 0]);
+});
 
 test("docs/several_machines.md starts MPICH's processes with the line that these tests do", () => {
   const page = readFileSync(new URL("../../docs/several_machines.md", import.meta.url), "utf8");

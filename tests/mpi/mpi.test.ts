@@ -14,7 +14,7 @@ import { transfersOf } from "../../lib/report/timeline.ts";
 import { chromeTrace } from "../../lib/report/trace.ts";
 import { type ClockReading, clocksBetween, onFirstClock } from "../../lib/runtime/clocks.ts";
 import { openWorld } from "../../lib/runtime/open_world.ts";
-import { launcherOf } from "../../lib/runtime/transports/mpi/launcher.ts";
+import { isCutOff, launcherOf } from "../../lib/runtime/transports/mpi/launcher.ts";
 import { lower } from "../../lib/schedules/program.ts";
 import { loadAndTrain, tracedSchedule, type tracedStep, type trainAndSave, workload, written } from "./workload.ts";
 
@@ -303,6 +303,19 @@ test("processes that each see themselves alone, as srun makes them without PMIx,
   assert.match(
     stderr,
     /^train: MPI: srun has started 4 processes, and this one sees 1 with (Open MPI|MPICH) [\d.]+: ask srun for .* \(srun --mpi=pmix, .*$/m,
+  );
+});
+
+test("a child that MPICH's launcher has not started, and cannot hear, is known by the connection that it lacks", {
+  skip: process.platform === "linux" ? false : "only Linux says what files a process has",
+}, async () => {
+  assert.deepEqual([isCutOff({}), isCutOff({ PMI_FD: "997" })], [false, true]);
+  const env = { PMI_SIZE: "2", PMI_RANK: "0", PMI_FD: "997" };
+  const { code, stderr } = await run(train, env);
+  assert.equal(code, 2, stderr);
+  assert.match(
+    stderr,
+    /^train: MPI: this process is a child of the one that MPICH's mpiexec has started, and cut off/m,
   );
 });
 

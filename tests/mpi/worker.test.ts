@@ -25,6 +25,7 @@ function find(command: string, words: RegExp, flags: readonly string[]): readonl
 }
 
 const openMpi = find("mpirun.openmpi", /open.?mpi|openrte/i, ["--bind-to", "none", "--oversubscribe"]);
+const mpich = find("mpiexec.hydra", /hydra/i, []);
 
 function run(command: readonly string[]) {
   // As root, Open MPI wants to be told twice.
@@ -59,7 +60,7 @@ function inOneProcess(): Promise<unknown> {
   })();
 }
 
-for (const [name, launcher, runtime] of [["Open MPI", openMpi, deno]] as const) {
+for (const [name, launcher, runtime] of [["Open MPI", openMpi, deno], ["MPICH", mpich, deno]] as const) {
   test(
     `a first process with a worker, by ${name}, gets what one process computes, to the bit, and what cannot be told is refused`,
     { skip: launcher ? false : `${name} is not installed` },

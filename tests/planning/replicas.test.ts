@@ -12,16 +12,24 @@ const model = createModel("llama-tiny"), mib = 2 ** 20;
 const link = { latency: 1e-6, bandwidth: 1e9 };
 const network = { inside: link, between: { latency: 1e-5, bandwidth: 1e8 }, operations: 1e10 };
 
-test("a plan with replicas is for no less than a step on shapes of all of them holds, and for 8 % more at most, with a whole and with a sharded optimizer", async () => {
-  for (const [replicas, shardOptimizer] of [[2, false], [5, false], [5, true]] as const) {
-    const options = { devices: 2 * replicas, microbatches: 4 * replicas, replicas, shardOptimizer, network };
-    const { schedule, parts, recompute, sums, peak, ...rest } = await plan(model, { ...options, budget: 14 * mib });
+test("a plan with replicas is for no less than a step on shapes of all of them holds, and for 8 % more at most, with a whole and with a sharded optimizer, in one process and in several", async () => {
+  for (
+    const [replicas, shardOptimizer, apart, budget] of [
+      ...[[2, false, false, 14], [5, false, false, 14], [5, true, false, 14]] as const,
+      ...[[2, true, true, 16], [5, false, true, 16]] as const,
+    ]
+  ) {
+    const options = { devices: 2 * replicas, microbatches: 4 * replicas, replicas, shardOptimizer, apart, network };
+    const { schedule, parts, recompute, sums, peak, ...rest } = await plan(model, { ...options, budget: budget * mib });
     assert.deepEqual([sizesOf(schedule).devices, sizesOf(schedule).microbatches, rest.replicas], [2, 4, replicas]);
-    const how = { optimizer: adamw(), parts, recompute, sums, replicas, shardOptimizer };
+    const how = { optimizer: adamw(), parts, recompute, sums, replicas, shardOptimizer, apart };
     const needed = (await predictMemory(model, schedule, 1, how)).map((each) => each.needed);
     for (const [peer, bytes] of needed.entries()) {
       const planned = peak[peer % 2];
-      assert.ok(bytes <= planned && planned <= 14 * mib, `peer ${peer} of ${replicas}: ${bytes}, planned ${planned}`);
+      assert.ok(
+        bytes <= planned && planned <= budget * mib,
+        `peer ${peer} of ${replicas}: ${bytes}, planned ${planned}`,
+      );
       // The last replica's piece of a sharded optimizer is the largest.
       if (peer >= 2 * replicas - 2) assert.ok(planned <= 1.08 * bytes, `${bytes}, planned ${planned}`);
     }

@@ -307,7 +307,9 @@ test("replicas that do not fit devices, batch or schedule are refused in one lin
   );
   await assert.rejects(
     pipeline.step(generate("1f1b-1", { devices: 4 }), text(8, 1)),
-    refused("Schedule 1f1b-1 is for 4 stages on 4 ranks, the pipeline has 2 on 2"),
+    refused(
+      "Schedule 1f1b-1 is for 4 stages on 4 ranks, the pipeline has 2 on 2 in each of 2 replicas: a schedule is of the ranks of one",
+    ),
   );
   pipeline.close();
 });

@@ -189,7 +189,10 @@ test("every mistake on the command line is one line and exit code 2", async () =
     [["validate", file("empty.csv", "")], /The CSV file holds no action/],
     [["validate", file("z.csv", "0F0,0Z0\n")], /CSV row 1, column 2: unknown action "Z"/],
     [["validate", file("w.csv", "0F0,0W0,0I0\n")], /it needs the input gradient 0I0 first/],
-    [["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"], /has 1 rows for 2 ranks/],
+    [
+      ["validate", file("one.csv", "0F0,0B0\n"), "--devices", "2"],
+      /is a schedule of 1 rank, a row for each, and 2 ranks are asked for/,
+    ],
     [
       ["show", "gpipe", "--replicas", "2", "--forward-only"],
       /--replicas sums gradients, and --forward-only leaves none/,

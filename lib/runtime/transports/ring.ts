@@ -47,8 +47,8 @@ export function createRing(device: Device, make: (bytes: number) => GPUBufferDes
       return buffer;
     },
     give(buffer, bytes, ready) {
+      ledger.spare(bytes); // first: what is needed and not in use is what a recording holds
       ledger.remove("transfer", bytes);
-      ledger.spare(bytes);
       if (!ready) return void freeOf(bytes).push(buffer);
       soon.set(buffer, bytes);
       ready.then(() => {

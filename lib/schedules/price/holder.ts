@@ -73,11 +73,13 @@ interface Way {
   readonly isHanded: boolean;
   /** The stage of the same rank that its result is handed to. */
   readonly handedTo?: number;
+  /** Whether what comes in is received from another rank. */
+  readonly isReceived: boolean;
   /** Whether its result is sent to another rank. */
   readonly isSent: boolean;
 }
 
-const none: Way = { isHanded: false, isSent: false };
+const none: Way = { isHanded: false, isReceived: false, isSent: false };
 
 /** Of each stage, how its activations (F) and its gradients (I) come and go. */
 function waysOf(program: Program): Record<"F" | "I", Way>[] {
@@ -87,6 +89,7 @@ function waysOf(program: Program): Record<"F" | "I", Way>[] {
     const isSent = output >= 0 && isMessage(program, output);
     return {
       isHanded: input >= 0 && !isMessage(program, input),
+      isReceived: input >= 0 && isMessage(program, input),
       ...(output >= 0 && !isSent ? { handedTo: stage[to[output]] } : {}),
       isSent,
     };
@@ -197,7 +200,7 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
         if (group) held.workspace = standing + group.W;
         return;
       }
-      const passes = kind === "F" ? "F" : "I", { isHanded, handedTo, isSent } = ways[stage][passes];
+      const passes = kind === "F" ? "F" : "I", { isHanded, isReceived, handedTo, isSent } = ways[stage][passes];
       const category = categoryOf[passes], slots = slotsAt(cell, memory);
       const isFirst = !slots || enter(slabs[passes], cell);
       if (kind === "F") held.activations += inSlots(kept(cell, memory), slots?.activations ?? 0, isFirst, cell);
@@ -215,7 +218,8 @@ function holderOf({ program, stages, ways, staged, groups }: Known, rank: number
       if (instead !== undefined) held.workspace = standing + instead;
       if (kind !== "F") held.workspace += reuse(action);
       const message = isSent ? (memory.messages?.[passes] ?? 0) + (memory.staging?.[passes] ?? 0) : 0;
-      held.transfer = rest + underway + waiting + message;
+      const arriving = isReceived ? memory.arriving?.[passes] ?? 0 : 0;
+      held.transfer = rest + underway + waiting + message + arriving;
     },
     end(action) {
       const { kind, stage, microbatches: members } = action;

@@ -36,6 +36,8 @@ export interface StageMemory {
   messages?: { F: number; I: number };
   /** Bytes that the messages of F and I to other ranks lie in until they are received, on devices that are slower than their hosts. */
   staging?: { F: number; I: number };
+  /** Bytes of the buffers that what F and I receive from other ranks comes in, held while they run: of ranks in several processes. */
+  arriving?: { F: number; I: number };
   /** Held all the time. */
   parameters?: number;
   /** Held all the time. */

@@ -51,12 +51,19 @@ export function amountsOf({ program, models, time, microbatches, cap, slack }: G
   const sent = sentOf(({ messages }) => messages);
   // How long it is held besides depends on what the receiver does: see `keepsCap`.
   const staged = sentOf(({ staging }) => staging);
-  const workspace = models.map(({ workspace = {} }, s): Each => [
-    (workspace.F ?? 0) + sent[s][F] + staged[s][F],
-    (workspace.I ?? 0) + sent[s][I] + staged[s][I] - (sharedBy(forward[s])?.reused ?? 0),
-    workspace.W ?? 0,
-    (workspace.B ?? 0) + sent[s][B] + staged[s][B],
-  ]);
+  const received = (node: number, passes: "F" | "I") => {
+    const input = inputOf(program, node);
+    return input >= 0 && isMessage(program, input) ? models[stage[node]].arriving?.[passes] ?? 0 : 0;
+  };
+  const workspace = models.map(({ workspace = {} }, s): Each => {
+    const arriving = received(backward[s], "I");
+    return [
+      (workspace.F ?? 0) + sent[s][F] + staged[s][F] + received(forward[s], "F"),
+      (workspace.I ?? 0) + sent[s][I] + staged[s][I] + arriving - (sharedBy(forward[s])?.reused ?? 0),
+      workspace.W ?? 0,
+      (workspace.B ?? 0) + sent[s][B] + staged[s][B] + arriving,
+    ];
+  });
   const joins = models.map((model, s) => {
     const { activations, derivatives, released = 0, whole = activations } = model, [, i, w, b] = time[s];
     const [, ofI, ofW, ofB] = workspace[s];

@@ -6,7 +6,7 @@ import { UserError } from "../../../errors.ts";
 import type { Mpi } from "./library.ts";
 import { loadMpi } from "./library.ts";
 import { installedMpi } from "./installed.ts";
-import { type Launcher, launcherOf } from "./launcher.ts";
+import { isCutOff, type Launcher, launcherOf } from "./launcher.ts";
 import { createMail, type Mail } from "./mail.ts";
 
 /** What the processes of a job tell each other when they have joined it. */
@@ -55,6 +55,12 @@ async function join(): Promise<Job> {
   if (!launcher) {
     throw new UserError(
       "MPI: no launcher has started this process: start as many as there are ranks, with mpirun -n 2 and what you have just run",
+    );
+  }
+  if (isCutOff()) {
+    throw new UserError(
+      `MPI: this process is a child of the one that ${launcher.name} has started, and cut off from it: let it start this program ` +
+        "itself, or use Open MPI, which children can join",
     );
   }
   const mpi = await loadMpi(launcher, process.env.TWOBP_MPI || undefined, installedMpi());

@@ -1,4 +1,5 @@
 /** What the launcher of an MPI job has told this process, by environment variables. */
+import { readFileSync, readlinkSync } from "node:fs";
 import process from "node:process";
 import type { Kind } from "./abi.ts";
 
@@ -32,6 +33,27 @@ export function launcherOf(environment: Environment = process.env): Launcher | u
   if (slurm && !(pmi && "PMI_FD" in environment)) return { name: "srun", ...slurm };
   if (pmi) return { name: "MPICH's mpiexec", kind: "MPICH", ...pmi };
   return undefined;
+}
+
+/**
+ * Whether this process has not inherited the connection by which MPICH's launcher talks to what it starts: it is a child of that, as a
+ * kernel is of Jupyter. Without it MPI would wait for ever. Known on Linux alone.
+ */
+export function isCutOff(environment: Environment = process.env): boolean {
+  const { PMI_FD } = environment;
+  if (process.platform !== "linux" || !/^\d+$/.test(PMI_FD ?? "")) return false;
+  const socketOf = (pid: number | string) => orElse(() => readlinkSync(`/proc/${pid}/fd/${PMI_FD}`), "");
+  const own = socketOf("self"), above = orElse(() => readFileSync(`/proc/${process.ppid}/environ`, "utf8"), "");
+  // What is there may be a socket of the runtime itself; one that is inherited is the parent's too.
+  return !own.startsWith("socket:") || above.split("\0").includes(`PMI_FD=${PMI_FD}`) && socketOf(process.ppid) !== own;
+}
+
+function orElse<T>(read: () => T, otherwise: T): T {
+  try {
+    return read();
+  } catch {
+    return otherwise;
+  }
 }
 
 /** Whether this process is one of several, as its launcher says. */
