@@ -11,6 +11,7 @@ import * as flag from "../lib/cli/flags.ts";
 import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
+import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
 import { clock, inTurns, steppedTraining, type Stepper, type TimedStep } from "./in_turns.ts";
@@ -23,6 +24,7 @@ interface Options {
   samples: number;
   repeats: number;
   seed: number;
+  quietCheck?: boolean;
   json?: string;
 }
 
@@ -39,6 +41,7 @@ export const loop = new Command("loop")
   .addOption(flag.samples(1))
   .addOption(flag.repeats("pairs of updates", 300))
   .addOption(flag.seed())
+  .addOption(flag.quietCheck())
   .addOption(flag.json())
   .action(run);
 
@@ -50,6 +53,7 @@ async function run(options: Options): Promise<void> {
   partition(model, schedule.placement); // explains too many stages
   const inBatch = samples * sizesOf(schedule).microbatches, steps = warmUp + repeats;
   const learningRate = constantRate(), clip = 1;
+  const noise = await quietCheck(options, out.say);
   const bar = progress(steps, "updates of each");
   const report = await withDevices(schedule.actions.length, { virtual, say: out.say }, async (set) => {
     const make = () => createPipeline(set, model, { optimizer: adamw(), placement: schedule.placement, seed });
@@ -106,7 +110,7 @@ async function run(options: Options): Promise<void> {
   );
   out.say(line("Time of an update", report.ms));
   out.say(line("Processor time of an update", report.cpuMs));
-  await out.results("bench", { title: "train() over pipeline.step() in a loop", report, sections: () => [] });
+  await out.results("bench", { title: "train() over pipeline.step() in a loop", report, ...noise, sections: () => [] });
 }
 
 /** A time of both ways. */

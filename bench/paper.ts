@@ -36,6 +36,7 @@ import { paperSchedules, type PolicyText } from "twobp/schedules";
 import * as flag from "../lib/cli/flags.ts";
 import { bytes, integer, listOf, main, oneOf, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
+import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { sourceFor } from "./data.ts";
 
 /** Which of the sizes of a model are looked at. */
@@ -63,6 +64,7 @@ interface Options {
   repeats?: number;
   memory?: number;
   seed: number;
+  quietCheck?: boolean;
   out?: string;
   json?: string;
   html?: string;
@@ -119,6 +121,7 @@ export const paper = new Command("paper")
     bytes,
   ))
   .addOption(flag.seed())
+  .addOption(flag.quietCheck())
   .addOption(flag.json())
   .addOption(flag.html())
   .addOption(flag.out())
@@ -129,6 +132,7 @@ async function run(options: Options): Promise<void> {
   const { say } = out;
   const { models, minutes, size, virtual, seed, memory, ranks, ...flags } = options;
   const { parts, devices, schedules, policies, stall, steps, repeats } = flags;
+  const noise = await quietCheck(options, say);
   const results: PaperModelReport[] = [];
   const start = performance.now(), all = minutes * 60_000;
   for (const [at, name] of models.entries()) {
@@ -154,7 +158,8 @@ async function run(options: Options): Promise<void> {
   }
   say(paperCitation);
   const report: PaperReport = { schema: 1, models: results };
-  await out.results("bench", { title: "The 2BP paper, measured", report, sections: () => paperSections(report) });
+  const sections = () => paperSections(report);
+  await out.results("bench", { title: "The 2BP paper, measured", report, ...noise, sections });
 }
 
 async function open(count: number, virtual: boolean | undefined, notices: Set<string>): Promise<DeviceSet> {

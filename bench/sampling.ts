@@ -11,6 +11,7 @@ import { partition } from "twobp/runtime";
 import * as flag from "../lib/cli/flags.ts";
 import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
+import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { sourceFor } from "./data.ts";
 import { withLength } from "./with_length.ts";
@@ -23,6 +24,7 @@ interface Options {
   virtual?: boolean;
   repeats: number;
   seed: number;
+  quietCheck?: boolean;
   json?: string;
   html?: string;
   out?: string;
@@ -62,6 +64,7 @@ export const sampling = new Command("sampling")
   .addOption(flag.virtual("run all ranks on one device, in turn"))
   .addOption(flag.repeats("rounds", 15))
   .addOption(flag.seed())
+  .addOption(flag.quietCheck())
   .addOption(flag.json())
   .addOption(flag.html())
   .addOption(flag.out())
@@ -79,6 +82,7 @@ async function run(options: Options): Promise<void> {
   const { inputs } = await sourceFor(model, undefined, seed).source.next(1);
   const tokens = Array.from(inputs as Uint32Array);
   const schedule = generate("naive", { devices, microbatches: 1 });
+  const noise = await quietCheck(options, out.say);
   const bar = progress((repeats + 1) * positions.length, "pairs");
   const report = await withDevices(devices, { virtual, say: out.say }, async (set) => {
     const make = (model: Model) => createPipeline(set, model, { optimizer: sgd({ learningRate: 0 }), seed });
@@ -123,6 +127,7 @@ async function run(options: Options): Promise<void> {
   await out.results("bench", {
     title: "Time of a token",
     report,
+    ...noise,
     sections: () => [{ heading: "Time of a token", text: about, table }],
   });
 }

@@ -23,6 +23,7 @@ import { integer, main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
+import { largestBuffer } from "../lib/gpu/pool.ts";
 import { sourceFor } from "./data.ts";
 
 /** The 2BP paper's case first, then smaller LLaMa-like models. */
@@ -149,7 +150,7 @@ async function largest(
   const { software, kind, subgroupSize, limit, shared } = await withDevices(most, { virtual, say: () => {} }, (set) => {
     const { software, kind, subgroupSize } = set.devices[0].gpu.info;
     const shared = software || set.mode === "virtual";
-    return Promise.resolve({ software, kind, subgroupSize, limit: largestBuffer(set), shared });
+    return Promise.resolve({ software, kind, subgroupSize, limit: largestBuffer(set.devices[0].gpu.device), shared });
   });
   if (!software && memory === undefined) {
     throw new UserError("WebGPU does not tell how much memory a GPU has: --model largest needs --memory");
@@ -184,11 +185,6 @@ async function largest(
   const { model, bytes: needed } = tried[tried.length - 1];
   say(`${model} fits: it takes ${gib(needed)} ${where}, there are ${gib(bytes)}.`);
   return model;
-}
-
-function largestBuffer({ devices }: DeviceSet): number {
-  const { maxBufferSize, maxStorageBufferBindingSize } = devices[0].gpu.device.limits;
-  return Math.min(maxBufferSize, maxStorageBufferBindingSize);
 }
 
 const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;

@@ -15,6 +15,7 @@ import { loadPairs } from "../lib/cli/load_schedule.ts";
 import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { heldOutBatches, openTrainingData, type TrainingData } from "../lib/cli/training_data.ts";
+import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
 import { checkPrompt } from "../lib/runtime/generate.ts";
 import { heldOutLoss } from "../lib/training/evaluation.ts";
@@ -40,6 +41,7 @@ interface Options {
   evalEvery: number;
   prompt: string;
   seed: number;
+  quietCheck?: boolean;
   json?: string;
   html?: string;
   out?: string;
@@ -68,6 +70,7 @@ export const training = new Command("training")
   .option("--eval-every <k>", "evaluate after so many updates and at the end", integer(1, 1e9), 100)
   .option("--prompt <text>", "what the texts begin with that the model makes in the end", "The ")
   .addOption(flag.seed())
+  .addOption(flag.quietCheck())
   .addOption(flag.json())
   .addOption(flag.html())
   .addOption(flag.out())
@@ -85,6 +88,7 @@ async function run(options: Options): Promise<void> {
   const pairs = await pairsOf(data);
   const batches = await heldOutBatches(data, evaluated, inBatch);
   const all = await heldOutBatches(data, Math.max(1, Math.floor(pairs.heldOut / (inBatch * length))), inBatch);
+  const noise = await quietCheck(options, out.say);
   const bar = progress(steps, "updates of each");
 
   const measured = await withDevices(base.actions.length, { virtual, say: out.say }, async (set) => {
@@ -160,6 +164,7 @@ async function run(options: Options): Promise<void> {
   await out.results("bench", {
     title: "A training without and with 2BP",
     report,
+    ...noise,
     sections: () => trainingComparisonSections(report),
   });
 }

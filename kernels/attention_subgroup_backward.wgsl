@@ -62,7 +62,7 @@ fn means_of(start: u32, position: u32) -> vec4f {
 fn queries(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = group.x * ROWS;
   let head = group.y;
-  let sequence = group.z;
+  let sequence = p.sequence + group.z;
   let kvHeads = p.heads / p.members;
   let stride = (p.heads + 2u * kvHeads) * p.size;
   let rowLength = p.heads * p.size;
@@ -176,7 +176,7 @@ fn gradient_of_keys(probability: mat4x4f, dp: mat4x4f, key: u32, four: Four) -> 
 fn keys(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = group.x * ROWS;
   let head = group.y;
-  let sequence = group.z;
+  let sequence = p.sequence + group.z;
   let kvHeads = p.heads / p.members;
   let stride = (p.heads + 2u * kvHeads) * p.size;
   let rowLength = p.heads * p.size;

@@ -26,7 +26,7 @@ alias T3 = f32;
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = group.x * ROWS;
   let head = group.y;
-  let sequence = group.z;
+  let sequence = p.sequence + group.z;
   let kvHeads = p.heads / p.members;
   let stride = (p.heads + 2u * kvHeads) * p.size;
   let qBase = sequence * p.length * stride + head * p.size;

@@ -43,7 +43,7 @@ fn store(sums: ptr<function, array<mat4x4f, BLOCKS>>, start: u32, stride: u32, r
 fn queries(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = group.x * ROWS;
   let head = group.y;
-  let sequence = group.z;
+  let sequence = p.sequence + group.z;
   let kvHeads = p.heads / p.members;
   let stride = (p.heads + 2u * kvHeads) * p.size;
   let rowLength = p.heads * p.size;
@@ -86,7 +86,7 @@ fn queries(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 fn keys(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = group.x * ROWS;
   let head = group.y;
-  let sequence = group.z;
+  let sequence = p.sequence + group.z;
   let kvHeads = p.heads / p.members;
   let stride = (p.heads + 2u * kvHeads) * p.size;
   let rowLength = p.heads * p.size;

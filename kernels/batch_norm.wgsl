@@ -68,8 +68,8 @@ fn moments${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroup
 @group(0) @binding(6) var<storage, read> squares_in: array<f32>; // [blocks, width]
 
 @compute @workgroup_size(WORKGROUP)
-fn statistics(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
+fn statistics(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let column = id.x + id.y * n.x * WORKGROUP;
   if (column >= p.width) { return; }
   var mean = means_in[column];
   var square = squares_in[column];
@@ -93,9 +93,10 @@ fn statistics(@builtin(global_invocation_id) id: vec3u) {
 @group(0) @binding(2) var<storage, read> variance: array<f32>; // [width]
 
 @compute @workgroup_size(WORKGROUP)
-fn running(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= p.width) { return; }
-  running_rstd[id.x] = reciprocal_deviation(variance[id.x], p.epsilon);
+fn running(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let column = id.x + id.y * n.x * WORKGROUP;
+  if (column >= p.width) { return; }
+  running_rstd[column] = reciprocal_deviation(variance[column], p.epsilon);
 }
 
 // y from x.
@@ -168,8 +169,8 @@ fn products${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgrou
 @group(0) @binding(4) var<storage, read> biases_in: array<f32>; // [blocks, width]
 
 @compute @workgroup_size(WORKGROUP)
-fn gather(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
+fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let column = id.x + id.y * n.x * WORKGROUP;
   if (column >= p.width) { return; }
   var gain = 0.0;
   var bias = 0.0;

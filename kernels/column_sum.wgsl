@@ -21,22 +21,23 @@ const WORKGROUP = 64u;
 
 // One invocation a column, or four, and block.
 @compute @workgroup_size(WORKGROUP)
-fn sum${_4}(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= p.width) { return; }
+fn sum${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let at = id.x + id.y * n.x * WORKGROUP;
+  let column = at % p.width;
+  let first = at / p.width * p.block;
+  if (first >= p.rows) { return; }
   var total = ${zero};
-  let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) { total += ${V}(x${_4}[row * p.width + column]); }
-  let i = id.y * p.width + column;
-  if (p.accumulate != 0u) { total += partials${_4}[i]; }
-  partials${_4}[i] = total;
+  let end = min(p.rows, first + p.block);
+  for (var row = first; row < end; row++) { total += ${V}(x${_4}[row * p.width + column]); }
+  if (p.accumulate != 0u) { total += partials${_4}[at]; }
+  partials${_4}[at] = total;
 }
 #end
 
 // The blocks' sums, added to what is there; here `rows` counts blocks.
 @compute @workgroup_size(WORKGROUP)
-fn gather(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
+fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let column = id.x + id.y * n.x * WORKGROUP;
   if (column >= p.width) { return; }
   var total = partials[column];
   for (var row = 0u; row < p.rows; row++) { total += f32(x[row * p.width + column]); }

@@ -24,20 +24,21 @@ const WORKGROUP = 64u;
 
 // One invocation a column, or four, and block.
 @compute @workgroup_size(WORKGROUP)
-fn sums${_4}(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= p.width) { return; }
+fn sums${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let at = id.x + id.y * n.x * WORKGROUP;
+  let column = at % p.width;
+  let first = at / p.width * p.block;
+  if (first >= p.rows) { return; }
   var gain = ${zero};
   var bias = ${zero};
-  let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) {
+  let end = min(p.rows, first + p.block);
+  for (var row = first; row < end; row++) {
     let i = row * p.width + column;
     let slope = ${V}(dy${_4}[i]);
     bias += slope;
     gain += slope * (${V}(x${_4}[i]) - statistics[row].x) * statistics[row].y;
   }
-  let i = id.y * p.width + column;
-  gains${_4}[i] = gain;
-  biases${_4}[i] = bias;
+  gains${_4}[at] = gain;
+  biases${_4}[at] = bias;
 }
 #end

@@ -23,15 +23,17 @@ const WORKGROUP = 64u;
 
 // One invocation a column, or four, and block.
 @compute @workgroup_size(WORKGROUP)
-fn sums${_4}(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= p.width) { return; }
+fn sums${_4}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+  let at = id.x + id.y * n.x * WORKGROUP;
+  let column = at % p.width;
+  let first = at / p.width * p.block;
+  if (first >= p.rows) { return; }
   var sum = ${zero};
-  let end = min(p.rows, (id.y + 1u) * p.block);
-  for (var row = id.y * p.block; row < end; row++) {
+  let end = min(p.rows, first + p.block);
+  for (var row = first; row < end; row++) {
     let i = row * p.width + column;
     sum += ${V}(dy${_4}[i]) * ${V}(x${_4}[i]) * rstd[row];
   }
-  partials${_4}[id.y * p.width + column] = sum;
+  partials${_4}[at] = sum;
 }
 #end

@@ -13,6 +13,7 @@ struct Parameters {
   threshold: u32, // the rest is of dropout, see dropout.wgsl
   keep: f32,
   salt: u32,
+  sequence: u32, // that of the grid's first layer
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;

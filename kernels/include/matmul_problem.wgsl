@@ -17,6 +17,7 @@ struct Parameters {
   b: Matrices,
   scale: f32,
   accumulate: u32,
+  first: u32, // of all matrices along the batch axes, that of the grid's first layer
 }
 
 alias T1 = f32;
@@ -24,7 +25,8 @@ alias T2 = f32;
 alias T3 = f32;
 @group(0) @binding(0) var<uniform> p: Parameters;
 
-// Where the matrices of number z along the batch axes start.
+// Where the matrices of the grid's layer z start.
 fn start(x: Matrices, z: u32) -> u32 {
-  return x.offset + z / p.batch1 * x.stride0 + z % p.batch1 * x.stride1;
+  let number = p.first + z; // along the batch axes
+  return x.offset + number / p.batch1 * x.stride0 + number % p.batch1 * x.stride1;
 }

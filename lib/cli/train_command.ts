@@ -119,7 +119,6 @@ async function run(flags: TrainFlags): Promise<void> {
       out.say(tableText(partitionTable(model, parts)));
       out.say(`Data: ${data.name}.`);
       await expectFits(training, set);
-      const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? countDevices(set) : 1);
       const { optimizer } = training, { placement } = schedule;
       const { seed, precision, recompute, sums, budget, shardOptimizer } = flags;
       const pipeline = createPipeline(set, model, {
@@ -127,6 +126,7 @@ async function run(flags: TrainFlags): Promise<void> {
         ...budget === undefined ? {} : { budget },
       });
       try {
+        const gflops = (await measurePeak(set.devices[0])).gflops * (set.mode === "real" ? countDevices(set) : 1);
         if (flags.from !== undefined) loadWeights(pipeline, flags.from);
         const stop = new AbortController();
         let code = 0;

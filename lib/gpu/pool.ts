@@ -68,6 +68,14 @@ export const keptSteps = 64;
 
 let nextId = 1;
 
+/** The most bytes of a buffer, whatever a device allows: kernels count elements in u32, and have to go a little beyond the last. */
+const mostIndexed = 2 ** 32;
+
+/** The most bytes that one buffer of a device may have to be bound as a whole. */
+export function largestBuffer({ limits }: GPUDevice): number {
+  return Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize, mostIndexed);
+}
+
 /**
  * A pool that keeps free buffers by exact size (rounded up to 256 bytes) and gives out the oldest: a step that allocates in
  * the same order as the one before gets the same buffers, so that its bind groups are found again. (Last in, first out,
@@ -90,7 +98,7 @@ export function createPool(
   const sharers = new Set<() => void>();
   let step = 0;
   let budget: number | undefined;
-  const limit = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize);
+  const limit = largestBuffer(device);
   let slack = 0;
 
   function giveBack(storage: Storage) {

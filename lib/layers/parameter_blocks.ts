@@ -1,5 +1,7 @@
 /** The parameters of a stage in memory: side by side, so that one kernel takes them all. */
+import { UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
+import { largestBuffer } from "../gpu/pool.ts";
 import { alignment } from "../memory.ts";
 import { scale } from "../ops/elementwise.ts";
 import { generator } from "../random.ts";
@@ -75,6 +77,8 @@ export function parameterAt({ parameters, starts }: ParameterBlock, index: numbe
  * With `dtype` "f16" kernels read an f16 copy, which counts as parameters; the f32 masters count as optimizer then, whose
  * memory they are, as with ZeRO (Rajbhandari et al., arXiv 1910.02054, section 3.1). Gains and biases are copied like
  * the rest: f16 holds them as exactly as it holds the activations that they meet.
+ *
+ * @throws {UserError} Where a single parameter takes more than the device's largest binding.
  */
 export function placeParameters(
   parameters: readonly Parameter[],
@@ -100,7 +104,7 @@ export function placeFrozen(
   options: PlaceOptions = {},
 ): FrozenBlock[] {
   const { dtype = "f32" } = options;
-  return inBindings(parameters, device, dtype).map((block) => {
+  return inBindings(parameters, device, dtype, bytesOf([1], dtype)).map((block) => {
     const starts = startsOf(block, dtype);
     const values = empty(device, [starts[block.length]], "parameters", dtype);
     if (!device.gpu.info.dry) writeArray(values, initialValues(block, starts, options));
@@ -118,14 +122,26 @@ export function placeFrozen(
   });
 }
 
-/** The blocks that parameters make, matrices first: each no longer than what the device can bind. */
-function inBindings(parameters: readonly Parameter[], device: Device, dtype: DType): Parameter[][] {
-  const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.device.limits;
-  const most = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / alignment) * alignment;
+/** The blocks that parameters make, matrices first: each no longer than what the device can bind, of elements of so many bytes. */
+function inBindings(
+  parameters: readonly Parameter[],
+  device: Device,
+  dtype: DType,
+  elementBytes = 4, // masters and gradients are f32
+): Parameter[][] {
+  const limit = largestBuffer(device.gpu.device), most = Math.floor(limit / alignment) * alignment;
   const blocks: Parameter[][] = [];
   let bytes = Infinity;
   for (const parameter of [...parameters.filter(isMatrix), ...parameters.filter((each) => !isMatrix(each))]) {
-    const more = 4 * padded(parameter, dtype);
+    const more = elementBytes * padded(parameter, dtype);
+    if (more > most) {
+      const { name, shape } = parameter;
+      throw new UserError(
+        `The model does not fit: ${device.place} (${device.gpu.info.name}) allows ${limit} bytes in one buffer, and the ` +
+          `parameter "${name}" [${shape.join(", ")}] takes ${more}; give it fewer rows or columns, as by a smaller ` +
+          `vocabulary or width`,
+      );
+    }
     if (bytes + more > most) {
       blocks.push([]);
       bytes = 0;

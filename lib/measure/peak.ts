@@ -1,6 +1,7 @@
 /** The best a device does: arithmetic without memory, and memory without arithmetic. What kernels are held against. */
 import type { Device } from "../gpu/device.ts";
 import { kernel } from "../gpu/kernel.ts";
+import { largestBuffer } from "../gpu/pool.ts";
 import { fill, strides } from "../ops/elementwise.ts";
 import { empty, release } from "../tensor.ts";
 import { type Patience, race } from "./stopwatch.ts";
@@ -9,7 +10,7 @@ import { type Patience, race } from "./stopwatch.ts";
 export interface Peak {
   /** f32 multiply-adds in registers, 10^9 floating-point operations a second. Matrix units are another thing. */
   readonly gflops: number;
-  /** A copy of 64 MiB, 10^9 bytes a second, read and written. */
+  /** A copy of 64 MiB, or of the largest buffer where that is less, 10^9 bytes a second, read and written. */
   readonly gigabytes: number;
 }
 
@@ -21,7 +22,7 @@ const copy = kernel("peak", "copy");
 export async function measurePeak(device: Device, patience?: Patience): Promise<Peak> {
   const { software } = device.gpu.info;
   const groups = software ? 64 : 8192, steps = 1024;
-  const bytes = 64 * 2 ** 20;
+  const bytes = Math.floor(Math.min(64 * 2 ** 20, largestBuffer(device.gpu.device)) / 16) * 16;
   const sums = empty(device, [groups * 64 * 4], "workspace");
   const from = empty(device, [bytes / 4], "workspace");
   const to = empty(device, [bytes / 4], "workspace");

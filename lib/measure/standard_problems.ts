@@ -79,18 +79,24 @@ const small: Sizes = {
   ...{ images: 1, pixels: 8, channels: 16, scanned: 1, tokens: 64, inner: 64, parameters: 2 ** 12 },
 };
 
+/** To be computed once, while most kernels need three workgroups or more: the fewest that two axes share. */
+const several: Sizes = {
+  ...{ side: 80, rows: 192, width: 576, words: 200, attended: 5, length: 64, heads: 4 },
+  ...{ images: 3, pixels: 8, channels: 144, scanned: 3, tokens: 64, inner: 144, parameters: 2 ** 12 },
+};
+
 /**
  * The standard problems for a device like this one, every operation at least once: of a size to be timed, or `small` ones to be
- * computed once. Activations and parameters are `dtype`; gradients of parameters, statistics and the like f32, as in training.
+ * computed once, or `several` of which most kernels need several workgroups. Activations and parameters are `dtype`; gradients of parameters, statistics and the like f32, as in training.
  */
 export function standardProblems(
   { info }: Gpu,
   dtype: DType = "f32",
-  size: "timed" | "small" = "timed",
+  size: "timed" | "small" | "several" = "timed",
 ): Promise<Observed[]> {
   const [device] = dryDevices(1, info);
   const make: Make = (shape, type = dtype) => empty(device, shape, "workspace", type);
-  const sizes = size === "small" ? small : timed[info.software ? "software" : "hardware"];
+  const sizes = size === "timed" ? timed[info.software ? "software" : "hardware"] : { small, several }[size];
   return observeProblems(device.gpu, () => {
     products(make, sizes);
     rows(make, sizes);

@@ -10,6 +10,7 @@ import { empty, release, type Tensor } from "../tensor.ts";
 import type { AttentionMasks, AttentionShape, AttentionWay } from "./attention_shape.ts";
 import { dropParameters } from "./dropout.ts";
 import { lanes } from "./elementwise.ts";
+import { inLayers } from "./variants.ts";
 
 /** Registers and shuffles, no workgroup memory: for software Vulkan. */
 export const fusedSubgroup = fused({
@@ -60,12 +61,12 @@ function fused({ file, supports, constants, rows }: Kernels): AttentionWay {
 
     forward(out, logs, qkv, shape, masks) {
       const { sequences, length, heads } = shape;
-      out.device.dispatch(
-        compiled(out.device.gpu.info, file, "forward", shape, masks),
-        parametersOf(shape, masks),
-        [out, logs, qkv, ...sides(masks, qkv)],
-        [Math.ceil(length / rows), heads, sequences],
-      );
+      const kernel = compiled(out.device.gpu.info, file, "forward", shape, masks);
+      const views = [out, logs, qkv, ...sides(masks, qkv)];
+      inLayers(sequences, (sequence, layers) => {
+        const parameters = { ...parametersOf(shape, masks), sequence };
+        out.device.dispatch(kernel, parameters, views, [Math.ceil(length / rows), heads, layers]);
+      });
     },
 
     backward(dqkv, dout, out, qkv, logs, shape, masks) {
@@ -74,12 +75,11 @@ function fused({ file, supports, constants, rows }: Kernels): AttentionWay {
       dotRows(means, out, dout, shape);
       const views = [dqkv, qkv, dout, logs, means, ...sides(masks, qkv)];
       for (const [entry, count] of [["queries", heads], ["keys", kvHeads]] as const) {
-        dqkv.device.dispatch(
-          compiled(dqkv.device.gpu.info, `${file}_backward`, entry, shape, masks),
-          parametersOf(shape, masks),
-          views,
-          [Math.ceil(length / rows), count, sequences],
-        );
+        const kernel = compiled(dqkv.device.gpu.info, `${file}_backward`, entry, shape, masks);
+        inLayers(sequences, (sequence, layers) => {
+          const parameters = { ...parametersOf(shape, masks), sequence };
+          dqkv.device.dispatch(kernel, parameters, views, [Math.ceil(length / rows), count, layers]);
+        });
       }
       release(means);
     },

@@ -67,7 +67,7 @@ const columnSumRows = rowOperation<[dbias: Tensor, dy: Tensor]>({
   record(variant, dbias, dy) {
     const rows = rowsOf(dy), width = widthOf(dy);
     const { device } = dy;
-    // A GPU has far more invocations than a narrow tensor has columns: blocks of rows go side by side.
+    // A GPU has far more invocations than a narrow tensor has columns: blocks of rows go side by side, and one adds up their sums.
     const block = variant === "group" ? Math.max(blockRows, Math.ceil(rows / 65_535)) : rows;
     if (block >= rows) {
       const [entry, columns] = variant === "vec4" ? ["vec4", width / 4] as const : ["plain", width] as const;
@@ -77,8 +77,7 @@ const columnSumRows = rowOperation<[dbias: Tensor, dy: Tensor]>({
     }
     const blocks = Math.ceil(rows / block);
     const sums = empty(device, [blocks, width], "workspace");
-    const [columnGroups] = lanes(width);
-    device.dispatch(sumKernels.plain, { rows, width, block, accumulate: 0 }, [sums, dy], [columnGroups, blocks]);
+    device.dispatch(sumKernels.plain, { rows, width, block, accumulate: 0 }, [sums, dy], lanes(width * blocks));
     device.dispatch(sumKernels.gather, { rows: blocks, width, block: 0, accumulate: 0 }, [dbias, sums], lanes(width));
     release(sums); // reused at the earliest by a kernel recorded after these
   },

@@ -3,7 +3,7 @@ import { UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
-import { singleOperation, spread } from "./variants.ts";
+import { axis, singleOperation, spread } from "./variants.ts";
 
 /** Kernels by the elements that one step of an invocation takes. */
 type ByWidth = Record<1 | 4, Kernel>;
@@ -65,7 +65,10 @@ function check(operation: string, out: Tensor, ...operands: Tensor[]) {
   }
 }
 
-/** The grid for `count` invocations in workgroups of `size`, spread over two axes where one is too short (65,535). */
+/**
+ * The grid for `count` invocations in workgroups of `size`, spread over two axes where one is too short (65,535): an invocation's
+ * number is `id.x + id.y * num_workgroups.x * size`, and the last ones may be beyond `count`.
+ */
 export function lanes(count: number, size = 64): [number, number] {
   return spread(Math.ceil(count / size));
 }
@@ -75,5 +78,5 @@ export function lanes(count: number, size = 64): [number, number] {
  * gets few workgroups: starting one costs as much as 100 elements.
  */
 export function strides(device: Device, count: number): [number] {
-  return [Math.min(Math.ceil(count / 64), device.gpu.info.software ? 16 : 65_535)];
+  return [Math.min(Math.ceil(count / 64), device.gpu.info.software ? Math.min(16, axis.most) : axis.most)];
 }

@@ -94,10 +94,9 @@ const layerNormSumsRows = rowOperation<[dgain: Tensor, dbias: Tensor, dy: Tensor
     const { block, blocks } = sumBlocks(variant, rows);
     const partial = (whole: Tensor) => blocks === 1 ? whole : empty(device, [blocks, width], "workspace");
     const gains = partial(dgain), biases = partial(dbias);
-    const [columnGroups] = lanes(columns);
     const kernel = sums[variant === "vec4" ? "vec4" : "plain"];
     const views = [gains, biases, dy, x, statistics];
-    device.dispatch(kernel, { rows, width: columns, block }, views, [columnGroups, blocks]);
+    device.dispatch(kernel, { rows, width: columns, block }, views, lanes(columns * blocks));
     if (blocks === 1) return;
     columnTotals(dgain, gains);
     columnTotals(dbias, biases);

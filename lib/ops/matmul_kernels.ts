@@ -6,6 +6,7 @@ import type { Candidate } from "./choice.ts";
 import { lanes } from "./elementwise.ts";
 import { inFours, type Layout, type Problem } from "./matmul_problem.ts";
 import { splitCandidate } from "./matmul_split.ts";
+import { inLayers } from "./variants.ts";
 
 /** How many workgroups make one matrix of the result. */
 type GroupCount = (info: GpuInfo, problem: Problem) => number;
@@ -77,7 +78,13 @@ function candidate(
         variants.set(key, variant);
       }
       const [x, y] = lanes(groups(info, problem), 1);
-      device.dispatch(variant, parametersOf(problem), [out.tensor, a.tensor, b.tensor], [x, y, batch[0] * batch[1]]);
+      inLayers(batch[0] * batch[1], (first, layers) =>
+        device.dispatch(
+          variant,
+          { ...parametersOf(problem), first },
+          [out.tensor, a.tensor, b.tensor],
+          [x, y, layers],
+        ));
     },
   };
 }

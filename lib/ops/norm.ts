@@ -102,9 +102,8 @@ const rmsNormSumsRows = rowOperation<[dgain: Tensor, dy: Tensor, x: Tensor, rstd
     const columns = variant === "vec4" ? width / 4 : width;
     const { block, blocks } = sumBlocks(variant, rows);
     const partials = blocks === 1 ? dgain : empty(device, [blocks, width], "workspace");
-    const [columnGroups] = lanes(columns);
     const kernel = sums[variant === "vec4" ? "vec4" : "plain"];
-    device.dispatch(kernel, { rows, width: columns, block }, [partials, dy, x, rstd], [columnGroups, blocks]);
+    device.dispatch(kernel, { rows, width: columns, block }, [partials, dy, x, rstd], lanes(columns * blocks));
     if (blocks === 1) return;
     columnTotals(dgain, partials);
     release(partials); // reused at the earliest by a kernel recorded after these

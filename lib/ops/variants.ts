@@ -151,8 +151,16 @@ export function rowKernel(
   };
 }
 
-/** A grid of `groups` workgroups, over two axes where one is too short (65,535). */
+/** The most workgroups along an axis of a grid: what every WebGPU device allows. A test lowers it, so that small tensors need several axes. */
+export const axis = { most: 65_535 };
+
+/** A grid of `groups` workgroups, over two axes where one is too short (65,535). Its kernel counts `x + y * num_workgroups.x`. */
 export function spread(groups: number): [number, number] {
-  const y = Math.ceil(groups / 65_535);
+  const y = Math.ceil(groups / axis.most);
   return [Math.ceil(groups / y), y];
+}
+
+/** Calls `record` for so many layers of a grid, along z, as one dispatch may have, until all `count` have had their turn. */
+export function inLayers(count: number, record: (first: number, layers: number) => void): void {
+  for (let first = 0; first < count; first += axis.most) record(first, Math.min(axis.most, count - first));
 }

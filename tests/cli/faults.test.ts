@@ -51,6 +51,24 @@ test("train ends with one line and code 1 where a device fails in the middle, an
   for (const name of readdirSync(save)) assert.match(name, /^step-\d{6}$/);
 });
 
+test("train and bench end with code 2 and the parameter's name where a device cannot bind it, before anything runs", {
+  skip,
+}, async () => {
+  const text = join(root, "short.txt");
+  writeFileSync(text, "To be, or not to be\n".repeat(300));
+  const commands = [["lib/cli/train.ts", "--data", text, "--samples", "1", "--steps", "1"], [
+    ...["bench/main.ts", "throughput", "--repeats", "1", "--samples", "1", "--schedules", "1f1b-1"],
+  ]];
+  for (const command of commands) {
+    const { code, last } = await ended({ largestBuffer: 65_536 }, ...command);
+    assert.equal(code, 2, last);
+    assert.match(
+      last,
+      /^(train|bench): The model does not fit: Rank 0 \(.*\) allows 65536 bytes in one buffer, and the parameter "embedding\.weight" \[256, 128\] takes 131072; give it fewer/,
+    );
+  }
+});
+
 test(
   "bench throughput ends with one line and code 1, and doctor says what is wrong, where a device is lost",
   { skip },

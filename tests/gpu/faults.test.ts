@@ -137,7 +137,7 @@ test("a parameter that is larger than what a device binds is refused before anyt
     assert.throws(() => createPipeline(set, tinyModel(), { optimizer: adamw() }), {
       name: "UserError",
       message:
-        /^The model does not fit: Rank 1 \(.*\): \d+ bytes of parameters asked for in one buffer, where this device allows 1024; /,
+        /^The model does not fit: Rank 1 \(.*\) allows 1024 bytes in one buffer, and the parameter "[\w.]+" \[[\d, ]+\] takes \d+; give/,
     });
     assert.deepEqual(set.devices.map(({ ledger }) => ledger.total()), [0, 0]);
   } finally {
@@ -145,6 +145,24 @@ test("a parameter that is larger than what a device binds is refused before anyt
     inject();
   }
 });
+
+test(
+  "a buffer of more bytes than kernels can index is refused, whatever the device allows",
+  { skip: own },
+  async () => {
+    inject({ largestBuffer: 2 ** 40 });
+    const set = await openDevices(1), [device] = set.devices;
+    try {
+      assert.throws(() => empty(device, [2 ** 15, 2 ** 15 + 1], "activations"), {
+        message: /: 4295098368 bytes of activations asked for in one buffer, where this device allows 4294967296; /,
+      });
+      assert.equal(device.ledger.total(), 0);
+    } finally {
+      set.close();
+      inject();
+    }
+  },
+);
 
 test(
   "more workgroups along an axis than a device allows are refused with kernel and numbers, and nothing is recorded",

@@ -10,10 +10,10 @@ after(close);
 
 const window = "inHeight inWidth outHeight outWidth size stride padding";
 const columns = "rows width block";
-const attention = "length heads members size causal padded scale:f threshold keep:f salt";
+const attention = "length heads members size causal padded scale:f threshold keep:f salt sequence";
 const matmul =
   "m n k batch1 out.rowStride out.offset out.stride0 out.stride1 a.rowStride a.offset a.stride0 a.stride1 " +
-  "b.rowStride b.offset b.stride0 b.stride1 scale:f accumulate";
+  "b.rowStride b.offset b.stride0 b.stride1 scale:f accumulate first";
 const scan = "sequences length channels projectionStride gateStride";
 
 /** The words of every kernel's uniform block in their order: u32, or f32 where it says :f. */
