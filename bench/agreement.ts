@@ -75,7 +75,7 @@ export const agreement = new Command("agreement")
       listOf(),
     ).default([...scheduleNames], "all"),
   )
-  .addOption(flag.repeats("rounds", 9))
+  .addOption(flag.repeats("rounds", 7))
   .addOption(flag.samples(2))
   .option(
     "--keep",
@@ -86,6 +86,18 @@ export const agreement = new Command("agreement")
   .addOption(flag.html())
   .addOption(flag.out())
   .action(run);
+
+/**
+ * The pairs that the model has enough layers for, where all schedules are asked for; else they must have.
+ *
+ * @throws {UserError} Explains too many stages.
+ */
+function fitting(model: Model, pairs: readonly SchedulePair[], isAll: boolean): readonly SchedulePair[] {
+  const fit = pairs.filter(({ base: { placement } }) => placement.length <= model.layers.length);
+  const needed = isAll && fit.length > 0 ? fit : pairs;
+  for (const { base: { placement } } of needed) partition(model, placement.length);
+  return needed;
+}
 
 /** So many ranks, and whether real ones are among them. */
 interface Part {
@@ -109,14 +121,11 @@ async function run(options: Options): Promise<void> {
   const out = openOutputs(options);
   const { say } = out;
   const { model: names, schedules, repeats, keep } = options;
-  if (keep && (schedules.length !== scheduleNames.length || schedules.some((name, at) => name !== scheduleNames[at]))) {
-    throw new UserError("--keep keeps what all schedules give: leave --schedules out");
-  }
+  const isAll = schedules.length === scheduleNames.length && schedules.every((name, at) => name === scheduleNames[at]);
+  if (keep && !isAll) throw new UserError("--keep keeps what all schedules give: leave --schedules out");
   const models = names.map((name) => createModel(name));
   const parts = partsOf(options).map((part) => ({ ...part, pairs: loadPairs(schedules, part.devices, part.devices) }));
-  for (const { pairs } of parts) {
-    for (const model of models) for (const { base } of pairs) partition(model, base.placement.length); // explains too many stages
-  }
+  for (const { pairs } of parts) for (const model of models) fitting(model, pairs, isAll);
   const noise = await quietCheck(options, say);
   const runs: AgreementReport[] = [], alone: ThroughputReport[] = [], kinds: Kind[] = [];
   /** Enters what a run says of predictions. */
@@ -130,11 +139,16 @@ async function run(options: Options): Promise<void> {
     if (keep) keepRun({ mode, devices, adapter }, made, noise);
   };
   let done = 0, isJob = false;
-  for (const { devices, virtual, pairs } of parts) {
+  for (const { devices, virtual, pairs: all } of parts) {
     if (isJob) break; // its other processes have no part in what is virtual
     const measure = async (model: Model, real: DeviceSet | undefined, simulated: DeviceSet | undefined) => {
+      const pairs = fitting(model, all, isAll);
       const what = real ? `${devices} real and ${devices} virtual devices` : `${devices} virtual devices`;
       say(`${++done} of ${parts.length * models.length}: ${model.name} on ${what}`);
+      if (pairs.length < all.length) {
+        const names = all.filter((pair) => !pairs.includes(pair)).map(({ base }) => base.name).join(", ");
+        say(`Left out, as it has ${model.layers.length} layers, and they more stages: ${names}.`);
+      }
       const bar = progress((real ? 2 : 1) * countSteps({ pairs, repeats }));
       const onStep = (loss: number) => bar.step(`loss ${loss.toFixed(3)}`);
       const report = await measured(model, real, simulated, pairs, options, onStep).finally(bar.done);

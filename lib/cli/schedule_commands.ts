@@ -10,6 +10,7 @@ import { UserError } from "../errors.ts";
 import { ganttText } from "../report/gantt_text.ts";
 import { progress, type ProgressLine } from "../report/progress.ts";
 import {
+  clusterErrorText,
   criticalPathText,
   type Priced,
   priceOf,
@@ -335,10 +336,11 @@ async function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: (
     }
   }
   say();
+  if (flags.cluster) out.say(clusterErrorText());
   if (flags.csv || flags.out) warnOfOwnCells(schedule);
   await out.results("schedule", {
     title: `${title(rows[0].schedule)} (simulated)`,
-    report: scheduleJson(last),
+    report: { ...scheduleJson(last), ...(flags.cluster && { errorBar: null }) },
     sections: () => scheduleSections(rows, memory),
     csv: () => toCsv(schedule, { transfers: flags.transfers }),
     trace: () => {

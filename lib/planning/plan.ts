@@ -222,6 +222,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
     recompute,
     sums,
     makespan,
+    times: cluster ? "cluster" : "counted",
     peak,
     unlimited: { schedule: first, makespan: shortest, peak: most },
     replicas,

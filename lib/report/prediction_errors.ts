@@ -1,5 +1,6 @@
 /** How far predictions are off: as a bar in a cell, as tables, and in a sentence. */
-import { errorBar, type PredictedOn } from "../measure/error_bar.ts";
+import type { Gain } from "../measure/gain.ts";
+import { keptErrors } from "../measure/kept_errors.ts";
 import { errorsOf, type KeptErrors, type PredictedRun, type PredictionErrors } from "../measure/prediction_errors.ts";
 import type { Table } from "./html.ts";
 
@@ -9,17 +10,23 @@ export function barText(prediction: number, within: number | undefined, digits =
   return `${prediction.toFixed(digits)}${within === undefined ? "" : ` +- ${within.toFixed(digits)}`}`;
 }
 
-/** What `+-` means behind the predictions of a run, or that nothing is known of such devices. */
-export function barNote(on: PredictedOn): string {
-  return errorBar(1, "gain", on) === undefined
-    ? `How far predictions may be off on these devices is not known: ${unknown(on)}.`
-    : "+-: 95 of 100 predictions that bench agreement keeps of such devices were off by no larger share.";
+/** What `+-` behind predictions means, and that nothing is known of those without, a sentence each; nothing where nothing is predicted. */
+export function barNotes(gains: readonly Pick<Gain, "predicted" | "predictedWithin">[]): string[] {
+  const predicted = gains.filter((each) => !Number.isNaN(each.predicted));
+  const notes: string[] = [];
+  if (predicted.some(({ predictedWithin }) => predictedWithin !== undefined)) {
+    notes.push("+-: 95 of 100 kept predictions of such devices were off by no larger share (bench agreement).");
+  }
+  if (predicted.some(({ predictedWithin }) => predictedWithin === undefined)) {
+    notes.push(`Without +-: how far such a prediction may be off is not known; ${keptText()}.`);
+  }
+  return notes;
 }
 
-function unknown({ replicas = 1, precision = "f32" }: PredictedOn): string {
-  if (replicas !== 1) return "the kept errors are of one replica";
-  if (precision !== "f32") return "the kept errors are of f32";
-  return "bench agreement keeps errors of other drivers or other numbers of devices";
+/** What the kept errors are of, in a clause. */
+export function keptText(): string {
+  const kinds = keptErrors.map(({ devices, mode, driver }) => `${devices} ${mode} devices of ${driver}`);
+  return kinds.length > 0 ? `errors are kept of ${kinds.join(", ")}, in f32, without replicas` : "no errors are kept";
 }
 
 /** Of each schedule what predictions are off, in percent: the step, the step with 2BP, the gain, by model. */

@@ -3,6 +3,7 @@ import type { Mode } from "../../gpu/devices.ts";
 import type { Precision } from "../../runtime/pipeline.ts";
 import type { AblationReport } from "../ablation/measure.ts";
 import type { Epoch } from "./epoch.ts";
+import type { Gain } from "../gain.ts";
 import type { PaperPeaks } from "./memory.ts";
 import type { SizeChoice } from "./size.ts";
 import type { ClosedForm } from "../scaling.ts";
@@ -26,6 +27,8 @@ export interface PaperScalingRow {
   readonly pairs?: number;
   /** Simulated from the costs measured in the same run. */
   readonly predicted?: number;
+  /** As in {@link Gain}. */
+  readonly predictedWithin?: number;
   /** What theory says for equal costs. */
   readonly closedForm?: ClosedForm;
   /** Why nothing was run: the model has too few layers, or memory or time were too short. */
