@@ -112,7 +112,6 @@ export type { SizeChoice, SizeTrial } from "./paper/size.ts";
 export { fewestPairs } from "./paper/times.ts";
 export {
   driverOf,
-  errorsOf,
   type ErrorSummary,
   type KeptErrors,
   type PredictedRow,

@@ -4,8 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { keepRun, keptName, keptPlaces, readFolder, tableModule } from "../../bench/kept_agreement.ts";
+import { errorBar } from "../../lib/measure/error_bar.ts";
 import { keptErrors } from "../../lib/measure/kept_errors.ts";
 import type { PredictedRun } from "../../lib/measure/prediction_errors.ts";
+import type { ThroughputReport } from "../../lib/measure/throughput_report.ts";
 import { createModel } from "../../lib/models/registry.ts";
 import { generate, scheduleNames } from "../../lib/schedules/generators/generate.ts";
 import { program } from "../spawn.ts";
@@ -19,7 +21,7 @@ test("bench agreement compares real and virtual devices on schedules of several 
   const args = ["--model", "llama-tiny", "--devices", "2", "--schedules", "zb-v,naive"];
   const { code, stdout, stderr } = await bench("agreement", ...args, "--repeats", "1", "--samples", "1", "--json", "-");
   assert.equal(code, 0, stderr);
-  const { schema, runs: [{ rows }], alone, predictions } = JSON.parse(stdout);
+  const { schema, runs: [{ rows, real, virtual }], alone, predictions } = JSON.parse(stdout);
   assert.deepEqual([schema, alone], [3, []]);
   assert.deepEqual(rows.map(({ schedule }: { schedule: string }) => schedule), ["zb-v", "naive"]);
   for (const { step, gain } of rows) for (const { ratio } of [...step, gain]) assert.ok(ratio > 0);
@@ -30,6 +32,13 @@ test("bench agreement compares real and virtual devices on schedules of several 
   for (const { step, gain, counted, runs: [{ model, samples, rounds, rows }] } of predictions) {
     assert.deepEqual([step.cases, gain.cases, counted], [4, 2, undefined], "counted work is compared with 1f1b's");
     assert.deepEqual([model, samples, rounds, rows.length], ["llama-tiny", 1, 1, 2]);
+  }
+  for (const report of [real, virtual] as ThroughputReport[]) {
+    assert.ok(report.rows.every(({ predictedMs }) => predictedMs! > 0));
+    // Absent on drivers of which no errors are kept.
+    for (const { predicted, predictedWithin } of report.gains) {
+      assert.equal(predictedWithin, errorBar(predicted, "gain", report));
+    }
   }
   assert.match(stderr, /Predictions on 2 virtual devices\n[^]*│ naive +│ [-+]\d+\.\d \/ [-+]\d+\.\d \/ [-+]\d+\.\d/);
 });
