@@ -1,6 +1,6 @@
 /**
- * `bench agreement --keep`: what predictions were off, a file for each kind of devices in `bench/results`, and of these the
- * table of the library that error bars are made from. A run of some models leaves the others of a file as they are.
+ * `bench agreement --keep`: what predictions were off, a file for each kind of devices in `bench/results`, and of these a page
+ * with tables and the table of the library that error bars are made from. A run of some models leaves the others of a file as they are.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,6 +15,7 @@ import {
   predictionErrors,
   type ThroughputReport,
 } from "twobp/measure";
+import { predictionErrorsTable, predictionSummaryTable, type Table, tableMarkdown } from "twobp/report";
 import { jsonText } from "../lib/cli/outputs.ts";
 import { describeMachine, type Machine } from "../lib/measure/machine.ts";
 import { writeOutput } from "../lib/output.ts";
@@ -60,7 +61,7 @@ export function withRun(file: KeptAgreement | undefined, kind: KeptKind, run: Ke
   return { schema: 1, mode, devices, adapter, ...predictionErrors(runs), runs };
 }
 
-/** Keeps what this command has just measured, in its file and in the library's table. */
+/** Keeps what this command has just measured, in its file, on the page and in the library's table. */
 export function keepRun(
   kind: KeptKind,
   run: PredictedRun,
@@ -71,7 +72,9 @@ export function keepRun(
   const command = `bench ${process.argv.slice(2).join(" ")}`;
   const made = { ...run, command, machine: { ...describeMachine(), ...noise } };
   writeOutput(path, jsonText(withRun(existsSync(path) ? readKept(path) : undefined, kind, made)));
-  writeOutput(table, tableModule(readFolder(folder)));
+  const files = readFolder(folder);
+  writeOutput(join(folder, "agreement.md"), pageText(files));
+  writeOutput(table, tableModule(files));
 }
 
 /** The kept files of a folder, by name. */
@@ -105,4 +108,30 @@ import type { KeptErrors } from "./prediction_errors.ts";
 /** How far predictions were off in the runs that are kept. */
 export const keptErrors: readonly KeptErrors[] = ${list};
 `;
+}
+
+/** The page: over all, schedule by schedule, and which runs these are. */
+export function pageText(files: readonly KeptAgreement[]): string {
+  const runs: Table = {
+    columns: ["devices", "model", "samples", "rounds", "date", "processor", "command"],
+    rows: files.flatMap(({ mode, devices, runs }) =>
+      runs.map(({ model, samples, rounds, command, machine: { date, processor } }) => [
+        `${devices} ${mode}`,
+        ...[model, samples, rounds, date.slice(0, 10), processor, command],
+      ])
+    ),
+  };
+  const parts = [
+    "# What predictions are off",
+    "Written by `deno task bench agreement --keep`, as [its section](../README.md#virtual-against-real) says.",
+    tableMarkdown(predictionSummaryTable(files)),
+    ...files.flatMap(({ mode, devices, adapter, runs }) => [
+      `## ${devices} ${mode} devices`,
+      `${adapter}.`,
+      tableMarkdown(predictionErrorsTable(runs)),
+    ]),
+    "## Runs",
+    tableMarkdown(runs),
+  ];
+  return `${parts.map((part) => part.trim()).join("\n\n")}\n`;
 }

@@ -110,7 +110,7 @@ export function scheduleCommand(): Command {
       for (const { schedule, simulation } of rows) {
         sayLines(out, title(schedule), ganttText(schedule, simulation, { width, colour }), slowerText(schedule));
       }
-      sayLines(out, replicasText(rows[rows.length - 1]));
+      sayLines(out, replicasText(rows[rows.length - 1]), errorText(flags));
     });
   });
   transforms(sub("validate", "Check that a schedule is complete, in order, and cannot deadlock."))
@@ -128,7 +128,7 @@ export function scheduleCommand(): Command {
       await write(out, flags, rows, () => {
         const { schedule, simulation } = rows[rows.length - 1];
         sayLines(out, `${title(schedule)} (simulated)`, tableText(scheduleTable(rows)), criticalPathText(simulation));
-        sayLines(out, slowerText(schedule), replicasText(rows[rows.length - 1]));
+        sayLines(out, slowerText(schedule), replicasText(rows[rows.length - 1]), errorText(flags));
       });
     });
   sub(
@@ -318,6 +318,11 @@ function title(schedule: Schedule): string {
   return `${variantOf(schedule)} on ${devices} ranks, ${stages} stages, ${microbatches} micro-batches`;
 }
 
+/** What is known of the error of what was simulated: nothing, of a file's times; costs that are given are exact. */
+function errorText({ cluster }: Flags): string {
+  return cluster === undefined ? "" : clusterErrorText();
+}
+
 /** What is not empty, each without its last line feed. */
 function sayLines(out: Outputs, ...texts: readonly string[]): void {
   for (const text of texts) if (text) out.say(text.replace(/\n$/, ""));
@@ -336,7 +341,6 @@ async function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: (
     }
   }
   say();
-  if (flags.cluster) out.say(clusterErrorText());
   if (flags.csv || flags.out) warnOfOwnCells(schedule);
   await out.results("schedule", {
     title: `${title(rows[0].schedule)} (simulated)`,
@@ -390,6 +394,7 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
     sayLines(out, `${title(result.schedule)} (simulated)`, tableText(scheduleTable(rows)));
     sayLines(out, replicasText(rows[rows.length - 1]));
     sayLines(out, verdict(result, stop.signal.aborted), criticalPathText(rows[rows.length - 1].simulation));
+    sayLines(out, errorText(flags));
   });
 }
 

@@ -194,6 +194,7 @@ export function ablationFigure(report: AblationReport): Figure {
         name: "gain, simulated on measured costs",
         x: labels,
         y: rungs.map(({ predicted }) => Number.isNaN(predicted) ? null : predicted),
+        error_y: { type: "data", array: rungs.map(({ predictedWithin = 0 }) => predictedWithin), thickness: 1 },
         marker: { color: "#1a1a1a", size: 9, symbol: "diamond-open" },
       },
       {

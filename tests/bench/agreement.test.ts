@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { keepRun, keptName, keptPlaces, readFolder, tableModule } from "../../bench/kept_agreement.ts";
+import { keepRun, keptName, keptPlaces, pageText, readFolder, tableModule } from "../../bench/kept_agreement.ts";
 import { errorBar } from "../../lib/measure/error_bar.ts";
 import { keptErrors } from "../../lib/measure/kept_errors.ts";
 import type { PredictedRun } from "../../lib/measure/prediction_errors.ts";
@@ -87,6 +87,10 @@ test("kept runs are put together: another model's stays, the same one's is repla
   keepRun(kind, runOf("llama-tiny", 0.1), {}, places);
   keepRun({ ...kind, mode: "virtual", devices: 4 }, runOf("llama-tiny", 0), {}, places);
   writeFileSync(join(folder, "agreement-2-llama-tiny-lavapipe.json"), "{}"); // another kind of file
+  assert.match(
+    readFileSync(join(folder, "agreement.md"), "utf8"),
+    /^\| naive \| -20\.0 \/ -20\.0 \/ \+0\.0 \| \+10\.0/m,
+  );
   const [real, virtual, ...others] = readFolder(folder);
   assert.deepEqual([real.mode, virtual.mode, virtual.devices, others.length], ["real", "virtual", 4, 0]);
   assert.deepEqual(real.runs.map(({ model }) => model), ["bert-tiny", "llama-tiny"]);
@@ -98,9 +102,10 @@ test("kept runs are put together: another model's stays, the same one's is repla
   );
 });
 
-test("the library's table is what the kept files give, of every schedule and of the four tiny models", () => {
+test("the library's table and the page are what the kept files give, of every schedule and of the four tiny models", () => {
   const files = readFolder(keptPlaces.folder);
   assert.equal(readFileSync(keptPlaces.table, "utf8"), tableModule(files));
+  assert.equal(readFileSync(join(keptPlaces.folder, "agreement.md"), "utf8"), pageText(files));
   assert.deepEqual(keptErrors.map(({ mode, devices }) => `${mode} ${devices}`), ["real 2", "virtual 2", "virtual 4"]);
   for (const { devices, runs, step, gain, counted } of files) {
     assert.deepEqual(runs.map(({ model }) => model), ["bert-tiny", "llama-tiny", "mamba-tiny", "resnet-tiny"]);
