@@ -3,7 +3,6 @@ import type { Mode } from "../../gpu/devices.ts";
 import type { Precision } from "../../runtime/pipeline.ts";
 import type { AblationReport } from "../ablation/measure.ts";
 import type { Epoch } from "./epoch.ts";
-import type { Gain } from "../gain.ts";
 import type { PaperPeaks } from "./memory.ts";
 import type { SizeChoice } from "./size.ts";
 import type { ClosedForm } from "../scaling.ts";
@@ -27,7 +26,7 @@ export interface PaperScalingRow {
   readonly pairs?: number;
   /** Simulated from the costs measured in the same run. */
   readonly predicted?: number;
-  /** As in {@link Gain}. */
+  /** How far `predicted` may be off, as in `Gain`. */
   readonly predictedWithin?: number;
   /** What theory says for equal costs. */
   readonly closedForm?: ClosedForm;
