@@ -65,6 +65,7 @@ test("benches take what everybody can have: beside the command line's own parts 
     ["bench/gpu_day/run_part.ts", ["text"]], // what other programs have said
     ["bench/gpu_day/summary.ts", ["measure/machine"]],
     ["bench/growth.ts", ["gpu/garbage"]],
+    ["bench/kept_agreement.ts", ["measure/machine", "output"]], // files that other runs add to
     ["bench/peers/compare.ts", ["gpu/garbage"]],
     ["bench/peers/environment.ts", ["gpu/driver", "gpu/poll"]], // the same adapter for other libraries
     ["bench/training.ts", ["runtime/generate", "training/evaluation"]], // what train() and generateText() do at their ends

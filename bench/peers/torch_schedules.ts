@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { clusterOf, fromTrace, median, quartiles } from "twobp/measure";
-import { rangeText, type Table, tableText } from "twobp/report";
+import { keptText, rangeText, type Table, tableText } from "twobp/report";
 import {
   type Cluster,
   clusterCosts,
@@ -419,6 +419,10 @@ function gainTable(rows: readonly Row[]): Table {
       ...[(measured - predicted).toFixed(3), byClocks.toFixed(3)],
       unexplained.map((each) => each.toFixed(3)).join(" / "),
     ]),
+    notes: [
+      `Without +-: errors of predictions in PyTorch are not kept, and those of twobp (${keptText()}) are not its own. "off by" says ` +
+      "how far each one was.",
+    ],
   };
 }
 

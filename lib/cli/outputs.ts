@@ -75,7 +75,7 @@ export function openOutputs(paths: OutputPaths): Outputs {
       const machine = { ...describeMachine(), ...(noise ? { noise } : {}) };
       const about = `${command}; ${machineText(machine)}`;
       const texts = {
-        json: () => reportText({ ...report, command, machine }),
+        json: () => jsonText({ ...report, command, machine }),
         csv: made.csv,
         trace: made.trace,
       };
@@ -102,7 +102,7 @@ function isWithin(path: string, folder: string): boolean {
 }
 
 /** JSON with a line for each field, but for what is short and for lists of plain values: samples are many. */
-function reportText(report: object): string {
+export function jsonText(report: object): string {
   const text = (value: unknown, indent: string): string => {
     if (typeof value !== "object" || value === null) return JSON.stringify(value);
     const isList = Array.isArray(value),

@@ -5,7 +5,7 @@ import { UserError } from "../errors.ts";
 import { createModel } from "../models/registry.ts";
 import type { PlanOptions } from "../planning/options.ts";
 import { plan } from "../planning/plan.ts";
-import { clusterLines, gaveUp, planCut, planJson, planReplicas, planTable } from "../report/plan.ts";
+import { clusterLines, gaveUp, planCut, planErrors, planJson, planReplicas, planTable } from "../report/plan.ts";
 import { progress, type ProgressLine } from "../report/progress.ts";
 import { tableText } from "../report/table.ts";
 import type { Precision } from "../runtime/pipeline.ts";
@@ -142,6 +142,7 @@ async function run(flags: Flags): Promise<void> {
     gaveUp(result),
     ...[planCut(result), planReplicas(result)].filter((line) => line !== ""),
     ...file === undefined ? [] : clusterLines(result, file),
+    planErrors(result),
   ].join("\n");
   out.say(title);
   out.say(tableText(table));

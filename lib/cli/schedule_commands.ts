@@ -10,6 +10,7 @@ import { UserError } from "../errors.ts";
 import { ganttText } from "../report/gantt_text.ts";
 import { progress, type ProgressLine } from "../report/progress.ts";
 import {
+  clusterErrorText,
   criticalPathText,
   type Priced,
   priceOf,
@@ -111,7 +112,7 @@ export function scheduleCommand(): Command {
       for (const { schedule, simulation } of rows) {
         sayLines(out, title(schedule), ganttText(schedule, simulation, { width, colour }), slowerText(schedule));
       }
-      sayLines(out, replicasText(rows[rows.length - 1]));
+      sayLines(out, replicasText(rows[rows.length - 1]), errorText(flags));
     });
   });
   transforms(sub("validate", "Check that a schedule is complete, in order, and cannot deadlock."))
@@ -129,7 +130,7 @@ export function scheduleCommand(): Command {
       await write(out, flags, rows, () => {
         const { schedule, simulation } = rows[rows.length - 1];
         sayLines(out, `${title(schedule)} (simulated)`, tableText(scheduleTable(rows)), criticalPathText(simulation));
-        sayLines(out, slowerText(schedule), replicasText(rows[rows.length - 1]));
+        sayLines(out, slowerText(schedule), replicasText(rows[rows.length - 1]), errorText(flags));
       });
     });
   sub(
@@ -331,6 +332,11 @@ function title(schedule: Schedule): string {
   return `${variantOf(schedule)} on ${devices} ranks, ${stages} stages, ${microbatches} micro-batches`;
 }
 
+/** What is known of the error of what was simulated: nothing, of a file's times; costs that are given are exact. */
+function errorText({ cluster }: Flags): string {
+  return cluster === undefined ? "" : clusterErrorText();
+}
+
 /** What is not empty, each without its last line feed. */
 function sayLines(out: Outputs, ...texts: readonly string[]): void {
   for (const text of texts) if (text) out.say(text.replace(/\n$/, ""));
@@ -352,7 +358,7 @@ async function write(out: Outputs, flags: Flags, rows: readonly Priced[], say: (
   if (flags.csv || flags.out) warnOfOwnCells(schedule);
   await out.results("schedule", {
     title: `${title(rows[0].schedule)} (simulated)`,
-    report: scheduleJson(last),
+    report: { ...scheduleJson(last), ...(flags.cluster && { errorBar: null }) },
     sections: () => scheduleSections(rows, memory),
     csv: () => toCsv(schedule, { transfers: flags.transfers }),
     trace: () => {
@@ -402,5 +408,6 @@ async function runSearch(name: string | undefined, flags: Flags): Promise<void> 
     sayLines(out, `${title(result.schedule)} (simulated)`, tableText(scheduleTable(rows)));
     sayLines(out, replicasText(rows[rows.length - 1]));
     sayLines(out, searchVerdict(result, stop.signal.aborted), criticalPathText(rows[rows.length - 1].simulation));
+    sayLines(out, errorText(flags));
   });
 }

@@ -2,7 +2,7 @@
 import { expectValue, filled } from "../rules.ts";
 import type { Stall } from "../runtime/run.ts";
 import type { Schedule } from "../schedules/schedule.ts";
-import { withStall } from "../schedules/price/costs.ts";
+import { withHostOverhead, withStall } from "../schedules/price/costs.ts";
 import { simulate } from "../schedules/price/simulate.ts";
 import { type MeasuredCosts, simulatorCosts, type Transfer } from "./costs.ts";
 import { medianInterval } from "./bootstrap.ts";
@@ -31,6 +31,8 @@ export interface Gain {
   readonly outliers?: readonly [number, number];
   /** What the simulator makes of the measured costs of F, I, W and B: bubbleGain x batchingGain. NaN without device times. */
   readonly predicted: number;
+  /** How far `predicted` may be off, to either side, as {@link errorBar} says; absent where no kept errors are of such devices. */
+  readonly predictedWithin?: number;
   /** From the schedule alone: the simulated gain if a W of k micro-batches cost as much as k single ones. */
   readonly bubbleGain: number;
   /** From concatenation: what it adds that a wide W costs what it was measured at; 1 where every W is a single one. */
@@ -59,11 +61,8 @@ export function explainGain(
   const gain = median(ratios);
   const interval = medianInterval(ratios);
   const outliers = countOutliers(pairs);
-  const makespan = (schedule: Schedule, batching: boolean, stalled?: Stall) => {
-    if (!measured) return NaN;
-    const costs = simulatorCosts(measured, { batching, transfer });
-    return simulate(schedule, stalled ? withStall(costs, stalled.rank, stalled.ms) : costs).makespan;
-  };
+  const makespan = (schedule: Schedule, batching: boolean, stall?: Stall) =>
+    predictStep(schedule, measured, { batching, transfer, stall });
   const without = makespan(base, true, stall);
   const unbatched = makespan(split, false);
   const predicted = without / makespan(split, true);
@@ -80,4 +79,27 @@ export function explainGain(
     batchingGain: predicted / (without / unbatched),
     rest: gain / predicted,
   };
+}
+
+/** What else than the measured costs a step consists of. */
+export interface StepParts {
+  /** Whether a wide W costs what it was measured at; yes by default. */
+  readonly batching?: boolean;
+  /** What a message takes, in milliseconds; nothing by default. */
+  readonly transfer?: Transfer;
+  /** What the host takes for each action, in milliseconds; nothing by default. */
+  readonly hostMs?: number;
+  /** What holds the step up. */
+  readonly stall?: Stall;
+}
+
+/** The step time that the simulator makes of measured costs, in milliseconds; NaN without them. */
+export function predictStep(
+  schedule: Schedule,
+  measured: MeasuredCosts | undefined,
+  { batching = true, transfer, hostMs = 0, stall }: StepParts = {},
+): number {
+  if (!measured) return NaN;
+  const costs = withHostOverhead(simulatorCosts(measured, { batching, transfer }), hostMs);
+  return simulate(schedule, stall ? withStall(costs, stall.rank, stall.ms) : costs).makespan;
 }

@@ -22,12 +22,13 @@ export function createRow(schedule: Schedule): Row {
   return { schedule, stepMs: [], bubble: [], peakBytes: [] };
 }
 
-/** The row as the report has it; `samples` of a micro-batch, of all replicas together. */
+/** The row as the report has it; `samples` of a micro-batch, of all replicas together; `predictedMs` NaN where it is not known. */
 export function finishRow(
   { schedule, stepMs, bubble, peakBytes }: Row,
   samples: number,
   recompute: string,
   sums: string,
+  predictedMs: number,
 ): ThroughputRow {
   const { microbatches } = sizesOf(schedule);
   const middle = median(stepMs);
@@ -37,6 +38,7 @@ export function finishRow(
     sums,
     microbatches,
     stepMs: { median: middle, min: Math.min(...stepMs), max: Math.max(...stepMs), each: kept(stepMs) },
+    ...(Number.isNaN(predictedMs) ? {} : { predictedMs }),
     samplesPerSecond: samples * microbatches / middle * 1000,
     bubbleRatio: median(bubble),
     ...(bubble.some(Number.isNaN) ? {} : { bubbleRatios: kept(bubble) }),

@@ -24,7 +24,8 @@ import {
   withSums,
 } from "./costs.ts";
 import { freeMemory } from "./free_memory.ts";
-import { explainGain } from "./gain.ts";
+import { errorBar } from "./error_bar.ts";
+import { explainGain, predictStep } from "./gain.ts";
 import { checkPairs, type MeasuredPair } from "./measured_pairs.ts";
 import { createRow, finishRow, type Row } from "./measured_row.ts";
 import { measureLinks } from "./overheads.ts";
@@ -323,17 +324,25 @@ export function startMeasurement(
         model: about!.model,
         samples,
         precision: about!.precision,
-        rows: measured.flatMap(({ base, split, recompute, sums }) => [
-          {
-            ...finishRow(base, samples * replicas, recompute, "i"),
-            ...(split.schedule.policy ? {} : { joined: true as const }),
-          },
-          finishRow(split, samples * replicas, recompute, sums),
-        ]),
+        rows: measured.flatMap(({ base, split, recompute, sums, group: { link } }, index) => {
+          const parts = isVirtual ? { transfer: link, hostMs: median(host) } : {};
+          const predicted = (schedule: Schedule, stall?: MeasuredPair["stall"]) =>
+            predictStep(schedule, costs[index], { ...parts, stall });
+          return [
+            {
+              ...finishRow(base, samples * replicas, recompute, "i", predicted(base.schedule, pairs[index].stall)),
+              ...(split.schedule.policy ? {} : { joined: true as const }),
+            },
+            finishRow(split, samples * replicas, recompute, sums, predicted(split.schedule)),
+          ];
+        }),
         gains: pairs.map(({ base, split, stall }, index) => {
           const each = measured[index];
           const times = each.base.stepMs.map((time, at) => [time, each.split.stepMs[at]] as const);
-          return explainGain(base, split, times, costs[index], isVirtual ? each.group.link : undefined, stall);
+          const gain = explainGain(base, split, times, costs[index], isVirtual ? each.group.link : undefined, stall);
+          const on = { mode: set.mode, devices, adapter: set.adapter, replicas, precision: about!.precision };
+          const predictedWithin = errorBar(gain.predicted, "gain", on);
+          return { ...gain, ...(predictedWithin === undefined ? {} : { predictedWithin }) };
         }),
         unexplained: isVirtual || !hasTimes ? NaN : median(unexplained),
         ...(isVirtual

@@ -68,6 +68,7 @@ export type { FoundAdapter, FoundDriver } from "../gpu/survey.ts";
 export type { Epoch } from "./paper/epoch.ts";
 export type { Cause, ExplainedWait, RankAccount, Segment, SegmentKind, StepAccount } from "./explain/account.ts";
 export { type Alternative, type ExplainOptions, explainProfile, type Explanation } from "./explain/explain.ts";
+export { errorBar, type PredictedOn, type PredictionOf } from "./error_bar.ts";
 export { explainGain, type Gain } from "./gain.ts";
 export {
   type Growth,
@@ -109,6 +110,16 @@ export { type PaperRun, paperRunOf, paperRuns, paperSamples } from "./paper/runs
 export { scalePaper } from "./paper/scaling.ts";
 export type { SizeChoice, SizeTrial } from "./paper/size.ts";
 export { fewestPairs } from "./paper/times.ts";
+export {
+  driverOf,
+  type ErrorSummary,
+  type KeptErrors,
+  type PredictedRow,
+  type PredictedRun,
+  predictedRun,
+  type PredictionErrors,
+  predictionErrors,
+} from "./prediction_errors.ts";
 export {
   type ClosedForm,
   closedForm,

@@ -22,6 +22,11 @@ export interface ThroughputRow extends Variant {
     /** Each step's, in the order taken, to five digits; reports before this field have none. */
     readonly each?: readonly number[];
   };
+  /**
+   * The step time that the simulator makes of the measured device times, with messages and host on virtual devices; absent
+   * without device timestamps, and in reports before this field.
+   */
+  readonly predictedMs?: number;
   /** Samples trained in a second, at the median step time. */
   readonly samplesPerSecond: number;
   /** Idle device time over devices x step time, median over the steps; NaN without device timestamps. */

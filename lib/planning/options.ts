@@ -68,6 +68,8 @@ export interface Planned {
 export interface TrainingPlan extends Planned {
   /** Simulated time of a step, in floating-point operations of one device; in milliseconds where a cluster was given. */
   readonly makespan: number;
+  /** What `makespan` is made of: counted work, or the times of the cluster that was given. */
+  readonly times: "counted" | "cluster";
   /** Bytes that each rank needs, as predicted: see `RankPeak.needed`. */
   readonly peak: readonly number[];
   /** The fastest plan without a budget. */

@@ -196,6 +196,7 @@ async function planOne(model: Model, options: PlanOptions, replicas: number): Pr
   return {
     ...planned,
     makespan,
+    times: cluster ? "cluster" : "counted",
     peak,
     unlimited: { schedule: first, makespan: shortest, peak: most },
     replicas,

@@ -2,6 +2,7 @@
 import type { AblationReport, AblationRung } from "../measure/ablation/measure.ts";
 import type { RungName } from "../measure/ablation/ladder.ts";
 import type { Section, Table } from "./html.ts";
+import { barNotes, barText } from "./prediction_errors.ts";
 import { type Figure, seriesColours } from "./style.ts";
 
 /** What each rung adds, in a few words. */
@@ -44,18 +45,22 @@ export function ablationTable({ rungs }: AblationReport): Table {
       "predicted",
       "steps longer by",
     ],
-    rows: rungs.map(({ name, stepMs: [without, split], gain, predicted, factor, predictedFactor }, at) => [
+    rows: rungs.map((
+      { name, stepMs: [without, split], gain, predicted, predictedWithin, factor, predictedFactor },
+      at,
+    ) => [
       added[name],
       without.median.toFixed(1),
       split.median.toFixed(1),
       gain.median.toFixed(3),
       range(gain.quartiles),
-      number(predicted),
+      barText(predicted, predictedWithin),
       factor.median.toFixed(3),
       range(factor.quartiles),
       number(predictedFactor),
       at > 0 ? longer(rungs[at]) : "-",
     ]),
+    notes: barNotes(rungs),
   };
 }
 
@@ -136,7 +141,7 @@ export function ablationNotes(report: AblationReport): string[] {
           percent(own.needed.share)
         } of a backward. For other numbers of ranks ` +
         "every stage is like an inner one that was measured, and a W of a width that was not measured costs what its " +
-        "neighbours say.",
+        "neighbours say, so how far that may be off is not known.",
       ]
       : ["The device has no timestamps: factors are measured and not predicted."]),
     ...(mode === "virtual"
@@ -189,6 +194,7 @@ export function ablationFigure(report: AblationReport): Figure {
         name: "gain, simulated on measured costs",
         x: labels,
         y: rungs.map(({ predicted }) => Number.isNaN(predicted) ? null : predicted),
+        error_y: { type: "data", array: rungs.map(({ predictedWithin = 0 }) => predictedWithin), thickness: 1 },
         marker: { color: "#1a1a1a", size: 9, symbol: "diamond-open" },
       },
       {

@@ -14,6 +14,7 @@ import { accountFigure, alternativeName, gainsFigure } from "./explanation_figur
 import { ganttFigure } from "./gantt.ts";
 import { ganttText, type GanttTextOptions } from "./gantt_text.ts";
 import type { Section, Table } from "./html.ts";
+import { barText } from "./prediction_errors.ts";
 import type { Timeline } from "./timeline.ts";
 import { chromeTraces } from "./trace.ts";
 import { variantOf } from "./variant.ts";
@@ -191,7 +192,7 @@ export function gainsTable(explanation: Explanation, most = 15): Table {
     columns: ["instead", "step, ms", "gain", "95 % interval", "with the simulator's error", "activations"],
     rows: shown.map((each) => [
       alternativeName(each),
-      ms(each.makespan),
+      barText(each.makespan, Math.abs(error) * each.makespan, 2),
       each.gain.toFixed(3),
       rangeText(each.interval),
       rangeText(each.range),
@@ -204,7 +205,8 @@ export function gainsTable(explanation: Explanation, most = 15): Table {
       "is faster. Intervals: bootstrap over the traced costs.",
       `The simulator misses the traced step by ${
         percent(Math.abs(error))
-      }, by which the next column is wider. Activations: the ` +
+      }: that is +-, and by so much the next column is wider. The errors that bench agreement keeps are of other runs, and not ` +
+      "used here. Activations: the " +
       "most, of a micro-batch on a stage, that a rank holds.",
       ...left > 0 ? [`${left} slower ones are left out here; --json has them.`] : [],
     ],
@@ -309,6 +311,7 @@ export function explanationJson(explanation: Explanation): Record<string, unknow
     })),
     alternatives: alternatives.map(({ schedule: { policy = null, name: base }, ...each }) => ({
       ...each,
+      within: Math.abs(error) * each.makespan,
       schedule: base,
       policy,
     })),

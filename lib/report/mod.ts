@@ -66,6 +66,7 @@ export { partitionTable } from "./partition.ts";
 export { gaveUp, planTable } from "./plan.ts";
 export { figurePdf } from "./pdf.ts";
 export { figurePng, type PngOptions } from "./png.ts";
+export { barNotes, barText, keptText, predictionErrorsTable, predictionSummaryTable } from "./prediction_errors.ts";
 export { messageTable, profileSections, profileTable, profileTitle, rankTable } from "./profile.ts";
 export { progress, type ProgressLine } from "./progress.ts";
 export { runTimeline } from "./run_timeline.ts";

@@ -6,6 +6,7 @@ import type { ThroughputReport } from "../measure/throughput_report.ts";
 import { ablationSections } from "./ablation.ts";
 import { certaintyNotes, rangeText } from "./certainty.ts";
 import type { Section, Table } from "./html.ts";
+import { barNotes, barText } from "./prediction_errors.ts";
 import { paperGainFigure, paperMemoryFigure, paperScalingFigure } from "./paper_figures.ts";
 import { skippedNote } from "./throughput.ts";
 import { howOf } from "./variant.ts";
@@ -63,7 +64,7 @@ export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelRepo
           rangeText(gain.spread),
           rangeText(gain.interval),
           gain.pairs,
-          number(gain.predicted),
+          barText(gain.predicted, gain.predictedWithin),
           number(gain.bubbleGain),
           number(gain.batchingGain),
           number(gain.rest),
@@ -71,7 +72,10 @@ export function paperTimesTable({ throughput = [], epochs = [] }: PaperModelRepo
         ];
       })
     ),
-    notes: certaintyNotes(throughput.flatMap(({ gains }) => gains.map((gain) => ({ ...gain, name: gain.schedule })))),
+    notes: [
+      ...certaintyNotes(throughput.flatMap(({ gains }) => gains.map((gain) => ({ ...gain, name: gain.schedule })))),
+      ...barNotes(throughput.flatMap(({ gains }) => gains)),
+    ],
   };
 }
 
@@ -120,7 +124,18 @@ const isSame = (a: { schedule: string; policy?: string }, b: { schedule: string;
 export function paperScalingTable({ scaling = [] }: PaperModelReport): Table {
   return {
     columns: ["ranks", "mode", "schedule", "samples", "gain", "quartiles", "pairs", "predicted", "closed form"],
-    rows: scaling.map(({ devices, mode, schedule, samples, gain, spread, pairs, predicted, closedForm }) => [
+    rows: scaling.map(({
+      devices,
+      mode,
+      schedule,
+      samples,
+      gain,
+      spread,
+      pairs,
+      predicted = NaN,
+      predictedWithin,
+      closedForm,
+    }) => [
       devices,
       mode,
       schedule,
@@ -128,9 +143,10 @@ export function paperScalingTable({ scaling = [] }: PaperModelReport): Table {
       number(gain),
       spread ? spread.map(number).join(" - ") : "-",
       pairs ?? "-",
-      number(predicted),
+      barText(predicted, predictedWithin),
       number(closedForm?.gain),
     ]),
+    notes: barNotes(scaling.map(({ predicted = NaN, predictedWithin }) => ({ predicted, predictedWithin }))),
   };
 }
 
@@ -231,7 +247,7 @@ function scalingNotes(rows: readonly PaperScalingRow[]): string[] {
     ...simulated.map(({ devices, reason }) =>
       `${devices} ranks are simulated, since ${
         words[reason!]
-      }: measured costs of fewer ranks, spread evenly, free messages.`
+      }: measured costs of fewer ranks, spread evenly, free messages. How far that may be off is not known.`
     ),
   ];
 }

@@ -47,6 +47,7 @@ export function paperGainFigure(models: readonly PaperModelReport[]): Figure {
         name: "predicted",
         x,
         y: bars.map(({ predicted }) => Number.isNaN(predicted) ? null : predicted),
+        error_y: { type: "data", array: bars.map(({ predictedWithin = 0 }) => predictedWithin), thickness: 1 },
         marker: { color: "#1a1a1a", symbol: "line-ew-open", size: 16, line: { width: 2 } },
       },
     ],

@@ -3,7 +3,9 @@ import { formatBytes } from "../bytes.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { PlanOptions, TrainingPlan } from "../planning/options.ts";
 import { formatAction } from "../schedules/schedule.ts";
+import { errorBar } from "../measure/error_bar.ts";
 import type { Table } from "./html.ts";
+import { barText, keptText } from "./prediction_errors.ts";
 import { variantOf } from "./variant.ts";
 
 /** One line a rank. */
@@ -26,22 +28,23 @@ export function planTable({ schedule, parts, recompute, sums, peak }: TrainingPl
 }
 
 /** What was chosen, and what the budget cost. */
-export function gaveUp({ schedule, recompute, makespan, unlimited }: TrainingPlan): string {
-  const slower = makespan > unlimited.makespan ? 100 * (makespan / unlimited.makespan - 1) : 0; // both may be 0
+export function gaveUp({ schedule, recompute, makespan, unlimited, times }: TrainingPlan): string {
+  const ratio = makespan > unlimited.makespan ? makespan / unlimited.makespan : 1; // both may be 0
+  const slower = 100 * (ratio - 1), within = countedBar(100 * ratio, times);
   const chosen = `Chosen: ${variantOf(schedule)}.`;
   const fastest = `${variantOf(unlimited.schedule)}, which needs ${formatBytes(Math.max(...unlimited.peak))}`;
   if (slower < 0.05) return `${chosen} Nothing given up: without a budget no schedule is faster (${fastest}).`;
   const recomputing = recompute.filter((each) => each !== "none").length;
-  return `${chosen} Given up: ${slower.toFixed(1)} % of time against ${fastest}` +
+  return `${chosen} Given up: ${barText(slower, within, 1)} % of time against ${fastest}` +
     `${recomputing > 0 ? `; ${recomputing} of ${recompute.length} stages recompute` : ""}. Times are simulated.`;
 }
 
 /** What the cut gains over equal work in the stages, in a sentence; empty where that is the cut. */
-export function planCut({ makespan, equal }: TrainingPlan): string {
+export function planCut({ makespan, equal, times }: TrainingPlan): string {
   const shorter = equal.makespan > 0 ? 100 * (1 - makespan / equal.makespan) : 0;
   if (shorter < 0.05) return "";
   return `Layers lie so that the step is short: ${shorter.toFixed(1)} % shorter than with equal work in the stages, ` +
-    `with which plain 1F1B takes ${(equal.plain / makespan).toFixed(3)} times as long.`;
+    `with which plain 1F1B takes ${planRatio(equal.plain / makespan, times)} times as long.`;
 }
 
 /** Where replicas are, and what their sums add to the step, in a sentence; empty where there is one. */
@@ -54,6 +57,30 @@ export function planReplicas({ replicas, neighbours, exposedSums, makespan, plai
     (100 * exposedSums / makespan).toFixed(1)
   } % of itself longer. ` +
     `Plain 1F1B with its sums after it takes ${(plain / makespan).toFixed(3)} times as long.`;
+}
+
+/** A ratio of steps, with how far it may be off where it is of counted work. */
+function planRatio(ratio: number, times: TrainingPlan["times"]): string {
+  return barText(ratio, countedBar(ratio, times));
+}
+
+/** How far a ratio of steps may be off: nothing is known of the times of others. */
+function countedBar(ratio: number, times: TrainingPlan["times"]): number | undefined {
+  return times === "counted" ? errorBar(ratio, "counted") : undefined;
+}
+
+/** How far the times of a plan may be off, in a sentence. */
+export function planErrors({ times }: TrainingPlan): string {
+  if (times === "cluster") {
+    return `How far these times may be off is not known: they are of the cluster's file, and ${keptText()}.`;
+  }
+  const within = errorBar(100, "counted");
+  return within === undefined
+    ? `How far counted work is off is not known: ${keptText()}.`
+    : `Times are counted work: steps in those of plain 1F1B may be ${
+      within.toFixed(0)
+    } % off (95 of 100 kept cases; ${keptText()}). ` +
+      "Of GPUs nothing is known, and nothing of messages and replicas.";
 }
 
 /** What a step takes with the times of a cluster file, and what was not tried for want of times. */
@@ -99,6 +126,7 @@ export function planJson(
     sums,
     makespan,
     peak,
+    errorBar: result.times === "counted" ? { ratio: errorBar(1, "counted") ?? null } : null,
     unlimited: { schedule: variantOf(unlimited.schedule), makespan: unlimited.makespan, peak: unlimited.peak },
     actions: schedule.actions.map((list) => list.map(formatAction)),
   };

@@ -2,6 +2,7 @@
 import { closedForm, type ScalingGain, type ScalingReport, type ScalingRow } from "../measure/scaling.ts";
 import { certaintyNotes, rangeText } from "./certainty.ts";
 import type { Section, Table } from "./html.ts";
+import { barNotes, barText } from "./prediction_errors.ts";
 import { type Figure, seriesColours } from "./style.ts";
 import { apartNote, joinedNote } from "./variant.ts";
 
@@ -59,12 +60,15 @@ export function scalingGainTable({ gains }: ScalingReport): Table {
       rangeText(gain.spread),
       rangeText(gain.interval),
       gain.pairs,
-      number(gain.predicted),
+      barText(gain.predicted, gain.predictedWithin),
       number(gain.closedForm?.gain),
     ]),
-    notes: certaintyNotes(
-      gains.map((gain) => ({ ...gain, name: `${gain.schedule} on ${gain.devices} ${gain.mode} devices` })),
-    ),
+    notes: [
+      ...certaintyNotes(
+        gains.map((gain) => ({ ...gain, name: `${gain.schedule} on ${gain.devices} ${gain.mode} devices` })),
+      ),
+      ...barNotes(gains),
+    ],
   };
 }
 

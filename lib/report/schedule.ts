@@ -14,6 +14,7 @@ import type { Neighbours, SumWay } from "../schedules/price/replicas.ts";
 import { simulate, type Simulation } from "../schedules/price/simulate.ts";
 import { ganttFigure } from "./gantt.ts";
 import type { Section, Table } from "./html.ts";
+import { keptText } from "./prediction_errors.ts";
 import { variantOf } from "./variant.ts";
 
 export { variantOf };
@@ -168,6 +169,11 @@ export function criticalPathText({ criticalPath, makespan, sums: summed }: Simul
     parts.push(`transfers${summed.length > 0 ? ", sums" : ""} and tail ${time(makespan - busy)}`);
   }
   return [`Critical path: ${criticalPath.length} actions`, ...parts].join(", ");
+}
+
+/** What is known of the error of simulations with the times of a cluster file, in a sentence. */
+export function clusterErrorText(): string {
+  return `How far these steps may be off is not known: their times are of a file, and ${keptText()}`;
 }
 
 /** By how much 2BP makes the step longer, where it does: `Schedule.slower` in a sentence. */

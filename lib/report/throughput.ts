@@ -3,6 +3,7 @@ import type { Gain } from "../measure/gain.ts";
 import type { ThroughputReport, ThroughputRow } from "../measure/throughput_report.ts";
 import { certaintyNotes, rangeText } from "./certainty.ts";
 import type { Section, Table } from "./html.ts";
+import { barNotes, barText } from "./prediction_errors.ts";
 import { type Figure, seriesColours } from "./style.ts";
 import { apartNote, howOf, joinedNote } from "./variant.ts";
 
@@ -68,13 +69,13 @@ export function gainTable({ gains }: ThroughputReport): Table {
       rangeText(gain.spread),
       rangeText(gain.interval),
       gain.pairs,
-      number(gain.predicted),
+      barText(gain.predicted, gain.predictedWithin),
       number(gain.gain / gain.predicted),
       number(gain.bubbleGain),
       number(gain.batchingGain),
       number(gain.rest),
     ]),
-    notes: certaintyNotes(gains.map((gain) => ({ ...gain, name: gain.schedule }))),
+    notes: [...certaintyNotes(gains.map((gain) => ({ ...gain, name: gain.schedule }))), ...barNotes(gains)],
   };
 }
 

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import type { AgreementReport } from "../../lib/measure/agreement.ts";
 import { closedForm, type ScalingReport } from "../../lib/measure/scaling.ts";
 import { program } from "../spawn.ts";
 
@@ -46,15 +45,6 @@ test("bench scaling takes a V and a CSV file, which is for as many ranks as it h
   assert.match(stderr, /zb-v, ZBVZeroBubble\.compute_only are split by themselves/);
 });
 
-test("bench agreement compares schedules of several placements, one placement after the other", async () => {
-  const args = ["--schedules", "zb-v,naive", "--repeats", "1", "--samples", "1", "--json", "-"];
-  const { code, stdout, stderr } = await bench("agreement", ...args);
-  assert.equal(code, 0, stderr);
-  const { rows } = JSON.parse(stdout) as AgreementReport;
-  assert.deepEqual(rows.map(({ schedule }) => schedule), ["zb-v", "naive"]);
-  for (const { step, gain } of rows) for (const { ratio } of [...step, gain]) assert.ok(ratio > 0);
-});
-
 test("bench scaling takes the largest model that fits, and says why not a larger one", async () => {
   const args = ["--model", "largest", "--memory", "0.06", "--devices", "2", "--virtual", "--schedules", "naive"];
   const { code, stdout, stderr } = await bench("scaling", ...args, "--repeats", "1");
@@ -66,7 +56,7 @@ test("bench scaling takes the largest model that fits, and says why not a larger
   assert.match(stdout, /llama-tiny fits: it takes .* GiB in all[^]*\nllama-tiny \(/);
 });
 
-test("bench scaling and agreement explain bad arguments in one line, with exit code 2", async () => {
+test("bench scaling explains bad arguments in one line, with exit code 2", async () => {
   const cases: [string[], RegExp][] = [
     [["scaling", "--devices", "2,2"], /--devices.*2 is there twice\.$/],
     [["scaling", "--devices", "2,x"], /--devices.*It must be a whole number from 1 to 64\.$/],
@@ -85,7 +75,6 @@ test("bench scaling and agreement explain bad arguments in one line, with exit c
       ["scaling", "--model", "largest", "--memory", "0.001", "--devices", "2", "--virtual"],
       /None of llama-7b, .* fits into 0\.00 GiB on 2 ranks$/,
     ],
-    [["agreement", "--devices", "1"], /--devices.*It must be a whole number from 2 to 16\.$/],
   ];
   for (const [args, message] of cases) {
     const { code, stderr } = await bench(...args);

@@ -1,6 +1,10 @@
-/** `schedule plan` with replicas, from the command line to the table and the JSON. */
+/** `schedule plan` with replicas, from the command line to the table and the JSON; and what it and its siblings say of errors. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, test } from "node:test";
+import { errorBar } from "../../lib/measure/error_bar.ts";
 import { program } from "../spawn.ts";
 
 const { run: schedule, close } = program("lib/cli/schedule.ts");
@@ -34,5 +38,31 @@ test("plan --replicas without links, or with more ranks than a pipeline may have
     const { code, stderr } = await schedule("plan", ...sizes, "--budget", "64MiB", ...more);
     assert.equal(code, 2, stderr);
     assert.match(stderr, message);
+  }
+});
+
+const folder = mkdtempSync(join(tmpdir(), "twobp-plan-"));
+after(() => rmSync(folder, { recursive: true }));
+
+test("a plan of counted work says how far it may be off, on other devices not known; simulated unit costs are exact and say nothing", async () => {
+  const given = ["plan", "--model", "llama-tiny", "--devices", "2", "--budget", "1GiB"];
+  const [{ stdout }, json] = [await schedule(...given), await schedule(...given, "--json", "-")];
+  assert.match(stdout, /^Times are counted work: .* may be \d+ % off \(.*\)\. Of GPUs nothing is known/m);
+  assert.equal(JSON.parse(json.stdout).errorBar.ratio, errorBar(1, "counted"));
+  const exact = await schedule("simulate", "1f1b", "--devices", "2", "--json", "-");
+  assert.doesNotMatch(exact.stderr, /off|\+-/);
+  assert.ok(!("errorBar" in JSON.parse(exact.stdout)));
+});
+
+test("with the times of a cluster file plan, simulate and search say that their error is not known, in JSON too", async () => {
+  const file = join(folder, "cluster.json"), stage = { f: 1, i: 1, w: 1, b: 2 };
+  writeFileSync(file, JSON.stringify({ schema: 1, ranks: 2, stages: [stage, stage] }));
+  for (
+    const args of [["plan", "--model", "llama-tiny", "--budget", "1GiB"], ["simulate", "1f1b"], ["search", "1f1b"]]
+  ) {
+    const { code, stdout, stderr } = await schedule(...args, "--cluster", file, "--json", "-");
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /^How far these (times|steps) may be off is not known: /m);
+    assert.equal(JSON.parse(stdout).errorBar, null);
   }
 });

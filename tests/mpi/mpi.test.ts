@@ -208,10 +208,11 @@ test(
     skip: openMpi ? false : "Open MPI is not installed",
   },
   async () => {
-    const flags = ["--schedules", "naive", "--repeats", "1", "--samples", "1", "--json", "-"];
+    const flags = ["--model", "llama-tiny", "--schedules", "naive", "--repeats", "1", "--samples", "1", "--json", "-"];
     const { code, stdout, stderr } = await run([...openMpi!.command, ...deno, "bench/agreement.ts", ...flags]);
     assert.equal(code, 0, stderr);
-    const { devices, transport, library, rows, real, virtual } = JSON.parse(stdout);
+    const { runs: [{ devices, transport, library, rows, real, virtual }], alone } = JSON.parse(stdout);
+    assert.deepEqual(alone, [], "no virtual devices without real ones beside them");
     assert.deepEqual({ devices, transport }, { devices: 2, transport: "mpi" });
     assert.match(library, /^Open MPI \d/);
     assert.deepEqual([real, virtual].map((each) => [each.mode, each.transport]), [["real", "mpi"], [

@@ -16,6 +16,7 @@ import {
 } from "./prediction.ts";
 import { problemsOf } from "../calibrate.ts";
 import { type CostCollector, createCostCollector, updatesAfter } from "../costs.ts";
+import { errorBar } from "../error_bar.ts";
 import { type MeasurementOptions, startMeasurement } from "../measurement.ts";
 import type { Overheads } from "../overheads.ts";
 import { median, quantile } from "../statistics.ts";
@@ -63,6 +64,8 @@ export interface AblationRung {
   readonly gain: Spread;
   /** The gain that the simulator makes of this rung's measured times of F, I, W and B; NaN without device times. */
   readonly predicted: number;
+  /** How far that may be off, as in `Gain`. */
+  readonly predictedWithin?: number;
   /** This gain over that of the rung below, and quartiles over the rounds of the same ratio; on the lowest rung the gain itself. */
   readonly factor: Spread;
   /** The same of what is predicted. */
@@ -161,7 +164,10 @@ export async function measureAblation(
     const costs = hasTimes ? costsOf(rungs, collectors, overheads) : undefined;
     const counts = [...new Set([devices, ...predict])];
     const predictions = costs ? counts.map((devices) => predictAblation(costs, { schedule, devices, stallMs })) : [];
-    const measured = rungsOf(rungs, steps, predictions[0]);
+    const measured = rungsOf(rungs, steps, predictions[0]).map((rung) => {
+      const predictedWithin = errorBar(rung.predicted, "gain", { mode, devices, adapter, precision });
+      return { ...rung, ...(predictedWithin === undefined ? {} : { predictedWithin }) };
+    });
     const backward = costs?.rungs[rungs.length - 2].costs.stages[devices - 1].b ?? NaN; // of the rung below
     return {
       ...{ schema: 1, mode, devices, adapter, model, samples: others.samples, precision, schedule },

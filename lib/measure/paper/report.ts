@@ -26,6 +26,8 @@ export interface PaperScalingRow {
   readonly pairs?: number;
   /** Simulated from the costs measured in the same run. */
   readonly predicted?: number;
+  /** How far `predicted` may be off, as in `Gain`. */
+  readonly predictedWithin?: number;
   /** What theory says for equal costs. */
   readonly closedForm?: ClosedForm;
   /** Why nothing was run: the model has too few layers, or memory or time were too short. */

@@ -77,8 +77,9 @@ async function timesOf(
 
 function measuredRows(reports: readonly ThroughputReport[]): PaperScalingRow[] {
   return reports.flatMap(({ devices, mode, samples, gains }) =>
-    gains.map(({ schedule, gain, spread, pairs, predicted }) => ({
+    gains.map(({ schedule, gain, spread, pairs, predicted, predictedWithin }) => ({
       ...{ devices, mode, schedule, samples, gain, spread, pairs, predicted },
+      ...(predictedWithin === undefined ? {} : { predictedWithin }),
       ...theory(schedule, devices),
     }))
   );
