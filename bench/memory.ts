@@ -12,7 +12,6 @@ import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs, type Outputs } from "../lib/cli/outputs.ts";
 import { devicesOf, expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { isInJob } from "../lib/runtime/transports/mpi/launcher.ts";
 import { runGrowth } from "./growth.ts";
 import { memoryModels } from "./stage_memory.ts";
 
@@ -117,7 +116,7 @@ async function reportPeaks(
     optimizer: adamw(),
     kind,
     subgroupSize,
-    apart: set !== undefined && isInJob(),
+    apart: set !== undefined && "process" in set,
     precision,
     recompute: recompute[0],
     sums: sums[0],

@@ -49,7 +49,6 @@ import { devicesOf, expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts"
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { isInJob } from "../lib/runtime/transports/mpi/launcher.ts";
 import { sourceFor } from "./data.ts";
 import { memoryModels } from "./stage_memory.ts";
 
@@ -242,7 +241,7 @@ async function withPolicy(
   choices?: Choices,
 ): Promise<SchedulePair[]> {
   const { kind, subgroupSize } = set.devices[0].gpu.info;
-  const how = { recompute, sums, precision, replicas, shardOptimizer, apart: isInJob() };
+  const how = { recompute, sums, precision, replicas, shardOptimizer, apart: "process" in set };
   const shape = { samples, optimizer: adamw(), ...how, kind, subgroupSize, choices };
   const memoryOf = memoryModels(model, shape);
   return await Promise.all(pairs.map(async ({ base, split }) => {
