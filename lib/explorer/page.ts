@@ -17,7 +17,7 @@ import { type Bar, type Outcome, outcomeOf, titleOf } from "./outcome.ts";
 import { type Frame, type Host, makePartView, type PartView } from "./part_view.ts";
 import { makeRunning } from "./running.ts";
 import { makeSearching } from "./searching.ts";
-import { type Field, labels, read } from "./settings.ts";
+import { type Field, labels } from "./settings.ts";
 import { fromHash, toHash } from "./share.ts";
 import { first, type State, type Variant, withEdit, withGiven, withoutEdit, withValue } from "./state.ts";
 import { makeTheme } from "./theme.ts";

@@ -5,7 +5,7 @@ import type { Schedule } from "../schedules/schedule.ts";
 import { type Costs, endOf, type StageCost, stageCosts } from "../schedules/price/costs.ts";
 import type { Memory, StageMemory } from "../schedules/price/memory.ts";
 import { simulate } from "../schedules/price/simulate.ts";
-import { lower, type Program } from "../schedules/program.ts";
+import { lower } from "../schedules/program.ts";
 import { recomputeAhead } from "../schedules/transforms/recompute_ahead.ts";
 import type { StageOrder } from "../schedules/transforms/sum_order.ts";
 import { follow, leastPeaks, ordersOf, type Recipe, select, timed } from "./recipes.ts";

@@ -7,7 +7,6 @@ import { splitStages } from "../schedules/transforms/split_stages.ts";
 import { type Cut, shorterCuts } from "./cut.ts";
 import type { CutMemory } from "./cut_memory.ts";
 import { type Fit, fit, leanestLevels, leastBudget, type Level, type Price } from "./fit.ts";
-import type { Recipe } from "./recipes.ts";
 
 /** The layers of the stages, and the ways to run each. */
 export interface Staging {
