@@ -4,7 +4,7 @@
  */
 import { freemem } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
-import { adamw, createModel, createPipeline, type DeviceSet, measureThroughput, UserError } from "twobp";
+import { adamw, createModel, createPipeline, measureThroughput, UserError } from "twobp";
 import { countSteps, joinRuns, largestFitting, type MakePipeline, type ThroughputReport } from "twobp/measure";
 import {
   progress,
