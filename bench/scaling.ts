@@ -4,7 +4,7 @@
  */
 import { freemem } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
-import { adamw, createModel, createPipeline, measureThroughput, UserError } from "twobp";
+import { adamw, createModel, createPipeline, type DeviceSet, measureThroughput, UserError } from "twobp";
 import { countSteps, joinRuns, largestFitting, type MakePipeline, type ThroughputReport } from "twobp/measure";
 import {
   progress,
@@ -23,7 +23,6 @@ import { integer, main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { largestBuffer } from "../lib/gpu/pool.ts";
 import { sourceFor } from "./data.ts";
 
 /** The 2BP paper's case first, then smaller LLaMa-like models. */
@@ -149,11 +148,7 @@ async function largest(
   const most = Math.max(...pairsOf.keys());
   const { software, limit, shared } = await withDevices(most, { virtual, say: () => {} }, (set) => {
     const { software } = set.devices[0].gpu.info;
-    return Promise.resolve({
-      software,
-      limit: largestBuffer(set.devices[0].gpu.device),
-      shared: software || set.mode === "virtual",
-    });
+    return Promise.resolve({ software, limit: largestBuffer(set), shared: software || set.mode === "virtual" });
   });
   if (!software && memory === undefined) {
     throw new UserError("WebGPU does not tell how much memory a GPU has: --model largest needs --memory");
@@ -186,6 +181,11 @@ async function largest(
   const { model, bytes: needed } = tried[tried.length - 1];
   say(`${model} fits: it takes ${gib(needed)} ${where}, there are ${gib(bytes)}.`);
   return model;
+}
+
+function largestBuffer({ devices }: DeviceSet): number {
+  const { maxBufferSize, maxStorageBufferBindingSize } = devices[0].gpu.device.limits;
+  return Math.min(maxBufferSize, maxStorageBufferBindingSize);
 }
 
 const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
