@@ -22,6 +22,7 @@ import { quoted, shown } from "../text.ts";
 import type { Batch } from "../train/data.ts";
 import type { LearningRate } from "../train/learning_rates.ts";
 import type { OptimizerSpec } from "../train/optimizers.ts";
+import { savedRate } from "../training/checkpoint.ts";
 import { prepareFolder, stepsIn } from "../training/checkpoint_folder.ts";
 import { modelFrom } from "../weights/model_from.ts";
 import { withAhead } from "./ahead.ts";
@@ -124,6 +125,7 @@ export async function prepare(flags: TrainFlags): Promise<Training> {
     throw new UserError(`--samples ${flags.samples}: an update of ${accumulate * samples} samples is too large`);
   }
   checkSaving(flags);
+  checkRate(flags, optimizer);
   const earlier = flags.resume ? readMetrics(flags.metrics) : [];
   for (const folder of [flags.save, flags.adapters]) if (folder !== undefined) prepareFolder(folder);
   return { flags, model, schedule, parts, replicas, optimizer, rate, data, samples, heldOut, earlier, unit };
@@ -178,6 +180,16 @@ function checkSaving({ save, saveEvery, keep, resume }: TrainFlags): void {
     `--save ${
       shown(save)
     } has a checkpoint of ${last} updates: add --resume to go on from there, or give another folder`,
+  );
+}
+
+/** Refuses to go on with a learning rate that nobody has named, where the checkpoint was made with another. */
+function checkRate({ resume, save, lr }: TrainFlags, { learningRate }: OptimizerSpec): void {
+  const saved = resume && lr === undefined ? savedRate(save!) : undefined;
+  if (saved === undefined || saved.rate === learningRate) return;
+  throw new UserError(
+    `--resume: ${shown(saved.path)} was made with --lr ${saved.rate}, and the usual one is ${learningRate}: ` +
+      `add --lr ${saved.rate} to go on as before, or another`,
   );
 }
 

@@ -1,4 +1,5 @@
 /** Checkpoints of a training: all that its next update depends on, by the names of parameters, whatever partition and devices. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { isTrained } from "../layers/parameter.ts";
@@ -23,9 +24,17 @@ import type { OptimizerSettings } from "../train/optimizers.ts";
 import type { SourcePosition } from "../train/position.ts";
 import { finite, loadWeights, weightTensors } from "../weights/checkpoint.ts";
 import { shownShape } from "../weights/header.ts";
-import { isObject } from "../weights/json.ts";
+import { isObject, parseJson } from "../weights/json.ts";
 import { openTensorFile, tensorFileBytes } from "../weights/safetensors.ts";
-import { checkpointPath, type Description, lastWhole, type Whole, writeCheckpoint } from "./checkpoint_folder.ts";
+import {
+  checkpointPath,
+  type Description,
+  descriptionFile,
+  lastWhole,
+  stepsIn,
+  type Whole,
+  writeCheckpoint,
+} from "./checkpoint_folder.ts";
 
 /** What goes into a checkpoint besides what the pipeline has. */
 export interface SaveCheckpointOptions {
@@ -176,7 +185,7 @@ export function lastCheckpoint(folder: string): Checkpoint | undefined {
 /**
  * Gives a pipeline all that the last whole checkpoint in `folder` has, or the one that `folder` is itself. The pipeline may be cut in another way, on
  * other devices, and go on by other schedules: with the same ones every further update has the same bits, and with others those of other
- * sums. Where the random numbers of dropout stand, the position of the data says. Gradients become zero.
+ * sums. Learning rates are the pipeline's own, and may be others. Where the random numbers of dropout stand, the position of the data says. Gradients become zero.
  *
  * @throws {UserError} When there is no whole checkpoint, or it is of another model, precision or optimizer: what differs is named. Nothing has changed
  * then.
@@ -267,6 +276,25 @@ function differences(owner: string, theirs: Values, ours: Values): string[] {
   );
 }
 
+/** Learning rates may be others, as those of a schedule are from update to update: nothing that is kept depends on them. */
+const withoutRates = (settings: OptimizerSettings): OptimizerSettings =>
+  Object.fromEntries(Object.entries(settings).filter(([name]) => !/(^|\.)learningRate$/.test(name)));
+
+/**
+ * With which learning rate the last checkpoint of a folder was made, of the first parameters that it names; nothing where it does not
+ * say. It is not looked at whether it is whole.
+ */
+export function savedRate(folder: string): { readonly path: string; readonly rate: number } | undefined {
+  const path = checkpointPath(folder, stepsIn(folder)[0] ?? 0);
+  try {
+    const { optimizer } = parseJson(readFileSync(join(path, descriptionFile))) as unknown as Settings;
+    const { learningRate: rate } = optimizer[0].settings;
+    return typeof rate === "number" ? { path, rate } : undefined;
+  } catch {
+    return undefined; // whoever goes on from it says what is wrong
+  }
+}
+
 /** The same of how parameters are trained: the first parameter that is treated otherwise. */
 function optimizerDifferences(theirs: readonly Kind[], ours: readonly Kind[]): string[] {
   const byName = (kinds: readonly Kind[]) =>
@@ -277,7 +305,7 @@ function optimizerDifferences(theirs: readonly Kind[], ours: readonly Kind[]): s
     if (!a || !b) return [`${quoted(name)} is trained ${a ? "there and not here" : "here and not there"}`];
     const differing = a.optimizer !== b.optimizer
       ? [`optimizer is ${quoted(a.optimizer)} there and ${quoted(b.optimizer)} here`]
-      : differences(b.optimizer, a.settings, b.settings);
+      : differences(b.optimizer, withoutRates(a.settings), withoutRates(b.settings));
     if (differing.length > 0) return differing.map((each) => `${each}, for ${quoted(name)}`);
   }
   return [];

@@ -4,8 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import type { Command } from "commander";
+import { agreement } from "../../bench/agreement.ts";
 import { loop } from "../../bench/loop.ts";
+import { paper } from "../../bench/paper.ts";
 import { sampling } from "../../bench/sampling.ts";
+import { scaling } from "../../bench/scaling.ts";
+import { throughput } from "../../bench/throughput.ts";
 import { training } from "../../bench/training.ts";
 import type { TrainingComparison } from "../../bench/training_report.ts";
 import { differenceFigure, trainingComparisonSections } from "../../bench/training_report.ts";
@@ -84,10 +88,20 @@ test("bench loop has as many pairs as it is told, of updates with the same bits"
 });
 
 test("bench sampling has a row for each position, whose two ways have the same logits", async () => {
-  const args = ["--model", "mamba-tiny", "--length", "40", "--positions", "30,9", "--repeats", "1"];
-  const { rows } = await json<{ rows: { position: number; kept: number; again: number }[] }>(sampling, ...args);
+  const args = ["--model", "mamba-tiny", "--length", "40", "--positions", "30,9", "--repeats", "1", "--quiet-check"];
+  const { rows, machine } = await json<{
+    rows: { position: number; kept: number; again: number }[];
+    machine: { noise: { busyCores: number } };
+  }>(sampling, ...args);
+  assert.ok(machine.noise.busyCores >= 0);
   assert.deepEqual(rows.map(({ position }) => position), [9, 30]);
   for (const { kept, again } of rows) assert.ok(kept > 0 && again > 0);
+});
+
+test("every bench that times steps or tokens looks how quiet the machine is, if asked", () => {
+  for (const command of [throughput, scaling, agreement, paper, loop, sampling, training]) {
+    assert.ok(command.options.some(({ long }) => long === "--quiet-check"), command.name());
+  }
 });
 
 test("what does not fit is refused before anything runs", async () => {

@@ -294,6 +294,16 @@ test("killed without a word and resumed, it ends with the metrics of an undistur
   assert.match(other.stderr, /train: .*is of another training: samples is 2 there and 4 here\n$/);
   const fresh = await trainProgram(...again.slice(0, -1)).done;
   assert.match(fresh.stderr, /^train: --save .* has a checkpoint of 7 updates: add --resume to go on from there/);
+
+  const slower = await trainProgram(...again, "--steps", "8", "--lr", "0.0005", "--lr-schedule", "constant").done;
+  assert.equal(slower.code, 0, slower.stderr);
+  assert.deepEqual(linesOf(parts, "update").at(-1)?.learningRate, 0.0005);
+  const unnamed = await trainProgram(...again).done;
+  assert.equal(unnamed.code, 2, unnamed.stderr);
+  assert.match(
+    unnamed.stderr,
+    /^train: --resume: .*step-000008 was made with --lr 0\.0005, and the usual one is 0\.001: add --lr 0\.0005 to go on as before, or another\n$/,
+  );
 });
 
 const config = (name: string, content: string) => {

@@ -166,13 +166,16 @@ test("a checkpoint of another model, precision, optimizer or setting is refused 
   await pipeline.step(schedule, randomBatch(aligned, 4, 1));
   await saveCheckpoint(pipeline, folder, { step: 1 });
   pipeline.close();
-  const groups = [{ match: /norm/, learningRate: 0.5 }];
+  const groups = [{ match: /norm/, weightDecay: 0.5 }];
   const refused: [Pipeline, RegExp][] = [
     [make({ optimizer: sgd({ learningRate: 0.01 }) }), /optimizer is "adamw" there and "sgd" here, for "/],
-    [make({ optimizer: adamw({ learningRate: 0.02 }) }), /adamw learningRate is 0.01 there and 0.02 here, for "/],
+    [
+      make({ optimizer: adamw({ learningRate: 0.01, epsilon: 1e-6 }) }),
+      /adamw epsilon is 1e-8 there and 0.000001 here, for "/,
+    ],
     [
       make({ optimizer: adamw({ learningRate: 0.01, groups }) }),
-      /learningRate is 0.01 there and 0.5 here, for ".*norm/,
+      /weightDecay is [\d.]+ there and 0.5 here, for ".*norm/,
     ],
     [
       make({ optimizer: adamw({ learningRate: 0.01, betas: [0.9, 0.9] }) }),
