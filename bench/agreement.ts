@@ -75,8 +75,8 @@ export const agreement = new Command("agreement")
       listOf(),
     ).default([...scheduleNames], "all"),
   )
-  .addOption(flag.repeats("rounds", 7))
-  .addOption(flag.samples(2))
+  .addOption(flag.repeats("rounds", 9))
+  .addOption(flag.samples(1))
   .option(
     "--keep",
     "put the errors into bench/results/agreement-*.json, in place of those of these models, and into error bars",
