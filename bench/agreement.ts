@@ -75,8 +75,8 @@ export const agreement = new Command("agreement")
       listOf(),
     ).default([...scheduleNames], "all"),
   )
-  .addOption(flag.repeats("rounds", 7))
-  .addOption(flag.samples(2))
+  .addOption(flag.repeats("rounds", 9))
+  .addOption(flag.samples(1))
   .option(
     "--keep",
     "put the errors into bench/results/agreement-*.json, in place of those of these models, and into error bars",
@@ -175,6 +175,9 @@ async function run(options: Options): Promise<void> {
     }
     await withDevices(devices, { virtual, inJob: true, say }, async (real) => {
       isJob = "process" in real;
+      if (isJob && keep) {
+        throw new UserError("--keep keeps errors of devices in one process, and a launcher has started several");
+      }
       // Of several processes the first has the virtual devices, and the others wait for their turns.
       if ("process" in real && real.process !== 0) await each(real, undefined);
       else await withDevices(devices, { virtual: true, alone: true, say }, (set) => each(real, set));

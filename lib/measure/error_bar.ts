@@ -20,6 +20,8 @@ export interface PredictedOn {
   readonly adapter: string;
   /** Copies of the pipeline; 1 by default. */
   readonly replicas?: number;
+  /** What carries messages where ranks are in several processes; absent in one. */
+  readonly transport?: string;
   /** What tensors hold; f32 by default. */
   readonly precision?: Precision;
 }
@@ -28,7 +30,7 @@ export interface PredictedOn {
  * How far a prediction may be off, to either side and in its own unit: 95 of 100 kept predictions of its kind were off by no
  * larger share. Undefined where none are of its kind, and nothing is guessed then: for other drivers than the kept runs', so
  * for every GPU; for fewer or more devices of the mode than were measured (between two numbers the larger bar holds), for
- * replicas and for mixed precision; and for NaN. Costs from elsewhere, a trace of PyTorch for example, have no bar either.
+ * replicas, several processes and mixed precision; and for NaN. Costs from elsewhere, a trace of PyTorch for example, have no bar either.
  * For `counted` no devices need be given: it is the largest bar of all that were measured.
  *
  * ```ts
@@ -52,8 +54,8 @@ export function errorBar(
 
 /** The share for devices of that kind. */
 function withinOf(kept: readonly KeptErrors[], of: PredictionOf, on: PredictedOn): number | undefined {
-  const { mode, devices, adapter, replicas = 1, precision = "f32" } = on;
-  if (replicas !== 1 || precision !== "f32") return undefined;
+  const { mode, devices, adapter, replicas = 1, transport, precision = "f32" } = on;
+  if (replicas !== 1 || transport !== undefined || precision !== "f32") return undefined;
   const alike = kept.filter((each) => each.mode === mode && each.driver === driverOf(adapter));
   const counts = alike.map((each) => each.devices);
   const [below, above] = [

@@ -340,7 +340,14 @@ export function startMeasurement(
           const each = measured[index];
           const times = each.base.stepMs.map((time, at) => [time, each.split.stepMs[at]] as const);
           const gain = explainGain(base, split, times, costs[index], isVirtual ? each.group.link : undefined, stall);
-          const on = { mode: set.mode, devices, adapter: set.adapter, replicas, precision: about!.precision };
+          const on = {
+            mode: set.mode,
+            devices,
+            adapter: set.adapter,
+            replicas,
+            ...transportOf(set),
+            precision: about!.precision,
+          };
           const predictedWithin = errorBar(gain.predicted, "gain", on);
           return { ...gain, ...(predictedWithin === undefined ? {} : { predictedWithin }) };
         }),

@@ -26,7 +26,9 @@ export function barNotes(gains: readonly Pick<Gain, "predicted" | "predictedWith
 /** What the kept errors are of, in a clause. */
 export function keptText(): string {
   const kinds = keptErrors.map(({ devices, mode, driver }) => `${devices} ${mode} devices of ${driver}`);
-  return kinds.length > 0 ? `errors are kept of ${kinds.join(", ")}, in f32, without replicas` : "no errors are kept";
+  return kinds.length > 0
+    ? `errors are kept of ${kinds.join(", ")}, in f32, one process, without replicas`
+    : "no errors are kept";
 }
 
 /** Of each schedule what predictions are off, in percent: the step, the step with 2BP, the gain, by model. */

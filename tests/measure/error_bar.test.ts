@@ -62,6 +62,7 @@ test("nothing is guessed for what was not measured", () => {
   assert.equal(bar({ devices: 4 }), undefined, "more devices");
   assert.equal(bar({ mode: "virtual", devices: 8 }), undefined);
   assert.equal(bar({ replicas: 2 }), undefined);
+  assert.equal(bar({ transport: "mpi" }), undefined);
   assert.equal(bar({ precision: "mixed" }), undefined);
   assert.equal(errorBar(NaN, "gain", on, table), undefined);
   assert.equal(errorBar(1, "gain", undefined, table), undefined, "on no devices");
