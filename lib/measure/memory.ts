@@ -189,6 +189,8 @@ export interface MemoryReport {
   readonly schema: 1;
   /** What was measured on; "predicted" where nothing was run. */
   readonly mode: Mode | "predicted";
+  /** Which kind of devices it is of: kernels are chosen by it. Reports before this field have none. */
+  readonly kind?: DeviceKind;
   /** Number of devices: ranks times replicas. */
   readonly devices: number;
   /** Copies of the pipeline; absent where there is one. */
@@ -302,6 +304,7 @@ export async function reportMemory(model: () => Model, options: MemoryRunOptions
   return {
     schema: 1,
     mode: set?.mode ?? "predicted",
+    kind: set?.devices[0].gpu.info.kind ?? kindInFull(options).kind,
     devices: ranks * replicas,
     ...(replicas > 1 ? { replicas, shardOptimizer: shardOptimizer ?? false } : {}),
     ...set ? transportOf(set) : {},

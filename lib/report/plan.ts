@@ -1,5 +1,6 @@
 /** Plans as tables, sentences and JSON. */
 import { formatBytes } from "../bytes.ts";
+import { kindInFull } from "../gpu/kind.ts";
 import { countParameters, type Model } from "../models/model.ts";
 import type { PlanOptions, TrainingPlan } from "../planning/options.ts";
 import { formatAction } from "../schedules/schedule.ts";
@@ -106,6 +107,7 @@ export function planJson(
   return {
     schema: 1,
     mode: "predicted",
+    kind: kindInFull(options).kind,
     model: { name: model.name, parameters: countParameters(model), ...model.configuration },
     devices,
     microbatches,

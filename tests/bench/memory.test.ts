@@ -66,7 +66,11 @@ test("bench memory --predict is for the kind of device that --on names; a mistak
   const set = await openDevices(1);
   const { kind } = set.devices[0].gpu.info;
   set.close();
-  const rowsOf = async (on: string) => (await report("--predict", "--devices", "2", "--on", on)).rows;
+  const rowsOf = async (on: string) => {
+    const { rows, kind: said } = await report("--predict", "--devices", "2", "--on", on);
+    assert.equal(said, on === "here" ? kind : on);
+    return rows;
+  };
   const here = await rowsOf("here"), gpu = await rowsOf("gpu");
   assert.deepEqual(here, await rowsOf(kind));
   assert.deepEqual((await report("--predict", "--devices", "2")).rows, gpu);
