@@ -71,9 +71,9 @@ export const agreement = new Command("agreement")
   .addOption(
     flag.option(
       "--schedules <a,b>",
-      `any of ${scheduleNames.join(", ")}, and CSV files (default: all of these names)`,
+      `any of ${scheduleNames.join(", ")}, and CSV files`,
       listOf(),
-    ).default([...scheduleNames], "all"),
+    ).default([...scheduleNames], "all of these names"),
   )
   .addOption(flag.repeats("rounds", 9))
   .addOption(flag.samples(1))

@@ -25,10 +25,10 @@ export function barNotes(gains: readonly Pick<Gain, "predicted" | "predictedWith
 
 /** What the kept errors are of, in a clause. */
 export function keptText(): string {
-  const kinds = keptErrors.map(({ devices, mode, driver }) => `${devices} ${mode} devices of ${driver}`);
-  return kinds.length > 0
-    ? `errors are kept of ${kinds.join(", ")}, in f32, one process, without replicas`
-    : "no errors are kept";
+  if (keptErrors.length === 0) return "no errors are kept";
+  const kinds = keptErrors.map(({ devices, mode }) => `${devices} ${mode}`);
+  const drivers = [...new Set(keptErrors.map(({ driver }) => driver))];
+  return `errors are kept of ${kinds.join(", ")} devices of ${drivers.join(", ")}, in f32, one process, one replica`;
 }
 
 /** Of each schedule what predictions are off, in percent: the step, the step with 2BP, the gain, by model. */
