@@ -15,7 +15,7 @@ import {
   scalingTitle,
   tableText,
 } from "twobp/report";
-import { partition } from "twobp/runtime";
+import { largestBuffer, partition } from "twobp/runtime";
 import type { SchedulePair } from "twobp/schedules";
 import * as flag from "../lib/cli/flags.ts";
 import { loadPairs, rowsOfFiles } from "../lib/cli/load_schedule.ts";
@@ -23,7 +23,6 @@ import { integer, main, real } from "../lib/cli/options.ts";
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { largestBuffer } from "../lib/gpu/pool.ts";
 import { sourceFor } from "./data.ts";
 
 /** The 2BP paper's case first, then smaller LLaMa-like models. */

@@ -27,7 +27,7 @@ export { Gpu, type GpuInfo } from "../gpu/gpu.ts";
 export type { DeviceKind, GpuKind } from "../gpu/kind.ts";
 export type { Ledger } from "../gpu/ledger.ts";
 export { type ActionMemory, actionsOf, highest, type LedgerPoint } from "../gpu/ledger_timeline.ts";
-export type { Storage } from "../gpu/pool.ts";
+export { largestBuffer, type Storage } from "../gpu/pool.ts";
 export type { Interval } from "../gpu/timing.ts";
 
 export {
