@@ -11,7 +11,6 @@ import { integer, main } from "../lib/cli/options.ts";
 import { openOutputs, type Outputs } from "../lib/cli/outputs.ts";
 import { devicesOf, expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { isInJob } from "../lib/runtime/transports/mpi/launcher.ts";
 import { runGrowth } from "./growth.ts";
 import { memoryModels } from "./stage_memory.ts";
 
@@ -106,7 +105,7 @@ async function reportPeaks(out: Outputs, bases: readonly Schedule[], options: Op
     optimizer: adamw(),
     software,
     subgroupSize,
-    apart: set !== undefined && isInJob(),
+    apart: set !== undefined && "process" in set, // ranks in several processes
     precision,
     recompute: recompute[0],
     sums: sums[0],

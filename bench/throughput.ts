@@ -46,7 +46,6 @@ import { devicesOf, expectReplicas, ranksOf } from "../lib/cli/replica_flags.ts"
 import { openOutputs } from "../lib/cli/outputs.ts";
 import { quietCheck } from "../lib/cli/quiet_check.ts";
 import { withDevices } from "../lib/cli/with_devices.ts";
-import { isInJob } from "../lib/runtime/transports/mpi/launcher.ts";
 import { sourceFor } from "./data.ts";
 import { memoryModels } from "./stage_memory.ts";
 
@@ -213,7 +212,7 @@ async function withPolicy(
   choices?: Choices,
 ): Promise<SchedulePair[]> {
   const { software, subgroupSize } = set.devices[0].gpu.info;
-  const kind = { recompute, sums, precision, replicas, shardOptimizer, apart: isInJob() };
+  const kind = { recompute, sums, precision, replicas, shardOptimizer, apart: "process" in set };
   const shape = { samples, optimizer: adamw(), ...kind, software, subgroupSize, choices };
   const memoryOf = memoryModels(model, shape);
   return await Promise.all(pairs.map(async ({ base, split }) => {
