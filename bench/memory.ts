@@ -116,7 +116,7 @@ async function reportPeaks(
     optimizer: adamw(),
     kind,
     subgroupSize,
-    apart: set !== undefined && "process" in set,
+    apart: set !== undefined && "process" in set, // ranks in several processes
     precision,
     recompute: recompute[0],
     sums: sums[0],
