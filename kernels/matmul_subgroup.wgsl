@@ -116,11 +116,21 @@ fn broadcast(
     ak += aStep;
 
     #repeat q 0 8
-      let x${q} = turned(mat4x4f(
-        #repeat i 0 4
-          subgroupBroadcast(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
-        #end
-      ));
+      var x${q}: mat4x4f;
+      if (LANES == 8) {
+        x${q} = mat4x4f(
+          #repeat i 0 4
+            subgroupShuffle(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
+          #end
+        );
+      } else {
+        x${q} = mat4x4f(
+          #repeat i 0 4
+            subgroupBroadcast(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
+          #end
+        );
+      }
+      x${q} = turned(x${q});
       #repeat i 0 4
         c${4 * q + i} += z * x${q}[${i}];
       #end
@@ -201,7 +211,8 @@ fn broadcastScalars(
     ai += vec4u(aStep);
     bi += vec4u(bStep);
     #repeat r 0 16
-      c${r} += subgroupBroadcast(x[${r} / LANES], ${r} % LANES) * z;
+      if (LANES == 8) { c${r} += subgroupShuffle(x[${r} / LANES], ${r} % LANES) * z; }
+      else { c${r} += subgroupBroadcast(x[${r} / LANES], ${r} % LANES) * z; }
     #end
   }
 
