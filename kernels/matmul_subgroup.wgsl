@@ -11,7 +11,7 @@
 //   16 lanes: 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.8, 32 x 4 28.5, but 1.5 s to compile for 0.6
 // 32 x 4 and 8 lanes since: 27 to 30, by transpose (24 to 27 before). It is at the edge of what a processor keeps of decoded
 // instructions, so the same arithmetic in another order can be a sixth slower, and larger tiles are.
-// With AVX2 code on the same processor, as LLVM was made to believe, the same within 6 %; beside 32 x 4 24 x 4 0.84 to 0.92,
+// With AVX2 code on the same processor, as LLVM was made to believe, the same within 6 %; 24 x 4 has 0.84 to 0.92 of that,
 // 16 x 4 0.79 to 0.85, 48 x 4 0.72 to 0.99. It is no matter of registers: of 5,490 instructions a turn (5,651 with AVX-512)
 // 1,024 are products and sums, and loads take half of the time. SHUFFLE has one instruction for three, 5,214 in all, for eight
 // lanes and AVX2 alone: sixteen lanes 0.09 times the speed, SwiftShader 0.9. bench/README.md has its gain.
