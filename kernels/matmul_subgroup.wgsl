@@ -11,6 +11,10 @@
 //   16 lanes: 16 x 4 22.0, 32 x 2 23.0, 48 x 2 23.8, 32 x 4 28.5, but 1.5 s to compile for 0.6
 // 32 x 4 and 8 lanes since: 27 to 30, by transpose (24 to 27 before). It is at the edge of what a processor keeps of decoded
 // instructions, so the same arithmetic in another order can be a sixth slower, and larger tiles are.
+// With AVX2 code on the same processor, as LLVM was made to believe, the same within 6 %; 24 x 4 has 0.84 to 0.92 of that,
+// 16 x 4 0.79 to 0.85, 48 x 4 0.72 to 0.99. It is no matter of registers: of 5,490 instructions a turn (5,651 with AVX-512)
+// 1,024 are products and sums, and loads take half of the time. SHUFFLE has one instruction for three, 5,214 in all, for eight
+// lanes and AVX2 alone: sixteen lanes 0.09 times the speed, SwiftShader 0.9. bench/README.md has its gain.
 // Rejected: eight steps of k at a time 20.1, they spill; single elements for vec4f 15.7; fma() 22.3, it is made a product
 // and a sum; a in a uniform buffer and no broadcasts 12, with broadcasts 27 at the cost of a dispatch for each 32 rows (all
 // but the last two with 16 rows). The stores cost as much as 18 steps of k. SwiftShader: 3.6.
@@ -29,6 +33,7 @@ enable subgroups;
 const TRANSPOSE_A = 0u;
 const TRANSPOSE_B = 0u;
 const LANES = 8u; // in a subgroup: 4, 8 or 16
+const SHUFFLE = 0u; // 1: values of other lanes by subgroupShuffle
 const ROWS = 32u; // of a tile
 const SHARE = ROWS / LANES; // values of a that each lane loads for four steps of k
 const STRIP = 4u; // tiles
@@ -116,11 +121,21 @@ fn broadcast(
     ak += aStep;
 
     #repeat q 0 8
-      let x${q} = turned(mat4x4f(
-        #repeat i 0 4
-          subgroupBroadcast(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
-        #end
-      ));
+      var x${q}: mat4x4f;
+      if (SHUFFLE == 1) {
+        x${q} = mat4x4f(
+          #repeat i 0 4
+            subgroupShuffle(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
+          #end
+        );
+      } else {
+        x${q} = mat4x4f(
+          #repeat i 0 4
+            subgroupBroadcast(x[(${q} * QUAD + ${i} * STEP) / LANES], (${q} * QUAD + ${i} * STEP) % LANES),
+          #end
+        );
+      }
+      x${q} = turned(x${q});
       #repeat i 0 4
         c${4 * q + i} += z * x${q}[${i}];
       #end
@@ -201,7 +216,8 @@ fn broadcastScalars(
     ai += vec4u(aStep);
     bi += vec4u(bStep);
     #repeat r 0 16
-      c${r} += subgroupBroadcast(x[${r} / LANES], ${r} % LANES) * z;
+      if (SHUFFLE == 1) { c${r} += subgroupShuffle(x[${r} / LANES], ${r} % LANES) * z; }
+      else { c${r} += subgroupBroadcast(x[${r} / LANES], ${r} % LANES) * z; }
     #end
   }
 

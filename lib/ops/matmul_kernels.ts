@@ -2,6 +2,7 @@
 import type { GpuInfo } from "../gpu/gpu.ts";
 import { type Kernel, kernel } from "../gpu/kernel.ts";
 import type { ParameterValues } from "../gpu/parameters.ts";
+import { hasAvx2 } from "../gpu/processor.ts";
 import type { Candidate } from "./choice.ts";
 import { lanes } from "./elementwise.ts";
 import { inFours, type Layout, type Problem } from "./matmul_problem.ts";
@@ -72,7 +73,9 @@ function candidate(
         variant = kernel(file, entry, {
           TRANSPOSE_A: Number(transposeA),
           TRANSPOSE_B: Number(transposeB),
-          ...(file === "matmul_subgroup" ? { LANES: info.subgroupSize } : {}),
+          ...(file === "matmul_subgroup"
+            ? { LANES: info.subgroupSize, SHUFFLE: Number(shuffles(info.subgroupSize)) }
+            : {}),
           ...constants,
         });
         variants.set(key, variant);
@@ -116,6 +119,14 @@ function hasMatrixUnits(info: GpuInfo, problem: Problem): boolean {
 /** Subgroups that are one quad, and eight steps of k at a time. */
 function hasQuads(info: GpuInfo, problem: Problem): boolean {
   return info.subgroupSize === 4 && inFours(problem) && problem.k % 8 === 0;
+}
+
+/**
+ * Whether a lane's value is to be had by a shuffle: lavapipe makes one instruction of it for eight lanes and AVX2, where a broadcast is
+ * three; otherwise a loop over the lanes.
+ */
+export function shuffles(lanes: number, avx2: boolean = hasAvx2()): boolean {
+  return lanes === 8 && avx2;
 }
 
 function hasLanes(info: GpuInfo): boolean {
