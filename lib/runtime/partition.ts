@@ -28,12 +28,13 @@ export function stageFlops(layers: readonly Layer[], inputShape: readonly number
  * @throws {UserError} When the number of stages is no whole number of 1 or more, or there are fewer layers than that.
  */
 export function partition(model: Model, stages: number | readonly number[]): Layer[][] {
-  const { layers } = model, count = typeof stages === "number" ? stages : stages.length;
+  const { layers } = model, placement = Array.isArray(stages) ? stages as readonly number[] : undefined;
+  const count = placement?.length ?? stages as number;
   expectValue("The number of stages", count, positive);
   if (count > layers.length) {
     throw new UserError(`${model.name} has ${layers.length} layers, which cannot be cut into ${count} stages`);
   }
-  const ranges = typeof stages === "number" ? 1 : rangesOf(stages);
+  const ranges = placement ? rangesOf(placement) : 1;
   const runs = cut(workBefore(model), 0, layers.length, count / ranges, ranges);
   return splitParts(model, runs.map(([start, end]) => layers.slice(start, end)), ranges);
 }
