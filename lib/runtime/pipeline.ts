@@ -271,7 +271,7 @@ export function connectPipeline(set: DeviceSet, model: Model, options: PipelineO
   }
   const given = options.placement ?? Array.from({ length: size }, (_, rank) => rank);
   const occupancy = createOccupancy(devices);
-  const plain = options.parts ?? partition(model, given);
+  const plain = options.parts ?? partition(model, Array.isArray(given) ? given : size); // what is no list is refused next
   checkParts(model, plain, given, size);
   const placement = [...given];
   const parts = withRecompute(plain, options.recompute), sums = sumsOf(options.sums, plain.length);
