@@ -28,8 +28,8 @@ const folders = entries.filter((each) => each.isDirectory() && hasTests(`tests/$
 const beside = entries.filter((each) => each.name.endsWith(".test.ts")).map(({ name }) => `tests/${name}`);
 const jobs: readonly Job[] = [
   ...sorted(folders, [
-    ...["tests/runtime", "tests/ops", "tests/bench", "tests/measure", "tests/schedules", "tests/layers"],
-    ...["tests/models", "tests/training", "tests/cli"],
+    ...["tests/runtime", "tests/ops", "tests/bench", "tests/measure", "tests/mpi", "tests/cli", "tests/models"],
+    ...["tests/training", "tests/schedules", "tests/layers", "tests/planning"],
   ]),
   { name: "tests/*.test.ts", command: `${test} ${beside.join(" ")}` },
   { name: "tests of time", command: `${test} ${timed.join(" ")}`, alone: true },
