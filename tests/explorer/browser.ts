@@ -70,8 +70,17 @@ export async function openBrowser(address: string, width = 1280, height = 900, w
     if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     return result.value;
   };
+  /** A page that is just being left for another answers nothing, and is not there yet. */
+  const isThere = async (expression: string) => {
+    try {
+      return await evaluate<boolean>(expression);
+    } catch (error) {
+      if (error instanceof Error && error.message === "Inspected target navigated or closed") return false;
+      throw error;
+    }
+  };
   const until = async (expression: string) => {
-    for (const started = Date.now(); !await evaluate<boolean>(expression);) {
+    for (const started = Date.now(); !await isThere(expression);) {
       if (Date.now() - started > 60_000) throw new Error(`It never came that ${expression}`);
       await new Promise((resolve) => setTimeout(resolve, 30));
     }

@@ -103,7 +103,7 @@ test("the page works from a file: another schedule, a deadlock by an edit, undo,
 
     // The link to it, in the same page opened again.
     const shown = await says(page, "#base .fault");
-    await page.evaluate("isOld = true, location.reload()");
+    await page.evaluate("isOld = true, setTimeout(() => location.reload())"); // it answers before it goes
     await page.until("!globalThis.isOld && document.querySelector('#base .fault')?.hidden === false");
     assert.equal(await says(page, "#base .fault"), shown);
 
